@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` shows meterd at work, `make test` checks everything.
+# Both set up what they need in .venv; they need Python >= 3.11, make and git.
+
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-long check fix bench lock system clean
+
+demo: $(VENV)/.run
+	$(BIN)/meterd demo
+
+test: system check
+	$(BIN)/pytest
+
+test-long: system $(VENV)/.dev
+	$(BIN)/pytest -m 'long or not long'
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+# The programs of the system that some tests talk to. Where they cannot be installed, those
+# tests are skipped by name; METERD_TEST_ALL=1 turns such a skip into a failure.
+system:
+	@sh tests/system.sh
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "meterd needs Python 3.11 or newer: none found" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "meterd needs Python 3.11 or newer: $(PYTHON) is older; try make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@
+
+# New versions, with hashes, for all supported Pythons; no registry's address gets in.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --upgrade pyproject.toml --group build -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --upgrade -c requirements.lock --group dev -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
