@@ -1,0 +1,67 @@
+"""The catalogue: every quantity's name, unit, kind, OBIS code, NUT name and Prometheus name.
+
+Names are dotted lower case with the phase last: `voltage.l1`, `active_energy.import`.
+"""
+
+import difflib
+import re
+
+from meterd.model.family import LINES, PHASES, UNIT_WORDS, Kind, Quantity, prometheus_name
+from meterd.model.meters import meters
+from meterd.model.upses import upses
+
+__all__ = [
+    "CATALOGUE",
+    "DEVICE_UP",
+    "INFO",
+    "LINES",
+    "PHASES",
+    "UNIT_WORDS",
+    "Kind",
+    "Quantity",
+    "describe",
+    "prometheus_name",
+    "suggest",
+]
+
+DEVICE_UP = "device.up"
+
+CATALOGUE: dict[str, Quantity] = {
+    quantity.name: quantity
+    for quantity in (
+        *meters(),
+        *upses(),
+        Quantity(DEVICE_UP, "1", Kind.GAUGE, "The device answered its last poll", high=1),
+    )
+}
+
+# Texts that name a device; they belong to it and are not samples.
+INFO = (
+    "info.manufacturer",
+    "info.model",
+    "info.name",
+    "info.options",
+    "info.serial_number",
+    "info.firmware",
+    "info.hardware",
+    "info.protocol",
+)
+
+_OWN_NAME = re.compile(r"x(\.[a-z0-9_]+)+")
+
+
+def describe(name: str, unit: str = "1") -> Quantity | None:
+    """The catalogue's row; for an `x.` name of the user's own, a plain gauge in `unit`."""
+    if (known := CATALOGUE.get(name)) is not None:
+        return known
+    if _OWN_NAME.fullmatch(name):
+        return Quantity(name, unit, Kind.GAUGE, "User's own quantity")
+    return None
+
+
+def suggest(name: str) -> str:
+    """A hint for a name that is not in the catalogue."""
+    near = difflib.get_close_matches(name, CATALOGUE, n=3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return "see `meterd maps --quantities`; a quantity of your own starts with 'x.'"

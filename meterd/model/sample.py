@@ -1,0 +1,145 @@
+"""What a device said (Reading), what is held to be true (Sample), and who passes them on."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from meterd.model.quantity import DEVICE_UP
+
+
+class Quality(StrEnum):
+    """How far a value may be trusted."""
+
+    GOOD = "good"
+    ESTIMATED = "estimated"
+    SUSPECT = "suspect"
+    STALE = "stale"
+    INVALID = "invalid"
+
+
+class Reading(NamedTuple):
+    """One value as the device said it, in the device's unit.
+
+    A text is an `info.` quantity. A value that is not there is None, with the reason.
+    (A tuple, unlike the house's other values: thousands are made a second.)
+    """
+
+    quantity: str
+    value: float | str | None
+    unit: str = "1"
+    reason: str = ""
+    quality: Quality = Quality.GOOD
+
+
+class Doubt(NamedTuple):
+    """Why a value is not simply good."""
+
+    quality: Quality
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of one series at one time: canonical unit, house sign, Unix ms UTC."""
+
+    device: str
+    quantity: str
+    time: int
+    value: float | None
+    unit: str
+    quality: Quality = Quality.GOOD
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a poll failed: a stable code and a sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a poll. One object serves all polls that have the same columns."""
+
+    quantities: tuple[str, ...]
+    units: tuple[str, ...]
+    index: Mapping[str, int] = field(repr=False, compare=False, default_factory=dict)
+
+    @classmethod
+    def of(cls, columns: Sequence[tuple[str, str]]) -> "Layout":
+        """From (quantity, unit) pairs."""
+        names = tuple(name for name, _ in columns)
+        return cls(names, tuple(unit for _, unit in columns), {n: i for i, n in enumerate(names)})
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """All that one poll of one device gave, as columns; the last column is `device.up`.
+
+    `values[i]` belongs to `layout.quantities[i]`. `doubts` names only the columns that are
+    not simply good, so a healthy poll carries none. `took` is in seconds.
+    """
+
+    device: str
+    time: int
+    layout: Layout
+    values: tuple[float | None, ...]
+    doubts: Mapping[int, Doubt] = field(default_factory=dict)
+    info: Mapping[str, str] = field(default_factory=dict)
+    fault: Fault | None = None
+    took: float = 0.0
+
+    @property
+    def up(self) -> bool:
+        return self.fault is None
+
+    def value(self, quantity: str) -> float | None:
+        """The value of one quantity; None where it is absent or not known."""
+        column = self.layout.index.get(quantity)
+        return None if column is None else self.values[column]
+
+    def samples(self) -> Iterator[Sample]:
+        """One Sample a column."""
+        good = Doubt(Quality.GOOD, "")
+        columns = zip(self.layout.quantities, self.layout.units, self.values, strict=True)
+        for column, (quantity, unit, value) in enumerate(columns):
+            quality, reason = self.doubts.get(column, good)
+            yield Sample(self.device, quantity, self.time, value, unit, quality, reason)
+
+
+DOWN = Layout.of([(DEVICE_UP, "1")])
+
+
+def failed(device: str, time: int, fault: Fault, took: float = 0.0) -> Poll:
+    """The poll of a device that did not answer: `device.up` is 0 and nothing else is known."""
+    return Poll(device, time, DOWN, (0.0,), fault=fault, took=took)
+
+
+class Driver(Protocol):
+    """What a device means by its bytes. No loop, no retry, no clock, no logging of failures.
+
+    A driver class is found by its entry point in the group `meterd.drivers` and built as
+    `DriverClass(link, options)`, where `options` is an instance of its `Options`.
+    """
+
+    Options: ClassVar[type[Any]]
+    """A pydantic model of the device's keys in meterd.yaml that belong to this driver."""
+
+    async def read(self) -> Sequence[Reading]:
+        """Ask the device for everything. Raises LinkError or DeviceError."""
+
+
+class Sink(Protocol):
+    """Who wants polls. Takes them at once and never waits: slow work has its own queue."""
+
+    def take(self, poll: Poll) -> None:
+        """One poll, good or failed."""
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for NaN and infinities: they are no measurements."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,29 @@
+"""What all tests share: programs of the system are needed by name, never by silent luck."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/lib/nut"))
+_FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
+
+
+def missing(program: str) -> bool:
+    """Whether a program (or the file that stands for a package) is not on this machine."""
+    if program in _FILES:
+        return not Path(_FILES[program]).exists()
+    return shutil.which(program, path=_PLACES) is None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or with METERD_TEST_ALL=1 fail, what needs a program that is not here."""
+    wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
+    absent = [name for name in wanted if missing(name)]
+    if not absent:
+        return
+    reason = f"needs {', '.join(absent)}, which is not installed here (see tests/system.sh)"
+    if os.environ.get("METERD_TEST_ALL") == "1":
+        pytest.fail(f"METERD_TEST_ALL=1, but this {reason}")
+    pytest.skip(reason)

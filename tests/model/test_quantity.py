@@ -1,0 +1,147 @@
+"""The catalogue: names, units, codes, and what is plausible."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from meterd.model.quantity import (
+    CATALOGUE,
+    INFO,
+    UNIT_WORDS,
+    Kind,
+    describe,
+    prometheus_name,
+    suggest,
+)
+
+
+def test_names_are_dotted_lower_case_with_the_phase_last() -> None:
+    for quantity in CATALOGUE.values():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", quantity.name)
+        assert not quantity.phase or quantity.name.endswith(f".{quantity.phase}"), quantity
+
+
+def test_units_are_kept_units() -> None:
+    assert {quantity.unit for quantity in CATALOGUE.values()} <= UNIT_WORDS.keys()
+
+
+def test_every_quantity_is_told_in_words() -> None:
+    for quantity in CATALOGUE.values():
+        assert re.fullmatch(r"[A-Z].{3,}", quantity.text), quantity
+
+
+def test_prometheus_names_are_valid() -> None:
+    for quantity in CATALOGUE.values():
+        assert re.fullmatch(r"meterd_[a-z][a-z0-9_]*", quantity.prometheus), quantity
+        assert quantity.prometheus.endswith("_total") == (quantity.kind is Kind.COUNTER)
+
+
+def test_no_two_quantities_share_a_prometheus_series() -> None:
+    series = Counter((quantity.prometheus, quantity.phase) for quantity in CATALOGUE.values())
+    assert [one for one, times in series.items() if times > 1] == []
+
+
+def test_no_two_quantities_share_an_obis_code() -> None:
+    codes = Counter(quantity.obis for quantity in CATALOGUE.values() if quantity.obis)
+    assert [code for code, times in codes.items() if times > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "obis"),
+    [
+        ("active_power", "W", "16.7.0"),
+        ("active_power.l3", "W", "76.7.0"),
+        ("active_power.import", "W", "1.7.0"),
+        ("reactive_power.l1", "var", "151.7.0"),
+        ("voltage.l1", "V", "32.7.0"),
+        ("voltage.l12", "V", ""),
+        ("voltage.avg", "V", ""),
+        ("current", "A", "90.7.0"),
+        ("current.l2", "A", "51.7.0"),
+        ("current.n", "A", "91.7.0"),
+        ("frequency", "Hz", "14.7.0"),
+        ("power_factor", "1", "13.7.0"),
+        ("phase_angle.l2", "°", "81.7.15"),
+        ("thd.voltage.l1", "%", "32.7.124"),
+        ("active_energy.import", "Wh", "1.8.0"),
+        ("active_energy.export", "Wh", "2.8.0"),
+        ("active_energy.import.t2", "Wh", "1.8.2"),
+        ("active_energy.export.l1", "Wh", "22.8.0"),
+        ("active_energy.total", "Wh", "15.8.0"),
+        ("active_energy.net", "Wh", "16.8.0"),
+        ("reactive_energy.import", "varh", "3.8.0"),
+        ("reactive_energy.q4", "varh", "8.8.0"),
+        ("apparent_energy.export", "VAh", "10.8.0"),
+        ("demand.active_power.import.max", "W", "1.6.0"),
+        ("demand.current.max.l1", "A", "31.6.0"),
+    ],
+)
+def test_quantities_have_the_codes_of_the_standard(name: str, unit: str, obis: str) -> None:
+    assert (CATALOGUE[name].unit, CATALOGUE[name].obis) == (unit, obis)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("active_energy.import", Kind.COUNTER),
+        ("active_energy.import.partial", Kind.COUNTER),
+        ("active_energy.net", Kind.GAUGE),
+        ("active_energy.today", Kind.GAUGE),
+        ("demand.active_power.max", Kind.GAUGE),
+        ("operating_time", Kind.COUNTER),
+    ],
+)
+def test_only_what_never_falls_is_a_counter(name: str, kind: Kind) -> None:
+    assert CATALOGUE[name].kind is kind
+
+
+def test_ups_quantities_have_the_names_of_nut() -> None:
+    assert CATALOGUE["battery.charge"].nut == "battery.charge"
+    assert CATALOGUE["ups.status.ob"].nut == "ups.status"
+    assert CATALOGUE["input.voltage.l2"].nut == "input.L2-N.voltage"
+
+
+def test_prometheus_leaves_the_phase_to_a_label() -> None:
+    assert CATALOGUE["voltage.l1"].prometheus == "meterd_voltage_volts"
+    assert (
+        prometheus_name("active_energy.import", "Wh", Kind.COUNTER)
+        == "meterd_active_energy_import_watthours_total"
+    )
+    assert prometheus_name("x.flow", "m³/h", Kind.GAUGE) == "meterd_flow_m_h"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plausible"),
+    [
+        ("frequency", 50.0, True),
+        ("frequency", 16.7, True),
+        ("frequency", 0.0, True),
+        ("frequency", 6000.0, False),
+        ("voltage.l1", -230.0, True),
+        ("voltage.l1", 5e-39, False),
+        ("power_factor", -1.7, True),
+        ("power_factor", 2.5, False),
+    ],
+)
+def test_values_that_no_installation_has_are_not_plausible(
+    name: str, value: float, plausible: bool
+) -> None:
+    assert CATALOGUE[name].plausible(value) is plausible
+
+
+def test_an_own_name_is_a_gauge_in_its_unit() -> None:
+    own = describe("x.flow_rate", "l/h")
+    assert own is not None
+    assert (own.unit, own.kind) == ("l/h", Kind.GAUGE)
+    assert describe("X.flow") is None
+    assert describe("flow") is None
+
+
+def test_an_unknown_name_gets_a_hint() -> None:
+    assert "voltage.l1" in suggest("voltage.1")
+    assert "x." in suggest("qqqq")
+
+
+def test_texts_are_no_quantities() -> None:
+    assert not set(INFO) & CATALOGUE.keys()
