@@ -1,0 +1,347 @@
+"""A link: one exchange at a time over a stream of bytes that is opened when first needed."""
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from meterd.errors import LinkError, MeterdError, ProtocolError
+
+T = TypeVar("T")
+
+Parse = Callable[[bytearray], T | None]
+"""Looks at what has arrived. Deletes from the buffer what it consumed or dropped, returns the
+answer once it is whole, None to wait for more, and raises DeviceError for a no."""
+
+# 264 bytes is the longest Modbus frame; a buffer of asyncio's 256 KiB default costs an mmap
+# and a munmap for each reply.
+RECEIVE_SIZE = 4096
+# More than this unread is no answer to anything.
+BUFFER_LIMIT = 16384
+# Timeouts that a line may go on talking before it is opened anew.
+_PATIENCE = 3
+_TICKETS = 0xFFFF
+_TICK = 0.001
+_REMEMBERED = 64
+
+
+class Link(Protocol):
+    """The way to one or several devices that share a bus."""
+
+    url: str
+    options: Mapping[str, str]
+    """What the URL says, and where it is silent the drivers' defaults; `framer` is always there."""
+    epoch: int
+    """How often the link was opened: what a driver learnt of a device holds within one epoch."""
+    counters: Counter[str]
+
+    async def exchange(
+        self,
+        request: bytes,
+        parse: Parse[T],
+        *,
+        timeout: float | None = None,
+        quiet: bool = True,
+        ticket: int = 0,
+    ) -> T:
+        """Send `request`, give what arrives to `parse` until it returns an answer.
+
+        One deadline of `timeout` seconds (the link's own if None) bounds the whole exchange.
+        `quiet`: replies carry no id, so input from before is thrown away, and after a failure
+        the link listens until the line is silent. Raises LinkError, or what `parse` raises.
+        """
+
+    def ticket(self) -> int:
+        """A number of 1 to 65535 for the next exchange; goes on across reconnects."""
+
+    def expired(self, ticket: int) -> bool:
+        """Whether this number belongs to an exchange that was given up."""
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Count something dropped, by its cause."""
+
+    async def close(self) -> None:
+        """Close; the next exchange opens it again."""
+
+
+class Stream:
+    """Collects what arrives, and wakes the exchange that waits for it."""
+
+    transport: asyncio.WriteTransport
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.lost = False
+        self.error: Exception | None = None
+        self.last_byte = 0.0
+        self.loop = asyncio.get_running_loop()
+        self._wake: Callable[[], None] | None = None
+
+    def listen(self, wake: Callable[[], None] | None) -> None:
+        self._wake = wake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 (asyncio's own promise)
+        self.transport = transport
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        self.buffer += data
+        self.last_byte = self.loop.time()
+        if self._wake is not None:
+            self._wake()
+        elif len(self.buffer) > BUFFER_LIMIT:
+            del self.buffer[:-BUFFER_LIMIT]
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost, self.error = True, exc
+        if self._wake is not None:
+            self._wake()
+
+
+class StreamLink:
+    """What TCP and serial links have in common; they add how to open, and their errors."""
+
+    # Longest wait before an endpoint that cannot be opened is tried again, in seconds.
+    BACKOFF_LIMIT = 60.0
+    # A half-open connection answers nothing: after so many silent exchanges in a row, open anew.
+    SILENT_LIMIT = 3
+    # Whether replies still owed die with the connection, so that opening anew makes sure.
+    REOPEN_FORGETS = True
+
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, str],
+        *,
+        timeout: float = 1.0,
+        connect_timeout: float = 3.0,
+        gap: float = 0.0,
+    ) -> None:
+        self.url = url
+        self.options = options
+        self.epoch = 0
+        self.counters: Counter[str] = Counter()
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._gap = gap
+        self._lock = asyncio.Lock()
+        self._stream: Stream | None = None
+        self._expired: deque[int] = deque(maxlen=_REMEMBERED)
+        self._ticket = random.randrange(_TICKETS)
+        self._awaited: asyncio.Future[Any] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._silent = 0
+        self._fresh = False
+        self._free_at = 0.0
+        self._unsettled_since: float | None = None
+        self._refusal: LinkError | None = None
+        self._retry_at = 0.0
+        self._backoff = 0.0
+
+    async def _open(self) -> Stream:
+        """Connect; raises LinkError."""
+        raise NotImplementedError
+
+    def _lost(self, error: Exception | None) -> LinkError:
+        """What a connection that ended by itself means."""
+        raise NotImplementedError
+
+    # -- what callers use ------------------------------------------------------------------
+
+    def ticket(self) -> int:
+        self._ticket = self._ticket % _TICKETS + 1
+        return self._ticket
+
+    def expired(self, ticket: int) -> bool:
+        return ticket in self._expired
+
+    def count(self, what: str, n: int = 1) -> None:
+        self.counters[what] += n
+
+    async def exchange(
+        self,
+        request: bytes,
+        parse: Parse[T],
+        *,
+        timeout: float | None = None,
+        quiet: bool = True,
+        ticket: int = 0,
+    ) -> T:
+        async with self._lock:
+            self.counters["exchanges"] += 1
+            limit = timeout or self._timeout
+            stream = self._stream
+            if stream is None or stream.lost or quiet or self._gap:
+                stream = await self._ready(quiet)
+            try:
+                return await self._once(stream, request, parse, limit, quiet, ticket)
+            except LinkError as error:
+                # A gateway may close an idle connection; that is no failure of the device.
+                if error.code != "closed" or self._fresh:
+                    raise
+                self.counters["reopened"] += 1
+            stream = await self._ready(quiet)
+            return await self._once(stream, request, parse, limit, quiet, ticket)
+
+    async def close(self) -> None:
+        async with self._lock:
+            self._drop()
+
+    # -- opening ---------------------------------------------------------------------------
+
+    async def _ready(self, quiet: bool) -> Stream:
+        """Open, silent where replies carry no id, and the gap since the last exchange kept."""
+        stream = self._stream
+        if stream is None or stream.lost:
+            stream = await self._reopen()
+        if quiet and not await self._settled(stream):
+            # On the new connection nobody answers what was asked on the old one.
+            stream = await self._reopen()
+        pause = self._free_at - asyncio.get_running_loop().time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        return stream
+
+    async def _reopen(self) -> Stream:
+        self._drop()
+        now = asyncio.get_running_loop().time()
+        if self._refusal is not None and now < self._retry_at:
+            raise LinkError(str(self._refusal), code=self._refusal.code) from self._refusal
+        try:
+            stream = self._stream = await self._open()
+        except LinkError as error:
+            self.counters["open_failures"] += 1
+            self._backoff = min(max(1.0, self._backoff * 2), self.BACKOFF_LIMIT)
+            self._retry_at = now + self._backoff * random.uniform(0.8, 1.0)
+            self._refusal = error
+            raise
+        self._refusal, self._backoff, self._silent = None, 0.0, 0
+        self._fresh = True
+        self.epoch += 1
+        self.counters["opened"] += 1
+        return stream
+
+    def _drop(self) -> None:
+        if self._stream is not None and not self._stream.lost:
+            self._stream.transport.abort()
+        self._stream = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _settled(self, stream: Stream) -> bool:
+        """Throw away input from before; after a failure, first listen until it is silent.
+
+        A late reply without an id cannot be told from a good one, so nothing is asked until
+        the line was silent for one timeout. False if the connection cannot be trusted then:
+        the line did not fall silent, or what is owed did not come and may yet.
+        """
+        since, self._unsettled_since = self._unsettled_since, None
+        silent = since is None or await self._silence(stream, since)
+        heard = bool(stream.buffer)
+        if heard:
+            self.counters["stray" if since is None else "late_own"] += 1
+            stream.buffer.clear()
+        return silent and (since is None or heard or not self.REOPEN_FORGETS)
+
+    async def _silence(self, stream: Stream, since: float) -> bool:
+        patience = stream.loop.time() + _PATIENCE * self._timeout
+        while (wait := max(since, stream.last_byte) + self._timeout - stream.loop.time()) > 0:
+            if stream.loop.time() > patience or stream.lost:
+                return False
+            await asyncio.sleep(wait)
+        return True
+
+    # -- one exchange ----------------------------------------------------------------------
+
+    async def _once(
+        self,
+        stream: Stream,
+        request: bytes,
+        parse: Parse[T],
+        timeout: float,
+        quiet: bool,
+        ticket: int,
+    ) -> T:
+        loop = stream.loop
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def wake() -> None:
+            if answer.done():
+                return
+            try:
+                result = parse(stream.buffer)
+            except MeterdError as error:
+                answer.set_exception(error)
+                return
+            if result is not None:
+                answer.set_result(result)
+            elif stream.lost:
+                answer.set_exception(self._lost(stream.error))
+            elif len(stream.buffer) > BUFFER_LIMIT:
+                answer.set_exception(ProtocolError("more bytes than any frame has", code="flood"))
+
+        stream.listen(wake)
+        self._watch(answer, loop.time() + timeout)
+        try:
+            stream.transport.write(request)
+            if stream.buffer or stream.lost:
+                wake()
+            result = await answer
+        except BaseException as error:
+            self._failed(error, quiet, ticket)
+            raise
+        finally:
+            stream.listen(None)
+            if self._gap:
+                self._free_at = loop.time() + self._gap
+        self._silent, self._fresh = 0, False
+        return result
+
+    def _watch(self, answer: asyncio.Future[T], deadline: float) -> None:
+        """See to it that `answer` is given up at `deadline` (loop time).
+
+        One timer serves many exchanges: when it fires early it is set again for the exchange
+        of that moment, which costs less than a timer made and cancelled for each.
+        """
+        self._awaited, self._deadline = answer, deadline
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = answer.get_loop().call_at(deadline, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        answer = self._awaited
+        if answer is None or answer.done():
+            return
+        loop = answer.get_loop()
+        # A clock tick early is not a second sleep.
+        if self._deadline - loop.time() > _TICK:
+            self._timer = loop.call_at(self._deadline, self._due)
+        else:
+            answer.set_exception(LinkError("no answer in time", code="timeout"))
+
+    def _failed(self, error: BaseException, quiet: bool, ticket: int) -> None:
+        """Remember what may still arrive, and close what cannot be trusted any more."""
+        if isinstance(error, LinkError):
+            self.counters[error.code] += 1
+        elif not isinstance(error, asyncio.CancelledError):
+            return  # the device said no, with a whole frame
+        self._expired.append(ticket)
+        if quiet:
+            self._unsettled_since = asyncio.get_running_loop().time()
+        if isinstance(error, ProtocolError) and not quiet:
+            self._drop()
+        elif isinstance(error, LinkError) and error.code == "timeout":
+            self._silent += 1
+            if self._silent >= self.SILENT_LIMIT:
+                self._silent = 0
+                self._drop()
+        elif isinstance(error, LinkError) and not isinstance(error, ProtocolError):
+            self._drop()

@@ -1,0 +1,98 @@
+"""Serial links on pyserial-asyncio; the only place that knows what a port's errors mean."""
+
+import asyncio
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+from meterd.errors import LinkError
+from meterd.model.duration import seconds
+from meterd.wire.address import Address
+from meterd.wire.link import Stream, StreamLink
+
+
+class _SerialStream(Stream, asyncio.Protocol):
+    """pyserial-asyncio hands over bytes as they come."""
+
+
+class SerialLink(StreamLink):
+    """`serial:///dev/ttyUSB0?baud=9600&parity=N&stop=1`, opened exclusively."""
+
+    # A port that was pulled is back in seconds, and looking for it costs nothing.
+    BACKOFF_LIMIT = 5.0
+    # No port is half open; a new start is for adapters that hang.
+    SILENT_LIMIT = 10
+    REOPEN_FORGETS = False
+
+    def __init__(
+        self,
+        address: Address,
+        options: Mapping[str, str],
+        *,
+        timeout: float,
+        connect_timeout: float,
+        gap: float,
+    ) -> None:
+        self._path = address.path
+        # Three and a half characters of silence end an RTU frame; 1.75 ms from 19200 baud on.
+        silence = max(3.5 * 11 / int(options["baud"]), 0.00175)
+        super().__init__(
+            address.key,
+            options,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            gap=max(gap, silence),
+        )
+
+    async def _open(self) -> Stream:
+        import serial_asyncio  # 70 ms, and only serial links need it
+
+        loop = asyncio.get_running_loop()
+        # The transport before this one closes its port, and with it the lock, in its next round.
+        await asyncio.sleep(0)
+        try:
+            port = await asyncio.to_thread(self._port)
+        except OSError as error:  # serial.SerialException is one
+            raise self._explained(error) from error
+        stream = _SerialStream()
+        # The transport calls connection_made only in the loop's next round.
+        stream.connection_made(serial_asyncio.SerialTransport(loop, stream, port))
+        if self._powers_interface(port):
+            await asyncio.sleep(seconds(self.options["settle"]) or 0.0)
+        return stream
+
+    def _port(self) -> Any:
+        import serial
+
+        option = self.options
+        port = serial.Serial(
+            baudrate=int(option["baud"]),
+            bytesize=int(option["bytes"]),
+            parity=option["parity"],
+            stopbits=int(option["stop"]),
+            exclusive=True,
+        )
+        port.dtr, port.rts = option["dtr"] == "1", option["rts"] == "1"
+        port.port = self._path
+        port.open()
+        return port
+
+    @staticmethod
+    def _powers_interface(port: Any) -> bool:
+        """Whether the port has modem lines at all; a pseudo terminal has none to wait for."""
+        try:
+            _ = port.cts
+        except OSError:
+            return False
+        return True
+
+    def _explained(self, error: OSError) -> LinkError:
+        if error.errno in (errno.EAGAIN, errno.EBUSY, errno.EWOULDBLOCK):
+            return LinkError(f"{self._path} is in use by another program", code="port_taken")
+        if error.errno == errno.EACCES:
+            text = f"{self._path} may not be opened: add the user to the group dialout"
+            return LinkError(text, code="port_denied")
+        return LinkError(f"{self._path} is not there: {error}", code="port_gone")
+
+    def _lost(self, error: Exception | None) -> LinkError:
+        return LinkError(f"{self._path} is gone: unplugged?", code="port_gone")

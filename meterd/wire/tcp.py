@@ -1,0 +1,77 @@
+"""TCP links; the only place that knows what a socket's errors mean."""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+from meterd.errors import LinkError
+from meterd.wire.address import Address
+from meterd.wire.link import RECEIVE_SIZE, Stream, StreamLink
+
+# A peer that lost power is noticed after about 60 + 3 * 10 s even when nothing is asked.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+class _TcpStream(Stream, asyncio.BufferedProtocol):
+    """Receives into one small buffer of its own instead of asyncio's 256 KiB ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._space = memoryview(bytearray(RECEIVE_SIZE))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._space
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._space[:nbytes])
+
+
+class TcpLink(StreamLink):
+    """`tcp://host:port`; the name is resolved anew at each connect."""
+
+    def __init__(
+        self,
+        address: Address,
+        options: Mapping[str, str],
+        *,
+        timeout: float,
+        connect_timeout: float,
+        gap: float,
+    ) -> None:
+        super().__init__(
+            address.key, options, timeout=timeout, connect_timeout=connect_timeout, gap=gap
+        )
+        self._host, self._port = address.host, address.port
+
+    async def _open(self) -> Stream:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                transport, stream = await loop.create_connection(_TcpStream, self._host, self._port)
+        except TimeoutError as error:
+            text = f"{self.url} does not answer within {self._connect_timeout:g} s"
+            raise LinkError(text, code="unreachable") from error
+        except OSError as error:
+            raise _explained(self.url, error) from error
+        _keep_alive(transport.get_extra_info("socket"))
+        return stream
+
+    def _lost(self, error: Exception | None) -> LinkError:
+        how = "reset" if error else "closed"
+        return LinkError(f"{self.url} {how} the connection", code="closed")
+
+
+def _explained(url: str, error: OSError) -> LinkError:
+    if isinstance(error, socket.gaierror):
+        return LinkError(f"{url}: the name cannot be resolved: {error.strerror}", code="dns")
+    if isinstance(error, ConnectionRefusedError):
+        text = f"{url} refused the connection: nobody listens there, or another client holds it"
+        return LinkError(text, code="refused")
+    return LinkError(f"{url} cannot be reached: {error.strerror or error}", code="unreachable")
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
