@@ -1,0 +1,138 @@
+"""From raw registers to values: types, word orders, sentinels, scales.
+
+A multi-word value is brought into big-endian order first; then one struct takes it.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+
+from meterd.drivers.registers import Row
+from meterd.model.sample import Reading
+
+CODES = {
+    "u16": "H",
+    "s16": "h",
+    "u32": "I",
+    "s32": "i",
+    "u64": "Q",
+    "s64": "q",
+    "f16": "e",
+    "f32": "f",
+    "f64": "d",
+}
+# What a sleeping or unprogrammed chip answers; no meter counts to exactly this.
+_DEAD = 0xDEADBEEF
+_F32 = struct.Struct(">f")
+# Scale registers hold small exponents (SunSpec: -10 to 10); anything else is no scale.
+_EXPONENTS = range(-10, 11)
+
+
+def code(row: Row) -> str:
+    """The struct code that takes this row's bytes."""
+    return CODES.get(row.type) or f"{2 * row.words}s"
+
+
+def ordered(row: Row, start: int) -> list[int]:
+    """Positions of the row's bytes, from byte `start` on, in big-endian order."""
+    words = [[start + 2 * i, start + 2 * i + 1] for i in range(row.words)]
+    if row.word_order == "little" and row.type != "str":
+        words.reverse()
+    if row.byte_order == "little":
+        words = [word[::-1] for word in words]
+    return [position for word in words for position in word]
+
+
+def sentinels(row: Row) -> frozenset[float]:
+    """The raw values that mean "not available", as the row's struct code unpacks them."""
+    if row.type not in CODES:
+        return frozenset()
+    raw = [*row.na, *((_DEAD,) if row.words == 2 else ())]
+    size = 2 * row.words
+    mask = (1 << 8 * size) - 1
+    unpacked = (struct.unpack(f">{code(row)}", (n & mask).to_bytes(size, "big"))[0] for n in raw)
+    return frozenset(value for value in unpacked if not math.isnan(value))
+
+
+def plain(row: Row) -> bool:
+    """Whether the raw number is the value: no scale, no text, no register beside it."""
+    return (
+        row.type in CODES
+        and row.scale == 1
+        and row.scale_register is None
+        and not row.quantity.startswith("info.")
+    )
+
+
+def shortest(value: float) -> float:
+    """A float32 as the shortest decimal that names it: 230.1, not 230.10000610351562."""
+    if not math.isfinite(value):
+        return value
+    for digits in (7, 8):
+        decimal = float(f"{value:.{digits}g}")
+        if abs(decimal) < 3.4e38 and _F32.unpack(_F32.pack(decimal))[0] == value:
+            return decimal
+    return float(f"{value:.9g}")
+
+
+def scaled(row: Row, raw: float, exponent: int | None = None) -> float:
+    """Raw to the row's unit. A scale of 0.1 divides by 10, so that decimals stay exact."""
+    factor = row.scale if exponent is None else row.scale_factor
+    power = exponent or 0
+    value: float = raw * factor
+    if 0 < factor < 1 and (inverse := round(1 / factor)) and 1 / inverse == factor:
+        value = raw / inverse
+    elif factor == 1:
+        value = raw
+    if power < 0:
+        return value / float(10**-power)
+    return value * float(10**power)
+
+
+def reading(row: Row, raw: float | bytes, absent: frozenset[float], exponent: object) -> Reading:
+    """What one row says. `exponent` is the content of its scale register, if it has one."""
+    if isinstance(raw, bytes):
+        return _of_bytes(row, raw)
+    if raw in absent or not math.isfinite(raw):
+        return Reading(row.quantity, None, row.unit, "the meter answers: not available")
+    if row.quantity.startswith("info."):
+        return Reading(row.quantity, f"{raw:g}" if raw != int(raw) else str(int(raw)), "")
+    if row.scale_register is None:
+        return Reading(row.quantity, scaled(row, raw), row.unit)
+    if exponent not in _EXPONENTS:
+        return Reading(row.quantity, None, row.unit, "the meter's scale factor is not available")
+    assert isinstance(exponent, int)  # noqa: S101 (it is in a range)
+    return Reading(row.quantity, scaled(row, raw, exponent), row.unit)
+
+
+def _of_bytes(row: Row, raw: bytes) -> Reading:
+    if row.type == "str":
+        return _text(row, raw)
+    if row.type == "bits":
+        number = int.from_bytes(raw, "big")
+        if number in row.na:
+            return Reading(row.quantity, None, row.unit, "the meter answers: not available")
+        return Reading(row.quantity, float(number), row.unit)
+    digits = raw.hex()
+    if not digits.isdecimal():
+        return Reading(row.quantity, None, row.unit, "no BCD digits")
+    if row.quantity.startswith("info."):
+        return Reading(row.quantity, digits.lstrip("0") or "0", "")
+    return Reading(row.quantity, scaled(row, int(digits)), row.unit)
+
+
+def _text(row: Row, raw: bytes) -> Reading:
+    """Two characters a register, or one in its low byte; padded with NUL, blanks or 0xFF."""
+    text = raw.replace(b"\0", b"").strip(b" \xff").decode("latin-1")
+    if not text or not text.isprintable():
+        return Reading(row.quantity, None, "", "no text")
+    return Reading(row.quantity, text, "")
+
+
+def decode(row: Row, words: Sequence[int], exponent: int | None = None) -> float | str | None:
+    """One row's value in its own unit from its registers; None if it is not available."""
+    data = b"".join(word.to_bytes(2, "big") for word in words)
+    raw = struct.unpack(f">{code(row)}", bytes(data[i] for i in ordered(row, 0)))[0]
+    if row.type == "f32":
+        raw = shortest(raw)
+    return reading(row, raw, sentinels(row), exponent).value

@@ -1,0 +1,214 @@
+"""Every shipped register map: sound by itself, and right about its transcript."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from meterd.drivers.blocks import plan
+from meterd.drivers.registers import RegisterMap, Row, load_map, shipped
+from meterd.drivers.values import decode
+from meterd.model import units
+from meterd.model.quantity import CATALOGUE, INFO, Kind
+from tests import transcripts_reader
+from tests.drivers import second_opinion
+from tests.transcripts_reader import Bank, Case
+
+NAMES = shipped()
+PROTOCOL_LIMIT = 125
+TYPES = {"u", "s", "f"}
+# A float32 names its value to half a unit in the last place.
+F32 = 2.0**-24
+# What multiplying a double by 1000 may add.
+F64 = 1e-15
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def register_map(name: str) -> RegisterMap:
+    return load_map(name)
+
+
+@pytest.fixture
+def banks(name: str) -> tuple[Bank, ...]:
+    return transcripts_reader.read(name)
+
+
+def registers(row: Row) -> Iterator[tuple[int, int]]:
+    return ((row.function, row.address + offset) for offset in range(row.words))
+
+
+def exponent(row: Row, bank: Bank) -> int | None:
+    if row.scale_register is None:
+        return None
+    word = bank.words(row.function, row.scale_register, 1)[0]
+    return word - 0x10000 if word > 0x7FFF else word
+
+
+def canonical(row: Row, value: float | str | None) -> float | str | None:
+    """The value in the unit of the catalogue."""
+    if not isinstance(value, float | int):
+        return value
+    factor = units.factor(row.unit, CATALOGUE[row.quantity].unit)
+    assert factor is not None
+    return value * factor
+
+
+def agree(found: float | str | None, case: Case, tolerance: float = F64) -> bool:
+    if not isinstance(found, float | int) or not isinstance(case.expected, float):
+        return found == case.expected
+    return found == pytest.approx(case.expected, rel=tolerance, abs=0)
+
+
+def test_names_maker_and_model(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+_[a-z0-9-]+", name)
+
+
+def test_tells_where_its_addresses_come_from(register_map: RegisterMap) -> None:
+    assert len(register_map.source) > 20
+    assert register_map.maker
+    assert register_map.model
+
+
+def test_of_low_confidence_says_what_to_check(register_map: RegisterMap) -> None:
+    if register_map.confidence == "low":
+        assert re.search(r"verif|check|compare|assum", register_map.remark, re.IGNORECASE)
+
+
+def test_has_only_quantities_of_the_catalogue(register_map: RegisterMap) -> None:
+    names = {row.quantity for row in register_map.rows}
+    assert names <= CATALOGUE.keys() | set(INFO)
+
+
+def test_has_units_that_convert(register_map: RegisterMap) -> None:
+    for row in register_map.rows:
+        if row.quantity not in INFO:
+            known = CATALOGUE[row.quantity]
+            assert units.factor(row.unit, known.unit) is not None, row
+
+
+def test_claims_no_register_twice(register_map: RegisterMap) -> None:
+    claimed: dict[tuple[int, int], str] = {}
+    for row in register_map.rows:
+        for register in registers(row):
+            other = claimed.setdefault(register, row.quantity)
+            assert other == row.quantity, f"{register}: {other} and {row.quantity}"
+
+
+def test_names_no_scale_register_as_a_value(register_map: RegisterMap) -> None:
+    values = {register for row in register_map.rows for register in registers(row)}
+    scales = {(row.function, row.scale_register) for row in register_map.rows}
+    assert not values & scales
+
+
+def test_reads_texts_once_and_counters_slowly(register_map: RegisterMap) -> None:
+    for row in register_map.rows:
+        if row.quantity in INFO:
+            assert row.tier == "static", row
+        elif CATALOGUE[row.quantity].kind is Kind.COUNTER:
+            assert row.tier == "slow", row
+
+
+def test_restarts_only_counters_and_within_their_width(register_map: RegisterMap) -> None:
+    for row in register_map.rows:
+        if row.wrap is not None:
+            assert "_energy" in row.quantity, row
+            assert row.type[0] in TYPES, row
+            assert row.wrap <= 2 ** (16 * row.words), row
+
+
+def test_means_absent_by_raw_values_that_fit(register_map: RegisterMap) -> None:
+    for row in register_map.rows:
+        assert all(0 <= raw < 2 ** (16 * row.words) for raw in row.na), row
+
+
+def test_plans_requests_that_the_meter_takes(register_map: RegisterMap) -> None:
+    blocks = plan(register_map, register_map.rows)
+    for block in blocks:
+        assert block.words <= min(register_map.max_registers, PROTOCOL_LIMIT), block
+        assert block.address % register_map.align == block.words % register_map.align == 0
+        for first, last in register_map.unreadable:
+            assert last < block.address or block.address + block.words <= first, block
+    assert sorted(row.quantity for block in blocks for row in block.rows) == sorted(
+        row.quantity for row in register_map.rows
+    )
+
+
+def test_bridges_no_hole_wider_than_its_limit(register_map: RegisterMap) -> None:
+    for block in plan(register_map, register_map.rows):
+        known = {register for row in block.rows for register in range(row.first, row.last + 1)}
+        hole = 0
+        for register in range(block.address, block.address + block.words):
+            hole = 0 if register in known else hole + 1
+            assert hole <= max(register_map.bridge, register_map.align - 1), block
+
+
+def test_is_found_by_its_aliases(name: str, register_map: RegisterMap) -> None:
+    assert not set(register_map.aliases) & set(NAMES)
+    for alias in register_map.aliases:
+        assert load_map(alias).name == name
+
+
+def test_has_a_transcript_of_every_row(register_map: RegisterMap, banks: tuple[Bank, ...]) -> None:
+    complete = {case.quantity for case in banks[0].cases}
+    assert complete == {row.quantity for row in register_map.rows}
+
+
+def test_has_transcripts_in_units_of_the_catalogue(banks: tuple[Bank, ...]) -> None:
+    for case in (case for bank in banks for case in bank.cases):
+        if isinstance(case.expected, float):
+            assert case.unit == CATALOGUE[case.quantity].unit, case
+
+
+def test_finds_each_value_where_the_transcript_has_it(
+    register_map: RegisterMap, banks: tuple[Bank, ...]
+) -> None:
+    rows = {row.quantity: row for row in register_map.rows}
+    for case in (case for bank in banks for case in bank.cases):
+        row = rows[case.quantity]
+        assert (row.function, row.address, row.words) == (
+            case.function,
+            case.address,
+            len(case.words),
+        ), case
+
+
+def test_gives_the_values_of_the_transcript(
+    register_map: RegisterMap, banks: tuple[Bank, ...]
+) -> None:
+    rows = {row.quantity: row for row in register_map.rows}
+    for bank in banks:
+        for case in bank.cases:
+            row = rows[case.quantity]
+            found = canonical(row, decode(row, case.words, exponent(row, bank)))
+            assert agree(found, case), (bank.name, case, found)
+
+
+def test_gives_the_values_of_the_transcript_in_whole_blocks(
+    register_map: RegisterMap, banks: tuple[Bank, ...]
+) -> None:
+    rows = {row.quantity: row for row in register_map.rows}
+    for bank in banks:
+        found: dict[str, float | str | None] = {}
+        for block in plan(register_map, register_map.rows):
+            words = bank.words(block.function, block.address, block.words)
+            data = b"".join(word.to_bytes(2, "big") for word in words)
+            found |= {reading.quantity: reading.value for reading in block.decode(data)}
+        for case in bank.cases:
+            value = canonical(rows[case.quantity], found[case.quantity])
+            assert agree(value, case), (bank.name, case, value)
+
+
+def test_means_the_same_to_a_second_decoder(name: str, banks: tuple[Bank, ...]) -> None:
+    rows = second_opinion.rows(name)
+    for bank in banks:
+        for case in bank.cases:
+            row = rows[case.quantity]
+            found = second_opinion.canonical(row, bank.words)
+            value = found if found is None or isinstance(found, str) else float(found)
+            tolerance = F32 if row["type"] == "f32" else F64
+            assert agree(value, case, tolerance), (bank.name, case, found)
