@@ -1,0 +1,103 @@
+"""One loop per link: who is asked next, on a fixed grid, and how often one that is silent."""
+
+import logging
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meterd.model.clock import Clock
+from meterd.model.sample import Fault, Poll, Sink
+from meterd.poll.cycle import Device, poll_once
+
+log = logging.getLogger(__name__)
+
+# Polls start in slots of 50 ms, common to all buses: one wake-up of the process serves many.
+SLOT = 0.05
+# A device may be silent this often in a row before it is asked more rarely than its interval,
+PATIENCE = 3
+# and this is the longest pause then, in seconds: it costs its neighbours one timeout a minute.
+LONGEST_PAUSE = 60.0
+_DOUBLINGS = 10
+# Faults of the way, not of the device: the link itself holds off, and says so at no cost.
+_OF_THE_LINK = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
+
+
+@dataclass(slots=True)
+class _Turn:
+    """When a device's next poll is due. Times are monotonic seconds; the grid starts at `start`."""
+
+    device: Device
+    start: float
+    due: float
+    silent: int = 0
+    up: bool = True
+
+
+class Bus:
+    """Polls the devices of one link, one after the other, for ever."""
+
+    def __init__(
+        self, link: str, devices: Sequence[Device], sinks: Sequence[Sink], clock: Clock
+    ) -> None:
+        self.link = link
+        self.skipped = 0
+        self.last_poll = clock.monotonic()
+        self.rounds = 0
+        self._sinks = sinks
+        self._clock = clock
+        self._devices = devices
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        start = math.ceil(self._clock.monotonic() / SLOT) * SLOT
+        turns = [_Turn(device, start, start) for device in self._devices]
+        while turns:
+            # Of those that are due, one that answers goes before one that may cost a timeout.
+            turn = min(turns, key=lambda turn: (turn.due, turn.silent))
+            pause = turn.due - self._clock.monotonic()
+            if pause > 0:
+                await self._clock.sleep(pause)
+            poll = await poll_once(turn.device, self._sinks, self._clock)
+            self.last_poll = self._clock.monotonic()
+            self._note(turn, poll)
+            self._schedule(turn)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a bus that polled nothing is stuck, not slow."""
+        return max((device.interval for device in self._devices), default=0.0) + LONGEST_PAUSE
+
+    def _note(self, turn: _Turn, poll: Poll) -> None:
+        """One log line when a device goes down, one when it is back, nothing in between."""
+        if poll.fault is None:
+            if not turn.up:
+                log.warning("%s is back", turn.device.id)
+            turn.up, turn.silent = True, 0
+            return
+        if turn.up:
+            log.warning("%s is down: %s [%s]", turn.device.id, poll.fault.text, poll.fault.code)
+        turn.up = False
+        turn.silent = 0 if _of_the_link(poll.fault) else turn.silent + 1
+
+    def _schedule(self, turn: _Turn) -> None:
+        """The next slot of the device's grid that lies ahead: a slow poll skips, never stacks."""
+        now, interval = self._clock.monotonic(), turn.device.interval
+        before = turn.due
+        ahead = max(now, before + interval / 2) + self._pause(turn)
+        turn.due = turn.start + math.ceil((ahead - turn.start) / interval) * interval
+        if not turn.silent:
+            self.skipped += round((turn.due - before) / interval) - 1
+
+    def _pause(self, turn: _Turn) -> float:
+        """Beyond the interval, for a device that has been silent again and again."""
+        excess = min(turn.silent - PATIENCE, _DOUBLINGS)
+        if excess <= 0:
+            return 0.0
+        longest = max(LONGEST_PAUSE - turn.device.interval, 0.0)
+        pause: float = min(turn.device.interval * 2.0**excess, longest)
+        return pause * random.uniform(0.8, 1.0)
+
+
+def _of_the_link(fault: Fault) -> bool:
+    return fault.code in _OF_THE_LINK

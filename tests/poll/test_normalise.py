@@ -1,0 +1,104 @@
+"""What the house holds to be true of what a device said."""
+
+import math
+
+import pytest
+
+from meterd.model.sample import Quality, Reading
+from meterd.poll.normalise import Normaliser
+
+
+def poll(*readings: Reading, swapped: bool = False):  # type: ignore[no-untyped-def]
+    return Normaliser("m", swapped=swapped).poll(readings, 1000, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("reading", "value", "unit"),
+    [
+        (Reading("active_power", 0.29, "kW"), 290.0, "W"),
+        (Reading("active_energy.import", 1234.5, "kWh"), 1234500.0, "Wh"),
+        (Reading("active_energy.import", 1.001, "kWh"), 1001.0, "Wh"),
+        (Reading("current.l1", 5735.0, "mA"), 5.735, "A"),
+        (Reading("voltage.l1", 230.1, "V"), 230.1, "V"),
+        (Reading("battery.runtime", 8.0, "min"), 480.0, "s"),
+        (Reading("x.water.flow", 3.5, "l/min"), 3.5, "l/min"),
+        (Reading("voltage.l1", 230, "V"), 230.0, "V"),
+    ],
+)
+def test_values_come_in_the_canonical_unit(reading: Reading, value: float, unit: str) -> None:
+    (sample, up) = poll(reading).samples()
+    assert (sample.value, sample.unit, sample.quality) == (value, unit, Quality.GOOD)
+    assert (up.quantity, up.value) == ("device.up", 1.0)
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_absent_with_a_reason(value: float | None) -> None:
+    sample = next(poll(Reading("voltage.l1", value, "V")).samples())
+    assert sample.value is None
+    assert sample.quality is Quality.INVALID
+    assert sample.reason
+
+
+def test_the_devices_own_reason_is_kept() -> None:
+    sample = next(poll(Reading("voltage.l1", None, "V", "not available")).samples())
+    assert sample.reason == "not available"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "unit"),
+    [
+        ("voltage.l1", 2.3e9, "V"),
+        ("frequency", 2.3e-41, "Hz"),  # 50.0 with its words swapped
+        ("frequency", 5000.0, "Hz"),
+        ("power_factor", 980.0, "1"),
+    ],
+)
+def test_the_implausible_is_suspect(quantity: str, value: float, unit: str) -> None:
+    sample = next(poll(Reading(quantity, value, unit)).samples())
+    assert sample.quality is Quality.SUSPECT
+    assert "plausible" in sample.reason
+
+
+def test_a_meter_mounted_the_other_way_round() -> None:
+    found = poll(
+        Reading("active_power", 500.0, "W"),
+        Reading("active_energy.import", 3.0, "kWh"),
+        Reading("active_energy.export.l1", 7.0, "kWh"),
+        Reading("voltage.l1", 230.0, "V"),
+        swapped=True,
+    )
+    values = {sample.quantity: sample.value for sample in found.samples()}
+    assert values == {
+        "active_power": -500.0,
+        "active_energy.export": 3000.0,
+        "active_energy.import.l1": 7000.0,
+        "voltage.l1": 230.0,
+        "device.up": 1.0,
+    }
+
+
+def test_texts_belong_to_the_device_and_strangers_to_nobody() -> None:
+    found = poll(
+        Reading("info.model", "SDM630", ""),
+        Reading("info.firmware", None, ""),
+        Reading("no.such.thing", 1.0, "V"),
+        Reading("voltage.l1", 1.0, "kg"),
+        Reading("voltage.l2", 231.0, "V"),
+    )
+    assert found.info == {"info.model": "SDM630"}
+    assert found.layout.quantities == ("voltage.l2", "device.up")
+
+
+def test_polls_of_one_shape_share_their_layout() -> None:
+    normaliser = Normaliser("m")
+    one = normaliser.poll([Reading("voltage.l1", 1.0, "V")], 1, 0.0)
+    two = normaliser.poll([Reading("voltage.l1", None, "V")], 2, 0.0)
+    three = normaliser.poll([Reading("voltage.l2", 1.0, "V")], 3, 0.0)
+    assert one.layout is two.layout
+    assert three.layout is not two.layout
+
+
+def test_an_estimate_stays_an_estimate() -> None:
+    reading = Reading("battery.charge", 69.0, "%", "from the voltage", Quality.ESTIMATED)
+    sample = next(poll(reading).samples())
+    assert (sample.value, sample.quality) == (69.0, Quality.ESTIMATED)
