@@ -1,0 +1,109 @@
+"""The codes of everything that can be wrong with a configuration, and what each one means."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic_core import PydanticCustomError
+
+
+class Code(StrEnum):
+    """Stable: scripts and searches rely on them. A code is never given a second meaning."""
+
+    UNREADABLE = "C001"
+    NO_TEXT = "C002"
+    TOO_LARGE = "C003"
+    SYNTAX = "C004"
+    DUPLICATE = "C005"
+    EMPTY = "C006"
+    SHAPE = "C007"
+    FEATURE = "C008"
+    VARIABLE = "C009"
+    FILE_KEY = "C010"
+    FILE_KEY_MODE = "C011"
+    FILE_KEY_TWICE = "C012"
+    UNKNOWN_KEY = "C020"
+    MISSING = "C021"
+    TYPE = "C022"
+    RANGE = "C023"
+    CHOICE = "C024"
+    DURATION = "C025"
+    VALUE = "C026"
+    NAME = "C030"
+    TIMEZONE = "C031"
+    LABEL = "C032"
+    LINK = "C033"
+    NOT_BUILT = "C034"
+    STORE = "C035"
+    LISTEN = "C036"
+    OPEN_LISTEN = "C037"
+    HOOK = "C038"
+    HEADER = "C039"
+    UNKNOWN_DRIVER = "C040"
+    UNKNOWN_LINK = "C041"
+    UNKNOWN_DEVICE = "C042"
+    UNKNOWN_HOOK = "C043"
+    UNKNOWN_QUANTITY = "C044"
+    CONDITION = "C045"
+    CLEAR = "C046"
+    NO_DEVICES = "C047"
+
+
+MEANING: dict[Code, str] = {
+    Code.UNREADABLE: "The file cannot be read.",
+    Code.NO_TEXT: "The file is not UTF-8 text.",
+    Code.TOO_LARGE: "The file is larger, deeper or richer in values than any configuration.",
+    Code.SYNTAX: "The file is not YAML.",
+    Code.DUPLICATE: "A key stands twice in one mapping.",
+    Code.EMPTY: "The file says nothing.",
+    Code.SHAPE: "A mapping, a list or a single value stands where another of the three belongs.",
+    Code.FEATURE: "YAML knows this, a configuration does not need it: tags, several documents.",
+    Code.VARIABLE: "A ${NAME} is not set in the environment, or is badly written.",
+    Code.FILE_KEY: "The file that a *_file key names cannot be used.",
+    Code.FILE_KEY_MODE: "The file that a *_file key names can be read by other users.",
+    Code.FILE_KEY_TWICE: "A value is given both itself and by its *_file key.",
+    Code.UNKNOWN_KEY: "No such key here.",
+    Code.MISSING: "A key that is needed is not there.",
+    Code.TYPE: "The value is of the wrong kind.",
+    Code.RANGE: "The value is too small, too large, too short or too long.",
+    Code.CHOICE: "The value is not one of those allowed.",
+    Code.DURATION: "The value is no duration such as 500ms, 10s, 5m, 1h or 400d.",
+    Code.VALUE: "The value is of the right kind, and still cannot be right.",
+    Code.NAME: "A device, link, rule or hook has a name that cannot be used.",
+    Code.TIMEZONE: "There is no such time zone.",
+    Code.LABEL: "A label's name or value cannot be used.",
+    Code.LINK: "The link's URL is wrong.",
+    Code.NOT_BUILT: "The contract knows this, this version of meterd does not do it yet.",
+    Code.STORE: "The store's URL is wrong.",
+    Code.LISTEN: "The listen address is no HOST:PORT.",
+    Code.OPEN_LISTEN: "The API would be open to the network without a login.",
+    Code.HOOK: "The hook's URL is wrong.",
+    Code.HEADER: "A header of a hook cannot be sent.",
+    Code.UNKNOWN_DRIVER: "There is no driver of this name.",
+    Code.UNKNOWN_LINK: "A device names a link that is not there.",
+    Code.UNKNOWN_DEVICE: "A rule names a device that is not there.",
+    Code.UNKNOWN_HOOK: "A rule names a hook that is not there.",
+    Code.UNKNOWN_QUANTITY: "A rule names a quantity that is not in the catalogue.",
+    Code.CONDITION: "A rule needs exactly one of equals, above and below.",
+    Code.CLEAR: "A rule's clear_below or clear_above does not fit its condition.",
+    Code.NO_DEVICES: "There is nothing to poll.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with one value, before it is known where it stands.
+
+    `what` reads "must be …", and the value follows it; where it is better shown elsewhere
+    "{}" stands for it, and with `show` off it is not shown at all.
+    """
+
+    code: Code
+    what: str
+    hint: str = ""
+    show: bool = True
+
+    def error(self) -> PydanticCustomError:
+        """To raise in a validator: it carries the code and the hint through pydantic."""
+        return PydanticCustomError(
+            "flaw", "{text}", {"text": self.what.replace("{}", "this value"), "flaw": self}
+        )

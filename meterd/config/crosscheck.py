@@ -1,0 +1,115 @@
+"""What one part of the file says of another: links, drivers, devices and hooks by name.
+
+Works on the tree, not on Settings, so that it also speaks of a file with other mistakes.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+
+from meterd.config.alerts import CONDITIONS, condition_flaw
+from meterd.config.codes import Code
+from meterd.config.document import Entry, Items, Keys, Node, Scalar, is_unknown
+from meterd.config.explain import show
+from meterd.config.names import near
+from meterd.config.problems import START, Problems
+
+
+def crosscheck(root: Keys, driver_names: Collection[str], problems: Problems) -> None:
+    """Add a problem for each name that leads nowhere."""
+    devices = names_in(root, "devices")
+    if not devices:
+        place = root.entries["devices"].place if "devices" in root.entries else START
+        if "devices" not in root.entries or _is_empty(root.entries["devices"].node):
+            hint = "add `devices:` with an entry for each meter and UPS"
+            problems.add(Code.NO_DEVICES, place, "there are no devices to poll", hint)
+    links = names_in(root, "links")
+    for name, device in devices.items():
+        _check_driver(name, device.node, driver_names, problems)
+        _check_link(name, device.node, links, problems)
+    hooks = names_in(root, "alerts", "hooks")
+    for name, entry in names_in(root, "alerts", "rules").items():
+        where, rule = f"alerts.rules.{name}", entry.node
+        _check_condition(where, entry, problems)
+        for word in _words(rule, "device"):
+            if word.value not in devices:
+                what = f"{where}.device: there is no device {show(word)}"
+                hint = near(str(word.value), devices)
+                problems.add(Code.UNKNOWN_DEVICE, word.place, what, hint)
+        for word in _words(rule, "notify"):
+            if word.value not in hooks:
+                what = f"{where}.notify: there is no hook {show(word)}"
+                hint = near(str(word.value), hooks) or "add it to `alerts: hooks:`"
+                problems.add(Code.UNKNOWN_HOOK, word.place, what, hint)
+
+
+def names_in(root: Node, *path: str) -> dict[str, Entry]:
+    """The entries of the mapping at this path; empty where there is no mapping."""
+    node: Node = root
+    for step in path:
+        if not isinstance(node, Keys) or step not in node.entries:
+            return {}
+        node = node.entries[step].node
+    return node.entries if isinstance(node, Keys) else {}
+
+
+def text_of(node: Node, key: str) -> Scalar | None:
+    """The value of a key where it is a text."""
+    entry = names_in(node).get(key)
+    found = entry.node if entry else None
+    return found if isinstance(found, Scalar) and isinstance(found.value, str) else None
+
+
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, Keys) or _is_null(node)
+
+
+def _check_driver(name: str, device: Node, known: Collection[str], problems: Problems) -> None:
+    driver = text_of(device, "driver")
+    if driver is None or not driver.value or driver.value in known:
+        return
+    what = f"devices.{name}.driver: there is no driver {show(driver)}"
+    problems.add(Code.UNKNOWN_DRIVER, driver.place, what, near(str(driver.value), known))
+
+
+def _check_link(name: str, device: Node, links: Collection[str], problems: Problems) -> None:
+    link = text_of(device, "link")
+    if link is None or "://" in str(link.value) or link.value in links:
+        return
+    word = str(link.value)
+    hint = near(word, links)
+    if link.source:
+        hint = ""
+    elif re.match(r"/dev/", word):
+        hint = f"write serial://{word}"
+    elif re.fullmatch(r"[\w.-]+\.[\w.-]+(:\d+)?|[\w.-]+:\d+", word):
+        hint = f"write tcp://{word}"
+    elif not links:
+        hint = "add it to `links:`, or write a URL such as tcp://192.0.2.7:502"
+    what = f"devices.{name}.link: {show(link)} is neither in links: nor a URL"
+    problems.add(Code.UNKNOWN_LINK, link.place, what, hint)
+
+
+def _check_condition(where: str, entry: Entry, problems: Problems) -> None:
+    # The model checks this too, but only once all the rule's values are right.
+    if not isinstance(entry.node, Keys):
+        return
+    nodes = {key: each.node for key, each in entry.node.entries.items() if key in CONDITIONS}
+    if any(is_unknown(node) for node in nodes.values()):
+        return
+    given = [key for key in CONDITIONS if key in nodes and not _is_null(nodes[key])]
+    if flaw := condition_flaw(given):
+        problems.add(flaw.code, entry.place, f"{where}: {flaw.what}", flaw.hint)
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None
+
+
+def _words(rule: Node, key: str) -> Iterator[Scalar]:
+    """The texts of a key that takes one or a list of them."""
+    entry = names_in(rule).get(key)
+    if entry is None:
+        return
+    for each in entry.node.nodes if isinstance(entry.node, Items) else (entry.node,):
+        if isinstance(each, Scalar) and isinstance(each.value, str):
+            yield each

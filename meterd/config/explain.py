@@ -1,0 +1,208 @@
+"""pydantic's errors as problems: in people's words, and at the very key or value."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from meterd.config.codes import Code, Flaw
+from meterd.config.document import Items, Keys, Node, Scalar, is_unknown
+from meterd.config.names import near
+from meterd.config.problems import START, Place, Problems, excerpt
+from meterd.config.settings import keys_at
+
+Loc: TypeAlias = Sequence[str | int]
+
+# The beginnings of pydantic's types of error, and what the value should have been.
+_KINDS = {
+    "string_t": "a text",
+    "string_s": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "model": "a mapping of keys and values",
+    "dict": "a mapping of keys and values",
+    "mapping": "a mapping of keys and values",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+    "frozen_set": "a list",
+}
+_RANGES = {
+    "greater_than": ("greater than {}", "gt"),
+    "greater_than_equal": ("at least {}", "ge"),
+    "less_than": ("less than {}", "lt"),
+    "less_than_equal": ("at most {}", "le"),
+    "multiple_of": ("a multiple of {}", "multiple_of"),
+    "string_too_short": ("a text of {} characters or more", "min_length"),
+    "string_too_long": ("a text of at most {} characters", "max_length"),
+    "too_short": ("a list of {} or more", "min_length"),
+    "too_long": ("a list of at most {}", "max_length"),
+}
+_SHAPES = ("model", "dict", "mapping", "list", "tuple", "set", "frozen_set")
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What pydantic's location leads to: the path that exists, its key's place, and its node."""
+
+    path: tuple[str, ...]
+    key_place: Place
+    node: Node
+
+    @property
+    def words(self) -> str:
+        return ".".join(self.path).replace(".[", "[")
+
+
+def locate(root: Node, loc: Loc) -> Spot:
+    """Follow the location as far as the file goes; steps that pydantic adds are passed over."""
+    spot = Spot((), START, root)
+    for step in loc:
+        node = spot.node
+        if isinstance(node, Keys) and str(step) in node.entries:
+            entry = node.entries[str(step)]
+            spot = Spot((*spot.path, str(step)), entry.place, entry.node)
+        elif isinstance(node, Items) and isinstance(step, int) and step < len(node.nodes):
+            item = node.nodes[step]
+            spot = Spot((*spot.path, f"[{step}]"), item.place, item)
+        elif isinstance(node, Scalar):
+            break
+    return spot
+
+
+def show(node: Node) -> str:
+    """The value in a sentence; what came from outside is never printed."""
+    if isinstance(node, Keys):
+        return "a mapping"
+    if isinstance(node, Items):
+        return "a list"
+    if node.source:
+        return node.source
+    if node.value is None:
+        return "nothing"
+    if isinstance(node.value, bool):
+        return str(node.value).lower()
+    if isinstance(node.value, str):
+        return excerpt(re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", node.value))
+    return str(node.value)
+
+
+def explain(
+    error: ValidationError, root: Node, problems: Problems, prefix: Loc = (), keys: Loc = ()
+) -> None:
+    """Add a problem for each error. `prefix` leads to what was validated, `keys` are its keys."""
+    for detail in error.errors(include_url=False):
+        _explain_one(detail, root, problems, (*prefix, *detail["loc"]), keys)
+
+
+def _explain_one(detail: ErrorDetails, root: Node, problems: Problems, loc: Loc, keys: Loc) -> None:
+    spot = locate(root, loc)
+    kind = detail["type"]
+    if kind == "missing":
+        what = f"{loc[-1]} is missing"
+        where = f"{spot.words}: " if spot.path else ""
+        problems.add(Code.MISSING, spot.key_place, where + what, _missing_hint(spot, str(loc[-1])))
+    elif kind == "extra_forbidden":
+        unknown_key(problems, spot, [str(key) for key in keys] or keys_at(spot.path[:-1]))
+    elif loc and loc[-1] == "[key]":
+        flaw = _flaw(detail, spot.node)
+        problems.add(
+            flaw.code, spot.key_place, _sentence(flaw, spot, excerpt(spot.path[-1])), flaw.hint
+        )
+    elif not _is_told(spot.node):
+        _bad_value(problems, spot, _flaw(detail, spot.node))
+
+
+def _missing_hint(spot: Spot, key: str) -> str:
+    """A key that looks like the missing one was probably meant to be it."""
+    present = set(spot.node.entries) if isinstance(spot.node, Keys) else set()
+    if found := difflib.get_close_matches(key, present - set(keys_at(spot.path)), n=1):
+        return f"is {excerpt(found[0])} meant to be it?"
+    return f"add `{key}:` to it"
+
+
+def unknown_key(problems: Problems, spot: Spot, known: Sequence[str]) -> None:
+    """A key that is not known here, at its place."""
+    *parents, key = spot.path
+    hint = near(key, known)
+    if key == "<<":
+        hint = "YAML 1.2 has no merge keys: write the keys out"
+    where = f"{'.'.join(parents)}: " if parents else ""
+    problems.add(Code.UNKNOWN_KEY, spot.key_place, f"{where}unknown key {excerpt(key)}", hint)
+
+
+def _is_told(node: Node) -> bool:
+    """A value that could not be had is one problem, not also a wrong value or a wrong section."""
+    if isinstance(node, Keys):
+        return any(is_unknown(entry.node) for entry in node.entries.values())
+    return is_unknown(node)
+
+
+def _bad_value(problems: Problems, spot: Spot, flaw: Flaw) -> None:
+    # A section as a whole is named by its key, a value by itself.
+    is_section = isinstance(spot.node, Keys) and flaw.code not in (Code.TYPE, Code.SHAPE)
+    place = spot.key_place if is_section else spot.node.place
+    # A hint often spells the value anew, and what came from outside is never printed.
+    hint = "" if isinstance(spot.node, Scalar) and spot.node.source else flaw.hint
+    problems.add(flaw.code, place, _sentence(flaw, spot, show(spot.node)), hint)
+
+
+def _sentence(flaw: Flaw, spot: Spot, shown: str) -> str:
+    text = flaw.what
+    if isinstance(spot.node, Scalar) and spot.node.source and isinstance(spot.node.value, str):
+        # A driver's own words may quote a secret.
+        text = text.replace(spot.node.value, "***") if spot.node.value else text
+    if "{}" in text:
+        text = text.replace("{}", shown)
+    elif flaw.show:
+        text = f"{text}, not {shown}"
+    return f"{spot.words}: {text}" if spot.path else text
+
+
+def _flaw(detail: ErrorDetails, node: Node) -> Flaw:
+    """What pydantic found, as we say it."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if isinstance(flaw := context.get("flaw"), Flaw):
+        return flaw
+    if kind in _RANGES:
+        words, key = _RANGES[kind]
+        return Flaw(Code.RANGE, f"must be {words.replace('{}', str(context.get(key, '…')))}")
+    if kind == "finite_number":
+        return Flaw(Code.RANGE, "must be a finite number")
+    if kind in ("literal_error", "enum"):
+        return _choice(str(context.get("expected", "")), node)
+    for start, words in _KINDS.items():
+        if kind.startswith(start):
+            code = Code.SHAPE if start in _SHAPES else Code.TYPE
+            return Flaw(code, f"must be {words}", _type_hint(words, node))
+    return _foreign(detail, context)
+
+
+def _choice(expected: str, node: Node) -> Flaw:
+    """pydantic lists the words as "'a', 'b' or 'c'"."""
+    words = re.findall(r"'([^']*)'", expected)
+    hint = ""
+    if isinstance(node, Scalar) and isinstance(node.value, str) and not node.source:
+        found = near(node.value, words)
+        hint = found if found.startswith("did") else ""
+    return Flaw(Code.CHOICE, f"must be {' or '.join(words) or expected}", hint)
+
+
+def _type_hint(words: str, node: Node) -> str:
+    is_word = (
+        isinstance(node, Scalar) and not isinstance(node.value, str) and node.value is not None
+    )
+    return "put it in quotes to make it a text" if words == "a text" and is_word else ""
+
+
+def _foreign(detail: ErrorDetails, context: dict[str, Any]) -> Flaw:
+    """An error of a validator that is not ours: its words, begun as a sentence of ours."""
+    text = str(context.get("error") or detail["msg"])
+    text = text.replace("Input should be", "must be").replace("{}", "{ }")
+    return Flaw(Code.VALUE, text[:1].lower() + text[1:], show=text.startswith("must"))

@@ -1,0 +1,116 @@
+"""Small kinds of values that several sections share: switches, numbers, labels, time zones."""
+
+import re
+import unicodedata
+import zoneinfo
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from meterd.config.codes import Code, Flaw
+from meterd.config.names import near
+
+LABEL_LENGTH = 200
+# Prometheus' rule for label names; two leading underscores are its own.
+_LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+# Labels that meterd's own metrics carry.
+_TAKEN = ("device", "phase", "quantity", "quantile", "le")
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+
+# A section whose keys are all commented out is null to YAML, and empty to people.
+OrEmpty = BeforeValidator(lambda value: {} if value is None else value)
+
+
+def has_control(text: str) -> bool:
+    """Whether the text carries control characters, which split log lines and headers."""
+    return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
+
+
+def one_line(text: str) -> str:
+    """Refuse control characters."""
+    if has_control(text):
+        raise Flaw(Code.VALUE, "must be one line without control characters").error()
+    return text
+
+
+def _switch(value: object) -> bool:
+    # YAML 1.2 has no yes and no; a variable's "true" is as good as the word itself.
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    hints = {"yes": "write true", "on": "write true", "no": "write false", "off": "write false"}
+    hint = hints.get(value.lower(), "") if isinstance(value, str) else ""
+    raise Flaw(Code.TYPE, "must be true or false", hint).error()
+
+
+def _no_switch(value: object) -> object:
+    if isinstance(value, bool):
+        raise Flaw(Code.TYPE, "must be a number", "true is 1, false is 0").error()
+    return value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Number = Annotated[float, BeforeValidator(_no_switch)]
+
+
+def _label_name(name: str) -> str:
+    if name in _TAKEN:
+        raise Flaw(Code.LABEL, "must be another name than {}, which meterd uses itself").error()
+    if not _LABEL.fullmatch(name):
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_0123456789")
+        what = "must be a label name: letters, digits and _, not starting with a digit or __"
+        raise Flaw(Code.LABEL, what, f"write {plain}" if plain else "").error()
+    return name
+
+
+def _label_value(value: str) -> str:
+    if has_control(value) or len(value) > LABEL_LENGTH:
+        what = f"must be one line of up to {LABEL_LENGTH} characters without control characters"
+        raise Flaw(Code.LABEL, what).error()
+    return value
+
+
+Labels = dict[
+    Annotated[str, AfterValidator(_label_name)], Annotated[str, AfterValidator(_label_value)]
+]
+
+
+def _time_zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    # OSError: "Australia" is a directory of the zone files.
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        zones = zoneinfo.available_timezones()
+        hint = (
+            _zone_hint(name, zones) if zones else "this machine has no zone files: install tzdata"
+        )
+        what = "must be an IANA time zone such as Europe/Berlin"
+        raise Flaw(Code.TIMEZONE, what, hint).error() from error
+    return name
+
+
+def _zone_hint(name: str, zones: set[str]) -> str:
+    """By the whole name, else by the city alone: people write `Brisbane`."""
+    cities = {zone.rpartition("/")[2].lower(): zone for zone in sorted(zones) if "/" in zone}
+    city = name.rpartition("/")[2].strip().replace(" ", "_").lower()
+    if city in cities:
+        return f"did you mean {cities[city]}?"
+    hint = near(name, zones)
+    return hint if hint.startswith("did") else ""
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]

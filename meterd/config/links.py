@@ -1,0 +1,137 @@
+"""The grammar of link URLs: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`."""
+
+import re
+from collections.abc import Callable
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from meterd.config.codes import Code, Flaw
+from meterd.config.names import near
+from meterd.model.duration import seconds
+
+_NOT_BUILT = ("udp", "tls")
+SCHEMES = ("tcp", "serial", *_NOT_BUILT)
+_DURATIONS = ("gap", "timeout", "settle")
+_CHOICES = {
+    "framer": ("rtu", "ascii", "socket"),
+    "parity": ("N", "E", "O"),
+    "stop": ("1", "2"),
+    "bytes": ("7", "8"),
+    "dtr": ("0", "1"),
+    "rts": ("0", "1"),
+}
+_NETWORK_KEYS = ("framer", "gap", "timeout")
+_SERIAL_KEYS = (*_NETWORK_KEYS, "baud", "parity", "stop", "bytes", "dtr", "rts", "settle")
+_BAUD = (50, 4_000_000)
+# Host names, IPv4 and (by urlsplit, without the brackets) IPv6 with a zone.
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]+(%\w+)?")
+
+
+def check_link(url: str) -> str | None:
+    """None where the URL is fine, else what is wrong with it, and what to do."""
+    flaw = link_flaw(url)
+    if flaw is None:
+        return None
+    return f"{flaw.what} ({flaw.hint})" if flaw.hint else flaw.what
+
+
+def link_flaw(url: str) -> Flaw | None:
+    """The first thing that is wrong with a link's URL; None where it is fine."""
+    if re.search(r"[\x00-\x20\x7f]", url):
+        return Flaw(Code.LINK, "must be a link URL without blanks")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        hint = "the port is 1 to 65535; IPv6 as in tcp://[::1]:502"
+        return Flaw(Code.LINK, "must be a link URL", hint)
+    if "://" not in url or parts.scheme not in SCHEMES:
+        return _scheme_flaw(url, parts.scheme)
+    if parts.scheme in _NOT_BUILT:
+        return Flaw(
+            Code.NOT_BUILT,
+            f"{parts.scheme}:// links are not built yet: {{}}",
+            "use tcp:// or serial://",
+        )
+    place = _path_flaw(parts) if parts.scheme == "serial" else _host_flaw(parts, port)
+    return place or _query_flaw(parts)
+
+
+def _scheme_flaw(url: str, scheme: str) -> Flaw:
+    hint = near(scheme, SCHEMES) if "://" in url and scheme else ""
+    if url.startswith("/"):
+        hint = f"write serial://{url}"
+    return Flaw(Code.LINK, "must start with tcp:// or serial://", hint)
+
+
+def _host_flaw(parts: SplitResult, port: int | None) -> Flaw | None:
+    if not parts.hostname or not _HOST.fullmatch(parts.hostname):
+        return Flaw(Code.LINK, "must name a host", "write tcp://192.0.2.7:502")
+    if port == 0 or parts.netloc.endswith(":"):
+        return Flaw(Code.LINK, "must have a port of 1 to 65535, or none")
+    if "@" in parts.netloc:
+        return Flaw(Code.LINK, "must not carry a user or password: Modbus knows none")
+    if parts.path not in ("", "/"):
+        return Flaw(
+            Code.LINK, "must end after the port", "the unit is a key of the device: `unit: 1`"
+        )
+    return None
+
+
+def _path_flaw(parts: SplitResult) -> Flaw | None:
+    if parts.netloc:
+        return Flaw(
+            Code.LINK,
+            "must be serial:// and an absolute path",
+            f"three slashes: serial:///{parts.netloc}{parts.path}",
+        )
+    if len(parts.path) < 2 or parts.path.endswith("/"):
+        return Flaw(Code.LINK, "must name a port", "write serial:///dev/ttyUSB0")
+    return None
+
+
+def _query_flaw(parts: SplitResult) -> Flaw | None:
+    if parts.fragment or parts.query.endswith("&"):
+        return Flaw(Code.LINK, "must be a link URL", "options come as ?baud=9600&parity=E")
+    try:
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        return Flaw(Code.LINK, "must have options as in ?baud=9600&parity=E")
+    names = [name for name, _ in pairs]
+    for name, value in pairs:
+        if names.count(name) > 1:
+            return Flaw(Code.LINK, f"must have the option {name!r} only once")
+        if flaw := _option_flaw(parts.scheme, name, value):
+            return flaw
+    return None
+
+
+def _option_flaw(scheme: str, name: str, value: str) -> Flaw | None:
+    known = _SERIAL_KEYS if scheme == "serial" else _NETWORK_KEYS
+    if name not in known:
+        return Flaw(
+            Code.LINK,
+            f"has an option {name!r} that {scheme}:// does not know: {{}}",
+            near(name, known),
+        )
+    if name == "framer" and value == "ascii":
+        return Flaw(Code.NOT_BUILT, "framer=ascii is not built yet: {}", "use framer=rtu")
+    allowed = _allowed(scheme, name)
+    if not allowed[0](value):
+        return Flaw(Code.LINK, f"must have {name}={allowed[1]}")
+    return None
+
+
+def _allowed(scheme: str, name: str) -> tuple[Callable[[str], bool], str]:
+    """The test of an option's value, and how to write it."""
+    if name == "baud":
+        return _is_baud, "a number such as 2400, 9600 or 115200"
+    if name in _DURATIONS:
+        return lambda value: seconds(value) is not None, "a duration such as 50ms"
+    choices = _CHOICES[name]
+    if name == "framer" and scheme == "serial":
+        choices = ("rtu", "ascii")
+    return lambda value: value in choices, " or ".join(choices)
+
+
+def _is_baud(value: str) -> bool:
+    return bool(re.fullmatch("[0-9]{2,7}", value)) and _BAUD[0] <= int(value) <= _BAUD[1]

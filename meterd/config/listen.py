@@ -1,0 +1,42 @@
+"""Listen addresses: `127.0.0.1:8420`, `localhost:8420`, `[::1]:8420`."""
+
+import ipaddress
+import re
+
+from meterd.config.codes import Code, Flaw
+
+_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Host (without brackets) and port; port 0 takes any that is free."""
+    found = _LISTEN.fullmatch(listen)
+    if found and int(found[3]) <= 65535 and _is_host(found[1], found[2]):
+        return found[1] or found[2], int(found[3])
+    raise Flaw(Code.LISTEN, "must be HOST:PORT", _hint(listen)).error()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it. Names other than localhost may lead anywhere."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _is_host(bracketed: str | None, bare: str | None) -> bool:
+    if bracketed is None and not re.fullmatch(r"[0-9.]+", bare or ""):
+        return True
+    try:
+        address = ipaddress.ip_address(bracketed or bare or "")
+    except ValueError:
+        return False
+    return (address.version == 6) == (bracketed is not None)
+
+
+def _hint(listen: str) -> str:
+    if re.fullmatch(r":?[0-9]+", listen):
+        return f"write 127.0.0.1:{listen.lstrip(':')}"
+    if listen.count(":") > 1 and "[" not in listen:
+        return "IPv6 stands in brackets: [::1]:8420"
+    return "write 127.0.0.1:8420; ports go up to 65535"

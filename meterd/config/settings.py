@@ -1,0 +1,168 @@
+"""The whole of meterd.yaml as frozen values: `Settings` and its sections.
+
+Durations are seconds as floats. Field names are the keys of the file, except that a rule's
+`for` is `for_` here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic import field_validator as check
+
+from meterd.config.alerts import AlertsSettings, HookSettings, RuleSettings
+from meterd.config.codes import Code, Flaw
+from meterd.config.duration import between
+from meterd.config.fields import Labels, OrEmpty, Section, Switch, TimeZone
+from meterd.config.links import link_flaw
+from meterd.config.listen import is_loopback, split_listen
+from meterd.config.names import DeviceId, Name
+from meterd.config.stores import store_flaw
+
+
+def _link_url(url: str) -> str:
+    if flaw := link_flaw(url):
+        raise flaw.error()
+    return url
+
+
+def _link_or_name(link: str) -> str:
+    # A bare word is looked up among the links, where all of them are known.
+    return _link_url(link) if "://" in link else link
+
+
+def _store_url(url: str) -> str:
+    if flaw := store_flaw(url):
+        raise flaw.error()
+    return url
+
+
+class SiteSettings(Section):
+    """Where all this stands."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = "Home"
+    timezone: TimeZone = "UTC"
+
+
+class LinkSettings(Section):
+    """A bus that devices share, or that needs tuning. `gap` is the pause between exchanges."""
+
+    url: Annotated[str, AfterValidator(_link_url)]
+    gap: Annotated[float, between("0s", "10s")] = 0.0
+    timeout: Annotated[float, between("10ms", "60s")] = 1.0
+    connect_timeout: Annotated[float, between("100ms", "60s")] = 3.0
+
+
+class DeviceSettings(Section):
+    """One device. `options` is the driver's own model of the keys that are not listed here.
+
+    `direction` reversed: the meter is wired the other way round, so powers change their sign
+    and import and export swap. `timeout` None: the link's own.
+    """
+
+    driver: Annotated[str, Field(min_length=1)]
+    link: Annotated[str, AfterValidator(_link_or_name)]
+    interval: Annotated[float, between("100ms", "1d")] = 10.0
+    direction: Literal["normal", "reversed"] = "normal"
+    labels: Annotated[Labels, OrEmpty] = Field(default_factory=dict)
+    enabled: Switch = True
+    timeout: Annotated[float, between("10ms", "60s")] | None = None
+    options: Any = None
+
+
+class KeepSettings(Section):
+    """How long what is stored stays; None is for ever."""
+
+    raw: Annotated[float, between("1h", "36500d")] | None = None
+
+
+class StoreSettings(Section):
+    """Where samples go. `commit` is the most that a power cut may take."""
+
+    url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = "sqlite:///meterd.db"
+    commit: Annotated[float, between("1s", "60s")] = 10.0
+    keep: Annotated[KeepSettings, OrEmpty] = KeepSettings()
+
+
+class ApiSettings(Section):
+    """Where the API listens. Only loopback may go without a login, unless one insists."""
+
+    insecure: Switch = False
+    listen: str = "127.0.0.1:8420"
+
+    @property
+    def host(self) -> str:
+        return split_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return split_listen(self.listen)[1]
+
+    @check("listen")
+    @classmethod
+    def _safe(cls, listen: str, info: ValidationInfo) -> str:
+        host, _ = split_listen(listen)
+        # `insecure` stands above `listen`, so it is known here, unless it was itself wrong.
+        if is_loopback(host) or info.data.get("insecure", True):
+            return listen
+        raise Flaw(
+            Code.OPEN_LISTEN,
+            "{} would serve the network, and there is no login yet: anybody could read everything",
+            "listen on 127.0.0.1 and put a proxy with a login in front, or, where the network "
+            "itself is trusted, say `insecure: true`",
+        ).error()
+
+
+class Settings(Section):
+    """The whole configuration. `Settings()` is a site with nothing in it."""
+
+    site: Annotated[SiteSettings, OrEmpty] = SiteSettings()
+    links: Annotated[dict[Name, LinkSettings], OrEmpty] = Field(default_factory=dict)
+    devices: Annotated[dict[DeviceId, DeviceSettings], OrEmpty] = Field(default_factory=dict)
+    store: Annotated[StoreSettings, OrEmpty] = StoreSettings()
+    api: Annotated[ApiSettings, OrEmpty] = ApiSettings()
+    alerts: Annotated[AlertsSettings, OrEmpty] = AlertsSettings()
+
+
+DEVICE_KEYS = frozenset(DeviceSettings.model_fields) - {"options"}
+"""The keys that every device has; all others belong to its driver."""
+
+SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Settings,
+    ("site",): SiteSettings,
+    ("links", "*"): LinkSettings,
+    ("devices", "*"): DeviceSettings,
+    ("store",): StoreSettings,
+    ("store", "keep"): KeepSettings,
+    ("api",): ApiSettings,
+    ("alerts",): AlertsSettings,
+    ("alerts", "rules", "*"): RuleSettings,
+    ("alerts", "hooks", "*"): HookSettings,
+}
+"""Where each section stands; `*` is a name that people choose."""
+
+NAMED = frozenset(
+    {
+        ("links",),
+        ("devices",),
+        ("devices", "*", "labels"),
+        ("alerts", "rules"),
+        ("alerts", "hooks"),
+    }
+)
+"""Mappings whose keys are names that people choose, so that `x_file` is only a name there."""
+
+
+def fits(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the path of a value is one that the pattern means."""
+    return len(path) == len(pattern) and all(
+        want in ("*", step) for step, want in zip(path, pattern, strict=True)
+    )
+
+
+def keys_at(path: tuple[str, ...]) -> list[str]:
+    """The keys that the section at this path may have; empty where there is no such section."""
+    for pattern, model in SECTIONS.items():
+        if fits(path, pattern):
+            fields = model.model_fields.items()
+            return [field.alias or name for name, field in fields if name != "options"]
+    return []

@@ -1,0 +1,117 @@
+"""The unit file: how systemd starts, watches and confines meterd."""
+
+import configparser
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CONFIG = Path(__file__).parents[2] / "config"
+UNIT = CONFIG / "meterd.service"
+
+
+def directives() -> dict[str, dict[str, list[str]]]:
+    """Section to directive to its values: a unit may name one more than once."""
+    parser = configparser.ConfigParser(
+        strict=False, interpolation=None, delimiters=("=",), comment_prefixes=("#", ";")
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(UNIT.read_text())
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in parser.sections()}
+    section = ""
+    for line in UNIT.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found[section].setdefault(name, []).append(value)
+    assert {s: set(found[s]) for s in found} == {s: set(parser[s]) for s in found}
+    return found
+
+
+SERVICE = directives()["Service"]
+
+
+def test_it_is_watched_and_started_again_unless_a_person_must_act() -> None:
+    assert SERVICE["Type"] == ["notify"]
+    assert int(SERVICE["WatchdogSec"][0]) >= 10
+    assert SERVICE["Restart"] == ["always"]
+    assert SERVICE["RestartPreventExitStatus"][0].split() == ["78", "75"]
+    assert SERVICE["ExecReload"] == ["kill -HUP $MAINPID"]
+    assert directives()["Unit"]["StartLimitIntervalSec"] == ["0"]
+    assert SERVICE["ExecStart"][0].endswith("/meterd run -c /etc/meterd/meterd.yaml")
+
+
+def test_it_keeps_its_data_in_its_own_directory_only() -> None:
+    assert SERVICE["StateDirectory"] == ["meterd"]
+    assert SERVICE["UMask"] == ["0077"]
+    assert SERVICE["ProtectSystem"] == ["strict"]
+    assert "ReadWritePaths" not in SERVICE
+    assert SERVICE["User"] == ["meterd"]
+
+
+@pytest.mark.parametrize("name", ["CapabilityBoundingSet", "AmbientCapabilities"])
+def test_it_has_no_capability(name: str) -> None:
+    assert SERVICE[name] == [""]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NoNewPrivileges",
+        "ProtectHome",
+        "PrivateTmp",
+        "PrivateUsers",
+        "PrivateMounts",
+        "ProtectClock",
+        "ProtectControlGroups",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "LockPersonality",
+        "MemoryDenyWriteExecute",
+        "RestrictNamespaces",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "RemoveIPC",
+    ],
+)
+def test_the_sandbox_is_on(name: str) -> None:
+    assert SERVICE[name] == ["yes"]
+
+
+def test_it_reaches_serial_ports_and_no_other_device() -> None:
+    assert SERVICE["DevicePolicy"] == ["closed"]
+    assert all(value.startswith("char-tty") for value in SERVICE["DeviceAllow"])
+    assert {"char-ttyUSB rw", "char-ttyACM rw", "char-ttyS rw"} <= set(SERVICE["DeviceAllow"])
+    assert SERVICE["SupplementaryGroups"] == ["dialout"]
+    assert "PrivateDevices" not in SERVICE
+
+
+def test_system_calls_sockets_and_resources_are_limited() -> None:
+    assert SERVICE["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+    assert SERVICE["RestrictAddressFamilies"] == ["AF_INET AF_INET6 AF_UNIX"]
+    assert SERVICE["ProcSubset"] == ["pid"]
+    assert {"MemoryMax", "TasksMax", "LimitNOFILE"} <= set(SERVICE)
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_systemd_itself_finds_the_sandbox_tight() -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=15", str(UNIT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+def test_the_udev_rule_names_a_tty() -> None:
+    lines = (CONFIG / "70-meterd.rules").read_text().splitlines()
+    (rule,) = [line for line in lines if line and not line.startswith("#")]
+    parts = [part.strip() for part in rule.split(",")]
+    assert parts[0] == 'SUBSYSTEM=="tty"'
+    assert 'SYMLINK+="meterd-ups"' in parts
+    assert all("=" in part and part.endswith('"') for part in parts)
