@@ -1,0 +1,81 @@
+"""Brings a database to the newest schema: runs alembic's migrations/, forward only."""
+
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+import meterd
+from meterd.errors import StoreError
+from meterd.store import database
+
+_VERSIONS = "alembic_version"
+
+
+def folder() -> Path:
+    """migrations/: inside the package where it was installed, beside it in a checkout."""
+    package = Path(meterd.__file__).parent
+    for place in (package / "migrations", package.parent / "migrations"):
+        if (place / "env.py").is_file():
+            return place
+    lost = f"{package / 'migrations'} is missing; install meterd again"
+    raise StoreError(lost, code="unavailable")
+
+
+@cache
+def versions() -> tuple[str, ...]:
+    """Every schema this program knows, oldest first, by the names of the migrations' files."""
+    files = (folder() / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")
+    return tuple(sorted(file.name[:4] for file in files))
+
+
+def version(connection: Connection) -> str | None:
+    """The database's schema; None where it is empty.
+
+    Raises StoreError: newer_schema; unavailable where it is another program's database.
+    """
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if _VERSIONS not in tables:
+        alien = f"the database is another program's (it has {tables[0]}); use another store.url"
+        raise StoreError(alien, code="unavailable")
+    found = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608 (ours)
+    if found is not None and found not in versions():
+        newer = (
+            f"the store has schema {found}, this meterd {meterd.__version__} knows "
+            f"{versions()[-1]} at most; install a newer meterd, or restore a backup"
+        )
+        raise StoreError(newer, code="newer_schema")
+    return None if found is None else str(found)
+
+
+def upgrade(url: str) -> None:
+    """Makes or upgrades the schema; all of it in one transaction. Idempotent.
+
+    Whoever calls holds the lock (lock.py). Raises StoreError: unavailable, full, corrupt,
+    newer_schema.
+    """
+    path = database.locate(url)
+    database.need_folder(path)
+    if path.exists() and _current(path):
+        return
+    with database.mapped(path), database.writing(path).begin() as connection:
+        _run(connection)
+
+
+def _current(path: Path) -> bool:
+    with database.mapped(path), database.reading(path).connect() as connection:
+        return version(connection) == versions()[-1]
+
+
+def _run(connection: Connection) -> None:
+    # Half a second: only paid where there is something to do.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    # ConfigParser would take a % in the path for its own.
+    config.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")

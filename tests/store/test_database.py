@@ -1,0 +1,82 @@
+import errno
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from meterd.errors import StoreError
+from meterd.store import database
+
+from .rigs import url_of
+
+
+def test_a_relative_url_lies_where_meterd_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert database.locate("sqlite:///meterd.db") == tmp_path / "meterd.db"
+
+
+def test_four_slashes_are_an_absolute_path() -> None:
+    assert database.locate("sqlite:////srv/data/meterd.db") == Path("/srv/data/meterd.db")
+
+
+def test_two_names_of_one_file_are_one_path(tmp_path: Path) -> None:
+    (tmp_path / "name.db").symlink_to(tmp_path / "real.db")
+    assert database.locate(url_of(tmp_path / "name.db")) == tmp_path / "real.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite://", "memory"),
+        ("sqlite:///", "memory"),
+        ("sqlite:///:memory:", "memory"),
+        ("postgresql://db/meterd", "postgresql are not built yet: only sqlite"),
+        ("mariadb://db/meterd", "not built yet"),
+        ("meterd.db", "only sqlite"),
+        ("sqlite:///meterd.db?mode=ro", "without options"),
+        ("sqlite:////var/lib/meterd/", "a file"),
+    ],
+)
+def test_other_urls_are_refused_and_the_text_says_why(url: str, says: str) -> None:
+    with pytest.raises(StoreError, match=says) as refused:
+        database.locate(url)
+    assert refused.value.code == "unavailable"
+
+
+def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a folder; make it, mount its disk"):
+        database.need_folder(tmp_path / "usb" / "meterd.db")
+    assert not (tmp_path / "usb").exists()
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is a folder"):
+        database.need_folder(tmp_path)
+
+
+def test_a_file_of_another_kind_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    path.write_bytes(b"no database at all\n" * 100)
+    with pytest.raises(StoreError, match="not a database") as refused, database.mapped(path):
+        database.writing(path).connect()
+    assert refused.value.code == "corrupt"
+
+
+def test_errors_of_the_disk_are_unavailable_and_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"meterd\.db.*Input/output") as refused:  # noqa: SIM117
+        with database.mapped(tmp_path / "meterd.db"):
+            raise OSError(errno.EIO, "Input/output error")
+    assert refused.value.code == "unavailable"
+
+
+def test_readers_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "a b%20?#.db"
+    sqlite3.connect(path).close()
+    with (
+        pytest.raises(StoreError, match="readonly"),
+        database.mapped(path),
+        database.reading(path).connect() as connection,
+    ):
+        connection.exec_driver_sql("CREATE TABLE t (x)")

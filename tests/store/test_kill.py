@@ -1,0 +1,95 @@
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import meterd
+
+from . import nursery
+from .rigs import url_of
+
+KILLS = 50
+ROUNDS_A_STORE = 5  # so that every fifth kill may also hit a store being made
+LONGEST = 0.4  # seconds from the start of a child to its death
+
+
+@asynccontextmanager
+async def running_nursery() -> AsyncIterator[Process]:
+    root = Path(meterd.__file__).parent.parent
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(nursery.__file__)),
+        stdin=PIPE,
+        stdout=PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        async with asyncio.timeout(10):
+            await process.wait()
+
+
+async def killed_run(process: Process, path: Path, first: int, life: float) -> list[range]:
+    """Starts a writer, kills it after `life` seconds; returns the times it had confirmed."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{url_of(path)} {first}\n".encode())
+    said, pid = (await process.stdout.readline()).split()
+    assert said == b"pid"
+    await asyncio.sleep(life)
+    os.kill(int(pid), signal.SIGKILL)
+    confirmed = []
+    while (line := await process.stdout.readline()) != b"gone\n":
+        said, begin, end = line.split()
+        assert said == b"kept"
+        confirmed.append(range(int(begin), int(end) + 1))
+    return confirmed
+
+
+# A poll is whole when each column of it is there, with the value that the child gave it.
+WHOLE = (
+    "SELECT time, sum(value = time / 4.0 + CAST(substr(quantity, 4) AS INTEGER)) "
+    "FROM sample JOIN series ON id = series GROUP BY time"
+)
+
+
+def check(path: Path, confirmed: list[range]) -> None:
+    """The store is sound, holds all that was confirmed, and only whole polls."""
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sample'").fetchone()
+        stored = dict(connection.execute(WHOLE).fetchall()) if made else {}
+    finally:
+        connection.close()
+    assert set(stored.values()) <= {nursery.COLUMNS}
+    lost = [time for batch in confirmed for time in batch if time not in stored]
+    assert lost == []
+
+
+async def test_no_confirmed_sample_is_lost_by_kill_9(tmp_path: Path) -> None:
+    moments = random.Random(20)
+    everything = 0
+    async with running_nursery() as process:
+        confirmed: list[range] = []
+        for round_ in range(KILLS):
+            path = tmp_path / f"{round_ // ROUNDS_A_STORE}.db"
+            if round_ % ROUNDS_A_STORE == 0:
+                confirmed = []
+            life = moments.uniform(0, LONGEST)
+            batches = await killed_run(process, path, round_ * 1_000_000, life)
+            confirmed += batches
+            everything += sum(map(len, batches))
+            if path.exists():
+                check(path, confirmed)
+    # Else nothing was shown: the children have to have written much before they died.
+    assert everything > 2000

@@ -1,0 +1,100 @@
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+import meterd
+from meterd.errors import StoreError
+from meterd.store import database, migrate
+from meterd.store.schema import metadata
+
+from .rigs import rows, url_of
+
+
+def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    migrate.upgrade(url_of(path))
+    with database.reading(path).connect() as connection:
+        options = {"compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_samples_are_kept_by_time_without_a_second_key(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    migrate.upgrade(url_of(path))
+    ((text,),) = rows(path, "SELECT sql FROM sqlite_master WHERE name = 'sample'")
+    assert "PRIMARY KEY (time, series)" in str(text)
+    assert "WITHOUT ROWID" in str(text)
+
+
+def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "50% off").mkdir()
+    migrate.upgrade(url_of(tmp_path / "50% off" / "meterd.db"))
+    assert rows(tmp_path / "50% off" / "meterd.db", "SELECT * FROM alembic_version")
+
+
+def test_a_second_upgrade_changes_nothing_and_loads_no_alembic(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    migrate.upgrade(url_of(path))
+    before = path.read_bytes()
+    code = (
+        "import sys; from meterd.store import migrate; migrate.upgrade(sys.argv[1]); "
+        "sys.exit('alembic' in sys.modules)"
+    )
+    root = Path(meterd.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", code, url_of(path)], check=True, cwd=root)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_schema_is_refused_and_both_versions_named(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    migrate.upgrade(url_of(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0999'")
+    connection.close()
+    known = migrate.versions()[-1]
+    with pytest.raises(StoreError, match=f"schema 0999, .* knows {known} at most") as refused:
+        migrate.upgrade(url_of(path))
+    assert refused.value.code == "newer_schema"
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE states (x)")
+    connection.close()
+    with pytest.raises(StoreError, match="another program's"):
+        migrate.upgrade(url_of(path))
+    assert rows(path, "SELECT name FROM sqlite_master") == [("states",)]
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    path.touch()
+    migrate.upgrade(url_of(path))
+    assert rows(path, "SELECT version_num FROM alembic_version") == [(migrate.versions()[-1],)]
+
+
+def test_an_installed_package_brings_its_own_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meterd" / "migrations").mkdir(parents=True)
+    (tmp_path / "meterd" / "migrations" / "env.py").touch()
+    monkeypatch.setattr(meterd, "__file__", str(tmp_path / "meterd" / "__init__.py"))
+    assert migrate.folder() == tmp_path / "meterd" / "migrations"
+
+
+def test_a_broken_installation_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meterd, "__file__", str(tmp_path / "meterd" / "__init__.py"))
+    with pytest.raises(StoreError, match="install meterd again"):
+        migrate.folder()
+
+
+def test_every_migration_follows_the_one_before() -> None:
+    numbers = [int(version) for version in migrate.versions()]
+    assert numbers == list(range(1, len(numbers) + 1))
