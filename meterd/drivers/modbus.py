@@ -1,13 +1,14 @@
 """Modbus meters: reads block by block what a register map lays out."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from meterd.drivers.blocks import Block, block, plan
-from meterd.drivers.registers import RegisterMap, Row, load_map
-from meterd.errors import Unsupported
+from meterd.drivers.registers import RegisterMap, Row, is_file, load_map
+from meterd.errors import ConfigError, Unsupported
 from meterd.model.sample import Reading
 from meterd.wire.link import Link
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
@@ -24,6 +25,20 @@ class ModbusOptions(BaseModel):
 
     map: str = Field(description="shipped register map, or a path to a file of your own")
     unit: int | None = Field(None, ge=0, le=255, description="unit id; else the map's default")
+
+    @field_validator("map")
+    @classmethod
+    def _there(cls, name: str, info: ValidationInfo) -> str:
+        """A path counts from the folder of the configuration; mistakes in a map are told at once."""
+        if is_file(name) and info.context and (folder := info.context.get("folder")):
+            name = str(Path(folder, name))
+        try:
+            load_map(name)
+        except ConfigError as error:
+            if error.problems:
+                raise
+            raise ValueError(str(error)) from error
+        return name
 
 
 class ModbusMeter:

@@ -59,6 +59,7 @@ class Row:
     scale_register: int | None = None
     scale_factor: float = 1.0
     na: tuple[int, ...] = ()
+    na_ranges: tuple[tuple[int, int], ...] = ()
     wrap: int | None = None
     enum: Mapping[int, str] | None = None
     tier: str = "fast"
@@ -119,17 +120,24 @@ def _aliases() -> Mapping[str, str]:
     return found
 
 
+def is_file(name: str) -> bool:
+    """Whether a map is named by its path: with a /, or ending in .yaml."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
 @cache
 def load_map(name: str) -> RegisterMap:
-    """A shipped map by its name, or a map file by its path (one with a / or ending in .yaml).
+    """A shipped map by its name, or a map file by its path.
 
     Raises ConfigError with every mistake of the file.
     """
-    if "/" in name or name.endswith((".yaml", ".yml")):
+    if is_file(name):
         try:
             text = Path(name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"register map {name}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"register map {name}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"register map {name} is no UTF-8 text") from error
         return parse(text, Path(name).stem, name)
     known = shipped()
     wanted = name if name in known else _aliases().get(name)
@@ -291,7 +299,8 @@ class _Reader:
             scale=scale,
             scale_register=register,
             scale_factor=factor,
-            na=self._na(name, node),
+            na=tuple(one for one in self._na(name, node) if isinstance(one, int)),
+            na_ranges=tuple(one for one in self._na(name, node) if not isinstance(one, int)),
             wrap=self._number(node, "wrap", 0, 1, 2**64) if "wrap" in node else None,
             enum={int(k): str(v) for k, v in (node.get("enum") or {}).items()} or None,
             tier=self._tier(name, node),
@@ -326,13 +335,20 @@ class _Reader:
             self._problem(node, key, f"{name}: {key} is big or little, not {value!r}")
         return value
 
-    def _na(self, name: str, node: Any) -> tuple[int, ...]:
+    def _na(self, name: str, node: Any) -> list[int | tuple[int, int]]:
+        """Raw values, and [first, last] ranges of them."""
         value = node.get("na", ())
-        values = value if isinstance(value, list | tuple) else (value,)
-        if not all(isinstance(one, int) for one in values):
-            self._problem(node, "na", f"{name}: na is a raw value such as 0xFFFF, or a list")
-            return ()
-        return tuple(int(one) for one in values)
+        found: list[int | tuple[int, int]] = []
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, int):
+                found.append(int(one))
+            elif isinstance(one, list) and len(one) == 2 and all(isinstance(x, int) for x in one):
+                found.append((int(one[0]), int(one[1])))
+            else:
+                what = f"{name}: na is a raw value such as 0xFFFF, or a list of them"
+                self._problem(node, "na", what, "a range of raw values is [0x7FFF0000, 0x7FFFFFFF]")
+                return []
+        return found
 
     def _tier(self, name: str, node: Any) -> str:
         value = str(node.get("tier", "fast"))

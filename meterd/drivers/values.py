@@ -60,6 +60,7 @@ def plain(row: Row) -> bool:
         row.type in CODES
         and row.scale == 1
         and row.scale_register is None
+        and not row.na_ranges
         and not row.quantity.startswith("info.")
     )
 
@@ -93,7 +94,7 @@ def reading(row: Row, raw: float | bytes, absent: frozenset[float], exponent: ob
     """What one row says. `exponent` is the content of its scale register, if it has one."""
     if isinstance(raw, bytes):
         return _of_bytes(row, raw)
-    if raw in absent or not math.isfinite(raw):
+    if raw in absent or not math.isfinite(raw) or _in_ranges(row, raw):
         return Reading(row.quantity, None, row.unit, "the meter answers: not available")
     if row.quantity.startswith("info."):
         return Reading(row.quantity, f"{raw:g}" if raw != int(raw) else str(int(raw)), "")
@@ -103,6 +104,14 @@ def reading(row: Row, raw: float | bytes, absent: frozenset[float], exponent: ob
         return Reading(row.quantity, None, row.unit, "the meter's scale factor is not available")
     assert isinstance(exponent, int)  # noqa: S101 (it is in a range)
     return Reading(row.quantity, scaled(row, raw, exponent), row.unit)
+
+
+def _in_ranges(row: Row, raw: float) -> bool:
+    """Whether the raw words, as an unsigned number, lie in a range that means "not available"."""
+    if not row.na_ranges:
+        return False
+    words = int.from_bytes(struct.pack(f">{code(row)}", raw), "big")
+    return any(first <= words <= last for first, last in row.na_ranges)
 
 
 def _of_bytes(row: Row, raw: bytes) -> Reading:

@@ -43,8 +43,10 @@ def canonical(row: Mapping[str, Any], words: Words) -> Decimal | str | None:
     if row.get("word_order") == "little":
         content.reverse()
     whole = int("".join(f"{word:04X}" for word in content), 16)
-    if whole in row.get("na", ()):
-        return None
+    for absent in row.get("na", ()):
+        first, last = absent if isinstance(absent, list) else (absent, absent)
+        if first <= whole <= last:
+            return None
     raw = _number(row["type"], whole, len(content))
     if raw is None or "unit" not in row:
         return None if raw is None else f"{raw:f}"

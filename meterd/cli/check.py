@@ -1,0 +1,105 @@
+"""`meterd check`: validates everything, and shows what polling costs each bus."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meterd.cli import output
+from meterd.cli.configuration import config_option, load_settings
+from meterd.cli.main import EXIT_CONFIG
+from meterd.cli.talk import warn_of_maps
+from meterd.config.settings import Settings
+from meterd.daemon.plan import LinkPlan, devices, link_plans
+from meterd.model.duration import spell
+
+# Assumed until the link is measured: how long a device thinks before it answers, in seconds,
+TURNAROUND = 0.02
+# and what one exchange over a local network takes in all.
+NETWORK = 0.01
+_COLUMNS = ("link", "device", "interval", "reads", "bytes", "seconds", "load_percent")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  meterd check
+  meterd check -c /etc/meterd/meterd.yaml --online
+"""
+)
+@config_option
+@click.option("--online", is_flag=True, help="Also read each device once.")
+@output.format_option
+def command(config: Path | None, online: bool, format_: str | None) -> int:
+    """Check the configuration; print each bus's plan: reads, bytes, seconds, load.
+
+    Every mistake is printed with its place and what to do. Exit code 78 if there is one, or
+    if a bus cannot keep the intervals that are asked of it.
+    """
+    settings = load_settings(config)
+    warn_of_maps(settings)
+    plans = link_plans(settings)
+    rows = [row for plan in plans.values() for row in _rows(plan)]
+    output.show(_COLUMNS, rows, format_, rows)
+    overloaded = [line for key in plans if (line := _overload(key, rows))]
+    for line in overloaded:
+        click.echo(line, err=True)
+    if overloaded:
+        return EXIT_CONFIG
+    click.echo(f"ok, devices: {len(settings.devices)}, links: {len(plans)}", err=True)
+    return asyncio.run(_online(settings)) if online else 0
+
+
+def _rows(plan: LinkPlan) -> Iterator[dict[str, Any]]:
+    link = plan.open()
+    options = plan.address.settled(plan.defaults)
+    for name, driver, settings in devices(plan, link):
+        traffic = getattr(driver, "traffic", None)
+        sizes = [sent + received for sent, received in (traffic() if traffic else ())]
+        if plan.address.scheme == "serial":
+            bits = 10 + (options["parity"] != "N") + (options["stop"] == "2")
+            pause = max(TURNAROUND, plan.settings.gap)
+            taken = sum(sizes) * bits / int(options["baud"]) + pause * len(sizes)
+        else:
+            taken = max(NETWORK, plan.settings.gap) * len(sizes)
+        yield {
+            "link": plan.key,
+            "device": name,
+            "interval": spell(settings.interval),
+            "reads": len(sizes),
+            "bytes": sum(sizes),
+            "seconds": round(taken, 3),
+            "load_percent": round(taken / settings.interval * 100, 1),
+        }
+
+
+def _overload(key: str, rows: list[dict[str, Any]]) -> str:
+    """The arithmetic of a bus that is asked for more than it can carry; "" if it is not."""
+    mine = [row for row in rows if row["link"] == key]
+    load = sum(row["load_percent"] for row in mine)
+    if load <= 100:
+        return ""
+    round_trip = sum(row["seconds"] for row in mine)
+    sums = " + ".join(f"{row['device']} {row['seconds']} s / {row['interval']}" for row in mine)
+    return (
+        f"{key}: {sums} makes {load:.0f} % of the bus: "
+        f"the shortest interval that all could have is {spell(round(round_trip * 1.1 + 0.05, 1))}"
+    )
+
+
+async def _online(settings: Settings) -> int:
+    from meterd.cli.poll import poll_all
+
+    polls = await poll_all(settings)
+    for poll in polls:
+        known = sum(value is not None for value in poll.values) - 1
+        says = poll.fault.text if poll.fault else f"{known} values in {poll.took:.2f} s"
+        click.echo(f"{'FAILED' if poll.fault else 'ok'}: {poll.device}: {says}", err=True)
+    from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
+
+    failures = sum(poll.fault is not None for poll in polls)
+    if not failures:
+        return 0
+    return EXIT_ALL_FAILED if failures == len(polls) else EXIT_SOME_FAILED

@@ -1,0 +1,84 @@
+"""Where a command's settings come from: a file, or a TARGET on the command line."""
+
+import os
+import re
+from pathlib import Path
+
+import click
+
+from meterd.config.load import find, load
+from meterd.config.settings import DeviceSettings, Settings
+from meterd.drivers import registry
+from meterd.errors import ConfigError
+
+config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The configuration; else $METERD_CONFIG, ./meterd.yaml, /etc/meterd/meterd.yaml.",
+)
+
+
+def load_settings(explicit: Path | None) -> Settings:
+    """The settings of the file that applies. Raises ConfigError with every mistake."""
+    path = find(os.environ, explicit)
+    return load(
+        path,
+        options_of=registry.options_of,
+        driver_names=registry.names(),
+        environ=os.environ,
+    )
+
+
+# MAP@tcp://host:port/unit?framer=rtu, MAP@serial:///dev/ttyUSB0?baud=9600&unit=3
+_TARGET = re.compile(r"(?P<what>[^@]+)@(?P<url>[a-z]+://.+)")
+_UNIT_PATH = re.compile(r"(?P<url>tcp://[^/?]+)/(?P<unit>\d+)(?P<query>\?.*)?")
+_UNIT_OPTION = re.compile(r"(?P<mark>[?&])unit=(?P<unit>\d+)(?P<more>&?)")
+
+
+def is_target(word: str) -> bool:
+    """Whether a word on the command line is a TARGET and not a device's name."""
+    return _TARGET.fullmatch(word) is not None
+
+
+def target_settings(target: str) -> tuple[str, DeviceSettings]:
+    """The one device that a TARGET names. Raises ConfigError that shows how to write it."""
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        raise ConfigError(
+            f"{target!r} is no target: write MAP@tcp://HOST:502/UNIT, "
+            "MAP@serial:///dev/ttyUSB0?baud=9600&unit=1 or megatec@serial:///dev/ttyUSB0"
+        )
+    what, url = found["what"], found["url"]
+    url, unit = _unit(url)
+    options: dict[str, object] = {} if unit is None else {"unit": unit}
+    if what not in registry.names() or what == "modbus":
+        options["map"] = what
+    driver = "modbus" if "map" in options else what
+    return Path(what).stem, device_settings(target, driver, url, options)
+
+
+def device_settings(
+    source: str, driver: str, url: str, options: dict[str, object]
+) -> DeviceSettings:
+    """A device from its parts; every mistake names the `source` it came from."""
+    from pydantic import ValidationError
+
+    try:
+        model = registry.driver_class(driver).Options
+        return DeviceSettings(driver=driver, link=url, options=model(**options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        what = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{source}: {name}: {what}") from error
+
+
+def _unit(url: str) -> tuple[str, int | None]:
+    """Take the unit id out of the URL: as the path of tcp://, or as an option."""
+    if path := _UNIT_PATH.fullmatch(url):
+        return path["url"] + (path["query"] or ""), int(path["unit"])
+    if option := _UNIT_OPTION.search(url):
+        mark = option["mark"] if option["more"] else ""
+        return url[: option.start()] + mark + url[option.end() :], int(option["unit"])
+    return url, None

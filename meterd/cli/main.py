@@ -1,0 +1,94 @@
+"""The `meterd` command: finds its commands lazily, and turns errors into exit codes."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from meterd import __version__
+from meterd.errors import ConfigError, MeterdError, StoreError
+
+COMMANDS = {
+    "run": "the daemon",
+    "check": "validate the configuration and show each bus's plan",
+    "poll": "read devices once, with or without a configuration",
+    "demo": "a simulated site, polled for real; nothing to configure",
+    "simulate": "the simulators alone, for tests and bug reports",
+    "maps": "the register maps, or one of them",
+    "drivers": "the drivers that are installed",
+    "devices": "the devices of the configuration",
+}
+
+EXIT_FAILURE = 1
+EXIT_SOME_FAILED = 4
+EXIT_ALL_FAILED = 5
+EXIT_RUNNING = 75
+EXIT_CONFIG = 78
+
+_EPILOG = """\b
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 4 some devices failed,
+5 all devices failed, 75 already running, 78 bad configuration.
+"""
+
+
+class Lazy(click.Group):
+    """Imports a command's module when it is called; help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"meterd.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Lazy, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="meterd")
+def cli() -> None:
+    """Polls energy meters and UPSes, keeps what they say, and serves it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    try:
+        code: Any = cli.main(args=arguments, prog_name="meterd", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = EXIT_FAILURE
+    except MeterdError as error:
+        code = _failed(error)
+    except BrokenPipeError:
+        # The reader has seen enough, as in `meterd maps | head`.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: MeterdError) -> int:
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    for line in map(str, problems or [f"error: {error}"]):
+        click.echo(line, err=True)
+    if isinstance(error, ConfigError) or error.code == "newer_schema":
+        return EXIT_CONFIG
+    already = isinstance(error, StoreError) and error.code == "already_running"
+    return EXIT_RUNNING if already else EXIT_FAILURE

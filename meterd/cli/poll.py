@@ -1,0 +1,140 @@
+"""`meterd poll`: one shot through the same path as the daemon; no database, no daemon needed."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meterd.cli import output
+from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
+from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
+from meterd.cli.talk import warn_of_maps
+from meterd.config.settings import Settings
+from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.service import ContainedDriver
+from meterd.errors import ConfigError
+from meterd.model.clock import SystemClock
+from meterd.model.sample import Poll
+from meterd.model.times import rfc3339
+from meterd.poll.cycle import poll_once
+
+_COLUMNS = ("device", "quantity", "value", "unit", "quality", "reason")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  meterd poll
+  meterd poll main --format json
+  meterd poll eastron_sdm630@tcp://192.0.2.5:502/1
+  meterd poll 'eastron_sdm120@serial:///dev/ttyUSB0?baud=2400&unit=2'
+  meterd poll megatec@serial:///dev/ttyUSB0
+"""
+)
+@click.argument("what", nargs=-1, metavar="[DEVICE…|TARGET…]")
+@config_option
+@output.format_option
+def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> int:
+    """Read devices once and print what they say.
+
+    Without arguments: every device of the configuration. A TARGET needs no configuration:
+    MAP@URL, or the name of another driver and @URL.
+    """
+    settings = _settings(what, config)
+    warn_of_maps(settings)
+    polls = asyncio.run(poll_all(settings))
+    output.show(_COLUMNS, list(_rows(polls)), format_, _document(polls))
+    for poll in polls:
+        if poll.fault is not None:
+            click.echo(f"{poll.device}: {poll.fault.text} [{poll.fault.code}]", err=True)
+    failures = sum(poll.fault is not None for poll in polls)
+    if not failures:
+        return 0
+    return EXIT_ALL_FAILED if failures == len(polls) else EXIT_SOME_FAILED
+
+
+def _settings(what: Sequence[str], config: Path | None) -> Settings:
+    """The configuration cut down to what was asked for."""
+    targets = [target_settings(word) for word in what if is_target(word) or "@" in word]
+    names = [word for word in what if "@" not in word]
+    if targets and names:
+        raise click.UsageError("either device names or targets, not both")
+    if targets:
+        return Settings(devices=dict(_numbered(targets)))
+    settings = load_settings(config)
+    if unknown := [name for name in names if name not in settings.devices]:
+        known = ", ".join(settings.devices)
+        raise ConfigError(f"no device {', '.join(unknown)}; the configuration has {known}")
+    wanted = {n: d for n, d in settings.devices.items() if n in names or not names}
+    if not any(device.enabled for device in wanted.values()):
+        raise ConfigError("there is no device to poll: none is configured, or none is enabled")
+    return settings.model_copy(update={"devices": wanted})
+
+
+def _numbered(targets: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Two targets with the same map get names of their own."""
+    names = [name for name, _ in targets]
+    for number, (name, device) in enumerate(targets, 1):
+        yield (name if names.count(name) == 1 else f"{name}-{number}"), device
+
+
+async def poll_all(settings: Settings) -> list[Poll]:
+    """Every device once: links side by side, the devices of a link one after the other."""
+    plans = link_plans(settings)
+    groups = await asyncio.gather(*(_poll_link(plan) for plan in plans.values()))
+    by_device = {poll.device: poll for poll in itertools.chain.from_iterable(groups)}
+    return [by_device[name] for name in settings.devices if name in by_device]
+
+
+async def _poll_link(plan: LinkPlan) -> list[Poll]:
+    link = plan.open()
+    clock = SystemClock()
+    try:
+        return [
+            await poll_once(polled(name, ContainedDriver(name, driver), device), (), clock)
+            for name, driver, device in devices(plan, link)
+        ]
+    finally:
+        await link.close()
+
+
+def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
+    for poll in polls:
+        if poll.fault is not None:
+            continue
+        for sample in poll.samples():
+            yield {
+                "device": poll.device,
+                "quantity": sample.quantity,
+                "value": sample.value,
+                "unit": sample.unit,
+                "quality": str(sample.quality),
+                "reason": sample.reason,
+            }
+
+
+def _document(polls: Sequence[Poll]) -> dict[str, Any]:
+    return {"devices": [_device(poll) for poll in polls]}
+
+
+def _device(poll: Poll) -> dict[str, Any]:
+    fault = poll.fault
+    return {
+        "device": poll.device,
+        "time": rfc3339(poll.time),
+        "up": poll.up,
+        "error": None if fault is None else {"code": fault.code, "text": fault.text},
+        "info": dict(poll.info),
+        "samples": {
+            sample.quantity: {
+                "value": sample.value,
+                "unit": sample.unit,
+                "quality": str(sample.quality),
+                **({"reason": sample.reason} if sample.reason else {}),
+            }
+            for sample in (poll.samples() if poll.up else ())
+        },
+    }

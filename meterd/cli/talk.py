@@ -1,0 +1,33 @@
+"""What commands say on stderr: warnings, and the daemon's log."""
+
+import logging
+import os
+import sys
+
+import click
+
+from meterd.config.settings import Settings
+from meterd.drivers.registers import load_map
+
+
+def warn_of_maps(settings: Settings) -> None:
+    """A map that nobody has confirmed on a device may show wrong values: say so."""
+    names = {getattr(device.options, "map", None) for device in settings.devices.values()}
+    for name in sorted(filter(None, names)):
+        found = load_map(name)
+        if found.confidence == "low":
+            text = f"warning: register map {found.name} has low confidence: check its values"
+            click.echo(f"{text} against the meter's display. {found.remark}".rstrip(), err=True)
+
+
+def start_log(*, debug: bool = False) -> None:
+    """Lines on stderr; under systemd without time and with the level as journald reads it."""
+    journal = "JOURNAL_STREAM" in os.environ
+    line = "%(levelname)-7s %(name)s: %(message)s"
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(logging.Formatter(line if journal else f"%(asctime)s {line}"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[output])
+    # pymodbus logs every frame that its framers do not like; the wire counts them instead.
+    logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+    for chatty in ("asyncio", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,155 @@
+"""Keeps a process alive that must run for years: containment, heartbeats, watchdog, signals.
+
+The only place that catches everything: a bug in one driver or sink stays its own.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from meterd.errors import DeviceError, LinkError, MeterdError
+from meterd.model.sample import Driver, Poll, Reading, Sink
+
+log = logging.getLogger(__name__)
+
+# A driver that takes longer for one poll hangs; the wire's own deadlines are far shorter.
+DRIVER_LIMIT = 120.0
+_RESTART_PAUSE = 5.0
+_DEFAULT_WATCHDOG = 60.0
+
+
+class ContainedDriver:
+    """A driver whose bugs and hangs are faults of its device, not of the daemon."""
+
+    def __init__(self, device: str, driver: Driver) -> None:
+        self._device = device
+        self._driver = driver
+        self._seen: set[str] = set()
+
+    async def read(self) -> Sequence[Reading]:
+        try:
+            async with asyncio.timeout(DRIVER_LIMIT):
+                return await self._driver.read()
+        except (LinkError, DeviceError):
+            raise
+        except TimeoutError as error:
+            text = f"the driver did not come back within {DRIVER_LIMIT:g} s"
+            raise DeviceError(text, code="driver_stuck") from error
+        except Exception as error:
+            text = f"a bug in the driver: {type(error).__name__}: {error}"
+            if text not in self._seen:
+                self._seen.add(text)
+                log.exception("%s: %s", self._device, text)
+            raise DeviceError(text, code="driver_bug") from error
+
+
+class ContainedSink:
+    """A sink that fails alone: the others still get the poll."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._seen: set[str] = set()
+
+    def take(self, poll: Poll) -> None:
+        try:
+            self._sink.take(poll)
+        except Exception as error:
+            text = f"{type(self._sink).__name__}: {type(error).__name__}: {error}"
+            if text not in self._seen:
+                self._seen.add(text)
+                log.exception("a sink failed: %s", text)
+
+
+async def forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop that never ends by itself; if a bug ends it, say so and start it again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s failed, and starts again in %g s", name, _RESTART_PAUSE)
+        else:
+            return
+        await asyncio.sleep(_RESTART_PAUSE)
+
+
+def notify(message: str) -> None:
+    """Tell systemd, if it started us (sd_notify(3)); "@" stands for the abstract namespace."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    target = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(message.encode(), target)
+
+
+async def watch(overdue: Callable[[], Mapping[str, float]]) -> None:
+    """Pat the watchdog only while every loop gives signs of life.
+
+    `overdue` names what has been silent for too long, with the seconds. When the event loop
+    itself hangs, a thread writes every stack to stderr before systemd acts.
+    """
+    period = int(os.environ.get("WATCHDOG_USEC") or _DEFAULT_WATCHDOG * 1e6) / 1e6
+    complained = False
+    try:
+        while True:
+            faulthandler.dump_traceback_later(period * 0.75)
+            late = overdue()
+            if not late:
+                notify("WATCHDOG=1")
+            elif not complained:
+                log.error(
+                    "no sign of life: %s", ", ".join(f"{n} ({s:.0f} s)" for n, s in late.items())
+                )
+            complained = bool(late)
+            await asyncio.sleep(period / 4)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+class Signals:
+    """SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads."""
+
+    def __init__(self, reload: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._stop = asyncio.Event()
+        self._reload = reload
+        self._reloading: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        if reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+
+    async def stopped(self) -> None:
+        """Returns when somebody asked to stop."""
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            os._exit(1)
+        self._stop.set()
+
+    def _asked_to_reload(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.ensure_future(self._reload_once())
+
+    async def _reload_once(self) -> None:
+        if self._reload is None:
+            return
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            await self._reload()
+        except MeterdError as error:
+            log.error("not reloaded, all goes on as before:\n%s", error)
+        except Exception:
+            log.exception("not reloaded: a bug")
+        finally:
+            notify("READY=1")

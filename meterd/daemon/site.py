@@ -1,0 +1,267 @@
+"""The running site: builds what differs, then stops the old, then starts the new."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from meterd.alerts.engine import Alerts
+from meterd.alerts.hooks.webhook import Webhook
+from meterd.alerts.rules import Rule
+from meterd.config.settings import DeviceSettings, Settings, StoreSettings
+from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.service import ContainedDriver, ContainedSink, forever
+from meterd.model.alert import Alert
+from meterd.model.clock import Clock
+from meterd.model.sample import Sink
+from meterd.poll.bus import Bus
+from meterd.poll.latest import Latest
+from meterd.store.reader import Reader
+from meterd.store.writer import Writer, WriterStatus
+from meterd.wire.link import Link
+
+log = logging.getLogger(__name__)
+
+# The writer wakes at least once a commit; so long after that it is stuck.
+_WRITER_PATIENCE = 120.0
+_HOOK_GRACE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One device as it is configured, for those who ask. `interval` is in seconds."""
+
+    id: str
+    driver: str
+    model: str | None
+    link: str
+    interval: float
+    labels: Mapping[str, str]
+    enabled: bool
+
+
+@dataclass(slots=True)
+class _Running:
+    """A link in use, and the loop that polls its devices."""
+
+    plan: LinkPlan
+    link: Link
+    bus: Bus
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class _Store:
+    settings: StoreSettings
+    writer: Writer
+    reader: Reader
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What `apply` has built and not yet started."""
+
+    buses: dict[str, _Running] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+
+
+class Site:
+    """Everything between the settings and the API."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.settings = Settings()
+        self.latest = Latest()
+        self.started = clock.now_ms()
+        self._clock = clock
+        self._alerts = Alerts([], {}, clock=clock)
+        self._alerts_task: asyncio.Task[None] | None = None
+        self._hooks: dict[str, Webhook] = {}
+        self._store: _Store | None = None
+        self._sinks: list[Sink] = []
+        self._running: dict[str, _Running] = {}
+        self._counted: dict[str, dict[str, int]] = {}
+
+    # -- what the API asks -------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.settings.site.name
+
+    @property
+    def timezone(self) -> str:
+        return self.settings.site.timezone
+
+    @property
+    def reader(self) -> Reader:
+        return self._open_store.reader
+
+    @property
+    def _open_store(self) -> _Store:
+        if self._store is None:
+            raise RuntimeError("the site is stopped")
+        return self._store
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        """Every configured device, in the configuration's order."""
+        return [self._info(name, device) for name, device in self.settings.devices.items()]
+
+    def _info(self, name: str, device: DeviceSettings) -> DeviceInfo:
+        named = self.settings.links.get(device.link)
+        return DeviceInfo(
+            id=name,
+            driver=device.driver,
+            model=getattr(device.options, "map", None),
+            link=named.url if named else device.link,
+            interval=device.interval,
+            labels=device.labels,
+            enabled=device.enabled,
+        )
+
+    def store_status(self) -> WriterStatus:
+        return self._open_store.writer.status
+
+    def alerts(self) -> Sequence[Alert]:
+        return self._alerts.active()
+
+    def link_counters(self) -> Mapping[str, Mapping[str, int]]:
+        return {key: dict(running.link.counters) for key, running in self._running.items()}
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the store takes samples and every device has been asked once, else why not."""
+        status = self.store_status()
+        if not status.writable:
+            return False, f"the store is not writable: {status.error}"
+        waiting = [name for name, state in self.latest.states.items() if not state.polls]
+        if waiting:
+            return False, f"not polled yet: {', '.join(waiting)}"
+        return True, ""
+
+    def overdue(self) -> Mapping[str, float]:
+        """What gives no sign of life, with the seconds since its last one: for the watchdog."""
+        now = self._clock.monotonic()
+        late = {
+            f"bus {key}": now - running.bus.last_poll
+            for key, running in self._running.items()
+            if now - running.bus.last_poll > running.bus.patience
+        }
+        if self._store is not None:
+            silence = now - self._store.writer.status.alive
+            if silence > self._store.settings.commit + _WRITER_PATIENCE:
+                late["store"] = silence
+        return late
+
+    # -- changing it -------------------------------------------------------------------------
+
+    async def apply(self, settings: Settings) -> None:
+        """Make the site what `settings` say.
+
+        Raises ConfigError or StoreError before anything is touched: the site then runs on as
+        it was. What did not change keeps its connection and its rhythm.
+        """
+        prepared = self._prepare(settings)
+        rules, hooks = list(_rules(settings)), _hooks(settings)
+        await self._swap_store(settings.store)
+        await self._stop_buses(set(self._running) - prepared.kept)
+        self.settings = settings
+        self.latest.keep_only(name for name, d in settings.devices.items() if d.enabled)
+        await self._swap_alerts(rules, hooks)
+        for key, running in prepared.buses.items():
+            self._running[key] = running
+            running.task = asyncio.create_task(forever(f"bus {key}", running.bus.run))
+
+    async def close(self) -> None:
+        """Stop polling, commit everything, close."""
+        await self._stop_buses(set(self._running))
+        if self._alerts_task is not None:
+            self._alerts_task.cancel()
+            await asyncio.gather(self._alerts_task, return_exceptions=True)
+            self._alerts_task = None
+        await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
+        if self._store is not None:
+            await self._store.writer.close()
+            self._store.reader.close()
+
+    def _prepare(self, settings: Settings) -> _Prepared:
+        """Build the links that are new or different; start nothing."""
+        prepared = _Prepared()
+        for key, plan in link_plans(settings).items():
+            running = self._running.get(key)
+            if running is not None and running.plan == plan:
+                prepared.kept.add(key)
+            else:
+                prepared.buses[key] = self._build(plan)
+        return prepared
+
+    def _build(self, plan: LinkPlan) -> _Running:
+        link = plan.open()
+        members = [
+            polled(name, ContainedDriver(name, driver), device)
+            for name, driver, device in devices(plan, link)
+        ]
+        return _Running(plan, link, Bus(plan.key, members, self._sinks, self._clock))
+
+    async def _swap_store(self, settings: StoreSettings) -> None:
+        old = self._store
+        if old is not None and old.settings == settings:
+            return
+        writer = Writer(settings.url, commit=settings.commit, keep=settings.keep.raw)
+        await writer.open()
+        self._store = _Store(settings, writer, Reader(settings.url, writer.pending))
+        # Every bus holds this very list, so that a reload reaches those that run on.
+        sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts)
+        self._sinks[:] = [ContainedSink(sink) for sink in sinks]
+        if old is not None:
+            await old.writer.close()
+            old.reader.close()
+
+    async def _stop_buses(self, keys: set[str]) -> None:
+        stopping = [self._running.pop(key) for key in keys]
+        for running in stopping:
+            if running.task is not None:
+                running.task.cancel()
+        tasks = [running.task for running in stopping if running.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for running in stopping:
+            await running.link.close()
+
+    async def _swap_alerts(self, rules: Sequence[Rule], hooks: dict[str, Webhook]) -> None:
+        """New hooks first, so that no alert finds none; alerts that are firing live on."""
+        old, self._hooks = self._hooks, hooks
+        for hook in hooks.values():
+            await hook.start()
+        devices = self.settings.devices
+        self._alerts.replace(
+            rules,
+            hooks,
+            site=self.name,
+            labels={name: device.labels for name, device in devices.items()},
+            devices=list(self.latest.states),
+        )
+        if self._alerts_task is None:
+            self._alerts_task = asyncio.create_task(forever("alerts", self._alerts.run))
+        await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in old.values()))
+
+
+def _hooks(settings: Settings) -> dict[str, Webhook]:
+    return {
+        name: Webhook(name, hook.url, timeout=hook.timeout, headers=hook.headers)
+        for name, hook in settings.alerts.hooks.items()
+    }
+
+
+def _rules(settings: Settings) -> Iterator[Rule]:
+    for name, rule in settings.alerts.rules.items():
+        yield Rule(
+            name=name,
+            quantity=rule.quantity,
+            device=rule.device,
+            equals=rule.equals,
+            above=rule.above,
+            below=rule.below,
+            clear_below=rule.clear_below,
+            clear_above=rule.clear_above,
+            hold=rule.for_,
+            severity=rule.severity,
+            notify=rule.notify,
+            text=rule.text or "",
+        )
