@@ -29,7 +29,7 @@ class ModbusOptions(BaseModel):
     @field_validator("map")
     @classmethod
     def _there(cls, name: str, info: ValidationInfo) -> str:
-        """A path counts from the folder of the configuration; mistakes in a map are told at once."""
+        """A path counts from the folder of the configuration; the map must be without mistakes."""
         if is_file(name) and info.context and (folder := info.context.get("folder")):
             name = str(Path(folder, name))
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from meterd.errors import LinkError, MeterdError, ProtocolError
+from meterd.wire.stream import BUFFER_LIMIT, Stream
 
 T = TypeVar("T")
 
@@ -14,11 +15,6 @@ Parse = Callable[[bytearray], T | None]
 """Looks at what has arrived. Deletes from the buffer what it consumed or dropped, returns the
 answer once it is whole, None to wait for more, and raises DeviceError for a no."""
 
-# 264 bytes is the longest Modbus frame; a buffer of asyncio's 256 KiB default costs an mmap
-# and a munmap for each reply.
-RECEIVE_SIZE = 4096
-# More than this unread is no answer to anything.
-BUFFER_LIMIT = 16384
 # Timeouts that a line may go on talking before it is opened anew.
 _PATIENCE = 3
 _TICKETS = 0xFFFF
@@ -63,43 +59,6 @@ class Link(Protocol):
 
     async def close(self) -> None:
         """Close; the next exchange opens it again."""
-
-
-class Stream:
-    """Collects what arrives, and wakes the exchange that waits for it."""
-
-    transport: asyncio.WriteTransport
-
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.lost = False
-        self.error: Exception | None = None
-        self.last_byte = 0.0
-        self.loop = asyncio.get_running_loop()
-        self._wake: Callable[[], None] | None = None
-
-    def listen(self, wake: Callable[[], None] | None) -> None:
-        self._wake = wake
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 (asyncio's own promise)
-        self.transport = transport
-
-    def data_received(self, data: bytes | memoryview) -> None:
-        self.buffer += data
-        self.last_byte = self.loop.time()
-        if self._wake is not None:
-            self._wake()
-        elif len(self.buffer) > BUFFER_LIMIT:
-            del self.buffer[:-BUFFER_LIMIT]
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost, self.error = True, exc
-        if self._wake is not None:
-            self._wake()
 
 
 class StreamLink:

@@ -33,6 +33,8 @@ _MBAP_LENGTHS = range(3, 255)
 _RTU_EXCEPTION_SIZE = 5
 _RTU_WRITE_SIZE = 8
 _SHORTEST_RTU = 5
+# Registers that one request may ask for.
+_MOST = 125
 
 # Modbus Application Protocol V1.1b3, section 7.
 EXCEPTIONS = {
@@ -75,8 +77,9 @@ class ModbusClient:
         self._unit = unit
         self._rtu = link.options["framer"] == "rtu"
         self._pdus: dict[tuple[int, int, int], bytes] = {}
-        # Sizes of replies that were given up on and may still come, on RTU where no id tells.
-        self._owed: set[int] = set()
+        # On RTU no id tells a late reply: whether one may still come, and the sizes it may have.
+        self._owed = False
+        self._sizes: set[int] = set()
 
     async def read(self, function: int, address: int, count: int) -> bytes:
         """The registers as they came, 2 bytes each (1 bit each for functions 1 and 2).
@@ -101,6 +104,7 @@ class ModbusClient:
     async def _read_once(self, function: int, address: int, count: int) -> bytes:
         if not self._rtu:
             return await self._ask_tcp(function, address, count)
+        self._sizes.add(_payload(function, count))
         if self._owed:
             await self._fence(function, address, count)
         return await self._ask_rtu(function, address, count)
@@ -127,32 +131,33 @@ class ModbusClient:
 
     async def _ask_rtu(self, function: int, address: int, count: int) -> bytes:
         request = _RTU.encode(self._pdu(function, address, count), self._unit, 0)
-        size = _payload(function, count)
-        reply = _RtuReply(self._link, self._unit, function, size)
-        self._owed.add(size)
+        reply = _RtuReply(self._link, self._unit, function, _payload(function, count))
+        owed, self._owed = self._owed, True
         try:
             registers = await self._link.exchange(request, reply.parse)
         except LinkError as error:
             raise reply.explained(error) from error
         except DeviceError:
-            self._owed.discard(size)
+            self._owed = owed
             raise
-        self._owed.discard(size)
+        self._owed = owed
         return registers
 
     async def _fence(self, function: int, address: int, count: int) -> None:
-        """Before the first read after a lost reply: ask for a size that nothing owed can have.
+        """Before the first read after a lost reply: ask for a size that no real read ever has.
 
-        Gateways answer in order, so once this answer is there (a no is one, too), the late
-        reply either came before it and was dropped by its size, or will never come.
+        A bus answers in order. So once this answer is there (a no is one, too), a late reply
+        to a real read came before it and was dropped by its size, or will never come; and the
+        late answers to other fences fit no real read.
         """
-        owed = {*self._owed, _payload(function, count)}
-        sizes = (n for n in (count - 2, count - 1, count + 2, count + 1, *range(1, 20)) if n > 0)
-        fence = next(n for n in sizes if _payload(function, n) not in owed)
-        self._link.count("fences")
-        with contextlib.suppress(DeviceError):
-            await self._ask_rtu(function, address, fence)
-        self._owed.clear()
+        candidates = (count - 2, count - 1, count + 2, count + 1, *range(1, _MOST))
+        sizes = {n: _payload(function, n) for n in candidates if 0 < n <= _MOST}
+        fence = next((n for n, size in sizes.items() if size not in self._sizes), None)
+        if fence is not None:
+            self._link.count("fences")
+            with contextlib.suppress(DeviceError):
+                await self._ask_rtu(function, address, fence)
+        self._owed = False
 
 
 def _payload(function: int, count: int) -> int:

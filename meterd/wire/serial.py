@@ -8,7 +8,8 @@ from typing import Any
 from meterd.errors import LinkError
 from meterd.model.duration import seconds
 from meterd.wire.address import Address
-from meterd.wire.link import Stream, StreamLink
+from meterd.wire.link import StreamLink
+from meterd.wire.stream import Stream
 
 
 class _SerialStream(Stream, asyncio.Protocol):

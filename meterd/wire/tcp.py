@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from meterd.errors import LinkError
 from meterd.wire.address import Address
-from meterd.wire.link import RECEIVE_SIZE, Stream, StreamLink
+from meterd.wire.link import StreamLink
+from meterd.wire.stream import Stream
 
+# asyncio's own 256 KiB buffers cost an mmap and a munmap for each reply.
+RECEIVE_SIZE = 4096
 # A peer that lost power is noticed after about 60 + 3 * 10 s even when nothing is asked.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +59,8 @@ async def bench(wire: str, faults: str = "", **options: bool) -> AsyncIterator[B
         **options,  # type: ignore[arg-type]
     )
     if wire == "pty":
-        server.start_pty()
+        # A name of its own, as under /dev/serial/by-id: the next pty may get another number.
+        server.start_pty(Path(tempfile.mkdtemp()) / "port")
     else:
         await server.start_tcp()
     link = open_link(parse(server.url), defaults={"baud": "115200"}, timeout=TIMEOUT)
@@ -219,6 +222,8 @@ async def test_a_frame_cut_at_any_byte_harms_nothing_after_it(cut: int) -> None:
 
 
 async def test_a_length_of_60000_closes_at_once() -> None:
+    ended = asyncio.Event()
+
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.read(12)
         writer.write(request[:2] + b"\x00\x00\xea\x60\x07\x03")
@@ -226,6 +231,9 @@ async def test_a_length_of_60000_closes_at_once() -> None:
         with contextlib.suppress(ConnectionError):
             await reader.read(1)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(lie, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -236,6 +244,7 @@ async def test_a_length_of_60000_closes_at_once() -> None:
     assert caught.value.code == "bad_frame"
     assert asyncio.get_running_loop().time() - started < 1
     await link.close()
+    await ended.wait()
     server.close()
 
 

@@ -1,0 +1,118 @@
+"""The battery by its voltage: packs, charge and runtime, after NUT's method."""
+
+import math
+
+from meterd.drivers.megatec.lines import number, unknown
+from meterd.drivers.megatec.options import BatteryOptions, RuntimeCal
+from meterd.model.sample import Quality, Reading
+
+_MULTIPLIERS = (120, 100, 80, 60, 48, 36, 30, 24, 18, 12, 8, 6, 4, 3, 2, 1, 0.5)
+_GUESS_LOW, _GUESS_HIGH = 0.8, 1.25
+# Lead cells have 2 V; below this a reading is of one cell, if the battery has several.
+_CELL, _CELL_MOST, _CELLS_FROM = 2.0, 3.2, 12.0
+# Empty and full by the nominal voltage: 10.4 V and 13.0 V of 12 V.
+_EMPTY, _FULL = 104 / 120, 130 / 120
+# Outside this share of the nominal voltage the packs are wrong, not the charge 0 or 100 %.
+_REAL_LOW, _REAL_HIGH = 0.6, 1.5
+# A UPS without load uses this share of full load itself.
+_IDLE_LOAD = 0.10
+
+
+class Battery:
+    """Scales the unit's reading to the whole battery; the factor is found once and kept."""
+
+    def __init__(self, options: BatteryOptions, runtimecal: RuntimeCal | None) -> None:
+        self._options = options
+        self._runtimecal = runtimecal
+        self._nominal: float | None = None
+        self._packs: float | None = None
+
+    def read(self, said: Reading, rated: float | None, load: float | None) -> list[Reading]:
+        """From `said` (battery.voltage as it came), the unit's rating in V and the load in %."""
+        voltage = number(said)
+        nominal = self._options.nominal or rated
+        packs = self._find_packs(voltage, nominal)
+        readings = []
+        if voltage is None or packs is None:
+            readings.append(said)
+        else:
+            voltage = round(voltage * packs, 2)
+            readings += [said._replace(value=voltage), Reading("battery.packs", float(packs))]
+        if self._options.nominal:
+            readings.append(Reading("battery.voltage.nominal", nominal, "V"))
+        return readings + self._estimates(voltage, nominal, load)
+
+    def _find_packs(self, voltage: float | None, nominal: float | None) -> float | None:
+        if self._options.packs is not None:
+            return self._options.packs
+        if nominal != self._nominal:
+            self._nominal, self._packs = nominal, None
+        if self._packs is None and voltage and nominal:
+            self._packs = guess_packs(voltage, nominal)
+        return self._packs
+
+    def _estimates(
+        self, voltage: float | None, nominal: float | None, load: float | None
+    ) -> list[Reading]:
+        low, high = self._thresholds(nominal)
+        if low is None or high is None:
+            return []
+        readings = [
+            Reading("battery.voltage.low", round(low, 2), "V"),
+            Reading("battery.voltage.high", round(high, 2), "V"),
+        ]
+        if low >= high:
+            # Only one was set, on the wrong side of the other's default.
+            reason = f"empty at {low:g} V and full at {high:g} V: set battery.low and battery.high"
+            return [*readings, unknown("battery.charge", "%", reason)]
+        charge = _charge(voltage, low, high, nominal)
+        readings.append(charge)
+        if self._runtimecal is not None:
+            readings.append(_runtime(self._runtimecal, number(charge), load))
+        return readings
+
+    def _thresholds(self, nominal: float | None) -> tuple[float | None, float | None]:
+        low, high = self._options.low, self._options.high
+        if nominal:
+            low, high = low or nominal * _EMPTY, high or nominal * _FULL
+        return low, high
+
+
+def guess_packs(voltage: float, nominal: float) -> float | None:
+    """What to multiply a reading by to get the battery's voltage; None if nothing fits.
+
+    Readings of one cell are counted exactly, whatever the charge; else the largest
+    multiplier that stays within 125 % of the nominal voltage.
+    """
+    if voltage < _CELL_MOST and nominal >= _CELLS_FROM:
+        return round(nominal / _CELL)
+    fitting = (p for p in _MULTIPLIERS if p * voltage <= _GUESS_HIGH * nominal)
+    packs = next(fitting, None)
+    return packs if packs and packs * voltage >= _GUESS_LOW * nominal else None
+
+
+def _charge(voltage: float | None, low: float, high: float, nominal: float | None) -> Reading:
+    """In whole %, by a straight line between empty and full."""
+    if voltage is None:
+        return unknown("battery.charge", "%", "the battery voltage is not known")
+    base = nominal or high
+    if not _REAL_LOW * base <= voltage <= _REAL_HIGH * base:
+        reason = f"{voltage:g} V is no voltage of a {base:g} V battery: set battery.packs"
+        return unknown("battery.charge", "%", reason)
+    charge = min(max(100 * (voltage - low) / (high - low), 0), 100)
+    reason = "from the battery voltage"
+    return Reading("battery.charge", float(round(charge)), "%", reason, Quality.ESTIMATED)
+
+
+def _runtime(cal: RuntimeCal, charge: float | None, load: float | None) -> Reading:
+    """Seconds left at this load, by Peukert's law through two measured points."""
+    if charge is None or load is None:
+        what = "charge" if charge is None else "load"
+        return unknown("battery.runtime", "s", f"the {what} is not known")
+    time1, load1, time2, load2 = cal
+    exponent = math.log(time2 / time1) / math.log(load1 / load2)
+    at_full_load = time1 * (load1 / 100) ** exponent
+    effective = max((load / 100) ** exponent, _IDLE_LOAD)
+    seconds = float(round(at_full_load * charge / 100 / effective))
+    reason = "from charge, load and runtimecal"
+    return Reading("battery.runtime", seconds, "s", reason, Quality.ESTIMATED)

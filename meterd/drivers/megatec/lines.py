@@ -1,0 +1,165 @@
+"""The three answers of a Megatec unit, drawn above the tables that cut them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meterd.errors import ProtocolError
+from meterd.model.sample import Quality, Reading
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+# Megatec fills what it cannot supply with @, Voltronic with -.
+_FILLER = re.compile(r"\.?[@-][@.-]*")
+_BITS = re.compile(r"[01]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One word of an answer, and the values that a real unit can mean by it."""
+
+    quantity: str
+    unit: str
+    low: float
+    high: float
+    zero: bool = True
+
+    def allows(self, value: float) -> bool:
+        return self.low <= value <= self.high or (self.zero and value == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A way to ask for the status; the units differ in what they mean by the frequency."""
+
+    command: str
+    status: tuple[Field, ...]
+    ratings: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A status line: a Reading a field, and the eight characters b7 to b0."""
+
+    fields: dict[str, Reading]
+    bits: str
+
+    def bit(self, number: int) -> bool:
+        """b7 is the leftmost."""
+        return self.bits[7 - number] == "1"
+
+    def value(self, quantity: str) -> float | None:
+        """The number in a field; None where it is not known."""
+        return number(self.fields[quantity])
+
+
+def _status(side: str) -> tuple[Field, ...]:
+    # > Q1
+    # < (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000
+    #    in    fault out   %   Hz   V    °C   b7....b0
+    return (
+        Field("input.voltage", "V", 0, 600),
+        Field("input.voltage.fault", "V", 0, 600),
+        Field("output.voltage", "V", 0, 600),
+        Field("ups.load", "%", 0, 999),
+        Field(f"{side}.frequency", "Hz", 40, 70),
+        Field("battery.voltage", "V", 0, 600),
+        Field("ups.temperature", "°C", 0, 100),
+    )
+
+
+def _ratings(side: str) -> tuple[Field, ...]:
+    # > F
+    # < #220.0 003 12.00 50.0
+    #    V     A   V     Hz
+    return (
+        Field(f"{side}.voltage.nominal", "V", 50, 600, zero=False),
+        Field(f"{side}.current.nominal", "A", 0.1, 1000, zero=False),
+        Field("battery.voltage.nominal", "V", 1, 600, zero=False),
+        Field(f"{side}.frequency.nominal", "Hz", 40, 70, zero=False),
+    )
+
+
+MEGATEC = Dialect("Q1", _status("input"), _ratings("input"))
+MUSTEK = Dialect("QS", _status("output"), _ratings("output"))
+
+
+def unknown(quantity: str, unit: str, reason: str) -> Reading:
+    """A value that is not there, and why."""
+    return Reading(quantity, None, unit, reason, Quality.INVALID)
+
+
+def number(reading: Reading) -> float | None:
+    """The reading's number, if it has one."""
+    return reading.value if isinstance(reading.value, float) else None
+
+
+def cut_status(line: str, dialect: Dialect) -> Status:
+    """Exactly eight words, the last of exactly eight bits. Raises ProtocolError."""
+    words = _words(line)
+    if len(words) != len(dialect.status) + 1 or not _BITS.fullmatch(words[-1]):
+        raise _garbled(line, "status line")
+    fields = _cut(line, words[:-1], dialect.status)
+    return Status({reading.quantity: reading for reading in fields}, words[-1])
+
+
+def cut_ratings(line: str, dialect: Dialect) -> list[Reading]:
+    """Four words; some units leave out the frequency. Raises ProtocolError."""
+    words = _words(line)
+    if len(words) not in (3, 4):
+        raise _garbled(line, "line of ratings")
+    return _cut(line, words, dialect.ratings[: len(words)])
+
+
+def _words(line: str) -> list[str]:
+    """Cut at blanks alone: what else may look like one is noise."""
+    return [word for word in line[1:].split(" ") if word]
+
+
+def _cut(line: str, words: Sequence[str], fields: Sequence[Field]) -> list[Reading]:
+    return [_read(line, word, field) for word, field in zip(words, fields, strict=True)]
+
+
+def _read(line: str, word: str, field: Field) -> Reading:
+    if _FILLER.fullmatch(word):
+        return unknown(field.quantity, field.unit, "the unit does not supply it")
+    if not _NUMBER.fullmatch(word):
+        raise _garbled(line, "line of numbers")
+    value = float(word)
+    if not field.allows(value):
+        return unknown(field.quantity, field.unit, f"the unit says {word}, which cannot be")
+    return Reading(field.quantity, value, field.unit)
+
+
+# The rulers count bytes from the start; names contain blanks, so these are cut by position.
+#   > I
+#   < #MUSTEK          PowerMust  B10.10
+#     0123456789012345678901234567890123456
+#      ^company        ^model     ^firmware
+_INFO = (
+    ("info.manufacturer", 1, 16),
+    ("info.model", 17, 27),
+    ("info.firmware", 28, 38),
+)
+# Newer chips answer one byte less, with a serial number and five digits of runtime in between.
+_NEWER_INFO = (
+    ("info.manufacturer", 1, 8),
+    ("info.serial_number", 8, 16),
+    ("info.model", 17, 22),
+    ("info.firmware", 28, 38),
+)
+_INFO_SIZES = range(28, 41)
+_NEWER_INFO_SIZE = 37
+_DIGITS = re.compile(r"[0-9]{5}")
+
+
+def cut_info(line: str) -> list[Reading]:
+    """The names that are not blank. Raises ProtocolError."""
+    if len(line) not in _INFO_SIZES:
+        raise _garbled(line, "line of names")
+    newer = len(line) == _NEWER_INFO_SIZE and line[16] == " " and _DIGITS.fullmatch(line[22:27])
+    texts = ((name, line[a:b].strip(" #")) for name, a, b in (_NEWER_INFO if newer else _INFO))
+    return [Reading(name, text) for name, text in texts if text.strip("@-. ")]
+
+
+def _garbled(line: str, what: str) -> ProtocolError:
+    return ProtocolError(f"{line[:60]!r} is no {what}", code="garbled")

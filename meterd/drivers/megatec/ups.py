@@ -1,0 +1,185 @@
+"""One Megatec UPS: the status line each time, ratings and names once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from meterd.drivers.megatec.battery import Battery
+from meterd.drivers.megatec.lines import (
+    MEGATEC,
+    MUSTEK,
+    Dialect,
+    Status,
+    cut_info,
+    cut_ratings,
+    cut_status,
+    number,
+    unknown,
+)
+from meterd.drivers.megatec.options import MegatecOptions
+from meterd.drivers.megatec.status import Letters
+from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.model.sample import Quality, Reading
+from meterd.wire.link import Link
+from meterd.wire.megatec import ask
+
+_DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
+# Reads before a question that met silence is asked again: ten minutes at the usual 2 s.
+RETRY_READS = 300
+# What units without a thermometer send.
+_NO_THERMOMETER = (0.0, 25.0)
+
+
+@dataclass(slots=True)
+class _Question:
+    """Something asked once; what came stays until the unit says otherwise."""
+
+    command: str
+    settled: bool = False
+    again: int = 0
+    readings: list[Reading] = field(default_factory=list)
+
+
+class MegatecUps:
+    """A UPS behind a serial port. Asks Q1 or QS, F and I; never sends what makes it act."""
+
+    Options: ClassVar[type[Any]] = MegatecOptions
+    LINK_DEFAULTS: ClassVar[Mapping[str, str]] = {
+        "baud": "2400",
+        "bytes": "8",
+        "parity": "N",
+        "stop": "1",
+        "dtr": "1",
+        "rts": "0",
+    }
+
+    def __init__(self, link: Link, options: MegatecOptions) -> None:
+        self._link = link
+        self._dialects = _DIALECTS[options.protocol]
+        self._dialect: Dialect | None = None
+        self._epoch = link.epoch
+        self._reads = 0
+        self._ratings = _Question("F", settled=not options.ratings)
+        self._names = _Question("I", settled=not options.vendor)
+        self._asked = [q for q in (self._ratings, self._names) if not q.settled]
+        self._letters = Letters(ignore_shutdown_bit=options.ignore_shutdown_bit)
+        self._battery = Battery(options.battery, options.runtimecal)
+        self._own_nominal = options.battery.nominal is not None
+        self._thermometer = False
+
+    @staticmethod
+    def link_defaults(options: MegatecOptions) -> Mapping[str, str]:
+        """The serial settings that the protocol's documents ask for."""
+        return MegatecUps.LINK_DEFAULTS
+
+    async def read(self) -> list[Reading]:
+        """Raises LinkError when the unit is silent or garbled, Unsupported when it refuses."""
+        if self._link.epoch != self._epoch:
+            self._dialect = None
+        dialect, status = await self._status()
+        if self._link.epoch != self._epoch:
+            self._meet_anew()
+        self._reads += 1
+        await self._once(self._ratings, lambda line: cut_ratings(line, dialect))
+        await self._once(self._names, cut_info)
+        return self._readings(dialect, status)
+
+    def _meet_anew(self) -> None:
+        """The link was reopened, perhaps to another unit."""
+        self._epoch = self._link.epoch
+        self._letters.meet_anew()
+        self._thermometer = False
+        for question in self._asked:
+            question.settled, question.again = False, 0
+
+    async def _status(self) -> tuple[Dialect, Status]:
+        if self._dialect is not None:
+            return self._dialect, await self._ask_status(self._dialect)
+        failure: LinkError | None = None
+        refusal: Unsupported | None = None
+        for dialect in self._dialects:
+            try:
+                status = await self._try_status(dialect)
+            except Unsupported as error:
+                refusal = error
+            except LinkError as error:
+                if not _passing(error):
+                    raise
+                failure = failure or error
+            else:
+                self._dialect = dialect
+                return dialect, status
+        raise failure or refusal or AssertionError("there is at least one dialect")
+
+    async def _try_status(self, dialect: Dialect) -> Status:
+        """Asks again after garbage: the first answer of a fresh line often is."""
+        try:
+            return await self._ask_status(dialect)
+        except ProtocolError:
+            return await self._ask_status(dialect)
+
+    async def _ask_status(self, dialect: Dialect) -> Status:
+        return cut_status(await ask(self._link, dialect.command, b"("), dialect)
+
+    async def _once(self, question: _Question, cut: Callable[[str], list[Reading]]) -> None:
+        if question.settled or self._reads < question.again:
+            return
+        try:
+            question.readings = cut(await ask(self._link, question.command, b"#"))
+            question.settled = True
+        except Unsupported:
+            question.readings, question.settled = [], True
+        except LinkError as error:
+            if not _passing(error):
+                raise
+            question.again = self._reads + RETRY_READS
+
+    def _readings(self, dialect: Dialect, status: Status) -> list[Reading]:
+        said = dict(status.fields)
+        voltage = said.pop("battery.voltage")
+        rated = {reading.quantity: reading for reading in self._ratings.readings}
+        nominal = rated.get("battery.voltage.nominal")
+        if self._own_nominal:
+            rated.pop("battery.voltage.nominal", None)
+        said["ups.temperature"] = self._temperature(said["ups.temperature"])
+        if dialect is MEGATEC:
+            said["input.frequency"] = _input_frequency(status)
+        return [
+            *said.values(),
+            *self._battery.read(voltage, number(nominal) if nominal else None, _load(status)),
+            *self._letters.read(status),
+            *rated.values(),
+            *self._names.readings,
+        ]
+
+    def _temperature(self, said: Reading) -> Reading:
+        """Fillers look like temperatures; they count once another value proved a thermometer."""
+        value = number(said)
+        if value is not None and value not in _NO_THERMOMETER:
+            self._thermometer = True
+        if value is None or self._thermometer:
+            return said
+        reason = f"{value:.1f} is what units without a thermometer send"
+        if value == 0:
+            return unknown("ups.temperature", "°C", reason)
+        return said._replace(reason=reason, quality=Quality.SUSPECT)
+
+
+def _load(status: Status) -> float | None:
+    return status.value("ups.load")
+
+
+def _input_frequency(status: Status) -> Reading:
+    """Some units show the output's frequency in this field."""
+    said = status.fields["input.frequency"]
+    if status.bit(7):
+        reason = "on battery the unit shows what it makes itself"
+        return unknown("input.frequency", "Hz", reason)
+    if number(said) == 0:
+        return unknown("input.frequency", "Hz", "the unit says 0 Hz while on mains")
+    return said
+
+
+def _passing(error: LinkError) -> bool:
+    """Whether the line still is there, and only this answer was not."""
+    return isinstance(error, ProtocolError) or error.code == "timeout"

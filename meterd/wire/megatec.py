@@ -1,0 +1,105 @@
+"""Megatec lines: one command, one line of answer, each ended by CR.
+
+> Q1\\r
+< (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\\r
+"""
+
+import re
+
+from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.wire.link import Link
+
+_CR = b"\r"
+_PADDING = b"\x00\r\n"
+_PRINTABLE = re.compile(rb"[ -~]*")
+# A status line whose CR was lost: it is whole when its eight status characters are there.
+_WHOLE_STATUS = re.compile(rb"\([ -~]* [01]{8}")
+_REFUSALS = (b"N", b"NAK", b"(NAK")
+# The longest line asked for has 47 bytes; blanks that some firmware pads with fit as well.
+LINE_LIMIT = 128
+
+
+async def ask(link: Link, command: str, start: bytes) -> str:
+    """The answer to `command` without its CR; it begins with the byte `start`.
+
+    Raises Unsupported when the unit echoes or refuses the command, ProtocolError (code
+    `garbled`) when a line came that is no answer, and the link's own LinkError.
+    """
+    answer = _Answer(link, command.encode("ascii"), start)
+    try:
+        return await link.exchange(command.encode("ascii") + _CR, answer, quiet=True)
+    except LinkError as error:
+        if error.code != "timeout":
+            raise
+        line = answer.at_silence()
+        if line is None:
+            raise
+        return line
+
+
+class _Answer:
+    """Looks for the answer to one command in what arrives."""
+
+    def __init__(self, link: Link, command: bytes, start: bytes) -> None:
+        self._link = link
+        self._command = command
+        self._start = start
+        self._echo_dropped = False
+        self._heard = b""
+
+    def __call__(self, buffer: bytearray) -> str | None:
+        self._drop_padding(buffer)
+        if self._is_echo_so_far(buffer):
+            self._heard = bytes(buffer)
+            return None
+        end = buffer.find(_CR)
+        length = len(buffer) if end < 0 else end
+        if length > LINE_LIMIT:
+            raise ProtocolError(f"{length} bytes without an end of line", code="garbled")
+        if end < 0:
+            self._heard = bytes(buffer)
+            return None
+        line = bytes(buffer[:end])
+        del buffer[: end + 1]
+        self._drop_padding(buffer)
+        return self._judge(line)
+
+    def at_silence(self) -> str | None:
+        """The answer after all, once nothing more came: a whole line that only lacks its CR."""
+        heard = self._heard.strip(_PADDING)
+        if heard == self._command or heard in _REFUSALS:
+            raise self._refused(heard)
+        if self._start != b"(" or not _WHOLE_STATUS.fullmatch(heard):
+            return None
+        self._link.count("no_cr")
+        return heard.decode("ascii")
+
+    def _drop_padding(self, buffer: bytearray) -> None:
+        padding = len(buffer) - len(buffer.lstrip(_PADDING))
+        if padding:
+            del buffer[:padding]
+            self._link.count("padding", padding)
+
+    def _is_echo_so_far(self, buffer: bytearray) -> bool:
+        """Whether only the echo came yet; drops it as soon as the answer begins behind it."""
+        if self._echo_dropped or not buffer.startswith(self._command):
+            return False
+        rest = buffer[len(self._command) :].lstrip(_PADDING)
+        if rest.startswith(self._start):
+            del buffer[: len(buffer) - len(rest)]
+            self._echo_dropped = True
+            self._link.count("echo")
+        return not rest
+
+    def _judge(self, line: bytes) -> str:
+        if line == self._command or line in _REFUSALS:
+            raise self._refused(line)
+        if not line.startswith(self._start) or not _PRINTABLE.fullmatch(line):
+            asked = self._command.decode("ascii")
+            raise ProtocolError(f"{line[:60]!r} is no answer to {asked}", code="garbled")
+        return line.decode("ascii")
+
+    def _refused(self, line: bytes) -> Unsupported:
+        asked = self._command.decode("ascii")
+        how = "echoed" if line == self._command else f"answered {line.decode('ascii')}"
+        return Unsupported(f"the unit does not know {asked}: it {how}", code="unsupported")

@@ -1,0 +1,44 @@
+"""The bytes that arrive on an open link, until somebody takes them."""
+
+import asyncio
+from collections.abc import Callable
+
+# More than this unread is no answer to anything: the longest Modbus frame has 264 bytes.
+BUFFER_LIMIT = 16384
+
+
+class Stream:
+    """Collects what arrives, and wakes the exchange that waits for it."""
+
+    transport: asyncio.WriteTransport
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.lost = False
+        self.error: Exception | None = None
+        self.last_byte = 0.0
+        self.loop = asyncio.get_running_loop()
+        self._wake: Callable[[], None] | None = None
+
+    def listen(self, wake: Callable[[], None] | None) -> None:
+        self._wake = wake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 (asyncio's own promise)
+        self.transport = transport
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        self.buffer += data
+        self.last_byte = self.loop.time()
+        if self._wake is not None:
+            self._wake()
+        elif len(self.buffer) > BUFFER_LIMIT:
+            del self.buffer[:-BUFFER_LIMIT]
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost, self.error = True, exc
+        if self._wake is not None:
+            self._wake()
