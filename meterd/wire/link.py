@@ -156,11 +156,11 @@ class StreamLink:
     async def _ready(self, quiet: bool) -> Stream:
         """Open, silent where replies carry no id, and the gap since the last exchange kept."""
         stream = self._stream
-        if stream is None or stream.lost:
+        if stream is None or stream.lost or (quiet and not await self._settled(stream)):
             stream = await self._reopen()
-        if quiet and not await self._settled(stream):
-            # On the new connection nobody answers what was asked on the old one.
-            stream = await self._reopen()
+            # On a new connection nobody answers what was asked on the old one; a port is the same.
+            if quiet and not self.REOPEN_FORGETS:
+                await self._settled(stream)
         pause = self._free_at - asyncio.get_running_loop().time()
         if pause > 0:
             await asyncio.sleep(pause)
@@ -181,6 +181,8 @@ class StreamLink:
             raise
         self._refusal, self._backoff, self._silent = None, 0.0, 0
         self._fresh = True
+        if self.REOPEN_FORGETS:
+            self._unsettled_since = None
         self.epoch += 1
         self.counters["opened"] += 1
         return stream

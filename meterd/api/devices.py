@@ -1,0 +1,94 @@
+"""The devices of a site: what they are, whether they answer, how their polls went."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from meterd.api.answer import Answer, Call, as_json
+from meterd.api.problem import unknown
+from meterd.api.query import NoQuery
+from meterd.api.site import DeviceInfo
+from meterd.api.times import rfc3339
+from meterd.poll.latest import DeviceState
+
+
+class LastError(BaseModel):
+    code: str = Field(description="Stable word: timeout, refused, port_gone, …")
+    text: str
+    time: str | None = Field(description="When it happened, RFC 3339")
+
+
+class Latency(BaseModel):
+    """Of the last hundred good polls, in milliseconds; null before the first."""
+
+    p50: float | None
+    p99: float | None
+
+
+class Device(BaseModel):
+    id: str
+    driver: str
+    model: str | None = Field(description="Register map or model, where the driver has one")
+    link: str = Field(description="Link URL, without secrets")
+    interval: float = Field(description="Seconds between polls")
+    enabled: bool
+    labels: dict[str, str]
+    up: bool | None = Field(description="Answered its last poll; null before the first")
+    since: str | None = Field(description="Since when `up` has been what it is, RFC 3339")
+    last_error: LastError | None = Field(description="Newest failure; stays after recovery")
+    info: dict[str, str] = Field(description="Texts the device tells: info.model, info.firmware …")
+    polls: int
+    failures: int
+    latency_ms: Latency
+
+
+class Devices(BaseModel):
+    devices: list[Device]
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
+
+
+def _latency(state: DeviceState, quantile: float) -> float | None:
+    seconds = state.latency(quantile)
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
+    """A Device as plain data."""
+    error = None
+    if state.fault is not None:
+        fault = state.fault
+        error = {"code": fault.code, "text": fault.text, "time": _time(state.fault_time)}
+    return {
+        "id": device.id,
+        "driver": device.driver,
+        "model": device.model,
+        "link": device.link,
+        "interval": device.interval,
+        "enabled": device.enabled,
+        "labels": dict(device.labels),
+        "up": state.up,
+        "since": _time(state.since),
+        "last_error": error,
+        "info": dict(state.info),
+        "polls": state.polls,
+        "failures": state.failures,
+        "latency_ms": {"p50": _latency(state, 0.5), "p99": _latency(state, 0.99)},
+    }
+
+
+async def list_all(call: Call, query: NoQuery) -> Answer:
+    states = call.site.latest.states
+    devices = call.site.devices()
+    return as_json({"devices": [describe(d, states.get(d.id) or DeviceState()) for d in devices]})
+
+
+async def show(call: Call, query: NoQuery) -> Answer:
+    asked = call.path["id"]
+    for device in call.site.devices():
+        if device.id == asked:
+            state = call.site.latest.states.get(asked) or DeviceState()
+            return as_json(describe(device, state))
+    raise unknown("device", asked, (device.id for device in call.site.devices()))

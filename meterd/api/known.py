@@ -1,0 +1,38 @@
+"""Which devices and quantities there are, and the refusal for those that are not."""
+
+from collections.abc import Iterable, Sequence
+
+from meterd.api.problem import unknown
+from meterd.api.site import Site
+from meterd.model.quantity import CATALOGUE
+
+
+def measured(site: Site) -> set[str]:
+    """Every quantity of every device's newest polls."""
+    names: set[str] = set()
+    for state in site.latest.states.values():
+        for poll in (state.last, state.good):
+            if poll is not None:
+                names.update(poll.layout.quantities)
+    return names
+
+
+def need_devices(asked: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a device that is not among the known ones."""
+    names = set(known)
+    for name in asked:
+        if name not in names:
+            raise unknown("device", name, names, parameter="device")
+
+
+def need_quantities(asked: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a quantity that neither this site nor the catalogue knows."""
+    names = set(known)
+    for name in asked:
+        if name not in names and name not in CATALOGUE:
+            raise unknown("quantity", name, names, near=CATALOGUE, parameter="quantity")
+
+
+def ids(site: Site) -> Sequence[str]:
+    """The configured devices."""
+    return [device.id for device in site.devices()]

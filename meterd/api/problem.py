@@ -1,0 +1,102 @@
+"""What a client is told when it does not get what it asked for: application/problem+json."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from meterd.errors import MeterdError, StoreError
+
+MEDIA = "application/problem+json"
+
+# What a client sent is quoted up to here, so that an answer stays small.
+_QUOTE = 80
+# Longer lists of what is allowed are cut down to the near names.
+_MOST_ALLOWED = 60
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457, with a stable `code` for programs and a `hint` for people."""
+
+    type: str = Field("about:blank", description="Always about:blank: `code` tells kinds apart")
+    title: str = Field(description="The name of the HTTP status")
+    status: int = Field(description="The HTTP status")
+    detail: str = Field(description="What is wrong with this request")
+    code: str = Field(description="A stable word for programs")
+    hint: str | None = Field(None, description="What to do about it")
+    allowed: list[str] | None = Field(None, description="What would have been accepted")
+    parameter: str | None = Field(None, description="The query parameter at fault")
+
+
+class Refusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
+    """The client has to change its request, or come back later where status is 503."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        hint: str = "",
+        allowed: Iterable[str] = (),
+        parameter: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail, code=code)
+        self.status = status
+        self.hint = hint
+        self.allowed = list(allowed)
+        self.parameter = parameter
+        self.headers = headers or {}
+
+    def body(self) -> bytes:
+        """The problem as JSON."""
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": str(self),
+            "code": self.code,
+        }
+        if self.hint:
+            problem["hint"] = self.hint
+        if self.allowed:
+            problem["allowed"] = self.allowed
+        if self.parameter:
+            problem["parameter"] = self.parameter
+        return json.dumps(problem).encode()
+
+
+def quote(text: str) -> str:
+    """What a client sent, safe and short enough to send back."""
+    shown = repr(text)
+    return shown if len(shown) <= _QUOTE else f"{shown[:_QUOTE]}…"
+
+
+def unknown(
+    what: str, name: str, names: Iterable[str], *, near: Iterable[str] = (), parameter: str = ""
+) -> Refusal:
+    """404 for a name that is not there, with those that are and those that look alike."""
+    names = sorted(names)
+    alike = difflib.get_close_matches(name[:_QUOTE], {*names, *near}, n=3)
+    hint = f"did you mean {' or '.join(alike)}?" if alike else ""
+    return Refusal(
+        404,
+        f"unknown_{what}",
+        f"there is no {what} {quote(name)}",
+        hint=hint or (f"this site has no {what} yet" if not names else ""),
+        allowed=names if len(names) <= _MOST_ALLOWED else alike,
+        parameter=parameter,
+    )
+
+
+def of_store(error: StoreError) -> Refusal:
+    """A store that cannot answer: too much was asked, or it is not there now."""
+    if error.code == "too_much":
+        hint = "ask for a shorter range, a longer step or fewer series"
+        return Refusal(422, "too_much", str(error), hint=hint)
+    hint = "polling goes on; see /readyz and try again"
+    return Refusal(503, f"store_{error.code}", str(error), hint=hint, headers={"Retry-After": "5"})

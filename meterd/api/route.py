@@ -1,0 +1,30 @@
+"""What a route is: a path, what may be asked there, and who answers."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from meterd.api.answer import JSON, Answer, Call
+from meterd.api.query import NoQuery, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One request that meterd answers.
+
+    `answer` is the model of a JSON body, None for any other body. `refusals` are the statuses
+    of the problems it may answer with. Routes that are not `listed` stay out of OpenAPI: the
+    files of the page, which are no interface.
+    """
+
+    path: str
+    summary: str
+    function: Callable[[Call, Any], Awaitable[Answer]]
+    answer: type[BaseModel] | None = None
+    query: type[Query] = NoQuery
+    method: str = "GET"
+    media: tuple[str, ...] = (JSON,)
+    refusals: tuple[int, ...] = (400,)
+    listed: bool = True

@@ -1,0 +1,72 @@
+"""The one table of routes: handlers and OpenAPI are both made from it."""
+
+from meterd.api import alerts, devices, health, latest, openapi, page, prometheus, series
+from meterd.api import range as history
+from meterd.api.answer import Answer, Call
+from meterd.api.query import NoQuery
+from meterd.api.route import Route
+
+PREFIX = "/api/v1"
+
+
+async def _openapi(call: Call, query: NoQuery) -> Answer:
+    return openapi.answer(ROUTES)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("/healthz", "Whether meterd is alive", health.alive, health.Alive),
+    Route(
+        "/readyz",
+        "Whether the store is writable and every device was polled once",
+        health.ready,
+        health.Ready,
+        refusals=(400, 503),
+    ),
+    Route(
+        "/metrics",
+        "Newest samples and meterd's own health, for Prometheus",
+        prometheus.show,
+        media=prometheus.MEDIA,
+    ),
+    Route("/openapi.json", "This description", _openapi, openapi.Document),
+    Route("/", "The live page", page.index, media=(page.HTML,)),
+    Route(f"{PREFIX}/site", "Name, time zone and version", health.site, health.SiteInfo),
+    Route(f"{PREFIX}/devices", "Every device", devices.list_all, devices.Devices),
+    Route(
+        f"{PREFIX}/devices/{{id}}", "One device", devices.show, devices.Device, refusals=(400, 404)
+    ),
+    Route(
+        f"{PREFIX}/latest",
+        "The newest sample of each series, with age and quality",
+        latest.show,
+        latest.LatestSamples,
+        latest.LatestQuery,
+        refusals=(400, 404),
+    ),
+    Route(
+        f"{PREFIX}/series",
+        "Every series of the store",
+        series.list_all,
+        series.AllSeries,
+        refusals=(400, 503),
+    ),
+    Route(
+        f"{PREFIX}/range",
+        "History: the points of series between two times",
+        history.show,
+        history.Range,
+        history.RangeQuery,
+        refusals=(400, 404, 422, 503),
+    ),
+    Route(
+        f"{PREFIX}/alerts",
+        "Alerts that are pending, firing, or resolved a short while ago",
+        alerts.list_all,
+        alerts.Alerts,
+    ),
+)
+
+FILES = tuple(
+    Route(path, "A file of the live page", function, media=(media,), listed=False)
+    for path, media, function in page.files()
+)

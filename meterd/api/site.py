@@ -1,0 +1,123 @@
+"""What the API needs to know of a running site; the daemon's Site fits it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from meterd.model.alert import Alert
+from meterd.poll.latest import Latest
+
+
+class DeviceInfo(Protocol):
+    """One device as it is configured. `interval` is in seconds, `link` has no secrets."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def driver(self) -> str: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def link(self) -> str: ...
+    @property
+    def interval(self) -> float: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def enabled(self) -> bool: ...
+
+
+class SeriesInfo(Protocol):
+    """One stored series; `first` and `last` are Unix ms, None while it holds nothing."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def quantity(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def first(self) -> int | None: ...
+    @property
+    def last(self) -> int | None: ...
+
+
+class Points(Protocol):
+    """One series' points in time order, as (Unix ms, value); a gap has no points."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def quantity(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def points(self) -> Sequence[tuple[int, float | None]]: ...
+
+
+class Reader(Protocol):
+    """Questions to the store and to what waits for its next commit."""
+
+    async def series(self) -> Sequence[SeriesInfo]:
+        """Every series. Raises StoreError."""
+
+    async def range(
+        self,
+        devices: Sequence[str],
+        quantities: Sequence[str],
+        start: int,
+        end: int,
+        step: int,
+        agg: str,
+    ) -> Sequence[Points]:
+        """Points with start <= time < end (Unix ms) in buckets of `step` ms; 0: as polled.
+
+        Both name lists are explicit, never empty. Raises StoreError: too_much, unavailable.
+        """
+
+
+class StoreStatus(Protocol):
+    """How the store's writer fares; `last_commit` is in Unix seconds, 0 before the first."""
+
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def queued(self) -> int: ...
+    @property
+    def committed(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def last_commit(self) -> float: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Site(Protocol):
+    """A running site. `started` is in Unix ms."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def started(self) -> int: ...
+    @property
+    def latest(self) -> Latest: ...
+    @property
+    def reader(self) -> Reader: ...
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        """Every configured device, in the order of the configuration."""
+
+    def store_status(self) -> StoreStatus: ...
+
+    def alerts(self) -> Sequence[Alert]:
+        """Pending and firing alerts, and those resolved a short while ago."""
+
+    def link_counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Link URL -> name of an event -> how often it happened since the start."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the store is writable and the first round is done; else why not."""

@@ -1,0 +1,84 @@
+"""How times and durations are written in queries and answers."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from meterd.config.duration import seconds
+from meterd.config.duration import spell as spell_seconds
+
+# The last whole second of year 9999: what datetime and RFC 3339 can say.
+LATEST_MS = 253_402_300_799_000
+
+_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
+# A "+" that nobody escaped arrives as a space: it is taken for what was meant.
+_RELATIVE = re.compile(r"now(?:([-+ ])(.+))?", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?(?:[Zz]|([-+ ]\d\d:\d\d))", re.ASCII
+)
+
+MOMENT_HINT = "write 2026-11-21T10:00:00Z, Unix seconds, now, now-6h or now+1h"
+DURATION_HINT = "write 500ms, 10s, 5m, 1h or 1d, or a number of seconds"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Without a zone, isoformat writes none: five times as fast as strftime.
+_START = _EPOCH.replace(tzinfo=None)
+_MS = timedelta(milliseconds=1)
+
+
+def rfc3339(ms: int) -> str:
+    """Unix ms as `2026-11-21T10:00:00.000Z`."""
+    return (_START + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
+
+
+def duration(text: str) -> int:
+    """`10s`, `1h30m`, `90` (seconds) as ms. Raises ValueError with a sentence."""
+    length = float(text) if _NUMBER.fullmatch(text) else seconds(text)
+    if length is None:
+        raise ValueError("is no duration")
+    ms = round(length * 1000)
+    if not 0 < ms <= LATEST_MS:
+        raise ValueError("is too short" if ms <= 0 else "is too long")
+    return ms
+
+
+def spell(ms: int) -> str:
+    """A duration as people write it: 90000 -> `1m30s`."""
+    return spell_seconds(ms / 1000)
+
+
+def moment(text: str, now: int) -> int:
+    """A time of a query as Unix ms; `now` is what "now" means. Raises ValueError."""
+    if match := _RELATIVE.fullmatch(text):
+        ms = now + _offset(match[1], match[2])
+    elif match := _RFC3339.fullmatch(text):
+        ms = _absolute(match)
+    elif _NUMBER.fullmatch(text):
+        ms = _seconds(text)
+    else:
+        raise ValueError("is no time")
+    if not 0 <= ms <= LATEST_MS:
+        raise ValueError("lies outside the years 1970 to 9999")
+    return ms
+
+
+def _offset(sign: str | None, text: str | None) -> int:
+    if sign is None or text is None:
+        return 0
+    return -duration(text) if sign == "-" else duration(text)
+
+
+def _seconds(text: str) -> int:
+    ms = round(float(text) * 1000)
+    if ms > LATEST_MS:
+        raise ValueError("is beyond the year 9999: Unix seconds, not milliseconds, are expected")
+    return ms
+
+
+def _absolute(match: re.Match[str]) -> int:
+    day, clock, fraction, offset = match.groups()
+    zone = offset.replace(" ", "+") if offset else "+00:00"
+    try:
+        whole = datetime.fromisoformat(f"{day}T{clock}{zone}")
+    except ValueError as error:
+        raise ValueError("is a day or an hour that does not exist") from error
+    return (whole - _EPOCH) // _MS + int(float(fraction or 0) * 1000)

@@ -1,0 +1,71 @@
+// The line of the last quarter of an hour. A gap in the data is a gap in the line.
+
+import { text } from "./format.js";
+
+const NAMESPACE = "http://www.w3.org/2000/svg";
+const WIDTH = 300;
+const HEIGHT = 100;
+// Room for half a stroke at both ends, so that a flat line is not cut off.
+const MARGIN = 6;
+
+/** Cut points [[ms, value], …] where more than one bucket is missing between two of them. */
+export function segments(points, step) {
+  const found = [];
+  let current = [];
+  for (const point of points) {
+    const before = current[current.length - 1];
+    if (point[1] === null || (before && point[0] - before[0] > step * 1.5)) {
+      if (current.length) found.push(current);
+      current = [];
+    }
+    if (point[1] !== null) current.push(point);
+  }
+  if (current.length) found.push(current);
+  return found;
+}
+
+function scale(values) {
+  let low = Math.min(...values);
+  let high = Math.max(...values);
+  // Noise of a thousandth must not look like a mountain range.
+  const least = Math.max(Math.abs(high), Math.abs(low), 1) * 0.02;
+  if (high - low < least) {
+    const middle = (high + low) / 2;
+    [low, high] = [middle - least / 2, middle + least / 2];
+  }
+  return (value) => HEIGHT - MARGIN - ((value - low) / (high - low)) * (HEIGHT - 2 * MARGIN);
+}
+
+function path(className, d) {
+  const element = document.createElementNS(NAMESPACE, "path");
+  element.setAttribute("class", className);
+  element.setAttribute("d", d);
+  return element;
+}
+
+/** Draw into `svg`; returns the words that say the same, or "" where there is nothing to draw. */
+export function draw(svg, series, { start, end, step }) {
+  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  const cut = series ? segments(series.points, step) : [];
+  const values = cut.flat().map((point) => point[1]);
+  if (!values.length) {
+    svg.replaceChildren();
+    return "";
+  }
+  const y = scale(values);
+  const x = (ms) => ((ms - start) / (end - start)) * WIDTH;
+  const shapes = [];
+  for (const segment of cut) {
+    const line = segment.map(([ms, value]) => `${x(ms).toFixed(1)} ${y(value).toFixed(1)}`);
+    // A lone point would have no length: it becomes a dot.
+    const drawn = line.length > 1 ? `M${line.join("L")}` : `M${line[0]}h.01`;
+    if (line.length > 1) {
+      const [first, last] = [segment[0], segment[segment.length - 1]].map(([ms]) => x(ms).toFixed(1));
+      shapes.push(path("area", `M${first} ${HEIGHT}L${line.join("L")}L${last} ${HEIGHT}Z`));
+    }
+    shapes.push(path("line", drawn));
+  }
+  svg.replaceChildren(...shapes);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  return `${text(low, series.unit)} to ${text(high, series.unit)}`;
+}

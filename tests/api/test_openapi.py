@@ -1,0 +1,74 @@
+import re
+from typing import Any
+
+import pytest
+
+from meterd.api.app import build
+from meterd.api.openapi import document
+from meterd.api.query import AGGREGATES
+from meterd.api.routes import FILES, ROUTES
+from tests.api.fake import home
+
+DOCUMENT = document(ROUTES)
+METHODS = [
+    (path, method, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+]
+
+
+def test_the_description_holds_exactly_the_routes_that_are_served() -> None:
+    app = build(home(), listen="127.0.0.1")
+    served = {
+        (route.resource.canonical, route.method.lower())
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    files = {(route.path, "get") for route in FILES}
+    assert {(path, method) for path, method, _ in METHODS} == served - files
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_every_parameter_of_a_query_is_described(route: Any) -> None:
+    operation = DOCUMENT["paths"][route.path][route.method.lower()]
+    asked = {one["name"]: one for one in operation["parameters"] if one["in"] == "query"}
+    assert set(asked) == set(route.query.model_fields)
+    for parameter in asked.values():
+        assert len(parameter["description"]) > 10
+        assert parameter["schema"]["type"] in ("string", "array")
+    in_path = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+    assert in_path == set(re.findall(r"{(\w+)}", route.path))
+
+
+def test_aggregates_are_listed() -> None:
+    parameters = DOCUMENT["paths"]["/api/v1/range"]["get"]["parameters"]
+    agg = next(one for one in parameters if one["name"] == "agg")
+    assert agg["schema"]["enum"] == list(AGGREGATES)
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        here = {node["$ref"]} if "$ref" in node else set()
+        return here.union(*(references(value) for value in node.values()))
+    if isinstance(node, list):
+        return set().union(*(references(value) for value in node))
+    return set()
+
+
+def test_every_reference_leads_somewhere_and_no_schema_is_left_over() -> None:
+    schemas = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert references(DOCUMENT) == schemas
+
+
+@pytest.mark.parametrize(("path", "method", "operation"), METHODS)
+def test_every_operation_is_complete(path: str, method: str, operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    assert operation["responses"]["200"]["content"]
+    for status, response in operation["responses"].items():
+        if status != "200":
+            assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation["operationId"] for _, _, operation in METHODS]
+    assert len(names) == len(set(names))

@@ -1,0 +1,180 @@
+import asyncio
+from asyncio.subprocess import PIPE, STDOUT
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from meterd.api.prometheus import family_name, label_names
+from meterd.model.alert import AlertState
+from meterd.model.quantity import CATALOGUE, describe
+from tests.api.fake import NOW, FakeDevice, FakeSite, FakeStatus, alert, good
+
+ACCEPTS_OPENMETRICS = {
+    "Accept": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+}
+
+
+async def scrape(client: ClientSession) -> dict[str, Metric]:
+    """Families by name; both formats have to parse, and to say the same."""
+    async with client.get("/metrics") as reply:
+        assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        families = list(plain(await reply.text()))
+    async with client.get("/metrics", headers=ACCEPTS_OPENMETRICS) as reply:
+        kind = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        assert reply.headers["Content-Type"] == kind
+        strict = list(openmetrics(await reply.text()))  # type: ignore[no-untyped-call]
+    lines = [(s.name, tuple(sorted(s.labels.items()))) for f in families for s in f.samples]
+    assert len(lines) == len(set(lines)), "a series came twice"
+    assert {s.name for f in strict for s in f.samples} == {name for name, _ in lines}
+    return {sample.name: family for family in families for sample in family.samples}
+
+
+def values(families: dict[str, Metric], name: str) -> dict[tuple[str, str], float]:
+    return {
+        (s.labels.get("device", ""), s.labels.get("phase", "")): s.value
+        for s in families[name].samples
+    }
+
+
+async def test_quantities_become_families_with_phases_as_labels(client: ClientSession) -> None:
+    families = await scrape(client)
+    volts = values(families, "meterd_voltage_volts")
+    assert (volts["main", "l1"], volts["main", "l3"]) == (229.8, 231.2)
+    assert values(families, "meterd_active_power_watts")["main", ""] == 3412.5
+    labels = families["meterd_active_power_watts"].samples[0].labels
+    assert labels == {"device": "main", "building": "A"}
+    energy = families["meterd_active_energy_import_watthours_total"]
+    assert energy.type == "counter"
+    assert all(family.documentation for family in families.values())
+
+
+async def test_devices_that_are_down_or_overdue_have_nothing_but_their_up(
+    client: ClientSession,
+) -> None:
+    families = await scrape(client)
+    up = values(families, "meterd_device_up")
+    assert (up["garage", ""], up["main", ""], up["kitchen", ""]) == (0.0, 1.0, 1.0)
+    samples = {
+        s.name for f in families.values() for s in f.samples if s.labels.get("device") == "garage"
+    }
+    assert samples == {
+        "meterd_device_up",
+        "meterd_device_info",
+        "meterd_polls_total",
+        "meterd_poll_failures_total",
+        "meterd_poll_duration_seconds",
+    }
+    assert ("kitchen", "") not in values(families, "meterd_active_power_watts")
+
+
+async def test_meterd_tells_how_it_fares_itself(client: ClientSession, site: FakeSite) -> None:
+    site.firing = [alert(NOW), alert(NOW, id="b", state=AlertState.PENDING, severity="warning")]
+    families = await scrape(client)
+    assert values(families, "meterd_poll_failures_total")["garage", ""] == 1
+    quantiles = families["meterd_poll_duration_seconds"].samples
+    assert {s.labels["quantile"] for s in quantiles} == {"0.5", "0.99"}
+    assert families["meterd_store_committed_samples_total"].samples[0].value == 3400
+    events = families["meterd_link_events_total"].samples
+    dropped = next(s for s in events if s.labels["event"] == "dropped_wrong_unit")
+    assert (dropped.labels["link"], dropped.value) == ("tcp://192.0.2.7:502", 2)
+    alerts = {
+        (s.labels["state"], s.labels["severity"]): s.value
+        for s in families["meterd_alerts"].samples
+    }
+    assert alerts == {
+        ("firing", "critical"): 1,
+        ("firing", "warning"): 0,
+        ("pending", "warning"): 1,
+    }
+    assert families["meterd_uptime_seconds"].samples[0].value == 3600
+    info = families["meterd_device_info"].samples[0].labels
+    assert (info["driver"], info["model"], info["serial_number"]) == (
+        "modbus",
+        "eastron_sdm630",
+        "1234",
+    )
+
+
+async def test_a_value_that_is_not_known_is_absent(client: ClientSession, site: FakeSite) -> None:
+    site.add(FakeDevice("part"), good("part", NOW, {"frequency": (None, "Hz")}))
+    assert ("part", "") not in values(await scrape(client), "meterd_frequency_hertz")
+
+
+async def test_before_the_first_commit_there_is_no_time_of_it(
+    client: ClientSession, site: FakeSite
+) -> None:
+    site.status = FakeStatus(last_commit=0.0)
+    assert "meterd_store_last_commit_timestamp_seconds" not in await scrape(client)
+
+
+async def test_own_quantities_cannot_spoil_the_exposition(
+    client: ClientSession, site: FakeSite
+) -> None:
+    columns = {
+        name: (float(number), unit)
+        for number, (name, unit) in enumerate(
+            [
+                ("x.current", "A"),  # the name of a family of the catalogue
+                ("x.active_energy.import", "Wh"),  # that of a counter, less its _total
+                ("x.polls_total", "1"),  # one of meterd's own
+                ("x.device", "1"),
+                ("x.build", "1"),
+                ("x.store.writable", "1"),
+                ("x.flow_count", "1"),
+                ("x.a.b", "m³/h"),  # the same letters once they are plain
+                ("x.a_b", "m³/h"),
+                ("x.speed", "µm"),
+                ("x.pressure", "bar"),
+            ]
+        )
+    }
+    site.add(FakeDevice("own"), good("own", NOW, columns))
+    site.add(FakeDevice("other"), good("other", NOW, {"x.pressure": (7.0, "Pa")}))
+    families = await scrape(client)
+    own = {
+        s.labels["quantity"]: s.value
+        for f in families.values()
+        for s in f.samples
+        if s.labels.get("device") == "own" and "quantity" in s.labels
+    }
+    assert own == {name: value for name, (value, _) in columns.items()}
+    assert values(families, "meterd_pressure_bar") == {("own", ""): 10.0}
+    assert values(families, "meterd_pressure_Pa") == {("other", ""): 7.0}
+
+
+async def test_labels_of_devices_cannot_spoil_the_exposition(
+    client: ClientSession, site: FakeSite
+) -> None:
+    labels = {"device": "no", "floor-2": 'a"b\\c\nd', "floor_2": "e", "2nd": "f", "größe": "g"}
+    site.add(FakeDevice("odd", labels=labels), good("odd", NOW, {"frequency": (50.0, "Hz")}))
+    families = await scrape(client)
+    found = [s for s in families["meterd_frequency_hertz"].samples if s.labels["device"] == "odd"]
+    assert len(found) == 1
+    assert 'a"b\\c\nd' in found[0].labels.values()
+    assert set(label_names(labels).values()) == set(labels.values())
+
+
+def test_no_two_quantities_of_the_catalogue_share_a_series() -> None:
+    series = [(family_name(q), q.phase) for q in CATALOGUE.values()]
+    assert len(series) == len(set(series))
+
+
+def test_an_own_name_is_plain_where_nothing_is_in_its_way() -> None:
+    quantity = describe("x.pool.level", "1")
+    assert quantity is not None
+    assert family_name(quantity) == "meterd_pool_level"
+
+
+@pytest.mark.needs("promtool")
+async def test_promtool_finds_nothing_to_complain_about(client: ClientSession) -> None:
+    async with client.get("/metrics") as reply:
+        text = await reply.read()
+    process = await asyncio.create_subprocess_exec(
+        *("promtool", "check", "metrics"), stdin=PIPE, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate(text)
+    assert (process.returncode, said) == (0, b"")

@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meterd.api import times
+
+NOW = 1_795_255_200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("now", NOW),
+        ("now-6h", NOW - 21_600_000),
+        ("now+1h", NOW + 3_600_000),
+        ("now 1h", NOW + 3_600_000),  # what "now+1h" becomes where nobody escaped the plus
+        ("now-1h30m", NOW - 5_400_000),
+        ("1795255200", NOW),
+        ("1795255200.25", NOW + 250),
+        ("2026-11-21T10:00:00Z", NOW),
+        ("2026-11-21t10:00:00z", NOW),
+        ("2026-11-21T20:00:00+10:00", NOW),
+        ("2026-11-21T20:00:00 10:00", NOW),
+        ("2026-11-21T10:00:00.1239Z", NOW + 123),
+    ],
+)
+def test_every_way_to_write_a_time(text: str, ms: int) -> None:
+    assert times.moment(text, NOW) == ms
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "yesterday", "now-", "now*2", "now-100000d", "1e9", "-5", "٣", "nan"),
+        *("2026-11-21", "2026-11-21T10:00:00", "2026-02-30T00:00:00Z", "2026-11-21T10:00:00Z\n"),
+        "1795255200000",
+    ],
+)
+def test_what_is_no_time_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^(is|lies) "):
+        times.moment(text, NOW)
+
+
+@pytest.mark.parametrize(("text", "ms"), [("90", 90_000), ("500ms", 500), ("1h30m", 5_400_000)])
+def test_durations_have_units_or_are_seconds(text: str, ms: int) -> None:
+    assert times.duration(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1s", "1x", "5 m", "9" * 15])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^is "):
+        times.duration(text)
+
+
+@given(st.integers(0, times.LATEST_MS))
+def test_an_answers_time_can_be_asked_for_again(ms: int) -> None:
+    assert times.moment(times.rfc3339(ms), NOW) == ms
+    assert len(times.rfc3339(ms)) == 24

@@ -1,0 +1,109 @@
+"""A serial port over a pty: unplugged and back, taken by somebody else, not there at all."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from meterd.errors import LinkError
+from meterd.sim.pty import PtyPort
+from meterd.wire import open_link
+from meterd.wire.address import parse
+from meterd.wire.link import Link
+
+
+def line(buffer: bytearray) -> bytes | None:
+    """All up to the first CR."""
+    end = buffer.find(b"\r")
+    return bytes(buffer[:end]) if end >= 0 else None
+
+
+def link_to(path: Path, timeout: float = 0.2) -> Link:
+    return open_link(parse(f"serial://{path}"), defaults={"baud": "2400"}, timeout=timeout)
+
+
+class Echo:
+    """A device on a pty that says every line back, so that the client sees its own question."""
+
+    def __init__(self, path: Path) -> None:
+        self.port = PtyPort(self.hear, path)
+        self.mute = False
+        self.port.open()
+
+    def hear(self, data: bytes) -> None:
+        if not self.mute:
+            self.port.write(data)
+
+
+async def test_a_port_that_is_pulled_is_gone_and_is_reopened_when_it_returns(
+    tmp_path: Path,
+) -> None:
+    device = Echo(tmp_path / "ups")
+    link = link_to(tmp_path / "ups")
+    assert await link.exchange(b"one\r", line) == b"one"
+    device.port.close()
+    with pytest.raises(LinkError) as caught:
+        await link.exchange(b"two\r", line)
+    assert caught.value.code == "port_gone"
+    device.port.open()
+    await asyncio.sleep(1.1)  # the first pause of the link's backoff
+    assert await link.exchange(b"three\r", line) == b"three"
+    assert link.epoch == 2
+    await link.close()
+    device.port.close()
+
+
+async def test_pulling_it_in_the_middle_ends_the_exchange_at_once(tmp_path: Path) -> None:
+    device = Echo(tmp_path / "ups")
+    device.mute = True
+    link = link_to(tmp_path / "ups", timeout=30)
+    question = asyncio.create_task(link.exchange(b"Q1\r", line))
+    await asyncio.sleep(0.05)
+    device.port.close()
+    with pytest.raises(LinkError) as caught:
+        await asyncio.wait_for(question, 5)
+    assert caught.value.code == "port_gone"
+    await link.close()
+
+
+async def test_a_port_that_is_not_there_costs_one_look_a_backoff(tmp_path: Path) -> None:
+    link = link_to(tmp_path / "nothing")
+    for _ in range(5):
+        with pytest.raises(LinkError) as caught:
+            await link.exchange(b"Q1\r", line)
+        assert caught.value.code == "port_gone"
+    assert link.counters["open_failures"] == 1
+
+
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    device = Echo(tmp_path / "ups")
+    first, second = link_to(tmp_path / "ups"), link_to(tmp_path / "ups")
+    await first.exchange(b"Q1\r", line)
+    with pytest.raises(LinkError, match="ups is in use by another program") as caught:
+        await second.exchange(b"Q1\r", line)
+    assert caught.value.code == "port_taken"
+    await first.close()
+    await second.close()
+    device.port.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions bind, this is root")
+async def test_a_port_that_may_not_be_opened_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "port").touch(mode=0o000)
+    with pytest.raises(LinkError, match="dialout"):
+        await link_to(tmp_path / "port").exchange(b"Q1\r", line)
+
+
+async def test_a_late_line_is_not_taken_for_the_next_answer(tmp_path: Path) -> None:
+    device = Echo(tmp_path / "ups")
+    device.mute = True
+    link = link_to(tmp_path / "ups", timeout=0.1)
+    with pytest.raises(LinkError):
+        await link.exchange(b"old\r", line)
+    asyncio.get_running_loop().call_later(0.05, device.port.write, b"late\r")
+    device.mute = False
+    assert await link.exchange(b"new\r", line) == b"new"
+    assert link.counters["late_own"] == 1
+    await link.close()
+    device.port.close()

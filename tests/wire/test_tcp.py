@@ -1,0 +1,133 @@
+"""TCP links: what the network's refusals mean, and what they cost."""
+
+import asyncio
+import socket
+
+import pytest
+
+from meterd.errors import LinkError
+from meterd.wire import open_link
+from meterd.wire.address import parse
+from meterd.wire.link import Link
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def anything(buffer: bytearray) -> bytes | None:
+    return bytes(buffer) or None
+
+
+def link_to(url: str, **times: float) -> Link:
+    return open_link(parse(url), defaults={}, **{"timeout": 0.2, **times})
+
+
+async def test_nothing_is_opened_before_the_first_exchange() -> None:
+    link = link_to(f"tcp://127.0.0.1:{free_port()}")
+    assert link.epoch == 0
+    await link.close()
+
+
+async def test_a_refused_connection_is_tried_again_after_a_pause_not_at_once() -> None:
+    link = link_to(f"tcp://127.0.0.1:{free_port()}")
+    for _ in range(20):
+        with pytest.raises(LinkError) as caught:
+            await link.exchange(b"x", anything)
+        assert caught.value.code == "refused"
+    assert link.counters["open_failures"] == 1
+
+
+async def test_a_name_that_nobody_knows() -> None:
+    link = link_to("tcp://no-such-host.invalid:502", connect_timeout=10)
+    with pytest.raises(LinkError) as caught:
+        await link.exchange(b"x", anything)
+    assert caught.value.code in ("dns", "unreachable")
+
+
+async def test_a_host_that_does_not_answer_is_given_up_in_time() -> None:
+    # A full backlog is as silent as a host that is down.
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        others = [socket.socket() for _ in range(3)]
+        for other in others:
+            other.setblocking(False)
+            other.connect_ex(("127.0.0.1", port))
+        link = link_to(f"tcp://127.0.0.1:{port}", connect_timeout=0.2)
+        with pytest.raises(LinkError) as caught:
+            await link.exchange(b"x", anything)
+        assert caught.value.code in ("unreachable", "timeout")
+        for other in others:
+            other.close()
+
+
+async def test_one_that_accepts_and_closes_is_not_hammered() -> None:
+    connections = 0
+
+    async def slam(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(slam, "127.0.0.1", 0)
+    link = link_to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    for _ in range(5):
+        with pytest.raises(LinkError) as caught:
+            await link.exchange(b"x", anything)
+        assert caught.value.code == "closed"
+    assert connections == 5
+    await link.close()
+    server.close()
+
+
+async def test_exchanges_of_two_tasks_go_one_after_the_other() -> None:
+    open_requests = most = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_requests, most
+        while await reader.read(1):
+            open_requests += 1
+            most = max(most, open_requests)
+            await asyncio.sleep(0.01)
+            open_requests -= 1
+            writer.write(b"!")
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    link = link_to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    await asyncio.gather(*(link.exchange(b"?", anything) for _ in range(5)))
+    assert most == 1
+    await link.close()
+    await ended.wait()
+    server.close()
+
+
+async def test_a_cancelled_exchange_leaves_a_link_that_works() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while question := await reader.read(1):
+            await asyncio.sleep(0.05)
+            writer.write(question)
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    link = link_to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    question = asyncio.create_task(link.exchange(b"a", anything))
+    await asyncio.sleep(0.02)
+    question.cancel()
+    await asyncio.gather(question, return_exceptions=True)
+    assert await link.exchange(b"b", anything) == b"b"
+    await link.close()
+    await ended.wait()
+    server.close()
