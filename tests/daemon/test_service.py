@@ -1,0 +1,147 @@
+"""What keeps a process alive for years: containment, heartbeats, the watchdog's socket."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from meterd.daemon import service
+from meterd.errors import ConfigError, DeviceError, LinkError
+from meterd.model.sample import Fault, Poll, Reading, failed
+
+
+class Broken:
+    """A driver that fails with whatever it is given."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def read(self) -> Sequence[Reading]:
+        raise self.error
+
+
+async def test_a_bug_in_a_driver_is_a_fault_of_its_device(caplog: pytest.LogCaptureFixture) -> None:
+    driver = service.ContainedDriver("main", Broken(ZeroDivisionError("division by zero")))
+    for _ in range(3):
+        with pytest.raises(DeviceError, match="ZeroDivisionError") as caught:
+            await driver.read()
+        assert caught.value.code == "driver_bug"
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("error", [LinkError("gone", code="timeout"), DeviceError("no")])
+async def test_honest_faults_pass_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        await service.ContainedDriver("main", Broken(error)).read()
+    assert caught.value is error
+
+
+async def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs:
+        async def read(self) -> Sequence[Reading]:
+            await asyncio.Event().wait()
+            return []
+
+    monkeypatch.setattr(service, "DRIVER_LIMIT", 0.01)
+    with pytest.raises(DeviceError) as caught:
+        await service.ContainedDriver("main", Hangs()).read()
+    assert caught.value.code == "driver_stuck"
+
+
+def test_a_sink_fails_alone_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Bad:
+        def take(self, poll: Poll) -> None:
+            raise KeyError("oops")
+
+    sink = service.ContainedSink(Bad())
+    for _ in range(3):
+        sink.take(failed("main", 1, Fault("timeout", "")))
+    assert len(caplog.records) == 1
+
+
+async def test_a_loop_that_a_bug_ended_starts_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "_RESTART_PAUSE", 0.0)
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ValueError("a bug")
+
+    with caplog.at_level(logging.ERROR):
+        await service.forever("bus", work)
+    assert runs == 3
+    assert len(caplog.records) == 2
+
+
+class Systemd:
+    """The receiving end of sd_notify."""
+
+    def __init__(self, path: Path) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sock.bind(str(path))
+        self._sock.setblocking(False)
+
+    def heard(self) -> list[str]:
+        messages = []
+        while True:
+            try:
+                messages.append(self._sock.recv(1000).decode())
+            except BlockingIOError:
+                return messages
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+async def test_the_watchdog_is_patted_only_while_everything_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd = Systemd(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+    late: dict[str, float] = {}
+    task = asyncio.create_task(service.watch(lambda: late))
+    await asyncio.sleep(0.1)
+    assert systemd.heard() == ["WATCHDOG=1"]
+    late["bus tcp://x"] = 99.0
+    await asyncio.sleep(1.1)
+    assert systemd.heard() == []
+    late.clear()
+    await asyncio.sleep(0.6)
+    assert systemd.heard()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    systemd.close()
+
+
+def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    service.notify("READY=1")
+
+
+async def test_sigterm_stops_and_a_bad_reload_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def reload() -> None:
+        raise ConfigError("meterd.yaml:3:1: error[C020]: unknown key")
+
+    signals = service.Signals(reload)
+    os.kill(os.getpid(), signal.SIGHUP)
+    while not caplog.records:
+        await asyncio.sleep(0.01)
+    assert "not reloaded" in caplog.text
+    assert "meterd.yaml:3:1" in caplog.text
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(signals.stopped(), 5)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.remove_signal_handler(number)

@@ -1,0 +1,126 @@
+"""A site is what its settings say, and a reload touches only what differs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from meterd.cli.demo import settings
+from meterd.config.settings import Settings
+from meterd.daemon.site import Site
+from meterd.errors import ConfigError, StoreError
+from meterd.model.clock import SystemClock
+from meterd.sim.modbus import ModbusServer
+from meterd.sim.serve import meter_bank
+
+_DEVICE = (
+    "  {name}: {{driver: modbus, map: eastron_sdm120, link: '{url}', unit: 1, interval: 100ms}}\n"
+)
+
+
+class House:
+    """Two simulated meters, and the text of a configuration that names some of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meters = {name: ModbusServer({1: meter_bank("eastron_sdm120")}) for name in "ab"}
+
+    def text(self, *names: str, rules: str = "") -> str:
+        devices = "".join(_DEVICE.format(name=name, url=self.meters[name].url) for name in names)
+        store = f"store: {{url: 'sqlite:///{self.folder}/m.db', commit: 1s}}\n"
+        return f"{store}devices:\n{devices}" + (
+            f"alerts: {{rules: {{{rules}}}}}\n" if rules else ""
+        )
+
+    def settings(self, *names: str, rules: str = "") -> Settings:
+        return settings(self.text(*names, rules=rules))
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    found = House(tmp_path)
+    for meter in found.meters.values():
+        await meter.start_tcp()
+    yield found
+    for meter in found.meters.values():
+        await meter.stop()
+
+
+async def until_polled(site: Site, *names: str, more: int = 1) -> None:
+    """Wait until each of these has been polled so many times more."""
+    wanted = {name: site.latest.states[name].polls + more for name in names}
+    async with asyncio.timeout(20):
+        while any(site.latest.states[name].polls < n for name, n in wanted.items()):
+            await asyncio.sleep(0.02)
+
+
+async def test_from_empty_to_polling_and_stored(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    assert site.ready() == (False, "not polled yet: a")
+    await until_polled(site, "a", more=3)
+    assert site.ready() == (True, "")
+    # What was polled is visible at once, committed or not.
+    (points,) = await site.reader.range(["a"], ["voltage.l1"], 0, 2**50, 0, "avg")
+    assert len(points.points) >= 3
+    assert site.overdue() == {}
+    await site.close()
+
+
+async def test_a_reload_keeps_the_connection_of_what_did_not_change(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a")
+    before = dict(site.link_counters())
+    await site.apply(house.settings("a", "b"))
+    await until_polled(site, "a", "b")
+    assert [device.id for device in site.devices()] == ["a", "b"]
+    counters = site.link_counters()[next(iter(before))]
+    assert counters["opened"] == 1
+    await site.apply(house.settings("b"))
+    assert list(site.latest.states) == ["b"]
+    await until_polled(site, "b")
+    await site.close()
+
+
+async def test_a_bad_reload_leaves_the_site_as_it_was(house: House, tmp_path: Path) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a")
+    polls = site.latest.states["a"].polls
+    clash = house.text("a").replace("unit: 1", "unit: 1") + _DEVICE.format(
+        name="c", url=house.meters["a"].url + "?framer=rtu"
+    )
+    with pytest.raises(ConfigError, match="a and c share"):
+        await site.apply(settings(clash))
+    nowhere = house.text("a").replace(str(house.folder), f"{tmp_path}/missing")
+    with pytest.raises(StoreError):
+        await site.apply(settings(nowhere))
+    await until_polled(site, "a")
+    assert site.latest.states["a"].polls > polls
+    assert list(site.latest.states) == ["a"]
+    await site.close()
+
+
+async def test_a_changed_rule_is_there_after_a_reload(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    assert site.alerts() == []
+    await site.apply(house.settings("a", rules="low: {quantity: voltage.l1, below: 1000}"))
+    await until_polled(site, "a", more=2)
+    assert [(alert.rule, alert.device, alert.state) for alert in site.alerts()] == [
+        ("low", "a", "firing")
+    ]
+    await site.close()
+
+
+async def test_a_dead_meter_is_down_and_its_neighbour_is_not(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a", "b"))
+    await until_polled(site, "a", "b")
+    await house.meters["a"].stop()
+    await until_polled(site, "a", "b", more=2)
+    assert site.latest.states["a"].up is False
+    assert site.latest.states["b"].up is True
+    await site.close()
