@@ -1,0 +1,96 @@
+"""The doors to the simulators: a meter of any register map and a UPS, each for an `async with`."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from meterd.drivers.registers import load_map
+from meterd.model.clock import Clock
+from meterd.sim.bank import REFRESH, MeterBank, Strictness
+from meterd.sim.faults import Fault
+from meterd.sim.lines import Framer
+from meterd.sim.megatec import UpsServer
+from meterd.sim.meter import house_meter, solar_meter
+from meterd.sim.modbus import ModbusServer
+from meterd.sim.ups import Script, Ups
+
+PROFILES = {"house": house_meter, "solar": solar_meter}
+
+
+def meter_bank(
+    map_name: str,
+    *,
+    profile: Literal["house", "solar"] = "house",
+    offset: float = 0.0,
+    strictness: Strictness = Strictness.SPANS,
+    refresh: float = REFRESH,
+    clock: Clock | None = None,
+) -> MeterBank:
+    """A meter's registers: a shipped map's name or a path to one, and what flows through it.
+
+    `offset` is the time of day at which the simulation begins, in seconds.
+    """
+    register_map = load_map(map_name)
+    meter = PROFILES[profile](register_map, offset)
+    return MeterBank(
+        register_map, meter.values, clock=clock, strictness=strictness, refresh=refresh
+    )
+
+
+@asynccontextmanager
+async def serve_meter(
+    map_name: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    unit: int = 1,
+    framer: Framer = "socket",
+    faults: Iterable[Fault] = (),
+    seed: int = 0,
+    profile: Literal["house", "solar"] = "house",
+    offset: float = 0.0,
+    strictness: Strictness = Strictness.SPANS,
+    refresh: float = REFRESH,
+    clock: Clock | None = None,
+) -> AsyncIterator[ModbusServer]:
+    """One meter on TCP; `server.url`, `server.port` and `server.banks[unit]` say what came of it.
+
+    Raises ConfigError for a map, fault or address that cannot be.
+    """
+    bank = meter_bank(
+        map_name,
+        profile=profile,
+        offset=offset,
+        strictness=strictness,
+        refresh=refresh,
+        clock=clock,
+    )
+    server = ModbusServer({unit: bank}, framer=framer, faults=faults, seed=seed)
+    await server.start_tcp(host, port)
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def serve_ups(
+    *,
+    link_path: Path | None = None,
+    faults: Iterable[Fault] = (),
+    script: Script | None = None,
+    seed: int = 0,
+    baud: int | None = None,
+    load: float = 28.0,
+    drain: float = 1.0,
+    clock: Clock | None = None,
+) -> AsyncIterator[UpsServer]:
+    """A UPS on a pty; `server.url` is its link, `server.ups` the model, for outages by hand."""
+    ups = Ups(clock=clock, script=script, load=load, drain=drain)
+    server = UpsServer(ups, link_path=link_path, faults=faults, seed=seed, baud=baud)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
