@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from meterd.model.quantity import DEVICE_UP
 
@@ -123,11 +123,11 @@ class Driver(Protocol):
     """What a device means by its bytes. No loop, no retry, no clock, no logging of failures.
 
     A driver class is found by its entry point in the group `meterd.drivers` and built as
-    `DriverClass(link, options)`, where `options` is an instance of its `Options`.
+    `DriverClass(link, options)`. It carries `Options`, a pydantic model of the device's keys in
+    meterd.yaml that are its own, and may carry `link_defaults(options)`, a static method that
+    gives what the link's URL may leave out, and `traffic()`, the (sent, received) bytes of each
+    request of a poll.
     """
-
-    Options: ClassVar[type[Any]]
-    """A pydantic model of the device's keys in meterd.yaml that belong to this driver."""
 
     async def read(self) -> Sequence[Reading]:
         """Ask the device for everything. Raises LinkError or DeviceError."""

@@ -42,18 +42,34 @@ def phases_of(register_map: RegisterMap) -> int:
 def house_meter(register_map: RegisterMap, offset: float = 0.0) -> "SimulatedMeter":
     """A meter of this model in the measured house, `offset` seconds into its two days."""
     phases = range(phases_of(register_map))
-    return SimulatedMeter(register_map, [Household(offset + i * _SPREAD) for i in phases])
+    sources = [Household(offset + i * _SPREAD) for i in phases]
+    # Meters of one site were not installed on one day.
+    return SimulatedMeter(register_map, sources, age=1 + offset % DAY / DAY)
 
 
 def solar_meter(register_map: RegisterMap, offset: float = 0.0) -> "SimulatedMeter":
     """A meter of this model behind solar cells; negative by day."""
-    return SimulatedMeter(register_map, [SolarRoof(offset)] * phases_of(register_map))
+    sources = [SolarRoof(offset)] * phases_of(register_map)
+    return SimulatedMeter(register_map, sources, age=1 + offset % DAY / DAY, gives=True)
 
 
 class SimulatedMeter:
-    """The values of one meter over time. One source is a single-phase meter, three are three."""
+    """The values of one meter over time. One source is a single-phase meter, three are three.
 
-    def __init__(self, register_map: RegisterMap, sources: Sequence[Source]) -> None:
+    `age` multiplies what the counters stand at in the beginning; one that `gives` has exported
+    as much as the others have imported.
+    """
+
+    def __init__(
+        self,
+        register_map: RegisterMap,
+        sources: Sequence[Source],
+        *,
+        age: float = 1.0,
+        gives: bool = False,
+    ) -> None:
+        taken, given = _BASE_IMPORT * age, _BASE_EXPORT * age
+        self._base = Energy(*((given, taken) if gives else (taken, given)), _BASE_REACTIVE * age)
         self._map = register_map
         self._sources = tuple(sources)
         self._count = len(self._sources)
@@ -80,13 +96,13 @@ class SimulatedMeter:
 
     def _energies(self, t: float) -> dict[str, Value]:
         each = [source.energy(t) for source in self._sources]
-        found = _registers("", each, 1.0)
+        found = _registers("", each, self._base, 1.0)
         for phase, energy in zip(PHASES, each, strict=False):
-            found.update(_registers(f".{phase}", [energy], 1 / self._count))
+            found.update(_registers(f".{phase}", [energy], self._base, 1 / self._count))
         for name in _ENERGIES:
             whole = found[name]
             found.update({f"{name}.{tariff}": whole * part for tariff, part in _TARIFFS.items()})
-        partial = _registers("", each, 0.0)
+        partial = _registers("", each, self._base, 0.0)
         found.update({f"{name}.partial": value for name, value in partial.items()})
         return dict(found)
 
@@ -128,11 +144,11 @@ def _sum(sources: Sequence[Source], t: float) -> Energy:
     )
 
 
-def _registers(suffix: str, each: Sequence[Energy], share: float) -> dict[str, float]:
+def _registers(suffix: str, each: Sequence[Energy], base: Energy, share: float) -> dict[str, float]:
     """The energy registers of these phases together; `share` of the base is theirs."""
-    taken = share * _BASE_IMPORT + sum(energy.active_import for energy in each)
-    given = share * _BASE_EXPORT + sum(energy.active_export for energy in each)
-    reactive = share * _BASE_REACTIVE + sum(energy.reactive_import for energy in each)
+    taken = share * base.active_import + sum(energy.active_import for energy in each)
+    given = share * base.active_export + sum(energy.active_export for energy in each)
+    reactive = share * base.reactive_import + sum(energy.reactive_import for energy in each)
     apparent = math.hypot(taken, reactive)
     found = {
         "active_energy.import": taken,
