@@ -44,7 +44,6 @@ class _Answer:
         self._link = link
         self._command = command
         self._start = start
-        self._echo_dropped = False
         self._heard = b""
 
     def __call__(self, buffer: bytearray) -> str | None:
@@ -82,12 +81,11 @@ class _Answer:
 
     def _is_echo_so_far(self, buffer: bytearray) -> bool:
         """Whether only the echo came yet; drops it as soon as the answer begins behind it."""
-        if self._echo_dropped or not buffer.startswith(self._command):
+        if not buffer.startswith(self._command):
             return False
         rest = buffer[len(self._command) :].lstrip(_PADDING)
         if rest.startswith(self._start):
             del buffer[: len(buffer) - len(rest)]
-            self._echo_dropped = True
             self._link.count("echo")
         return not rest
 

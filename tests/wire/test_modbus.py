@@ -244,7 +244,7 @@ async def test_a_length_of_60000_closes_at_once() -> None:
     assert caught.value.code == "bad_frame"
     assert asyncio.get_running_loop().time() - started < 1
     await link.close()
-    await ended.wait()
+    await asyncio.wait_for(ended.wait(), 10)
     server.close()
 
 

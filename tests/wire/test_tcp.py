@@ -1,7 +1,9 @@
 """TCP links: what the network's refusals mean, and what they cost."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -16,6 +18,25 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+@contextlib.asynccontextmanager
+async def serving(answer: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[str]:
+    """A server that answers byte by byte; gives its URL, and waits for its connections' ends."""
+    connections: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            while question := await reader.read(1):
+                writer.write(await answer(question))
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 10)
+    server.close()
 
 
 def anything(buffer: bytearray) -> bytes | None:
@@ -89,45 +110,31 @@ async def test_one_that_accepts_and_closes_is_not_hammered() -> None:
 async def test_exchanges_of_two_tasks_go_one_after_the_other() -> None:
     open_requests = most = 0
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(question: bytes) -> bytes:
         nonlocal open_requests, most
-        while await reader.read(1):
-            open_requests += 1
-            most = max(most, open_requests)
-            await asyncio.sleep(0.01)
-            open_requests -= 1
-            writer.write(b"!")
-        writer.close()
-        await writer.wait_closed()
-        ended.set()
+        open_requests += 1
+        most = max(most, open_requests)
+        await asyncio.sleep(0.01)
+        open_requests -= 1
+        return b"!"
 
-    ended = asyncio.Event()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    link = link_to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    await asyncio.gather(*(link.exchange(b"?", anything) for _ in range(5)))
-    assert most == 1
-    await link.close()
-    await ended.wait()
-    server.close()
+    async with serving(answer) as url:
+        link = link_to(url)
+        await asyncio.gather(*(link.exchange(b"?", anything) for _ in range(5)))
+        assert most == 1
+        await link.close()
 
 
 async def test_a_cancelled_exchange_leaves_a_link_that_works() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while question := await reader.read(1):
-            await asyncio.sleep(0.05)
-            writer.write(question)
-        writer.close()
-        await writer.wait_closed()
-        ended.set()
+    async def answer(question: bytes) -> bytes:
+        await asyncio.sleep(0.05)
+        return question
 
-    ended = asyncio.Event()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    link = link_to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    question = asyncio.create_task(link.exchange(b"a", anything))
-    await asyncio.sleep(0.02)
-    question.cancel()
-    await asyncio.gather(question, return_exceptions=True)
-    assert await link.exchange(b"b", anything) == b"b"
-    await link.close()
-    await ended.wait()
-    server.close()
+    async with serving(answer) as url:
+        link = link_to(url)
+        question = asyncio.create_task(link.exchange(b"a", anything))
+        await asyncio.sleep(0.02)
+        question.cancel()
+        await asyncio.gather(question, return_exceptions=True)
+        assert await link.exchange(b"b", anything) == b"b"
+        await link.close()

@@ -26,6 +26,8 @@ from meterd.wire.megatec import ask
 _DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
 # Reads before a question that met silence is asked again: ten minutes at the usual 2 s.
 RETRY_READS = 300
+# Q1 or QS and its answer, each with the CR.
+_REQUEST_SIZE, _STATUS_SIZE = 3, 47
 # What units without a thermometer send.
 _NO_THERMOMETER = (0.0, 25.0)
 
@@ -71,6 +73,10 @@ class MegatecUps:
     def link_defaults(options: MegatecOptions) -> Mapping[str, str]:
         """The serial settings that the protocol's documents ask for."""
         return MegatecUps.LINK_DEFAULTS
+
+    def traffic(self) -> list[tuple[int, int]]:
+        """Bytes sent and received by each request of one poll: the status line alone."""
+        return [(_REQUEST_SIZE, _STATUS_SIZE)]
 
     async def read(self) -> list[Reading]:
         """Raises LinkError when the unit is silent or garbled, Unsupported when it refuses."""

@@ -1,0 +1,15 @@
+"""Channels that alerts leave by, one file each, and the table of their types.
+
+May import model and errors. A hook never makes its caller wait: it has its own bounded queue,
+its own task and its own retries, so that one that hangs harms nobody.
+Decided against: shell commands (a receiver is a program with an address), and delivery
+exactly once (nobody can: a notice carries an id by which the receiver knows it again).
+"""
+
+from meterd.alerts.hooks.notice import Hook, Notice
+from meterd.alerts.hooks.webhook import Webhook
+
+__all__ = ["HOOKS", "Hook", "Notice", "Webhook"]
+
+HOOKS = {"webhook": Webhook}
+"""What `type:` of a hook may be."""

@@ -1,0 +1,248 @@
+"""Rules and their states: inactive → pending → firing → resolved. Pure: time is passed in.
+
+Durations run on the monotonic clock, stamps are Unix ms UTC: a clock that is set does nothing
+to a duration. What is not known is no evidence: it neither starts, ends nor ripens an alert.
+"""
+
+import math
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from meterd.errors import ConfigError
+from meterd.model.alert import Alert, AlertState
+from meterd.model.sample import Poll, Quality
+
+# How long, and how many, resolved alerts are remembered for those who look.
+REMEMBERED = 15 * 60.0
+REMEMBERED_LIMIT = 1000
+
+_EVIDENCE = (Quality.GOOD, Quality.ESTIMATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A threshold: exactly one of `equals`, `above` and `below`.
+
+    `device` lists those it watches, empty for every one. With `clear_below` an `above` alert
+    ends only below that value, with `clear_above` a `below` alert above it. `hold` ("for") is
+    how many seconds the condition must hold before it fires. `notify` names hooks.
+    """
+
+    name: str
+    quantity: str
+    device: tuple[str, ...] = ()
+    equals: float | None = None
+    above: float | None = None
+    below: float | None = None
+    clear_below: float | None = None
+    clear_above: float | None = None
+    hold: float = 0.0
+    severity: str = "warning"
+    notify: tuple[str, ...] = ()
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if sum(limit is not None for limit in (self.equals, self.above, self.below)) != 1:
+            text = f"rule {self.name}: give exactly one of equals, above and below"
+            raise ConfigError(text)
+
+    def watches(self, device: str) -> bool:
+        return not self.device or device in self.device
+
+    def holds(self, value: float) -> bool:
+        """Whether the value is what the rule warns of."""
+        if self.above is not None:
+            return value > self.above
+        if self.below is not None:
+            return value < self.below
+        return value == self.equals
+
+    def clears(self, value: float) -> bool:
+        """Whether the value ends an alert that fires."""
+        if self.above is not None and self.clear_below is not None:
+            return value < self.clear_below
+        if self.below is not None and self.clear_above is not None:
+            return value > self.clear_above
+        return not self.holds(value)
+
+    @property
+    def condition(self) -> tuple[object, ...]:
+        """What an alert's state hangs on; the rest may change under a running alert."""
+        limits = (self.equals, self.above, self.below, self.clear_below, self.clear_above)
+        return (self.quantity, *limits)
+
+
+@dataclass(slots=True)
+class _Episode:
+    """One alert from pending to resolved. `began` and `changed` are monotonic seconds."""
+
+    rule: Rule
+    id: str
+    device: str
+    unit: str
+    value: float
+    since: int
+    updated: int
+    began: float
+    changed: float
+    state: AlertState = AlertState.PENDING
+    known: bool = True
+
+    def ripe(self, now: float) -> bool:
+        pending = self.state is AlertState.PENDING
+        return pending and self.known and now - self.began >= self.rule.hold
+
+    def become(self, state: AlertState, now: float, now_ms: int) -> Alert:
+        self.state, self.changed, self.updated = state, now, now_ms
+        return self.alert()
+
+    def alert(self) -> Alert:
+        return Alert(
+            id=self.id,
+            rule=self.rule.name,
+            device=self.device,
+            quantity=self.rule.quantity,
+            state=self.state,
+            severity=self.rule.severity,
+            value=self.value,
+            unit=self.unit,
+            since=self.since,
+            updated=self.updated,
+        )
+
+
+def _unique() -> str:
+    return str(uuid.uuid4())
+
+
+class Rules:
+    """The state of every rule on every device.
+
+    `Alert.since` is when the condition was first seen to hold, `updated` when its value was last
+    seen or its state changed. An alert that stops pending without firing becomes `inactive`.
+    """
+
+    def __init__(self, rules: Iterable[Rule], *, new_id: Callable[[], str] = _unique) -> None:
+        self._rules = _by_name(rules)
+        self._new_id = new_id
+        self._episodes: dict[tuple[str, str], _Episode] = {}
+        self._resolved: deque[_Episode] = deque(maxlen=REMEMBERED_LIMIT)
+        self._watching: dict[str, tuple[Rule, ...]] = {}
+
+    def take(self, poll: Poll, now: float) -> list[Alert]:
+        """What one poll, taken at `now` (monotonic), changes."""
+        changes: list[Alert] = []
+        for rule in self._for(poll.device):
+            column = poll.layout.index.get(rule.quantity)
+            if column is None and poll.up:
+                continue  # read less often than the rest: what was last seen still holds
+            value = _evidence(poll, column)
+            if column is None or value is None:
+                self._lose_sight(rule, poll.device)
+            else:
+                unit = poll.layout.units[column]
+                changes += self._judge(rule, poll, value, unit, now)
+        return changes
+
+    def tick(self, now: float, now_ms: int) -> list[Alert]:
+        """What the passing of time alone changes."""
+        while self._resolved and now - self._resolved[0].changed > REMEMBERED:
+            self._resolved.popleft()
+        ripe = [episode for episode in self._episodes.values() if episode.ripe(now)]
+        return [episode.become(AlertState.FIRING, now, now_ms) for episode in ripe]
+
+    def active(self) -> list[Alert]:
+        """Pending, firing, and resolved within the last quarter of an hour; newest first."""
+        episodes = sorted(
+            (*self._resolved, *self._episodes.values()), key=lambda e: e.changed, reverse=True
+        )
+        return [episode.alert() for episode in episodes]
+
+    def replace(
+        self,
+        rules: Iterable[Rule],
+        now: float,
+        now_ms: int,
+        devices: Collection[str] | None = None,
+    ) -> list[Alert]:
+        """After a reload: other rules, and only these devices (None: whichever come).
+
+        A rule whose condition is the same keeps its alerts. What loses its rule or device is
+        over: firing alerts are resolved, since a receiver that was told of one waits for its
+        end; pending ones become inactive.
+        """
+        self._rules = _by_name(rules)
+        self._watching.clear()
+        changes = []
+        for key, episode in list(self._episodes.items()):
+            rule = self._rules.get(episode.rule.name)
+            gone = devices is not None and episode.device not in devices
+            same = rule is not None and rule.condition == episode.rule.condition
+            if rule is not None and same and not gone and rule.watches(episode.device):
+                episode.rule = rule
+            else:
+                changes.append(self._end(key, now, now_ms))
+        return changes
+
+    def _for(self, device: str) -> tuple[Rule, ...]:
+        watching = self._watching.get(device)
+        if watching is None:
+            watching = tuple(rule for rule in self._rules.values() if rule.watches(device))
+            self._watching[device] = watching
+        return watching
+
+    def _lose_sight(self, rule: Rule, device: str) -> None:
+        episode = self._episodes.get((rule.name, device))
+        if episode is not None:
+            episode.known = False
+
+    def _judge(
+        self, rule: Rule, poll: Poll, value: float, unit: str, now: float
+    ) -> Iterable[Alert]:
+        key = (rule.name, poll.device)
+        episode = self._episodes.get(key)
+        if episode is None:
+            return self._begin(rule, poll, value, unit, now) if rule.holds(value) else ()
+        episode.value, episode.updated, episode.known = value, poll.time, True
+        firing = episode.state is AlertState.FIRING
+        if rule.clears(value) if firing else not rule.holds(value):
+            return (self._end(key, now, poll.time),)
+        return (episode.become(AlertState.FIRING, now, poll.time),) if episode.ripe(now) else ()
+
+    def _begin(
+        self, rule: Rule, poll: Poll, value: float, unit: str, now: float
+    ) -> tuple[Alert, ...]:
+        episode = _Episode(
+            rule, self._new_id(), poll.device, unit, value, poll.time, poll.time, now, now
+        )
+        self._episodes[rule.name, poll.device] = episode
+        if episode.ripe(now):
+            return (episode.become(AlertState.FIRING, now, poll.time),)
+        return (episode.alert(),)
+
+    def _end(self, key: tuple[str, str], now: float, now_ms: int) -> Alert:
+        episode = self._episodes.pop(key)
+        if episode.state is not AlertState.FIRING:
+            return episode.become(AlertState.INACTIVE, now, now_ms)
+        self._resolved.append(episode)
+        return episode.become(AlertState.RESOLVED, now, now_ms)
+
+
+def _by_name(rules: Iterable[Rule]) -> dict[str, Rule]:
+    named: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.name in named:
+            raise ConfigError(f"rule {rule.name} is there twice: give each its own name")
+        named[rule.name] = rule
+    return named
+
+
+def _evidence(poll: Poll, column: int | None) -> float | None:
+    """The value, if it may be believed."""
+    value = None if column is None else poll.values[column]
+    if column is None or value is None or not math.isfinite(value):
+        return None
+    doubt = poll.doubts.get(column)
+    return value if doubt is None or doubt.quality in _EVIDENCE else None
