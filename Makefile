@@ -1,7 +1,10 @@
 # Two commands matter: `make demo` shows meterd at work, `make test` checks everything.
 # Both set up what they need in .venv; they need Python >= 3.11, make and git.
 
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+# The first Python that runs (a name on PATH may be a shim that does not) and is new enough.
+SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  "$$p" -c '$(SUPPORTED)' 2>/dev/null && { echo "$$p"; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -35,9 +38,8 @@ system:
 	@sh tests/system.sh
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "meterd needs Python 3.11 or newer: none found" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "meterd needs Python 3.11 or newer: $(PYTHON) is older; try make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "meterd needs Python 3.11 or newer, and none was found: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "meterd needs Python 3.11 or newer; $(PYTHON) is older" >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml

@@ -17,7 +17,7 @@ class OneAlert(BaseModel):
     severity: str
     value: float | None = Field(description="The value that the rule last saw")
     unit: str
-    since: str = Field(description="When this state began, RFC 3339")
+    since: str = Field(description="When the condition began to hold, RFC 3339")
     updated: str = Field(description="When the rule was last looked at, RFC 3339")
 
 
