@@ -18,6 +18,7 @@ from typing import TypeAlias, TypeVar
 
 from meterd.errors import LinkError, ProtocolError
 from meterd.wire.link import Parse
+from meterd.wire.pace import Pace
 from meterd.wire.stream import BUFFER_LIMIT
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -36,8 +37,10 @@ _LINE = re.compile(r'([<>]) (?:"((?:[^"\\]|\\.)*)"|([0-9A-Fa-f ]+))')
 class ScriptedLink:
     """The Link protocol over a script. A request that is not in it meets silence.
 
-    `chop`: cut every reply into pieces of so many bytes. `sent` lists all requests.
+    `timeout` is only what drivers may ask a link for. `chop`: cut every reply into pieces of so many bytes. `sent` lists all requests.
     """
+
+    timeout = 1.0
 
     def __init__(self, script: Script, *, chop: int = 0, framer: str = "rtu") -> None:
         self.url = "scripted:"
@@ -73,6 +76,8 @@ class ScriptedLink:
         timeout: float | None = None,
         quiet: bool = True,
         ticket: int = 0,
+        pace: Pace | None = None,
+        station: int = 0,
     ) -> T:
         self.epoch = self.epoch or 1
         self.sent.append(request)

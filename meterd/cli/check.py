@@ -60,10 +60,10 @@ def _rows(plan: LinkPlan) -> Iterator[dict[str, Any]]:
         sizes = [sent + received for sent, received in (traffic() if traffic else ())]
         if plan.address.scheme == "serial":
             bits = 10 + (options["parity"] != "N") + (options["stop"] == "2")
-            pause = max(TURNAROUND, plan.settings.gap)
+            pause = max(TURNAROUND, plan.times.gap)
             taken = sum(sizes) * bits / int(options["baud"]) + pause * len(sizes)
         else:
-            taken = max(NETWORK, plan.settings.gap) * len(sizes)
+            taken = max(NETWORK, plan.times.gap) * len(sizes)
         yield {
             "link": plan.key,
             "device": name,

@@ -8,18 +8,25 @@ from meterd.config.codes import Code, Flaw
 from meterd.config.names import near
 from meterd.model.duration import seconds
 
-_NOT_BUILT = ("udp", "tls")
-SCHEMES = ("tcp", "serial", *_NOT_BUILT)
-_DURATIONS = ("gap", "timeout", "settle")
+SCHEMES = ("tcp", "udp", "tls", "serial")
+_DURATIONS = ("gap", "unit_gap", "connect_delay", "timeout", "settle")
 _CHOICES = {
-    "framer": ("rtu", "ascii", "socket"),
     "parity": ("N", "E", "O"),
     "stop": ("1", "2"),
     "bytes": ("7", "8"),
     "dtr": ("0", "1"),
     "rts": ("0", "1"),
+    "verify": ("1", "0", "host"),
 }
-_NETWORK_KEYS = ("framer", "gap", "timeout")
+_FRAMERS = {
+    "tcp": ("socket", "rtu", "ascii"),
+    "udp": ("socket", "rtu"),
+    "tls": ("socket",),
+    "serial": ("rtu", "ascii"),
+}
+_NETWORK_KEYS = ("framer", "gap", "unit_gap", "connect_delay", "timeout")
+_TLS_FILES = ("ca", "cert", "key")
+_TLS_KEYS = (*_NETWORK_KEYS, "verify", *_TLS_FILES)
 _SERIAL_KEYS = (*_NETWORK_KEYS, "baud", "parity", "stop", "bytes", "dtr", "rts", "settle")
 _BAUD = (50, 4_000_000)
 # Host names, IPv4 and (by urlsplit, without the brackets) IPv6 with a zone.
@@ -46,12 +53,6 @@ def link_flaw(url: str) -> Flaw | None:
         return Flaw(Code.LINK, "must be a link URL", hint)
     if "://" not in url or parts.scheme not in SCHEMES:
         return _scheme_flaw(url, parts.scheme)
-    if parts.scheme in _NOT_BUILT:
-        return Flaw(
-            Code.NOT_BUILT,
-            f"{parts.scheme}:// links are not built yet: {{}}",
-            "use tcp:// or serial://",
-        )
     place = _path_flaw(parts) if parts.scheme == "serial" else _host_flaw(parts, port)
     return place or _query_flaw(parts)
 
@@ -106,15 +107,13 @@ def _query_flaw(parts: SplitResult) -> Flaw | None:
 
 
 def _option_flaw(scheme: str, name: str, value: str) -> Flaw | None:
-    known = _SERIAL_KEYS if scheme == "serial" else _NETWORK_KEYS
+    known = {"serial": _SERIAL_KEYS, "tls": _TLS_KEYS}.get(scheme, _NETWORK_KEYS)
     if name not in known:
         return Flaw(
             Code.LINK,
             f"has an option {name!r} that {scheme}:// does not know: {{}}",
             near(name, known),
         )
-    if name == "framer" and value == "ascii":
-        return Flaw(Code.NOT_BUILT, "framer=ascii is not built yet: {}", "use framer=rtu")
     allowed = _allowed(scheme, name)
     if not allowed[0](value):
         return Flaw(Code.LINK, f"must have {name}={allowed[1]}")
@@ -127,9 +126,9 @@ def _allowed(scheme: str, name: str) -> tuple[Callable[[str], bool], str]:
         return _is_baud, "a number such as 2400, 9600 or 115200"
     if name in _DURATIONS:
         return lambda value: seconds(value) is not None, "a duration such as 50ms"
-    choices = _CHOICES[name]
-    if name == "framer" and scheme == "serial":
-        choices = ("rtu", "ascii")
+    if name in _TLS_FILES:
+        return bool, "a file's path"
+    choices = _FRAMERS[scheme] if name == "framer" else _CHOICES[name]
     return lambda value: value in choices, " or ".join(choices)
 
 

@@ -44,12 +44,20 @@ class SiteSettings(Section):
 
 
 class LinkSettings(Section):
-    """A bus that devices share, or that needs tuning. `gap` is the pause between exchanges."""
+    """A bus that devices share, or that needs tuning.
+
+    `gap` is the pause between two exchanges, `unit_gap` the one before another unit is asked,
+    `connect_delay` the one after connecting; None leaves each to the maps of the meters on it.
+    `keep_open` false closes after each poll, for devices that take one client only.
+    """
 
     url: Annotated[str, AfterValidator(_link_url)]
-    gap: Annotated[float, between("0s", "10s")] = 0.0
-    timeout: Annotated[float, between("10ms", "60s")] = 1.0
+    gap: Annotated[float, between("0s", "10s")] | None = None
+    unit_gap: Annotated[float, between("0s", "10s")] | None = None
+    connect_delay: Annotated[float, between("0s", "30s")] | None = None
+    timeout: Annotated[float, between("10ms", "60s")] | None = None
     connect_timeout: Annotated[float, between("100ms", "60s")] = 3.0
+    keep_open: Switch = True
 
 
 class DeviceSettings(Section):

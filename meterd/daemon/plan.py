@@ -1,17 +1,20 @@
 """Which links a configuration needs, and which devices share each: what Site builds from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
-from meterd.model.sample import Driver
+from meterd.model.duration import seconds
+from meterd.model.sample import Driver, Reading
 from meterd.poll.cycle import Device
 from meterd.poll.normalise import Normaliser
 from meterd.wire import open_link
 from meterd.wire.address import Address, parse
-from meterd.wire.link import Link
+from meterd.wire.link import Link, Times
+
+_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,30 @@ class LinkPlan:
 
     def open(self) -> Link:
         """The link; it connects at its first exchange."""
-        timeouts = [d.timeout for _, d in self.devices if d.timeout is not None]
-        return open_link(
-            self.address,
-            defaults=self.defaults,
-            timeout=max([self.address.duration("timeout") or self.settings.timeout, *timeouts]),
-            connect_timeout=self.settings.connect_timeout,
-            gap=self.address.duration("gap") or self.settings.gap,
+        return open_link(self.address, defaults=self.defaults, times=self.times)
+
+    @property
+    def times(self) -> Times:
+        """What the URL says, else the entry under links, else what the maps of its meters say.
+
+        The timeout is the longest that one of the devices wants.
+        """
+        given = self.settings
+        longest = max((d.timeout for _, d in self.devices if d.timeout), default=0.0)
+        return Times(
+            timeout=max(self._time("timeout") or given.timeout or _TIMEOUT, longest),
+            connect_timeout=given.connect_timeout,
+            gap=self._time("gap") or given.gap or 0.0,
+            unit_gap=self._time("unit_gap") or given.unit_gap or 0.0,
+            connect_delay=self._time("connect_delay") or given.connect_delay or 0.0,
         )
+
+    def _time(self, name: str) -> float | None:
+        """From the URL; where neither it nor the entry under links says it, from the maps."""
+        said = self.address.duration(name)
+        if said is not None or getattr(self.settings, name) is not None:
+            return said
+        return seconds(self.defaults[name]) if name in self.defaults else None
 
 
 def link_plans(settings: Settings) -> dict[str, LinkPlan]:
@@ -73,10 +92,27 @@ def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device
 
 def devices(plan: LinkPlan, link: Link) -> list[tuple[str, Driver, DeviceSettings]]:
     """A driver for each device of the link. Raises ConfigError."""
-    return [
+    drivers = [
         (device_id, registry.build(settings.driver, link, settings.options), settings)
         for device_id, settings in plan.devices
     ]
+    if plan.settings.keep_open:
+        return drivers
+    return [(device_id, Letting(driver, link), settings) for device_id, driver, settings in drivers]
+
+
+class Letting:
+    """A driver that lets go of the link after each poll: its device takes one client only."""
+
+    def __init__(self, driver: Driver, link: Link) -> None:
+        self._driver = driver
+        self._link = link
+
+    async def read(self) -> Sequence[Reading]:
+        try:
+            return await self._driver.read()
+        finally:
+            await self._link.close()
 
 
 def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:

@@ -9,25 +9,26 @@ exchange (the bus decides), and a queue of requests (one exchange at a time is t
 from collections.abc import Mapping
 
 from meterd.wire.address import Address
-from meterd.wire.link import Link
+from meterd.wire.link import Link, Times
 
 
-def open_link(
-    address: Address,
-    *,
-    defaults: Mapping[str, str],
-    timeout: float = 1.0,
-    connect_timeout: float = 3.0,
-    gap: float = 0.0,
-) -> Link:
-    """The link to an address; it connects at its first exchange. Times in seconds."""
+def open_link(address: Address, *, defaults: Mapping[str, str], times: Times | None = None) -> Link:
+    """The link to an address; it connects at its first exchange.
+
+    `defaults` are what drivers say about their devices where the URL is silent.
+    """
     options = address.settled(defaults)
-    if address.scheme == "serial":
-        from meterd.wire.serial import SerialLink
+    times = times or Times()
+    match address.scheme:
+        case "serial":
+            from meterd.wire.serial import SerialLink
 
-        return SerialLink(
-            address, options, timeout=timeout, connect_timeout=connect_timeout, gap=gap
-        )
-    from meterd.wire.tcp import TcpLink
+            return SerialLink(address, options, times)
+        case "udp":
+            from meterd.wire.udp import UdpLink
 
-    return TcpLink(address, options, timeout=timeout, connect_timeout=connect_timeout, gap=gap)
+            return UdpLink(address, options, times)
+        case scheme:
+            from meterd.wire.tcp import TcpLink
+
+            return TcpLink(address, options, times, tls=scheme == "tls")

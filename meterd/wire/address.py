@@ -10,9 +10,14 @@ from urllib.parse import parse_qsl, urlsplit
 from meterd.model.duration import seconds
 
 MODBUS_PORT = 502
+# Modbus/TCP Security Protocol Specification, 2018.
+MODBUS_TLS_PORT = 802
 
 _DEFAULTS = {
     "tcp": {"framer": "socket"},
+    "udp": {"framer": "socket"},
+    # verify: 1 the certificate, host also its name, 0 nothing.
+    "tls": {"framer": "socket", "verify": "1"},
     "serial": {
         "framer": "rtu",
         "baud": "9600",
@@ -62,4 +67,5 @@ def parse(url: str) -> Address:
     options = dict(parse_qsl(parts.query))
     if parts.scheme == "serial":
         return Address("serial", "", 0, parts.path, options)
-    return Address(parts.scheme, parts.hostname or "", parts.port or MODBUS_PORT, "", options)
+    port = parts.port or (MODBUS_TLS_PORT if parts.scheme == "tls" else MODBUS_PORT)
+    return Address(parts.scheme, parts.hostname or "", port, "", options)

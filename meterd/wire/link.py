@@ -4,9 +4,11 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from meterd.errors import LinkError, MeterdError, ProtocolError
+from meterd.wire.pace import Pace
 from meterd.wire.stream import BUFFER_LIMIT, Stream
 
 T = TypeVar("T")
@@ -30,6 +32,8 @@ class Link(Protocol):
     """What the URL says, and where it is silent the drivers' defaults; `framer` is always there."""
     epoch: int
     """How often the link was opened: what a driver learnt of a device holds within one epoch."""
+    timeout: float
+    """The most that an exchange may take, in seconds."""
     counters: Counter[str]
 
     async def exchange(
@@ -40,12 +44,16 @@ class Link(Protocol):
         timeout: float | None = None,
         quiet: bool = True,
         ticket: int = 0,
+        pace: Pace | None = None,
+        station: int = 0,
     ) -> T:
         """Send `request`, give what arrives to `parse` until it returns an answer.
 
         One deadline of `timeout` seconds (the link's own if None) bounds the whole exchange.
-        `quiet`: replies carry no id, so input from before is thrown away, and after a failure
-        the link listens until the line is silent. Raises LinkError, or what `parse` raises.
+        `pace` may know that answers come sooner, and learns. `quiet`: replies carry no id, so
+        input from before is thrown away, and after a failure the link listens until the line is
+        silent. `station` is who is asked: some buses need a pause when that changes.
+        Raises LinkError, or what `parse` raises.
         """
 
     def ticket(self) -> int:
@@ -59,6 +67,33 @@ class Link(Protocol):
 
     async def close(self) -> None:
         """Close; the next exchange opens it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """A link's patience, in seconds.
+
+    `gap` is the pause between two exchanges, `unit_gap` the one when another unit is asked,
+    `connect_delay` the one after connecting: some devices need each of them.
+    """
+
+    timeout: float = 1.0
+    connect_timeout: float = 3.0
+    gap: float = 0.0
+    unit_gap: float = 0.0
+    connect_delay: float = 0.0
+
+
+@dataclass(slots=True)
+class _Ask(Generic[T]):
+    """One exchange as it was asked for."""
+
+    request: bytes
+    parse: Parse[T]
+    limit: float
+    quiet: bool
+    ticket: int
+    pace: Pace | None
 
 
 class StreamLink:
@@ -75,18 +110,16 @@ class StreamLink:
         self,
         url: str,
         options: Mapping[str, str],
-        *,
-        timeout: float = 1.0,
-        connect_timeout: float = 3.0,
-        gap: float = 0.0,
+        times: Times,
     ) -> None:
         self.url = url
         self.options = options
         self.epoch = 0
         self.counters: Counter[str] = Counter()
-        self._timeout = timeout
-        self._connect_timeout = connect_timeout
-        self._gap = gap
+        self.timeout = times.timeout
+        self._times = times
+        # Whether anything has to be waited for between two exchanges.
+        self._pauses = bool(times.gap or times.unit_gap)
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
         self._expired: deque[int] = deque(maxlen=_REMEMBERED)
@@ -96,6 +129,7 @@ class StreamLink:
         self._timer: asyncio.TimerHandle | None = None
         self._silent = 0
         self._fresh = False
+        self._station = 0
         self._free_at = 0.0
         self._unsettled_since: float | None = None
         self._refusal: LinkError | None = None
@@ -130,22 +164,25 @@ class StreamLink:
         timeout: float | None = None,
         quiet: bool = True,
         ticket: int = 0,
+        pace: Pace | None = None,
+        station: int = 0,
     ) -> T:
         async with self._lock:
             self.counters["exchanges"] += 1
-            limit = timeout or self._timeout
+            limit = timeout or self.timeout
+            ask = _Ask(request, parse, pace.limit(limit) if pace else limit, quiet, ticket, pace)
             stream = self._stream
-            if stream is None or stream.lost or quiet or self._gap:
-                stream = await self._ready(quiet)
+            if stream is None or stream.lost or quiet or self._pauses:
+                stream = await self._ready(quiet, station)
             try:
-                return await self._once(stream, request, parse, limit, quiet, ticket)
+                return await self._once(stream, ask)
             except LinkError as error:
                 # A gateway may close an idle connection; that is no failure of the device.
                 if error.code != "closed" or self._fresh:
                     raise
                 self.counters["reopened"] += 1
-            stream = await self._ready(quiet)
-            return await self._once(stream, request, parse, limit, quiet, ticket)
+            stream = await self._ready(quiet, station)
+            return await self._once(stream, ask)
 
     async def close(self) -> None:
         async with self._lock:
@@ -153,7 +190,7 @@ class StreamLink:
 
     # -- opening ---------------------------------------------------------------------------
 
-    async def _ready(self, quiet: bool) -> Stream:
+    async def _ready(self, quiet: bool, station: int) -> Stream:
         """Open, silent where replies carry no id, and the gap since the last exchange kept."""
         stream = self._stream
         if stream is None or stream.lost or (quiet and not await self._settled(stream)):
@@ -161,7 +198,10 @@ class StreamLink:
             # On a new connection nobody answers what was asked on the old one; a port is the same.
             if quiet and not self.REOPEN_FORGETS:
                 await self._settled(stream)
-        pause = self._free_at - asyncio.get_running_loop().time()
+        times = self._times
+        gap = times.gap if station == self._station else max(times.gap, times.unit_gap)
+        self._station = station
+        pause = self._free_at + gap - stream.loop.time()
         if pause > 0:
             await asyncio.sleep(pause)
         return stream
@@ -185,6 +225,8 @@ class StreamLink:
             self._unsettled_since = None
         self.epoch += 1
         self.counters["opened"] += 1
+        if self._times.connect_delay:
+            await asyncio.sleep(self._times.connect_delay)
         return stream
 
     def _drop(self) -> None:
@@ -211,8 +253,8 @@ class StreamLink:
         return silent and (since is None or heard or not self.REOPEN_FORGETS)
 
     async def _silence(self, stream: Stream, since: float) -> bool:
-        patience = stream.loop.time() + _PATIENCE * self._timeout
-        while (wait := max(since, stream.last_byte) + self._timeout - stream.loop.time()) > 0:
+        patience = stream.loop.time() + _PATIENCE * self.timeout
+        while (wait := max(since, stream.last_byte) + self.timeout - stream.loop.time()) > 0:
             if stream.loop.time() > patience or stream.lost:
                 return False
             await asyncio.sleep(wait)
@@ -220,16 +262,9 @@ class StreamLink:
 
     # -- one exchange ----------------------------------------------------------------------
 
-    async def _once(
-        self,
-        stream: Stream,
-        request: bytes,
-        parse: Parse[T],
-        timeout: float,
-        quiet: bool,
-        ticket: int,
-    ) -> T:
+    async def _once(self, stream: Stream, ask: "_Ask[T]") -> T:
         loop = stream.loop
+        parse = ask.parse
         answer: asyncio.Future[T] = loop.create_future()
 
         def wake() -> None:
@@ -248,20 +283,22 @@ class StreamLink:
                 answer.set_exception(ProtocolError("more bytes than any frame has", code="flood"))
 
         stream.listen(wake)
-        self._watch(answer, loop.time() + timeout)
+        sent = loop.time()
+        self._watch(answer, sent + ask.limit)
         try:
-            stream.transport.write(request)
+            stream.transport.write(ask.request)
             if stream.buffer or stream.lost:
                 wake()
             result = await answer
         except BaseException as error:
-            self._failed(error, quiet, ticket)
+            self._failed(error, ask)
             raise
         finally:
             stream.listen(None)
-            if self._gap:
-                self._free_at = loop.time() + self._gap
+            self._free_at = now = loop.time()
         self._silent, self._fresh = 0, False
+        if ask.pace is not None:
+            ask.pace.answered(now - sent)
         return result
 
     def _watch(self, answer: asyncio.Future[T], deadline: float) -> None:
@@ -288,16 +325,18 @@ class StreamLink:
         else:
             answer.set_exception(LinkError("no answer in time", code="timeout"))
 
-    def _failed(self, error: BaseException, quiet: bool, ticket: int) -> None:
+    def _failed(self, error: BaseException, ask: "_Ask[Any]") -> None:
         """Remember what may still arrive, and close what cannot be trusted any more."""
         if isinstance(error, LinkError):
             self.counters[error.code] += 1
         elif not isinstance(error, asyncio.CancelledError):
             return  # the device said no, with a whole frame
-        self._expired.append(ticket)
-        if quiet:
+        self._expired.append(ask.ticket)
+        if ask.pace is not None:
+            ask.pace.lost()
+        if ask.quiet:
             self._unsettled_since = asyncio.get_running_loop().time()
-        if isinstance(error, ProtocolError) and not quiet:
+        if isinstance(error, ProtocolError) and not ask.quiet:
             self._drop()
         elif isinstance(error, LinkError) and error.code == "timeout":
             self._silent += 1

@@ -3,12 +3,13 @@
 import asyncio
 import errno
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from meterd.errors import LinkError
 from meterd.model.duration import seconds
 from meterd.wire.address import Address
-from meterd.wire.link import StreamLink
+from meterd.wire.link import StreamLink, Times
 from meterd.wire.stream import Stream
 
 
@@ -25,25 +26,11 @@ class SerialLink(StreamLink):
     SILENT_LIMIT = 10
     REOPEN_FORGETS = False
 
-    def __init__(
-        self,
-        address: Address,
-        options: Mapping[str, str],
-        *,
-        timeout: float,
-        connect_timeout: float,
-        gap: float,
-    ) -> None:
+    def __init__(self, address: Address, options: Mapping[str, str], times: Times) -> None:
         self._path = address.path
         # Three and a half characters of silence end an RTU frame; 1.75 ms from 19200 baud on.
         silence = max(3.5 * 11 / int(options["baud"]), 0.00175)
-        super().__init__(
-            address.key,
-            options,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            gap=max(gap, silence),
-        )
+        super().__init__(address.key, options, replace(times, gap=max(times.gap, silence)))
 
     async def _open(self) -> Stream:
         import serial_asyncio  # 70 ms, and only serial links need it

@@ -2,11 +2,12 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Mapping
 
 from meterd.errors import LinkError
 from meterd.wire.address import Address
-from meterd.wire.link import StreamLink
+from meterd.wire.link import StreamLink, Times
 from meterd.wire.stream import Stream
 
 # asyncio's own 256 KiB buffers cost an mmap and a munmap for each reply.
@@ -30,32 +31,29 @@ class _TcpStream(Stream, asyncio.BufferedProtocol):
 
 
 class TcpLink(StreamLink):
-    """`tcp://host:port`; the name is resolved anew at each connect."""
+    """`tcp://host:port` or `tls://host:port`; the name is resolved anew at each connect."""
 
     def __init__(
-        self,
-        address: Address,
-        options: Mapping[str, str],
-        *,
-        timeout: float,
-        connect_timeout: float,
-        gap: float,
+        self, address: Address, options: Mapping[str, str], times: Times, *, tls: bool = False
     ) -> None:
-        super().__init__(
-            address.key, options, timeout=timeout, connect_timeout=connect_timeout, gap=gap
-        )
+        super().__init__(address.key, options, times)
         self._host, self._port = address.host, address.port
+        self._tls = tls
 
     async def _open(self) -> Stream:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                transport, stream = await loop.create_connection(_TcpStream, self._host, self._port)
+            # Read anew at each connect, so that a renewed certificate counts.
+            context = tls_context(self.options) if self._tls else None
+            async with asyncio.timeout(self._times.connect_timeout):
+                transport, stream = await loop.create_connection(
+                    _TcpStream, self._host, self._port, ssl=context
+                )
         except TimeoutError as error:
-            text = f"{self.url} does not answer within {self._connect_timeout:g} s"
+            text = f"{self.url} does not answer within {self._times.connect_timeout:g} s"
             raise LinkError(text, code="unreachable") from error
         except OSError as error:
-            raise _explained(self.url, error) from error
+            raise explained(self.url, error) from error
         _keep_alive(transport.get_extra_info("socket"))
         return stream
 
@@ -64,7 +62,25 @@ class TcpLink(StreamLink):
         return LinkError(f"{self.url} {how} the connection", code="closed")
 
 
-def _explained(url: str, error: OSError) -> LinkError:
+def tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
+    """The device's certificate is verified against `ca`, else the system's, unless verify=0.
+
+    `cert` and `key` are our own, for devices that ask who calls. Raises OSError for bad files.
+    """
+    context = ssl.create_default_context(cafile=options.get("ca"))
+    # Meters are reached by address; their certificates name the meter, not its address.
+    context.check_hostname = options["verify"] == "host"
+    if options["verify"] == "0":
+        context.verify_mode = ssl.CERT_NONE
+    if "cert" in options:
+        context.load_cert_chain(options["cert"], options.get("key"))
+    return context
+
+
+def explained(url: str, error: OSError) -> LinkError:
+    """What a socket's refusal means."""
+    if isinstance(error, ssl.SSLError):
+        return LinkError(f"{url}: no trust: {error.reason or error}", code="tls")
     if isinstance(error, socket.gaierror):
         return LinkError(f"{url}: the name cannot be resolved: {error.strerror}", code="dns")
     if isinstance(error, ConnectionRefusedError):

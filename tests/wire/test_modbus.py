@@ -16,7 +16,7 @@ from meterd.sim.lines import Framer
 from meterd.sim.modbus import ModbusServer
 from meterd.wire import open_link
 from meterd.wire.address import parse
-from meterd.wire.link import Link
+from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient, ModbusException, Refused
 from tests.wire.stamped import StampedBank, check
 
@@ -48,7 +48,9 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(wire: str, faults: str = "", **options: bool) -> AsyncIterator[Bench]:
+async def bench(
+    wire: str, faults: str = "", *, timeout: float = TIMEOUT, **options: bool
+) -> AsyncIterator[Bench]:
     framer: Framer = "socket" if wire == "socket" else "rtu"
     numbers = itertools.count(1)
     banks = {unit: StampedBank(unit, numbers) for unit in (UNIT, 8, 9)}
@@ -63,7 +65,7 @@ async def bench(wire: str, faults: str = "", **options: bool) -> AsyncIterator[B
         server.start_pty(Path(tempfile.mkdtemp()) / "port")
     else:
         await server.start_tcp()
-    link = open_link(parse(server.url), defaults={"baud": "115200"}, timeout=TIMEOUT)
+    link = open_link(parse(server.url), defaults={"baud": "115200"}, times=Times(timeout=timeout))
     try:
         yield Bench(server, link, ModbusClient(link, UNIT), banks[UNIT])
     finally:
@@ -161,7 +163,7 @@ async def test_a_late_reply_is_counted_as_our_own() -> None:
             await b.read()
             with pytest.raises(LinkError, match="no answer"):
                 await b.read()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         await b.read()
         assert b.link.counters["late_own"] == 5
         assert b.link.counters["opened"] == 1
@@ -202,7 +204,7 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing(wire: str) 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
 async def test_a_reset_in_mid_reply_is_survived_within_the_read(wire: str) -> None:
-    async with bench(wire) as b:
+    async with bench(wire, timeout=0.2) as b:
         await b.read()
         b.server.faults = (Fault("reset", every=2),)
         await b.read()
@@ -237,7 +239,7 @@ async def test_a_length_of_60000_closes_at_once() -> None:
 
     server = await asyncio.start_server(lie, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    link = open_link(parse(f"tcp://127.0.0.1:{port}"), defaults={}, timeout=5)
+    link = open_link(parse(f"tcp://127.0.0.1:{port}"), defaults={}, times=Times(timeout=5))
     started = asyncio.get_running_loop().time()
     with pytest.raises(ProtocolError) as caught:
         await ModbusClient(link, UNIT).read(3, 0, 4)

@@ -10,7 +10,7 @@ from meterd.errors import LinkError
 from meterd.sim.pty import PtyPort
 from meterd.wire import open_link
 from meterd.wire.address import parse
-from meterd.wire.link import Link
+from meterd.wire.link import Link, Times
 
 
 def line(buffer: bytearray) -> bytes | None:
@@ -20,7 +20,9 @@ def line(buffer: bytearray) -> bytes | None:
 
 
 def link_to(path: Path, timeout: float = 0.2) -> Link:
-    return open_link(parse(f"serial://{path}"), defaults={"baud": "2400"}, timeout=timeout)
+    return open_link(
+        parse(f"serial://{path}"), defaults={"baud": "2400"}, times=Times(timeout=timeout)
+    )
 
 
 class Echo:

@@ -10,7 +10,7 @@ import pytest
 from meterd.errors import LinkError
 from meterd.wire import open_link
 from meterd.wire.address import parse
-from meterd.wire.link import Link
+from meterd.wire.link import Link, Times
 
 
 def free_port() -> int:
@@ -44,7 +44,7 @@ def anything(buffer: bytearray) -> bytes | None:
 
 
 def link_to(url: str, **times: float) -> Link:
-    return open_link(parse(url), defaults={}, **{"timeout": 0.2, **times})
+    return open_link(parse(url), defaults={}, times=Times(**{"timeout": 0.2, **times}))
 
 
 async def test_nothing_is_opened_before_the_first_exchange() -> None:

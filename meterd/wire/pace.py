@@ -1,0 +1,40 @@
+"""How long an answer may take, from how long answers took."""
+
+# Weights of the newest answer in the smoothed time and its deviation (as TCP's RFC 6298 has them).
+_GAIN = 1 / 8
+_DEVIATION_GAIN = 1 / 4
+_DEVIATIONS = 4
+# The limit never falls below this part of the link's own timeout: a busy gateway may hesitate.
+_FLOOR = 0.5
+# So many losses in a row may be slowness, and get the whole timeout; after that it is absence.
+_DOUBTS = 2
+
+
+class Pace:
+    """The time limit of one kind of exchange with one device, in seconds."""
+
+    __slots__ = ("_deviation", "_losses", "_mean")
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._deviation = 0.0
+        self._losses = 0
+
+    def limit(self, timeout: float) -> float:
+        """At most the link's timeout, at least half of it."""
+        if not self._mean or 0 < self._losses <= _DOUBTS:
+            return timeout
+        usual = self._mean + _DEVIATIONS * self._deviation
+        return min(timeout, max(usual * 2, timeout * _FLOOR))
+
+    def answered(self, seconds: float) -> None:
+        self._losses = 0
+        if not self._mean:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        error = seconds - self._mean
+        self._mean += _GAIN * error
+        self._deviation += _DEVIATION_GAIN * (abs(error) - self._deviation)
+
+    def lost(self) -> None:
+        self._losses += 1

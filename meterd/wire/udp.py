@@ -1,0 +1,62 @@
+"""UDP links: Modbus frames in datagrams, as a few meters speak it."""
+
+import asyncio
+from collections.abc import Mapping
+
+from meterd.errors import LinkError
+from meterd.wire.address import Address
+from meterd.wire.link import StreamLink, Times
+from meterd.wire.stream import Stream
+from meterd.wire.tcp import explained
+
+
+class _Datagrams(asyncio.WriteTransport):
+    """A datagram transport with the one method that links write by."""
+
+    def __init__(self, transport: asyncio.DatagramTransport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._transport.sendto(data)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class _UdpStream(Stream, asyncio.DatagramProtocol):
+    """Each datagram stands alone: what an earlier one left unfinished is no beginning of it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101 (asyncio's promise)
+        self.transport = _Datagrams(transport)
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.buffer.clear()
+        self.data_received(data)
+
+    def error_received(self, exc: Exception) -> None:
+        self.connection_lost(exc)
+
+
+class UdpLink(StreamLink):
+    """`udp://host:port`. There is no connection: refusals show at the first exchange."""
+
+    def __init__(self, address: Address, options: Mapping[str, str], times: Times) -> None:
+        super().__init__(address.key, options, times)
+        self._place = (address.host, address.port)
+
+    async def _open(self) -> Stream:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._times.connect_timeout):
+                _, stream = await loop.create_datagram_endpoint(_UdpStream, remote_addr=self._place)
+        except TimeoutError as error:
+            raise LinkError(f"{self.url}: its name is not resolved in time", code="dns") from error
+        except OSError as error:
+            raise explained(self.url, error) from error
+        return stream
+
+    def _lost(self, error: Exception | None) -> LinkError:
+        text = f"{self.url} refuses datagrams: nobody listens there"
+        return LinkError(text, code="refused")

@@ -1,0 +1,258 @@
+"""The driver of Modbus meters, at a simulated meter that refuses some of its registers."""
+
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import pytest
+
+from meterd.drivers.modbus import ModbusMeter, ModbusOptions
+from meterd.errors import DeviceError, LinkError
+from meterd.model.sample import Reading
+from meterd.sim.bank import Refusal, Refused
+from meterd.sim.faults import Fault
+from meterd.sim.modbus import ModbusServer
+from meterd.wire import open_link
+from meterd.wire.address import parse
+from meterd.wire.link import Link
+
+ROWS = 32
+# What finding refused registers may cost on one connection.
+EXTRA = 20
+STATIC = 100
+
+HEAD = """\
+source: made up for this test
+confidence: low
+maker: Nobody
+model: Refuser
+limits: {max_registers: 125}
+rows:
+"""
+
+
+class Picky:
+    """Register N holds N + 1000. Notes every request; refuses those that touch `bad`."""
+
+    def __init__(self, bad: Iterable[int] = (), code: int = Refused.ADDRESS) -> None:
+        self.bad = set(bad)
+        self.code = code
+        self.functions = {3, 4}
+        self.asked: list[range] = []
+
+    def read(self, function: int, address: int, count: int) -> list[int]:
+        wanted = range(address, address + count)
+        self.asked.append(wanted)
+        if function not in self.functions:
+            raise Refusal(Refused.FUNCTION)
+        if self.bad & set(wanted):
+            raise Refusal(self.code)
+        return [1000 + register for register in wanted]
+
+    def touched_bad(self, since: int) -> bool:
+        return any(self.bad & set(wanted) for wanted in self.asked[since:])
+
+
+class Rig:
+    """A meter with its map, behind a real link to a simulated one."""
+
+    def __init__(self, bank: Picky, link: Link, server: ModbusServer, file: Path) -> None:
+        self.bank = bank
+        self.link = link
+        self.server = server
+        self.meter = ModbusMeter(link, ModbusOptions(map=str(file), unit=1))
+
+    async def read(self) -> tuple[dict[str, Reading], int]:
+        """The readings by quantity, and how many requests they cost."""
+        before = len(self.bank.asked)
+        readings = await self.meter.read()
+        found = {reading.quantity: reading for reading in readings}
+        assert len(found) == len(readings)
+        return found, len(self.bank.asked) - before
+
+
+def write(folder: Path, *more: str, optional: Iterable[int] = ()) -> Path:
+    """A map of ROWS rows, one register each, and those of `more`."""
+    rows = [
+        f"  x.r{n}: {{function: 4, address: {n}, type: u16, unit: '1'"
+        f"{', optional: true' if n in optional else ''}}}\n"
+        for n in range(ROWS)
+    ]
+    file = folder / "refuser.yaml"
+    file.write_text(HEAD + "".join([*rows, *more]))
+    return file
+
+
+@pytest.fixture
+def bank() -> Picky:
+    return Picky()
+
+
+@pytest.fixture
+async def server(bank: Picky) -> AsyncIterator[ModbusServer]:
+    server = ModbusServer({1: bank})
+    await server.start_tcp()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def link(server: ModbusServer) -> AsyncIterator[Link]:
+    link = open_link(parse(server.url), defaults={})
+    yield link
+    await link.close()
+
+
+def present(found: dict[str, Reading]) -> dict[str, object]:
+    return {name: reading.value for name, reading in found.items() if reading.value is not None}
+
+
+def everything_but(*absent: int) -> dict[str, object]:
+    return {f"x.r{n}": 1000 + n for n in range(ROWS) if n not in absent}
+
+
+async def test_a_meter_that_refuses_nothing_is_read_in_one_request(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    rig = Rig(bank, link, server, write(tmp_path))
+    found, cost = await rig.read()
+    assert present(found) == everything_but()
+    assert (cost, bank.asked) == (1, [range(ROWS)])
+
+
+@pytest.mark.parametrize("bad", [{0}, {13}, {ROWS - 1}, {3, 17}, {10, 11}], ids=str)
+@pytest.mark.parametrize("code", [Refused.ADDRESS, Refused.COUNT], ids=["address", "value"])
+async def test_refused_rows_are_found_once_and_left_alone(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path, bad: set[int], code: int
+) -> None:
+    bank.bad, bank.code = bad, code
+    rig = Rig(bank, link, server, write(tmp_path))
+    found, cost = await rig.read()
+    assert cost <= 1 + EXTRA
+    assert present(found) == everything_but(*bad)
+    for register in bad:
+        reading = found[f"x.r{register}"]
+        assert reading.value is None
+        assert f"register {register} " in reading.reason
+        assert f"exception {code}" in reading.reason
+    since = len(bank.asked)
+    again, less = await rig.read()
+    assert again == found
+    assert less < cost
+    assert not bank.touched_bad(since)
+
+
+async def test_the_search_for_many_refused_rows_has_an_end(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    bank.bad = set(range(0, ROWS, 3))
+    rig = Rig(bank, link, server, write(tmp_path))
+    found, cost = await rig.read()
+    assert cost <= 1 + EXTRA
+    # Not one is missing: it has its value, or a reason.
+    assert found.keys() == everything_but().keys()
+    good = everything_but(*bank.bad)
+    assert present(found).items() <= good.items()
+    assert all(reading.reason for reading in found.values() if reading.value is None)
+    since = len(bank.asked)
+    again, _ = await rig.read()
+    assert present(again) == present(found)
+    assert not bank.touched_bad(since)
+
+
+async def test_optional_rows_are_absent_without_a_word(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    bank.bad = {5, 6}
+    rig = Rig(bank, link, server, write(tmp_path, optional={5}))
+    for _ in range(2):
+        found, _ = await rig.read()
+        assert "x.r5" not in found
+        assert found["x.r6"].value is None
+        assert present(found) == everything_but(5, 6)
+
+
+async def test_after_a_reconnect_refused_rows_are_asked_again(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    bank.bad = {5, 13}
+    rig = Rig(bank, link, server, write(tmp_path, optional={5}))
+    await rig.read()
+    bank.bad = set()
+    assert present((await rig.read())[0]) == everything_but(5, 13)
+    for line in tuple(server.lines):
+        line.hang_up()
+    # The meter may hang up between two polls: the one after next knows of it at the latest.
+    await rig.read()
+    found, _ = await rig.read()
+    assert present(found) == everything_but()
+    # The search may cost as much again.
+    bank.bad = {9}
+    await link.close()
+    assert present((await rig.read())[0]) == everything_but(9)
+
+
+async def test_texts_are_read_once_a_connection(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    text = f"  info.serial_number: {{function: 3, address: {STATIC}, type: u32, tier: static}}\n"
+    rig = Rig(bank, link, server, write(tmp_path, text))
+    expected = str((1000 + STATIC << 16) + 1001 + STATIC)
+
+    async def costs() -> list[int]:
+        polls = [await rig.read() for _ in range(3)]
+        assert all(found["info.serial_number"].value == expected for found, _ in polls)
+        return [cost for _, cost in polls]
+
+    assert await costs() == [2, 1, 1]
+    await link.close()
+    # The link opens in the middle of the first poll, so it may be the second that notices.
+    again = await costs()
+    assert (sum(again), again[-1]) == (4, 1)
+
+
+async def test_a_function_that_the_meter_lacks_costs_one_request(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    bank.functions = {4}
+    many = [f"  x.h{n}: {{function: 3, address: {n}, type: u16, unit: '1'}}\n" for n in range(16)]
+    rig = Rig(bank, link, server, write(tmp_path, *many))
+    found, cost = await rig.read()
+    assert cost == 2
+    assert present(found) == everything_but()
+    assert all("illegal function" in found[f"x.h{n}"].reason for n in range(16))
+    assert (await rig.read())[1] == 1
+
+
+async def test_half_a_poll_is_none(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    other = "  x.other: {function: 3, address: 0, type: u16, unit: '1'}\n"
+    rig = Rig(bank, link, server, write(tmp_path, other))
+    server.faults = (Fault("timeout", every=2),)
+    with pytest.raises(LinkError) as failure:
+        await rig.read()
+    assert failure.value.code == "timeout"
+    server.faults = ()
+    found, _ = await rig.read()
+    assert present(found) == everything_but() | {"x.other": 1000}
+
+
+async def test_a_meter_in_trouble_is_no_meter_that_refuses(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    rig = Rig(bank, link, server, write(tmp_path))
+    server.faults = (Fault("exception", number=4),)
+    with pytest.raises(DeviceError) as failure:
+        await rig.read()
+    assert failure.value.code == "exception_4"
+    server.faults = ()
+    found, cost = await rig.read()
+    assert (present(found), cost) == (everything_but(), 1)
+
+
+async def test_its_plan_tells_the_bytes_of_a_poll(
+    bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
+) -> None:
+    rig = Rig(bank, link, server, write(tmp_path))
+    # MBAP: 7 bytes and the PDU; the reply's has function, byte count and the registers.
+    assert rig.meter.traffic() == [(7 + 5, 7 + 2 + 2 * ROWS)]
