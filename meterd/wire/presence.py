@@ -20,7 +20,7 @@ _REFUSAL = 0x80
 # Exceptions of a gateway: nobody is there.
 _NOBODY = (10, 11)
 # The way itself is missing: no reason to go on with the next unit.
-_NO_WAY = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
+NO_WAY = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
 
 
 class Sweep:
@@ -54,7 +54,7 @@ class Sweep:
                 data, parse, timeout=timeout, quiet=False, ticket=ticket
             )
         except LinkError as error:
-            if error.code in _NO_WAY:
+            if error.code in NO_WAY:
                 raise
             return False
 

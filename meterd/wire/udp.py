@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import cast
 
 from meterd.errors import LinkError
 from meterd.wire.address import Address
@@ -28,14 +29,15 @@ class _UdpStream(Stream, asyncio.DatagramProtocol):
     """Each datagram stands alone: what an earlier one left unfinished is no beginning of it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101 (asyncio's promise)
-        self.transport = _Datagrams(transport)
+        # uvloop's and asyncio's own do not all derive from asyncio.DatagramTransport.
+        self.transport = _Datagrams(cast("asyncio.DatagramTransport", transport))
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self.buffer.clear()
         self.data_received(data)
 
     def error_received(self, exc: Exception) -> None:
+        self.transport.abort()
         self.connection_lost(exc)
 
 
