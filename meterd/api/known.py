@@ -11,7 +11,7 @@ def measured(site: Site) -> set[str]:
     """Every quantity of every device's newest polls."""
     names: set[str] = set()
     for state in site.latest.states.values():
-        for poll in (state.last, state.good):
+        for poll in (state.last, *(part.poll for part in state.parts)):
             if poll is not None:
                 names.update(poll.layout.quantities)
     return names

@@ -10,7 +10,6 @@ from meterd.api.answer import Answer, Call, as_json
 from meterd.api.query import Name, Query
 from meterd.api.site import DeviceInfo
 from meterd.api.times import rfc3339, spell
-from meterd.model.quantity import DEVICE_UP
 from meterd.model.sample import Doubt, Poll, Quality
 from meterd.poll.latest import DeviceState
 
@@ -42,22 +41,31 @@ class LatestSamples(BaseModel):
 
 
 class Newest(NamedTuple):
-    """The polls that hold a device's newest samples, and what is to be said of them."""
+    """A poll that holds newest samples, and what is to be said of them."""
 
     poll: Poll
     stale: Doubt | None
-    up: Poll
 
 
-def newest(device: DeviceInfo, state: DeviceState, now: int) -> Newest | None:
-    """None before the first poll. `now` is Unix ms."""
-    last, good = state.last, state.good
+def newest(device: DeviceInfo, state: DeviceState, now: int) -> Iterator[Newest]:
+    """The polls that together hold a device's newest samples, newest first. `now` is Unix ms.
+
+    Slow columns come with every n-th poll only, so the newest poll need not have them all.
+    """
+    last = state.last
     if last is None:
-        return None
+        return
+    usual = device.interval * 1000
     if not last.up:
-        return Newest(good or last, _down(device.id, state), last)
-    overdue = now - last.time > STALE_INTERVALS * device.interval * 1000
-    return Newest(last, _overdue(device, last) if overdue else None, last)
+        # That it is down is known, and as good as any other sample.
+        yield Newest(last, None)
+    for part in state.parts:
+        if not last.up:
+            yield Newest(part.poll, _down(device.id, state))
+            continue
+        every = usual if part.poll is last else part.interval(usual)
+        overdue = now - part.poll.time > STALE_INTERVALS * every
+        yield Newest(part.poll, _overdue(every, part.poll) if overdue else None)
 
 
 def _down(device: str, state: DeviceState) -> Doubt:
@@ -66,24 +74,23 @@ def _down(device: str, state: DeviceState) -> Doubt:
     return Doubt(Quality.STALE, f"{device} is down{since}{why}")
 
 
-def _overdue(device: DeviceInfo, last: Poll) -> Doubt:
-    expected = spell(round(device.interval * 1000))
-    reason = f"no poll since {rfc3339(last.time)}, though one is due every {expected}"
+def _overdue(every: float, poll: Poll) -> Doubt:
+    reason = f"no poll since {rfc3339(poll.time)}, though one is due every {spell(round(every))}"
     return Doubt(Quality.STALE, reason)
 
 
-def _rows(found: Newest, now: int, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
-    poll, stale = found.poll, found.stale
+def _rows(
+    found: Newest, now: int, wanted: Collection[str], seen: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """The columns that no newer poll has."""
+    poll, stale = found
     layout, doubts = poll.layout, poll.doubts
     time, age = rfc3339(poll.time), max(0, now - poll.time) / 1000
     for column, quantity in enumerate(layout.quantities):
-        if wanted and quantity not in wanted:
-            continue
-        if quantity == DEVICE_UP and poll is not found.up:
+        if quantity in seen or (wanted and quantity not in wanted):
             continue
         quality, reason = _GOOD if not doubts else doubts.get(column, _GOOD)
-        # A device that is down is known to be down: that sample is as good as any.
-        if stale is not None and (quantity != DEVICE_UP or poll.up):
+        if stale is not None:
             quality, reason = _aged(stale, quality, reason)
         yield {
             "device": poll.device,
@@ -108,12 +115,12 @@ def _samples(call: Call, query: LatestQuery) -> Iterator[dict[str, Any]]:
         if query.device and device.id not in query.device:
             continue
         state = site.latest.states.get(device.id)
-        found = newest(device, state, now) if state is not None else None
-        if found is None:
+        if state is None or state.last is None:
             continue
-        yield from _rows(found, now, wanted)
-        if found.up is not found.poll:
-            yield from _rows(Newest(found.up, None, found.up), now, wanted)
+        seen: set[str] = set()
+        for found in newest(device, state, now):
+            yield from _rows(found, now, wanted, seen)
+            seen.update(found.poll.layout.quantities)
 
 
 async def show(call: Call, query: LatestQuery) -> Answer:

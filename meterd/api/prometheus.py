@@ -141,17 +141,17 @@ class SiteCollector(Collector):
 def _samples(
     families: Families, device: DeviceInfo, state: DeviceState, labels: Labels, now: int
 ) -> None:
-    found = newest(device, state, now)
-    if found is None:
+    if state.last is None:
         return
-    if found.stale is not None:
-        families.quantity(_UP, float(found.up.up), labels)
-        return
-    layout = found.poll.layout
-    for name, unit, value in zip(layout.quantities, layout.units, found.poll.values, strict=True):
-        quantity = describe(name, unit)
-        if quantity is not None and value is not None:
-            families.quantity(quantity, value, labels)
+    seen = {DEVICE_UP}
+    families.quantity(_UP, float(state.last.up), labels)
+    for poll, stale in newest(device, state, now):
+        layout = poll.layout
+        for name, unit, value in zip(layout.quantities, layout.units, poll.values, strict=True):
+            quantity = None if stale or name in seen else describe(name, unit)
+            if quantity is not None and value is not None:
+                families.quantity(quantity, value, labels)
+        seen.update(layout.quantities)
 
 
 def _health(families: Families, device: DeviceInfo, state: DeviceState, labels: Labels) -> None:

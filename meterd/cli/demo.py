@@ -104,7 +104,7 @@ def _greet(url: str, file: Path) -> None:
   page            {url}/
   newest values   curl {url}/api/v1/latest
   alerts          curl {url}/api/v1/alerts
-  one-shot poll   meterd poll -c {file}
+  one-shot poll   meterd poll main -c {file}
   configuration   {file}
 
 In 15 seconds the mains fail for 20 seconds: watch rack-ups. Ctrl-C stops.""",

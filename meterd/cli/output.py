@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -66,7 +67,8 @@ def _table(columns: Sequence[str], rows: Iterable[Row]) -> None:
     from rich.text import Text
 
     rows = list(rows)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    plain = "NO_COLOR" in os.environ
+    table = Table(box=None, pad_edge=False, header_style="" if plain else "bold")
     for column in columns:
         numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
         table.add_column(column, justify="right" if numbers and rows else "left", overflow="fold")

@@ -103,8 +103,7 @@ async def _poll_link(plan: LinkPlan) -> list[Poll]:
 
 def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
     for poll in polls:
-        if poll.fault is not None:
-            continue
+        # A device that failed has one row, too: `device.up` is 0, and why.
         for sample in poll.samples():
             yield {
                 "device": poll.device,
@@ -112,7 +111,7 @@ def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
                 "value": sample.value,
                 "unit": sample.unit,
                 "quality": str(sample.quality),
-                "reason": sample.reason,
+                "reason": poll.fault.text if poll.fault else sample.reason,
             }
 
 

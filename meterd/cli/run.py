@@ -9,7 +9,8 @@ import click
 
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.talk import start_log, warn_of_maps
-from meterd.config.settings import Settings
+from meterd.config.settings import ApiSettings, Settings
+from meterd.errors import MeterdError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def command(config: Path | None, debug: bool) -> None:
     start_log(debug=debug)
 
     def ready(url: str) -> None:
-        log.info("%d devices, page and API on %s", len(settings.devices), url)
+        log.info("%d devices, listening on %s", len(settings.devices), url)
 
     asyncio.run(serve(settings, ready, reload=lambda: load_settings(config)))
 
@@ -43,28 +44,43 @@ async def serve(
     cannot start.
     """
     # Half a second of imports that no other command needs.
+    from meterd.api.app import Running
     from meterd.api.app import serve as serve_api
     from meterd.daemon.service import Signals, notify, watch
     from meterd.daemon.site import Site
     from meterd.model.clock import SystemClock
 
     site = Site(SystemClock())
+    doors: list[Running] = []
 
-    async def apply_anew() -> None:
-        if reload is not None:
-            await site.apply(reload())
-            log.info("reloaded: %d devices", len(site.settings.devices))
+    async def open_door(place: ApiSettings) -> None:
+        """Listen where the settings say; only then close what is open."""
+        try:
+            doors.append(await serve_api(site, place.host, place.port))
+        except OSError as error:
+            text = f"api.listen {place.listen}: cannot listen there: {error.strerror or error}"
+            raise MeterdError(text, code="listen") from error
+        for old in doors[:-1]:
+            await old.close()
+        del doors[:-1]
 
-    signals = Signals(apply_anew)
+    async def apply_anew(read: Callable[[], Settings]) -> None:
+        new = read()
+        if new.api != site.settings.api:
+            await open_door(new.api)
+        await site.apply(new)
+        log.info("reloaded: %d devices, listening on %s", len(new.devices), doors[-1].url)
+
+    signals = Signals(None if reload is None else lambda: apply_anew(reload))
     try:
         await site.apply(settings)
-        api = await serve_api(site, settings.api.host, settings.api.port)
+        await open_door(settings.api)
         watchdog = asyncio.create_task(watch(site.overdue))
         notify("READY=1")
-        ready(api.url)
+        ready(doors[-1].url)
         await signals.stopped()
         notify("STOPPING=1")
         watchdog.cancel()
-        await api.close()
+        await doors[-1].close()
     finally:
         await site.close()

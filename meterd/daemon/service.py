@@ -113,7 +113,7 @@ async def watch(overdue: Callable[[], Mapping[str, float]]) -> None:
 
 
 class Signals:
-    """SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads."""
+    """SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads, or stops what cannot."""
 
     def __init__(self, reload: Callable[[], Awaitable[None]] | None = None) -> None:
         self._stop = asyncio.Event()
@@ -122,8 +122,9 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
-        if reload is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+        # Without a reload, SIGHUP is what it was made for: the terminal is gone.
+        hung_up = self._asked_to_stop if reload is None else self._asked_to_reload
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
 
     async def stopped(self) -> None:
         """Returns when somebody asked to stop."""

@@ -53,9 +53,10 @@ class ModbusMeter:
         self._link = link
         self._epoch = _NEVER
         self._blocks: list[Block] = []
-        self._refused: dict[Row, Unsupported] = {}
+        self._refused: dict[Row, str] = {}
         self._budget = SPLIT_BUDGET
-        self._static: list[Reading] | None = None
+        self._texts: list[Reading] | None = None
+        self._texts_epoch = _NEVER
 
     @staticmethod
     def link_defaults(options: ModbusOptions) -> Mapping[str, str]:
@@ -67,15 +68,19 @@ class ModbusMeter:
         epoch = self._link.epoch
         if epoch != self._epoch:
             self._start_over()
-        self._epoch = _NEVER  # what a failed poll leaves behind: the meter may be another one
+        if epoch != self._texts_epoch:
+            self._texts = None
+        # What a failed poll leaves behind: the meter may be another one when it is back.
+        self._epoch = self._texts_epoch = _NEVER
         readings: list[Reading] = []
         for part in self._blocks:
             readings += await self._read(part)
-        if self._static is None:
-            self._static = await self._read_static()
+        if self._texts is None or (epoch and self._link.epoch != epoch):
+            self._texts = await self._read_static()
+        self._texts_epoch = self._link.epoch
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
-        return readings + self._static + [_absent(row, no) for row, no in self._refused.items()]
+        return readings + self._texts + [_absent(row, why) for row, why in self._refused.items()]
 
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of one poll, in this link's frames."""
@@ -85,7 +90,6 @@ class ModbusMeter:
     def _start_over(self) -> None:
         self._refused = {}
         self._budget = SPLIT_BUDGET
-        self._static = None
         self._blocks = plan(self.map, _tiers(self.map, "fast", "slow"))
 
     async def _read_static(self) -> list[Reading]:
@@ -105,7 +109,8 @@ class ModbusMeter:
         """Halve a refused block until the refused rows are found; they are not asked again."""
         whole = isinstance(refusal, Refused) and refusal.exception == ILLEGAL_FUNCTION
         if whole or len(part.rows) == 1 or self._budget < 2:
-            self._refused |= {row: refusal for row in part.rows if not row.optional}
+            reason = _reason(part, refusal)
+            self._refused |= {row: reason for row in part.rows if not row.optional}
             self._replace(part, [])
             return []
         middle = len(part.rows) // 2
@@ -125,6 +130,13 @@ def _tiers(register_map: RegisterMap, *tiers: str) -> Iterable[Row]:
     return (row for row in register_map.rows if row.tier in tiers)
 
 
-def _absent(row: Row, refusal: Unsupported) -> Reading:
-    reason = f"the meter refuses register {row.address} (function {row.function}): {refusal}"
+def _reason(part: Block, refusal: Unsupported) -> str:
+    if len(part.rows) == 1:
+        row = part.rows[0]
+        return f"the meter refuses register {row.address} (function {row.function}): {refusal}"
+    last = part.address + part.words - 1
+    return f"the meter refuses registers {part.address} to {last} together: {refusal}"
+
+
+def _absent(row: Row, reason: str) -> Reading:
     return Reading(row.quantity, None, row.unit, reason)

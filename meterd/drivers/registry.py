@@ -11,6 +11,20 @@ from meterd.model.sample import Driver
 from meterd.wire.link import Link
 
 GROUP = "meterd.drivers"
+# What a foreign module may raise while it is imported.
+_IMPORT_ERRORS = (
+    ImportError,
+    SyntaxError,
+    AttributeError,
+    NameError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    OSError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +53,9 @@ def driver_class(name: str) -> Any:
         raise ConfigError(f"no driver {name!r}; installed are {', '.join(names())}")
     try:
         loaded = point.load()
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise ConfigError(f"driver {name!r} ({point.value}) cannot be loaded: {error}") from error
+    except _IMPORT_ERRORS as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"driver {name!r} ({point.value}) cannot be loaded: {what}") from error
     for needed in ("Options", "read"):
         if not hasattr(loaded, needed):
             raise ConfigError(f"driver {name!r} ({point.value}) has no {needed}")
@@ -72,6 +87,14 @@ def listing() -> list[DriverInfo]:
     found = []
     for name, point in sorted(_found().items()):
         package = point.dist.name if point.dist else ""
-        doc = (driver_class(name).__doc__ or "").strip()
-        found.append(DriverInfo(name, package, doc.splitlines()[0] if doc else ""))
+        found.append(DriverInfo(name, package, _first_line(name)))
     return found
+
+
+def _first_line(name: str) -> str:
+    """Of the driver's docstring; where it cannot be loaded, why."""
+    try:
+        doc = (driver_class(name).__doc__ or "").strip()
+    except ConfigError as error:
+        return str(error)
+    return doc.splitlines()[0] if doc else ""

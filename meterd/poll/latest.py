@@ -3,10 +3,26 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from meterd.model.sample import Fault, Poll
+from meterd.model.sample import Fault, Layout, Poll
 
 _LATENCIES = 100
+# Layouts whose pace is remembered: a device has two or three.
+_LAYOUTS = 16
+# How often slow columns come, in ms, until two polls with them have been seen.
+_SLOW_MS = 60_000
+
+
+class Part(NamedTuple):
+    """The newest good poll with its columns. `pace`: ms to the one before it, 0 if unknown."""
+
+    poll: Poll
+    pace: int
+
+    def interval(self, usual: float) -> float:
+        """How often these columns come, in ms, on a device that is polled each `usual` ms."""
+        return max(usual, self.pace or _SLOW_MS)
 
 
 @dataclass(slots=True)
@@ -22,7 +38,22 @@ class DeviceState:
     polls: int = 0
     failures: int = 0
     info: dict[str, str] = field(default_factory=dict)
+    parts: tuple["Part", ...] = ()
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    _times: dict[int, tuple[Layout, int]] = field(default_factory=dict)
+
+    def learn(self, poll: Poll) -> None:
+        """A good poll. Those before it stay while they hold columns that it does not have."""
+        before = self._times.get(id(poll.layout))
+        pace = poll.time - before[1] if before else 0
+        if len(self._times) >= _LAYOUTS:
+            self._times.clear()
+        # The layout is kept beside its time, so that its id stays its own.
+        self._times[id(poll.layout)] = poll.layout, poll.time
+        columns = poll.layout.index.keys()
+        kept = [part for part in self.parts if not part.poll.layout.index.keys() <= columns]
+        self.parts = (Part(poll, pace), *kept)
+        self.good = poll
 
     def latency(self, quantile: float) -> float | None:
         """Seconds that a good poll took, over the last hundred; None before the first."""
@@ -52,6 +83,6 @@ class Latest:
             state.failures += 1
             state.fault, state.fault_time = poll.fault, poll.time
             return
-        state.good = poll
+        state.learn(poll)
         state.latencies.append(poll.took)
         state.info.update(poll.info)

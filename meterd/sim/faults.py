@@ -41,7 +41,9 @@ class Fault:
 
     def __post_init__(self) -> None:
         if not 0 < self.probability <= 1 or self.every < 0 or self.seconds < 0 or self.number < 0:
-            raise ConfigError(f"fault {self}: a probability is above 0 and at most 1")
+            raise ConfigError(
+                f"fault {self.kind}: a chance is above 0 and at most 1, not {self.probability:g}"
+            )
         if not self.seconds:
             object.__setattr__(self, "seconds", SECONDS.get(self.kind, 0.0))
         if not self.number:

@@ -24,7 +24,7 @@ NO_WAY = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_deni
 
 
 class Sweep:
-    """Asks one unit after the other on a link; `late` are units heard while another was asked.
+    """Asks one unit after the other on a link; `late` are units heard while something else was asked.
 
     `gateway` tells whether a gateway answered for units that are not there.
     """
@@ -32,7 +32,7 @@ class Sweep:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._rtu = link.options["framer"] == "rtu"
-        self._unit = 0
+        self._unit = self._function = 0
         self.late: set[int] = set()
         self.gateway = False
         if isinstance(link, StreamLink):
@@ -44,7 +44,7 @@ class Sweep:
 
         Raises LinkError where the link cannot be opened.
         """
-        self._unit = unit
+        self._unit, self._function = unit, request[0]
         ticket = self._link.ticket()
         framer = RTU if self._rtu else MBAP
         data = framer.encode(_READ.pack(*request), unit, 0 if self._rtu else ticket)
@@ -89,11 +89,11 @@ class Sweep:
 
     def _heard(self, unit: int, pdu: bytes) -> bool | None:
         """What a frame says of the unit that was asked; None if it says nothing."""
-        nobody = pdu[0] & _REFUSAL and len(pdu) > 1 and pdu[1] in _NOBODY
-        if nobody:
+        mine = unit == self._unit and pdu[0] & ~_REFUSAL == self._function
+        if pdu[0] & _REFUSAL and len(pdu) > 1 and pdu[1] in _NOBODY:
             self.gateway = True
-            return False if unit == self._unit else None
-        if unit == self._unit:
+            return False if mine else None
+        if mine:
             return True
         self.late.add(unit)
         return None

@@ -163,7 +163,7 @@ class _Heard(asyncio.WriteTransport):
         self._tell = tell
         self.given_up = False
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self._tell(bytes(data))
         self._transport.write(data)
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from meterd.errors import LinkError
@@ -80,7 +81,9 @@ class SerialLink(StreamLink):
         if error.errno == errno.EACCES:
             text = f"{self._path} may not be opened: add the user to the group dialout"
             return LinkError(text, code="port_denied")
-        return LinkError(f"{self._path} is not there: {error}", code="port_gone")
+        if Path(self._path).exists():
+            return LinkError(f"{self._path} is no serial port: {error}", code="port_gone")
+        return LinkError(f"{self._path} is not there", code="port_gone")
 
     def _lost(self, error: Exception | None) -> LinkError:
         return LinkError(f"{self._path} is gone: unplugged?", code="port_gone")

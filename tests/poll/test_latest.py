@@ -45,3 +45,19 @@ def test_a_reload_forgets_what_is_gone() -> None:
     latest.keep_only(["a", "c"])
     assert list(latest.states) == ["a", "c"]
     assert latest.states["a"].polls == 1
+
+
+def test_slow_columns_stay_beside_the_newest_poll() -> None:
+    latest = Latest()
+    normaliser = Normaliser("a")
+    fast = Reading("voltage.l1", 230.0, "V")
+    slow = Reading("active_energy.import", 5.0, "kWh")
+    for n in range(13):
+        readings = [fast, slow] if n % 6 == 0 else [fast]
+        latest.take(normaliser.poll(readings, 10_000 * (n + 1), 0.1))
+    latest.take(normaliser.poll([fast], 140_000, 0.1))
+    newest, older = latest.states["a"].parts
+    assert newest.poll.layout.quantities == ("voltage.l1", "device.up")
+    assert older.poll.value("active_energy.import") == 5000.0
+    assert older.poll.time == 130_000
+    assert older.interval(10_000) == 60_000

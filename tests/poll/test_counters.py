@@ -1,0 +1,243 @@
+"""What the guarded counters of a device add to its polls, and what they say about it."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from meterd.model.sample import Doubt, Fault, Poll, Quality, Reading, failed
+from meterd.poll.counters import QUIET, Counters, CountersState, Event, Form, is_guarded
+from meterd.poll.guard import DEFAULT_RESOLUTION
+from meterd.poll.normalise import Normaliser
+from meterd.poll.segments import GuardState
+
+IMPORT, GUARDED = "active_energy.import", "guarded.active_energy.import"
+START = 1_800_000_000_000
+
+
+class Bench:
+    """One device with its normaliser, polled each ten seconds."""
+
+    def __init__(self, counters: Counters | None = None) -> None:
+        self.counters = counters or Counters("main")
+        self.normaliser = Normaliser("main")
+        self.now = 100.0
+        self.events: list[Event] = []
+
+    def poll(self, *readings: Reading, after: float = 10.0) -> Poll:
+        self.now += after
+        time = START + round(self.now * 1000)
+        poll, events = self.counters.step(self.normaliser.poll(readings, time, 0.1), now=self.now)
+        self.events += events
+        return poll
+
+    def energy(self, *values: float | None) -> Poll:
+        """One poll for each value of kWh; the last one."""
+        return [self.poll(Reading(IMPORT, value, "kWh")) for value in values][-1]
+
+    def restart(self) -> None:
+        saved = json.loads(json.dumps(asdict(self.counters.state())))
+        guards = {name: GuardState.of(state) for name, state in saved["guards"].items()}
+        self.counters = Counters("main", state=CountersState(guards, saved["identity"]))
+        self.normaliser = Normaliser("main")
+
+
+def test_the_total_stands_beside_the_counter_and_the_poll_still_ends_with_up() -> None:
+    bench = Bench()
+    bench.energy(50, 50.001)
+    poll = bench.poll(
+        Reading("voltage.l1", 230.1, "V"),
+        Reading(IMPORT, 50.002, "kWh"),
+        Reading("active_energy.net", 3.0, "kWh"),
+        Reading("operating_time", 7.0, "h"),
+    )
+    assert poll.layout.quantities == (
+        "voltage.l1",
+        IMPORT,
+        "active_energy.net",
+        "operating_time",
+        GUARDED,
+        "device.up",
+    )
+    assert poll.layout.units[-2:] == ("Wh", "1")
+    assert poll.values == (230.1, 50_002.0, 3000.0, 25_200.0, 50_002.0, 1.0)
+    assert poll.doubts == {}
+    assert (poll.device, poll.time, poll.took) == ("main", START + 130_000, 0.1)
+
+
+def test_the_layout_is_one_object_for_all_polls_of_a_shape() -> None:
+    bench = Bench()
+    assert bench.energy(1).layout is bench.energy(2).layout
+
+
+def test_a_held_total_is_absent_with_its_reason_and_the_raw_counter_stays() -> None:
+    bench = Bench()
+    poll = bench.energy(50, 50, 50, 0)
+    assert poll.value(IMPORT) == 0.0
+    assert poll.value(GUARDED) is None
+    (doubt,) = poll.doubts.values()
+    assert doubt == Doubt(
+        Quality.SUSPECT, "held: the counter fell, from 50000 Wh to 0 Wh, 1 of 3 reads agree"
+    )
+    assert next(s for s in poll.samples() if s.value is None).quantity == GUARDED
+
+
+def test_a_counter_without_a_value_gives_its_own_reason() -> None:
+    poll = Bench().poll(Reading(IMPORT, None, "kWh", "the meter answers: not available"))
+    doubt = Doubt(Quality.INVALID, "the meter answers: not available")
+    assert poll.doubts == {0: doubt, 1: doubt}
+
+
+@pytest.mark.parametrize("quality", [Quality.STALE, Quality.SUSPECT, Quality.INVALID])
+def test_a_value_in_doubt_is_not_counted_by(quality: Quality) -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50)
+    poll = bench.poll(Reading(IMPORT, 51.0, "kWh", "old", quality))
+    assert poll.value(GUARDED) is None
+    assert poll.doubts[1] == Doubt(quality, "old")
+    assert bench.energy(50.001).value(GUARDED) == 50_001.0
+
+
+def test_a_total_that_waits_is_estimated() -> None:
+    bench = Bench()
+    poll = bench.energy(50, 50, 50, 70, 50.01, 50.01, 50.02, 50.03)
+    assert poll.value(GUARDED) == 70_000.0
+    assert poll.doubts[1].quality is Quality.ESTIMATED
+    assert "waits" in poll.doubts[1].reason
+
+
+def test_polls_without_counters_and_failed_ones_come_back_as_they_are() -> None:
+    counters = Counters("main")
+    down = failed("main", START, Fault("timeout", "no answer"))
+    assert counters.step(down, now=1.0) == (down, ())
+    plain = Normaliser("main").poll([Reading("voltage.l1", 230.0, "V")], START, 0.1)
+    assert counters.step(plain, now=2.0)[0].values == plain.values
+
+
+def test_polls_that_leave_a_slow_counter_out_do_not_disturb_it() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50)
+    other = bench.poll(Reading("voltage.l1", 230.0, "V"))
+    assert GUARDED not in other.layout.quantities
+    assert bench.energy(50.007).value(GUARDED) == 50_007.0
+
+
+def test_a_reset_is_one_event() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50, 0.001, 0.002, 0.003, 0.004)
+    (event,) = bench.events
+    assert event[1:4] == ("main", IMPORT, "reset")
+    assert event.time_ms == START + 160_000
+    assert event.text == "the counter went from 50000 Wh to 1 Wh: a new segment"
+
+
+def test_a_rollover_and_a_glitch_are_events() -> None:
+    bench = Bench(Counters("main", forms={IMPORT: Form.of("u32", 1.0, 10_000_000)}))
+    last = bench.energy(9_999.99, 9_999.99, 9_999.99, 0.01, 0.02, 0.03, 5_000_000, 0.04)
+    assert last.value(GUARDED) == 10_000_040.0
+    assert [event.kind for event in bench.events] == ["rollover", "glitch"]
+
+
+def test_a_flood_of_glitches_is_two_events_in_its_first_quarter_of_an_hour() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50)
+    for _ in range(45):
+        bench.energy(0, 50)
+    assert [event.kind for event in bench.events] == ["glitch", "glitch"]
+    assert "times more since" in bench.events[1].text
+    assert bench.events[1].time_ms - bench.events[0].time_ms >= QUIET * 1000
+
+
+def identified(serial: str, value: float) -> tuple[Reading, ...]:
+    return (
+        Reading("info.serial_number", serial, ""),
+        Reading("info.model", "SDM630", ""),
+        Reading(IMPORT, value, "kWh"),
+        Reading("active_energy.export", value / 2, "kWh"),
+    )
+
+
+def test_a_swapped_meter_is_one_event_and_no_energy() -> None:
+    bench = Bench()
+    for serial, value in (("1", 50), ("1", 50), ("1", 50), ("2", 51), ("2", 51), ("2", 51.001)):
+        poll = bench.poll(*identified(serial, value))
+    assert poll.value(GUARDED) == 50_001.0
+    assert poll.value("guarded.active_energy.export") == 25_000.5
+    (event,) = bench.events
+    assert event.kind == "swap"
+    assert event.quantity == "info.serial_number"
+    assert "was 1, is 2" in event.text
+
+
+def test_a_meter_swapped_while_down_is_seen_at_the_start() -> None:
+    """Its identity comes in a poll of its own, before the first counter."""
+    bench = Bench()
+    for _ in range(3):
+        bench.poll(*identified("1", 50))
+    bench.restart()
+    bench.poll(Reading("info.serial_number", "2", ""))
+    assert bench.energy(50.5, 50.5, 50.501).value(GUARDED) == 50_001.0
+    assert [event.kind for event in bench.events] == ["swap"]
+
+
+def test_texts_that_come_late_or_not_at_all_are_no_swap() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50)
+    for serial in ("1", "", "1"):
+        bench.poll(*identified(serial, 50))
+    bench.energy(50)
+    assert bench.events == []
+
+
+def test_after_a_restart_it_goes_on_at_once() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50, 0.001, 0.002, 0.003)
+    bench.restart()
+    assert bench.energy(0.010).value(GUARDED) == 50_010.0
+
+
+def test_counters_that_were_not_seen_are_saved_again() -> None:
+    state = CountersState({"active_energy.export": GuardState(total=5.0, raw=5.0)}, {})
+    bench = Bench(Counters("main", state=state))
+    bench.energy(1, 1, 1)
+    assert set(bench.counters.state().guards) == {"active_energy.export", IMPORT}
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "wrap", "form"),
+    [
+        ("u32", 1000.0, None, (4_294_967_296_000.0, 1000.0)),
+        ("s32", 10.0, None, (21_474_836_480.0, 10.0)),
+        ("u32", 0.1, None, (429_496_729.6, 0.1)),
+        ("u16", 1.0, None, (65_536.0, 1.0)),
+        ("u64", 1.0, None, (2.0**64, 1.0)),
+        ("s64", 1.0, None, (2.0**63, 1.0)),
+        ("u32", 1.0, 10_000_000, (10_000_000.0, 1.0)),
+        ("bcd", 10.0, 100_000_000, (1_000_000_000.0, 10.0)),
+        ("bcd", 10.0, None, (None, 10.0)),
+        ("f32", 1000.0, None, (None, DEFAULT_RESOLUTION)),
+        ("f64", 1.0, None, (None, DEFAULT_RESOLUTION)),
+        ("u32", None, 10, (None, DEFAULT_RESOLUTION)),
+    ],
+)
+def test_where_a_register_wraps(
+    kind: str, scale: float | None, wrap: int | None, form: tuple[float | None, float]
+) -> None:
+    assert Form.of(kind, scale, wrap) == form
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit", "guarded"),
+    [
+        ("active_energy.import.l1", "Wh", True),
+        ("reactive_energy.q1", "varh", True),
+        ("apparent_energy.total", "VAh", True),
+        ("active_energy.net", "Wh", False),
+        ("active_energy.today", "Wh", False),
+        ("operating_time", "s", False),
+        ("x.my.energy", "Wh", False),
+        (GUARDED, "Wh", False),
+    ],
+)
+def test_energy_counters_are_guarded(quantity: str, unit: str, guarded: bool) -> None:
+    assert is_guarded(quantity, unit) is guarded

@@ -1,0 +1,430 @@
+"""One guarded counter: each rule by hand, then a true meter under every kind of trouble."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meterd.poll.guard import STUCK, Guard
+from meterd.poll.segments import GuardState, Step, What
+
+C, H, G, R = What.COUNTED, What.HELD, What.GLITCH, What.RESET
+START = 1_800_000_000_000
+
+
+class Bench:
+    """A guard that is read each ten seconds unless told otherwise."""
+
+    def __init__(self, guard: Guard | None = None) -> None:
+        self.guard = guard or Guard()
+        self.now = 5000.0
+        self.time = START
+
+    def read(self, raw: float | None, after: float = 10.0) -> Step:
+        self.now += after
+        self.time += round(after * 1000)
+        return self.guard.step(raw, now=self.now, time_ms=self.time)
+
+    def reads(self, raws: Iterable[float | None]) -> list[Step]:
+        return [self.read(raw) for raw in raws]
+
+    def restart(self, down: float = 0.0, **options: float) -> None:
+        """Through JSON, onto another monotonic clock."""
+        state = GuardState.of(json.loads(json.dumps(asdict(self.guard.state()))))
+        self.guard = Guard(state=state, **options)  # type: ignore[arg-type]
+        self.now = 77.0
+        self.time += round(down * 1000)
+
+
+def begun(raw: float, **options: float | None) -> Bench:
+    """At `raw`, after the three reads that a beginning takes."""
+    bench = Bench(Guard(**options))  # type: ignore[arg-type]
+    assert [step.what for step in bench.reads([raw, raw, raw])] == [H, H, C]
+    return bench
+
+
+def values(steps: Iterable[Step]) -> list[float | None]:
+    return [step.value for step in steps]
+
+
+def whats(steps: Iterable[Step]) -> list[What]:
+    return [step.what for step in steps]
+
+
+def test_the_total_begins_as_the_counter_once_three_reads_agree() -> None:
+    steps = Bench().reads([4294967295, 50_000, 50_010, 50_020, 50_030])
+    assert values(steps) == [None, None, None, 50_020, 50_030]
+    assert "first reads" in steps[0].text
+
+
+# 50 000 Wh before each, read each ten seconds: at 10 MW a rise of 27 778 + 6 556 Wh is possible.
+RULES: dict[str, tuple[list[float | None], list[float | None], list[What]]] = {
+    "equal reads": ([50_000, 50_000], [50_000, 50_000], [C, C]),
+    "a rise": ([50_007, 50_010], [50_007, 50_010], [C, C]),
+    "a dip to 0 adds nothing": ([0, 50_020], [None, 50_020], [H, G]),
+    "two dips to 0": ([0, 0, 50_020], [None, None, 50_020], [H, H, G]),
+    "a dip by 0.1": ([49_999.9, 50_000.3], [None, 50_000.3], [H, G]),
+    "a dip, back to the old value": ([10, 50_000], [None, 50_000], [H, G]),
+    "a dip to below 0": ([-5, 50_003], [None, 50_003], [What.ABSENT, C]),
+    "an impossible rise": ([4e9, 50_020], [None, 50_020], [H, G]),
+    "both ways": ([4e9, 0, 50_020], [None, None, 50_020], [H, H, G]),
+    "no number": ([float("nan"), float("inf"), 50_001], [None, None, 50_001], [What.ABSENT] * 2),
+    "not read": ([None, 50_001], [None, 50_001], [What.ABSENT, C]),
+    # A torn read of 0x0000C350 and 0x00010005: the high word of the first with the low one of the
+    # second, and the other way round.
+    "a torn read, low": ([0x00000005, 0x00010005], [None, 0x00010005], [H, G]),
+    "a torn read, high": ([0x0001C350, 0x00010005], [None, 0x00010005], [H, G]),
+    # Reset to 0 and 3 Wh since; the value itself is energy.
+    "a reset": ([3, 5, 9, 12], [None, None, 50_009, 50_012], [H, H, R, C]),
+    # The 3 Wh are booked when the counter moves: it may still be a dip.
+    "a reset, at rest": ([3, 3, 3, 3, 8], [None, None, 50_000, 50_000, 50_008], [H, H, R, C, C]),
+    # 50 000 -> 30 000 is no counter that began at 0: another meter, or one that was set.
+    "set back": ([30_000, 30_004, 30_010], [None, None, 50_010], [H, H, R]),
+    # Nobody can tell what was delivered in a jump, so none of it is booked; what follows is.
+    "a jump that stays": (
+        [9e6, 9e6 + 1, 9e6 + 5, 9e6 + 9],
+        [None, None, 50_005, 50_009],
+        [H, H, R],
+    ),
+    # A gateway that answers 0 for a while; 50 100 Wh is what the meter shows then.
+    "a long dip": (
+        [0, 0, 0, 0, 50_090, 50_095, 50_100, 50_101],
+        [None, None, 50_000, 50_000, None, None, 50_100, 50_101],
+        [H, H, R, C, H, H, G, C],
+    ),
+    "a sentinel that stays for a while": (
+        [4e9, 4e9, 4e9, 4e9, 50_090, 50_095, 50_100],
+        [None, None, 50_000, 50_000, None, None, 50_100],
+        [H, H, R, C, H, H, G],
+    ),
+    "a dip while a reset is looked at": ([5, 0, 9, 11], [None, None, None, 50_011], [H, H, H, R]),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule(name: str) -> None:
+    raws, totals, kinds = RULES[name]
+    steps = begun(50_000).reads(raws)
+    assert values(steps) == totals
+    assert whats(steps)[: len(kinds)] == kinds
+    assert all(step.text for step in steps if step.value is None)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "before", "after", "total"),
+    [
+        (10_000_000, 9_999_990, 5, 10_000_005),  # PZEM at 10 MWh
+        (2**32, 2**32 - 1, 0, 2**32),
+        (2**31 * 10, 2**31 * 10 - 40, 30, 2**31 * 10 + 30),  # s32 of 10 Wh
+        (429496729.6, 429496729.5, 0.2, 429496729.8),  # u32 of 0.1 Wh
+        (1e12, 1e12 - 1000, 1000, 1e12 + 1000),  # 10**9 whole kWh
+    ],
+)
+def test_a_rollover_is_exact(wrap: float, before: float, after: float, total: float) -> None:
+    bench = begun(before, wrap=wrap)
+    steps = bench.reads([after, after, after])
+    assert whats(steps) == [H, H, What.ROLLOVER]
+    assert steps[2].value == total
+    assert bench.guard.segment == 1
+    assert bench.read(after + 7).value == round(total + 7, 6)
+
+
+def test_a_dip_right_at_the_wrap_is_still_a_dip() -> None:
+    bench = begun(9_999_990, wrap=10_000_000)
+    assert values(bench.reads([0, 9_999_995])) == [None, 9_999_995]
+
+
+def test_far_from_the_wrap_a_fall_is_a_reset() -> None:
+    bench = begun(5_000_000, wrap=10_000_000)
+    assert whats(bench.reads([0, 0, 0])) == [H, H, R]
+    # 50 kWh to go, 35 possible: 50 Wh were delivered since 0, not 50 050.
+    bench = begun(9_950_000, wrap=10_000_000)
+    assert values(bench.reads([30, 40, 50])) == [None, None, 9_950_050]
+
+
+def test_a_small_counter_is_not_near_its_wrap_in_the_middle() -> None:
+    """A u16 of Wh wraps in 24 s at 10 MW, so what is possible does not tell."""
+    steps = begun(30_000, wrap=65_536).reads([0, 0, 0])
+    assert (steps[2].value, steps[2].what) == (30_000, R)
+
+
+def test_a_counter_without_a_wrap_never_rolls_over() -> None:
+    bench = begun(2**32 - 1)
+    assert whats(bench.reads([0, 0, 0])) == [H, H, R]
+    assert bench.guard.segment == 2
+
+
+def test_after_days_the_rise_of_days_is_possible() -> None:
+    bench = begun(50_000)
+    assert bench.read(50_000 + 400_000_000, after=2 * 86_400) == (400_050_000, C, "")
+
+
+def test_suspend_stops_the_monotonic_clock_and_not_the_meter() -> None:
+    bench = begun(50_000)
+    bench.time += 7_200_000
+    assert bench.read(5_050_000) == (5_050_000, C, "")
+
+
+def test_a_step_of_the_clock_of_the_day_changes_nothing() -> None:
+    bench = begun(50_000)
+    bench.time -= 3_600_000
+    assert bench.read(50_010) == (50_010, C, "")
+
+
+def test_what_it_shows_after_a_reset_in_a_long_gap_is_not_booked() -> None:
+    """It may as well be another meter, second-hand."""
+    bench = begun(50_000_000)
+    bench.read(70_000, after=3600)
+    assert values(bench.reads([70_001, 70_005])) == [None, 50_000_005]
+
+
+def test_a_night_of_zeros_and_a_night_of_silence_book_nothing() -> None:
+    """An inverter answers 0 at dusk, then nothing; 500 Wh more in the morning are real."""
+    bench = begun(600_000)
+    bench.reads([0, 0, 0, 0])
+    morning = [bench.read(600_500, after=10 * 3600), *bench.reads([600_500, 600_501])]
+    assert values(morning) == [None, None, 600_501]
+
+
+def test_zeros_for_a_whole_night_book_nothing() -> None:
+    bench = begun(50_000_000)
+    bench.reads([0] * 3600)
+    assert values(bench.reads([50_000_100] * 3)) == [None, None, 50_000_100]
+
+
+def test_zeros_before_the_first_value_book_nothing() -> None:
+    bench = begun(0)
+    bench.reads([0] * 3600)
+    assert values(bench.reads([50_000_000] * 3 + [50_000_004])) == [None, None, 0, 4]
+
+
+def test_a_counter_that_flickers_between_two_values_does_not_creep_up() -> None:
+    """100 Wh of resolution, at rest on the edge of a step; each value stays for long."""
+    bench = begun(49_900)
+    for _ in range(20):
+        bench.reads([50_000] * 5 + [49_900] * 5)
+    assert bench.guard.total == 50_000
+    assert values(bench.reads([50_000, 50_100])) == [50_000, 50_100]
+
+
+def test_a_false_rise_that_was_possible_is_taken_back_by_waiting() -> None:
+    bench = begun(50_000)
+    steps = bench.reads([80_000, 50_010, 50_020, 50_030, 60_000, 80_000, 80_001])
+    assert values(steps) == [80_000, None, None, 80_000, 80_000, 80_000, 80_001]
+    assert whats(steps) == [C, H, H, G, What.WAITS, C, C]
+    assert "counted too much" in steps[4].text
+
+
+def test_whole_kilowatt_hours_pass_a_tight_limit() -> None:
+    """11 kW, read each second: a step of 1000 Wh comes at once, every six minutes."""
+    bench = begun(50_000, max_power=11_000)
+    for kwh in range(51, 60):
+        steps = [bench.read(kwh * 1000 - 1000, after=1) for _ in range(360)]
+        assert set(whats(steps)) == {C}
+        assert bench.read(kwh * 1000, after=1).value == kwh * 1000
+
+
+def test_steps_of_a_hundred_kilowatt_hours_are_late_and_not_lost() -> None:
+    """Behind large transformers; nobody told the resolution. 1 MW, read each ten seconds."""
+    bench = begun(5_000_000)
+    for step in range(1, 5):
+        raw = 5_000_000 + step * 100_000
+        assert values(bench.reads([raw] * 36))[2:] == [raw] * 34
+
+
+def test_a_float_of_kilowatt_hours_that_moves_by_its_own_rounding() -> None:
+    """2**33 kWh in float32 steps by 1024 kWh; each step is real energy."""
+    bench = begun(2.0**33 * 1000, max_power=10e6)
+    assert bench.read((2.0**33 + 1024) * 1000).what is C
+
+
+def test_a_transformer_ratio_that_is_set_anew_books_nothing() -> None:
+    bench = begun(50_000)
+    steps = bench.reads([50_000_000, 50_001_000, 50_002_000])
+    assert values(steps) == [None, None, 52_000]
+    assert bench.guard.segment == 2
+
+
+def test_the_limit_is_what_was_given() -> None:
+    bench = begun(50_000, max_power=36_000, resolution=1)
+    # 10 Wh/s: 100 in ten seconds, 20 for lateness, 1 for the step, and the float's own.
+    assert bench.read(50_121).what is C
+    assert bench.read(50_243).what is H
+
+
+def test_a_meter_beyond_its_limit_is_named_once() -> None:
+    bench = begun(50_000, max_power=3600, resolution=1)
+    steps = bench.reads(50_000 + 1000 * n for n in range(1, 40))
+    assert whats(steps).count(What.STUCK) == 1
+    assert whats(steps).index(What.STUCK) == STUCK - 1
+    assert values(steps) == [None] * 39
+
+
+def test_a_swap_books_nothing_across_and_goes_on() -> None:
+    bench = begun(50_000)
+    bench.guard.swap()
+    assert values(bench.reads([7_000_000, 7_000_010, 7_000_020, 7_000_021])) == [
+        None,
+        None,
+        50_020,
+        50_021,
+    ]
+    assert bench.guard.segment == 2
+
+
+def test_a_restart_neither_loses_nor_books_twice() -> None:
+    bench = begun(50_000)
+    bench.reads([3, 4, 5])
+    bench.restart(down=3 * 3600)
+    assert bench.read(9_000) == (59_000, C, "")
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_restart_in_the_middle_of_a_doubt_changes_nothing(cut: int) -> None:
+    raws = [0, 0, 0, 0, 50_090, 50_095, 50_100, 50_101, 50_102]
+    whole, broken = begun(50_000), begun(50_000)
+    expected = whole.reads(raws)
+    steps = broken.reads(raws[:cut])
+    broken.restart()
+    steps += broken.reads(raws[cut:])
+    assert steps == expected
+
+
+def test_a_rise_while_down_is_bound_by_the_time_it_was_down() -> None:
+    bench = begun(50_000)
+    bench.restart(down=60)
+    assert bench.read(4e9).what is H
+
+
+def test_a_saved_state_that_is_none_is_refused() -> None:
+    with pytest.raises(TypeError):
+        GuardState.of({"totals": 1})
+
+
+@dataclass
+class Meter:
+    """A true meter, and what is knowable of the energy that it delivered."""
+
+    raw: int
+    wrap: int
+    delivered: int = 0
+
+    def deliver(self, energy: int) -> None:
+        self.raw = (self.raw + energy) % self.wrap
+        self.delivered += energy
+
+
+BELOW = 2778  # Wh that a second may bring at 10 MW
+GLITCHES = st.sampled_from(
+    [
+        lambda raw: 0,
+        lambda raw: raw * 0.9,
+        lambda raw: raw - 1,
+        lambda raw: raw - 0.1,
+        lambda raw: raw + 2**31,
+        lambda raw: 0xFFFFFFFF + raw,
+        lambda raw: None,
+        lambda raw: float("nan"),
+        lambda raw: raw & 0xFFFF,
+    ]
+)
+OPS = st.one_of(
+    st.tuples(st.just("poll"), st.integers(0, 20_000), st.integers(1, 20)),
+    st.tuples(st.just("gap"), st.integers(0, 20_000_000), st.integers(8000, 900_000)),
+    st.tuples(st.just("glitch"), GLITCHES, st.integers(1, 20)),
+    st.tuples(st.just("reset"), st.integers(0, 5_000), st.integers(2, 20)),
+    st.tuples(st.just("restart"), st.booleans(), st.integers(0, 20)),
+)
+
+
+class Trouble:
+    """Lets a true meter live through `ops`, and checks the guard after each."""
+
+    def __init__(self, start: int, wrap: int) -> None:
+        self.meter = Meter(start, wrap)
+        self.bench = Bench(Guard(wrap=wrap))
+        self.wrap, self.start = wrap, start
+        self.wrong = 0
+        self.settle = 0
+        self.last = 0.0
+        self.good()
+        self.good()
+        self.good()
+
+    def good(self, after: float = 10.0) -> Step:
+        self.wrong = 0
+        return self.check(self.bench.read(self.meter.raw, after))
+
+    def check(self, step: Step) -> Step:
+        truth = self.start + self.meter.delivered
+        if step.value is not None:
+            assert self.last <= step.value <= truth
+            self.last = step.value
+        if step.value is not None and self.settle == 0:
+            assert step.value == truth
+        return step
+
+    def do(self, kind: str, what: object, seconds: int) -> None:
+        getattr(self, f"do_{kind}")(what, seconds)
+
+    def do_poll(self, energy: int, seconds: int) -> None:
+        self.meter.deliver(min(energy, seconds * BELOW))
+        self.good(seconds)
+        self.settle = max(self.settle - 1, 0)
+
+    def do_gap(self, energy: int, seconds: int) -> None:
+        # In the first moments after a reset, a long gap can hide what happened: a rule of its own.
+        if not self.settle:
+            self.do_poll(energy, seconds)
+
+    def do_glitch(self, glitch: object, seconds: int) -> None:
+        # A third wrong value that agrees with two others is, to any reader, the truth.
+        if self.wrong < 2 and not self.settle and self.meter.raw > 1_000_000:
+            self.wrong += 1
+            raw = glitch(self.meter.raw)  # type: ignore[operator]
+            assert self.check(self.bench.read(raw, seconds)).value is None
+
+    def do_reset(self, energy: int, seconds: int) -> None:
+        """Right after a good read, so that no energy is lost; far from wrap and from 0."""
+        far = 30_000_000 < self.meter.raw < self.wrap - 30_000_000
+        if far and not self.settle and not self.wrong:
+            self.meter.raw = 0
+            self.settle = 4
+            self.do_poll(energy, seconds)
+            self.do_poll(1, 10)
+            # It never sticks: the third read goes on, and all that it shows is booked.
+            assert self.good().value is not None
+            self.do_poll(1, 10)
+            self.settle = 0
+            self.do_poll(0, 10)
+
+    def do_restart(self, _: object, seconds: int) -> None:
+        self.bench.restart(down=seconds, wrap=self.wrap)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([(50_000_000, 2**40), (2**32 - 9_000_000, 2**32), (9 * 10**8, 10**9)]),
+    st.lists(OPS, min_size=5, max_size=60),
+)
+def test_a_true_meter_under_all_kinds_of_trouble(
+    of: tuple[int, int], ops: list[tuple[str, object, int]]
+) -> None:
+    trouble = Trouble(*of)
+    for op in ops:
+        trouble.do(*op)
+    # Whatever was open is settled by three reads.
+    for _ in range(2):
+        trouble.good()
+    assert trouble.good().value == trouble.start + trouble.meter.delivered
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.floats(allow_nan=True) | st.integers(0, 2**32), max_size=40), st.booleans())
+def test_whatever_is_read_the_total_never_falls(raws: list[float], wraps: bool) -> None:
+    bench = Bench(Guard(wrap=2.0**32 if wraps else None))
+    totals = [v for v in values(bench.reads(raws)) if v is not None]
+    assert totals == sorted(totals)
