@@ -14,7 +14,7 @@ from meterd.model.quantity import Kind, describe
 from meterd.model.sample import Doubt, Layout, Poll
 from meterd.store import database
 from meterd.store.edges import Edges
-from meterd.store.schema import GOOD, QUALITIES, REASON_LENGTH, device, sample, series
+from meterd.store.schema import GOOD, QUALITIES, REASON_LENGTH, device, memo, sample, series
 
 TRIM_ROWS = 5000  # so that one transaction of the retention stays far below a second
 _MOST_LAYOUTS = 10_000  # a driver that makes a Layout a poll must not fill the memory
@@ -69,8 +69,8 @@ class Ledger:
         for one, owner, quantity, unit in connection.execute(select(*columns)):
             self._series[owner, quantity, unit] = one
 
-    def commit(self, polls: Sequence[Poll], *, note: bool) -> None:
-        """All of it or nothing; a sample of the same time and series is replaced.
+    def commit(self, polls: Sequence[Poll], memos: Mapping[str, str], *, note: bool) -> None:
+        """All of it or nothing; a sample of the same time and series is replaced, and a memo.
 
         `note` also notes the edges of series. Raises StoreError.
         """
@@ -80,10 +80,21 @@ class Ledger:
                 ids = self._ids(connection, poll)
                 rows += _rows(poll, ids)
                 self._edges.note(ids, poll.time)
-            connection.exec_driver_sql(_upsert(), rows)
+            if rows:
+                connection.exec_driver_sql(_upsert(), rows)
+            for name, body in memos.items():
+                new = sqlite.insert(memo).values(name=name, body=body)
+                connection.execute(
+                    new.on_conflict_do_update(index_elements=["name"], set_={"body": body})
+                )
             self._edges.settle(connection)
             if note:
                 self._edges.write(connection)
+
+    def memos(self) -> dict[str, str]:
+        """All memos. Raises StoreError."""
+        with self._transaction() as connection:
+            return {row.name: row.body for row in connection.execute(select(memo))}
 
     def _ids(self, connection: Connection, poll: Poll) -> tuple[int, ...]:
         known = self._layouts.get((poll.device, id(poll.layout)))

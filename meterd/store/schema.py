@@ -1,6 +1,7 @@
 """The tables, as the newest migration leaves them.
 
 device   1 ─── n   series   1 ─── n   sample (time, series) -> value, quality, reason
+memo     name -> body
 """
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
@@ -55,6 +57,14 @@ sample = Table(
     Column("quality", SmallInteger, nullable=False),
     Column("reason", String(200)),
     sqlite_with_rowid=False,
+)
+
+# What rooms want to find again after a restart, such as where their counters stood.
+memo = Table(
+    "memo",
+    metadata,
+    Column("name", String(190), primary_key=True),
+    Column("body", Text, nullable=False),
 )
 
 REASON_LENGTH = 200

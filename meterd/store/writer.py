@@ -75,6 +75,8 @@ class Writer:
         self._clock = clock or SystemClock()
         self._confirmed = confirmed
         self._backlog = Backlog(limit)
+        self._memos: dict[str, str] = {}
+        self._recalled: dict[str, str] = {}
         self._guard = threading.Lock()
         self._answers: list[_Answer] = []
         self._wake = threading.Event()
@@ -104,6 +106,15 @@ class Writer:
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
         self._backlog.add(poll)
+
+    def remember(self, name: str, body: str) -> None:
+        """Keep a text for the next start, with the next commit; the newest of a name stays."""
+        with self._guard:
+            self._memos[name] = body
+
+    def recall(self, name: str) -> str | None:
+        """What was remembered before this start."""
+        return self._recalled.get(name)
 
     def pending(self) -> tuple[Poll, ...]:
         """What was taken and is not confirmed by a commit, in the order it was taken."""
@@ -173,7 +184,7 @@ class Writer:
         try:
             database.need_folder(self._path)
             lock = Lock(self._path)
-            self._open_ledger()
+            self._recalled = self._open_ledger().memos()
         except StoreError as error:
             if lock is not None:
                 lock.release()
@@ -217,7 +228,7 @@ class Writer:
     def _commit_waiting(self) -> StoreError | None:
         """Commits what waits now; what is taken meanwhile waits for the next time."""
         left = len(self._backlog)
-        while left > 0:
+        while left > 0 or self._memos:
             batch = self._backlog.start(BATCH)
             try:
                 self._commit_batch(batch)
@@ -231,7 +242,12 @@ class Writer:
     def _commit_batch(self, batch: Sequence[Poll]) -> None:
         self._alive = began = self._clock.monotonic()
         note = began >= self._note_due
-        self._open_ledger().commit(batch, note=note)
+        with self._guard:
+            memos = dict(self._memos)
+        self._open_ledger().commit(batch, memos, note=note)
+        with self._guard:
+            # One that was replaced meanwhile waits for the next commit.
+            self._memos = {n: body for n, body in self._memos.items() if memos.get(n) != body}
         if note:
             self._note_due = began + _NOTE_EVERY
         self._took = self._clock.monotonic() - began

@@ -230,3 +230,14 @@ async def test_a_taken_poll_costs_the_loop_next_to_nothing(tmp_path: Path) -> No
     # Not even opened: taking needs neither thread nor file.
     assert len(writer.pending()) == 1
     assert not path.exists()
+
+
+async def test_memos_are_found_again_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    async with opened(Writer(url_of(path), commit=NEVER)) as writer:
+        assert writer.recall("counters main") is None
+        writer.remember("counters main", "one")
+        await writer.flush()
+        writer.remember("counters main", "two")
+    async with opened(Writer(url_of(path), commit=NEVER)) as writer:
+        assert writer.recall("counters main") == "two"
