@@ -7,13 +7,14 @@ import sys
 import click
 
 from meterd.config.settings import Settings
+from meterd.drivers.modbus import SUNSPEC
 from meterd.drivers.registers import load_map
 
 
 def warn_of_maps(settings: Settings) -> None:
     """A map that nobody has confirmed on a device may show wrong values: say so."""
     names = {getattr(device.options, "map", None) for device in settings.devices.values()}
-    for name in sorted(filter(None, names)):
+    for name in sorted(filter(None, names - {SUNSPEC})):
         found = load_map(name)
         if found.confidence == "low":
             text = f"warning: register map {found.name} has low confidence: check its values"

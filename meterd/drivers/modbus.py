@@ -4,18 +4,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from meterd.drivers.blocks import Block, block, plan
 from meterd.drivers.registers import RegisterMap, Row, is_file, load_map
+from meterd.drivers.sunspec import SunSpecMeter
+from meterd.drivers.sunspec.options import Index, PartName, SunSpecOptions
 from meterd.errors import ConfigError, Unsupported
-from meterd.model.sample import Reading
+from meterd.model.sample import Driver, Reading
 from meterd.wire.link import Link
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
 
 # Requests that finding refused registers may cost beyond the plan, in one epoch of the link.
 SPLIT_BUDGET = 20
 _NEVER = -1
+# The map of devices that say themselves what they have.
+SUNSPEC = "sunspec"
 
 
 class ModbusOptions(BaseModel):
@@ -26,10 +30,23 @@ class ModbusOptions(BaseModel):
     map: str = Field(description="shipped register map, or a path to a file of your own")
     unit: int | None = Field(None, ge=0, le=255, description="unit id; else the map's default")
 
+    part: PartName | None = Field(
+        None, description="sunspec only: meter, inverter or a model's number"
+    )
+    index: Index = Field(1, description="sunspec only: which one of several")
+
+    @model_validator(mode="after")
+    def _parts(self) -> "ModbusOptions":
+        if self.map != SUNSPEC and (self.part is not None or self.index != 1):
+            raise ValueError("part and index belong to `map: sunspec`")
+        return self
+
     @field_validator("map")
     @classmethod
     def _there(cls, name: str, info: ValidationInfo) -> str:
         """A path counts from the folder of the configuration; the map must be without mistakes."""
+        if name == SUNSPEC:
+            return name
         if is_file(name) and info.context and (folder := info.context.get("folder")):
             name = str(Path(folder, name))
         try:
@@ -59,9 +76,16 @@ class ModbusMeter:
         self._texts_epoch = _NEVER
 
     @staticmethod
+    def build(link: Link, options: ModbusOptions) -> Driver:
+        """A SunSpec device describes itself; all others are described by their map."""
+        if options.map != SUNSPEC:
+            return ModbusMeter(link, options)
+        return SunSpecMeter(link, SunSpecOptions(**options.model_dump(exclude={"map"})))
+
+    @staticmethod
     def link_defaults(options: ModbusOptions) -> Mapping[str, str]:
         """The serial settings that the meter comes with."""
-        return load_map(options.map).serial or {}
+        return {} if options.map == SUNSPEC else load_map(options.map).serial or {}
 
     async def read(self) -> list[Reading]:
         """All rows; texts only once while the link stays open and the meter answers."""

@@ -78,7 +78,8 @@ def link_defaults(name: str, options: Any) -> Mapping[str, str]:
 
 def build(name: str, link: Link, options: Any) -> Driver:
     """One driver object for one device."""
-    driver: Driver = driver_class(name)(link, options)
+    loaded = driver_class(name)
+    driver: Driver = getattr(loaded, "build", loaded)(link, options)
     return driver
 
 

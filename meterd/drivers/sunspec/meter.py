@@ -1,0 +1,118 @@
+"""SunSpec meters and inverters: found anew on each connection, then one request a model."""
+
+from typing import Any, ClassVar
+
+from meterd.drivers.registers import PROTOCOL_LIMIT, Row
+from meterd.drivers.sunspec.discovery import BASES, Place, Survey, locate, walk
+from meterd.drivers.sunspec.models import MODELS, rows
+from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.drivers.sunspec.parts import Part, choose
+from meterd.drivers.sunspec.reader import Budget, ModelReader
+from meterd.errors import LinkError
+from meterd.model.sample import Reading
+from meterd.wire.link import Link
+from meterd.wire.modbus import ModbusClient
+
+_NEVER = -1
+_STATIC = "static"
+
+
+class SunSpecMeter:
+    """A meter or an inverter that describes itself as SunSpec lays down.
+
+    Meters say positive for what is taken from the grid, as the house does. Inverters say
+    positive for what they give: the models turn active and reactive power round, so that
+    generation is negative, and call the energy given an export. `direction: reversed` is for
+    current transformers that are mounted the other way round, as with any meter.
+    """
+
+    Options: ClassVar[type[Any]] = SunSpecOptions
+
+    def __init__(self, link: Link, options: SunSpecOptions) -> None:
+        self._client = ModbusClient(link, options.unit)
+        self._link = link
+        self._options = options
+        self._bases = list(BASES)
+        self._epoch = _NEVER
+        self._readers: list[ModelReader] = []
+        self._static: list[ModelReader] = []
+        self._texts: list[Reading] | None = None
+
+    async def read(self) -> list[Reading]:
+        """All values of the part. What never changes is read once on each connection.
+
+        Raises LinkError, or DeviceError: `no_sunspec`, `no_part`, and `moved` when the chain
+        has changed, which the next poll then walks anew.
+        """
+        epoch, learnt = self._link.epoch, self._epoch
+        self._epoch = _NEVER  # what a failed poll leaves behind: the device may be another one
+        if epoch != learnt:
+            await self._discover()
+        readings: list[Reading] = []
+        for reader in self._readers:
+            readings += await reader.read()
+        if self._texts is None or (epoch and self._link.epoch != epoch):
+            self._texts = [one for reader in self._static for one in await reader.read()]
+        # The very first exchange opens the link; a link reopened later means starting over.
+        self._epoch = epoch or self._link.epoch
+        return [_unsigned_zero(reading) for reading in readings + self._texts]
+
+    def traffic(self) -> list[tuple[int, int]]:
+        """Bytes sent and received by each request of one poll, in this link's frames.
+
+        Before the device was found, what the longest model of the wanted kind would take.
+        """
+        words = [count for reader in self._readers for count in reader.requests()]
+        return [self._client.sizes(3, count) for count in words or [self._longest()]]
+
+    def _longest(self) -> int:
+        wanted = self._options.part
+        lengths = [
+            model.lengths[0]
+            for model in MODELS.values()
+            if wanted in (None, model.number, model.kind.value)
+        ]
+        return min(max(lengths) + 2, PROTOCOL_LIMIT)
+
+    async def _discover(self) -> None:
+        place = await self._locate()
+        survey = await walk(self._client, place)
+        part = choose(survey, self._options.part, self._options.index)
+        self._texts = None
+        self._arrange(survey, part)
+
+    async def _locate(self) -> Place:
+        """The place, next time looked for there first. Where nobody answered, elsewhere first:
+        some devices are silent about registers that they do not have."""
+        try:
+            place = await locate(self._client, self._bases)
+        except LinkError as error:
+            if error.code == "timeout":
+                self._bases = [*self._bases[1:], self._bases[0]]
+            raise
+        self._bases.sort(key=lambda base: base != place.base)
+        return place
+
+    def _arrange(self, survey: Survey, part: Part) -> None:
+        """One reader a model. Of two models with the same quantity the first one gives it."""
+        self._readers, self._static = [], []
+        budget = Budget()
+        taken: set[str] = set()
+        models = [*part.models, *([part.identity] if part.identity else [])]
+        for found in models:
+            mine = rows(found.number, found.address, survey.place.function)
+            fresh: tuple[Row, ...] = tuple(row for row in mine if row.quantity not in taken)
+            if not fresh:
+                continue
+            taken |= {row.quantity for row in fresh}
+            reader = ModelReader(self._client, found, fresh, budget)
+            static = all(row.tier == _STATIC for row in fresh)
+            (self._static if static else self._readers).append(reader)
+        # A poll that asks nothing would call a device up that is long gone.
+        if not self._readers:
+            self._readers, self._static = self._static, []
+
+
+def _unsigned_zero(reading: Reading) -> Reading:
+    """0 W turned round is 0 W, not -0 W."""
+    return reading._replace(value=0.0) if reading.value == 0 else reading
