@@ -40,6 +40,9 @@ class Device(BaseModel):
     polls: int
     failures: int
     latency_ms: Latency
+    timeout_ms: float | None = Field(
+        description="What an exchange may take at most now; it learns from the latency"
+    )
 
 
 class Devices(BaseModel):
@@ -76,6 +79,7 @@ def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
         "polls": state.polls,
         "failures": state.failures,
         "latency_ms": {"p50": _latency(state, 0.5), "p99": _latency(state, 0.99)},
+        "timeout_ms": None if device.timeout is None else round(device.timeout * 1000, 3),
     }
 
 

@@ -9,8 +9,7 @@ import click
 
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.talk import start_log, warn_of_maps
-from meterd.config.settings import ApiSettings, Settings
-from meterd.errors import MeterdError
+from meterd.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -44,43 +43,30 @@ async def serve(
     cannot start.
     """
     # Half a second of imports that no other command needs.
-    from meterd.api.app import Running
-    from meterd.api.app import serve as serve_api
+    from meterd.cli.doors import Doors
     from meterd.daemon.service import Signals, notify, watch
     from meterd.daemon.site import Site
     from meterd.model.clock import SystemClock
 
     site = Site(SystemClock())
-    doors: list[Running] = []
-
-    async def open_door(place: ApiSettings) -> None:
-        """Listen where the settings say; only then close what is open."""
-        try:
-            doors.append(await serve_api(site, place.host, place.port))
-        except OSError as error:
-            text = f"api.listen {place.listen}: cannot listen there: {error.strerror or error}"
-            raise MeterdError(text, code="listen") from error
-        for old in doors[:-1]:
-            await old.close()
-        del doors[:-1]
+    doors = Doors(site)
 
     async def apply_anew(read: Callable[[], Settings]) -> None:
         new = read()
-        if new.api != site.settings.api:
-            await open_door(new.api)
         await site.apply(new)
-        log.info("reloaded: %d devices, listening on %s", len(new.devices), doors[-1].url)
+        await doors.open(new)
+        log.info("reloaded: %d devices, listening on %s", len(new.devices), doors.url)
 
     signals = Signals(None if reload is None else lambda: apply_anew(reload))
     try:
         await site.apply(settings)
-        await open_door(settings.api)
+        await doors.open(settings)
         watchdog = asyncio.create_task(watch(site.overdue))
         notify("READY=1")
-        ready(doors[-1].url)
+        ready(doors.url)
         await signals.stopped()
         notify("STOPPING=1")
         watchdog.cancel()
-        await doors[-1].close()
+        await doors.close()
     finally:
         await site.close()

@@ -26,6 +26,20 @@ def crosscheck(root: Keys, driver_names: Collection[str], problems: Problems) ->
     for name, device in devices.items():
         _check_driver(name, device.node, driver_names, problems)
         _check_link(name, device.node, links, problems)
+    _check_proxy(root, devices, problems)
+    _check_alerts(root, devices, problems)
+
+
+def _check_proxy(root: Keys, devices: Collection[str], problems: Problems) -> None:
+    for unit, entry in names_in(root, "proxy", "devices").items():
+        word = entry.node
+        if isinstance(word, Scalar) and word.value not in devices:
+            what = f"proxy.devices.{unit}: there is no device {show(word)}"
+            hint = near(str(word.value), devices)
+            problems.add(Code.UNKNOWN_DEVICE, word.place, what, hint)
+
+
+def _check_alerts(root: Keys, devices: Collection[str], problems: Problems) -> None:
     hooks = names_in(root, "alerts", "hooks")
     for name, entry in names_in(root, "alerts", "rules").items():
         where, rule = f"alerts.rules.{name}", entry.node

@@ -36,6 +36,9 @@ def _store_url(url: str) -> str:
     return url
 
 
+UnitId = Annotated[int, Field(ge=0, le=255)]
+
+
 class SiteSettings(Section):
     """Where all this stands."""
 
@@ -91,11 +94,11 @@ class StoreSettings(Section):
     keep: Annotated[KeepSettings, OrEmpty] = KeepSettings()
 
 
-class ApiSettings(Section):
-    """Where the API listens. Only loopback may go without a login, unless one insists."""
+class Door(Section):
+    """Where something listens. Only loopback may go without a login, unless one insists."""
 
     insecure: Switch = False
-    listen: str = "127.0.0.1:8420"
+    listen: str
 
     @property
     def host(self) -> str:
@@ -120,6 +123,23 @@ class ApiSettings(Section):
         ).error()
 
 
+class ApiSettings(Door):
+    """Where the API and the page are."""
+
+    listen: str = "127.0.0.1:8420"
+
+
+class ProxySettings(Door):
+    """A read-only Modbus TCP server for other programs: unit ids there, and devices here.
+
+    `max_age`: registers older than this many seconds are read anew.
+    """
+
+    listen: str = "127.0.0.1:1502"
+    devices: Annotated[dict[UnitId, DeviceId], Field(min_length=1)]
+    max_age: Annotated[float, between("100ms", "1h")] = 2.0
+
+
 class Settings(Section):
     """The whole configuration. `Settings()` is a site with nothing in it."""
 
@@ -129,6 +149,7 @@ class Settings(Section):
     store: Annotated[StoreSettings, OrEmpty] = StoreSettings()
     api: Annotated[ApiSettings, OrEmpty] = ApiSettings()
     alerts: Annotated[AlertsSettings, OrEmpty] = AlertsSettings()
+    proxy: ProxySettings | None = None
 
 
 DEVICE_KEYS = frozenset(DeviceSettings.model_fields) - {"options"}
@@ -142,6 +163,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("store",): StoreSettings,
     ("store", "keep"): KeepSettings,
     ("api",): ApiSettings,
+    ("proxy",): ProxySettings,
     ("alerts",): AlertsSettings,
     ("alerts", "rules", "*"): RuleSettings,
     ("alerts", "hooks", "*"): HookSettings,
@@ -152,6 +174,7 @@ NAMED = frozenset(
     {
         ("links",),
         ("devices",),
+        ("proxy", "devices"),
         ("devices", "*", "labels"),
         ("alerts", "rules"),
         ("alerts", "hooks"),

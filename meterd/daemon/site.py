@@ -11,9 +11,10 @@ from meterd.alerts.rules import Rule
 from meterd.config.settings import DeviceSettings, Settings, StoreSettings
 from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver, ContainedSink, forever
+from meterd.drivers.modbus import ModbusMeter
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
-from meterd.model.sample import Sink
+from meterd.model.sample import Driver, Sink
 from meterd.poll.bus import Bus
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
@@ -29,7 +30,10 @@ _HOOK_GRACE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """One device as it is configured, for those who ask. `interval` is in seconds."""
+    """One device as it is configured, for those who ask. `interval` is in seconds.
+
+    `timeout` is what one of its exchanges may take now, in seconds, where its driver tells.
+    """
 
     id: str
     driver: str
@@ -38,6 +42,7 @@ class DeviceInfo:
     interval: float
     labels: Mapping[str, str]
     enabled: bool
+    timeout: float | None
 
 
 @dataclass(slots=True)
@@ -79,7 +84,7 @@ class Site:
         self._store: _Store | None = None
         self._sinks: list[Sink] = []
         self._running: dict[str, _Running] = {}
-        self._counted: dict[str, dict[str, int]] = {}
+        self._drivers: dict[str, Driver] = {}
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -115,7 +120,18 @@ class Site:
             interval=device.interval,
             labels=device.labels,
             enabled=device.enabled,
+            timeout=getattr(self._drivers.get(name), "timeout", None),
         )
+
+    def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
+        """A polled Modbus meter, its link, and the lock that its bus holds for each poll."""
+        meter = self._drivers.get(device)
+        if not isinstance(meter, ModbusMeter):
+            return None
+        for running in self._running.values():
+            if any(name == device for name, _ in running.plan.devices):
+                return meter, running.link, running.bus.turn
+        return None
 
     def store_status(self) -> WriterStatus:
         return self._open_store.writer.status
@@ -194,9 +210,10 @@ class Site:
 
     def _build(self, plan: LinkPlan) -> _Running:
         link = plan.open()
+        drivers = devices(plan, link)
+        self._drivers.update({name: driver for name, driver, _ in drivers})
         members = [
-            polled(name, ContainedDriver(name, driver), device)
-            for name, driver, device in devices(plan, link)
+            polled(name, ContainedDriver(name, driver), device) for name, driver, device in drivers
         ]
         return _Running(plan, link, Bus(plan.key, members, self._sinks, self._clock))
 

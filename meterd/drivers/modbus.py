@@ -66,7 +66,7 @@ class ModbusMeter:
     def __init__(self, link: Link, options: ModbusOptions) -> None:
         self.map = load_map(options.map)
         unit = self.map.unit if options.unit is None else options.unit
-        self._client = ModbusClient(link, unit)
+        self.client = ModbusClient(link, unit)
         self._link = link
         self._epoch = _NEVER
         self._blocks: list[Block] = []
@@ -106,10 +106,15 @@ class ModbusMeter:
         self._epoch = epoch or self._link.epoch
         return readings + self._texts + [_absent(row, why) for row, why in self._refused.items()]
 
+    @property
+    def timeout(self) -> float:
+        """What one of its exchanges may take at most now, in seconds."""
+        return self.client.timeout
+
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of one poll, in this link's frames."""
         blocks = plan(self.map, _tiers(self.map, "fast", "slow"))
-        return [self._client.sizes(part.function, part.words) for part in blocks]
+        return [self.client.sizes(part.function, part.words) for part in blocks]
 
     def _start_over(self) -> None:
         self._refused = {}
@@ -124,7 +129,7 @@ class ModbusMeter:
 
     async def _read(self, part: Block) -> list[Reading]:
         try:
-            data = await self._client.read(part.function, part.address, part.words)
+            data = await self.client.read(part.function, part.address, part.words)
         except Unsupported as refusal:
             return await self._split(part, refusal)
         return part.decode(data)

@@ -1,5 +1,6 @@
 """One loop per link: who is asked next, on a fixed grid, and how often one that is silent."""
 
+import asyncio
 import logging
 import math
 import random
@@ -41,6 +42,8 @@ class Bus:
         self, link: str, devices: Sequence[Device], sinks: Sequence[Sink], clock: Clock
     ) -> None:
         self.link = link
+        # Held for each poll; who wants the link between two polls takes it, too.
+        self.turn = asyncio.Lock()
         self.skipped = 0
         self.last_poll = clock.monotonic()
         self.rounds = 0
@@ -58,7 +61,8 @@ class Bus:
             pause = turn.due - self._clock.monotonic()
             if pause > 0:
                 await self._clock.sleep(pause)
-            poll = await poll_once(turn.device, self._sinks, self._clock)
+            async with self.turn:
+                poll = await poll_once(turn.device, self._sinks, self._clock)
             self.last_poll = self._clock.monotonic()
             self._note(turn, poll)
             self._schedule(turn)

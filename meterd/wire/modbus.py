@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from pymodbus.framer import FramerBase
@@ -40,18 +41,27 @@ _SERIAL: Final[dict[str, tuple[FramerBase, type[RtuReply | AsciiReply]]]] = {
 }
 # Registers that one request may ask for.
 _MOST = 125
+# Different requests whose pace is known: far more than any plan has, even beside a proxy.
+_KINDS = 2000
 _WAIT = (5, 6)
 # Pauses before a busy device is asked again, in seconds; then it is an error.
 _BUSY_PAUSES = (0.1, 0.2, 0.4)
 
 
+Observer = Callable[[int, int, int, bytes], None]
+
+
 class ModbusClient:
-    """Reads one unit on a link, in the frames that the link's option `framer` names."""
+    """Reads one unit on a link, in the frames that the link's option `framer` names.
+
+    `observe` is told of each read that was answered: function, address, count and registers.
+    """
 
     def __init__(self, link: Link, unit: int) -> None:
         self._link = link
         self._unit = unit
         self._framer = link.options["framer"]
+        self.observe: Observer | None = None
         self._pdus: dict[tuple[int, int, int], tuple[bytes, Pace]] = {}
         # Without ids: whether a late reply may still come, and the sizes that it may have.
         self._owed = False
@@ -64,12 +74,16 @@ class ModbusClient:
         """
         for pause in (*_BUSY_PAUSES, None):
             try:
-                return await self._read_once(function, address, count)
+                data = await self._read_once(function, address, count)
             except ModbusException as error:
                 if error.exception not in _WAIT or pause is None:
                     raise
                 self._link.count("busy")
                 await asyncio.sleep(pause)
+                continue
+            if self.observe is not None:
+                self.observe(function, address, count, data)
+            return data
         raise AssertionError("the last pause is None")
 
     def sizes(self, function: int, count: int) -> tuple[int, int]:
@@ -97,6 +111,8 @@ class ModbusClient:
     def _pdu(self, function: int, address: int, count: int) -> tuple[bytes, Pace]:
         key = (function, address, count)
         if (known := self._pdus.get(key)) is None:
+            if len(self._pdus) >= _KINDS:
+                self._pdus.clear()
             message = _REQUESTS[function](address=address, count=count)
             known = self._pdus[key] = bytes([function]) + message.encode(), Pace()
         return known

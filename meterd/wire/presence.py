@@ -24,9 +24,10 @@ NO_WAY = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_deni
 
 
 class Sweep:
-    """Asks one unit after the other on a link; `late` are units heard while something else was asked.
+    """Asks one unit after the other on a link.
 
-    `gateway` tells whether a gateway answered for units that are not there.
+    `late` are units heard while something else was asked; `gateway` tells whether a gateway
+    answered for units that are not there.
     """
 
     def __init__(self, link: Link) -> None:

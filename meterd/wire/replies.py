@@ -5,6 +5,7 @@ RTU                                        | unit | function | bytes | registers
 ASCII  | : | the same in hexadecimal, with an LRC                                   | CR LF |
 """
 
+import re
 import struct
 
 from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
@@ -25,6 +26,7 @@ _RTU_EXCEPTION_SIZE = 5
 _RTU_WRITE_SIZE = 8
 _SHORTEST_RTU = 5
 _ASCII_END = b"\r\n"
+_ASCII_LINE = re.compile(rb":(?:[0-9A-Fa-f]{2})+\r\n")
 # Colon, unit, function, exception code and LRC.
 _SHORTEST_ASCII = 9
 
@@ -203,10 +205,10 @@ class AsciiReply(Reply):
 def _ascii_frame(line: bytes) -> tuple[int, bytes]:
     """Unit and PDU of the last frame of a line; the PDU is empty where it is none."""
     frame = line[max(line.rfind(b":"), 0) :]
-    try:
-        _, unit, _, pdu = ASCII.decode(frame)
-    except ValueError:
+    # The framer itself is lenient: it takes blanks for digits.
+    if not _ASCII_LINE.fullmatch(frame):
         return 0, b""
+    _, unit, _, pdu = ASCII.decode(frame)
     return unit, pdu
 
 

@@ -24,6 +24,7 @@ class FakeDevice:
     interval: float = 5.0
     labels: Mapping[str, str] = field(default_factory=dict)
     enabled: bool = True
+    timeout: float | None = 1.0
 
 
 @dataclass(frozen=True, slots=True)

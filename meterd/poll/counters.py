@@ -1,0 +1,223 @@
+"""The guarded counters of one device: which columns they add to a poll, and what they noticed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from meterd.model.family import Kind
+from meterd.model.quantity import describe
+from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.poll.guard import DEFAULT_POWER, DEFAULT_RESOLUTION, Guard
+from meterd.poll.segments import GuardState, Step, What
+
+# In front, as in `demand.`: the phase stays last, and no reading of a meter is called so.
+PREFIX = "guarded."
+UNITS = ("Wh", "varh", "VAh")
+# What tells one meter from another. A constant that is set to another value would belong here.
+IDENTITY = ("info.serial_number", "info.model")
+# Seconds in which the same thing about the same counter is said once.
+QUIET = 600.0
+
+# Values of the integer types, from 0 on, before they start again.
+_WRAPS = {"u16": 16, "s16": 15, "u32": 32, "s32": 31, "u64": 64, "s64": 63}
+_DOUBTS = {
+    What.HELD: Quality.SUSPECT,
+    What.STUCK: Quality.SUSPECT,
+    What.WAITS: Quality.ESTIMATED,
+    What.ABSENT: Quality.INVALID,
+}
+_EVENTS = (What.ROLLOVER, What.RESET, What.GLITCH, What.STUCK)
+_SWAP = "swap"
+
+
+class Form(NamedTuple):
+    """How a register counts, in canonical units: where it starts again, and by which steps."""
+
+    wrap: float | None = None
+    resolution: float = DEFAULT_RESOLUTION
+
+    @classmethod
+    def of(cls, kind: str, scale: float | None, wrap: int | None = None) -> "Form":
+        """From a register's type, canonical units per raw step, and raw wrap if it is given.
+
+        `scale` is None where the device can change it: then neither is known.
+        """
+        if scale is None:
+            return cls()
+        raw = wrap if wrap is not None else 2 ** _WRAPS[kind] if kind in _WRAPS else None
+        # Six digits, as values have: 2**32 steps of 0.1 are 429496729.6.
+        around = None if raw is None else round(raw * scale, 6)
+        return cls(around, scale if kind in _WRAPS or kind == "bcd" else DEFAULT_RESOLUTION)
+
+
+class Event(NamedTuple):
+    """Something a person may want to know of a counter. `kind` is a word of What, or swap.
+
+    `quantity` is the counter's own, without prefix; of a swap, what gave it away.
+    """
+
+    time_ms: int
+    device: str
+    quantity: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountersState:
+    """What a restart needs to know of one device: by quantity, and what identifies it."""
+
+    guards: Mapping[str, GuardState] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Column(NamedTuple):
+    """Where a counter is in the poll, and who guards it."""
+
+    place: int
+    quantity: str
+    guard: Guard
+
+
+class Counters:
+    """Guards every energy counter of one device. `max_power` in W; `forms` by quantity."""
+
+    def __init__(
+        self,
+        device: str,
+        *,
+        max_power: float = DEFAULT_POWER,
+        forms: Mapping[str, Form] | None = None,
+        state: CountersState | None = None,
+    ) -> None:
+        self._device = device
+        self._max_power = max_power
+        self._forms = forms or {}
+        state = state or CountersState()
+        self._states = dict(state.guards)
+        self._identity = dict(state.identity)
+        self._guards: dict[str, Guard] = {}
+        self._known: Layout | None = None
+        self._layout: Layout | None = None
+        self._columns: list[_Column] = []
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def step(self, poll: Poll, *, now: float) -> tuple[Poll, Sequence[Event]]:
+        """The poll with a `guarded.` column for each counter, and what was noticed.
+
+        `now` is monotonic seconds. A poll that failed, or has no counters, comes back as it is.
+        """
+        if poll.fault is not None:
+            return poll, ()
+        if poll.layout is not self._known:
+            self._learn(poll.layout)
+        events = list(self._swaps(poll)) if poll.info else []
+        if not self._columns or self._layout is None:
+            return poll, events
+        values: list[float | None] = list(poll.values[:-1])
+        doubts = dict(poll.doubts)
+        for place, quantity, guard in self._columns:
+            step = guard.step(_trusted(poll, place), now=now, time_ms=poll.time)
+            if step.what is not What.COUNTED:
+                if (doubt := _doubt(step, poll.doubts.get(place))) is not None:
+                    doubts[len(values)] = doubt
+                events += self._noticed(poll.time, now, quantity, step)
+            values.append(step.value)
+        # The last column stays `device.up`, which is never in doubt.
+        values.append(poll.values[-1])
+        return _extended(poll, self._layout, tuple(values), doubts), events
+
+    def state(self) -> CountersState:
+        """For the next start; counters that were not seen since the last one are kept."""
+        fresh = {quantity: guard.state() for quantity, guard in self._guards.items()}
+        return CountersState({**self._states, **fresh}, dict(self._identity))
+
+    def _learn(self, layout: Layout) -> None:
+        self._known = layout
+        pairs = list(zip(layout.quantities, layout.units, strict=True))
+        self._columns = [
+            _Column(place, name, self._guard(name, unit))
+            for place, (name, unit) in enumerate(pairs)
+            if is_guarded(name, unit)
+        ]
+        extra = [(PREFIX + name, layout.units[place]) for place, name, _ in self._columns]
+        self._layout = Layout.of([*pairs[:-1], *extra, pairs[-1]])
+
+    def _guard(self, quantity: str, unit: str) -> Guard:
+        """The quantity's guard: layouts may come and go, it stays."""
+        if (guard := self._guards.get(quantity)) is None:
+            form = self._forms.get(quantity, Form())
+            guard = self._guards[quantity] = Guard(
+                max_power=self._max_power,
+                wrap=form.wrap,
+                resolution=form.resolution,
+                unit=unit,
+                state=self._states.get(quantity),
+            )
+        return guard
+
+    def _swaps(self, poll: Poll) -> Iterator[Event]:
+        """One event where another meter answers; all counters begin a new segment then."""
+        changed = ""
+        for key in IDENTITY:
+            if not (text := poll.info.get(key, "")):
+                continue
+            known = self._identity.get(key, text)
+            if known != text and not changed:
+                changed = key
+                what = f"another meter answers: {key} was {known}, is {text}; a new segment"
+                yield Event(poll.time, self._device, key, _SWAP, what)
+            self._identity[key] = text
+        if not changed:
+            return
+        self._revive()
+        for guard in self._guards.values():
+            guard.swap()
+
+    def _revive(self) -> None:
+        """Counters that were saved but have not been read yet: they are swapped as well."""
+        for quantity in self._states:
+            if (known := describe(quantity)) is not None:
+                self._guard(quantity, known.unit)
+
+    def _noticed(self, time: int, now: float, quantity: str, step: Step) -> Iterator[Event]:
+        """An event, unless the same was said a moment ago: then it is counted."""
+        if step.what not in _EVENTS:
+            return
+        key = (quantity, step.what.value)
+        since, more = self._said.get(key, (-QUIET, 0))
+        if now - since < QUIET:
+            self._said[key] = (since, more + 1)
+            return
+        self._said[key] = (now, 0)
+        text = f"{step.text} (and {more} times more since the last word)" if more else step.text
+        yield Event(time, self._device, quantity, step.what.value, text)
+
+
+def is_guarded(quantity: str, unit: str) -> bool:
+    """Whether a quantity is an energy counter, so that a guarded total stands beside it."""
+    if unit not in UNITS or quantity.startswith(PREFIX):
+        return False
+    known = describe(quantity, unit)
+    return known is not None and known.kind is Kind.COUNTER
+
+
+def _trusted(poll: Poll, index: int) -> float | None:
+    """A value that is doubted already is none to count by; an estimated one is the meter's own."""
+    doubt = poll.doubts.get(index) if poll.doubts else None
+    if doubt is not None and doubt.quality is not Quality.ESTIMATED:
+        return None
+    return poll.values[index]
+
+
+def _doubt(step: Step, of_raw: Doubt | None) -> Doubt | None:
+    quality = _DOUBTS.get(step.what)
+    if quality is None:
+        return None
+    return of_raw if step.what is What.ABSENT and of_raw is not None else Doubt(quality, step.text)
+
+
+def _extended(
+    poll: Poll, layout: Layout, values: tuple[float | None, ...], doubts: Mapping[int, Doubt]
+) -> Poll:
+    return Poll(poll.device, poll.time, layout, values, doubts, poll.info, None, poll.took)

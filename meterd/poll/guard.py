@@ -1,0 +1,300 @@
+"""One counter, guarded: a running total that never falls and books only what was delivered.
+
+    last good read ──ordinary rise or the same──▶ counted at once
+          │ anything else                              ▲
+          ▼                                            │ a read that carries on from the last
+      suspected ── READS reads that agree ──▶ judged   │ good one: the suspect was a glitch
+          └────────────────────────────────────────────┘
+
+A suspected read gives no value. Judged is, in this order: the beginning, a late rise, a rise
+that was false, the end of a long dip, a rollover, a reset (or a jump that nothing explains).
+"""
+
+import math
+
+from meterd.poll.segments import GuardState, Mark, Read, Step, Suspect, What, between, placed
+
+# A suspected read and two more that agree with it settle what happened.
+READS = 3
+# W, where nobody said what the meter can see: a factory behind transformers reaches it hardly,
+# the jumps that a sentinel or a wrong bit makes go far beyond.
+DEFAULT_POWER = 10e6
+# Wh that the coarsest known registers count by: whole kWh.
+DEFAULT_RESOLUTION = 1000.0
+# Seconds by which a read may be older than it seems: meters refresh their registers by the second.
+LATENESS = 2.0
+# Seconds. Over a longer gap, a counter that starts anew may as well be another, used meter: what
+# it shows at first is not booked. Nor does a counter leave 0, or a coarse one take its step after
+# a rest, by more than this time's worth.
+WATCHED = 300.0
+# A rollover happens in the last and the first tenth of the counter.
+NEAR = 0.1
+# Reads without an agreement after which a person should look.
+STUCK = 10
+# Sums of decimals carry a rounding error; a millionth of a Wh is finer than any meter.
+_FINEST = 1e6
+_EXACT = 2**53 / _FINEST
+# Above 2**24 steps a float32 counter moves by its own rounding.
+_FLOAT32 = 2.0**-22
+
+
+class Guard:
+    """The running total of one counter.
+
+    `max_power` is what the meter can see at most, in W (var, VA); `wrap` the value at which the
+    counter starts at 0 again, None if it does not; `resolution` its step. All in canonical units.
+    The total begins with the counter's own value, so the two are equal until something happens.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_power: float = DEFAULT_POWER,
+        wrap: float | None = None,
+        resolution: float = DEFAULT_RESOLUTION,
+        unit: str = "Wh",
+        state: GuardState | None = None,
+    ) -> None:
+        self._limit = max_power / 3600
+        self._slack = resolution + self._limit * LATENESS
+        self._wrap = wrap
+        self._unit = unit
+        state = state or GuardState()
+        self.segment = state.segment
+        self._offset = state.offset
+        # No good read yet is NaN: nothing carries on from it.
+        self._raw = math.nan if state.raw is None else state.raw
+        self._before = state.before
+        self._time = state.time
+        # Monotonic seconds, put right by the first read, which knows both clocks.
+        self._seen = state.time / 1000
+        self._since = state.since / 1000
+        self._placed = False
+        self._owed = state.owed
+        self._mark = state.mark
+        self._suspect = state.suspect
+        self._same = Step(state.total, What.COUNTED)
+        # Reads from here up are looked at closely: all while anything is open, none else.
+        self._top = -math.inf
+
+    @property
+    def total(self) -> float | None:
+        """The last total that was given; None before the first."""
+        return self._same.value
+
+    def step(self, raw: float | None, *, now: float, time_ms: int) -> Step:
+        """Take one read; `now` is monotonic seconds, for rates, and `time_ms` Unix ms UTC."""
+        if raw is None:
+            return Step(None, What.ABSENT, "the counter was not read")
+        if raw < self._top:
+            rise = raw - self._raw
+            if rise == 0.0:
+                self._seen = now
+                self._time = time_ms
+                return self._same
+            if 0.0 < rise <= self._limit * (now - self._seen) + self._slack:
+                self._before = self._raw
+                self._raw = raw
+                self._since = self._seen
+                self._seen = now
+                self._time = time_ms
+                total = _decimal(raw + self._offset) if self._offset else raw
+                self._same = step = Step(total, What.COUNTED)
+                return step
+        if not 0 <= raw < math.inf:
+            return Step(None, What.ABSENT, f"{raw:g} is no value that a counter can have")
+        read = Read(raw, now, time_ms)
+        if not self._placed:
+            self._place(read)
+        return self._carry_on(read) if self._carries_on(read) else self._doubt(read)
+
+    def swap(self) -> None:
+        """Another meter from here on: a new segment, and nothing is booked across."""
+        self._raw = math.nan
+        self._before = self._mark = self._suspect = None
+        self._owed = 0.0
+        self._top = -math.inf
+        self.segment += 1
+
+    def state(self) -> GuardState:
+        """For the next start."""
+        since = self._time - round((self._seen - self._since) * 1000)
+        return GuardState(
+            total=self._same.value,
+            offset=self._offset,
+            raw=None if math.isnan(self._raw) else self._raw,
+            before=self._before,
+            time=self._time,
+            since=since,
+            segment=self.segment,
+            owed=self._owed,
+            mark=self._mark,
+            suspect=self._suspect,
+        )
+
+    def _place(self, read: Read) -> None:
+        """After a start: put what was remembered onto this process' monotonic clock."""
+        self._placed = True
+        shift = read.now - read.time / 1000
+        self._seen = min(self._seen + shift, read.now)
+        self._since = min(self._since + shift, read.now)
+        if (mark := self._mark) is not None:
+            self._mark = mark._replace(read=placed(mark.read, shift))
+        if (old := self._suspect) is not None:
+            first, latest = placed(old.first, shift), placed(old.latest, shift)
+            self._suspect = old._replace(first=first, latest=latest)
+
+    def _gap(self, read: Read) -> float:
+        return between(Read(self._raw, self._seen, self._time), read)
+
+    def _possible(self, seconds: float, raw: float) -> float:
+        """The most that a counter at `raw` can rise by in this time."""
+        return self._limit * max(seconds, 0.0) + self._slack + raw * _FLOAT32
+
+    def _carries_on(self, read: Read) -> bool:
+        """Whether the counter can have got here from the last good read."""
+        rise = read.raw - self._raw
+        if not rise >= 0:
+            return False
+        seconds = self._gap(read)
+        if self._raw == 0 or self._mark is not None:
+            seconds = min(seconds, WATCHED)
+        back = self._mark is not None and self._raw < self._mark.read.raw <= read.raw
+        return not back and rise <= self._possible(seconds, read.raw)
+
+    def _carry_on(self, read: Read) -> Step:
+        if read.raw > self._raw:
+            self._before, self._since = self._raw, self._seen
+            # It moves, so it counts: what it showed after the reset was energy.
+            self._offset += self._owed
+            self._owed, self._mark = 0.0, None
+        if (suspect := self._suspect) is None:
+            return self._accept(read)
+        text = f"{self._say(suspect.first.raw)} was a glitch: {self._say(self._raw)} before"
+        return self._accept(read, What.GLITCH, f"{text}, {self._say(read.raw)} after")
+
+    def _accept(self, read: Read, what: What = What.COUNTED, text: str = "") -> Step:
+        """The read is good; the total follows, or waits if it is ahead of the counter."""
+        self._raw, self._seen, self._time = read
+        self._suspect = None
+        total, known = read.raw, self._same.value
+        if self._offset:
+            total = _decimal(total + self._offset)
+        if known is not None and known - 1 / _FINEST <= total < known:
+            total = known
+        if known is not None and total < known:
+            self._top = -math.inf
+            wait = f"waits for the counter: {self._say(known - total)} were counted too much"
+            return Step(known, What.WAITS if what is What.COUNTED else what, text or wait)
+        # After a reset, and from 0, the first move is looked at closely.
+        fresh = self._mark is not None or read.raw == 0
+        self._top = math.nextafter(read.raw, math.inf) if fresh else math.inf
+        self._same = Step(total, What.COUNTED)
+        return Step(total, what, text)
+
+    def _doubt(self, read: Read) -> Step:
+        """Hold the total until reads agree."""
+        old = self._suspect
+        reads = old.reads + 1 if old else 1
+        if old is not None and self._follows(old.latest, read):
+            suspect = Suspect(old.first, read, old.agreeing + 1, reads)
+        else:
+            suspect = Suspect(read, read, 1, reads)
+        self._suspect, self._top = suspect, -math.inf
+        if suspect.agreeing >= READS:
+            return self._judge(suspect)
+        what = What.STUCK if reads == STUCK else What.HELD
+        return Step(None, what, self._why(suspect))
+
+    def _follows(self, earlier: Read, later: Read) -> bool:
+        seconds = between(earlier, later)
+        if earlier.raw == 0:
+            seconds = min(seconds, WATCHED)
+        return 0 <= later.raw - earlier.raw <= self._possible(seconds, later.raw)
+
+    def _why(self, suspect: Suspect) -> str:
+        count = f"{suspect.agreeing} of {READS} reads agree"
+        if math.isnan(self._raw):
+            return f"held: the counter's first reads, {count}"
+        way = "fell" if suspect.latest.raw < self._raw else "rose faster than the meter can count"
+        values = f"from {self._say(self._raw)} to {self._say(suspect.latest.raw)}"
+        return f"held: the counter {way}, {values}, {count}"
+
+    def _judge(self, suspect: Suspect) -> Step:
+        """What happened between the last good read and the reads that agree now."""
+        first, latest = suspect.first, suspect.latest
+        values = f"from {self._say(self._raw)} to {self._say(first.raw)}"
+        if math.isnan(self._raw):
+            return self._begin(suspect)
+        if self._is_late(first):
+            self._before, self._since = self._raw, self._seen
+            return self._accept(latest)
+        if self._before is not None and self._before <= first.raw < self._raw:
+            self._before = None
+            return self._accept(latest, What.GLITCH, f"the counter went back {values}")
+        if self._mark is not None and self._follows(self._mark.read, first):
+            return self._resume(self._mark, latest)
+        if self._rolled_over(latest):
+            self._before, self._since = None, first.now
+            self._offset += self._wrap or 0.0
+            return self._accept(latest, What.ROLLOVER, f"the counter rolled over, {values}")
+        return self._reset(suspect, values)
+
+    def _begin(self, suspect: Suspect) -> Step:
+        """The first good read of a meter: the total starts with it, or goes on from the last."""
+        known = self._same.value
+        self._offset = 0.0 if known is None else known - suspect.first.raw
+        self._since = suspect.first.now - WATCHED
+        return self._accept(suspect.latest)
+
+    def _is_late(self, first: Read) -> bool:
+        """A rise that fits if it went on since the last change: coarse steps, cached values."""
+        if self._raw == 0 or self._mark is not None:
+            return False
+        seconds = min(first.now - self._since, WATCHED)
+        return 0 < first.raw - self._raw <= self._possible(seconds, first.raw)
+
+    def _resume(self, mark: Mark, latest: Read) -> Step:
+        """The reset was none: the counter carries on from where it was before."""
+        was, before = self._say(self._raw), self._say(mark.read.raw)
+        self._offset, self._owed, self._mark = mark.offset, 0.0, None
+        self._before, self._since = None, latest.now
+        return self._accept(
+            latest, What.GLITCH, f"the reset to {was} was a glitch: {before} before"
+        )
+
+    def _rolled_over(self, latest: Read) -> bool:
+        if self._wrap is None or not latest.raw < self._raw <= self._wrap:
+            return False
+        delta = self._wrap - self._raw + latest.raw
+        return delta <= min(self._possible(self._gap(latest), self._wrap), NEAR * self._wrap)
+
+    def _reset(self, suspect: Suspect, values: str) -> Step:
+        """A new segment. The counter's new value is energy if it can have come since the last read.
+
+        That is booked when the counter moves: until then this may be a long dip, and is undone
+        if the counter comes back to where it was.
+        """
+        first, latest = suspect.first, suspect.latest
+        seconds = self._gap(first)
+        near_zero = first.raw <= min(self._raw / 2, self._possible(seconds, first.raw))
+        self._owed = first.raw if near_zero and seconds <= WATCHED else 0.0
+        last = Read(self._raw, self._seen, self._time)
+        self._mark = self._mark or Mark(last, self._offset)
+        self._offset = (self._same.value or 0.0) - first.raw
+        if latest.raw > first.raw:
+            self._offset += self._owed
+            self._owed, self._mark = 0.0, None
+        self._before, self._since = None, first.now
+        self.segment += 1
+        return self._accept(latest, What.RESET, f"the counter went {values}: a new segment")
+
+    def _say(self, value: float) -> str:
+        return f"{value:.12g} {self._unit}"
+
+
+def _decimal(value: float) -> float:
+    """Six digits. A whole number divided once is as exact as round(), at half its price."""
+    if value < _EXACT:
+        return round(value * _FINEST) / _FINEST
+    return round(value, 6)

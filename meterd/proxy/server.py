@@ -1,0 +1,192 @@
+"""The server: other programs' connections, and what each of them may cost."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from meterd.errors import ConfigError
+from meterd.model.clock import Clock
+from meterd.proxy import frames
+from meterd.proxy.frames import HEADER_SIZE, NoFrame, Refusal, Request
+from meterd.proxy.guest import Guest, Lane, Way
+
+MOST_CLIENTS = 16
+# Requests a second of one client, over any longer time; it may be ahead by BURST of them.
+RATE = 50.0
+BURST = 50.0
+# Seconds: without a request; from a frame's first byte to its last; to take an answer.
+IDLE_LIMIT = 300.0
+FRAME_LIMIT = 10.0
+TAKE_LIMIT = 5.0
+# Bytes of requests that one client may have waiting, about; then its own side waits.
+_AHEAD = 512
+
+
+class Proxy:
+    """A read-only Modbus TCP server. `units` names the device behind each unit id.
+
+    `ways` finds the way to a device, as it is at this moment; None where there is none. It is
+    asked at each request, so that a reload needs no word to the proxy. `max_age` is in seconds.
+    `counters` holds what happened, by cause, since the start.
+    """
+
+    def __init__(
+        self,
+        units: Mapping[int, str],
+        ways: Callable[[str], Way | None],
+        *,
+        clock: Clock,
+        max_age: float,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._units = dict(units)
+        self._ways = ways
+        self._clock = clock
+        self._max_age = max_age
+        self._guests: dict[str, Guest] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._clients: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._clients)
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 while it does not."""
+        sockets = self._listener.sockets if self._listener is not None else ()
+        return int(sockets[0].getsockname()[1]) if sockets else 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 takes any that is free. Raises ConfigError where that cannot be."""
+        for device in self._units.values():
+            self._guest(device)
+        try:
+            self._listener = await asyncio.start_server(self._connected, host, port, limit=_AHEAD)
+        except OSError as error:
+            text = f"the proxy cannot listen on {host}:{port}: {error.strerror or error}"
+            raise ConfigError(text) from error
+
+    async def close(self) -> None:
+        """Stop listening and hang up; what the links read is no longer watched."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        clients = tuple(self._clients)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        for guest in self._guests.values():
+            guest.leave()
+        self._guests.clear()
+
+    async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or self._listener is None or len(self._clients) >= MOST_CLIENTS:
+            self.counters["turned_away"] += 1
+            writer.transport.abort()
+            return
+        self._clients.add(task)
+        try:
+            self.counters[await self._serve(reader, writer)] += 1
+        finally:
+            self._clients.discard(task)
+            # What is not sent by now is of no use: the values would be old.
+            writer.transport.abort()
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> str:
+        """Answer one request after the other; returns how it ended."""
+        # An answer that waits in a buffer grows old.
+        writer.transport.set_write_buffer_limits(0)
+        pace = Pace(self._clock)
+        while True:
+            try:
+                request = await _heard(reader)
+            except _Ended as ended:
+                return ended.cause
+            self.counters["throttled"] += await pace.keep()
+            if not await _taken(writer, await self._answer(request)):
+                return "not_taken"
+
+    async def _answer(self, request: Request) -> bytes:
+        self.counters["requests"] += 1
+        try:
+            span = frames.wanted(request.pdu)
+            guest = self._guest(self._units.get(request.unit, ""))
+            if guest is None:
+                raise Refusal(frames.NO_PATH, "unknown_unit")
+            return request.answer(await guest.read(span))
+        except Refusal as refusal:
+            self.counters[refusal.cause] += 1
+            return request.refusal(refusal.code)
+
+    def _guest(self, device: str) -> Guest | None:
+        """The meter behind a device, made anew when a reload gave it another link or client."""
+        way = self._ways(device) if device else None
+        if way is None:
+            self._guests.pop(device, None)
+            return None
+        guest = self._guests.get(device)
+        if guest is None or guest.way.client is not way.client:
+            lane = self._lanes.setdefault(way.link, Lane())
+            guest = Guest(way, lane, self._clock, self._max_age, self.counters)
+            self._guests[device] = guest
+        return guest
+
+
+class Pace:
+    """Slows one client down to RATE requests a second, by answering later."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due = clock.monotonic() - BURST / RATE
+
+    async def keep(self) -> bool:
+        """Wait until the next request may be answered; whether that took any time."""
+        now = self._clock.monotonic()
+        self._due = max(self._due, now - BURST / RATE) + 1 / RATE
+        if self._due <= now:
+            return False
+        await self._clock.sleep(self._due - now)
+        return True
+
+
+class _Ended(Exception):  # noqa: N818 (clients may leave)
+    """A connection is over; `cause` is what is counted."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+async def _heard(reader: StreamReader) -> Request:
+    """The next request. Raises _Ended."""
+    try:
+        async with asyncio.timeout(IDLE_LIMIT):
+            first = await reader.readexactly(1)
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise _Ended("left") from error
+    except TimeoutError as error:
+        raise _Ended("idle") from error
+    try:
+        async with asyncio.timeout(FRAME_LIMIT):
+            header = first + await reader.readexactly(HEADER_SIZE - 1)
+            return await frames.next_request(reader, header)
+    except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
+        raise _Ended("half_frames") from error
+    except NoFrame as error:
+        raise _Ended("bad_frames") from error
+
+
+async def _taken(writer: StreamWriter, answer: bytes) -> bool:
+    """Whether the client took the answer in time."""
+    try:
+        writer.write(answer)
+        async with asyncio.timeout(TAKE_LIMIT):
+            await writer.drain()
+    except (ConnectionError, TimeoutError):
+        return False
+    return True
