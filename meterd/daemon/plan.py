@@ -8,8 +8,10 @@ from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.duration import seconds
 from meterd.model.sample import Driver, Reading
+from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
-from meterd.poll.normalise import Normaliser
+from meterd.poll.guard import DEFAULT_POWER
+from meterd.poll.normalise import Normaliser, other_way
 from meterd.wire import open_link
 from meterd.wire.address import Address, parse
 from meterd.wire.link import Link, Times
@@ -93,12 +95,15 @@ def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device
 def devices(plan: LinkPlan, link: Link) -> list[tuple[str, Driver, DeviceSettings]]:
     """A driver for each device of the link. Raises ConfigError."""
     drivers = [
-        (device_id, registry.build(settings.driver, link, settings.options), settings)
-        for device_id, settings in plan.devices
+        (device_id, _build(settings, link), settings) for device_id, settings in plan.devices
     ]
     if plan.settings.keep_open:
         return drivers
     return [(device_id, Letting(driver, link), settings) for device_id, driver, settings in drivers]
+
+
+def _build(settings: DeviceSettings, link: Link) -> Driver:
+    return registry.build(settings.driver, link, settings.options, settings.interval)
 
 
 class Letting:
@@ -116,6 +121,20 @@ class Letting:
 
 
 def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
-    """A device as the poll room knows it."""
+    """A device as the poll room knows it, for one poll or for many."""
     normaliser = Normaliser(device_id, swapped=settings.direction == "reversed")
     return Device(device_id, driver, settings.interval, normaliser)
+
+
+def guards(
+    device_id: str, driver: Driver, settings: DeviceSettings, state: CountersState | None
+) -> Counters:
+    """What watches the device's energy counters; `state` is what it knew before a restart."""
+    reversed_ = settings.direction == "reversed"
+    registers = getattr(driver, "counters", None)
+    forms = {
+        other_way(quantity) if reversed_ else quantity: Form.of(kind, step, wrap)
+        for quantity, kind, step, wrap in (registers() if registers else ())
+    }
+    power = getattr(settings.options, "max_power", DEFAULT_POWER)
+    return Counters(device_id, max_power=power, forms=forms, state=state)

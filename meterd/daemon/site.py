@@ -3,19 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meterd.alerts.engine import Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rules import Rule
 from meterd.config.settings import DeviceSettings, Settings, StoreSettings
-from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.memory import CounterMemory
+from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
 from meterd.daemon.service import ContainedDriver, ContainedSink, forever
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
 from meterd.model.sample import Driver, Sink
 from meterd.poll.bus import Bus
+from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer, WriterStatus
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 # The writer wakes at least once a commit; so long after that it is stuck.
 _WRITER_PATIENCE = 120.0
 _HOOK_GRACE = 2.0
+# How often is noted where the counters stand, in seconds.
+_MEMORY_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class _Running:
     plan: LinkPlan
     link: Link
     bus: Bus
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None]
 
 
 @dataclass(slots=True)
@@ -62,11 +66,20 @@ class _Store:
     reader: Reader
 
 
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A link that is not opened yet, and the drivers of its devices."""
+
+    plan: LinkPlan
+    link: Link
+    drivers: Sequence[tuple[str, Driver, DeviceSettings]]
+
+
 @dataclass(slots=True)
 class _Prepared:
-    """What `apply` has built and not yet started."""
+    """What `apply` has built and not yet started, and which links run on."""
 
-    buses: dict[str, _Running] = field(default_factory=dict)
+    built: list[_Built] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
 
 
@@ -85,6 +98,8 @@ class Site:
         self._sinks: list[Sink] = []
         self._running: dict[str, _Running] = {}
         self._drivers: dict[str, Driver] = {}
+        self._memory = CounterMemory()
+        self._memory_task: asyncio.Task[None] | None = None
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -139,6 +154,10 @@ class Site:
     def alerts(self) -> Sequence[Alert]:
         return self._alerts.active()
 
+    def events(self) -> Sequence[Event]:
+        """What was noticed of counters lately, newest first."""
+        return self._memory.events()
+
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
         return {key: dict(running.link.counters) for key, running in self._running.items()}
 
@@ -181,19 +200,23 @@ class Site:
         self.settings = settings
         self.latest.keep_only(name for name, d in settings.devices.items() if d.enabled)
         await self._swap_alerts(rules, hooks)
-        for key, running in prepared.buses.items():
-            self._running[key] = running
-            running.task = asyncio.create_task(forever(f"bus {key}", running.bus.run))
+        for built in prepared.built:
+            self._start(built)
+        self._memory.keep_only(list(self.latest.states))
+        if self._memory_task is None:
+            self._memory_task = asyncio.create_task(forever("memory", self._remember))
 
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
         await self._stop_buses(set(self._running))
-        if self._alerts_task is not None:
-            self._alerts_task.cancel()
-            await asyncio.gather(self._alerts_task, return_exceptions=True)
-            self._alerts_task = None
+        tasks = [task for task in (self._alerts_task, self._memory_task) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._alerts_task = self._memory_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
         if self._store is not None:
+            self._memory.save(self._store.writer)
             await self._store.writer.close()
             self._store.reader.close()
 
@@ -205,17 +228,29 @@ class Site:
             if running is not None and running.plan == plan:
                 prepared.kept.add(key)
             else:
-                prepared.buses[key] = self._build(plan)
+                link = plan.open()
+                prepared.built.append(_Built(plan, link, devices(plan, link)))
         return prepared
 
-    def _build(self, plan: LinkPlan) -> _Running:
-        link = plan.open()
-        drivers = devices(plan, link)
-        self._drivers.update({name: driver for name, driver, _ in drivers})
-        members = [
-            polled(name, ContainedDriver(name, driver), device) for name, driver, device in drivers
-        ]
-        return _Running(plan, link, Bus(plan.key, members, self._sinks, self._clock))
+    def _start(self, built: _Built) -> None:
+        """Poll a link's devices, their counters where they stood."""
+        writer = self._open_store.writer
+        members = []
+        for name, driver, settings in built.drivers:
+            counters = guards(name, driver, settings, self._memory.state(name, writer))
+            self._memory.add(name, counters)
+            self._drivers[name] = driver
+            device = polled(name, ContainedDriver(name, driver), settings)
+            members.append(replace(device, counters=counters, noticed=self._memory.notice))
+        key = built.plan.key
+        bus = Bus(key, members, self._sinks, self._clock)
+        task = asyncio.create_task(forever(f"bus {key}", bus.run))
+        self._running[key] = _Running(built.plan, built.link, bus, task)
+
+    async def _remember(self) -> None:
+        while True:
+            await self._clock.sleep(_MEMORY_EVERY)
+            self._memory.save(self._open_store.writer)
 
     async def _swap_store(self, settings: StoreSettings) -> None:
         old = self._store
@@ -234,10 +269,8 @@ class Site:
     async def _stop_buses(self, keys: set[str]) -> None:
         stopping = [self._running.pop(key) for key in keys]
         for running in stopping:
-            if running.task is not None:
-                running.task.cancel()
-        tasks = [running.task for running in stopping if running.task is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+            running.task.cancel()
+        await asyncio.gather(*(running.task for running in stopping), return_exceptions=True)
         for running in stopping:
             await running.link.close()
 

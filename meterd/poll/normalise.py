@@ -65,7 +65,7 @@ class Normaliser:
 
     def _column(self, name: str, unit: str) -> _Column | None:
         if self._swapped:
-            name = _other_way(name)
+            name = other_way(name)
         base = TO_BASE.get(unit, (unit, 1.0))[0]
         if (quantity := describe(name, base)) is None:
             return None
@@ -76,7 +76,7 @@ class Normaliser:
         return _Column(quantity, -scale if turned else scale)
 
 
-def _other_way(name: str) -> str:
+def other_way(name: str) -> str:
     """Import is export, seen from the other side."""
     places = {"import": "export", "export": "import"}
     return ".".join(places.get(part, part) for part in name.split("."))

@@ -140,15 +140,33 @@ def test_a_dip_right_at_the_wrap_is_still_a_dip() -> None:
 def test_far_from_the_wrap_a_fall_is_a_reset() -> None:
     bench = begun(5_000_000, wrap=10_000_000)
     assert whats(bench.reads([0, 0, 0])) == [H, H, R]
-    # 50 kWh to go, 35 possible: 50 Wh were delivered since 0, not 50 050.
-    bench = begun(9_950_000, wrap=10_000_000)
-    assert values(bench.reads([30, 40, 50])) == [None, None, 9_950_050]
+    # 150 kWh to go, 90 possible: 50 Wh were delivered since 0, not 150 050.
+    bench = begun(9_850_000, wrap=10_000_000)
+    assert values(bench.reads([30, 40, 50])) == [None, None, 9_850_050]
+
+
+def test_a_dip_before_a_gap_does_not_hide_the_rollover_in_it() -> None:
+    bench = begun(9_500_000, wrap=10_000_000)
+    bench.read(0)
+    bench.read(20, after=7200)
+    assert bench.read(30) == (
+        10_000_030,
+        What.ROLLOVER,
+        "the counter rolled over, from 9500000 Wh to 0 Wh",
+    )
+
+
+def test_a_dip_before_a_gap_does_not_book_what_another_meter_shows_after_it() -> None:
+    bench = begun(50_000_000)
+    bench.read(0)
+    bench.read(5_000_000, after=7200)
+    assert values(bench.reads([5_000_001, 5_000_002])) == [None, 50_000_002]
 
 
 def test_a_small_counter_is_not_near_its_wrap_in_the_middle() -> None:
     """A u16 of Wh wraps in 24 s at 10 MW, so what is possible does not tell."""
-    steps = begun(30_000, wrap=65_536).reads([0, 0, 0])
-    assert (steps[2].value, steps[2].what) == (30_000, R)
+    steps = begun(40_000, wrap=65_536).reads([0, 0, 0])
+    assert (steps[2].value, steps[2].what) == (40_000, R)
 
 
 def test_a_counter_without_a_wrap_never_rolls_over() -> None:
@@ -324,8 +342,9 @@ GLITCHES = st.sampled_from(
         lambda raw: raw * 0.9,
         lambda raw: raw - 1,
         lambda raw: raw - 0.1,
-        lambda raw: raw + 2**31,
-        lambda raw: 0xFFFFFFFF + raw,
+        # More than the longest gaps here could bring.
+        lambda raw: raw + 2**33,
+        lambda raw: 0xFFFFFFFFFF - raw,
         lambda raw: None,
         lambda raw: float("nan"),
         lambda raw: raw & 0xFFFF,
@@ -350,6 +369,7 @@ class Trouble:
         self.wrong = 0
         self.settle = 0
         self.last = 0.0
+        self.held = False
         self.good()
         self.good()
         self.good()
@@ -360,6 +380,7 @@ class Trouble:
 
     def check(self, step: Step) -> Step:
         truth = self.start + self.meter.delivered
+        self.held = step.value is None
         if step.value is not None:
             assert self.last <= step.value <= truth
             self.last = step.value
@@ -388,9 +409,9 @@ class Trouble:
             assert self.check(self.bench.read(raw, seconds)).value is None
 
     def do_reset(self, energy: int, seconds: int) -> None:
-        """Right after a good read, so that no energy is lost; far from wrap and from 0."""
+        """Right after a read that counted, so that no energy is lost; far from wrap and from 0."""
         far = 30_000_000 < self.meter.raw < self.wrap - 30_000_000
-        if far and not self.settle and not self.wrong:
+        if far and not self.settle and not self.held:
             self.meter.raw = 0
             self.settle = 4
             self.do_poll(energy, seconds)
