@@ -37,10 +37,12 @@ _LINE = re.compile(r'([<>]) (?:"((?:[^"\\]|\\.)*)"|([0-9A-Fa-f ]+))')
 class ScriptedLink:
     """The Link protocol over a script. A request that is not in it meets silence.
 
-    `timeout` is only what drivers may ask a link for. `chop`: cut every reply into pieces of so many bytes. `sent` lists all requests.
+    `timeout` is only what drivers may ask a link for. `chop`: cut every reply into pieces of so
+    many bytes. `sent` lists all requests.
     """
 
     timeout = 1.0
+    took = 0.0
 
     def __init__(self, script: Script, *, chop: int = 0, framer: str = "rtu") -> None:
         self.url = "scripted:"

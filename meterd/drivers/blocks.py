@@ -4,14 +4,13 @@ request   | first register ............................ last register |
 rows      | voltage.l1 | voltage.l2 |   hole   | current.l1 | @scale   |
 """
 
-import itertools
 import math
 import struct
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 
 from meterd.drivers import values
-from meterd.drivers.registers import RegisterMap, Row
+from meterd.drivers.registers import Row
 from meterd.model.sample import Quality, Reading
 
 _make = Reading._make
@@ -83,44 +82,3 @@ class Block:
             after = [values.shortest(value) for value in before]
         for i, value in zip(self._floats, after, strict=True):
             raws[i] = value
-
-
-def plan(register_map: RegisterMap, rows: Iterable[Row]) -> list[Block]:
-    """The fewest requests that a greedy walk over the sorted rows finds within the map's limits."""
-    ordered = sorted(rows, key=lambda row: (row.function, row.first, row.last))
-    blocks = []
-    for _, group in itertools.groupby(ordered, key=lambda row: row.function):
-        batch: list[Row] = []
-        for row in group:
-            if batch and not _joins(register_map, batch, row):
-                blocks.append(block(register_map, batch))
-                batch = []
-            batch.append(row)
-        blocks.append(block(register_map, batch))
-    return blocks
-
-
-def block(register_map: RegisterMap, rows: list[Row]) -> Block:
-    """One request for these rows, which share a function."""
-    first, words = _span(register_map, rows)
-    return Block(rows[0].function, first, words, rows)
-
-
-def _span(register_map: RegisterMap, rows: list[Row]) -> tuple[int, int]:
-    """First register and count, widened to what the meter insists on."""
-    align = register_map.align
-    first = min(row.first for row in rows) // align * align
-    end = max(row.last for row in rows) + 1
-    return first, -(-(end - first) // align) * align
-
-
-def _joins(register_map: RegisterMap, batch: list[Row], row: Row) -> bool:
-    """Whether one request may fetch the batch and this row."""
-    end = max(member.last for member in batch)
-    if row.alone or batch[-1].alone or row.first - end - 1 > register_map.bridge:
-        return False
-    first, words = _span(register_map, [*batch, row])
-    if words > register_map.max_registers:
-        return False
-    last = first + words - 1
-    return not any(low <= last and first <= high for low, high in register_map.unreadable)

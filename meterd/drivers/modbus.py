@@ -1,25 +1,47 @@
-"""Modbus meters: reads block by block what a register map lays out."""
+"""Modbus meters: reads request by request what a register map lays out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from meterd.drivers.blocks import Block, block, plan
-from meterd.drivers.registers import RegisterMap, Row, is_file, load_map
+from meterd.drivers.blocks import Block
+from meterd.drivers.costs import Costs, Learner
+from meterd.drivers.planner import block
+from meterd.drivers.refusals import Findings, Search
+from meterd.drivers.registers import SUNSPEC, Row, is_file, load_map
+from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import Index, PartName, SunSpecOptions
 from meterd.errors import ConfigError, Unsupported
+from meterd.model.duration import seconds
+from meterd.model.quantity import Kind, describe
 from meterd.model.sample import Driver, Reading
+from meterd.model.units import factor
 from meterd.wire.link import Link
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
 
 # Requests that finding refused registers may cost beyond the plan, in one epoch of the link.
 SPLIT_BUDGET = 20
+# Polls between two looks whether a plan by what was measured would be better.
+_RETHINK = 20
 _NEVER = -1
-# The map of devices that say themselves what they have.
-SUNSPEC = "sunspec"
+
+
+def _duration(value: object) -> object:
+    found = seconds(value) if isinstance(value, str) else value
+    if found is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        raise ValueError("must be a duration with its unit, such as 1m")
+    return found
 
 
 class ModbusOptions(BaseModel):
@@ -29,7 +51,12 @@ class ModbusOptions(BaseModel):
 
     map: str = Field(description="shipped register map, or a path to a file of your own")
     unit: int | None = Field(None, ge=0, le=255, description="unit id; else the map's default")
-
+    slow: Annotated[float, BeforeValidator(_duration)] = Field(
+        SLOW, ge=0.1, le=86400, description="how often rows of the tier slow are read"
+    )
+    max_power: float = Field(
+        10e6, gt=0, description="the most that can flow, in W: a counter that rises faster errs"
+    )
     part: PartName | None = Field(
         None, description="sunspec only: meter, inverter or a model's number"
     )
@@ -59,28 +86,33 @@ class ModbusOptions(BaseModel):
 
 
 class ModbusMeter:
-    """A Modbus meter, read block by block as its register map lays out."""
+    """A Modbus meter, read request by request as its register map lays out."""
 
     Options: ClassVar[type[Any]] = ModbusOptions
 
-    def __init__(self, link: Link, options: ModbusOptions) -> None:
+    def __init__(self, link: Link, options: ModbusOptions, *, interval: float = SLOW) -> None:
         self.map = load_map(options.map)
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit)
         self._link = link
         self._epoch = _NEVER
-        self._blocks: list[Block] = []
-        self._refused: dict[Row, str] = {}
+        self._poll = 0
+        costs = link_costs(link)
+        serial = link.url.startswith("serial:")
+        self._learner = Learner.serial(costs) if serial else Learner.tcp(costs)
+        # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
+        self._schedule = Schedule(self.map, interval, costs, slow=options.slow, lengths=not serial)
+        self._refused: dict[str, Reading] = {}
         self._budget = SPLIT_BUDGET
-        self._texts: list[Reading] | None = None
-        self._texts_epoch = _NEVER
+        self._found: list[Findings] = []
 
     @staticmethod
-    def build(link: Link, options: ModbusOptions) -> Driver:
+    def build(link: Link, options: ModbusOptions, *, interval: float) -> Driver:
         """A SunSpec device describes itself; all others are described by their map."""
         if options.map != SUNSPEC:
-            return ModbusMeter(link, options)
-        return SunSpecMeter(link, SunSpecOptions(**options.model_dump(exclude={"map"})))
+            return ModbusMeter(link, options, interval=interval)
+        given = options.model_dump(include={"unit", "part", "index"})
+        return SunSpecMeter(link, SunSpecOptions(**given))
 
     @staticmethod
     def link_defaults(options: ModbusOptions) -> Mapping[str, str]:
@@ -88,84 +120,120 @@ class ModbusMeter:
         return {} if options.map == SUNSPEC else load_map(options.map).serial or {}
 
     async def read(self) -> list[Reading]:
-        """All rows; texts only once while the link stays open and the meter answers."""
+        """Fast rows at each poll, slow ones at each n-th, texts once while the link is open."""
         epoch = self._link.epoch
         if epoch != self._epoch:
             self._start_over()
-        if epoch != self._texts_epoch:
-            self._texts = None
-        # What a failed poll leaves behind: the meter may be another one when it is back.
-        self._epoch = self._texts_epoch = _NEVER
+        # A poll that fails leaves everything owed: the meter may be another one when it is back.
+        number, self._poll = self._poll, 0
         readings: list[Reading] = []
-        for part in self._blocks:
+        for part in self._schedule.blocks(number):
             readings += await self._read(part)
-        if self._texts is None or (epoch and self._link.epoch != epoch):
-            self._texts = await self._read_static()
-        self._texts_epoch = self._link.epoch
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
-        return readings + self._texts + [_absent(row, why) for row, why in self._refused.items()]
+        self._poll = number + 1
+        self._think(number)
+        return [*readings, *self._refused.values()]
 
     @property
     def timeout(self) -> float:
         """What one of its exchanges may take at most now, in seconds."""
         return self.client.timeout
 
+    def counters(self) -> list[tuple[str, str, float | None, int | None]]:
+        """Its energy counters: quantity, register type, canonical units per raw step, raw wrap.
+
+        The step is None where the meter can change it.
+        """
+        return [
+            (row.quantity, row.type, _step(row), row.wrap)
+            for row in self.map.rows
+            if (known := describe(row.quantity)) is not None and known.kind is Kind.COUNTER
+        ]
+
     def traffic(self) -> list[tuple[int, int]]:
-        """Bytes sent and received by each request of one poll, in this link's frames."""
-        blocks = plan(self.map, _tiers(self.map, "fast", "slow"))
-        return [self.client.sizes(part.function, part.words) for part in blocks]
+        """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
+        parts = self._schedule.blocks(1)
+        return [self.client.sizes(part.function, part.words) for part in parts]
 
     def _start_over(self) -> None:
+        self._schedule.start_over()
         self._refused = {}
         self._budget = SPLIT_BUDGET
-        self._blocks = plan(self.map, _tiers(self.map, "fast", "slow"))
+        self._poll = 0
 
-    async def _read_static(self) -> list[Reading]:
-        readings: list[Reading] = []
-        for part in plan(self.map, _tiers(self.map, "static")):
-            readings += await self._read(part)
-        return readings
+    def _think(self, number: int) -> None:
+        """After a poll: leave out what was refused, and plan by what was measured."""
+        for findings in self._found:
+            self._schedule.avoid(findings)
+        self._found.clear()
+        if number % _RETHINK == _RETHINK - 1:
+            self._schedule.learn(self._learner.costs())
 
     async def _read(self, part: Block) -> list[Reading]:
         try:
             data = await self.client.read(part.function, part.address, part.words)
         except Unsupported as refusal:
-            return await self._split(part, refusal)
+            return await self._search(part, refusal)
+        self._learner.saw(part.words, self._link.took)
         return part.decode(data)
 
-    async def _split(self, part: Block, refusal: Unsupported) -> list[Reading]:
-        """Halve a refused block until the refused rows are found; they are not asked again."""
-        whole = isinstance(refusal, Refused) and refusal.exception == ILLEGAL_FUNCTION
-        if whole or len(part.rows) == 1 or self._budget < 2:
-            reason = _reason(part, refusal)
-            self._refused |= {row: reason for row in part.rows if not row.optional}
-            self._replace(part, [])
+    async def _search(self, part: Block, refusal: Unsupported) -> list[Reading]:
+        """Find the rows that are refused; they are not asked again while the link is open."""
+        if isinstance(refusal, Refused) and refusal.exception == ILLEGAL_FUNCTION:
+            self._leave_out(Findings(part.rows), refusal)
             return []
-        middle = len(part.rows) // 2
-        rows = list(part.rows)
-        halves = [block(self.map, rows[:middle]), block(self.map, rows[middle:])]
-        self._replace(part, halves)
-        self._budget -= len(halves)
-        return [reading for half in halves for reading in await self._read(half)]
+        search = Search(self._schedule.ground, part.rows)
+        readings: list[Reading] = []
+        while self._budget > 0 and (rows := search.batch()) is not None:
+            self._budget -= 1
+            one = block(self._schedule.ground, rows)
+            try:
+                data = await self.client.read(one.function, one.address, one.words)
+            except Unsupported:
+                search.note(answered=False)
+            else:
+                search.note(answered=True)
+                readings += one.decode(data)
+        self._leave_out(search.findings(), refusal)
+        return readings
 
-    def _replace(self, part: Block, parts: list[Block]) -> None:
-        """A new list: the poll that found out still walks the old one."""
-        new = [(parts if old is part else [old]) for old in self._blocks]
-        self._blocks = [one for group in new for one in group]
+    def _leave_out(self, findings: Findings, refusal: Unsupported) -> None:
+        self._found.append(findings)
+        unclear = {row.quantity for row in findings.unclear}
+        for row in findings.refused:
+            if not row.optional:
+                why = _unclear(row) if row.quantity in unclear else _refused(row, refusal)
+                self._refused[row.quantity] = Reading(row.quantity, None, row.unit, why)
 
 
-def _tiers(register_map: RegisterMap, *tiers: str) -> Iterable[Row]:
-    return (row for row in register_map.rows if row.tier in tiers)
+def link_costs(link: Link) -> Costs:
+    """What requests cost on a link by arithmetic, before any is measured."""
+    said = link.options
+    if not link.url.startswith("serial:"):
+        return Costs.tcp(framer=said["framer"])
+    return Costs.serial(
+        int(said["baud"]),
+        said["parity"],
+        int(said["stop"]),
+        data=int(said["bytes"]),
+        framer=said["framer"],
+    )
 
 
-def _reason(part: Block, refusal: Unsupported) -> str:
-    if len(part.rows) == 1:
-        row = part.rows[0]
-        return f"the meter refuses register {row.address} (function {row.function}): {refusal}"
-    last = part.address + part.words - 1
-    return f"the meter refuses registers {part.address} to {last} together: {refusal}"
+def _refused(row: Row, refusal: Unsupported) -> str:
+    return f"the meter refuses register {row.address} (function {row.function}): {refusal}"
 
 
-def _absent(row: Row, reason: str) -> Reading:
-    return Reading(row.quantity, None, row.unit, reason)
+def _unclear(row: Row) -> str:
+    return (
+        f"the meter refuses a request with register {row.address} (function {row.function}); "
+        f"which of its registers it means was not found in {SPLIT_BUDGET} requests"
+    )
+
+
+def _step(row: Row) -> float | None:
+    known = describe(row.quantity)
+    if row.scale_register is not None or known is None:
+        return None
+    return row.scale * (factor(row.unit, known.unit) or 1.0)

@@ -76,10 +76,14 @@ def link_defaults(name: str, options: Any) -> Mapping[str, str]:
     return defaults(options) if defaults is not None else {}
 
 
-def build(name: str, link: Link, options: Any) -> Driver:
-    """One driver object for one device."""
+def build(name: str, link: Link, options: Any, interval: float) -> Driver:
+    """One driver object for one device, polled each `interval` seconds."""
     loaded = driver_class(name)
-    driver: Driver = getattr(loaded, "build", loaded)(link, options)
+    driver: Driver
+    if hasattr(loaded, "build"):
+        driver = loaded.build(link, options, interval=interval)
+    else:
+        driver = loaded(link, options)
     return driver
 
 

@@ -34,6 +34,8 @@ class Link(Protocol):
     """How often the link was opened: what a driver learnt of a device holds within one epoch."""
     timeout: float
     """The most that an exchange may take, in seconds."""
+    took: float
+    """Seconds from request to answer in the last exchange that went well."""
     counters: Counter[str]
 
     async def exchange(
@@ -115,6 +117,7 @@ class StreamLink:
         self.url = url
         self.options = options
         self.epoch = 0
+        self.took = 0.0
         self.counters: Counter[str] = Counter()
         self.timeout = times.timeout
         self._times = times
@@ -297,8 +300,9 @@ class StreamLink:
             stream.listen(None)
             self._free_at = now = loop.time()
         self._silent, self._fresh = 0, False
+        self.took = now - sent
         if ask.pace is not None:
-            ask.pace.answered(now - sent)
+            ask.pace.answered(self.took)
         return result
 
     def _watch(self, answer: asyncio.Future[T], deadline: float) -> None:

@@ -1,0 +1,82 @@
+"""Schedule: which rows of a map are due at a poll, and the requests that fetch them together."""
+
+from meterd.drivers.blocks import Block
+from meterd.drivers.costs import ASSUMED, Costs
+from meterd.drivers.ground import Ground
+from meterd.drivers.planner import better, distinct, plan
+from meterd.drivers.refusals import Findings
+from meterd.drivers.registers import RegisterMap
+
+# How often rows of the tier `slow` are read, in seconds.
+SLOW = 60.0
+
+FAST = frozenset(("fast",))
+ALL = frozenset(("fast", "slow", "static"))
+
+
+class Schedule:
+    """The requests of each poll of one meter, counted from 0 since its link was opened.
+
+    Fast rows are due at every poll, slow ones at each n-th, static ones at the first. A poll's
+    rows are planned together: slow rows between fast ones may cost no request of their own.
+    Count a poll only when it succeeded, so that what a failed one owed is asked again.
+    """
+
+    def __init__(
+        self,
+        register_map: RegisterMap,
+        interval: float,
+        costs: Costs = ASSUMED,
+        *,
+        slow: float = SLOW,
+        lengths: bool = False,
+    ) -> None:
+        """Times in seconds. `lengths`: give requests different lengths where that is free."""
+        self.every = max(1, round(slow / interval))
+        self.ground = Ground(register_map)
+        self._costs = costs
+        self._lengths = lengths
+        self._plans: dict[frozenset[str], list[Block]] = {}
+
+    def due(self, poll: int) -> frozenset[str]:
+        """The tiers to read at this poll."""
+        if poll == 0:
+            return ALL
+        return FAST | {"slow"} if poll % self.every == 0 else FAST
+
+    def blocks(self, poll: int) -> list[Block]:
+        """The requests of this poll; the same list while nothing new is learned."""
+        tiers = self.due(poll)
+        blocks = self._plans.get(tiers)
+        if blocks is None:
+            blocks = self._plans[tiers] = self._planned(tiers)
+        return blocks
+
+    def learn(self, costs: Costs) -> bool:
+        """Plan by these costs; whether a plan changed. One that gains little is left alone."""
+        self._costs = costs
+        changed = False
+        for tiers, old in self._plans.items():
+            new = better(self.ground, old, costs, lengths=self._lengths)
+            if new is not None:
+                self._plans[tiers] = new
+                changed = True
+        return changed
+
+    def avoid(self, findings: Findings) -> None:
+        """Ask refused rows no more, cross closed holes no more, ask for no more at once."""
+        self.ground = self.ground.without(findings.refused, findings.closed, findings.most)
+        self._plans.clear()
+
+    def start_over(self) -> None:
+        """Forget what was refused: behind a reopened link there may be another meter."""
+        self.ground = Ground(self.ground.map)
+        self._plans.clear()
+
+    def _planned(self, tiers: frozenset[str]) -> list[Block]:
+        refused = {row.quantity for row in self.ground.refused}
+        rows = [
+            row for row in self.ground.map.rows if row.tier in tiers and row.quantity not in refused
+        ]
+        blocks = plan(self.ground.map, rows, self._costs, self.ground)
+        return distinct(self.ground, blocks) if self._lengths else blocks

@@ -1,0 +1,99 @@
+"""Which rows are due when, and that what is due together is planned together."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from meterd.drivers.blocks import Block
+from meterd.drivers.costs import Costs, seconds
+from meterd.drivers.planner import plan
+from meterd.drivers.refusals import Findings
+from meterd.drivers.registers import RegisterMap, Row, load_map
+from meterd.drivers.schedule import Schedule
+
+BUS = Costs.serial(9600, tau=0.01)
+
+
+def row(address: int, tier: str = "fast") -> Row:
+    return Row(f"x.r{address}", 3, address, "u16", 1, "1", tier=tier)
+
+
+def meter(*rows: Row) -> RegisterMap:
+    return RegisterMap("made_up", "Nobody", "None", "this test", "low", rows, bridge=60)
+
+
+def fetched(blocks: Sequence[Block]) -> list[int]:
+    return sorted(row.address for block in blocks for row in block.rows)
+
+
+TIERS = meter(row(0), row(1, "slow"), row(2, "static"))
+
+
+@pytest.mark.parametrize(
+    ("interval", "slow", "polls"),
+    [(5, 60, [0, 12, 24]), (7, 60, [0, 9, 18]), (60, 60, [0, 1, 2]), (300, 60, [0, 1, 2])],
+)
+def test_slow_rows_are_due_at_each_nth_poll(interval: float, slow: float, polls: list[int]) -> None:
+    schedule = Schedule(TIERS, interval, BUS, slow=slow)
+    due = [k for k in range(30) if 1 in fetched(schedule.blocks(k))]
+    assert due[:3] == polls
+
+
+def test_fast_rows_are_due_always_and_static_ones_once() -> None:
+    schedule = Schedule(TIERS, 1.0, BUS)
+    assert all(0 in fetched(schedule.blocks(k)) for k in range(100))
+    assert [k for k in range(200) if 2 in fetched(schedule.blocks(k))] == [0]
+
+
+def test_a_plan_is_made_once() -> None:
+    schedule = Schedule(TIERS, 30.0, BUS)
+    assert schedule.blocks(1) is schedule.blocks(3)
+    assert schedule.blocks(2) is schedule.blocks(4)
+
+
+def test_what_is_due_together_is_planned_together() -> None:
+    sdm630 = load_map("eastron_sdm630")
+    schedule = Schedule(sdm630, 5.0, BUS)
+    apart = [plan(sdm630, [r for r in sdm630.rows if r.tier == t], BUS) for t in ("fast", "slow")]
+    together = seconds(schedule.blocks(12), BUS)
+    assert together < sum(seconds(part, BUS) for part in apart)
+
+
+def test_refused_rows_and_closed_holes_are_left_out_until_it_starts_over() -> None:
+    schedule = Schedule(meter(row(0), row(3), row(6)), 1.0, BUS)
+    assert [(b.address, b.words) for b in schedule.blocks(0)] == [(0, 7)]
+    schedule.avoid(Findings((schedule.ground.map.rows[1],)))
+    assert [(b.address, b.words) for b in schedule.blocks(0)] == [(0, 1), (6, 1)]
+    schedule.start_over()
+    schedule.avoid(Findings(closed=((3, 4, 5),)))
+    assert [(b.address, b.words) for b in schedule.blocks(1)] == [(0, 4), (6, 1)]
+    schedule.start_over()
+    schedule.avoid(Findings(most=4))
+    assert sorted(b.words for b in schedule.blocks(1)) == [1, 4]
+    schedule.start_over()
+    assert [(b.address, b.words) for b in schedule.blocks(1)] == [(0, 7)]
+
+
+def test_a_row_with_words_for_its_numbers_may_be_refused() -> None:
+    named = Row("x.state", 3, 1, "u16", 1, "1", enum={0: "off", 1: "on"})
+    schedule = Schedule(meter(row(0), named), 1.0, BUS)
+    schedule.avoid(Findings((named,)))
+    assert fetched(schedule.blocks(0)) == [0]
+
+
+def test_measured_costs_change_only_plans_that_gain_by_it() -> None:
+    schedule = Schedule(meter(row(0), row(40)), 1.0, Costs.serial(9600, tau=0.0))
+    assert len(schedule.blocks(1)) == 2
+    assert not schedule.learn(Costs.serial(9600, tau=0.01))
+    before = schedule.blocks(1)
+    # 82 characters more, or 20 and 65 ms: 2 % are no reason.
+    assert not schedule.learn(Costs.serial(9600, tau=0.065))
+    assert schedule.blocks(1) is before
+    assert schedule.learn(Costs.serial(9600, tau=0.2))
+    assert len(schedule.blocks(1)) == 1
+
+
+def test_requests_have_different_lengths_where_that_is_wished() -> None:
+    one = RegisterMap("m", "", "", "", "low", (row(0), row(10), row(11, "slow")), bridge=0)
+    assert [b.words for b in Schedule(one, 1.0, BUS).blocks(1)] == [1, 1]
+    assert [b.words for b in Schedule(one, 1.0, BUS, lengths=True).blocks(1)] == [1, 2]
