@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check fix bench lock system clean
+.PHONY: demo test test-long check fix bench docs lock system clean
 
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
@@ -28,6 +28,10 @@ check: $(VENV)/.dev
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# What is generated from the code: docs/meters.md.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

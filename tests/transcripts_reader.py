@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "transcripts"
@@ -42,6 +43,7 @@ class Bank:
         return [self.registers.get((function, register), filler) for register in span]
 
 
+@cache
 def read(name: str) -> tuple[Bank, ...]:
     """The banks of one map's transcript, the complete one first."""
     text = (FOLDER / f"{name}.txt").read_text("utf-8")

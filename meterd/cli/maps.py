@@ -1,53 +1,129 @@
-"""`meterd maps`: the register maps that come with meterd, or the rows of one."""
+"""`meterd maps`: the register maps that come with meterd, the rows of one, or a map judged."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from meterd.cli import output
-from meterd.drivers.registers import RegisterMap, Row, load_map, shipped
+from meterd.drivers.registers import Head, RegisterMap, Row, head, load_map, shipped
+from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 
 _LIST = ("name", "maker", "model", "confidence", "rows")
 _ROWS = ("quantity", "function", "address", "type", "unit", "scale", "tier", "optional")
+_PLAN = ("when", "function", "first", "last", "registers", "rows")
 _QUANTITIES = ("name", "unit", "kind", "obis", "nut", "prometheus", "text")
+# What a list says of a map that nobody has confirmed on a device.
+_MARKS = {"low": "low (compare with the display)"}
 
 
 @click.command(
     epilog="""\b
 Examples:
   meterd maps
+  meterd maps --find sdm
   meterd maps eastron_sdm630
   meterd maps ./my_meter.yaml --format json
+  meterd maps --check ./my_meter.yaml
   meterd maps --quantities
 """
 )
 @click.argument("name", required=False)
+@click.option("--find", metavar="WORD", help="Only maps with this in name, maker or model.")
+@click.option(
+    "--check",
+    metavar="FILE",
+    type=click.Path(),
+    help="Judge a map of your own: mistakes, doubts, and how it would be read.",
+)
 @click.option("--quantities", is_flag=True, help="The catalogue of quantities instead.")
 @output.format_option
-def command(name: str | None, quantities: bool, format_: str | None) -> None:
+def command(
+    name: str | None, find: str | None, check: str | None, quantities: bool, format_: str | None
+) -> None:
     """List the shipped register maps, or the rows of one (a name, or a file of your own)."""
+    chosen = [one for one in (name, find, check, quantities or None) if one is not None]
+    if len(chosen) > 1:
+        raise click.UsageError("give one of NAME, --find, --check and --quantities")
     if quantities:
         rows = [{key: str(getattr(q, key)) for key in _QUANTITIES} for q in CATALOGUE.values()]
         output.show(_QUANTITIES, rows, format_, rows)
-    elif name is None:
-        rows = [_summary(load_map(each)) for each in shipped()]
-        output.show(_LIST, rows, format_, rows)
+    elif check is not None:
+        _check(check, format_)
+    elif name is not None:
+        _show(load_map(name), format_)
     else:
-        found = load_map(name)
-        for line in (f"{found.maker} {found.model}", f"source: {found.source}", found.remark):
-            click.echo(line, err=True)
-        lines = [_line(row) for row in found.rows]
-        output.show(_ROWS, lines, format_, {**_summary(found), "rows": lines})
+        _list(find or "", format_)
 
 
-def _summary(found: RegisterMap) -> dict[str, Any]:
+def _list(find: str, format_: str | None) -> None:
+    """All words of `find` have to be in a map's name, maker or model."""
+    words = find.lower().split()
+    heads = [one for one in map(head, shipped()) if all(word in _searched(one) for word in words)]
+    if find and not heads:
+        click.echo(f"no map has {find!r} in its name, maker or model", err=True)
+    document = [_summary(one, rows=one.rows) for one in heads]
+    shown = [row | {"confidence": _marked(row["confidence"])} for row in document]
+    text = output.chosen(format_) == "table"
+    output.show(_LIST, shown if text else document, format_, document)
+
+
+def _searched(one: Head) -> str:
+    return f"{one.name} {one.maker} {one.model}".lower()
+
+
+def _marked(confidence: str) -> str:
+    return _MARKS.get(confidence, confidence)
+
+
+def _show(found: RegisterMap, format_: str | None) -> None:
+    warning = _MARKS.get(found.confidence, "")
+    doubt = f"confidence: {warning}" if warning else ""
+    title = f"{found.maker} {found.model}"
+    for line in filter(None, (title, f"source: {found.source}", doubt, found.remark)):
+        click.echo(line, err=True)
+    lines = [_line(row) for row in found.rows]
+    output.show(_ROWS, lines, format_, {**_summary(found, rows=len(lines)), "rows": lines})
+
+
+def _check(file: str, format_: str | None) -> None:
+    """Raises ConfigError with every mistake; else tells doubts on stderr, the plan on stdout."""
+    from meterd.drivers import mapcheck, mapfile
+
+    try:
+        text = Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"register map {file}: {error}") from error
+    found = mapfile.parse(text, Path(file).stem, file)
+    places = mapfile.places(text, file)
+    if problems := mapcheck.problems(found, file, places):
+        raise ConfigError(problems)
+    doubts = mapcheck.doubts(found, file, places)
+    plan = mapcheck.requests(found)
+    for line in map(str, doubts):
+        click.echo(line, err=True)
+    rows = [
+        {**{key: getattr(one, key) for key in _PLAN}, "rows": " ".join(one.rows)} for one in plan
+    ]
+    document = {
+        **_summary(found, rows=len(found.rows)),
+        "plan": [row | {"rows": list(one.rows)} for row, one in zip(rows, plan, strict=True)],
+        "warnings": [str(doubt) for doubt in doubts],
+    }
+    output.show(_PLAN, rows, format_, document)
+    registers = sum(one.registers for one in plan)
+    told = f"{len(found.rows)} rows in {len(plan)} reads of {registers} registers"
+    click.echo(f"{file}: no mistakes, {len(doubts)} warnings, {told}", err=True)
+
+
+def _summary(found: RegisterMap | Head, *, rows: int) -> dict[str, Any]:
     return {
         "name": found.name,
         "maker": found.maker,
         "model": found.model,
         "confidence": found.confidence,
-        "rows": len(found.rows),
+        "rows": rows,
         "source": found.source,
     }
 
@@ -60,7 +136,7 @@ def _line(row: Row) -> dict[str, Any]:
         "quantity": row.quantity,
         "function": row.function,
         "address": row.address,
-        "type": row.type,
+        "type": row.type if row.bit is None else f"{row.type}[{row.bit}]",
         "unit": row.unit,
         "scale": scale,
         "tier": row.tier,

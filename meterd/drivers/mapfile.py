@@ -8,48 +8,42 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from meterd.drivers import maprows
+from meterd.drivers.maprows import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.errors import ConfigError, Problem
-from meterd.model import quantity as catalogue
-from meterd.model import units
 
-# Words (16 bits) of each type; those of str, bits and bcd are given by `count`.
-WORDS = {
-    "u16": 1,
-    "s16": 1,
-    "f16": 1,
-    "u32": 2,
-    "s32": 2,
-    "f32": 2,
-    "u64": 4,
-    "s64": 4,
-    "f64": 4,
-}
-COUNTED = {"str": 16, "bits": 1, "bcd": 2}
-TIERS = ("fast", "slow", "static")
 CONFIDENCES = ("high", "medium", "low")
-
-_TOP_KEYS = (
+KEYS = tuple(
     "source confidence maker model aliases defaults limits remark wiring rows".split()  # noqa: SIM905
 )
-_ROW_KEYS = (
-    "function address type count word_order byte_order scale unit na wrap enum tier optional"  # noqa: SIM905
-    " alone note".split()
-)
-_SCALE = re.compile(r"@(\d+)(?:\*([0-9.eE+-]+))?")
+LIMITS = ("max_registers", "unreadable", "bridge", "align")
+DEFAULTS = ("unit", "serial", "tcp")
 _SERIAL = re.compile(r"(\d+) ([78])([NEO])([12])")
 
 
 def parse(text: str, name: str, file: str) -> RegisterMap:
     """A map from its text; `file` is named in the mistakes."""
+    return _Reader(_yaml(text, file), name, file).map()
+
+
+def places(text: str, file: str) -> dict[str, tuple[int, int]]:
+    """Line and column, counted from 1, of each row of a map that parses."""
+    rows = _yaml(text, file)["rows"]
+    found = {str(name): rows.lc.key(name) for name in rows}
+    return {name: (line + 1, column + 1) for name, (line, column) in found.items()}
+
+
+def _yaml(text: str, file: str) -> Any:
     try:
-        data = YAML(typ="rt", pure=True).load(text)
+        return YAML(typ="rt", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = str(getattr(error, "problem", None) or error).splitlines()[0]
         raise ConfigError([Problem(file, line, column, "M001", f"no YAML: {what}")]) from error
-    return _Reader(data, name, file).map()
+    except TypeError as error:  # a list in a list as a key: the loader's own check misses it
+        raise ConfigError([Problem(file, 1, 1, "M001", f"a key is a word: {error}")]) from error
 
 
 class _Reader:
@@ -66,9 +60,10 @@ class _Reader:
         if not isinstance(data, dict) or not isinstance(data.get("rows"), dict):
             problem = Problem(self._file, 1, 1, "M002", "a map has keys, and `rows` with rows")
             raise ConfigError([problem])
-        self._keys(data, _TOP_KEYS)
-        limits = self._section("limits", ("max_registers", "unreadable", "bridge", "align"))
-        defaults = self._section("defaults", ("unit", "serial", "tcp"))
+        self._keys(data, KEYS)
+        limits = self._section("limits", LIMITS)
+        defaults = self._section("defaults", DEFAULTS)
+        tell = self._problem
         found = RegisterMap(
             name=self._name,
             maker=self._text("maker"),
@@ -76,13 +71,14 @@ class _Reader:
             source=self._text("source"),
             confidence=self._confidence(),
             rows=tuple(self._rows(data["rows"])),
-            unit=self._number(defaults, "unit", 1, 0, 255),
+            unit=number(tell, defaults, "unit", 1, 0, 255),
             serial=self._serial(defaults),
-            max_registers=self._number(limits, "max_registers", PROTOCOL_LIMIT, 1, PROTOCOL_LIMIT),
-            bridge=self._number(limits, "bridge", BRIDGE, 0, PROTOCOL_LIMIT),
-            align=self._number(limits, "align", 1, 1, 2),
+            tcp=number(tell, defaults, "tcp", 502, 1, 65535) if "tcp" in defaults else None,
+            max_registers=number(tell, limits, "max_registers", PROTOCOL_LIMIT, 1, PROTOCOL_LIMIT),
+            bridge=number(tell, limits, "bridge", BRIDGE, 0, PROTOCOL_LIMIT),
+            align=number(tell, limits, "align", 1, 1, 2),
             unreadable=self._ranges(limits),
-            aliases=tuple(map(str, data.get("aliases", ()))),
+            aliases=self._aliases(),
             remark=str(data.get("remark", "")),
         )
         if self._problems:
@@ -126,13 +122,6 @@ class _Reader:
             )
         return value
 
-    def _number(self, node: Mapping[str, Any], key: str, default: int, low: int, high: int) -> int:
-        value = node.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            self._problem(node, key, f"{key} is {value!r}, allowed {low}..{high}")
-            return default
-        return value
-
     def _serial(self, defaults: Mapping[str, Any]) -> Mapping[str, str] | None:
         if "serial" not in defaults:
             return None
@@ -144,102 +133,39 @@ class _Reader:
 
     def _ranges(self, limits: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
         found = []
-        for pair in limits.get("unreadable") or ():
-            if not (isinstance(pair, list) and len(pair) == 2 and pair[0] <= pair[1]):
-                self._problem(limits, "unreadable", f"{pair!r} is no [first, last]")
+        pairs = limits.get("unreadable", [])
+        for pair in pairs if isinstance(pairs, list) else [pairs]:
+            ends = [register for register in pair if whole(register)] if _is_pair(pair) else []
+            if len(ends) == 2 and ends[0] <= ends[1]:
+                found.append((ends[0], ends[1]))
                 continue
-            found.append((int(pair[0]), int(pair[1])))
+            hint = "ranges are written unreadable: [[20, 20], [31, 48]]"
+            self._problem(limits, "unreadable", f"{pair!r} is no [first, last]", hint)
         return tuple(found)
 
-    def _rows(self, rows: Mapping[str, Any]) -> Iterator[Row]:
+    def _aliases(self) -> tuple[str, ...]:
+        value = self._data.get("aliases", ())
+        if not isinstance(value, list | tuple):
+            self._problem(self._data, "aliases", "aliases is a list: [maker_model, …]")
+            return ()
+        return tuple(map(str, value))
+
+    def _rows(self, rows: Any) -> Iterator[Row]:
+        if not rows:
+            self._problem(self._data, "rows", "rows has no rows", code="M002")
         for name, node in rows.items():
             if not isinstance(node, dict):
                 self._problem(rows, name, f"row {name} has keys: function, address, type, …")
                 continue
-            self._keys(node, _ROW_KEYS)
+            if not isinstance(name, str):
+                self._problem(rows, name, f"a row is named by a quantity, not {name!r}")
+                continue
             known = len(self._problems)
-            row = self._row(rows, str(name), node)
+            self._keys(node, maprows.KEYS)
+            row = maprows.RowReader(self._problem, rows, name).row()
             if len(self._problems) == known:
                 yield row
 
-    def _row(self, rows: Any, name: str, node: Any) -> Row:
-        kind = str(node.get("type"))
-        if kind not in WORDS and kind not in COUNTED:
-            allowed = ", ".join((*WORDS, *COUNTED))
-            self._problem(node, "type", f"{name}: type {kind!r}, allowed {allowed}")
-        scale, register, factor = self._scale(name, node)
-        unit = str(node.get("unit", "1"))
-        self._known(rows, name, node, unit)
-        default = WORDS.get(kind) or COUNTED.get(kind, 1)
-        address = self._number(node, "address", -1, 0, 0xFFFF)
-        words = default if kind in WORDS else self._number(node, "count", default, 1, 125)
-        if address + words > 0x10000:
-            self._problem(node, "address", f"{name}: ends behind register 65535")
-        return Row(
-            quantity=name,
-            function=self._number(node, "function", 0, 1, 4),
-            address=address,
-            type=kind,
-            words=words,
-            unit=unit,
-            word_order=self._order(name, node, "word_order"),
-            byte_order=self._order(name, node, "byte_order"),
-            scale=scale,
-            scale_register=register,
-            scale_factor=factor,
-            na=tuple(one for one in self._na(name, node) if isinstance(one, int)),
-            na_ranges=tuple(one for one in self._na(name, node) if not isinstance(one, int)),
-            wrap=self._number(node, "wrap", 0, 1, 2**64) if "wrap" in node else None,
-            enum={int(k): str(v) for k, v in (node.get("enum") or {}).items()} or None,
-            tier=self._tier(name, node),
-            optional=bool(node.get("optional", False)),
-            alone=bool(node.get("alone", False)),
-        )
 
-    def _known(self, rows: Any, name: str, node: Any, unit: str) -> None:
-        """The quantity is in the catalogue, and its unit converts."""
-        if name in catalogue.INFO:
-            return
-        known = catalogue.describe(name, unit)
-        if known is None:
-            self._problem(rows, name, f"unknown quantity {name}", catalogue.suggest(name), "M004")
-        elif not name.startswith("x.") and units.factor(unit, known.unit) is None:
-            what = f"{name}: unit {unit!r} does not convert to {known.unit}"
-            self._problem(node, "unit", what, code="M005")
-
-    def _scale(self, name: str, node: Any) -> tuple[float, int | None, float]:
-        value = node.get("scale", 1)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value != 0:
-            return float(value), None, 1.0
-        found = _SCALE.fullmatch(str(value))
-        if found is None:
-            self._problem(node, "scale", f'{name}: scale is a number or "@ADDRESS", not {value!r}')
-            return 1.0, None, 1.0
-        return 1.0, int(found[1]), float(found[2] or 1)
-
-    def _order(self, name: str, node: Any, key: str) -> str:
-        value = str(node.get(key, "big"))
-        if value not in ("big", "little"):
-            self._problem(node, key, f"{name}: {key} is big or little, not {value!r}")
-        return value
-
-    def _na(self, name: str, node: Any) -> list[int | tuple[int, int]]:
-        """Raw values, and [first, last] ranges of them."""
-        value = node.get("na", ())
-        found: list[int | tuple[int, int]] = []
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, int):
-                found.append(int(one))
-            elif isinstance(one, list) and len(one) == 2 and all(isinstance(x, int) for x in one):
-                found.append((int(one[0]), int(one[1])))
-            else:
-                what = f"{name}: na is a raw value such as 0xFFFF, or a list of them"
-                self._problem(node, "na", what, "a range of raw values is [0x7FFF0000, 0x7FFFFFFF]")
-                return []
-        return found
-
-    def _tier(self, name: str, node: Any) -> str:
-        value = str(node.get("tier", "fast"))
-        if value not in TIERS:
-            self._problem(node, "tier", f"{name}: tier is one of {', '.join(TIERS)}")
-        return value
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2

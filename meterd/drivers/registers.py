@@ -11,13 +11,18 @@ from pathlib import Path
 from meterd.errors import ConfigError
 
 PROTOCOL_LIMIT = 125
+# In place of a map's name: the device says itself what it has (SunSpec).
+SUNSPEC = "sunspec"
 # The largest hole that one read may span unless the map says otherwise.
 BRIDGE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor."""
+    """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor.
+
+    `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0.
+    """
 
     quantity: str
     function: int
@@ -37,6 +42,7 @@ class Row:
     tier: str = "fast"
     optional: bool = False
     alone: bool = False
+    bit: int | None = None
 
     @property
     def first(self) -> int:
@@ -63,12 +69,26 @@ class RegisterMap:
     rows: tuple[Row, ...]
     unit: int = 1
     serial: Mapping[str, str] | None = None
+    tcp: int | None = None
     max_registers: int = PROTOCOL_LIMIT
     bridge: int = BRIDGE
     align: int = 1
     unreadable: tuple[tuple[int, int], ...] = ()
     aliases: tuple[str, ...] = ()
     remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a list shows of a shipped map; `rows` is how many it has."""
+
+    name: str
+    maker: str
+    model: str
+    confidence: str
+    source: str
+    remark: str
+    rows: int
 
 
 def shipped() -> list[str]:
@@ -79,6 +99,21 @@ def shipped() -> list[str]:
         for entry in folder.iterdir()
         if entry.name.endswith(".yaml")
     )
+
+
+def head(name: str) -> Head:
+    """A shipped map's head, in a fraction of the time that reading all its rows takes."""
+    from ruamel.yaml import YAML
+
+    text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
+    above, _, rows = text.partition("\nrows:\n")
+    said = YAML(typ="safe", pure=True).load(above)
+    maker, model, confidence, source = (
+        str(said[key]) for key in ("maker", "model", "confidence", "source")
+    )
+    # A shipped map has one row a line.
+    count = len(re.findall(r"^  \S+: +\{", rows, re.MULTILINE))
+    return Head(name, maker, model, confidence, source, str(said.get("remark", "")), count)
 
 
 @cache

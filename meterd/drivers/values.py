@@ -26,6 +26,7 @@ _DEAD = 0xDEADBEEF
 _F32 = struct.Struct(">f")
 # Scale registers hold small exponents (SunSpec: -10 to 10); anything else is no scale.
 _EXPONENTS = range(-10, 11)
+_ABSENT = "the meter answers: not available"
 
 
 def code(row: Row) -> str:
@@ -50,7 +51,9 @@ def sentinels(row: Row) -> frozenset[float]:
     raw = [*row.na, *((_DEAD,) if row.words == 2 else ())]
     size = 2 * row.words
     mask = (1 << 8 * size) - 1
-    unpacked = (struct.unpack(f">{code(row)}", (n & mask).to_bytes(size, "big"))[0] for n in raw)
+    unpacked = [struct.unpack(f">{code(row)}", (n & mask).to_bytes(size, "big"))[0] for n in raw]
+    if row.type == "f32":  # both as it travels and as it is shortened
+        unpacked += [shortest(value) for value in unpacked]
     return frozenset(value for value in unpacked if not math.isnan(value))
 
 
@@ -95,7 +98,7 @@ def reading(row: Row, raw: float | bytes, absent: frozenset[float], exponent: ob
     if isinstance(raw, bytes):
         return _of_bytes(row, raw)
     if raw in absent or not math.isfinite(raw) or _in_ranges(row, raw):
-        return Reading(row.quantity, None, row.unit, "the meter answers: not available")
+        return Reading(row.quantity, None, row.unit, _ABSENT)
     if row.quantity.startswith("info."):
         return Reading(row.quantity, f"{raw:g}" if raw != int(raw) else str(int(raw)), "")
     if row.scale_register is None:
@@ -110,18 +113,22 @@ def _in_ranges(row: Row, raw: float) -> bool:
     """Whether the raw words, as an unsigned number, lie in a range that means "not available"."""
     if not row.na_ranges:
         return False
-    words = int.from_bytes(struct.pack(f">{code(row)}", raw), "big")
+    if isinstance(raw, int):
+        words = raw & ((1 << 16 * row.words) - 1)
+    else:
+        words = int.from_bytes(struct.pack(f">{code(row)}", raw), "big")
     return any(first <= words <= last for first, last in row.na_ranges)
 
 
 def _of_bytes(row: Row, raw: bytes) -> Reading:
     if row.type == "str":
         return _text(row, raw)
+    number = int.from_bytes(raw, "big")
+    if number in row.na or _in_ranges(row, number):
+        return Reading(row.quantity, None, row.unit, _ABSENT)
     if row.type == "bits":
-        number = int.from_bytes(raw, "big")
-        if number in row.na:
-            return Reading(row.quantity, None, row.unit, "the meter answers: not available")
-        return Reading(row.quantity, float(number), row.unit)
+        value = number if row.bit is None else number >> row.bit & 1
+        return Reading(row.quantity, float(value), row.unit)
     digits = raw.hex()
     if not digits.isdecimal():
         return Reading(row.quantity, None, row.unit, "no BCD digits")

@@ -124,9 +124,10 @@ class Driver(Protocol):
 
     A driver class is found by its entry point in the group `meterd.drivers` and built as
     `DriverClass(link, options)`. It carries `Options`, a pydantic model of the device's keys in
-    meterd.yaml that are its own. It may carry static methods: `build(link, options)`, called
-    instead of the class, and `link_defaults(options)`, what the link's URL may leave out; and
-    `traffic()`, the (sent, received) bytes of each request of a poll.
+    meterd.yaml that are its own. It may carry static methods: `build(link, options, interval=)`,
+    called instead of the class, and `link_defaults(options)`, what the link's URL may leave out;
+    and methods: `traffic()`, the (sent, received) bytes of each request of a poll, `counters()`,
+    how its energy registers count (see ModbusMeter), and `timeout`, in seconds.
     """
 
     async def read(self) -> Sequence[Reading]:

@@ -52,6 +52,7 @@ def upses() -> Iterator[Quantity]:
         ("alarm", "alarm"),
         ("fsd", "forced shutdown"),
         ("over", "overloaded"),
+        ("rb", "asks for a new battery"),
     ):
         yield Quantity(
             f"ups.status.{letters}", "1", Kind.GAUGE, f"UPS {text}", nut="ups.status", high=1
@@ -60,19 +61,23 @@ def upses() -> Iterator[Quantity]:
 
 
 def _ups_phases() -> Iterator[Quantity]:
-    """NUT puts the phase into the middle: input.L1-N.voltage."""
-    for stage, nut, text in (
-        ("input", "input", "Input voltage"),
-        ("input.bypass", "input.bypass", "Bypass voltage"),
+    """NUT puts the phase into the middle: input.L1-N.voltage, output.L1.current."""
+    for name, unit, text, nut, high in (
+        ("input.voltage", "V", "Input voltage", "input.{}-N.voltage", 600),
+        ("input.bypass.voltage", "V", "Bypass voltage", "input.bypass.{}-N.voltage", 600),
+        ("output.voltage", "V", "Output voltage", "output.{}-N.voltage", 600),
+        ("output.current", "A", "Output current", "output.{}.current", 1e5),
+        ("output.realpower", "W", "Output active power", "output.{}.realpower", 1e7),
+        ("output.power", "VA", "Output apparent power", "output.{}.power", 1e7),
     ):
         for phase in PHASES:
             yield Quantity(
-                f"{stage}.voltage.{phase}",
-                "V",
+                f"{name}.{phase}",
+                unit,
                 Kind.GAUGE,
                 f"{text}, {phase.upper()}",
                 phase,
-                nut=f"{nut}.{phase.upper()}-N.voltage",
+                nut=nut.format(phase.upper()),
                 low=TINY,
-                high=600,
+                high=high,
             )

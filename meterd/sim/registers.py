@@ -52,6 +52,11 @@ def encode(register_map: RegisterMap, values: Mapping[str, Value]) -> Image:
             alone[row.function, row.address, row.words] = encoded
             continue
         bank = words.setdefault(row.function, {})
+        if row.bit is not None:
+            # Several rows share a status word, each its bit.
+            on = bool(_value(row, values))
+            bank[row.address] = bank.get(row.address, 0) | on << row.bit
+            continue
         bank.update(enumerate(encoded, row.address))
     for (function, register), exponent in exponents.items():
         if register is not None:

@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -22,6 +23,7 @@ TIMES = {"min": Decimal(60), "h": Decimal(3600)}
 COUNTS = {"16": 1, "32": 2, "64": 4}
 
 
+@cache
 def rows(name: str) -> dict[str, dict[str, Any]]:
     """The rows of a shipped map as the file has them."""
     text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
@@ -31,7 +33,9 @@ def rows(name: str) -> dict[str, dict[str, Any]]:
 
 def count(row: Mapping[str, Any]) -> int:
     """The registers that a row takes."""
-    return int(row["count"]) if "count" in row else COUNTS[row["type"][1:]]
+    if "count" in row or row["type"] == "bits":
+        return int(row.get("count", 1))
+    return COUNTS[row["type"][1:]]
 
 
 def canonical(row: Mapping[str, Any], words: Words) -> Decimal | str | None:
@@ -47,6 +51,8 @@ def canonical(row: Mapping[str, Any], words: Words) -> Decimal | str | None:
         first, last = absent if isinstance(absent, list) else (absent, absent)
         if first <= whole <= last:
             return None
+    if "bit" in row:
+        return Decimal(f"{whole:0{16 * len(content)}b}"[::-1][row["bit"]])
     raw = _number(row["type"], whole, len(content))
     if raw is None or "unit" not in row:
         return None if raw is None else f"{raw:f}"

@@ -1,0 +1,140 @@
+"""What to say of a map that parses: rows that cannot be read, what is doubtful, and its plan."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from meterd.drivers import planner
+from meterd.drivers.blocks import Block
+from meterd.drivers.registers import RegisterMap, Row
+from meterd.errors import Problem
+from meterd.model import units
+from meterd.model.quantity import INFO, describe
+
+_Doubter = Callable[..., "Doubt"]
+Places = Mapping[str, tuple[int, int]]
+"""Line and column of each row, by its quantity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that may be right, and often is not. `code` is W and a number."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f"; hint: {self.hint}" if self.hint else ""
+        return f"{self.file}:{self.line}:{self.column}: warning[{self.code}]: {self.what}{hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One read of the plan. `when` is poll, or once for texts."""
+
+    when: str
+    function: int
+    first: int
+    last: int
+    rows: tuple[str, ...]
+
+    @property
+    def registers(self) -> int:
+        """How many it asks for."""
+        return self.last - self.first + 1
+
+
+def problems(found: RegisterMap, file: str, places: Places) -> list[Problem]:
+    """Rows that no request within the map's limits can fetch."""
+    hint = "a row and its scale are read in one request; see limits"
+    return [
+        Problem(file, *places[row.quantity], "M006", f"{row.quantity} {why}", hint)
+        for row, why in planner.unplannable(found)
+    ]
+
+
+def requests(found: RegisterMap) -> list[Request]:
+    """The reads of a poll that has all rows, and those that are made once."""
+    return [
+        Request(
+            when,
+            block.function,
+            block.address,
+            block.address + block.words - 1,
+            tuple(row.quantity for row in block.rows),
+        )
+        for when, block in _blocks(found)
+    ]
+
+
+def doubts(found: RegisterMap, file: str, places: Places) -> list[Doubt]:
+    """Every warning, in the order of the file."""
+
+    def doubt(row: Row, code: str, what: str, hint: str = "") -> Doubt:
+        return Doubt(file, *places[row.quantity], code, f"{row.quantity} {what}", hint)
+
+    told = [*_overlaps(found, doubt), *_implausible(found, doubt), *_holes(found, doubt)]
+    if found.serial is None and found.tcp is None:
+        what = "no defaults for a serial line: each link's URL must give baud and parity"
+        told.append(Doubt(file, 1, 1, "W104", what, "defaults: {serial: 9600 8N1}"))
+    if found.confidence == "low":
+        what = "confidence is low: each start warns until values were compared with the meter"
+        told.append(Doubt(file, 1, 1, "W105", what))
+    return sorted(told, key=lambda one: (one.line, one.column, one.code))
+
+
+def _blocks(found: RegisterMap) -> Iterator[tuple[str, Block]]:
+    polled = [row for row in found.rows if row.tier != "static"]
+    once = [row for row in found.rows if row.tier == "static"]
+    yield from (("poll", block) for block in planner.plan(found, polled))
+    yield from (("once", block) for block in planner.plan(found, once))
+
+
+def _overlaps(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Rows that share registers: seldom meant, but for the bits of one word."""
+    plain = [row for row in found.rows if row.bit is None and not row.alone]
+    ordered = sorted(plain, key=lambda row: (row.function, row.address))
+    for one, other in pairwise(ordered):
+        if one.function == other.function and other.address < one.address + one.words:
+            yield doubt(other, "W101", f"shares register {other.address} with {one.quantity}")
+
+
+def _implausible(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Rows whose type and scale cannot hold what a real installation has."""
+    for row in found.rows:
+        known = describe(row.quantity, row.unit)
+        if row.quantity in INFO or known is None or row.scale_register is not None:
+            continue
+        step = abs(row.scale) * (units.factor(row.unit, known.unit) or 1.0)
+        largest = step * _largest(row)
+        if not known.low <= largest or (row.type[0] in "us" and step > known.high):
+            what = f"is never plausible: {step:g} to {largest:g} {known.unit} is what it can be"
+            hint = (
+                f"plausible is {known.low:g} to {known.high:g} {known.unit}: check scale and unit"
+            )
+            yield doubt(row, "W102", what, hint)
+
+
+def _largest(row: Row) -> float:
+    if row.type[0] == "u":
+        return float(2 ** (16 * row.words) - 1)
+    if row.type[0] == "s" and row.type != "str":
+        return float(2 ** (16 * row.words - 1) - 1)
+    return float("inf")
+
+
+def _holes(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Registers that no row names and that the plan reads all the same."""
+    for _, block in _blocks(found):
+        named = {register for row in block.rows for register in range(row.first, row.last + 1)}
+        ordered = sorted(named)
+        holes = [(a + 1, b - 1) for a, b in pairwise(ordered) if b - a > 1]
+        if holes:
+            told = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in holes)
+            what = f"begins a read of function {block.function} over registers of no row: {told}"
+            hint = "limits: {bridge: 0} where the meter refuses that"
+            yield doubt(min(block.rows, key=lambda row: row.first), "W103", what, hint)

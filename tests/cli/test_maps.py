@@ -1,0 +1,110 @@
+"""`meterd maps`: lists, finds, shows and judges register maps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from meterd.drivers.registers import load_map, shipped
+from tests.cli.inside import inside
+
+BAD = """\
+source: Acme manual
+confidence: high
+maker: Acme
+model: A
+rows:
+  voltage.l1: {function: 9, address: 0, type: f32, unit: V}
+  volts: {function: 4, address: 2, type: f32, unit: V}
+"""
+GOOD = BAD.replace("9", "4").replace("volts", "voltage.l2")
+CONFIG = 78
+
+
+def test_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = inside(capsys, "maps").out.splitlines()
+    assert [line.split("\t")[0] for line in lines[1:]] == shipped()
+
+
+@pytest.mark.parametrize(
+    ("word", "has", "lacks"),
+    [
+        ("sdm", "eastron_sdm630", "janitza_umg604"),
+        ("SDM630", "eastron_sdm630", "eastron_sdm120"),
+        ("carlo em24", "carlo-gavazzi_em24", "eastron_sdm630"),
+        ("schneider pm5", "schneider_pm5110", "schneider_pm710"),
+    ],
+)
+def test_words_find_maps(
+    word: str, has: str, lacks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [
+        row["name"]
+        for row in json.loads(inside(capsys, "maps", "--find", word, "--format", "json").out)
+    ]
+    assert has in found
+    assert lacks not in found
+
+
+def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "maps", "--find", "frobnicator")
+    assert "no map has 'frobnicator'" in done.err
+    assert done.code == 0
+
+
+def test_low_confidence_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    table = inside(capsys, "maps", "--find", "kws", "--format", "table").out
+    assert "low (compare with the display)" in table
+    assert "low (compare with the display)" in inside(capsys, "maps", "kws_303l").err
+    assert "compare" not in inside(capsys, "maps", "--find", "sdm630", "--format", "table").out
+
+
+def test_a_bit_is_shown_with_its_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "bits[4]" in inside(capsys, "maps", "apc_nmc2").out
+
+
+def test_mistakes_end_with_the_code_of_bad_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(BAD)
+    done = inside(capsys, "maps", "--check", str(own))
+    assert (done.code, done.out) == (CONFIG, "")
+    assert f"{own}:6:16: error[M003]: voltage.l1: function is 9, allowed 1..4" in done.err
+    assert f"{own}:7:3: error[M004]: unknown quantity volts" in done.err
+
+
+def test_a_row_that_no_request_can_read_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(f"{GOOD}limits: {{max_registers: 1}}\n")
+    done = inside(capsys, "maps", "--check", str(own))
+    assert (done.code, done.out) == (CONFIG, "")
+    assert done.err.count("error[M006]") == len(load_map(str(own)).rows)
+
+
+def test_a_map_without_mistakes_gets_doubts_and_a_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(GOOD)
+    done = inside(capsys, "maps", "--check", str(own))
+    assert done.code == 0
+    assert done.out.splitlines()[1:] == ["poll\t4\t0\t3\t4\tvoltage.l1 voltage.l2"]
+    assert "warning[W104]" in done.err
+    assert "no mistakes, 1 warnings, 2 rows in 1 reads of 4 registers" in done.err
+    document = json.loads(inside(capsys, "maps", "--check", str(own), "--format", "json").out)
+    assert document["plan"][0]["rows"] == ["voltage.l1", "voltage.l2"]
+    assert len(document["warnings"]) == 1
+
+
+@pytest.mark.parametrize("what", ["missing.yaml", "."])
+def test_no_file_is_said(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "maps", "--check", str(tmp_path / what))
+    assert (done.code, done.out) == (CONFIG, "")
+    assert "register map" in done.err
+
+
+def test_two_questions_at_once_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert inside(capsys, "maps", "eastron_sdm630", "--find", "sdm").code == 2

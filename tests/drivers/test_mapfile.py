@@ -1,0 +1,132 @@
+"""Map files that people write: each mistake is told, at its line and column."""
+
+import pytest
+
+from meterd.drivers.mapfile import parse, places
+from meterd.errors import ConfigError, Problem
+
+HEAD = """\
+source: Acme 3000 Modbus manual, revision 7
+confidence: high
+maker: Acme
+model: "3000"
+"""
+ROW = "  voltage.l1: {function: 4, address: 0, type: f32, unit: V}\n"
+
+
+def mistakes(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "own", "own.yaml")
+    assert caught.value.problems
+    return caught.value.problems
+
+
+def in_row(keys: str) -> Problem:
+    """The only mistake of a row that has these keys."""
+    (problem,) = mistakes(f"{HEAD}rows:\n  active_power: {{{keys}}}\n")
+    assert (problem.file, problem.line) == ("own.yaml", 6)
+    return problem
+
+
+def test_a_map_without_mistakes_has_its_rows() -> None:
+    found = parse(
+        f"{HEAD}defaults: {{unit: 7, serial: 9600 8E1, tcp: 502}}\nrows:\n{ROW}", "own", ""
+    )
+    assert [row.quantity for row in found.rows] == ["voltage.l1"]
+    assert (found.name, found.unit, found.tcp) == ("own", 7, 502)
+    assert found.serial == {"baud": "9600", "bytes": "8", "parity": "E", "stop": "1"}
+
+
+def test_places_are_those_of_the_rows() -> None:
+    assert places(f"{HEAD}rows:\n{ROW}", "own.yaml") == {"voltage.l1": (6, 3)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "column", "code", "what"),
+    [
+        ("function: 5, address: 1, type: u16, unit: W", 18, "M003", "function is 5, allowed 1..4"),
+        ("address: 1, type: u16, unit: W", 17, "M003", "function is missing, allowed 1..4"),
+        ("function: 4, type: u16, unit: W", 17, "M003", "address is missing"),
+        ("function: 4, address: 1, unit: W", 17, "M003", "type is missing"),
+        ("function: 4, address: 1, type: u24, unit: W", 43, "M003", "type 'u24', allowed u16"),
+        ("function: 4, address: 65535, type: f32, unit: W", 31, "M003", "behind register 65535"),
+        ("function: 4, address: 1, type: u16, unit: V", 54, "M005", "'V' does not convert to W"),
+        ("function: 4, address: 1, type: u16, unit: W, scale: 0", 63, "M003", "not 0"),
+        ("function: 4, address: 1, type: u16, unit: W, scale: .nan", 63, "M003", "not nan"),
+        ('function: 4, address: 1, type: u16, unit: W, scale: "@7*--"', 63, "M003", "@ADDRESS"),
+        ('function: 4, address: 1, type: u16, unit: W, scale: "@70000"', 63, "M003", "@ADDRESS"),
+        ("function: 4, address: 1, type: u16, unit: W, optional: no", 63, "M003", "'no'"),
+        ("function: 4, address: 1, type: u16, unit: W, alone: 1", 63, "M003", "true or false"),
+        ("function: 4, address: 1, type: u16, unit: W, na: x", 63, "M003", "raw value"),
+        ("function: 4, address: 1, type: u16, unit: W, na: 0x10000", 63, "M003", "1 registers"),
+        ("function: 4, address: 1, type: u16, unit: W, na: -40000", 63, "M003", "1 registers"),
+        ("function: 4, address: 1, type: u16, unit: W, na: [[2, 1]]", 63, "M003", "no range"),
+        ("function: 4, address: 1, type: u16, unit: W, bit: 1", 63, "M003", "type bits, not u16"),
+        ("function: 4, address: 1, type: bits, unit: W, bit: 16", 64, "M003", "allowed 0..15"),
+        ("function: 4, address: 1, type: u16, unit: W, enum: [a]", 63, "M003", "enum is written"),
+        ("function: 4, address: 1, type: u16, unit: W, enum: {a: b}", 63, "M003", "enum is"),
+        ("function: 4, address: 1, type: u16, unit: W, tier: quick", 63, "M003", "fast, slow"),
+        ("function: 4, address: 1, type: u16, unit: W, word_order: low", 63, "M003", "big, little"),
+        ("function: 4, address: 1, type: u16, unit: W, word_ordr: big", 63, "M003", "word_ordr"),
+    ],
+)
+def test_a_mistake_in_a_row_is_told_at_its_key(
+    keys: str, column: int, code: str, what: str
+) -> None:
+    problem = in_row(keys)
+    assert (problem.column, problem.code) == (column, code)
+    assert what in problem.what
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "code", "what"),
+    [
+        ("a: [", 1, "M001", "no YAML"),
+        (f"{HEAD}rows:\n{ROW}{ROW}", 7, "M001", "duplicate key"),
+        ("[[1]]: 2", 1, "M001", "a key is a word"),
+        ("", 1, "M002", "`rows`"),
+        ("- 1", 1, "M002", "`rows`"),
+        (f"{HEAD}rows: {{}}\n", 5, "M002", "no rows"),
+        (f"{HEAD}rows:\n  voltage.l7: {{function: 4, address: 0, type: f32}}\n", 6, "M004", "l7"),
+        (f"{HEAD}rows:\n  voltage.l1: 7\n", 6, "M003", "voltage.l1 has keys"),
+        (f"{HEAD}aliases: other\nrows:\n{ROW}", 5, "M003", "aliases is a list"),
+        (f"{HEAD}defaults: {{serial: 9600}}\nrows:\n{ROW}", 5, "M003", "9600 8N1"),
+        (f"{HEAD}defaults: {{tcp: 0}}\nrows:\n{ROW}", 5, "M003", "tcp is 0"),
+        (f"{HEAD}limits: {{unreadable: [7]}}\nrows:\n{ROW}", 5, "M003", "7 is no"),
+        (f"{HEAD}limits: {{unreadable: [[7, a]]}}\nrows:\n{ROW}", 5, "M003", "no [first, last]"),
+        (f"{HEAD}limits: {{unreadable: 7}}\nrows:\n{ROW}", 5, "M003", "7 is no"),
+        (f"{HEAD}limits: {{max_registers: 126}}\nrows:\n{ROW}", 5, "M003", "allowed 1..125"),
+        (f"{HEAD}confidance: low\nrows:\n{ROW}", 5, "M003", "confidance"),
+        (f"{HEAD.replace('high', 'sure')}rows:\n{ROW}", 2, "M003", "high, medium, low"),
+    ],
+)
+def test_a_mistake_around_the_rows_is_told_at_its_line(
+    text: str, line: int, code: str, what: str
+) -> None:
+    (problem,) = mistakes(text)
+    assert (problem.line, problem.code) == (line, code)
+    assert what in problem.what
+
+
+def test_raw_values_may_be_written_with_their_sign() -> None:
+    row = (
+        "  active_power: {function: 4, address: 1, type: s16, unit: W, na: [-1, [-32768, -1001]]}\n"
+    )
+    (found,) = parse(f"{HEAD}rows:\n{row}", "own", "own.yaml").rows
+    assert found.na == (0xFFFF,)
+    assert found.na_ranges == ((0x8000, 0xFC17),)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    rows = "  voltage.l1: {function: 9, address: 0, type: f32, unit: A}\n  power: {}\n"
+    assert len(mistakes(f"maker: Acme\nrows:\n{rows}")) >= 7
+
+
+def test_a_near_word_is_suggested() -> None:
+    assert (
+        "word_order" in in_row("function: 3, address: 1, type: u16, unit: W, word_ordr: big").hint
+    )
+    assert (
+        "voltage.l1"
+        in mistakes(HEAD + "rows:\n  voltage.l4: {function: 4, address: 0, type: u16}\n")[0].hint
+    )
