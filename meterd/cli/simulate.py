@@ -16,6 +16,7 @@ Examples:
   meterd simulate eastron_sdm630 --listen 127.0.0.1:5020
   meterd simulate ./my_meter.yaml --framer rtu --fault late:0.1@1.5s
   meterd simulate ups --pty /tmp/ups --outage 30s
+  meterd simulate --replay meter.rec
   mbpoll -m tcp -p 5020 -0 -t 3:float -B -r 0 -c 3 -1 127.0.0.1
 
 Faults are KIND, KIND:CHANCE, KIND:1/N or KIND:CHANCE@SECONDSs, several with commas.
@@ -24,21 +25,27 @@ lying_count truncate garbage extra duplicate dribble exception:N busy:N close
 reset unplug. UPS: timeout late garbage noise truncate echo nak unplug.
 """
 )
-@click.argument("what", metavar="MAP|ups")
+@click.argument("what", metavar="MAP|ups", required=False)
 @click.option("--listen", default="127.0.0.1:5020", show_default=True, help="A meter's HOST:PORT.")
 @click.option("--unit", default=1, show_default=True, type=click.IntRange(0, 255))
 @click.option("--framer", default="socket", type=click.Choice(["socket", "rtu"]), show_default=True)
-@click.option("--pty", type=click.Path(path_type=Path), help="A link to the UPS' port.")
+@click.option("--pty", type=click.Path(path_type=Path), help="A link to the serial port.")
 @click.option("--fault", "faults", default="", help="How to misbehave, see below.")
 @click.option("--seed", default=0, help="Another seed, other accidents.")
 @click.option("--outage", help="The UPS loses its mains 5 s from now for so long, e.g. 30s.")
-def command(what: str, **options: Any) -> None:
+@click.option("--replay", type=click.Path(path_type=Path), help="A file of `meterd record`.")
+def command(what: str | None, replay: Path | None, **options: Any) -> None:
     """Serve a simulated meter of any register map on Modbus TCP, or a Megatec UPS on a pty.
 
-    The values are two real days of a household.
+    The values are two real days of a household. With --replay instead: the device's side of a
+    recording, with its timing, on TCP, or on a pty if a serial line was recorded. What was
+    never asked then gets exception 2, or silence where frames carry no transaction id.
     """
+    if (what is None) == (replay is None):
+        raise click.UsageError("say what to simulate: MAP|ups, or --replay FILE")
     try:
-        asyncio.run(_serve(_simulator(what, **options)))
+        simulator = _replayer(replay, **options) if replay else _simulator(str(what), **options)
+        asyncio.run(_serve(simulator))
     except KeyboardInterrupt:
         return
 
@@ -76,6 +83,25 @@ def _simulator(
         faults=parse_faults(faults),
         seed=seed,
     )
+
+
+def _replayer(
+    file: Path, *, listen: str, pty: Path | None, **_: Any
+) -> AbstractAsyncContextManager[Any]:
+    from meterd.config.listen import split_listen
+    from meterd.sim.replay import serve_replay
+    from meterd.wire.recording import parse
+
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    recording = parse(text, str(file))
+    for device in recording.devices:
+        click.echo(f"recorded: {device}", err=True)
+    host, port = split_listen(listen)
+    serial = pty is not None or recording.head.get("link", "").startswith("serial:")
+    return serve_replay(recording, host=host, port=port, pty=serial, link_path=pty)
 
 
 async def _serve(simulator: AbstractAsyncContextManager[Any]) -> None:

@@ -1,6 +1,7 @@
 """`meterd probe`: one register in every decoding, and what address was really sent."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,16 @@ async def test_a_register_that_was_counted_from_one_shows_beside_its_neighbour(
 ) -> None:
     done = await probe(meter, "71", "--function", "3")
     assert "before: voltage" in str(row(done, "f32", "ABCD")["looks_like"])
+
+
+async def test_a_meter_on_a_serial_line_is_probed(tmp_path: Path) -> None:
+    server = ModbusServer({3: FixedBank({3: HOLDING})}, framer="rtu")
+    server.start_pty(tmp_path / "bus")
+    target = f"serial://{tmp_path / 'bus'}?baud=19200&unit=3"
+    done = await meterd("probe", target, "40071", "--format", "json")
+    await server.stop()
+    assert row(done, "f32", "ABCD")["here"] == 230.4
+    assert done.document["unit"] == 3
 
 
 @pytest.mark.parametrize("address", ["40071", "400071", "0x46"])

@@ -108,11 +108,9 @@ def test_a_folder_that_is_not_there_is_said(
     assert "there is no folder" in done.err
 
 
-def test_a_link_on_which_nothing_was_heard_is_a_failure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_link_on_which_nothing_was_heard_is_a_failure(tmp_path: Path) -> None:
     words = ("--seconds", "0.3", "--out", str(tmp_path / "a.rec"))
-    done = inside(capsys, "record", f"{METER}@tcp://127.0.0.1:1/1", *words)
+    done = await meterd("record", f"{METER}@tcp://127.0.0.1:1/1", *words)
     assert "refused" in done.err
     assert (done.code, done.out) == (1, f"{tmp_path / 'a.rec'}\n")
 

@@ -63,6 +63,13 @@ async def test_it_prints_in_every_format(bus: ModbusServer, format_: str) -> Non
     assert "eastron_sdm630 (likely)" in done.out
 
 
+async def test_below_a_table_the_commands_can_be_copied(bus: ModbusServer) -> None:
+    words = ("--units", "2", "--map", "eastron_sdm630", "--format", "table")
+    done = await meterd("scan", bus.url, *words)
+    assert "meterd poll" not in done.out
+    assert f"\n  meterd poll eastron_sdm630@{bus.url}/2\n" in done.err
+
+
 async def test_a_ups_is_found_on_a_serial_line() -> None:
     async with serve_ups() as server:
         url = f"serial://{server.path}"
