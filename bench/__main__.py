@@ -3,11 +3,12 @@
 import platform
 import sys
 
-from bench import processes, samples, transactions
+from bench import plans, processes, samples, transactions
 
 
 def main() -> None:
-    figures = [*transactions.measure(), *samples.measure(), *processes.measure()]
+    parts = (transactions, samples, plans, processes)
+    figures = [figure for part in parts for figure in part.measure()]
     lines = [("what", "measured", "goal", "verdict"), *(figure.line() for figure in figures)]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     print(f"Python {platform.python_version()}, {platform.machine()}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The one table of routes: handlers and OpenAPI are both made from it."""
 
-from meterd.api import alerts, devices, health, latest, openapi, page, prometheus, series
+from meterd.api import alerts, devices, events, health, latest, openapi, page, prometheus, series
 from meterd.api import range as history
 from meterd.api.answer import Answer, Call
 from meterd.api.query import NoQuery
@@ -63,6 +63,12 @@ ROUTES: tuple[Route, ...] = (
         "Alerts that are pending, firing, or resolved a short while ago",
         alerts.list_all,
         alerts.Alerts,
+    ),
+    Route(
+        f"{PREFIX}/events",
+        "What was noticed of counters: rollovers, resets, glitches, swapped meters",
+        events.list_all,
+        events.Events,
     ),
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from meterd.model.alert import Alert
+from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 
 
@@ -117,6 +118,9 @@ class Site(Protocol):
 
     def alerts(self) -> Sequence[Alert]:
         """Pending and firing alerts, and those resolved a short while ago."""
+
+    def events(self) -> Sequence[Event]:
+        """What was noticed of counters lately, newest first."""
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
         """Link URL -> name of an event -> how often it happened since the start."""

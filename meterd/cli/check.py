@@ -13,12 +13,12 @@ from meterd.cli.main import EXIT_CONFIG
 from meterd.cli.talk import warn_of_maps
 from meterd.config.settings import Settings
 from meterd.daemon.plan import LinkPlan, devices, link_plans
+from meterd.drivers.costs import NETWORK, TURNAROUND
+from meterd.drivers.modbus import ModbusMeter
 from meterd.model.duration import spell
+from meterd.model.sample import Driver
+from meterd.wire.link import Link
 
-# Assumed until the link is measured: how long a device thinks before it answers, in seconds,
-TURNAROUND = 0.02
-# and what one exchange over a local network takes in all.
-NETWORK = 0.01
 _COLUMNS = ("link", "device", "interval", "reads", "bytes", "seconds", "load_percent")
 
 
@@ -54,25 +54,33 @@ def command(config: Path | None, online: bool, format_: str | None) -> int:
 
 def _rows(plan: LinkPlan) -> Iterator[dict[str, Any]]:
     link = plan.open()
-    options = plan.address.settled(plan.defaults)
     for name, driver, settings in devices(plan, link):
-        traffic = getattr(driver, "traffic", None)
-        sizes = [sent + received for sent, received in (traffic() if traffic else ())]
-        if plan.address.scheme == "serial":
-            bits = 10 + (options["parity"] != "N") + (options["stop"] == "2")
-            pause = max(TURNAROUND, plan.times.gap)
-            taken = sum(sizes) * bits / int(options["baud"]) + pause * len(sizes)
-        else:
-            taken = max(NETWORK, plan.times.gap) * len(sizes)
+        report = driver.report() if isinstance(driver, ModbusMeter) else None
+        reads, size, taken = _numbers(driver, link, plan)
+        if report is not None:
+            reads, size, taken = report.reads, report.bytes, report.seconds
+            taken += (plan.times.gap or 0.0) * reads
         yield {
             "link": plan.key,
             "device": name,
             "interval": spell(settings.interval),
-            "reads": len(sizes),
-            "bytes": sum(sizes),
+            "reads": reads,
+            "bytes": size,
             "seconds": round(taken, 3),
             "load_percent": round(taken / settings.interval * 100, 1),
         }
+
+
+def _numbers(driver: Driver, link: Link, plan: LinkPlan) -> tuple[int, int, float]:
+    """Reads, bytes and seconds of one poll, of a driver that tells what it sends and gets."""
+    traffic = getattr(driver, "traffic", None)
+    sizes = [sent + received for sent, received in (traffic() if traffic else ())]
+    if plan.address.scheme != "serial":
+        return len(sizes), sum(sizes), max(NETWORK, plan.times.gap) * len(sizes)
+    said = link.options
+    bits = 10 + (said["parity"] != "N") + (said["stop"] == "2")
+    pause = max(TURNAROUND, plan.times.gap)
+    return len(sizes), sum(sizes), sum(sizes) * bits / int(said["baud"]) + pause * len(sizes)
 
 
 def _overload(key: str, rows: list[dict[str, Any]]) -> str:

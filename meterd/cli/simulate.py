@@ -61,7 +61,6 @@ def _simulator(
     seed: int,
     outage: str | None,
 ) -> AbstractAsyncContextManager[Any]:
-    from meterd.config.listen import split_listen
     from meterd.model.duration import seconds
     from meterd.sim.faults import parse_faults
     from meterd.sim.serve import serve_meter, serve_ups
@@ -73,7 +72,7 @@ def _simulator(
             raise ConfigError(f"--outage {outage!r} is no duration such as 30s")
         script = Script(((5.0, length),)) if length else None
         return serve_ups(link_path=pty, faults=parse_faults(faults), script=script, seed=seed)
-    host, port = split_listen(listen)
+    host, port = _place(listen)
     return serve_meter(
         what,
         host=host,
@@ -85,10 +84,20 @@ def _simulator(
     )
 
 
+def _place(listen: str) -> tuple[str, int]:
+    from pydantic_core import PydanticCustomError
+
+    from meterd.config.listen import split_listen
+
+    try:
+        return split_listen(listen)
+    except PydanticCustomError as error:
+        raise ConfigError(f"--listen {listen!r} is not HOST:PORT") from error
+
+
 def _replayer(
     file: Path, *, listen: str, pty: Path | None, **_: Any
 ) -> AbstractAsyncContextManager[Any]:
-    from meterd.config.listen import split_listen
     from meterd.sim.replay import serve_replay
     from meterd.wire.recording import parse
 
@@ -99,7 +108,7 @@ def _replayer(
     recording = parse(text, str(file))
     for device in recording.devices:
         click.echo(f"recorded: {device}", err=True)
-    host, port = split_listen(listen)
+    host, port = _place(listen)
     serial = pty is not None or recording.head.get("link", "").startswith("serial:")
     return serve_replay(recording, host=host, port=port, pty=serial, link_path=pty)
 

@@ -1,6 +1,7 @@
 """Modbus meters: reads request by request what a register map lays out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -15,7 +16,8 @@ from pydantic import (
 )
 
 from meterd.drivers.blocks import Block
-from meterd.drivers.costs import Costs, Learner
+from meterd.drivers.costs import Costs, Learner, PlanReport
+from meterd.drivers.costs import describe as describe_plan
 from meterd.drivers.planner import block
 from meterd.drivers.refusals import Findings, Search
 from meterd.drivers.registers import SUNSPEC, Row, is_file, load_map
@@ -95,6 +97,7 @@ class ModbusMeter:
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit)
         self._link = link
+        self._interval = interval
         self._epoch = _NEVER
         self._poll = 0
         costs = link_costs(link)
@@ -151,6 +154,17 @@ class ModbusMeter:
             if (known := describe(row.quantity)) is not None and known.kind is Kind.COUNTER
         ]
 
+    def report(self) -> PlanReport:
+        """What its polls cost on the mean: slow rows come with every n-th only."""
+        fast, all_rows = self._schedule.blocks(1), self._schedule.blocks(self._schedule.every)
+        costs, often = self._learner.costs(), self._schedule.every
+        plain, full = (describe_plan(parts, costs, self._interval) for parts in (fast, all_rows))
+        return replace(
+            plain,
+            seconds=(plain.seconds * (often - 1) + full.seconds) / often,
+            load=(plain.load * (often - 1) + full.load) / often,
+        )
+
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
         parts = self._schedule.blocks(1)
@@ -203,7 +217,7 @@ class ModbusMeter:
         unclear = {row.quantity for row in findings.unclear}
         for row in findings.refused:
             if not row.optional:
-                why = _unclear(row) if row.quantity in unclear else _refused(row, refusal)
+                why = (_unclear if row.quantity in unclear else _refused)(row, refusal)
                 self._refused[row.quantity] = Reading(row.quantity, None, row.unit, why)
 
 
@@ -225,10 +239,10 @@ def _refused(row: Row, refusal: Unsupported) -> str:
     return f"the meter refuses register {row.address} (function {row.function}): {refusal}"
 
 
-def _unclear(row: Row) -> str:
+def _unclear(row: Row, refusal: Unsupported) -> str:
     return (
-        f"the meter refuses a request with register {row.address} (function {row.function}); "
-        f"which of its registers it means was not found in {SPLIT_BUDGET} requests"
+        f"the meter refuses a request with register {row.address} (function {row.function}): "
+        f"{refusal}; which of them it means was not found in {SPLIT_BUDGET} requests"
     )
 
 

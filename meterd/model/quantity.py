@@ -5,6 +5,7 @@ Names are dotted lower case with the phase last: `voltage.l1`, `active_energy.im
 
 import difflib
 import re
+from dataclasses import replace
 
 from meterd.model.family import LINES, PHASES, UNIT_WORDS, Kind, Quantity, prometheus_name
 from meterd.model.meters import meters
@@ -12,7 +13,9 @@ from meterd.model.upses import upses
 
 __all__ = [
     "CATALOGUE",
+    "COUNTED_UNITS",
     "DEVICE_UP",
+    "GUARDED",
     "INFO",
     "LINES",
     "PHASES",
@@ -26,11 +29,23 @@ __all__ = [
 
 DEVICE_UP = "device.up"
 
+# In front of a counter's name: meterd's own running total of it, which glitches do not raise and
+# rollovers and resets do not stop (poll/counters.py makes it; no meter has such a register).
+GUARDED = "guarded."
+COUNTED_UNITS = ("Wh", "varh", "VAh")
+
+_MEASURED = (*meters(), *upses())
+_GUARDED = (
+    replace(q, name=GUARDED + q.name, text=f"{q.text}, running total", obis="")
+    for q in _MEASURED
+    if q.kind is Kind.COUNTER and q.unit in COUNTED_UNITS
+)
+
 CATALOGUE: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (
-        *meters(),
-        *upses(),
+        *_MEASURED,
+        *_GUARDED,
         Quantity(DEVICE_UP, "1", Kind.GAUGE, "The device answered its last poll", high=1),
     )
 }

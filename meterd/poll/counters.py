@@ -5,14 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meterd.model.family import Kind
-from meterd.model.quantity import describe
+from meterd.model.quantity import COUNTED_UNITS, GUARDED, describe
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.poll.guard import DEFAULT_POWER, DEFAULT_RESOLUTION, Guard
 from meterd.poll.segments import GuardState, Step, What
 
-# In front, as in `demand.`: the phase stays last, and no reading of a meter is called so.
-PREFIX = "guarded."
-UNITS = ("Wh", "varh", "VAh")
 # What tells one meter from another. A constant that is set to another value would belong here.
 IDENTITY = ("info.serial_number", "info.model")
 # Seconds in which the same thing about the same counter is said once.
@@ -140,7 +137,7 @@ class Counters:
             for place, (name, unit) in enumerate(pairs)
             if is_guarded(name, unit)
         ]
-        extra = [(PREFIX + name, layout.units[place]) for place, name, _ in self._columns]
+        extra = [(GUARDED + name, layout.units[place]) for place, name, _ in self._columns]
         self._layout = Layout.of([*pairs[:-1], *extra, pairs[-1]])
 
     def _guard(self, quantity: str, unit: str) -> Guard:
@@ -196,7 +193,7 @@ class Counters:
 
 def is_guarded(quantity: str, unit: str) -> bool:
     """Whether a quantity is an energy counter, so that a guarded total stands beside it."""
-    if unit not in UNITS or quantity.startswith(PREFIX):
+    if unit not in COUNTED_UNITS or quantity.startswith(GUARDED):
         return False
     known = describe(quantity, unit)
     return known is not None and known.kind is Kind.COUNTER

@@ -10,6 +10,7 @@ from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, failed
+from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 
 NOW = 1_795_255_200_000  # 2026-11-21T10:00:00Z
@@ -122,6 +123,9 @@ class FakeSite:
 
     def alerts(self) -> Sequence[Alert]:
         return self.firing
+
+    def events(self) -> Sequence[Event]:
+        return [Event(1_763_719_200_000, "main", "active_energy.import", "reset", "began anew")]
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
         return self.counters

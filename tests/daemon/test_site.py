@@ -15,7 +15,8 @@ from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
 
 _DEVICE = (
-    "  {name}: {{driver: modbus, map: eastron_sdm120, link: '{url}', unit: 1, interval: 100ms}}\n"
+    "  {name}: {{driver: modbus, map: eastron_sdm120, link: '{url}', unit: 1, "
+    "interval: 100ms, slow: 100ms}}\n"
 )
 
 
@@ -124,3 +125,19 @@ async def test_a_dead_meter_is_down_and_its_neighbour_is_not(house: House) -> No
     assert site.latest.states["a"].up is False
     assert site.latest.states["b"].up is True
     await site.close()
+
+
+async def test_a_running_total_goes_on_after_a_restart(house: House) -> None:
+    name = "guarded.active_energy.import"
+    totals: list[float] = []
+    for _ in range(2):
+        site = Site(SystemClock())
+        await site.apply(house.settings("a"))
+        await until_polled(site, "a", more=6)
+        newest = next(p.poll for p in site.latest.states["a"].parts if name in p.poll.layout.index)
+        value = newest.value(name)
+        assert value is not None, newest.doubts
+        totals.append(value)
+        await site.close()
+    assert totals[1] >= totals[0] > 0
+    assert totals[1] - totals[0] < 1000
