@@ -19,6 +19,7 @@ _DEVICE = """\
     link: {url}
     unit: {unit}
     interval: 1s
+    slow: 5s
     labels: {{building: A}}
 """
 

@@ -156,7 +156,7 @@ class ModbusMeter:
 
     def report(self) -> PlanReport:
         """What its polls cost on the mean: slow rows come with every n-th only."""
-        fast, all_rows = self._schedule.blocks(1), self._schedule.blocks(self._schedule.every)
+        fast, all_rows = self._schedule.blocks(self._schedule.ordinary), self._schedule.blocks(1)
         costs, often = self._learner.costs(), self._schedule.every
         plain, full = (describe_plan(parts, costs, self._interval) for parts in (fast, all_rows))
         return replace(
@@ -167,7 +167,7 @@ class ModbusMeter:
 
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
-        parts = self._schedule.blocks(1)
+        parts = self._schedule.blocks(self._schedule.ordinary)
         return [self.client.sizes(part.function, part.words) for part in parts]
 
     def _start_over(self) -> None:

@@ -10,6 +10,9 @@ from meterd.drivers.registers import RegisterMap
 # How often rows of the tier `slow` are read, in seconds.
 SLOW = 60.0
 
+# Slow rows come with each of the first polls, too: a counter is believed after three reads.
+_FIRST = 3
+
 FAST = frozenset(("fast",))
 ALL = frozenset(("fast", "slow", "static"))
 
@@ -17,8 +20,9 @@ ALL = frozenset(("fast", "slow", "static"))
 class Schedule:
     """The requests of each poll of one meter, counted from 0 since its link was opened.
 
-    Fast rows are due at every poll, slow ones at each n-th, static ones at the first. A poll's
-    rows are planned together: slow rows between fast ones may cost no request of their own.
+    Fast rows are due at every poll, slow ones at the first three and each n-th, static ones at
+    the first. A poll's rows are planned together: slow rows between fast ones may cost no request
+    of their own.
     Count a poll only when it succeeded, so that what a failed one owed is asked again.
     """
 
@@ -42,7 +46,12 @@ class Schedule:
         """The tiers to read at this poll."""
         if poll == 0:
             return ALL
-        return FAST | {"slow"} if poll % self.every == 0 else FAST
+        return FAST | {"slow"} if poll % self.every == 0 or poll < _FIRST else FAST
+
+    @property
+    def ordinary(self) -> int:
+        """The number of a poll with no more than is due most of the time."""
+        return self.every * _FIRST + 1
 
     def blocks(self, poll: int) -> list[Block]:
         """The requests of this poll; the same list while nothing new is learned."""
