@@ -20,6 +20,8 @@ PATIENCE = 3
 # and this is the longest pause then, in seconds: it costs its neighbours one timeout a minute.
 LONGEST_PAUSE = 60.0
 _DOUBLINGS = 10
+# No poll takes longer: the daemon gives up on drivers before that. In seconds.
+_SLOWEST_POLL = 130.0
 # Faults of the way, not of the device: the link itself holds off, and says so at no cost.
 _OF_THE_LINK = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
 
@@ -70,7 +72,8 @@ class Bus:
     @property
     def patience(self) -> float:
         """Seconds after which a bus that polled nothing is stuck, not slow."""
-        return max((device.interval for device in self._devices), default=0.0) + LONGEST_PAUSE
+        longest = max((device.interval for device in self._devices), default=0.0)
+        return longest + LONGEST_PAUSE + _SLOWEST_POLL
 
     def _note(self, turn: _Turn, poll: Poll) -> None:
         """One log line when a device goes down, one when it is back, nothing in between."""
