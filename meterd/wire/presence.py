@@ -8,8 +8,9 @@ import struct
 import sys
 
 from meterd.errors import LinkError
-from meterd.wire.link import Link, StreamLink
+from meterd.wire.link import Link
 from meterd.wire.replies import MBAP, RTU
+from meterd.wire.streamlink import StreamLink
 
 _HEADER = struct.Struct(">HHHB")
 _READ = struct.Struct(">BHH")

@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from meterd.errors import ConfigError, LinkError
 from meterd.model.clock import Clock
-from meterd.wire.link import Link, StreamLink
+from meterd.wire.link import Link
 from meterd.wire.stream import Stream
+from meterd.wire.streamlink import StreamLink
 
 Kind = Literal[">", "<", "!"]
 

@@ -10,8 +10,9 @@ from typing import Any
 from meterd.errors import LinkError
 from meterd.model.duration import seconds
 from meterd.wire.address import Address
-from meterd.wire.link import StreamLink, Times
+from meterd.wire.link import Times
 from meterd.wire.stream import Stream
+from meterd.wire.streamlink import StreamLink
 
 
 class _SerialStream(Stream, asyncio.Protocol):

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from meterd.errors import LinkError
 from meterd.wire.address import Address
-from meterd.wire.link import StreamLink, Times
+from meterd.wire.link import Times
 from meterd.wire.stream import Stream
+from meterd.wire.streamlink import StreamLink
 
 # asyncio's own 256 KiB buffers cost an mmap and a munmap for each reply.
 RECEIVE_SIZE = 4096

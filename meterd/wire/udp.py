@@ -6,8 +6,9 @@ from typing import cast
 
 from meterd.errors import LinkError
 from meterd.wire.address import Address
-from meterd.wire.link import StreamLink, Times
+from meterd.wire.link import Times
 from meterd.wire.stream import Stream
+from meterd.wire.streamlink import StreamLink
 from meterd.wire.tcp import explained
 
 

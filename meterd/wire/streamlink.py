@@ -1,0 +1,256 @@
+"""Links over a stream of bytes: opened when first needed, one exchange at a time, one deadline."""
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from meterd.errors import LinkError, MeterdError, ProtocolError
+from meterd.wire.deadline import Deadline
+from meterd.wire.link import Parse, T, Times
+from meterd.wire.pace import Pace
+from meterd.wire.stream import BUFFER_LIMIT, Stream
+
+# Timeouts that a line may go on talking before it is opened anew.
+_PATIENCE = 3
+_TICKETS = 0xFFFF
+_REMEMBERED = 64
+
+
+@dataclass(slots=True)
+class _Ask(Generic[T]):
+    """One exchange as it was asked for."""
+
+    request: bytes
+    parse: Parse[T]
+    limit: float
+    quiet: bool
+    ticket: int
+    pace: Pace | None
+
+
+class StreamLink:
+    """What TCP and serial links have in common; they add how to open, and their errors."""
+
+    # Longest wait before an endpoint that cannot be opened is tried again, in seconds.
+    BACKOFF_LIMIT = 60.0
+    # A half-open connection answers nothing: after so many silent exchanges in a row, open anew.
+    SILENT_LIMIT = 3
+    # Whether replies still owed die with the connection, so that opening anew makes sure.
+    REOPEN_FORGETS = True
+
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, str],
+        times: Times,
+    ) -> None:
+        self.url = url
+        self.options = options
+        self.epoch = 0
+        self.took = 0.0
+        self.counters: Counter[str] = Counter()
+        self.timeout = times.timeout
+        self._times = times
+        # Whether anything has to be waited for between two exchanges.
+        self._pauses = bool(times.gap or times.unit_gap)
+        self._lock = asyncio.Lock()
+        self._stream: Stream | None = None
+        self._expired: deque[int] = deque(maxlen=_REMEMBERED)
+        self._ticket = random.randrange(_TICKETS)
+        self._deadline = Deadline()
+        self._silent = 0
+        self._fresh = False
+        self._station = 0
+        self._free_at = 0.0
+        self._unsettled_since: float | None = None
+        self._refusal: LinkError | None = None
+        self._retry_at = 0.0
+        self._backoff = 0.0
+
+    async def _open(self) -> Stream:
+        """Connect; raises LinkError."""
+        raise NotImplementedError
+
+    def _lost(self, error: Exception | None) -> LinkError:
+        """What a connection that ended by itself means."""
+        raise NotImplementedError
+
+    # -- what callers use ------------------------------------------------------------------
+
+    def ticket(self) -> int:
+        self._ticket = self._ticket % _TICKETS + 1
+        return self._ticket
+
+    def expired(self, ticket: int) -> bool:
+        return ticket in self._expired
+
+    def count(self, what: str, n: int = 1) -> None:
+        self.counters[what] += n
+
+    async def exchange(
+        self,
+        request: bytes,
+        parse: Parse[T],
+        *,
+        timeout: float | None = None,
+        quiet: bool = True,
+        ticket: int = 0,
+        pace: Pace | None = None,
+        station: int = 0,
+    ) -> T:
+        async with self._lock:
+            self.counters["exchanges"] += 1
+            limit = timeout or self.timeout
+            ask = _Ask(request, parse, pace.limit(limit) if pace else limit, quiet, ticket, pace)
+            stream = self._stream
+            if stream is None or stream.lost or quiet or self._pauses:
+                stream = await self._ready(quiet, station)
+            try:
+                return await self._once(stream, ask)
+            except LinkError as error:
+                # A gateway may close an idle connection; that is no failure of the device.
+                if error.code != "closed" or self._fresh:
+                    raise
+                self.counters["reopened"] += 1
+            stream = await self._ready(quiet, station)
+            return await self._once(stream, ask)
+
+    async def close(self) -> None:
+        async with self._lock:
+            self._drop()
+
+    # -- opening ---------------------------------------------------------------------------
+
+    async def _ready(self, quiet: bool, station: int) -> Stream:
+        """Open, silent where replies carry no id, and the gap since the last exchange kept."""
+        stream = self._stream
+        if stream is None or stream.lost or (quiet and not await self._settled(stream)):
+            stream = await self._reopen()
+            # On a new connection nobody answers what was asked on the old one; a port is the same.
+            if quiet and not self.REOPEN_FORGETS:
+                await self._settled(stream)
+        times = self._times
+        gap = times.gap if station == self._station else max(times.gap, times.unit_gap)
+        self._station = station
+        pause = self._free_at + gap - stream.loop.time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        return stream
+
+    async def _reopen(self) -> Stream:
+        self._drop()
+        now = asyncio.get_running_loop().time()
+        if self._refusal is not None and now < self._retry_at:
+            raise LinkError(str(self._refusal), code=self._refusal.code) from self._refusal
+        try:
+            stream = self._stream = await self._open()
+        except LinkError as error:
+            self.counters["open_failures"] += 1
+            self._backoff = min(max(1.0, self._backoff * 2), self.BACKOFF_LIMIT)
+            self._retry_at = now + self._backoff * random.uniform(0.8, 1.0)
+            self._refusal = error
+            raise
+        self._refusal, self._backoff, self._silent = None, 0.0, 0
+        self._fresh = True
+        if self.REOPEN_FORGETS:
+            self._unsettled_since = None
+        self.epoch += 1
+        self.counters["opened"] += 1
+        if self._times.connect_delay:
+            await asyncio.sleep(self._times.connect_delay)
+        return stream
+
+    def _drop(self) -> None:
+        if self._stream is not None and not self._stream.lost:
+            self._stream.transport.abort()
+        self._stream = None
+        self._deadline.cancel()
+
+    async def _settled(self, stream: Stream) -> bool:
+        """Throw away input from before; after a failure, first listen until it is silent.
+
+        A late reply without an id cannot be told from a good one, so nothing is asked until
+        the line was silent for one timeout. False if the connection cannot be trusted then:
+        the line did not fall silent, or what is owed did not come and may yet.
+        """
+        since, self._unsettled_since = self._unsettled_since, None
+        silent = since is None or await self._silence(stream, since)
+        heard = bool(stream.buffer)
+        if heard:
+            self.counters["stray" if since is None else "late_own"] += 1
+            stream.buffer.clear()
+        return silent and (since is None or heard or not self.REOPEN_FORGETS)
+
+    async def _silence(self, stream: Stream, since: float) -> bool:
+        patience = stream.loop.time() + _PATIENCE * self.timeout
+        while (wait := max(since, stream.last_byte) + self.timeout - stream.loop.time()) > 0:
+            if stream.loop.time() > patience or stream.lost:
+                return False
+            await asyncio.sleep(wait)
+        return True
+
+    # -- one exchange ----------------------------------------------------------------------
+
+    async def _once(self, stream: Stream, ask: "_Ask[T]") -> T:
+        loop = stream.loop
+        parse = ask.parse
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def wake() -> None:
+            if answer.done():
+                return
+            try:
+                result = parse(stream.buffer)
+            except MeterdError as error:
+                answer.set_exception(error)
+                return
+            if result is not None:
+                answer.set_result(result)
+            elif stream.lost:
+                answer.set_exception(self._lost(stream.error))
+            elif len(stream.buffer) > BUFFER_LIMIT:
+                answer.set_exception(ProtocolError("more bytes than any frame has", code="flood"))
+
+        stream.listen(wake)
+        sent = loop.time()
+        self._deadline.watch(answer, sent + ask.limit)
+        try:
+            stream.transport.write(ask.request)
+            if stream.buffer or stream.lost:
+                wake()
+            result = await answer
+        except BaseException as error:
+            self._failed(error, ask)
+            raise
+        finally:
+            stream.listen(None)
+            self._free_at = now = loop.time()
+        self._silent, self._fresh = 0, False
+        self.took = now - sent
+        if ask.pace is not None:
+            ask.pace.answered(self.took)
+        return result
+
+    def _failed(self, error: BaseException, ask: "_Ask[Any]") -> None:
+        """Remember what may still arrive, and close what cannot be trusted any more."""
+        if isinstance(error, LinkError):
+            self.counters[error.code] += 1
+        elif not isinstance(error, asyncio.CancelledError):
+            return  # the device said no, with a whole frame
+        self._expired.append(ask.ticket)
+        if ask.pace is not None:
+            ask.pace.lost()
+        if ask.quiet:
+            self._unsettled_since = asyncio.get_running_loop().time()
+        if isinstance(error, ProtocolError) and not ask.quiet:
+            self._drop()
+        elif isinstance(error, LinkError) and error.code == "timeout":
+            self._silent += 1
+            if self._silent >= self.SILENT_LIMIT:
+                self._silent = 0
+                self._drop()
+        elif isinstance(error, LinkError) and not isinstance(error, ProtocolError):
+            self._drop()
