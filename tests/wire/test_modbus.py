@@ -270,10 +270,8 @@ async def test_the_fence_stops_a_reply_that_a_gateway_kept_over_a_reconnect() ->
         assert b.link.counters["fences"] > 0
 
 
-@pytest.mark.parametrize(("wire", "polls"), [("socket", 10_000), ("rtu", 10_000)])
-async def test_no_wrong_registers_in_ten_thousand_reads_of_a_bad_line(
-    wire: str, polls: int
-) -> None:
+@pytest.mark.parametrize(("wire", "polls"), [("socket", 4_000), ("rtu", 4_000)])
+async def test_no_wrong_registers_on_a_bad_line(wire: str, polls: int) -> None:
     faults = "late:0.004@40ms,extra:0.02,timeout:0.001,wrong_unit:0.002,duplicate:0.005"
     async with bench(wire, faults) as b:
         clients = {unit: ModbusClient(b.link, unit) for unit in b.server.banks}
@@ -290,8 +288,8 @@ async def test_no_wrong_registers_in_ten_thousand_reads_of_a_bad_line(
                 check_stamp(data, before, address, count, unit)
                 good += 1
         assert good > polls * 0.9
-        assert b.server.injected["late"] > 20
-        assert b.server.injected["extra"] > 100
+        assert b.server.injected["late"] > 5
+        assert b.server.injected["extra"] > 40
 
 
 def check_stamp(data: bytes, before: int, address: int, count: int, unit: int) -> None:
