@@ -72,10 +72,21 @@ def link_plans(settings: Settings) -> dict[str, LinkPlan]:
         else:
             _agree(plan, address, defaults, device_id)
             members = plan.devices
+            defaults = _most_patient(plan.defaults, defaults)
         plans[address.key] = LinkPlan(
             address.key, address, defaults, link, (*members, (device_id, device))
         )
     return plans
+
+
+def _most_patient(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
+    """Of two meters on one bus the slower sets the pauses; all else they agree on."""
+    times = {name for name in (*one, *other) if seconds(one.get(name, other.get(name, "")))}
+    longest = {
+        name: max((one.get(name, "0s"), other.get(name, "0s")), key=lambda t: seconds(t) or 0.0)
+        for name in times
+    }
+    return {**one, **other, **longest}
 
 
 def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device_id: str) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from meterd.drivers import planner
 from meterd.drivers.blocks import Block
+from meterd.drivers.mapfile import UNSAID
 from meterd.drivers.registers import RegisterMap, Row
 from meterd.errors import Problem
 from meterd.model import units
@@ -81,6 +82,9 @@ def doubts(found: RegisterMap, file: str, places: Places) -> list[Doubt]:
     if found.serial is None and found.tcp is None:
         what = "no defaults for a serial line: each link's URL must give baud and parity"
         told.append(Doubt(file, 1, 1, "W104", what, "defaults: {serial: 9600 8N1}"))
+    if missing := [key for key, text in UNSAID.items() if getattr(found, key) == text]:
+        what = f"nothing is said of {', '.join(missing)}: the next owner will want to know"
+        told.append(Doubt(file, 1, 1, "W106", what))
     if found.confidence == "low":
         what = "confidence is low: each start warns until values were compared with the meter"
         told.append(Doubt(file, 1, 1, "W105", what))

@@ -12,13 +12,17 @@ from meterd.drivers import maprows
 from meterd.drivers.maprows import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.errors import ConfigError, Problem
+from meterd.model.duration import seconds
 
 CONFIDENCES = ("high", "medium", "low")
 KEYS = tuple(
     "source confidence maker model aliases defaults limits remark wiring rows".split()  # noqa: SIM905
 )
 LIMITS = ("max_registers", "unreadable", "bridge", "align")
-DEFAULTS = ("unit", "serial", "tcp")
+# What a map of one's own need not say.
+UNSAID = {"maker": "unknown maker", "model": "unknown model", "source": "no source named"}
+TIMES = ("gap", "unit_gap", "connect_delay", "timeout")
+DEFAULTS = ("unit", "serial", "tcp", *TIMES)
 _SERIAL = re.compile(r"(\d+) ([78])([NEO])([12])")
 
 
@@ -80,6 +84,7 @@ class _Reader:
             unreadable=self._ranges(limits),
             aliases=self._aliases(),
             remark=str(data.get("remark", "")),
+            times=self._times(defaults),
         )
         if self._problems:
             raise ConfigError(self._problems)
@@ -107,15 +112,25 @@ class _Reader:
         self._keys(node, known)
         return node
 
+    def _times(self, defaults: Mapping[str, Any]) -> Mapping[str, str]:
+        found = {}
+        for key in TIMES:
+            if key in defaults:
+                found[key] = str(defaults[key])
+                if seconds(found[key]) is None:
+                    self._problem(defaults, key, f"{key} is a duration such as 50ms")
+        return found
+
     def _text(self, key: str) -> str:
-        value = self._data.get(key)
+        """What a map says of itself; `meterd maps --check` misses it where it is not there."""
+        value = self._data.get(key, UNSAID.get(key))
         if not isinstance(value, str) or not value.strip():
             self._problem(self._data, key, f"{key} is missing, or no text")
             return ""
         return value
 
     def _confidence(self) -> str:
-        value = self._text("confidence")
+        value = str(self._data.get("confidence", "medium"))
         if value and value not in CONFIDENCES:
             self._problem(
                 self._data, "confidence", f"confidence is one of {', '.join(CONFIDENCES)}"

@@ -119,8 +119,11 @@ class ModbusMeter:
 
     @staticmethod
     def link_defaults(options: ModbusOptions) -> Mapping[str, str]:
-        """The serial settings that the meter comes with."""
-        return {} if options.map == SUNSPEC else load_map(options.map).serial or {}
+        """The serial settings that the meter comes with, and the pauses that it needs."""
+        if options.map == SUNSPEC:
+            return {}
+        found = load_map(options.map)
+        return {**(found.serial or {}), **found.times}
 
     async def read(self) -> list[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open."""

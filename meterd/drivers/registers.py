@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -59,7 +59,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RegisterMap:
-    """One meter model. `unreadable` are [first, last] ranges that no request may touch."""
+    """One meter model. `unreadable` are [first, last] ranges that no request may touch.
+
+    `times` are pauses and a timeout that the device needs, by the names that links have for
+    them, as durations: {"connect_delay": "1s"}.
+    """
 
     name: str
     maker: str
@@ -76,6 +80,7 @@ class RegisterMap:
     unreadable: tuple[tuple[int, int], ...] = ()
     aliases: tuple[str, ...] = ()
     remark: str = ""
+    times: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,22 @@ def test_raw_values_may_be_written_with_their_sign() -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     rows = "  voltage.l1: {function: 9, address: 0, type: f32, unit: A}\n  power: {}\n"
-    assert len(mistakes(f"maker: Acme\nrows:\n{rows}")) >= 7
+    assert len(mistakes(f"maker: 5\nconfidence: sure\nrows:\n{rows}")) >= 7
+
+
+def test_a_map_of_ones_own_needs_rows_only() -> None:
+    found = parse("rows:\n  voltage.l1: {function: 4, address: 0, type: f32, unit: V}\n", "m", "m")
+    assert (found.confidence, len(found.rows)) == ("medium", 1)
+
+
+def test_a_map_says_what_pauses_its_meter_needs() -> None:
+    text = HEAD + "defaults: {connect_delay: 1s, gap: soon}\nrows:\n"
+    text += "  voltage.l1: {function: 4, address: 0, type: f32, unit: V}\n"
+    assert "gap is a duration" in mistakes(text)[0].what
+    assert parse(text.replace("soon", "50ms"), "m", "m").times == {
+        "connect_delay": "1s",
+        "gap": "50ms",
+    }
 
 
 def test_a_near_word_is_suggested() -> None:
