@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_second_upgrade_changes_nothing_and_loads_no_alembic(tmp_path: Path) -
 def test_a_newer_schema_is_refused_and_both_versions_named(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     migrate.upgrade(url_of(path))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
     connection.close()
     known = migrate.versions()[-1]
@@ -65,7 +66,7 @@ def test_a_newer_schema_is_refused_and_both_versions_named(tmp_path: Path) -> No
 
 def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE states (x)")
     connection.close()
     with pytest.raises(StoreError, match="another program's"):

@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ async def test_an_empty_store_answers_with_nothing(tmp_path: Path) -> None:
 async def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     migrate.upgrade(url_of(path))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
     connection.close()
     reader = Reader(url_of(path), tuple)
@@ -176,7 +177,7 @@ async def test_an_abandoned_question_frees_its_thread(
         await writer.flush()
         # Endless where the question would be: the sample table as a view that never ends.
         endless = "WITH RECURSIVE n(t) AS (SELECT 1 UNION ALL SELECT 1 FROM n) "
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DROP TABLE sample")
             connection.execute(
                 f"CREATE VIEW sample AS {endless} "
