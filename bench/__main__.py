@@ -3,11 +3,11 @@
 import platform
 import sys
 
-from bench import plans, processes, samples, transactions
+from bench import fleet, plans, processes, samples, serialbus, transactions, values
 
 
 def main() -> None:
-    parts = (transactions, samples, plans, processes)
+    parts = (transactions, values, samples, plans, serialbus, fleet, processes)
     figures = [figure for part in parts for figure in part.measure()]
     lines = [("what", "measured", "goal", "verdict"), *(figure.line() for figure in figures)]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]

@@ -1,6 +1,7 @@
 """`meterd run`: the daemon, and on top of it the API."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,9 @@ async def serve(
     try:
         await site.apply(settings)
         await doors.open(settings)
+        # What is here now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         watchdog = asyncio.create_task(watch(site.overdue))
         notify("READY=1")
         ready(doors.url)

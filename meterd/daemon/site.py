@@ -16,7 +16,7 @@ from meterd.drivers.modbus import ModbusMeter
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
 from meterd.model.sample import Driver, Sink
-from meterd.poll.bus import Bus
+from meterd.poll.bus import SLOT, Bus
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # The writer wakes at least once a commit; so long after that it is stuck.
 _WRITER_PATIENCE = 120.0
 _HOOK_GRACE = 2.0
+_BUSES_A_SLOT = 10
 # How often is noted where the counters stand, in seconds.
 _MEMORY_EVERY = 60.0
 
@@ -243,7 +244,9 @@ class Site:
             device = polled(name, ContainedDriver(name, driver), settings)
             members.append(replace(device, counters=counters, noticed=self._memory.notice))
         key = built.plan.key
-        bus = Bus(key, members, self._sinks, self._clock)
+        # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
+        slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)
+        bus = Bus(key, members, self._sinks, self._clock, slot=slot)
         task = asyncio.create_task(forever(f"bus {key}", bus.run))
         self._running[key] = _Running(built.plan, built.link, bus, task)
 

@@ -34,7 +34,7 @@ from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
 
 # Requests that finding refused registers may cost beyond the plan, in one epoch of the link.
 SPLIT_BUDGET = 20
-# Polls between two looks whether a plan by what was measured would be better.
+# The poll after which a plan by what was measured is thought of; then twice as many, and so on.
 _RETHINK = 20
 _NEVER = -1
 
@@ -108,6 +108,7 @@ class ModbusMeter:
         self._refused: dict[str, Reading] = {}
         self._budget = SPLIT_BUDGET
         self._found: list[Findings] = []
+        self._rethink = _RETHINK
 
     @staticmethod
     def build(link: Link, options: ModbusOptions, *, interval: float) -> Driver:
@@ -178,14 +179,16 @@ class ModbusMeter:
         self._refused = {}
         self._budget = SPLIT_BUDGET
         self._poll = 0
+        self._rethink = _RETHINK
 
     def _think(self, number: int) -> None:
         """After a poll: leave out what was refused, and plan by what was measured."""
         for findings in self._found:
             self._schedule.avoid(findings)
         self._found.clear()
-        if number % _RETHINK == _RETHINK - 1:
+        if number == self._rethink:
             self._schedule.learn(self._learner.costs())
+            self._rethink = number * 2
 
     async def _read(self, part: Block) -> list[Reading]:
         try:

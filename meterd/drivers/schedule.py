@@ -13,6 +13,12 @@ SLOW = 60.0
 # Slow rows come with each of the first polls, too: a counter is believed after three reads.
 _FIRST = 3
 
+# Plans by what they depend on; the map is kept beside its id.
+_SHARED: dict[tuple[object, ...], tuple[RegisterMap, list[Block]]] = {}
+_MOST_SHARED = 500
+# Costs that moved by less are not worth a new plan.
+_MOVED = 0.3
+
 FAST = frozenset(("fast",))
 ALL = frozenset(("fast", "slow", "static"))
 
@@ -37,7 +43,7 @@ class Schedule:
     ) -> None:
         """Times in seconds. `lengths`: give requests different lengths where that is free."""
         self.every = max(1, round(slow / interval))
-        self.ground = Ground(register_map)
+        self.ground = self._whole = Ground(register_map)
         self._costs = costs
         self._lengths = lengths
         self._plans: dict[frozenset[str], list[Block]] = {}
@@ -63,6 +69,8 @@ class Schedule:
 
     def learn(self, costs: Costs) -> bool:
         """Plan by these costs; whether a plan changed. One that gains little is left alone."""
+        if _alike(costs.fixed, self._costs.fixed) and _alike(costs.register, self._costs.register):
+            return False
         self._costs = costs
         changed = False
         for tiers, old in self._plans.items():
@@ -79,13 +87,29 @@ class Schedule:
 
     def start_over(self) -> None:
         """Forget what was refused: behind a reopened link there may be another meter."""
-        self.ground = Ground(self.ground.map)
+        self.ground = self._whole
         self._plans.clear()
 
     def _planned(self, tiers: frozenset[str]) -> list[Block]:
+        if self.ground is not self._whole:
+            return self._made(tiers)
+        # Meters of one model on like links share their plans: blocks have no state.
+        key = (self.ground.map.name, id(self.ground.map), tiers, self._costs, self._lengths)
+        if key not in _SHARED:
+            if len(_SHARED) >= _MOST_SHARED:
+                _SHARED.clear()
+            _SHARED[key] = self.ground.map, self._made(tiers)
+        return _SHARED[key][1]
+
+    def _made(self, tiers: frozenset[str]) -> list[Block]:
         refused = {row.quantity for row in self.ground.refused}
         rows = [
             row for row in self.ground.map.rows if row.tier in tiers and row.quantity not in refused
         ]
         blocks = plan(self.ground.map, rows, self._costs, self.ground)
         return distinct(self.ground, blocks) if self._lengths else blocks
+
+
+def _alike(one: float, other: float) -> bool:
+    """So near that no plan could gain by the difference."""
+    return abs(one - other) <= _MOVED * max(one, other)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meterd.model.clock import Clock
-from meterd.model.sample import Fault, Poll, Sink
+from meterd.model.sample import Poll, Sink
 from meterd.poll.cycle import Device, poll_once
 
 log = logging.getLogger(__name__)
@@ -17,13 +17,16 @@ log = logging.getLogger(__name__)
 SLOT = 0.05
 # A device may be silent this often in a row before it is asked more rarely than its interval,
 PATIENCE = 3
-# and this is the longest pause then, in seconds: it costs its neighbours one timeout a minute.
-LONGEST_PAUSE = 60.0
+# and this is the longest pause then, in seconds, where it has no neighbours to hold up.
+LONGEST_PAUSE = 10.0
+# With neighbours it may cost them this share of the bus's time, silence after it included.
+_SHARE = 0.01
+_NEIGHBOURLY_PAUSE = 60.0
+# Faults that cost time: after a plain no the bus is free at once.
+_SILENCE = ("timeout", "bad_reply", "driver_stuck", "flood")
 _DOUBLINGS = 10
 # No poll takes longer: the daemon gives up on drivers before that. In seconds.
 _SLOWEST_POLL = 130.0
-# Faults of the way, not of the device: the link itself holds off, and says so at no cost.
-_OF_THE_LINK = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
 
 
 @dataclass(slots=True)
@@ -35,15 +38,24 @@ class _Turn:
     due: float
     silent: int = 0
     up: bool = True
+    cost: float = 0.0
 
 
 class Bus:
     """Polls the devices of one link, one after the other, for ever."""
 
     def __init__(
-        self, link: str, devices: Sequence[Device], sinks: Sequence[Sink], clock: Clock
+        self,
+        link: str,
+        devices: Sequence[Device],
+        sinks: Sequence[Sink],
+        clock: Clock,
+        *,
+        slot: int = 0,
     ) -> None:
+        """`slot`: by how many slots this bus starts later than others may."""
         self.link = link
+        self._slot = slot
         # Held for each poll; who wants the link between two polls takes it, too.
         self.turn = asyncio.Lock()
         self.skipped = 0
@@ -55,7 +67,7 @@ class Bus:
 
     async def run(self) -> None:
         """Until cancelled."""
-        start = math.ceil(self._clock.monotonic() / SLOT) * SLOT
+        start = (math.ceil(self._clock.monotonic() / SLOT) + self._slot) * SLOT
         turns = [_Turn(device, start, start) for device in self._devices]
         while turns:
             # Of those that are due, one that answers goes before one that may cost a timeout.
@@ -73,7 +85,7 @@ class Bus:
     def patience(self) -> float:
         """Seconds after which a bus that polled nothing is stuck, not slow."""
         longest = max((device.interval for device in self._devices), default=0.0)
-        return longest + LONGEST_PAUSE + _SLOWEST_POLL
+        return longest + _NEIGHBOURLY_PAUSE + _SLOWEST_POLL
 
     def _note(self, turn: _Turn, poll: Poll) -> None:
         """One log line when a device goes down, one when it is back, nothing in between."""
@@ -85,7 +97,9 @@ class Bus:
         if turn.up:
             log.warning("%s is down: %s [%s]", turn.device.id, poll.fault.text, poll.fault.code)
         turn.up = False
-        turn.silent = 0 if _of_the_link(poll.fault) else turn.silent + 1
+        # A link that is gone holds off by itself, at no cost; so does nothing else here.
+        turn.silent = turn.silent + 1 if poll.fault.code in _SILENCE else 0
+        turn.cost = poll.took
 
     def _schedule(self, turn: _Turn) -> None:
         """The next slot of the device's grid that lies ahead: a slow poll skips, never stacks."""
@@ -101,10 +115,10 @@ class Bus:
         excess = min(turn.silent - PATIENCE, _DOUBLINGS)
         if excess <= 0:
             return 0.0
-        longest = max(LONGEST_PAUSE - turn.device.interval, 0.0)
+        longest = LONGEST_PAUSE
+        if len(self._devices) > 1:
+            # After a lost answer the line is listened to for as long again.
+            longest = max(_NEIGHBOURLY_PAUSE, 2 * turn.cost / _SHARE)
+        longest = max(longest - turn.device.interval, 0.0)
         pause: float = min(turn.device.interval * 2.0**excess, longest)
         return pause * random.uniform(0.8, 1.0)
-
-
-def _of_the_link(fault: Fault) -> bool:
-    return fault.code in _OF_THE_LINK

@@ -1,10 +1,12 @@
 """Writes polls as rows, through one open connection; lives in the writer's thread."""
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import repeat
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
@@ -44,6 +46,7 @@ class Ledger:
         self._layouts: dict[tuple[str, int], tuple[Layout, tuple[int, ...]]] = {}
         with database.mapped(path):
             self._connection = database.writing(path).connect()
+            self._raw = cast("sqlite3.Connection", self._connection.connection.driver_connection)
         try:
             with self._transaction() as connection:
                 self._load(connection)
@@ -56,6 +59,9 @@ class Ledger:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""
         with suppress(SQLAlchemyError):
             self._connection.close()
+        # After a failed rollback SQLAlchemy forgets its connection without closing it.
+        with suppress(sqlite3.Error):
+            self._raw.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

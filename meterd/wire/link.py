@@ -52,7 +52,7 @@ class Link(Protocol):
         """A number of 1 to 65535 for the next exchange; goes on across reconnects."""
 
     def expired(self, ticket: int) -> bool:
-        """Whether this number belongs to an exchange that was given up."""
+        """Whether this number belongs to an exchange that was given up: its answer is late."""
 
     def count(self, what: str, n: int = 1) -> None:
         """Count something dropped, by its cause."""

@@ -129,7 +129,7 @@ class ModbusClient:
                 request, reply.parse, quiet=False, ticket=ticket, pace=pace, station=self._unit
             )
         except LinkError as error:
-            raise reply.explained(error) from error
+            raise reply.explained(error, late=pace.late) from error
 
     # -- without -----------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class ModbusClient:
                 request, reply.parse, pace=pace, station=self._unit
             )
         except LinkError as error:
-            raise reply.explained(error) from error
+            raise reply.explained(error, late=pace.late) from error
         except DeviceError:
             self._owed = owed
             raise

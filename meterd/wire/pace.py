@@ -13,9 +13,11 @@ _DOUBTS = 2
 class Pace:
     """The time limit of one kind of exchange with one device, in seconds."""
 
-    __slots__ = ("_deviation", "_losses", "_mean")
+    __slots__ = ("_deviation", "_losses", "_mean", "late")
 
     def __init__(self) -> None:
+        self.late = False
+        """Whether an answer came after it was given up, and none in time since."""
         self._mean = 0.0
         self._deviation = 0.0
         self._losses = 0
@@ -29,6 +31,7 @@ class Pace:
 
     def answered(self, seconds: float) -> None:
         self._losses = 0
+        self.late = False
         if not self._mean:
             self._mean, self._deviation = seconds, seconds / 2
             return

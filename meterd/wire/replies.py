@@ -84,13 +84,18 @@ class Reply:
         self._size = size
         self._dropped: dict[str, None] = {}
 
-    def explained(self, error: LinkError) -> LinkError:
-        """A timeout in which something did arrive is no silence: say what it was."""
-        if error.code != "timeout" or not self._dropped:
+    def explained(self, error: LinkError, *, late: bool) -> LinkError:
+        """A timeout in which something did arrive is no silence: say what it was.
+
+        `late`: this unit's answers to earlier requests came when nobody waited any more.
+        """
+        if error.code != "timeout":
             return error
-        if "late_own" in self._dropped:
-            text = "answers come later than the timeout: raise it"
+        if late or "late_own" in self._dropped:
+            text = "no answer in time: answers come later than the timeout, raise it"
             return LinkError(text, code="timeout")
+        if not self._dropped:
+            return error
         causes = ", ".join(self._dropped)
         return ProtocolError(f"only replies that do not match ({causes})", code="bad_reply")
 

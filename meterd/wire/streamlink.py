@@ -58,7 +58,7 @@ class StreamLink:
         self._pauses = bool(times.gap or times.unit_gap)
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
-        self._expired: deque[int] = deque(maxlen=_REMEMBERED)
+        self._expired: deque[tuple[int, Pace | None]] = deque(maxlen=_REMEMBERED)
         self._ticket = random.randrange(_TICKETS)
         self._deadline = Deadline()
         self._silent = 0
@@ -85,7 +85,12 @@ class StreamLink:
         return self._ticket
 
     def expired(self, ticket: int) -> bool:
-        return ticket in self._expired
+        for known, pace in self._expired:
+            if known == ticket:
+                if pace is not None:
+                    pace.late = True
+                return True
+        return False
 
     def count(self, what: str, n: int = 1) -> None:
         self.counters[what] += n
@@ -182,6 +187,8 @@ class StreamLink:
         if heard:
             self.counters["stray" if since is None else "late_own"] += 1
             stream.buffer.clear()
+            if since is not None and self._expired and (pace := self._expired[-1][1]) is not None:
+                pace.late = True
         return silent and (since is None or heard or not self.REOPEN_FORGETS)
 
     async def _silence(self, stream: Stream, since: float) -> bool:
@@ -240,7 +247,7 @@ class StreamLink:
             self.counters[error.code] += 1
         elif not isinstance(error, asyncio.CancelledError):
             return  # the device said no, with a whole frame
-        self._expired.append(ask.ticket)
+        self._expired.append((ask.ticket, ask.pace))
         if ask.pace is not None:
             ask.pace.lost()
         if ask.quiet:
@@ -249,7 +256,9 @@ class StreamLink:
             self._drop()
         elif isinstance(error, LinkError) and error.code == "timeout":
             self._silent += 1
-            if self._silent >= self.SILENT_LIMIT:
+            # Half a frame would be the beginning of whatever comes next.
+            half = not ask.quiet and self._stream is not None and self._stream.buffer
+            if half or self._silent >= self.SILENT_LIMIT:
                 self._silent = 0
                 self._drop()
         elif isinstance(error, LinkError) and not isinstance(error, ProtocolError):

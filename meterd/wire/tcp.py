@@ -18,11 +18,12 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class _TcpStream(Stream, asyncio.BufferedProtocol):
-    """Receives into one small buffer of its own instead of asyncio's 256 KiB ones."""
+    """Receives into one small buffer instead of asyncio's 256 KiB ones.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._space = memoryview(bytearray(RECEIVE_SIZE))
+    It is common to all streams: what is in it is taken out before another one can fill it.
+    """
+
+    _space = memoryview(bytearray(RECEIVE_SIZE))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._space

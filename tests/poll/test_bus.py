@@ -98,7 +98,7 @@ async def test_a_dead_unit_costs_its_neighbours_next_to_nothing() -> None:
     dead = Script(clock, fault=lambda: "timeout")
     alive = Script(clock)
     await run(clock, 1000 + 3600, {"dead": (dead, 5.0), "alive": (alive, 5.0)})
-    assert len(dead.starts) * TIMEOUT / 3600 < 0.02
+    assert len(dead.starts) * TIMEOUT / 3600 < 0.01
     assert len(alive.starts) > 3600 / 5 - 5
 
 

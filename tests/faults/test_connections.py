@@ -1,0 +1,202 @@
+"""Connections that cannot be had, break, go deaf, or are for one client only."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meterd.drivers.modbus import ModbusMeter, ModbusOptions
+from meterd.errors import LinkError
+from meterd.sim.frames import Adu
+from meterd.sim.lines import ServerLine
+from meterd.sim.modbus import ModbusServer
+from meterd.wire import open_link
+from meterd.wire.address import parse
+from meterd.wire.link import Times
+from tests.faults.rig import INTERVAL, SLACK, TIMEOUT, VICTIM, line, write_map
+from tests.wire.test_tcp import free_port
+
+# The first pause before a way that cannot be opened is tried again, in seconds.
+FIRST_PAUSE = 1.0
+_PERIOD = 2.6
+# The mark is 2 %; other programs on the machine blur the measure.
+_MOST_CPU = 0.10
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+async def test_a_way_that_is_not_there_is_tried_with_growing_pauses_and_costs_no_time(
+    host: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"tcp://{host}:{free_port()}"
+    with caplog.at_level(logging.INFO):
+        async with line(tmp_path, "socket", url=url, interval=0.1) as bus:
+            began = time.process_time()
+            await asyncio.sleep(_PERIOD)
+            share = (time.process_time() - began) / _PERIOD
+    print(f"{host}: {share:.1%} of a core, {bus.link.counters['open_failures']} attempts")
+    # At 0, 0.8 to 1, 2.4 to 3 s.
+    assert 1 <= bus.link.counters["open_failures"] <= 3
+    assert share < _MOST_CPU
+    assert len(caplog.records) == 4, "one line for each device"
+    assert {poll.fault.code for poll in bus.polls if poll.fault} <= {"refused", "dns"}
+
+
+async def test_a_port_that_opens_again_is_found_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with line(tmp_path, "socket", interval=0.1) as bus:
+            await bus.polled(4, 2)
+            bus.server.unplug(0.5)
+            await bus.until(VICTIM, up=False)
+            await asyncio.sleep(0.45)
+            seconds = await bus.until(VICTIM, up=True)
+            await bus.polled(4, 2)
+    assert seconds < FIRST_PAUSE + 0.1 + SLACK
+    for unit in (1, 2, 3, 4):
+        told = [r.getMessage() for r in caplog.records if f"meter-{unit} " in r.getMessage()]
+        assert len(told) == 2, told
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_300_resets_in_the_middle_of_a_reply_leak_nothing(tmp_path: Path) -> None:
+    """Every second reply breaks off; it is asked for again in the same poll."""
+    times = Times(timeout=0.3)
+    before = open_files()
+    async with contextlib.AsyncExitStack() as stack:
+        lines = [
+            await stack.enter_async_context(
+                line(tmp_path, "socket", units=(VICTIM,), name=f"m{n}", interval=0.1, times=times)
+            )
+            for n in range(10)
+        ]
+        for bus in lines:
+            bus.spoil("reset:1/2")
+        async with asyncio.timeout(20):
+            while sum(bus.server.injected["reset"] for bus in lines) < 300:
+                await asyncio.sleep(0.02)
+        assert all(poll.up for bus in lines for poll in bus.polls)
+        assert [text for bus in lines for text in bus.wrong] == []
+    await asyncio.sleep(0.1)
+    assert open_files() <= before
+
+
+class DeafServer(ModbusServer):
+    """Keeps `deaf` connections and hears nothing on them, as a peer that lost power."""
+
+    deaf: frozenset[ServerLine] = frozenset()
+
+    def received(self, line: ServerLine, request: Adu) -> None:
+        if line not in self.deaf:
+            super().received(line, request)
+
+
+@pytest.mark.parametrize("wire", ["socket", "rtu"])
+async def test_a_half_open_connection_is_given_up_after_three_silent_exchanges(
+    wire: str, tmp_path: Path
+) -> None:
+    async with line(tmp_path, wire, kind=DeafServer) as bus:
+        await bus.polled(4, 2)
+        assert isinstance(bus.server, DeafServer)
+        bus.server.deaf = frozenset(bus.server.lines)
+        seconds = await bus.until(4, up=True)
+        await bus.polled(4, 1)
+    failed = [poll for poll in bus.polls if not poll.up]
+    assert 1 <= len(failed) <= 3
+    assert bus.link.counters["opened"] == 2
+    assert seconds < 2 * INTERVAL + SLACK
+
+
+class OneClientServer(ModbusServer):
+    """Serves the client that came first and hangs up on any other."""
+
+    holder: ServerLine | None = None
+
+    def received(self, line: ServerLine, request: Adu) -> None:
+        if self.holder not in self.lines:
+            self.holder = line
+        if line is self.holder:
+            super().received(line, request)
+        else:
+            line.hang_up()
+
+
+async def test_a_device_for_one_client_is_let_go_between_polls(tmp_path: Path) -> None:
+    async with line(tmp_path, "socket", units=(VICTIM,), kind=OneClientServer, letting=True) as bus:
+        other = open_link(parse(bus.server.url), defaults={}, times=Times(timeout=0.3))
+        meter = ModbusMeter(other, ModbusOptions(map=write_map(tmp_path)))
+        for _ in range(5):
+            await bus.polled(VICTIM, 1)
+            await asyncio.sleep(0.02)
+            assert not bus.server.lines, "closed after the poll"
+            assert len(await meter.read()) == 8
+            await other.close()
+    assert all(poll.up for poll in bus.polls)
+    assert bus.wrong == []
+
+
+async def test_a_device_that_another_client_holds_is_back_when_it_lets_go(
+    tmp_path: Path,
+) -> None:
+    async with line(tmp_path, "socket", units=(VICTIM,), kind=OneClientServer, letting=True) as bus:
+        other = open_link(parse(bus.server.url), defaults={}, times=Times(timeout=0.3))
+        meter = ModbusMeter(other, ModbusOptions(map=write_map(tmp_path)))
+        await bus.polled(VICTIM, 1)
+        await asyncio.sleep(0.02)
+        await meter.read()
+        held = await bus.polled(VICTIM, 3)
+        await other.close()
+        seconds = await bus.until(VICTIM, up=True)
+    assert all(poll.fault and poll.fault.code == "closed" for poll in held)
+    assert seconds < INTERVAL + SLACK
+
+
+class Arrivals(set[ServerLine]):
+    """Connections, with the time each was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[ServerLine, float] = {}
+
+    def add(self, line: ServerLine) -> None:
+        self.times[line] = time.monotonic()
+        super().add(line)
+
+
+class HastelessServer(ModbusServer):
+    """Hears nothing for 100 ms after a connection and for 20 ms after a request."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.arrivals = Arrivals()
+        self.lines = self.arrivals
+        self._free_at = 0.0
+
+    def received(self, line: ServerLine, request: Adu) -> None:
+        now = time.monotonic()
+        if now >= self._free_at and now - self.arrivals.times[line] >= 0.1:
+            super().received(line, request)
+        self._free_at = now + 0.02
+
+
+@pytest.mark.parametrize("wire", ["socket", "rtu"])
+async def test_pauses_after_connecting_and_between_requests_are_kept(
+    wire: str, tmp_path: Path
+) -> None:
+    kept = Times(timeout=TIMEOUT, connect_delay=0.12, gap=0.025)
+    async with line(tmp_path, wire, units=(1, 2), kind=HastelessServer, times=kept) as bus:
+        await bus.polled(2, 5)
+    assert all(poll.up for poll in bus.polls)
+    hasty = Times(timeout=TIMEOUT)
+    async with line(tmp_path, wire, units=(1, 2), kind=HastelessServer, times=hasty) as bus:
+        await bus.polled(2, 2)
+        with contextlib.suppress(LinkError):
+            await bus.link.close()
+    assert not any(poll.up for poll in bus.polls)

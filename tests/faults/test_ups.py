@@ -1,0 +1,179 @@
+"""A UPS on a serial port under faults: no line is ever taken for another one's answer."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from meterd.drivers.megatec import MegatecOptions, MegatecUps
+from meterd.errors import LinkError
+from meterd.model.clock import SystemClock
+from meterd.model.sample import Poll
+from meterd.poll.bus import Bus
+from meterd.poll.cycle import Device
+from meterd.poll.normalise import Normaliser
+from meterd.sim.faults import Fault, parse_faults
+from meterd.sim.megatec import UpsServer
+from meterd.sim.pty import PtyPort
+from meterd.sim.serve import serve_ups
+from meterd.wire import open_link
+from meterd.wire.address import parse
+from meterd.wire.link import Link, Times
+from tests.faults.rig import SLACK, polling
+
+INTERVAL = 0.2
+TIMEOUT = 0.1
+# The first pause before a port that is gone is looked for again, in seconds.
+FIRST_PAUSE = 1.0
+
+
+class Desk:
+    """A UPS, the bus that polls it, and what it gave."""
+
+    def __init__(self, server: UpsServer, link: Link) -> None:
+        self.server = server
+        self.link = link
+        self.polls: list[Poll] = []
+        self.bus = Bus(link.url, [self._device()], [self], SystemClock())
+
+    def _device(self) -> Device:
+        return Device("ups", MegatecUps(self.link, MegatecOptions()), INTERVAL, Normaliser("ups"))
+
+    def take(self, poll: Poll) -> None:
+        self.polls.append(poll)
+
+    async def polled(self, times: int, *, up: bool | None = None) -> list[Poll]:
+        """The next polls; with `up`, until so many of them ended like that."""
+        known = len(self.polls)
+        async with asyncio.timeout(20):
+            while sum(up in (None, poll.up) for poll in self.polls[known:]) < times:
+                await asyncio.sleep(0.005)
+        return self.polls[known:]
+
+
+@contextlib.asynccontextmanager
+async def desk(folder: Path) -> AsyncIterator[Desk]:
+    async with serve_ups(link_path=folder / "ups") as server:
+        server.latency = 0.005
+        link = open_link(parse(server.url), defaults={}, times=Times(timeout=TIMEOUT))
+        found = Desk(server, link)
+        async with polling(found.bus):
+            await found.polled(2)
+            yield found
+        await link.close()
+    assert all(poll.value("input.voltage") is None for poll in found.polls if not poll.up)
+
+
+async def test_pulled_and_plugged_in_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with desk(tmp_path) as d:
+            began, cpu = time.monotonic(), time.process_time()
+            d.server.unplug(1.0)
+            await d.polled(1, up=False)
+            await d.polled(1, up=True)
+            seconds = time.monotonic() - began
+            share = (time.process_time() - cpu) / seconds
+    print(f"{share:.1%} of a core while the port was gone")
+    assert seconds < 1.0 + 2 * FIRST_PAUSE + INTERVAL + SLACK
+    assert share < 0.10
+    assert len(caplog.records) == 2, [record.getMessage() for record in caplog.records]
+
+
+async def test_an_echo_before_each_answer_is_skipped(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        d.server.faults = parse_faults("echo")
+        polls = await d.polled(4)
+    assert all(poll.up for poll in polls)
+    assert d.link.counters["echo"] >= 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("timeout"), Fault("truncate", number=20), Fault("garbage"), Fault("late", seconds=0.15)],
+    ids=lambda fault: fault.kind,
+)
+async def test_what_is_no_answer_gives_no_reading_and_ends_in_time(
+    fault: Fault, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with desk(tmp_path) as d:
+            d.server.faults = (fault,)
+            struck = (await d.polled(3, up=False))[:3]
+            d.server.faults = ()
+            began = time.monotonic()
+            await d.polled(1, up=True)
+            seconds = time.monotonic() - began
+    assert not any(poll.up for poll in struck)
+    # Two ways to ask, and silence for one timeout before each.
+    assert max(poll.took for poll in struck) < 4 * TIMEOUT + SLACK
+    assert seconds < INTERVAL + 4 * TIMEOUT + SLACK
+    assert len(caplog.records) == 2
+
+
+async def test_a_port_that_another_program_holds_is_named(tmp_path: Path) -> None:
+    async with serve_ups(link_path=tmp_path / "ups") as server:
+        links = [
+            open_link(parse(server.url), defaults={}, times=Times(timeout=TIMEOUT))
+            for _ in range(2)
+        ]
+        first, second = (MegatecUps(link, MegatecOptions()) for link in links)
+        await first.read()
+        with pytest.raises(LinkError, match=r"/ups is in use by another program") as caught:
+            await second.read()
+        assert caught.value.code == "port_taken"
+        for link in links:
+            await link.close()
+
+
+class NumberedUps:
+    """Each status line carries its own number twice; one in five comes 1.5 timeouts late."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.number = self.late = 0
+        self._random = random.Random(seed)
+        self._buffer = b""
+        self.port = PtyPort(self._hear, folder / f"ups{seed}")
+        self.port.open()
+
+    def _hear(self, data: bytes) -> None:
+        *commands, self._buffer = (self._buffer + data).split(b"\r")
+        for _ in commands:
+            self.number += 1
+            line = f"({self.number:05.1f} 195.0 {self.number:05.1f} 014 50.0 27.5 30.0 00001000\r"
+            delay = 1.5 * 0.02 if self._random.random() < 0.2 else 0.0
+            self.late += bool(delay)
+            asyncio.get_running_loop().call_later(delay, self.port.write, line.encode())
+
+
+async def _ask_often(folder: Path, seed: int, times: int) -> tuple[int, int, int]:
+    """Good readings, late lines, and readings that were made of a late line."""
+    ups = NumberedUps(folder, seed)
+    link = open_link(
+        parse(f"serial://{ups.port.name}"), defaults={"baud": "2400"}, times=Times(timeout=0.02)
+    )
+    driver = MegatecUps(link, MegatecOptions(protocol="megatec", ratings=False, vendor=False))
+    good = mixed = 0
+    for _ in range(times):
+        with contextlib.suppress(LinkError):
+            said = {r.quantity: r.value for r in await driver.read()}
+            good += 1
+            mixed += {said["input.voltage"], said["output.voltage"]} != {float(ups.number)}
+    await link.close()
+    ups.port.close()
+    return good, ups.late, mixed
+
+
+async def test_no_late_line_is_taken_for_the_answer_to_the_next_question(tmp_path: Path) -> None:
+    found = await asyncio.gather(*(_ask_often(tmp_path, seed, 100) for seed in range(5)))
+    good, late, mixed = (sum(column) for column in zip(*found, strict=True))
+    print(f"500 polls: {good} good, {late} late lines, {mixed} mixed")
+    assert good >= 300
+    assert late >= 50
+    assert mixed == 0
