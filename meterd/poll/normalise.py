@@ -1,8 +1,9 @@
 """From readings to samples: canonical units, the house's signs, plausibility."""
 
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from meterd.model.quantity import DEVICE_UP, Quantity, describe
 from meterd.model.sample import DOWN, Doubt, Layout, Poll, Quality, Reading
@@ -15,12 +16,16 @@ _SIGNED = ("active_power", "reactive_power", "active_energy.net", "reactive_ener
 _GOOD = Quality.GOOD
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """How the reading at one place of a poll becomes a value; `factor` holds unit and sign."""
+class _Column(NamedTuple):
+    """How the reading at one place of a poll becomes a value; `factor` holds unit and sign.
+
+    `low` and `high` bound the plausible magnitude, infinity excluded.
+    """
 
     quantity: Quantity
     factor: float
+    low: float
+    high: float
 
 
 class Normaliser:
@@ -33,32 +38,43 @@ class Normaliser:
     def __init__(self, device: str, *, swapped: bool = False) -> None:
         self._device = device
         self._swapped = swapped
-        self._shape: list[tuple[str, str]] = []
+        self._names: list[str] = []
+        self._units: list[str] = []
         self._columns: list[_Column | None] = []
         self._layout = DOWN
+        self._texts = False
 
     def poll(self, readings: Sequence[Reading], time: int, took: float) -> Poll:
         """The poll of a device that answered. What has no known unit is left out."""
-        numbers = [reading for reading in readings if not reading[0].startswith("info.")]
-        shape = [(reading[0], reading[2]) for reading in numbers]
-        if shape != self._shape:
-            self._learn(shape)
+        names = [reading[0] for reading in readings]
+        units = [reading[2] for reading in readings]
+        if names != self._names or units != self._units:
+            self._learn(names, units)
         values: list[float | None] = []
         doubts: dict[int, Doubt] = {}
-        for reading, column in zip(numbers, self._columns, strict=True):
+        for reading, column in zip(readings, self._columns, strict=True):
             if column is None:
                 continue
-            value = _value(reading, column.factor)
-            if (doubt := _doubt(reading, column.quantity, value)) is not None:
+            raw = reading[1]
+            # The hot path: a good, finite, plausible float. NaN fails every comparison.
+            if raw.__class__ is float and reading[4] is _GOOD:
+                value = raw if column[1] == 1 else round(raw * column[1], _DIGITS)
+                if column[2] <= value <= column[3] or column[2] <= -value <= column[3] or not value:
+                    values.append(value)
+                    continue
+            found = _value(reading, column.factor)
+            if (doubt := _doubt(reading, column.quantity, found)) is not None:
                 doubts[len(values)] = doubt
-            values.append(value)
+            values.append(found)
         values.append(1.0)
-        texts = {r[0]: r[1] for r in readings if isinstance(r[1], str) and r[0][:5] == "info."}
+        texts = _told(readings) if self._texts else {}
         return Poll(self._device, time, self._layout, tuple(values), doubts, texts, took=took)
 
-    def _learn(self, shape: list[tuple[str, str]]) -> None:
-        self._shape = shape
-        self._columns = [self._column(name, unit) for name, unit in shape]
+    def _learn(self, names: list[str], units: list[str]) -> None:
+        self._names, self._units = names, units
+        pairs = zip(names, units, strict=True)
+        self._columns = [self._column(name, unit) for name, unit in pairs]
+        self._texts = any(name.startswith("info.") for name in names)
         known = [column.quantity for column in self._columns if column is not None]
         columns = [(quantity.name, quantity.unit) for quantity in known]
         self._layout = Layout.of([*columns, (DEVICE_UP, "1")])
@@ -73,7 +89,13 @@ class Normaliser:
         if scale is None:
             return None
         turned = self._swapped and name.startswith(_SIGNED)
-        return _Column(quantity, -scale if turned else scale)
+        limits = quantity.low, min(quantity.high, sys.float_info.max)
+        return _Column(quantity, -scale if turned else scale, *limits)
+
+
+def _told(readings: Sequence[Reading]) -> dict[str, str]:
+    """What the device says of itself."""
+    return {r[0]: r[1] for r in readings if isinstance(r[1], str) and r[0].startswith("info.")}
 
 
 def other_way(name: str) -> str:
