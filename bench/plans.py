@@ -10,8 +10,9 @@ from functools import cache
 
 from bench.report import Figure
 from meterd.drivers.costs import Costs, seconds
+from meterd.drivers.library import load_map
 from meterd.drivers.planner import plan
-from meterd.drivers.registers import RegisterMap, Row, load_map
+from meterd.drivers.registers import RegisterMap, Row
 
 BAUDS = (2400, 9600, 19200, 38400)
 TAUS = (0.005, 0.01, 0.05, 0.2)

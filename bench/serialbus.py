@@ -17,8 +17,8 @@ from typing import Any
 from bench.report import Figure
 from bench.slowmeter import reply_to
 from meterd.drivers.costs import Costs
+from meterd.drivers.library import load_map
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
-from meterd.drivers.registers import load_map
 from meterd.model.sample import Poll
 from meterd.poll.bus import Bus
 from meterd.poll.cycle import Device

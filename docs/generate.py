@@ -4,8 +4,8 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from meterd.drivers.library import Head, head, load_map, shipped
 from meterd.drivers.maprows import COUNTED, WORDS
-from meterd.drivers.registers import Head, head, load_map, shipped
 
 FILE = Path(__file__).with_name("meters.md")
 # What people write: the text above the tables, and the one below.

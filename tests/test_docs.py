@@ -8,7 +8,7 @@ import pytest
 
 import meterd
 from meterd.drivers import mapcheck, mapfile, maprows
-from meterd.drivers.registers import load_map, shipped
+from meterd.drivers.library import load_map, shipped
 from tests.cli.lines import judge
 
 DOCS = Path(meterd.__file__).parent.parent / "docs"

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from meterd.cli import output
-from meterd.drivers.registers import Head, RegisterMap, Row, head, load_map, shipped
+from meterd.drivers.library import Head, head, load_map, shipped
+from meterd.drivers.registers import RegisterMap, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 

@@ -16,7 +16,7 @@ from meterd.cli.talk import start_log, warn_of_maps
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver
-from meterd.drivers.registers import is_file
+from meterd.drivers.library import is_file
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll

@@ -13,7 +13,8 @@ import click
 from meterd.cli import output
 from meterd.cli.main import EXIT_FAILURE
 from meterd.config.links import check_link
-from meterd.drivers.registers import RegisterMap, load_map, shipped
+from meterd.drivers.library import load_map, shipped
+from meterd.drivers.registers import RegisterMap
 from meterd.drivers.survey import Found, Survey, ways
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock

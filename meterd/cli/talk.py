@@ -7,7 +7,7 @@ import sys
 import click
 
 from meterd.config.settings import Settings
-from meterd.drivers.registers import SUNSPEC, load_map
+from meterd.drivers.library import SUNSPEC, load_map
 
 
 def warn_of_maps(settings: Settings) -> None:

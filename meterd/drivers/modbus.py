@@ -18,9 +18,10 @@ from pydantic import (
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, Learner, PlanReport
 from meterd.drivers.costs import describe as describe_plan
+from meterd.drivers.library import SUNSPEC, is_file, load_map
 from meterd.drivers.planner import block
 from meterd.drivers.refusals import Findings, Search
-from meterd.drivers.registers import SUNSPEC, Row, is_file, load_map
+from meterd.drivers.registers import Row
 from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import Index, PartName, SunSpecOptions

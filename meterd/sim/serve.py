@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
-from meterd.drivers.registers import load_map
+from meterd.drivers.library import load_map
 from meterd.model.clock import Clock
 from meterd.sim.bank import REFRESH, MeterBank, Strictness
 from meterd.sim.faults import Fault

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.registers import load_map, shipped
+from meterd.drivers.library import load_map, shipped
 from tests.cli.inside import inside
 
 BAD = """\

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from meterd.drivers.identify import SILENCES, Guess, Registers, identify, telling
-from meterd.drivers.registers import RegisterMap, load_map, shipped
+from meterd.drivers.library import load_map, shipped
+from meterd.drivers.registers import RegisterMap
 from meterd.sim.bank import Refusal
 from meterd.sim.serve import meter_bank
 from tests.clocks import FakeClock

@@ -7,8 +7,9 @@ from importlib.resources import files
 
 import pytest
 
+from meterd.drivers.library import head, load_map, shipped
 from meterd.drivers.planner import plan
-from meterd.drivers.registers import RegisterMap, Row, head, load_map, shipped
+from meterd.drivers.registers import RegisterMap, Row
 from meterd.drivers.values import decode
 from meterd.model import units
 from meterd.model.quantity import CATALOGUE, INFO, Kind

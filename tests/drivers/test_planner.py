@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, seconds
 from meterd.drivers.ground import Ground
+from meterd.drivers.library import load_map, shipped
 from meterd.drivers.planner import LENGTHENING, better, distinct, plan, unplannable
-from meterd.drivers.registers import RegisterMap, Row, load_map, shipped
+from meterd.drivers.registers import RegisterMap, Row
 
 TCP = Costs.tcp(0.01)
 BUS = Costs.serial(9600, tau=0.01)

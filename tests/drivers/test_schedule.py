@@ -6,9 +6,10 @@ import pytest
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, seconds
+from meterd.drivers.library import load_map
 from meterd.drivers.planner import plan
 from meterd.drivers.refusals import Findings
-from meterd.drivers.registers import RegisterMap, Row, load_map
+from meterd.drivers.registers import RegisterMap, Row
 from meterd.drivers.schedule import Schedule
 
 BUS = Costs.serial(9600, tau=0.01)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.registers import load_map
+from meterd.drivers.library import load_map
 from meterd.drivers.survey import Found, Survey, ways
 from meterd.model.clock import SystemClock
 from meterd.sim.bank import Bank, FixedBank

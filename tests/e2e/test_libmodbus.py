@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.registers import Row, load_map
+from meterd.drivers.library import load_map
+from meterd.drivers.registers import Row
 from tests.cli.command import meterd, run, samples
 from tests.e2e.running import first_line, pty_pair
 

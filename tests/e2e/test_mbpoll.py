@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.registers import load_map
+from meterd.drivers.library import load_map
 from meterd.sim.bank import FixedBank
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from meterd.drivers.library import load_map
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
-from meterd.drivers.registers import Row, load_map
+from meterd.drivers.registers import Row
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
 from meterd.poll.cycle import Device, poll_once

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from meterd.drivers.registers import RegisterMap, load_map
+from meterd.drivers.library import load_map
+from meterd.drivers.registers import RegisterMap
 from meterd.model.clock import Clock
 from meterd.model.sample import Fault, failed
 from meterd.poll.latest import Latest

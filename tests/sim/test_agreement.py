@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
+from meterd.drivers.library import load_map, shipped
 from meterd.drivers.planner import plan
-from meterd.drivers.registers import load_map, shipped
 from meterd.model.quantity import describe
 from meterd.model.units import factor
 from meterd.sim.bank import MeterBank

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.registers import load_map
+from meterd.drivers.library import load_map
 from meterd.errors import ConfigError
 from meterd.sim.bank import MeterBank, Refusal
 from meterd.sim.modbus import ModbusServer
