@@ -43,6 +43,8 @@ class Ledger:
         self._path = path
         self._devices: dict[str, int] = {}
         self._series: dict[tuple[int, str, str], int] = {}
+        self._new: list[dict[str, object]] = []
+        self._next = 1
         self._layouts: dict[tuple[str, int], tuple[Layout, tuple[int, ...]]] = {}
         with database.mapped(path):
             self._connection = database.writing(path).connect()
@@ -74,6 +76,7 @@ class Ledger:
         columns = (series.c.id, series.c.device_id, series.c.quantity, series.c.unit)
         for one, owner, quantity, unit in connection.execute(select(*columns)):
             self._series[owner, quantity, unit] = one
+        self._next = max(self._series.values(), default=0) + 1
 
     def commit(self, polls: Sequence[Poll], memos: Mapping[str, str], *, note: bool) -> None:
         """All of it or nothing; a sample of the same time and series is replaced, and a memo.
@@ -86,6 +89,10 @@ class Ledger:
                 ids = self._ids(connection, poll)
                 rows += _rows(poll, ids)
                 self._edges.note(ids, poll.time)
+            if self._new:
+                # A fleet that starts makes thousands of series at once.
+                connection.execute(insert(series), self._new)
+                self._new.clear()
             if rows:
                 connection.exec_driver_sql(_upsert(), rows)
             for name, body in memos.items():
@@ -110,7 +117,7 @@ class Ledger:
             self._layouts.clear()
         owner = self._device(connection, poll.device)
         columns = zip(poll.layout.quantities, poll.layout.units, strict=True)
-        ids = tuple(self._one(connection, owner, quantity, unit) for quantity, unit in columns)
+        ids = tuple(self._one(owner, quantity, unit) for quantity, unit in columns)
         # The layout is kept, so that its id() is not given to another one.
         self._layouts[poll.device, id(poll.layout)] = (poll.layout, ids)
         return ids
@@ -121,17 +128,21 @@ class Ledger:
             self._devices[name] = connection.execute(row).scalar_one()
         return self._devices[name]
 
-    def _one(self, connection: Connection, owner: int, quantity: str, unit: str) -> int:
+    def _one(self, owner: int, quantity: str, unit: str) -> int:
+        """The series' id. There is one writer, so it numbers new ones by itself."""
         key = owner, quantity, unit
         if key not in self._series:
             known = describe(quantity, unit)
-            row = insert(series).values(
-                device_id=owner,
-                quantity=quantity,
-                unit=unit,
-                kind=known.kind if known else Kind.GAUGE,
-            )
-            self._series[key] = connection.execute(row.returning(series.c.id)).scalar_one()
+            row = {
+                "id": self._next,
+                "device_id": owner,
+                "quantity": quantity,
+                "unit": unit,
+                "kind": known.kind if known else Kind.GAUGE,
+            }
+            self._new.append(row)
+            self._series[key] = self._next
+            self._next += 1
         return self._series[key]
 
     def trim(self, before: int) -> bool:

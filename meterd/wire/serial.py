@@ -31,7 +31,8 @@ class SerialLink(StreamLink):
     def __init__(self, address: Address, options: Mapping[str, str], times: Times) -> None:
         self._path = address.path
         # Three and a half characters of silence end an RTU frame; 1.75 ms from 19200 baud on.
-        silence = max(3.5 * 11 / int(options["baud"]), 0.00175)
+        bits = 1 + int(options["bytes"]) + (options["parity"] != "N") + int(options["stop"])
+        silence = max(3.5 * bits / int(options["baud"]), 0.00175)
         super().__init__(address.key, options, replace(times, gap=max(times.gap, silence)))
 
     async def _open(self) -> Stream:
