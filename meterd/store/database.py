@@ -62,9 +62,18 @@ def locate(url: str) -> Path:
 
 
 def need_folder(path: Path) -> None:
-    """Raises StoreError where the file could not be made."""
+    """Raises StoreError where the file could not be made.
+
+    Folders below the one that meterd runs in are made: a relative URL names such.
+    """
     if path.is_dir():
         raise StoreError(f"{path} is a folder; store.url names a file", code="unavailable")
+    if path.is_relative_to(Path.cwd()):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"{path.parent} cannot be made: {error.strerror}"
+            raise StoreError(text, code="unavailable") from error
     if not path.parent.is_dir():
         # Not made here: it may be the mount point of a disk that is not mounted.
         text = f"{path.parent} is not a folder; make it, mount its disk, or correct store.url"

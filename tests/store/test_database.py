@@ -80,3 +80,13 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
         database.reading(path).connect() as connection,
     ):
         connection.exec_driver_sql("CREATE TABLE t (x)")
+
+
+def test_folders_of_a_relative_url_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    database.need_folder(database.locate("sqlite:///var/lib/meterd/meterd.db"))
+    assert (tmp_path / "var/lib/meterd").is_dir()
+    with pytest.raises(StoreError, match="make it"):
+        database.need_folder(tmp_path.parent / "nowhere" / "meterd.db")
