@@ -6,6 +6,7 @@ from pathlib import Path
 
 from meterd.drivers.library import Head, head, load_map, shipped
 from meterd.drivers.maprows import COUNTED, WORDS
+from meterd.drivers.sunspec.models import MODELS, rows
 
 FILE = Path(__file__).with_name("meters.md")
 # What people write: the text above the tables, and the one below.
@@ -13,6 +14,10 @@ PARTS = Path(__file__).with_name("parts")
 _COLUMNS = """\
 | map | model | confidence | quantities | source | remark |
 | --- | --- | --- | ---: | --- | --- |
+"""
+_MODELS = """\
+| model | what it is | quantities |
+| ---: | --- | ---: |
 """
 
 
@@ -25,13 +30,21 @@ def text() -> str:
     for maker, group in groupby(ordered, key=lambda one: one.maker):
         tables.append(f"\n## {maker}\n\n{_COLUMNS}")
         tables += [_line(one) for one in group]
+    sunspec = [_model(number) for number in MODELS]
     own = _part(
         "meters-own.md",
         types=" ".join(f"`{kind}`" for kind in (*WORDS, *COUNTED)),
         counted=", ".join(f"`{kind}`" for kind in COUNTED),
         counts=", ".join(map(str, COUNTED.values())),
     )
-    return "".join((_part("meters-top.md", count=len(heads), **levels), *tables, "\n", own))
+    top = _part("meters-top.md", count=len(heads), models=len(MODELS), **levels)
+    head_of_models = (_part("meters-sunspec.md"), _MODELS)
+    return "".join((top, *tables, "\n", *head_of_models, *sunspec, "\n", own))
+
+
+def _model(number: int) -> str:
+    count = len(rows(number, 0, 3))
+    return f"| {number} | {MODELS[number].title} | {count} |\n"
 
 
 def _part(name: str, **words: object) -> str:

@@ -63,7 +63,8 @@ class Unsupported(DeviceError):  # noqa: N818 (it is a verdict, not a mishap)
 class StoreError(MeterdError):
     """The store could not keep or find samples; what was polled is kept and tried again.
 
-    Codes: unavailable, full, corrupt, newer_schema, already_running, too_much.
+    Codes: unavailable, full, corrupt, newer_schema, already_running, too_much,
+    conflict (another transaction won; try again).
     """
 
 

@@ -16,12 +16,20 @@ _encode = json.JSONEncoder(
 
 
 class Call(NamedTuple):
-    """One request as the resources see it; `now` is Unix ms, `accept` the Accept header."""
+    """One request as the resources see it; `now` is Unix ms, `accept` the Accept header.
+
+    `body` is whole and at most LARGEST_BODY bytes, `media` its Content-Type; `who` is the name
+    that logged in, "" where nobody had to; `base` is what stands before every path outside.
+    """
 
     site: Site
     now: int
     path: Mapping[str, str]
     accept: str
+    body: bytes = b""
+    media: str = ""
+    who: str = ""
+    base: str = ""
 
 
 class Answer(NamedTuple):

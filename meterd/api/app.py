@@ -2,48 +2,118 @@
 
 import asyncio
 import difflib
-from dataclasses import dataclass
-from functools import partial
+import socket
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from meterd.api import door, query
 from meterd.api.answer import Answer, Call
+from meterd.api.auth.locks import Access, Locks
 from meterd.api.connection import Connection
+from meterd.api.entrance import Entrance, Left, bind
+from meterd.api.guard import Guard
+from meterd.api.headers import HEADERS, STRICT
+from meterd.api.limits import Guests, Limits
 from meterd.api.problem import Refusal, quote
+from meterd.api.quiet import Quiet
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.site import Site
+from meterd.api.tls import Certificate
+from meterd.api.via import Way
 from meterd.model.clock import Clock, SystemClock
 
 # Seconds that requests under way get to finish when meterd stops.
 _GRACE = 3.0
+# Seconds between two notes of when tokens were last used.
+_NOTE_EVERY = 60.0
 
 
-def build(site: Site, *, listen: str, clock: Clock | None = None) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a site is served. `base` is what stands before every path outside, "" or "/meterd"."""
+
+    access: Access = field(default_factory=Access)
+    trusted: tuple[str, ...] = ()
+    base: str = ""
+    certificate: Certificate | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def build(
+    site: Site, *, listen: str, clock: Clock | None = None, rules: Rules | None = None
+) -> web.Application:
     """The application for `site`; `listen` is the host that it will be bound to."""
-    app = web.Application(middlewares=[door.doorman(listen, _nowhere)])
-    clock = clock or SystemClock()
+    rules, clock = (
+        rules or Rules(Access(is_loopback=door.is_loopback(listen))),
+        clock or SystemClock(),
+    )
+    return _built(site, _guard(listen, rules, clock), clock, rules)
+
+
+def _guard(listen: str, rules: Rules, clock: Clock) -> Guard:
+    # A browser has no password for the origin that a rebound name makes.
+    name = "" if rules.access.login_always else listen
+    return Guard(name, Locks(rules.access, clock), Way(rules.trusted, rules.base))
+
+
+def _built(site: Site, guard: Guard, clock: Clock, rules: Rules) -> web.Application:
+    app = web.Application(
+        middlewares=[door.doorman(guard.check, _nowhere)], client_max_size=door.LARGEST_BODY
+    )
     for route in (*ROUTES, *FILES):
-        app.router.add_route(route.method, route.path, _handler(route, site, clock))
-        if route.method == "GET":
-            app.router.add_route("HEAD", route.path, _handler(route, site, clock))
+        handler = _handler(route, site, clock, guard, rules.limits)
+        # A proxy may take the base off, or leave it on.
+        for path in dict.fromkeys((route.path, rules.base + route.path)):
+            app.router.add_route(route.method, path, handler)
+            if route.method == "GET":
+                app.router.add_route("HEAD", path, handler)
+    if rules.base:
+        app.router.add_route("GET", rules.base, _to_page(guard))
+    if rules.certificate is not None:
+        app.on_response_prepare.append(_strict)
     return app
 
 
-def _handler(route: Route, site: Site, clock: Clock) -> door.Handler:
+def _handler(route: Route, site: Site, clock: Clock, guard: Guard, limits: Limits) -> door.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
+        via = guard.via(request)
+        who = await guard.let_in(request, via, route.scope)
+        body = await door.body_of(request, limits.body)
         now = clock.now_ms()
         asked = query.parse(route.query, request.query, now)
-        accept = request.headers.get("Accept", "")
-        answer = await route.function(Call(site, now, request.match_info, accept), asked)
-        return await _respond(answer, request)
+        headers = request.headers
+        call = Call(
+            site,
+            now,
+            request.match_info,
+            headers.get("Accept", ""),
+            body,
+            headers.get("Content-Type", ""),
+            who.name if who else "",
+            via.prefix,
+        )
+        return await _respond(await route.function(call, asked), request)
 
     return handle
 
 
+def _to_page(guard: Guard) -> door.Handler:
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        # The page's links are relative: they need the slash.
+        location = f"{guard.via(request).prefix}/"
+        return web.Response(status=308, headers={**HEADERS, "Location": location})
+
+    return redirect
+
+
+async def _strict(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(STRICT)
+
+
 async def _respond(answer: Answer, request: web.Request) -> web.Response:
-    headers = {**door.HEADERS, "Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+    headers = {**HEADERS, "Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
     headers.update(answer.headers)
     etag = headers.get("ETag")
     if etag is not None and etag in request.headers.get("If-None-Match", ""):
@@ -69,30 +139,74 @@ class Running:
 
     host: str
     port: int
+    is_tls: bool
+    guests: Guests
     _runner: web.AppRunner
-    _tcp: asyncio.Server
+    _entrance: Entrance
+    _notes: asyncio.Task[None]
+    _sockets_are_ours: bool = True
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http{'s' if self.is_tls else ''}://{host}:{self.port}"
+
+    async def hand_over(self) -> list[socket.socket]:
+        """Stop listening, and leave the sockets to a successor: nobody is turned away."""
+        self._sockets_are_ours = False
+        await self._entrance.close(keep_sockets=True)
+        return list(self._entrance.sockets)
 
     async def close(self) -> None:
         """Stop listening, let requests under way finish, close every connection."""
-        self._tcp.close()
+        await self._entrance.close(keep_sockets=not self._sockets_are_ours)
         await self._runner.cleanup()
-        await self._tcp.wait_closed()
+        self._notes.cancel()
+        await asyncio.gather(self._notes, return_exceptions=True)
 
 
-async def serve(site: Site, host: str, port: int, *, clock: Clock | None = None) -> Running:
-    """Listen at once. Raises OSError where the address is taken or not this machine's."""
-    app = build(site, listen=host, clock=clock)
-    runner = web.AppRunner(app, shutdown_timeout=_GRACE)
+async def serve(
+    site: Site,
+    host: str,
+    port: int,
+    *,
+    clock: Clock | None = None,
+    rules: Rules | None = None,
+    instead_of: Running | None = None,
+) -> Running:
+    """Listen at once, on the sockets of `instead_of` where there is one; it is still to close.
+
+    Raises OSError where the address is taken or not this machine's.
+    """
+    rules = rules or Rules(Access(is_loopback=door.is_loopback(host)))
+    clock = clock or SystemClock()
+    guard = _guard(host, rules, clock)
+    runner = web.AppRunner(_built(site, guard, clock, rules), shutdown_timeout=_GRACE)
     await runner.setup()
-    loop = asyncio.get_running_loop()
     try:
-        tcp = await loop.create_server(partial(Connection, runner.server, loop), host, port)
+        sockets = await (instead_of.hand_over() if instead_of else bind(host, port))
     except OSError:
         await runner.cleanup()
         raise
-    return Running(host, tcp.sockets[0].getsockname()[1], runner, tcp)
+    quiet = Quiet(SystemClock())
+    loop = asyncio.get_running_loop()
+
+    def make(left: Left) -> Connection:
+        return Connection(runner.server, loop, rules.limits, quiet, left)
+
+    guests = Guests(rules.limits, lambda one: door.is_loopback(one) or guard.way.is_trusted(one))
+    entrance = Entrance(sockets, make, guests, rules.limits, quiet, rules.certificate)
+    entrance.open()
+    notes = asyncio.create_task(_note(guard.locks))
+    port = sockets[0].getsockname()[1]
+    return Running(host, port, rules.certificate is not None, guests, runner, entrance, notes)
+
+
+async def _note(locks: Locks) -> None:
+    """Now and then, and at the end."""
+    try:
+        while True:
+            await asyncio.sleep(_NOTE_EVERY)
+            await asyncio.to_thread(locks.keyring.note)
+    finally:
+        locks.keyring.note()

@@ -1,28 +1,56 @@
-"""One client's connection: limits on what it sends, and errors that aiohttp meets by itself."""
+"""One client's connection: limits on what it sends and when, and errors aiohttp meets itself."""
 
 import asyncio
 import logging
+from collections.abc import Callable
+from enum import Enum
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
-from meterd.api.door import refuse
-from meterd.api.problem import Refusal
+from meterd.api.headers import refuse
+from meterd.api.limits import Limits
+from meterd.api.problem import Refusal, quote
+from meterd.api.quiet import Quiet
+from meterd.model.clock import SystemClock
 
 log = logging.getLogger("meterd.api")
 
 LONGEST_LINE = 8190  # bytes of the request line, and of one header
 MOST_HEADERS = 64
-KEEPALIVE = 75.0  # seconds that an idle connection may stay
 LINGER = 5.0  # seconds in which a body that nobody wants is read and dropped
+
+_LATE = (
+    b"HTTP/1.1 408 Request Timeout\r\nServer: meterd\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+class Phase(Enum):
+    """What a connection is about."""
+
+    HEAD = "a request has begun to come in"
+    BUSY = "it is being answered"
+    IDLE = "nothing is under way"
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, with problem+json instead of its pages and tracebacks."""
+    """aiohttp's connection with deadlines, and problem+json instead of pages and tracebacks.
 
-    __slots__ = ()
+    aiohttp itself would wait for the rest of a header for ever. Deadlines are looked at by
+    `overdue()`, once a second for all connections: a timer for each request costs more.
+    """
 
-    def __init__(self, server: web.Server | None, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_bytes", "_left", "_limits", "_phase", "_quiet", "_since", "_unread")
+
+    def __init__(
+        self,
+        server: web.Server | None,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        quiet: Quiet | None = None,
+        left: Callable[["Connection"], None] = lambda connection: None,
+    ) -> None:
         if server is None:
             raise RuntimeError("the server has been closed")
         super().__init__(
@@ -33,9 +61,75 @@ class Connection(web.RequestHandler):
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
             max_headers=MOST_HEADERS,
-            keepalive_timeout=KEEPALIVE,
+            # Ours come first; what aiohttp does at its own is only the second net.
+            keepalive_timeout=2 * max(limits.idle, limits.head),
             lingering_time=LINGER,
+            # A small body could grow a thousandfold.
+            auto_decompress=False,
         )
+        self._limits = limits
+        self._quiet = quiet or Quiet(SystemClock())
+        self._left = left
+        self._phase = Phase.HEAD
+        self._since = loop.time()
+        self._bytes = 0
+        self._unread = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEAD)
+        if self._phase is Phase.HEAD and self._bytes > self._limits.head_bytes:
+            self._drop()
+            return
+        self._bytes += len(data)
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._left(self)
+
+    def begun(self) -> None:
+        """The headers of a request are complete."""
+        self._enter(Phase.BUSY)
+
+    def ended(self) -> None:
+        """The request is answered, as far as we are concerned."""
+        self._enter(Phase.IDLE)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._since = self._loop.time()
+        self._bytes = 0
+
+    def overdue(self, now: float) -> None:
+        """Close what takes too long; `now` is the loop's time."""
+        if self.transport is None:
+            return
+        waited = now - self._since
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            self._watch(unread, now)
+        elif self._phase is Phase.HEAD and waited > self._limits.head:
+            if self._bytes:
+                self.transport.write(_LATE)
+            self.force_close()
+        elif self._phase is Phase.IDLE and waited > self._limits.idle:
+            self.force_close()
+
+    def _watch(self, unread: int, now: float) -> None:
+        """An answer that is taken slowly is fine; one that is not taken at all is not."""
+        if unread != self._unread:
+            self._unread = unread
+            self._since = now
+        elif now - self._since > self._limits.unread:
+            self._drop()
+
+    def _drop(self) -> None:
+        transport = self.transport
+        self.force_close()
+        # force_close() waits for what is still to be sent, and nobody takes that.
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.abort()
 
     def handle_error(
         self,
@@ -47,22 +141,24 @@ class Connection(web.RequestHandler):
         """The answer to bytes that are no HTTP, or to an exception that nobody expected."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of the answer is already sent")
-        refusal = _malformed(exc) if isinstance(exc, BadHttpMessage) else _failed(request, exc)
+        is_theirs = isinstance(exc, BadHttpMessage)
+        refusal = _malformed(exc) if is_theirs else self._failed(request, exc)
         response = refuse(refusal)
         response.force_close()
         return response
 
+    def _failed(self, request: web.BaseRequest, error: BaseException | None) -> Refusal:
+        if (more := self._quiet.ask()) is not None:
+            place = quote(request.path)
+            log.error("%s %s failed%s", request.method, place, more, exc_info=error)
+        detail = "meterd met an error of its own; its log says more"
+        return Refusal(500, "internal", detail)
 
-def _malformed(error: BadHttpMessage) -> Refusal:
+
+def _malformed(error: BaseException | None) -> Refusal:
     # Anyone can send garbage: it is not worth a line in the log each time.
     log.debug("a request that is no HTTP: %s", type(error).__name__)
     if isinstance(error, LineTooLong):
         detail = f"the request line or a header is longer than {LONGEST_LINE} bytes"
         return Refusal(431, "header_too_large", detail)
     return Refusal(400, "bad_http", "the request is not well-formed HTTP/1.1")
-
-
-def _failed(request: web.BaseRequest, error: BaseException | None) -> Refusal:
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
-    detail = "meterd met an error of its own; its log says more"
-    return Refusal(500, "internal", detail)

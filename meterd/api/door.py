@@ -1,20 +1,27 @@
-"""What happens to every request before and after its route: checks, refusals, headers, gzip."""
+"""What happens to every request before and after its route: checks, refusals, gzip."""
 
 import asyncio
 import ipaddress
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from meterd.api import problem
+from meterd.api.connection import Connection
+from meterd.api.headers import HEADERS, refuse
 from meterd.api.problem import Refusal
+from meterd.api.via import Via
 from meterd.errors import StoreError
 
-# No request of the API has a body; a small one that comes all the same is read and dropped.
-LARGEST_BODY = 16 * 1024
+__all__ = ["HEADERS", "LARGEST_BODY", "doorman", "refuse", "squeeze"]
+
+# A long query as a form; all else that is sent here is shorter.
+LARGEST_BODY = 64 * 1024
 # Shorter answers grow, or hardly shrink.
 _GZIP_FROM = 1024
 # Compressing this much takes about 1 ms: more goes to a thread, so that polls go on.
@@ -22,22 +29,11 @@ _GZIP_IN_THREAD = 64 * 1024
 _GZIP_LEVEL = 4
 _GZIP_WINDOW = 31  # zlib's word for "with a gzip header"
 
-HEADERS = {
-    "Server": "meterd",
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; object-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[str], Refusal]
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach that address or name."""
     name = host.strip("[]").lower().rstrip(".")
@@ -66,20 +62,55 @@ def check_host(header: str | None, listen: str) -> None:
             421,
             "foreign_host",
             f"meterd listens on loopback and is not known as {problem.quote(name)}",
-            hint="use http://localhost, or set api.listen to an address that others may reach",
+            hint="use http://localhost; a proxy in front belongs in api.trusted_proxies; to be "
+            "reached by others, set api.listen",
         )
+
+
+def check_origin(headers: Mapping[str, str], via: Via) -> None:
+    """Refuse what a page of another site made a browser send, with its user's password."""
+    origin = headers.get("Origin")
+    is_ours = origin is None or urlsplit(origin).netloc.lower() == via.host.lower()
+    if is_ours and headers.get("Sec-Fetch-Site") not in ("cross-site", "same-site"):
+        return
+    raise Refusal(
+        403,
+        "foreign_origin",
+        f"a page of another site ({problem.quote(origin or 'unknown')}) may change nothing here",
+        hint="behind a proxy, name it in api.trusted_proxies and pass X-Forwarded-Host on",
+    )
+
+
+def too_large() -> Refusal:
+    detail = f"the body is longer than {LARGEST_BODY} bytes"
+    return Refusal(413, "body_too_large", detail, hint="no request of this API needs as much")
 
 
 def _check_body(request: web.Request) -> None:
     if (request.content_length or 0) > LARGEST_BODY:
-        detail = f"the body is longer than {LARGEST_BODY} bytes"
-        raise Refusal(413, "body_too_large", detail, hint="requests of this API have no body")
+        raise too_large()
+
+
+async def body_of(request: web.Request, seconds: float) -> bytes:
+    """The whole body. Raises Refusal where it is too long, too slow or malformed."""
+    if not request.can_read_body or request.method in ("GET", "HEAD"):
+        return b""
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError:
+        detail = f"the body did not come within {seconds:g} seconds"
+        raise Refusal(408, "slow_body", detail, headers={"Connection": "close"}) from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise Refusal(400, "bad_http", "the body is not well-formed") from error
 
 
 def _refusal_of(error: web.HTTPException, request: web.BaseRequest, nowhere: Nowhere) -> Refusal:
     """aiohttp's own refusals in our words."""
     if isinstance(error, web.HTTPNotFound):
         return nowhere(request.path)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return too_large()
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = sorted(error.allowed_methods)
         detail = f"{problem.quote(request.method)} is not possible here"
@@ -89,21 +120,16 @@ def _refusal_of(error: web.HTTPException, request: web.BaseRequest, nowhere: Now
     return Refusal(error.status, phrase.lower().replace(" ", "_"), error.text or phrase)
 
 
-def refuse(refusal: Refusal) -> web.Response:
-    """A refusal as a response."""
-    headers = {**HEADERS, "Cache-Control": "no-store", **refusal.headers}
-    return web.Response(
-        body=refusal.body(), status=refusal.status, content_type=problem.MEDIA, headers=headers
-    )
-
-
-def doorman(listen: str, nowhere: Nowhere) -> Middleware:
-    """The one middleware, for a server bound to `listen`; `nowhere` refuses unknown paths."""
+def doorman(check: Callable[[web.Request], None], nowhere: Nowhere) -> Middleware:
+    """The one middleware; `check` refuses a whole request, `nowhere` unknown paths."""
 
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.begun()
         try:
-            check_host(request.headers.get("Host"), listen)
+            check(request)
             _check_body(request)
             return await handler(request)
         except Refusal as refusal:
@@ -112,6 +138,9 @@ def doorman(listen: str, nowhere: Nowhere) -> Middleware:
             return refuse(problem.of_store(error))
         except web.HTTPException as error:
             return refuse(_refusal_of(error, request, nowhere))
+        finally:
+            if isinstance(connection, Connection):
+                connection.ended()
 
     return door
 

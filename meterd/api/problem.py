@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -44,6 +44,7 @@ class Refusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
         allowed: Iterable[str] = (),
         parameter: str = "",
         headers: dict[str, str] | None = None,
+        challenges: Sequence[str] = (),
     ) -> None:
         super().__init__(detail, code=code)
         self.status = status
@@ -51,6 +52,8 @@ class Refusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
         self.allowed = list(allowed)
         self.parameter = parameter
         self.headers = headers or {}
+        # One WWW-Authenticate header each: clients err where several share one.
+        self.challenges = tuple(challenges)
 
     def body(self) -> bytes:
         """The problem as JSON."""

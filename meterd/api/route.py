@@ -2,12 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from meterd.api.answer import JSON, Answer, Call
 from meterd.api.query import NoQuery, Query
+
+Scope = Literal["read", "admin", "command", "open"]
+"""What a login has to allow; `open` asks for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class Route:
 
     `answer` is the model of a JSON body, None for any other body. `refusals` are the statuses
     of the problems it may answer with. Routes that are not `listed` stay out of OpenAPI: the
-    files of the page, which are no interface.
+    files of the page, which are no interface. Whatever changes something is no `read`.
     """
 
     path: str
@@ -28,3 +31,4 @@ class Route:
     media: tuple[str, ...] = (JSON,)
     refusals: tuple[int, ...] = (400,)
     listed: bool = True
+    scope: Scope = "read"

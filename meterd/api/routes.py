@@ -14,7 +14,7 @@ async def _openapi(call: Call, query: NoQuery) -> Answer:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("/healthz", "Whether meterd is alive", health.alive, health.Alive),
+    Route("/healthz", "Whether meterd is alive", health.alive, health.Alive, scope="open"),
     Route(
         "/readyz",
         "Whether the store is writable and every device was polled once",

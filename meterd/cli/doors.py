@@ -1,14 +1,26 @@
 """Where others come in while a site runs: the API with its page, and the Modbus proxy."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meterd.config.settings import ApiSettings, Door, ProxySettings, Settings
-from meterd.errors import MeterdError
+from meterd.config.api import ApiSettings
+from meterd.config.listen import is_loopback
+from meterd.config.settings import ProxySettings, Settings
+from meterd.errors import ConfigError, MeterdError
 
 if TYPE_CHECKING:
-    from meterd.api.app import Running
+    from meterd.api.app import Rules, Running
     from meterd.daemon.site import Site
     from meterd.proxy.server import Proxy
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """All that the API depends on; a new one is opened where this differs."""
+
+    api: ApiSettings
+    tokens: Path
 
 
 class Doors:
@@ -16,7 +28,7 @@ class Doors:
 
     def __init__(self, site: "Site") -> None:
         self._site = site
-        self._api: tuple[ApiSettings, Running] | None = None
+        self._api: tuple[_Wanted, Running] | None = None
         self._proxy: tuple[ProxySettings, Proxy] | None = None
 
     @property
@@ -26,9 +38,10 @@ class Doors:
 
     async def open(self, settings: Settings) -> None:
         """The new door opens before the old one closes. Raises MeterdError where it cannot."""
+        wanted = _Wanted(settings.api, settings.api.token_file(settings.store.url))
         before = self._api
-        if before is None or before[0] != settings.api:
-            self._api = (settings.api, await self._serve(settings.api))
+        if before is None or before[0] != wanted:
+            self._api = (wanted, await self._serve(wanted, before))
             if before is not None:
                 await before[1].close()
         guests = self._proxy
@@ -44,14 +57,20 @@ class Doors:
         if self._api is not None:
             await self._api[1].close()
 
-    async def _serve(self, settings: ApiSettings) -> "Running":
+    async def _serve(self, wanted: _Wanted, before: "tuple[_Wanted, Running] | None") -> "Running":
         # A quarter of a second of imports that no other command needs.
         from meterd.api.app import serve
 
+        api = wanted.api
+        check_login(api, wanted.tokens)
+        rules = _rules(api, wanted.tokens)
+        # One address cannot be listened on twice: its sockets are handed on.
+        is_same = before is not None and before[0].api.listen == api.listen
+        old = before[1] if before is not None and is_same else None
         try:
-            return await serve(self._site, settings.host, settings.port)
+            return await serve(self._site, api.host, api.port, rules=rules, instead_of=old)
         except OSError as error:
-            raise _taken("api", settings, error) from error
+            raise _taken("api", api.listen, error) from error
 
     async def _let_in(self, settings: ProxySettings) -> "Proxy":
         from meterd.model.clock import SystemClock
@@ -64,10 +83,56 @@ class Doors:
         try:
             await proxy.start(settings.host, settings.port)
         except OSError as error:
-            raise _taken("proxy", settings, error) from error
+            raise _taken("proxy", settings.listen, error) from error
         return proxy
 
 
-def _taken(section: str, settings: Door, error: OSError) -> MeterdError:
-    text = f"{section}.listen {settings.listen}: cannot listen there: {error.strerror or error}"
+def check_login(api: ApiSettings, tokens: Path) -> None:
+    """Refuse to serve the network as long as nobody could log in.
+
+    Raises ConfigError that says what to do, MeterdError where the file of tokens is damaged.
+    """
+    from meterd.api.auth.tokens import load
+
+    is_private = is_loopback(api.host) and api.login == "auto"
+    if is_private or api.users or load(tokens):
+        return
+    if api.insecure and api.login == "auto":
+        return
+    raise ConfigError(
+        f"api.listen {api.listen}: nobody could log in: there is no user, and {tokens} holds no "
+        "token; hint: make one with `meterd token add NAME`, add `api: users:`, or, where the "
+        "network itself is trusted, say `insecure: true`"
+    )
+
+
+def _rules(api: ApiSettings, tokens: Path) -> "Rules":
+    from meterd.api.app import Rules
+    from meterd.api.auth.locks import Access
+    from meterd.api.auth.passwords import User, ha1
+    from meterd.api.tls import Certificate
+
+    users = {
+        name: User(
+            name,
+            frozenset(user.scopes),
+            ha1(name, user.password) if user.password else "",
+            user.password_hash or "",
+        )
+        for name, user in api.users.items()
+    }
+    access = Access(
+        is_loopback=is_loopback(api.host),
+        login_always=api.login == "always",
+        insecure=api.insecure,
+        users=users,
+        tokens=tokens,
+    )
+    files = api.tls
+    certificate = Certificate(Path(files.certificate), Path(files.key)) if files else None
+    return Rules(access, api.trusted_proxies, api.base_path, certificate)
+
+
+def _taken(section: str, listen: str, error: OSError) -> MeterdError:
+    text = f"{section}.listen {listen}: cannot listen there: {error.strerror or error}"
     return MeterdError(text, code="listen")

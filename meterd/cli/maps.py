@@ -7,7 +7,7 @@ import click
 
 from meterd.cli import output
 from meterd.drivers.library import Head, head, load_map, shipped
-from meterd.drivers.registers import RegisterMap, Row
+from meterd.drivers.registers import BRIDGE, RegisterMap, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 
@@ -94,8 +94,10 @@ def _check(file: str, format_: str | None) -> None:
 
     try:
         text = Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"register map {file}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"register map {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"register map {file} is no UTF-8 text; save it as UTF-8") from error
     found = mapfile.parse(text, Path(file).stem, file)
     places = mapfile.places(text, file)
     if problems := mapcheck.problems(found, file, places):
@@ -116,6 +118,9 @@ def _check(file: str, format_: str | None) -> None:
     registers = sum(one.registers for one in plan)
     told = f"{len(found.rows)} rows in {len(plan)} reads of {registers} registers"
     click.echo(f"{file}: no mistakes, {len(doubts)} warnings, {told}", err=True)
+    if (fewer := mapcheck.fewer(found)) < len(plan):
+        told = f"limits: {{bridge: {BRIDGE}}} makes {fewer} reads of them"
+        click.echo(f"if the meter answers to registers between the rows, {told}", err=True)
 
 
 def _summary(found: RegisterMap | Head, *, rows: int) -> dict[str, Any]:

@@ -46,6 +46,15 @@ class Code(StrEnum):
     CONDITION = "C045"
     CLEAR = "C046"
     NO_DEVICES = "C047"
+    TLS = "C050"
+    ACCOUNT = "C051"
+    BASE_PATH = "C052"
+    PROXY = "C053"
+    TARIFF_TIME = "C060"
+    TARIFF_DAY = "C061"
+    PRICE = "C062"
+    PRICE_ORDER = "C063"
+    RATE = "C064"
 
 
 MEANING: dict[Code, str] = {
@@ -75,7 +84,7 @@ MEANING: dict[Code, str] = {
     Code.NOT_BUILT: "The contract knows this, this version of meterd does not do it yet.",
     Code.STORE: "The store's URL is wrong.",
     Code.LISTEN: "The listen address is no HOST:PORT.",
-    Code.OPEN_LISTEN: "The API would be open to the network without a login.",
+    Code.OPEN_LISTEN: "What others could reach would have no login, or no TLS.",
     Code.HOOK: "The hook's URL is wrong.",
     Code.HEADER: "A header of a hook cannot be sent.",
     Code.UNKNOWN_DRIVER: "There is no driver of this name.",
@@ -86,6 +95,15 @@ MEANING: dict[Code, str] = {
     Code.CONDITION: "A rule needs exactly one of equals, above and below.",
     Code.CLEAR: "A rule's clear_below or clear_above does not fit its condition.",
     Code.NO_DEVICES: "There is nothing to poll.",
+    Code.TLS: "The files of api.tls cannot be used by a server.",
+    Code.ACCOUNT: "A user's name, password or hash cannot be used.",
+    Code.BASE_PATH: "api.base_path is no path such as /meterd.",
+    Code.PROXY: "A trusted proxy is no address or network.",
+    Code.TARIFF_TIME: "A tariff's times of day are no HH:MM-HH:MM, or are on no quarter hours.",
+    Code.TARIFF_DAY: "A tariff names a day, a month, a season or a date that does not exist.",
+    Code.PRICE: "A price is no decimal number, is too large, or has too many decimal places.",
+    Code.PRICE_ORDER: "A tariff's prices do not follow one another in time.",
+    Code.RATE: "A tariff's rule, or its else, names a rate that has no price.",
 }
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 from pydantic import field_validator as check
 
 from meterd.config.alerts import AlertsSettings, HookSettings, RuleSettings
+from meterd.config.api import ApiSettings, TlsSettings, UserSettings
 from meterd.config.codes import Code, Flaw
 from meterd.config.duration import between
 from meterd.config.fields import Labels, OrEmpty, Section, Switch, TimeZone
@@ -17,6 +18,7 @@ from meterd.config.links import link_flaw
 from meterd.config.listen import is_loopback, split_listen
 from meterd.config.names import DeviceId, Name
 from meterd.config.stores import store_flaw
+from meterd.config.tariffs import PricesSettings, TariffRuleSettings, Tariffs, TariffSettings
 
 
 def _link_url(url: str) -> str:
@@ -90,7 +92,7 @@ class StoreSettings(Section):
     """Where samples go. `commit` is the most that a power cut may take."""
 
     url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = "sqlite:///meterd.db"
-    commit: Annotated[float, between("1s", "60s")] = 10.0
+    commit: Annotated[float, between("1s", "60s")] = 30.0
     keep: Annotated[KeepSettings, OrEmpty] = KeepSettings()
 
 
@@ -117,16 +119,9 @@ class Door(Section):
             return listen
         raise Flaw(
             Code.OPEN_LISTEN,
-            "{} would serve the network, and there is no login yet: anybody could read everything",
-            "listen on 127.0.0.1 and put a proxy with a login in front, or, where the network "
-            "itself is trusted, say `insecure: true`",
+            "{} would serve the network, and Modbus has no login: anybody could read the registers",
+            "listen on 127.0.0.1, or, where the network itself is trusted, say `insecure: true`",
         ).error()
-
-
-class ApiSettings(Door):
-    """Where the API and the page are."""
-
-    listen: str = "127.0.0.1:8420"
 
 
 class ProxySettings(Door):
@@ -150,6 +145,7 @@ class Settings(Section):
     api: Annotated[ApiSettings, OrEmpty] = ApiSettings()
     alerts: Annotated[AlertsSettings, OrEmpty] = AlertsSettings()
     proxy: ProxySettings | None = None
+    tariffs: Tariffs = Field(default_factory=dict)
 
 
 DEVICE_KEYS = frozenset(DeviceSettings.model_fields) - {"options"}
@@ -163,10 +159,15 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("store",): StoreSettings,
     ("store", "keep"): KeepSettings,
     ("api",): ApiSettings,
+    ("api", "tls"): TlsSettings,
+    ("api", "users", "*"): UserSettings,
     ("proxy",): ProxySettings,
     ("alerts",): AlertsSettings,
     ("alerts", "rules", "*"): RuleSettings,
     ("alerts", "hooks", "*"): HookSettings,
+    ("tariffs", "*"): TariffSettings,
+    ("tariffs", "*", "prices", "*"): PricesSettings,
+    ("tariffs", "*", "prices", "*", "rules", "*"): TariffRuleSettings,
 }
 """Where each section stands; `*` is a name that people choose."""
 
@@ -178,6 +179,9 @@ NAMED = frozenset(
         ("devices", "*", "labels"),
         ("alerts", "rules"),
         ("alerts", "hooks"),
+        ("api", "users"),
+        ("tariffs",),
+        ("tariffs", "*", "prices", "*", "rates"),
     }
 )
 """Mappings whose keys are names that people choose, so that `x_file` is only a name there."""

@@ -9,6 +9,7 @@ from meterd.alerts.engine import Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rules import Rule
 from meterd.config.settings import DeviceSettings, Settings, StoreSettings
+from meterd.daemon.calm import settle
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
 from meterd.daemon.service import ContainedDriver, ContainedSink, forever
@@ -30,7 +31,7 @@ _WRITER_PATIENCE = 120.0
 _HOOK_GRACE = 2.0
 _BUSES_A_SLOT = 10
 # How often is noted where the counters stand, in seconds.
-_MEMORY_EVERY = 60.0
+_MEMORY_EVERY = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Site:
         self._drivers: dict[str, Driver] = {}
         self._memory = CounterMemory()
         self._memory_task: asyncio.Task[None] | None = None
+        self._calm_task: asyncio.Task[None] | None = None
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -206,15 +208,19 @@ class Site:
         self._memory.keep_only(list(self.latest.states))
         if self._memory_task is None:
             self._memory_task = asyncio.create_task(forever("memory", self._remember))
+        if self._calm_task is not None:
+            self._calm_task.cancel()
+        self._calm_task = asyncio.create_task(settle(self._clock))
 
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
         await self._stop_buses(set(self._running))
-        tasks = [task for task in (self._alerts_task, self._memory_task) if task is not None]
+        started = (self._alerts_task, self._memory_task, self._calm_task)
+        tasks = [task for task in started if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._alerts_task = self._memory_task = None
+        self._alerts_task = self._memory_task = self._calm_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
         if self._store is not None:
             self._memory.save(self._store.writer)
@@ -261,7 +267,7 @@ class Site:
             return
         writer = Writer(settings.url, commit=settings.commit, keep=settings.keep.raw)
         await writer.open()
-        self._store = _Store(settings, writer, Reader(settings.url, writer.pending))
+        self._store = _Store(settings, writer, Reader(settings.url, writer.memory))
         # Every bus holds this very list, so that a reload reaches those that run on.
         sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts)
         self._sinks[:] = [ContainedSink(sink) for sink in sinks]

@@ -6,79 +6,134 @@ rows      | voltage.l1 | voltage.l2 |   hole   | current.l1 | @scale   |
 
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
+from typing import Any
 
 from meterd.drivers import values
 from meterd.drivers.registers import Row
+from meterd.model.columns import Columns, Remark, shape_of
 from meterd.model.sample import Quality, Reading
 
-_make = Reading._make
 _GOOD = Quality.GOOD
+_WHOLE = values.WHOLE
+# Beyond, whole numbers lose digits as floats.
+_EXACT = 2**53
+# Functions whose replies are registers, not single bits.
+_REGISTERS = (3, 4)
 
 
 class Block:
-    """One request, and the rows that its reply answers."""
+    """One request, and the rows that its reply answers. Never changed, so that meters share it."""
 
     def __init__(self, function: int, address: int, words: int, rows: Iterable[Row]) -> None:
         self.function = function
         self.address = address
         self.words = words
         self.rows = tuple(rows)
-        self._permute = self._order()
-        codes = [values.code(row) for row in self.rows]
-        exponents = sorted({r.scale_register for r in self.rows if r.scale_register is not None})
-        self._exponents = {register: 2 * (register - address) for register in exponents}
-        self._unpack = struct.Struct(">" + "".join(codes)).unpack
-        self._plain = [values.plain(row) for row in self.rows]
-        self._absent = [values.sentinels(row) for row in self.rows]
-        self._floats = [i for i, row in enumerate(self.rows) if row.type == "f32"]
-        self._format = " ".join(["%.7g"] * len(self._floats))
-        self._packed = struct.Struct(f">{len(self._floats)}f").pack
+        texts = [row.type == "str" or row.quantity.startswith("info.") for row in self.rows]
+        self.shape = shape_of(
+            tuple(row.quantity for row in self.rows),
+            tuple("" if text else row.unit for row, text in zip(self.rows, texts, strict=True)),
+        )
+        self._raws = self._in_place() or self._picked()
+        self._linear = tuple(values.linear(row) for row in self.rows)
+        self._absent = tuple(values.sentinels(row) for row in self.rows)
+        # Where every row is a plain number, a few looks at all of them at once tell.
+        self._easy = None not in self._linear
+        self._any_absent = frozenset[float]().union(*self._absent)
+        scaled = any(row.type[0] != "f" for row in self.rows) or set(self._linear) != {(1.0, 1.0)}
+        self._scales = self._linear if scaled else None
+        self._floats = tuple(i for i, row in enumerate(self.rows) if row.type == "f32")
+        self._packed = struct.Struct(f">{len(self._floats)}f")
 
     def __repr__(self) -> str:
         last = self.address + self.words - 1
         return f"Block(function={self.function}, registers={self.address}..{last})"
 
-    def _order(self) -> Callable[[bytes], Iterable[int]]:
-        """Picks the rows' bytes, each in big-endian order, out of a reply."""
-        positions = [
-            position
-            for row in self.rows
-            for position in values.ordered(row, 2 * (row.address - self.address))
-        ]
-        return itemgetter(*positions)
+    def _in_place(self) -> Callable[[bytes], tuple[Any, ...]] | None:
+        """Unpacks rows that lie one after the other with their bytes in order; else None."""
+        form, end = ">", 0
+        for row in self.rows:
+            start = 2 * (row.address - self.address)
+            after = start + 2 * row.words
+            if start < end or values.ordered(row, start) != list(range(start, after)):
+                return None
+            form += f"{start - end}x{values.code(row)}"
+            end = after
+        if self.function not in _REGISTERS:
+            return None
+        return struct.Struct(form).unpack_from
+
+    def _picked(self) -> Callable[[bytes], tuple[Any, ...]]:
+        """Picks the rows' bytes, each in big-endian order, out of a reply, then unpacks them."""
+        pick = itemgetter(
+            *(
+                position
+                for row in self.rows
+                for position in values.ordered(row, 2 * (row.address - self.address))
+            )
+        )
+        unpack = struct.Struct(">" + "".join(values.code(row) for row in self.rows)).unpack
+        return lambda data: unpack(bytes(pick(data)))
 
     def decode(self, data: bytes) -> list[Reading]:
         """One reading a row, from the reply's registers (2 bytes each)."""
-        raws = list(self._unpack(bytes(self._permute(data))))
+        return list(self.columns(data))
+
+    def columns(self, data: bytes) -> Columns:
+        """The same as columns."""
+        raws: Sequence[Any] = self._raws(data)
         if self._floats:
-            self._shorten(raws)
-        readings: list[Reading] = []
-        for row, plain, absent, raw in zip(self.rows, self._plain, self._absent, raws, strict=True):
-            # Most rows are numbers in their own unit: no call for those, they are the hot path.
-            if plain and -math.inf < raw < math.inf and raw not in absent:
-                readings.append(_make((row.quantity, raw, row.unit, "", _GOOD)))
-            else:
-                exponent = self._exponent(row, data)
-                readings.append(values.reading(row, raw, absent, exponent))
-        return readings
+            raws = self._shortened(raws)
+        # A sum with a NaN or an infinity in it is none that is finite.
+        if self._easy and self._any_absent.isdisjoint(raws) and math.isfinite(sum(raws)):
+            if self._scales is None:
+                return Columns(self.shape, raws)
+            scales = zip(raws, self._scales, strict=True)
+            return Columns(self.shape, [raw * f / d for raw, (f, d) in scales])  # type: ignore[misc]
+        return self._looked_at(raws, data)
+
+    def _looked_at(self, raws: Sequence[Any], data: bytes) -> Columns:
+        """Row by row, where one of them is not simply a number that is there."""
+        found: list[Any] = []
+        remarks: dict[int, Remark] = {}
+        rows = zip(self.rows, self._linear, self._absent, raws, strict=True)
+        for i, (row, linear, absent, raw) in enumerate(rows):
+            if linear is not None and -math.inf < raw < math.inf and raw not in absent:
+                found.append(raw * linear[0] / linear[1])
+                continue
+            reading = values.reading(row, raw, absent, self._exponent(row, data))
+            value: Any = reading.value
+            if isinstance(value, int) and -_EXACT <= value <= _EXACT:
+                value = float(value)
+            found.append(value)
+            if reading.quality is not _GOOD or value.__class__ is not float:
+                remarks[i] = Remark(reading.reason, reading.quality)
+        return Columns(self.shape, found, remarks)
 
     def _exponent(self, row: Row, data: bytes) -> int | None:
         if row.scale_register is None:
             return None
-        offset = self._exponents[row.scale_register]
+        offset = 2 * (row.scale_register - self.address)
         return int.from_bytes(data[offset : offset + 2], "big", signed=True)
 
-    def _shorten(self, raws: list[float]) -> None:
-        """All float32 at once: seven digits name nearly every one, and one comparison tells."""
-        before = [raws[i] for i in self._floats]
-        after = [float(text) for text in (self._format % tuple(before)).split()]
-        try:
-            same = self._packed(*after) == self._packed(*before)
-        except OverflowError:
-            same = False
-        if not same:
-            after = [values.shortest(value) for value in before]
+    def _shortened(self, raws: Sequence[Any]) -> Sequence[Any]:
+        """All float32 at once: three decimals name most, and one comparison tells."""
+        before = [raws[i] for i in self._floats] if len(self._floats) < len(raws) else raws
+        shortest, packed = values.shortest, self._packed
+        # As in `shortest`; up to 10,000 three decimals are seven digits, or fewer.
+        after = [
+            (raw * 1e3 + _WHOLE - _WHOLE) / 1e3 if -1e4 < raw < 1e4 else shortest(raw)
+            for raw in before
+        ]
+        named = packed.unpack(packed.pack(*after))
+        if named != tuple(before):
+            pairs = zip(before, named, after, strict=True)
+            after = [new if name == raw else shortest(raw) for raw, name, new in pairs]
+        if before is raws:
+            return after
+        whole = list(raws)
         for i, value in zip(self._floats, after, strict=True):
-            raws[i] = value
+            whole[i] = value
+        return whole

@@ -4,7 +4,7 @@ serial RTU | gap 3.5 | request 8 | tau | address function count 3 | registers 2n
 """
 
 import statistics
-from collections import deque
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -101,7 +101,7 @@ class Learner:
         """`start` holds until enough was measured; `wire`: whether its `register` is a law."""
         self._start = start
         self._wire = wire
-        self._measured: dict[int, deque[float]] = {}
+        self._measured: dict[int, array[float]] = {}
         self._total = 0
 
     @classmethod
@@ -120,7 +120,9 @@ class Learner:
         if window is None:
             if len(self._measured) == _SIZES:
                 del self._measured[next(iter(self._measured))]
-            window = self._measured[registers] = deque(maxlen=_WINDOW)
+            window = self._measured[registers] = array("d")
+        if len(window) == _WINDOW:
+            del window[0]
         window.append(seconds)
         self._total += 1
 

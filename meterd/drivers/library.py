@@ -75,7 +75,8 @@ def load_map(name: str) -> RegisterMap:
 
     Raises ConfigError with every mistake of the file.
     """
-    from meterd.drivers.mapfile import parse  # brings the YAML reader along
+    from meterd.drivers import mapcheck, planner  # they bring the YAML reader along
+    from meterd.drivers.mapfile import parse, places
 
     if is_file(name):
         try:
@@ -83,8 +84,12 @@ def load_map(name: str) -> RegisterMap:
         except OSError as error:
             raise ConfigError(f"register map {name}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"register map {name} is no UTF-8 text") from error
-        return parse(text, Path(name).stem, name)
+            raise ConfigError(f"register map {name} is no UTF-8 text; save it as UTF-8") from error
+        found = parse(text, Path(name).stem, name)
+        # What no request can fetch would be asked for, and refused, at each start.
+        if planner.unplannable(found):
+            raise ConfigError(mapcheck.problems(found, name, places(text, name)))
+        return found
     known = shipped()
     wanted = name if name in known else _aliases().get(name)
     if wanted is None:
@@ -92,4 +97,4 @@ def load_map(name: str) -> RegisterMap:
         hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
         raise ConfigError(f"no register map {name!r}; {hint}")
     text = (files("meterd.drivers") / "maps" / f"{wanted}.yaml").read_text("utf-8")
-    return parse(text, wanted, f"{wanted}.yaml")
+    return parse(text, wanted, f"{wanted}.yaml", own=False)

@@ -1,13 +1,14 @@
 """What to say of a map that parses: rows that cannot be read, what is doubtful, and its plan."""
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from meterd.drivers import planner
 from meterd.drivers.blocks import Block
 from meterd.drivers.mapfile import UNSAID
-from meterd.drivers.registers import RegisterMap, Row
+from meterd.drivers.registers import BRIDGE, RegisterMap, Row
 from meterd.errors import Problem
 from meterd.model import units
 from meterd.model.quantity import INFO, describe
@@ -15,6 +16,12 @@ from meterd.model.quantity import INFO, describe
 _Doubter = Callable[..., "Doubt"]
 Places = Mapping[str, tuple[int, int]]
 """Line and column of each row, by its quantity."""
+
+
+# What manuals print for register 0 is one more than this, by function.
+_REFERENCES = {3: 40000, 4: 30000}
+# What single registers hold that mean "not available".
+_HALVES = {0xFFFF, 0x8000, 0x7FFF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,19 @@ class Request:
 
 def problems(found: RegisterMap, file: str, places: Places) -> list[Problem]:
     """Rows that no request within the map's limits can fetch."""
-    hint = "a row and its scale are read in one request; see limits"
     return [
-        Problem(file, *places[row.quantity], "M006", f"{row.quantity} {why}", hint)
+        Problem(file, *places[row.quantity], "M006", f"{row.quantity} {why}", _way_out(row))
         for row, why in planner.unplannable(found)
     ]
+
+
+def _way_out(row: Row) -> str:
+    if row.scale_register is None:
+        return "all registers of a row are read in one request; see limits"
+    return (
+        "a row and its scale are read in one request; where nobody changes the meter's scale, "
+        "read it with `meterd probe` and write it as a number, scale: 0.1"
+    )
 
 
 def requests(found: RegisterMap) -> list[Request]:
@@ -72,13 +87,25 @@ def requests(found: RegisterMap) -> list[Request]:
     ]
 
 
+def fewer(found: RegisterMap) -> int:
+    """How many reads there would be if they might run over registers of no row."""
+    return len(list(_blocks(replace(found, bridge=max(found.bridge, BRIDGE)))))
+
+
 def doubts(found: RegisterMap, file: str, places: Places) -> list[Doubt]:
     """Every warning, in the order of the file."""
 
     def doubt(row: Row, code: str, what: str, hint: str = "") -> Doubt:
         return Doubt(file, *places[row.quantity], code, f"{row.quantity} {what}", hint)
 
-    told = [*_overlaps(found, doubt), *_implausible(found, doubt), *_holes(found, doubt)]
+    told = [
+        *_overlaps(found, doubt),
+        *_implausible(found, doubt),
+        *_holes(found, doubt),
+        *_references(found, doubt),
+        *_halves(found, doubt),
+        *_texts(found, doubt),
+    ]
     if found.serial is None and found.tcp is None:
         what = "no defaults for a serial line: each link's URL must give baud and parity"
         told.append(Doubt(file, 1, 1, "W104", what, "defaults: {serial: 9600 8N1}"))
@@ -121,6 +148,36 @@ def _implausible(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
                 f"plausible is {known.low:g} to {known.high:g} {known.unit}: check scale and unit"
             )
             yield doubt(row, "W102", what, hint)
+
+
+def _references(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Addresses that look like the reference numbers of a manual, 40001 for register 0."""
+    for function, first in _REFERENCES.items():
+        rows = [row for row in found.rows if row.function == function]
+        if rows and all(first < row.address < first + 10000 for row in rows):
+            lowest = min(rows, key=lambda row: row.address)
+            what = f"is sent as register {lowest.address}, as all of function {function} are"
+            number = lowest.address - first - 1
+            hint = f"if the manual counts its first register as {first + 1}, this one is {number}"
+            yield doubt(lowest, "W107", what, hint)
+
+
+def _halves(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Raw values for "not available" that were written word by word."""
+    for row in found.rows:
+        if row.words > 1 and row.type != "str" and row.na and set(row.na) <= _HALVES:
+            whole = f"{row.na[0]:#06X}".replace("X", "x") + f"{row.na[0]:04X}" * (row.words - 1)
+            what = f"has na {row.na[0]:#x}, which is a value like others in {row.words} registers"
+            yield doubt(row, "W108", what, f"all registers count as one number: {whole}")
+
+
+def _texts(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Texts by names that nothing else has."""
+    for row in found.rows:
+        if row.quantity.startswith("info.") and row.quantity not in INFO:
+            near = difflib.get_close_matches(row.quantity, INFO, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"usual are {', '.join(INFO)}"
+            yield doubt(row, "W109", "is a text that no other meter has", hint)
 
 
 def _largest(row: Row) -> float:

@@ -1,6 +1,5 @@
 """Map files: from YAML to a RegisterMap, with every mistake at its line and column."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from meterd.drivers import maprows
+from meterd.drivers import maphints, maprows
 from meterd.drivers.maprows import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.errors import ConfigError, Problem
@@ -23,12 +22,25 @@ LIMITS = ("max_registers", "unreadable", "bridge", "align")
 UNSAID = {"maker": "unknown maker", "model": "unknown model", "source": "no source named"}
 TIMES = ("gap", "unit_gap", "connect_delay", "timeout")
 DEFAULTS = ("unit", "serial", "tcp", *TIMES)
+# Keys of a map at the places where people look for them.
+_ELSEWHERE = (
+    (("unit", "serial", "tcp", *TIMES), "it belongs below defaults:"),
+    (LIMITS, "it belongs below limits:"),
+    (("baud", "baudrate", "parity", "stop", "stopbits", "bytes"), "defaults: {serial: 9600 8N1}"),
+    (("registers", "values", "points", "quantities"), "the values stand below rows:"),
+)
+# The YAML reader tells both values of a key that is there twice.
+_VALUE = re.compile(r" with value .*")
 _SERIAL = re.compile(r"(\d+) ([78])([NEO])([12])")
 
 
-def parse(text: str, name: str, file: str) -> RegisterMap:
-    """A map from its text; `file` is named in the mistakes."""
-    return _Reader(_yaml(text, file), name, file).map()
+def parse(text: str, name: str, file: str, *, own: bool = True) -> RegisterMap:
+    """A map from its text; `file` is named in the mistakes.
+
+    Where it is people's own and does not say how far a request may run over registers of no row,
+    none does: many meters refuse that, and nobody has tried this one.
+    """
+    return _Reader(_yaml(text, file), name, file).map(0 if own else BRIDGE)
 
 
 def places(text: str, file: str) -> dict[str, tuple[int, int]]:
@@ -45,7 +57,9 @@ def _yaml(text: str, file: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise ConfigError([Problem(file, line, column, "M001", f"no YAML: {what}")]) from error
+        what = _VALUE.sub("", what)
+        problem = Problem(file, line, column, "M001", f"no YAML: {what}", maphints.of_yaml(what))
+        raise ConfigError([problem]) from error
     except TypeError as error:  # a list in a list as a key: the loader's own check misses it
         raise ConfigError([Problem(file, 1, 1, "M001", f"a key is a word: {error}")]) from error
 
@@ -59,11 +73,11 @@ class _Reader:
         self._file = file
         self._problems: list[Problem] = []
 
-    def map(self) -> RegisterMap:
+    def map(self, bridge: int) -> RegisterMap:
+        """`bridge` is the limit of that name where the map has none."""
         data = self._data
         if not isinstance(data, dict) or not isinstance(data.get("rows"), dict):
-            problem = Problem(self._file, 1, 1, "M002", "a map has keys, and `rows` with rows")
-            raise ConfigError([problem])
+            raise ConfigError([_no_rows(data, self._file)])
         self._keys(data, KEYS)
         limits = self._section("limits", LIMITS)
         defaults = self._section("defaults", DEFAULTS)
@@ -79,7 +93,7 @@ class _Reader:
             serial=self._serial(defaults),
             tcp=number(tell, defaults, "tcp", 502, 1, 65535) if "tcp" in defaults else None,
             max_registers=number(tell, limits, "max_registers", PROTOCOL_LIMIT, 1, PROTOCOL_LIMIT),
-            bridge=number(tell, limits, "bridge", BRIDGE, 0, PROTOCOL_LIMIT),
+            bridge=number(tell, limits, "bridge", bridge, 0, PROTOCOL_LIMIT),
             align=number(tell, limits, "align", 1, 1, 2),
             unreadable=self._ranges(limits),
             aliases=self._aliases(),
@@ -100,8 +114,8 @@ class _Reader:
     def _keys(self, node: Mapping[str, Any], known: Any) -> None:
         for key in node:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+                elsewhere = next((hint for keys, hint in _ELSEWHERE if key in keys), "")
+                hint = maphints.of_key(key, known, elsewhere)
                 self._problem(node, key, f"unknown key {key!r}", hint)
 
     def _section(self, key: str, known: tuple[str, ...]) -> Mapping[str, Any]:
@@ -124,6 +138,8 @@ class _Reader:
     def _text(self, key: str) -> str:
         """What a map says of itself; `meterd maps --check` misses it where it is not there."""
         value = self._data.get(key, UNSAID.get(key))
+        if isinstance(value, float) or whole(value):  # a model such as 3000
+            value = str(value)
         if not isinstance(value, str) or not value.strip():
             self._problem(self._data, key, f"{key} is missing, or no text")
             return ""
@@ -180,6 +196,19 @@ class _Reader:
             row = maprows.RowReader(self._problem, rows, name).row()
             if len(self._problems) == known:
                 yield row
+
+
+def _no_rows(data: Any, file: str) -> Problem:
+    """What to say of a file that has no rows to read."""
+    hint = "below rows: stands a line a value, voltage.l1: {function: 4, address: 0, …}"
+    what, key = "a map has keys, and `rows` with rows", ""
+    if isinstance(data, dict) and "rows" in data:
+        kind = "nothing" if data["rows"] is None else "values without names"
+        what, key = f"rows has {kind}", "rows"
+    elif isinstance(data, dict) and (key := maphints.instead_of_rows(data)):
+        what = f"there is {key}, but no rows"
+    line, column = data.lc.key(key) if key else (0, 0)
+    return Problem(file, line + 1, column + 1, "M002", what, hint)
 
 
 def _is_pair(value: object) -> bool:

@@ -2,9 +2,11 @@
 
 import math
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeGuard
 
+from meterd.drivers import maphints
 from meterd.drivers.registers import Row
 from meterd.model import quantity as catalogue
 from meterd.model import units
@@ -27,7 +29,12 @@ KEYS = tuple(
     "function address type count word_order byte_order scale unit na wrap enum bit tier"  # noqa: SIM905
     " optional alone note".split()
 )
-_SCALE = re.compile(r"@(\d{1,5})(?:\*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))?")
+# Functions whose registers are single bits.
+BITS = (1, 2)
+_SCALE = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})(?:\*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))?")
+# Texts that name a device; those of the catalogue's INFO are the usual ones.
+_TEXT = re.compile(r"info(\.[a-z0-9_]+)+")
+_FLOATS = {"f16": ">e", "f32": ">f", "f64": ">d"}
 
 
 class Tell(Protocol):
@@ -39,13 +46,22 @@ class Tell(Protocol):
 
 
 def number(
-    tell: Tell, node: Mapping[str, Any], key: str, default: int, low: int, high: int, of: str = ""
+    tell: Tell,
+    node: Mapping[str, Any],
+    key: str,
+    default: int,
+    low: int,
+    high: int,
+    of: str = "",
+    hint: str = "",
 ) -> int:
     """An integer between `low` and `high`; `of` names the row in the mistake."""
     value = node.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if isinstance(value, float) and value.is_integer():  # YAML has 1e8 for a float
+        value = int(value)
+    if not whole(value) or not low <= value <= high:
         told = f"is {value!r}" if key in node else "is missing"
-        tell(node, key, f"{of}{key} {told}, allowed {low}..{high}")
+        tell(node, key, f"{of}{key} {told}, allowed {low}..{high}", hint)
         return default
     return int(value)
 
@@ -72,21 +88,20 @@ class RowReader:
     def row(self) -> Row:
         """The row; where mistakes were told it is not to be used."""
         node, tell, of = self._node, self._tell, self._of
-        kind = str(node.get("type"))
-        if kind not in WORDS and kind not in COUNTED:
-            told = f"type {kind!r}" if "type" in node else "type is missing"
-            tell(node, "type", f"{of}{told}, allowed {', '.join((*WORDS, *COUNTED))}")
-        scale, register, factor = self._scale()
-        unit = str(node.get("unit", "1"))
-        self._known(unit)
+        function = number(tell, node, "function", 0, 1, 4, of, maphints.FUNCTIONS)
+        kind = self._type(function)
+        scale, register, factor = self._scale(kind)
+        unit = "" if node.get("unit", "1") is None else str(node.get("unit", "1"))
+        self._known(unit, kind)
         words = self._words(kind)
-        address = number(tell, node, "address", -1, 0, 0xFFFF, of)
-        if address + words > 0x10000:
-            tell(node, "address", f"{of}ends behind register 65535")
-        na = self._na(words)
+        bit = self._bit(kind, words)
+        address = self._address(words)
+        if function in BITS:  # each bit is a register there
+            address, words, bit = self._coil(address, words, bit)
+        na = self._na(kind, words)
         return Row(
             quantity=self._name,
-            function=number(tell, node, "function", 0, 1, 4, of),
+            function=function,
             address=address,
             type=kind,
             words=words,
@@ -98,19 +113,53 @@ class RowReader:
             scale_factor=factor,
             na=tuple(one for one in na if isinstance(one, int)),
             na_ranges=tuple(one for one in na if not isinstance(one, int)),
-            wrap=number(tell, node, "wrap", 0, 1, 2**64, of) if "wrap" in node else None,
+            wrap=self._wrap(kind, words),
             enum=self._enum(),
             tier=self._one_of("tier", "fast", TIERS),
             optional=flag(tell, node, "optional", of),
             alone=flag(tell, node, "alone", of),
-            bit=self._bit(kind, words),
+            bit=bit,
         )
 
+    def _type(self, function: int) -> str:
+        node, known = self._node, (*WORDS, *COUNTED)
+        kind = str(node.get("type"))
+        if kind not in known:
+            told = f"type {kind!r}" if "type" in node else "type is missing"
+            hint = maphints.of_type(kind) if "type" in node else ""
+            self._tell(node, "type", f"{self._of}{told}, allowed {', '.join(known)}", hint)
+        elif function in BITS and kind != "u16":  # a single bit counts as 0 or 1 in both
+            if kind != "bits":
+                what = f"{self._of}function {function} reads single bits, not {kind}"
+                self._tell(node, "type", what, "type: bits")
+        elif function in BITS:
+            return "bits"
+        return kind
+
+    def _address(self, words: int) -> int:
+        node, of = self._node, self._of
+        hint = maphints.of_address(node.get("address"))
+        address = number(self._tell, node, "address", -1, 0, 0xFFFF, of, hint)
+        if address + words > 0x10000:
+            self._tell(node, "address", f"{of}ends behind register 65535")
+        return address
+
     def _words(self, kind: str) -> int:
-        if kind in WORDS:
-            return WORDS[kind]
-        default = COUNTED.get(kind, 1)
-        return number(self._tell, self._node, "count", default, 1, 125, self._of)
+        if kind in COUNTED:
+            return number(self._tell, self._node, "count", COUNTED[kind], 1, 125, self._of)
+        words = WORDS.get(kind, 1)
+        if kind in WORDS and self._node.get("count", words) != words:
+            count = self._node["count"]
+            what = f"{self._of}count is {count!r}, but {kind} has always {words}"
+            self._tell(self._node, "count", what, f"count belongs to {', '.join(COUNTED)}")
+        return words
+
+    def _coil(self, address: int, count: int, bit: int | None) -> tuple[int, int, int | None]:
+        """Address, count and bit of a row of functions 1 and 2: always one."""
+        if count > 1 and bit is None and "count" in self._node:
+            what = f"{self._of}count is {count}, but a row of functions 1 and 2 is one bit"
+            self._tell(self._node, "count", what, "one row for each")
+        return address + (bit or 0), 1, None
 
     def _bit(self, kind: str, words: int) -> int | None:
         if "bit" not in self._node:
@@ -119,32 +168,50 @@ class RowReader:
             self._tell(self._node, "bit", f"{self._of}bit goes with type bits, not {kind}")
         return number(self._tell, self._node, "bit", 0, 0, 16 * words - 1, self._of)
 
-    def _known(self, unit: str) -> None:
-        """The quantity is in the catalogue, and its unit converts."""
+    def _wrap(self, kind: str, words: int) -> int | None:
+        if "wrap" not in self._node:
+            return None
+        most = 10 ** (4 * words) if kind == "bcd" else 1 << 16 * words
+        most = 1 << 64 if kind in _FLOATS else most
+        hint = f"the raw count at which it starts again; {kind} holds less than {most}"
+        return number(self._tell, self._node, "wrap", 0, 1, most, self._of, hint)
+
+    def _known(self, unit: str, kind: str) -> None:
+        """The quantity is in the catalogue, its type is one of a number, its unit converts."""
         name = self._name
-        if name in catalogue.INFO:
+        if _TEXT.fullmatch(name):
             return
-        ours = name.startswith(catalogue.GUARDED)
+        ours = name == catalogue.DEVICE_UP or name.startswith(catalogue.GUARDED)
         known = None if ours else catalogue.describe(name, unit)
         if known is None:
+            what = f"{name} is meterd's own" if ours else f"unknown quantity {name}"
+            self._tell(self._rows, name, what, maphints.of_quantity(name), "M004")
+            return
+        if kind == "str":
             self._tell(
-                self._rows, name, f"unknown quantity {name}", catalogue.suggest(name), "M004"
+                self._node, "type", f"{self._of}a text is no number", "texts are named info.model …"
             )
-        elif not name.startswith("x.") and units.factor(unit, known.unit) is None:
-            what = f"{self._of}unit {unit!r} does not convert to {known.unit}"
-            self._tell(self._node, "unit", what, code="M005")
+        if not name.startswith("x.") and units.factor(unit, known.unit) is None:
+            told = (
+                f"unit {unit!r} does not" if "unit" in self._node else "unit is missing: 1 does not"
+            )
+            what = f"{self._of}{told} convert to {known.unit}"
+            self._tell(self._node, "unit", what, maphints.of_unit(unit, known.unit), "M005")
 
-    def _scale(self) -> tuple[float, int | None, float]:
+    def _scale(self, kind: str) -> tuple[float, int | None, float]:
         value = self._node.get("scale", 1)
+        if kind in ("str", "bits") and "scale" in self._node and value != 1:
+            self._tell(self._node, "scale", f"{self._of}{kind} has no scale")
+            return 1.0, None, 1.0
         if isinstance(value, int | float) and not isinstance(value, bool):
             if value != 0 and math.isfinite(value):
                 return float(value), None, 1.0
-        elif found := _SCALE.fullmatch(str(value)):
-            register, factor = int(found[1]), float(found[2] or 1)
+        elif found := _SCALE.fullmatch(str(value).replace(" ", "")):
+            register, factor = _register(found[1]), float(found[2] or 1)
             if register <= 0xFFFF and factor != 0 and math.isfinite(factor):
                 return 1.0, register, factor
         what = f'{self._of}scale is a number that is not 0, or "@ADDRESS", not {value!r}'
-        self._tell(self._node, "scale", what)
+        self._tell(self._node, "scale", what, maphints.of_scale(value))
         return 1.0, None, 1.0
 
     def _one_of(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -160,23 +227,25 @@ class RowReader:
         if value is None:
             return None
         if not isinstance(value, dict) or not all(whole(key) for key in value):
-            self._tell(self._node, "enum", f"{self._of}enum is written {{0: text, 1: text}}")
+            hint = "the number stands in front of its text"
+            self._tell(self._node, "enum", f"{self._of}enum is written {{0: text, 1: text}}", hint)
             return None
         return {int(key): str(text) for key, text in value.items()} or None
 
-    def _na(self, words: int) -> list[int | tuple[int, int]]:
+    def _na(self, kind: str, words: int) -> list[int | tuple[int, int]]:
         """Raw values, and [first, last] ranges of them, that fit the row's registers."""
         value = self._node.get("na", ())
         found: list[int | tuple[int, int]] = []
         for one in value if isinstance(value, list | tuple) else (value,):
-            pair = one if isinstance(one, list) else [one, one]
-            if len(pair) != 2 or not all(whole(raw) for raw in pair):
-                what = f"{self._of}na is a raw value such as 0xFFFF, or a list of them"
-                hint = "a range of raw values is [[0x7FFF0000, 0x7FFFFFFF]]"
+            ends = [_raw(raw, kind) for raw in (one if isinstance(one, list) else [one, one])]
+            pair = [raw for raw in ends if whole(raw)]
+            if not len(pair) == len(ends) == 2:
+                what = f"{self._of}na is a raw value such as 0xFFFF, or a list of them, not {one!r}"
+                hint = "without quotes; a range of raw values is [[0x7FFF0000, 0x7FFFFFFF]]"
                 self._tell(self._node, "na", what, hint)
                 return []
             size = 1 << 16 * words
-            first, last = (raw + size if -size // 2 <= raw < 0 else raw for raw in map(int, pair))
+            first, last = (raw + size if -size // 2 <= raw < 0 else raw for raw in pair)
             if not 0 <= first <= last < size:
                 what = f"{self._of}na: {first:#x} to {last:#x} is no range of {words} registers"
                 hint = "raw words count as one number without a sign, the highest word first"
@@ -184,6 +253,20 @@ class RowReader:
                 return []
             found.append((first, last) if isinstance(one, list) else first)
         return found
+
+
+def _raw(value: object, kind: str) -> object:
+    """A float such as 1e20 that a meter of floats gives, as the raw words that it travels in."""
+    if not isinstance(value, float) or kind not in _FLOATS:
+        return value
+    try:
+        return int.from_bytes(struct.pack(_FLOATS[kind], value), "big")
+    except OverflowError:
+        return value
+
+
+def _register(text: str) -> int:
+    return int(text, 16) if text.startswith("0x") else int(text)
 
 
 def whole(value: object) -> TypeGuard[int]:

@@ -1,6 +1,6 @@
 """Modbus meters: reads request by request what a register map lays out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -26,6 +26,7 @@ from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import Index, PartName, SunSpecOptions
 from meterd.errors import ConfigError, Unsupported
+from meterd.model.columns import Columns
 from meterd.model.duration import seconds
 from meterd.model.quantity import Kind, describe
 from meterd.model.sample import Driver, Reading
@@ -127,21 +128,21 @@ class ModbusMeter:
         found = load_map(options.map)
         return {**(found.serial or {}), **found.times}
 
-    async def read(self) -> list[Reading]:
+    async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open."""
         epoch = self._link.epoch
         if epoch != self._epoch:
             self._start_over()
         # A poll that fails leaves everything owed: the meter may be another one when it is back.
         number, self._poll = self._poll, 0
-        readings: list[Reading] = []
-        for part in self._schedule.blocks(number):
-            readings += await self._read(part)
+        said = [await self._read(part) for part in self._schedule.blocks(number)]
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
         self._poll = number + 1
         self._think(number)
-        return [*readings, *self._refused.values()]
+        if self._refused:
+            said.append(Columns.of(list(self._refused.values())))
+        return Columns.joined(said)
 
     @property
     def timeout(self) -> float:
@@ -191,21 +192,21 @@ class ModbusMeter:
             self._schedule.learn(self._learner.costs())
             self._rethink = number * 2
 
-    async def _read(self, part: Block) -> list[Reading]:
+    async def _read(self, part: Block) -> Columns:
         try:
             data = await self.client.read(part.function, part.address, part.words)
         except Unsupported as refusal:
             return await self._search(part, refusal)
         self._learner.saw(part.words, self._link.took)
-        return part.decode(data)
+        return part.columns(data)
 
-    async def _search(self, part: Block, refusal: Unsupported) -> list[Reading]:
+    async def _search(self, part: Block, refusal: Unsupported) -> Columns:
         """Find the rows that are refused; they are not asked again while the link is open."""
         if isinstance(refusal, Refused) and refusal.exception == ILLEGAL_FUNCTION:
             self._leave_out(Findings(part.rows), refusal)
-            return []
+            return Columns.joined([])
         search = Search(self._schedule.ground, part.rows)
-        readings: list[Reading] = []
+        said: list[Columns] = []
         while self._budget > 0 and (rows := search.batch()) is not None:
             self._budget -= 1
             one = block(self._schedule.ground, rows)
@@ -215,9 +216,9 @@ class ModbusMeter:
                 search.note(answered=False)
             else:
                 search.note(answered=True)
-                readings += one.decode(data)
+                said.append(one.columns(data))
         self._leave_out(search.findings(), refusal)
-        return readings
+        return Columns.joined(said)
 
     def _leave_out(self, findings: Findings, refusal: Unsupported) -> None:
         self._found.append(findings)

@@ -1,5 +1,8 @@
 """Schedule: which rows of a map are due at a poll, and the requests that fetch them together."""
 
+import math
+from dataclasses import replace
+
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
 from meterd.drivers.ground import Ground
@@ -13,9 +16,14 @@ SLOW = 60.0
 # Slow rows come with each of the first polls, too: a counter is believed after three reads.
 _FIRST = 3
 
-# Plans by what they depend on; the map is kept beside its id.
+# Plans by what they depend on, and what is known of a meter of which nothing is learned yet; the
+# map is kept beside its id.
 _SHARED: dict[tuple[object, ...], tuple[RegisterMap, list[Block]]] = {}
+_GROUNDS: dict[int, Ground] = {}
 _MOST_SHARED = 500
+# Measured costs are rounded to such steps, so that meters on like links share a plan: a plan is
+# off by half a step at most, which is less than what a new one has to gain.
+_STEP = math.log(1.05)
 # Costs that moved by less are not worth a new plan.
 _MOVED = 0.3
 
@@ -43,7 +51,7 @@ class Schedule:
     ) -> None:
         """Times in seconds. `lengths`: give requests different lengths where that is free."""
         self.every = max(1, round(slow / interval))
-        self.ground = self._whole = Ground(register_map)
+        self.ground = self._whole = _ground(register_map)
         self._costs = costs
         self._lengths = lengths
         self._plans: dict[frozenset[str], list[Block]] = {}
@@ -71,11 +79,11 @@ class Schedule:
         """Plan by these costs; whether a plan changed. One that gains little is left alone."""
         if _alike(costs.fixed, self._costs.fixed) and _alike(costs.register, self._costs.register):
             return False
-        self._costs = costs
+        self._costs = replace(costs, fixed=_rounded(costs.fixed), register=_rounded(costs.register))
         changed = False
         for tiers, old in self._plans.items():
-            new = better(self.ground, old, costs, lengths=self._lengths)
-            if new is not None:
+            new = self._planned(tiers)
+            if better(new, old, costs):
                 self._plans[tiers] = new
                 changed = True
         return changed
@@ -91,14 +99,15 @@ class Schedule:
         self._plans.clear()
 
     def _planned(self, tiers: frozenset[str]) -> list[Block]:
-        if self.ground is not self._whole:
-            return self._made(tiers)
         # Meters of one model on like links share their plans: blocks have no state.
-        key = (self.ground.map.name, id(self.ground.map), tiers, self._costs, self._lengths)
+        ground = self.ground
+        refused = tuple(row.quantity for row in ground.refused)
+        known = id(ground.map), refused, ground.closed, ground.most
+        key = (*known, tiers, self._costs, self._lengths)
         if key not in _SHARED:
             if len(_SHARED) >= _MOST_SHARED:
                 _SHARED.clear()
-            _SHARED[key] = self.ground.map, self._made(tiers)
+            _SHARED[key] = ground.map, self._made(tiers)
         return _SHARED[key][1]
 
     def _made(self, tiers: frozenset[str]) -> list[Block]:
@@ -108,6 +117,20 @@ class Schedule:
         ]
         blocks = plan(self.ground.map, rows, self._costs, self.ground)
         return distinct(self.ground, blocks) if self._lengths else blocks
+
+
+def _ground(register_map: RegisterMap) -> Ground:
+    """The whole map, one object for all meters that have it."""
+    known = _GROUNDS.get(id(register_map))
+    if known is None:
+        if len(_GROUNDS) >= _MOST_SHARED:
+            _GROUNDS.clear()
+        known = _GROUNDS[id(register_map)] = Ground(register_map)
+    return known
+
+
+def _rounded(cost: float) -> float:
+    return math.exp(round(math.log(cost) / _STEP) * _STEP) if cost > 0 else 0.0
 
 
 def _alike(one: float, other: float) -> bool:

@@ -6,6 +6,7 @@ A multi-word value is brought into big-endian order first; then one struct takes
 import math
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from meterd.drivers.registers import Row
 from meterd.model.sample import Reading
@@ -24,6 +25,9 @@ CODES = {
 # What a sleeping or unprogrammed chip answers; no meter counts to exactly this.
 _DEAD = 0xDEADBEEF
 _F32 = struct.Struct(">f")
+# Beside it a float has no room for a fraction: added and taken away again, it rounds what is
+# below 2**51 to a whole number, half to even, as round() does at thrice the price.
+WHOLE = 1.5 * 2.0**52
 # Scale registers hold small exponents (SunSpec: -10 to 10); anything else is no scale.
 _EXPONENTS = range(-10, 11)
 _ABSENT = "the meter answers: not available"
@@ -57,19 +61,74 @@ def sentinels(row: Row) -> frozenset[float]:
     return frozenset(value for value in unpacked if not math.isnan(value))
 
 
-def plain(row: Row) -> bool:
-    """Whether the raw number is the value: no scale, no text, no register beside it."""
-    return (
-        row.type in CODES
-        and row.scale == 1
-        and row.scale_register is None
-        and not row.na_ranges
-        and not row.quantity.startswith("info.")
+def linear(row: Row) -> tuple[float, float] | None:
+    """(factor, divisor) where the value is raw * factor / divisor and the row says nothing else.
+
+    None where the raw number is no number, where a register beside it or a range has a say, and
+    where it may have more digits than a float.
+    """
+    if (
+        row.type not in CODES
+        or row.scale_register is not None
+        or row.na_ranges
+        or (row.words == 4 and row.scale == 1 and row.type != "f64")
+        or row.quantity.startswith("info.")
+    ):
+        return None
+    inverse = _inverse(row.scale)
+    return (1, inverse) if inverse else (row.scale, 1)
+
+
+class _Scales(NamedTuple):
+    """For the floats of one binary exponent: what brings their 7th, 8th, 9th digit to the ones.
+
+    `half` is half the distance to the next float32; `below` counts under `border`, a power of ten.
+    """
+
+    half: float
+    border: float
+    below: tuple[float, float, float]
+    above: tuple[float, float, float]
+
+
+def _scales(exponent: int) -> _Scales:
+    """For 2**(exponent - 1) <= value < 2**exponent, in which lies one power of ten at most."""
+    power = math.floor(math.log10(2.0 ** (exponent - 1)))
+    border = float(f"1e{power + 1}")
+    below, above = (
+        (float(f"1e{digits}"), float(f"1e{digits + 1}"), float(f"1e{digits + 2}"))
+        for digits in (6 - power, 5 - power)
     )
+    return _Scales(2.0 ** (exponent - 25), border, below, above)
+
+
+# For 0.00013 to 8,388,608, where a float32 times the scale of its ninth digit is exact: 24 bits and
+# 12 powers of five. (0, NaN and the infinities have the exponent 0, too, and stay what they are.)
+_SCALES = {n: _scales(n) for n in range(-12, 24)}
 
 
 def shortest(value: float) -> float:
-    """A float32 as the shortest decimal that names it: 230.1, not 230.10000610351562."""
+    """A float32 as the shortest decimal that names it: 230.1, not 230.10000610351562.
+
+    Of those with 7 digits, then 8, then 9, the nearest one.
+    """
+    known = _SCALES.get(math.frexp(value)[1])
+    if known is None:
+        return _spelled(value)
+    half, border, below, above = known
+    seven, eight, nine = below if -border < value < border else above
+    # The product is exact, and so is the quotient of two whole numbers as far as floats can be.
+    decimal = (value * seven + WHOLE - WHOLE) / seven
+    if -half < decimal - value < half:
+        return decimal
+    decimal = (value * eight + WHOLE - WHOLE) / eight
+    if -half < decimal - value < half:
+        return decimal
+    return (value * nine + WHOLE - WHOLE) / nine
+
+
+def _spelled(value: float) -> float:
+    """The same for any float32, by way of its text."""
     if not math.isfinite(value):
         return value
     for digits in (7, 8):
@@ -79,15 +138,21 @@ def shortest(value: float) -> float:
     return float(f"{value:.9g}")
 
 
+def _inverse(factor: float) -> int:
+    """10 for 0.1: dividing keeps decimals exact; 0 where the factor is no such fraction."""
+    if 0 < factor < 1 and (inverse := round(1 / factor)) and 1 / inverse == factor:
+        return inverse
+    return 0
+
+
 def scaled(row: Row, raw: float, exponent: int | None = None) -> float:
     """Raw to the row's unit. A scale of 0.1 divides by 10, so that decimals stay exact."""
     factor = row.scale if exponent is None else row.scale_factor
+    if factor == 1 and not exponent:
+        return raw
     power = exponent or 0
-    value: float = raw * factor
-    if 0 < factor < 1 and (inverse := round(1 / factor)) and 1 / inverse == factor:
-        value = raw / inverse
-    elif factor == 1:
-        value = raw
+    inverse = _inverse(factor)
+    value = raw / inverse if inverse else raw * factor
     if power < 0:
         return value / float(10**-power)
     return value * float(10**power)

@@ -82,12 +82,14 @@ class Poll:
 
     `values[i]` belongs to `layout.quantities[i]`. `doubts` names only the columns that are
     not simply good, so a healthy poll carries none. `took` is in seconds.
+    (A poll whose values are all there may hold them as an array of doubles: a third of the memory,
+    and nothing in it for the collector to look at.)
     """
 
     device: str
     time: int
     layout: Layout
-    values: tuple[float | None, ...]
+    values: Sequence[float | None]
     doubts: Mapping[int, Doubt] = field(default_factory=dict)
     info: Mapping[str, str] = field(default_factory=dict)
     fault: Fault | None = None

@@ -1,7 +1,9 @@
 """The guarded counters of one device: which columns they add to a poll, and what they noticed."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from meterd.model.family import Kind
@@ -23,8 +25,11 @@ _DOUBTS = {
     What.WAITS: Quality.ESTIMATED,
     What.ABSENT: Quality.INVALID,
 }
+_COUNTED = What.COUNTED
 _EVENTS = (What.ROLLOVER, What.RESET, What.GLITCH, What.STUCK)
 _SWAP = "swap"
+# A site has a few layouts for each model of device that it polls; equal ones share their guarded one.
+_MOST_LAYOUTS = 2000
 
 
 class Form(NamedTuple):
@@ -111,18 +116,18 @@ class Counters:
         events = list(self._swaps(poll)) if poll.info else []
         if not self._columns or self._layout is None:
             return poll, events
-        values: list[float | None] = list(poll.values[:-1])
-        doubts = dict(poll.doubts)
+        totals: list[float | None] = []
+        first = len(poll.values) - 1
+        doubts = poll.doubts
         for place, quantity, guard in self._columns:
-            step = guard.step(_trusted(poll, place), now=now, time_ms=poll.time)
-            if step.what is not What.COUNTED:
+            raw = _trusted(poll, place) if poll.doubts else poll.values[place]
+            step = guard.step(raw, now=now, time_ms=poll.time)
+            if step.what is not _COUNTED:
                 if (doubt := _doubt(step, poll.doubts.get(place))) is not None:
-                    doubts[len(values)] = doubt
+                    doubts = {**doubts, first + len(totals): doubt}
                 events += self._noticed(poll.time, now, quantity, step)
-            values.append(step.value)
-        # The last column stays `device.up`, which is never in doubt.
-        values.append(poll.values[-1])
-        return _extended(poll, self._layout, tuple(values), doubts), events
+            totals.append(step.value)
+        return _extended(poll, self._layout, totals, doubts), events
 
     def state(self) -> CountersState:
         """For the next start; counters that were not seen since the last one are kept."""
@@ -131,14 +136,10 @@ class Counters:
 
     def _learn(self, layout: Layout) -> None:
         self._known = layout
-        pairs = list(zip(layout.quantities, layout.units, strict=True))
+        counted, self._layout = _counted(layout)
         self._columns = [
-            _Column(place, name, self._guard(name, unit))
-            for place, (name, unit) in enumerate(pairs)
-            if is_guarded(name, unit)
+            _Column(place, name, self._guard(name, layout.units[place])) for place, name in counted
         ]
-        extra = [(GUARDED + name, layout.units[place]) for place, name, _ in self._columns]
-        self._layout = Layout.of([*pairs[:-1], *extra, pairs[-1]])
 
     def _guard(self, quantity: str, unit: str) -> Guard:
         """The quantity's guard: layouts may come and go, it stays."""
@@ -199,9 +200,18 @@ def is_guarded(quantity: str, unit: str) -> bool:
     return known is not None and known.kind is Kind.COUNTER
 
 
+@lru_cache(maxsize=_MOST_LAYOUTS)
+def _counted(layout: Layout) -> tuple[Sequence[tuple[int, str]], Layout]:
+    """The counters' places and names, and the layout with their guarded columns."""
+    pairs = list(zip(layout.quantities, layout.units, strict=True))
+    counted = [(i, name) for i, (name, unit) in enumerate(pairs) if is_guarded(name, unit)]
+    extra = [(GUARDED + name, layout.units[place]) for place, name in counted]
+    return counted, Layout.of([*pairs[:-1], *extra, pairs[-1]])
+
+
 def _trusted(poll: Poll, index: int) -> float | None:
     """A value that is doubted already is none to count by; an estimated one is the meter's own."""
-    doubt = poll.doubts.get(index) if poll.doubts else None
+    doubt = poll.doubts.get(index)
     if doubt is not None and doubt.quality is not Quality.ESTIMATED:
         return None
     return poll.values[index]
@@ -215,6 +225,14 @@ def _doubt(step: Step, of_raw: Doubt | None) -> Doubt | None:
 
 
 def _extended(
-    poll: Poll, layout: Layout, values: tuple[float | None, ...], doubts: Mapping[int, Doubt]
+    poll: Poll, layout: Layout, totals: Sequence[float | None], doubts: Mapping[int, Doubt]
 ) -> Poll:
+    # The last column stays `device.up`, which is never in doubt.
+    values: Sequence[float | None]
+    if isinstance(poll.values, array) and None not in totals:
+        values = poll.values[:-1]
+        values.extend(totals)
+        values.append(poll.values[-1])
+    else:
+        values = (*poll.values[:-1], *totals, poll.values[-1])
     return Poll(poll.device, poll.time, layout, values, doubts, poll.info, None, poll.took)

@@ -1,7 +1,7 @@
 """The sink that remembers each device's last poll, last good poll and last fault."""
 
-from collections import deque
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class DeviceState:
     failures: int = 0
     info: dict[str, str] = field(default_factory=dict)
     parts: tuple["Part", ...] = ()
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    latencies: "array[float]" = field(default_factory=lambda: array("d"))
     _times: dict[int, tuple[Layout, int]] = field(default_factory=dict)
 
     def learn(self, poll: Poll) -> None:
@@ -50,8 +50,10 @@ class DeviceState:
             self._times.clear()
         # The layout is kept beside its time, so that its id stays its own.
         self._times[id(poll.layout)] = poll.layout, poll.time
-        columns = poll.layout.index.keys()
-        kept = [part for part in self.parts if not part.poll.layout.index.keys() <= columns]
+        kept: Sequence[Part] = self.parts[1:]
+        if not self.parts or self.parts[0].poll.layout is not poll.layout:
+            columns = poll.layout.index.keys()
+            kept = [part for part in self.parts if not part.poll.layout.index.keys() <= columns]
         self.parts = (Part(poll, pace), *kept)
         self.good = poll
 
@@ -84,5 +86,8 @@ class Latest:
             state.fault, state.fault_time = poll.fault, poll.time
             return
         state.learn(poll)
+        if len(state.latencies) >= _LATENCIES:
+            del state.latencies[0]
         state.latencies.append(poll.took)
-        state.info.update(poll.info)
+        if poll.info:
+            state.info.update(poll.info)

@@ -4,18 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meterd.model.quantity import Kind
-from meterd.store.buckets import FOLDS
+from meterd.store.catalog import Name
 
-Name = tuple[str, str, str]
-"""Device, quantity, unit: together they name a series."""
+AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
-    """One series that holds samples. Times are Unix ms UTC of the oldest and newest sample.
-
-    Once old samples were deleted, `first` is the earliest that the oldest can be.
-    """
+    """One series that holds samples. Times are Unix ms UTC of the oldest and newest sample."""
 
     device: str
     quantity: str
@@ -59,20 +55,18 @@ class Asked:
         """Raises ValueError for a negative step and an aggregate that is none."""
         if step < 0:
             raise ValueError(f"step must be 0 (raw) or more ms, not {step}")
-        if agg not in FOLDS:
-            raise ValueError(f"agg must be one of {' '.join(FOLDS)}, not {agg!r}")
+        if agg not in AGGREGATES:
+            raise ValueError(f"agg must be one of {' '.join(AGGREGATES)}, not {agg!r}")
         return cls(
             None if devices is None else frozenset(devices),
             None if quantities is None else frozenset(quantities),
-            # No sample is older than 1970, and SQL's remainder of negatives is another one.
             max(0, start),
             end,
             step,
             agg,
         )
 
-    def wants_device(self, name: str) -> bool:
-        return self.devices is None or name in self.devices
-
-    def wants_quantity(self, name: str) -> bool:
-        return self.quantities is None or name in self.quantities
+    def wants(self, name: Name) -> bool:
+        return (self.devices is None or name[0] in self.devices) and (
+            self.quantities is None or name[1] in self.quantities
+        )

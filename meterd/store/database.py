@@ -1,135 +1,128 @@
-"""Which SQLite file a store URL means, connections to it, and what its errors mean."""
+"""Which database a store URL means, and what every kind of it can do for the store."""
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+from threading import Event
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from meterd.errors import StoreError
 
-_SCHEME = "sqlite:///"
-_READ_PATIENCE = 2.0  # seconds; readers only ever wait for the recovery after a crash
 
-WRITER_PRAGMAS = (
-    "busy_timeout = 5000",  # first: the change to WAL already needs a lock
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "wal_autocheckpoint = 200",  # pages; small logs are rewritten in place, which spares flash
-    "journal_size_limit = 16777216",  # a long reader may swell the log: give the space back
-)
+class Held(Protocol):
+    """A lock that one meterd holds on a store."""
 
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: "another program holds it; close that program",
-    sqlite3.SQLITE_LOCKED: "another program holds it; close that program",
-    sqlite3.SQLITE_READONLY: "check its owner, and whether its disk is mounted read-only",
-    sqlite3.SQLITE_PERM: "check the owner of the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "check the owner of the file and its folder",
-    sqlite3.SQLITE_IOERR: "check the disk",
-    sqlite3.SQLITE_FULL: "make room on its disk",
-    sqlite3.SQLITE_CORRUPT: "keep it with its -wal and -shm, and put a backup in its place",
-    sqlite3.SQLITE_NOTADB: "store.url has to name a SQLite database or a file that is not there",
-}
-_CODES = {
-    sqlite3.SQLITE_FULL: "full",
-    sqlite3.SQLITE_CORRUPT: "corrupt",
-    sqlite3.SQLITE_NOTADB: "corrupt",
-}
+    def release(self) -> None: ...
 
 
-def locate(url: str) -> Path:
-    """The file that `sqlite:///relative.db` or `sqlite:////absolute.db` means, absolute.
+class Database(Protocol):
+    """One database, whichever program keeps it. Every method maps errors to StoreError.
 
-    Raises StoreError(code="unavailable") for any other URL.
+    `label` names it in messages, without secrets; `path` is its file, None on a server;
+    `folder` is where files of its neighbourhood (spool, copies) belong.
     """
-    name = url.removeprefix(_SCHEME)
-    if url.startswith("sqlite:") and name in ("", ":memory:", "sqlite://", "sqlite:"):
-        text = "a store in memory would lose everything; use sqlite:///meterd.db"
-        raise StoreError(text, code="unavailable")
-    if name == url:
-        scheme = url.partition(":")[0]
-        text = f"stores on {scheme} are not built yet: only sqlite; use sqlite:///meterd.db"
-        raise StoreError(text, code="unavailable")
-    if "?" in name or "#" in name or name.endswith("/"):
-        text = f"{url}: must be sqlite:/// and a file without options"
-        raise StoreError(text, code="unavailable")
-    # Resolved, so that two names of one file meet at one lock.
-    return Path(name).resolve()
+
+    label: str
+    path: Path | None
+    folder: Path
+
+    def prepare(self) -> None:
+        """Make what must be there before the first connection. Raises StoreError."""
+
+    def made(self) -> bool:
+        """Whether a database is there at all; false spares readers an error."""
+
+    def lock(self) -> Held:
+        """Keep every other meterd away. Raises StoreError(code="already_running")."""
+
+    def writing(self) -> "Opened":
+        """A connection for the one writer. Raises StoreError."""
+
+    def reading(self, abandoned: Event | None = None) -> AbstractContextManager[Connection]:
+        """A connection that writes nothing and sees one moment; stops once `abandoned`."""
+
+    def mapped(self) -> AbstractContextManager[None]:
+        """Turns what drivers, SQLAlchemy and the file system raise into StoreError."""
 
 
-def need_folder(path: Path) -> None:
-    """Raises StoreError where the file could not be made.
+class Connections:
+    """Makes connections of one kind; `begin` is said first in each of their transactions."""
 
-    Folders below the one that meterd runs in are made: a relative URL names such.
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        mapped: Callable[[], AbstractContextManager[None]],
+        *,
+        dialect: str = "sqlite",
+        begin: str = "",
+    ) -> None:
+        """`connect` makes a DBAPI connection."""
+        self._connect = connect
+        self._mapped = mapped
+        self._local = threading.local()
+        self._engine = create_engine(f"{dialect}://", creator=self._make, poolclass=NullPool)
+        if begin:
+            event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+
+    def _make(self) -> Any:
+        raw = self._connect()
+        self._local.made.append(raw)
+        return raw
+
+    def open(self) -> "Opened":
+        """To be used and closed in the thread that calls. Raises StoreError."""
+        # After a failed rollback SQLAlchemy forgets its connection without closing it, so
+        # every one that was ever made is remembered.
+        made = self._local.made = []
+        with self._mapped():
+            return Opened(self._engine.connect(), made, self._mapped)
+
+
+class Opened:
+    """One open connection; after a StoreError close it and open another."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        made: list[Any],
+        mapped: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.connection = connection
+        self._made = made
+        self._mapped = mapped
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: all of it or nothing. Raises StoreError."""
+        with self._mapped(), self.connection.begin():
+            yield self.connection
+
+    def close(self) -> None:
+        """Never raises: what a commit confirmed is safe, and the rest is not here."""
+        with suppress(StoreError), self._mapped():
+            self.connection.close()
+        for raw in self._made:
+            with suppress(StoreError), self._mapped():
+                raw.close()
+        self._made.clear()
+
+
+def find(url: str | Sequence[str]) -> Database:
+    """The database of a store URL; several URLs are nodes of one cluster, the first preferred.
+
+    Raises StoreError(code="unavailable") for a URL that means none.
     """
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder; store.url names a file", code="unavailable")
-    if path.is_relative_to(Path.cwd()):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            text = f"{path.parent} cannot be made: {error.strerror}"
-            raise StoreError(text, code="unavailable") from error
-    if not path.parent.is_dir():
-        # Not made here: it may be the mount point of a disk that is not mounted.
-        text = f"{path.parent} is not a folder; make it, mount its disk, or correct store.url"
-        raise StoreError(text, code="unavailable")
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    if all(one.startswith("sqlite:") for one in urls):
+        from meterd.store.sqlite import SqliteDatabase, locate
 
+        if len(urls) > 1:
+            raise StoreError("a store in a file has one URL", code="unavailable")
+        return SqliteDatabase(locate(urls[0]))
+    from meterd.store.servers import ServerDatabase
 
-def writing(path: Path) -> Engine:
-    """For the one writer: its transactions take the write lock when they begin."""
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=0)
-        try:
-            for pragma in WRITER_PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
-    # A deferred transaction that reads, then writes, is refused without any patience.
-    return _engine(connect, "BEGIN IMMEDIATE")
-
-
-def reading(path: Path) -> Engine:
-    """For readers: nothing can be written; a transaction sees one moment of the store."""
-
-    def connect() -> sqlite3.Connection:
-        uri = f"file:{quote(str(path))}?mode=ro"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_READ_PATIENCE)
-
-    return _engine(connect, "BEGIN")
-
-
-def _engine(connect: Callable[[], sqlite3.Connection], begin: str) -> Engine:
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-@contextmanager
-def mapped(path: Path) -> Iterator[None]:
-    """Turns what SQLite, SQLAlchemy and the file system raise into StoreError."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise _store_error(path, error.orig or error) from error
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise _store_error(path, error) from error
-
-
-def _store_error(path: Path, error: BaseException) -> StoreError:
-    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    advice = _ADVICE.get(primary)
-    text = f"store {path}: {error}" + (f"; {advice}" if advice else "")
-    return StoreError(text, code=_CODES.get(primary, "unavailable"))
+    return ServerDatabase(urls)

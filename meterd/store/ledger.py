@@ -1,179 +1,282 @@
-"""Writes polls as rows, through one open connection; lives in the writer's thread."""
+"""Every statement that writes: journal rows, blocks, roll-ups, through one open connection."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
-from itertools import repeat
-from pathlib import Path
-from typing import cast
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
-from meterd.model.quantity import Kind, describe
-from meterd.model.sample import Doubt, Layout, Poll
-from meterd.store import database
-from meterd.store.edges import Edges
-from meterd.store.schema import GOOD, QUALITIES, REASON_LENGTH, device, memo, sample, series
+from meterd.store import block as blocks
+from meterd.store import journal as journals
+from meterd.store.catalog import Catalog
+from meterd.store.columns import Span
+from meterd.store.cuts import DAY, HOUR
+from meterd.store.database import Database, Opened
+from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, series
 
-TRIM_ROWS = 5000  # so that one transaction of the retention stays far below a second
-_MOST_LAYOUTS = 10_000  # a driver that makes a Layout a poll must not fill the memory
+_DEVICE_BITS = 14
+_SERIES_BITS = 20
+_CHUNK = 500  # ids in one statement
+_LONG_AGO = 40 * DAY
 
-_Row = tuple[int, int, float | None, int, str | None]
+Row = dict[str, Any]
 
 
-@cache
-def _upsert() -> str:
-    """Takes rows as tuples: SQLAlchemy's own parameters cost twice the CPU."""
-    new = sqlite.insert(sample)
-    columns = ("value", "quality", "reason")
-    new = new.on_conflict_do_update(
-        index_elements=["time", "series"], set_={name: new.excluded[name] for name in columns}
-    )
-    return str(new.compile(dialect=sqlite.dialect(paramstyle="qmark")))
+def block_id(device: int, time: int) -> int:
+    """The key of the block that begins in the hour of `time` (Unix ms)."""
+    return (time - time % HOUR) << _DEVICE_BITS | device
+
+
+def block_ids(device: int, day: int) -> list[int]:
+    """Every key that a block of this UTC day may have."""
+    return [block_id(device, day * DAY + number * HOUR) for number in range(24)]
+
+
+def dirty_id(device: int, day: int) -> int:
+    return day << _DEVICE_BITS | device
+
+
+def dirty_of(key: int) -> tuple[int, int]:
+    """(device, day)."""
+    return key & ((1 << _DEVICE_BITS) - 1), key >> _DEVICE_BITS
+
+
+def rollup_id(one: int, day: int) -> int:
+    return one << _SERIES_BITS | day
+
+
+def hour_id(one: int, number: int) -> int:
+    return number << 32 | one
+
+
+@dataclass(slots=True)
+class Change:
+    """What one transaction of sealing does, all of it or nothing."""
+
+    blocks: dict[int, Span] = field(default_factory=dict)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    gone: list[int] = field(default_factory=list)  # blocks that were merged into others
+    journal_gone: list[int] = field(default_factory=list)
+    carry: bytes | None = None  # the polls of those rows that are in no block yet
+    hours: dict[int, Row] = field(default_factory=dict)
+    rollups: list[Row] = field(default_factory=list)
+    rollups_gone: list[int] = field(default_factory=list)
+    stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
+    cleaned: set[int] = field(default_factory=set)
+
+    def add(self, key: int, span: Span) -> None:
+        self.blocks[key] = span
+        self.bodies[key] = blocks.encode(span)
+
+    def drop(self, key: int) -> Span:
+        """A block that becomes part of another one."""
+        del self.bodies[key]
+        return self.blocks.pop(key)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.bodies.values()))
 
 
 class Ledger:
     """The store, open for writing. After any StoreError, close it and open another."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, database: Database, catalog: Catalog) -> None:
         """The schema is there already. Raises StoreError."""
-        self._path = path
-        self._devices: dict[str, int] = {}
-        self._series: dict[tuple[int, str, str], int] = {}
-        self._new: list[dict[str, object]] = []
-        self._next = 1
-        self._layouts: dict[tuple[str, int], tuple[Layout, tuple[int, ...]]] = {}
-        with database.mapped(path):
-            self._connection = database.writing(path).connect()
-            self._raw = cast("sqlite3.Connection", self._connection.connection.driver_connection)
+        self._catalog = catalog
+        self._opened: Opened = database.writing()
         try:
-            with self._transaction() as connection:
-                self._load(connection)
-                self._edges = Edges(connection)
+            with self.transaction() as connection:
+                catalog.load(connection)
+                top = connection.scalar(select(func.max(journal.c.id)))
+                self._next = (top or 0) + 1
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""
-        with suppress(SQLAlchemyError):
-            self._connection.close()
-        # After a failed rollback SQLAlchemy forgets its connection without closing it.
-        with suppress(sqlite3.Error):
-            self._raw.close()
+        self._opened.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with database.mapped(self._path), self._connection.begin():
-            yield self._connection
+    def transaction(self) -> AbstractContextManager[Connection]:
+        return self._opened.begin()
 
-    def _load(self, connection: Connection) -> None:
-        for one, name in connection.execute(select(device.c.id, device.c.name)):
-            self._devices[name] = one
-        columns = (series.c.id, series.c.device_id, series.c.quantity, series.c.unit)
-        for one, owner, quantity, unit in connection.execute(select(*columns)):
-            self._series[owner, quantity, unit] = one
-        self._next = max(self._series.values(), default=0) + 1
-
-    def commit(self, polls: Sequence[Poll], memos: Mapping[str, str], *, note: bool) -> None:
-        """All of it or nothing; a sample of the same time and series is replaced, and a memo.
-
-        `note` also notes the edges of series. Raises StoreError.
-        """
-        with self._transaction() as connection:
-            rows: list[_Row] = []
-            for poll in polls:
-                ids = self._ids(connection, poll)
-                rows += _rows(poll, ids)
-                self._edges.note(ids, poll.time)
-            if self._new:
-                # A fleet that starts makes thousands of series at once.
-                connection.execute(insert(series), self._new)
-                self._new.clear()
-            if rows:
-                connection.exec_driver_sql(_upsert(), rows)
-            for name, body in memos.items():
-                new = sqlite.insert(memo).values(name=name, body=body)
-                connection.execute(
-                    new.on_conflict_do_update(index_elements=["name"], set_={"body": body})
-                )
-            self._edges.settle(connection)
-            if note:
-                self._edges.write(connection)
+    def commit(self, spans: Sequence[Span], memos: Mapping[str, str]) -> int | None:
+        """One journal row; its number, None where there was nothing. Raises StoreError."""
+        number = self._next if spans else None
+        body = journals.encode(spans) if spans else b""
+        with self.transaction() as connection:
+            self._catalog.settle(connection, spans)
+            if number is not None:
+                connection.execute(insert(journal), {"id": number, "body": body})
+            rows = [{"name": name, "body": text} for name, text in memos.items()]
+            _replace(connection, memo, "name", rows)
+        self._catalog.settled()
+        self._next += 1
+        return number
 
     def memos(self) -> dict[str, str]:
         """All memos. Raises StoreError."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {row.name: row.body for row in connection.execute(select(memo))}
 
-    def _ids(self, connection: Connection, poll: Poll) -> tuple[int, ...]:
-        known = self._layouts.get((poll.device, id(poll.layout)))
-        if known is not None:
-            return known[1]
-        if len(self._layouts) >= _MOST_LAYOUTS:
-            self._layouts.clear()
-        owner = self._device(connection, poll.device)
-        columns = zip(poll.layout.quantities, poll.layout.units, strict=True)
-        ids = tuple(self._one(owner, quantity, unit) for quantity, unit in columns)
-        # The layout is kept, so that its id() is not given to another one.
-        self._layouts[poll.device, id(poll.layout)] = (poll.layout, ids)
-        return ids
+    def numbers(self) -> list[int]:
+        """Of the journal's rows. Raises StoreError."""
+        with self.transaction() as connection:
+            return list(connection.scalars(select(journal.c.id)))
 
-    def _device(self, connection: Connection, name: str) -> int:
-        if name not in self._devices:
-            row = insert(device).values(name=name).returning(device.c.id)
-            self._devices[name] = connection.execute(row).scalar_one()
-        return self._devices[name]
+    def journal(self) -> Iterator[tuple[int, list[Span]]]:
+        """Every row, oldest first, with its number. Raises StoreError."""
+        with self.transaction() as connection:
+            yield from journal_rows(connection)
 
-    def _one(self, owner: int, quantity: str, unit: str) -> int:
-        """The series' id. There is one writer, so it numbers new ones by itself."""
-        key = owner, quantity, unit
-        if key not in self._series:
-            known = describe(quantity, unit)
-            row = {
-                "id": self._next,
-                "device_id": owner,
-                "quantity": quantity,
-                "unit": unit,
-                "kind": known.kind if known else Kind.GAUGE,
-            }
-            self._new.append(row)
-            self._series[key] = self._next
+    def headers(self, device: int, day: int) -> list[tuple[int, int, int]]:
+        """(id, t1, n) of a day's blocks, oldest first. Raises StoreError."""
+        wanted = block.c.id.in_(block_ids(device, day))
+        asked = select(block.c.id, block.c.t1, block.c.n).where(wanted).order_by(block.c.id)
+        with self.transaction() as connection:
+            return [(row.id, row.t1, row.n) for row in connection.execute(asked)]
+
+    def read(self, keys: Iterable[int]) -> list[Span]:
+        """The spans of these blocks, oldest first. Raises StoreError."""
+        keys = list(keys)
+        if not keys:
+            return []
+        asked = select(block.c.body).where(block.c.id.in_(keys)).order_by(block.c.id)
+        with self.transaction() as connection:
+            bodies = list(connection.scalars(asked))
+        return [blocks.decode(body) for body in bodies]
+
+    def previous(self, device: int, time: int) -> Span | None:
+        """The device's newest block that began before `time`, not too long ago."""
+        near = block.c.id.between(block_id(0, max(0, time - _LONG_AGO)), block_id(device, time))
+        asked = (
+            select(block.c.body)
+            .where(near, block.c.device_id == device, block.c.t0 < time)
+            .order_by(block.c.id.desc())
+            .limit(1)
+        )
+        with self.transaction() as connection:
+            body = connection.scalar(asked)
+        return None if body is None else blocks.decode(body)
+
+    def following(self, device: int, time: int) -> Span | None:
+        """The device's oldest block from the UTC day that begins at `time` on, if it is near."""
+        near = block.c.id.between(block_id(0, time), block_id(0, time + _LONG_AGO))
+        asked = (
+            select(block.c.body)
+            .where(near, block.c.device_id == device)
+            .order_by(block.c.id)
+            .limit(1)
+        )
+        with self.transaction() as connection:
+            body = connection.scalar(asked)
+        return None if body is None else blocks.decode(body)
+
+    def hours(self, keys: Sequence[int]) -> dict[int, Row]:
+        """The hours' rows there are. Raises StoreError."""
+        found: dict[int, Row] = {}
+        with self.transaction() as connection:
+            for start in range(0, len(keys), _CHUNK):
+                asked = select(hour).where(hour.c.id.in_(list(keys[start : start + _CHUNK])))
+                for row in connection.execute(asked).mappings():
+                    found[row["id"]] = dict(row)
+        return found
+
+    def before(self, one: int, day: int) -> tuple[int, float] | None:
+        """The last sample of a series before a UTC day, by its roll-ups. Raises StoreError."""
+        earlier = rollup.c.id.between(rollup_id(one, 0), rollup_id(one, day) - 1)
+        asked = (
+            select(rollup.c.last_time, rollup.c.last)
+            .where(earlier, rollup.c.n > 0)
+            .order_by(rollup.c.id.desc())
+            .limit(1)
+        )
+        with self.transaction() as connection:
+            row = connection.execute(asked).first()
+        return None if row is None or row.last is None else (row.last_time, row.last)
+
+    def dirty(self) -> set[int]:
+        """The days whose roll-ups are not right, by dirty_id. Raises StoreError."""
+        with self.transaction() as connection:
+            return set(connection.scalars(select(dirty.c.id)))
+
+    def apply(self, change: Change) -> int | None:
+        """One transaction of sealing; the number of the carry's row. Raises StoreError."""
+        number = None
+        with self.transaction() as connection:
+            _delete(connection, block, "id", [*change.gone, *change.blocks])
+            rows = [
+                _block_row(key, span, change.bodies[key]) for key, span in change.blocks.items()
+            ]
+            _insert(connection, block, rows)
+            _replace(connection, hour, "id", list(change.hours.values()))
+            _delete(connection, rollup, "id", change.rollups_gone)
+            _insert(connection, rollup, change.rollups)
+            _delete(connection, dirty, "id", list(change.cleaned))
+            _replace(connection, dirty, "id", [{"id": key} for key in change.stained])
+            if change.carry is not None:
+                number = self._next
+                connection.execute(insert(journal), {"id": number, "body": change.carry})
+            _delete(connection, journal, "id", change.journal_gone)
+        if number is not None:
             self._next += 1
-        return self._series[key]
+        return number
 
-    def trim(self, before: int) -> bool:
-        """Deletes some samples older than `before` (Unix ms); True where more are left.
+    def write_newest(self, rows: Sequence[Row], firsts: Mapping[int, int]) -> None:
+        """The newest value of each series that has a new one; first times that were earlier.
 
-        A series that holds nothing else afterwards has no first and last. A first that is
-        noted then is the earliest possible: the next sample may follow after a gap.
+        Raises StoreError.
         """
-        old = sample.c.time < before
-        by_time = select(sample.c.time).where(old).order_by(sample.c.time, sample.c.series)
-        with self._transaction() as connection:
-            edge = connection.scalar(by_time.limit(1).offset(TRIM_ROWS - 1))
-            if edge is not None:
-                connection.execute(delete(sample).where(sample.c.time <= edge))
-                return True
-            connection.execute(delete(sample).where(old))
-            self._edges.write(connection)
-            gone = update(series).where(series.c.last < before)
-            connection.execute(gone.values(first=None, last=None))
-            connection.execute(update(series).where(series.c.first < before).values(first=before))
-            return False
+        if rows or firsts:
+            with self.transaction() as connection:
+                _replace(connection, newest, "series_id", rows)
+                for one, first in firsts.items():
+                    connection.execute(update(series).where(series.c.id == one).values(first=first))
+
+    def trim(self, before: int, most: int) -> int:
+        """Deletes blocks of UTC days that ended before `before` (Unix ms); how many.
+
+        Their roll-ups stay; days that are dirty stay until they have theirs. Raises StoreError.
+        """
+        day = before // DAY
+        with self.transaction() as connection:
+            held = connection.scalar(select(func.min(dirty.c.id)))
+            if held is not None:
+                day = min(day, dirty_of(held)[1])
+            old = select(block.c.id).where(block.c.id < (day * DAY) << _DEVICE_BITS)
+            keys = list(connection.scalars(old.order_by(block.c.id).limit(most)))
+            _delete(connection, block, "id", keys)
+            return len(keys)
 
 
-def _rows(poll: Poll, ids: tuple[int, ...]) -> Iterable[_Row]:
-    # In C for the healthy poll: this runs for every sample there is.
-    rows = zip(repeat(poll.time), ids, poll.values, repeat(GOOD), repeat(None), strict=False)
-    return _doubted(list(rows), poll.doubts) if poll.doubts else rows
+def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Span]]]:
+    """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
+    numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
+    for number in numbers:
+        body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
+        yield number, journals.decode(body or b"")
 
 
-def _doubted(rows: list[_Row], doubts: Mapping[int, Doubt]) -> list[_Row]:
-    for column, doubt in doubts.items():
-        reason = doubt.reason[:REASON_LENGTH] or None
-        rows[column] = (*rows[column][:3], QUALITIES[doubt.quality], reason)
-    return rows
+def _block_row(key: int, span: Span, body: bytes) -> Row:
+    times = span.times
+    row = {"id": key, "device_id": span.device, "t0": times[0], "t1": times[-1]}
+    return {**row, "n": len(times), "body": body}
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    if rows:
+        connection.execute(insert(table), list(rows))
+
+
+def _delete(connection: Connection, table: Table, key: str, keys: Sequence[object]) -> None:
+    for start in range(0, len(keys), _CHUNK):
+        some = keys[start : start + _CHUNK]
+        connection.execute(delete(table).where(table.c[key].in_(some)))
+
+
+def _replace(connection: Connection, table: Table, key: str, rows: Sequence[Row]) -> None:
+    # An upsert has three dialects, a delete before the insert one.
+    _delete(connection, table, key, [row[key] for row in rows])
+    _insert(connection, table, rows)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 import meterd
 from meterd.errors import StoreError
-from meterd.store import database
+from meterd.store.database import Database
 
 _VERSIONS = "alembic_version"
 
@@ -50,23 +50,35 @@ def version(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def upgrade(url: str) -> None:
-    """Makes or upgrades the schema; all of it in one transaction. Idempotent.
+def is_current(connection: Connection) -> bool:
+    """Whether there is a schema to read. Raises StoreError: newer_schema, unavailable (older)."""
+    found = version(connection)
+    if found is not None and found != versions()[-1]:
+        older = (
+            f"the store has schema {found}, this meterd {meterd.__version__} reads "
+            f"{versions()[-1]}; `meterd db migrate` brings it up to date"
+        )
+        raise StoreError(older, code="unavailable")
+    return found is not None
+
+
+def upgrade(database: Database) -> None:
+    """Makes or upgrades the schema. Idempotent.
 
     Whoever calls holds the lock (lock.py). Raises StoreError: unavailable, full, corrupt,
     newer_schema.
     """
-    path = database.locate(url)
-    database.need_folder(path)
-    if path.exists() and _current(path):
-        return
-    with database.mapped(path), database.writing(path).begin() as connection:
-        _run(connection)
-
-
-def _current(path: Path) -> bool:
-    with database.mapped(path), database.reading(path).connect() as connection:
-        return version(connection) == versions()[-1]
+    database.prepare()
+    if database.made():
+        with database.reading() as connection:
+            if version(connection) == versions()[-1]:
+                return
+    opened = database.writing()
+    try:
+        with opened.begin() as connection:
+            _run(connection)
+    finally:
+        opened.close()
 
 
 def _run(connection: Connection) -> None:

@@ -1,44 +1,58 @@
-"""Answers history from short read-only connections, and from what waits for its commit."""
+"""Answers history from short read-only connections, and from what is in memory."""
 
 import asyncio
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, select
-
+from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.model.sample import Poll
-from meterd.store import database, edges, migrate, questions, unwritten
-from meterd.store.asked import Asked, Name, SeriesInfo, SeriesPoints
-from meterd.store.buckets import FOLDS, Buckets, State
-from meterd.store.schema import device, series
-from meterd.store.unwritten import Times
+from meterd.store import database, migrate, ranges
+from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
+from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.hot import Hot
+from meterd.store.ledger import journal_rows
+from meterd.store.polls import replay
+from meterd.store.ranges import Moment
+from meterd.store.tracks import Track, joined, of_stretch
+from meterd.store.writer import Memory
 
 _THREADS = 2  # so that one long question does not hold up the quick ones
-_STEPS = 100_000  # of SQLite's machine, some ms, between two looks whether to go on
 
 _T = TypeVar("_T")
-Points = dict[Name, list[tuple[int, float]]]
-_Question = Callable[[Connection | None], _T]
 
 
 class Reader:
-    """History of one store; `pending` gives the polls that its writer has not confirmed.
+    """History of one store; `memory` is its writer's, in the same process.
 
-    Before the store's file is made, only what is pending is there.
+    Before the store is made, only what is in memory is there.
     """
 
-    def __init__(self, url: str, pending: Callable[[], Sequence[Poll]]) -> None:
-        """Raises StoreError for a URL that is no SQLite file."""
-        self._path = database.locate(url)
-        self._engine = database.reading(self._path)
-        self._pending = pending
+    def __init__(self, url: str | Sequence[str], memory: Memory) -> None:
+        """Raises StoreError for a URL that means no database."""
+        self._database = database.find(url)
+        self._memory = memory
+        self._made = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
+
+    @classmethod
+    def outside(cls, url: str | Sequence[str]) -> "Reader":
+        """A reader in another process than the writer's: it sees what was committed by now.
+
+        Raises StoreError, also where there is no store.
+        """
+        place = database.find(url)
+        if not place.made():
+            raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
+        memory = Memory(Hot(), Catalog())
+        with place.reading() as connection:
+            if migrate.is_current(connection):
+                memory.catalog.load(connection)
+                replay(journal_rows(connection), memory.hot, memory.catalog)
+        return cls(url, memory)
 
     def close(self) -> None:
         """No question may follow; those under way end unheard."""
@@ -46,9 +60,7 @@ class Reader:
 
     async def series(self) -> list[SeriesInfo]:
         """Every series that holds samples, by device and quantity. Raises StoreError."""
-        # Before the store is read: what is committed in between is seen twice, never not at all.
-        polls = self._pending()
-        return await self._ask(partial(_all_series, polls))
+        return await self._ask(lambda _: self.names())
 
     async def range(
         self,
@@ -64,116 +76,90 @@ class Reader:
         `step` in ms makes buckets at its multiples since 1970, stamped with their start; a
         bucket without samples has no point. 0 gives the samples as they are. Neither null
         values nor those of quality invalid count. None for names means all of them.
+        Where raw samples are deleted, quarter hours stand for them.
         Raises StoreError: too_much, unavailable, newer_schema, corrupt; ValueError.
         """
         asked = Asked.of(devices, quantities, start, end, step, agg)
-        polls = self._pending()
-        return await self._ask(partial(_range, polls, asked))
+        return await self._ask(partial(self._range, asked))
 
-    async def _ask(self, question: _Question[_T]) -> _T:
+    def _range(self, asked: Asked, abandoned: threading.Event) -> list[SeriesPoints]:
+        names = [one.name for one in self._known() if asked.wants(one.name)]
+        found = self._answer(
+            names, abandoned, lambda moment: list(ranges.points(moment, names, asked))
+        )
+        return [SeriesPoints(*name, points) for name, points in found if points]
+
+    def names(self) -> list[SeriesInfo]:
+        """Every series that holds samples; to be called in a thread. Raises StoreError."""
+        infos = (
+            SeriesInfo(*one.name, one.kind, one.first, one.last)
+            for one in self._known()
+            if one.first is not None and one.last is not None
+        )
+        return sorted(infos, key=lambda info: (info.device, info.quantity, info.unit))
+
+    def _known(self) -> list[Known]:
+        """What the store has, and what waits for its first commit."""
+        known = dict(self._memory.catalog.series)
+        found = {name: replace(one) for name, one in known.items()}
+        for name, (first, last) in self._memory.hot.extents().items():
+            one = found.get(name)
+            if one is None:
+                one = found[name] = Known(0, name, _kind(name))
+            one.widen(first, last)
+        return [found[name] for name in sorted(found)]
+
+    def columns(
+        self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
+    ) -> list[Track]:
+        """For each name, times with start <= time < end and values; nulls are NaN.
+
+        To be called in a thread. Raises StoreError: too_much beyond `most` samples, …
+        """
+        question = partial(ranges.tracks, names=names, start=start, end=end, most=most)
+        found = self._answer(names, threading.Event(), question)
+        return [found[name] for name in names]
+
+    def quarters(self, name: Name, start: int, end: int) -> ranges.Quarters:
+        """A counter's quarter hours by number, those that begin at start <= time < end.
+
+        To be called in a thread. Raises StoreError.
+        """
+        question = partial(ranges.quarters, name=name, start=start, end=end)
+        return self._answer([name], threading.Event(), question)
+
+    async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, self._answer, question, abandoned)
+            return await loop.run_in_executor(self._pool, question, abandoned)
         except asyncio.CancelledError:
             abandoned.set()
             raise
 
-    def _answer(self, question: _Question[_T], abandoned: threading.Event) -> _T:
-        if not self._path.exists():
-            return question(None)
-        with database.mapped(self._path), self._connected(abandoned) as connection:
-            made = migrate.version(connection) is not None
-            return question(connection if made else None)
-
-    @contextmanager
-    def _connected(self, abandoned: threading.Event) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            raw: Any = connection.connection.dbapi_connection
-            raw.set_progress_handler(abandoned.is_set, _STEPS)
-            yield connection
-
-
-def _all_series(polls: Sequence[Poll], connection: Connection | None) -> list[SeriesInfo]:
-    found: dict[Name, SeriesInfo] = {}
-    if connection is not None:
-        for info in _stored_series(connection):
-            found[info.device, info.quantity, info.unit] = info
-    for name, (first, last) in unwritten.extents(polls).items():
-        found[name] = _widened(found.get(name), name, first, last)
-    return [found[name] for name in sorted(found)]
+    def _answer(
+        self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
+    ) -> _T:
+        # Memory first: what is sealed in between is then seen twice, never not at all.
+        hot = _recent(self._memory.hot, frozenset(names))
+        catalog = self._memory.catalog
+        if not self._database.made():
+            return question(Moment(None, catalog, hot, abandoned))
+        with self._database.reading(abandoned) as connection:
+            # Once made it stays so; who puts another file in its place stops meterd first.
+            self._made = self._made or migrate.version(connection) is not None
+            return question(Moment(connection if self._made else None, catalog, hot, abandoned))
 
 
-def _widened(known: SeriesInfo | None, name: Name, first: int, last: int) -> SeriesInfo:
-    if known is not None:
-        return SeriesInfo(*name, known.kind, min(known.first, first), max(known.last, last))
+def _recent(hot: Hot, names: frozenset[Name]) -> dict[Name, Track]:
+    found: dict[Name, list[Track]] = {}
+    for device in {name[0] for name in names}:
+        for stretch in hot.stretches(device):
+            for name, track in of_stretch(stretch, names):
+                found.setdefault(name, []).append(track)
+    return {name: joined(parts) for name, parts in found.items()}
+
+
+def _kind(name: Name) -> Kind:
     described = describe(name[1], name[2])
-    return SeriesInfo(*name, described.kind if described else Kind.GAUGE, first, last)
-
-
-def _stored_series(connection: Connection) -> Iterator[SeriesInfo]:
-    tail = edges.beyond(connection, edges.horizon(connection))
-    younger = {one: (first, last) for one, first, last in tail}
-    for row in connection.execute(select(device.c.name, series).join_from(series, device)):
-        noted = (row.first, row.last, *younger.get(row.id, ()))
-        times = [time for time in noted if time is not None]
-        if times:
-            ends = min(times), max(times)
-            yield SeriesInfo(row.name, row.quantity, row.unit, Kind(row.kind), *ends)
-
-
-def _range(
-    polls: Sequence[Poll], asked: Asked, connection: Connection | None
-) -> list[SeriesPoints]:
-    """Row by row where stored and pending samples may meet, else in the store's buckets."""
-    samples = unwritten.values(polls, asked)
-    mixed = _mixed(asked, samples)
-    names = {} if connection is None else questions.names(connection, asked)
-    pieces: list[tuple[Name, int, State]] = []
-    if connection is not None and names and asked.start < asked.end:
-        questions.need_bounded(connection, (asked.start, asked.end))
-        _underlay(samples, names, questions.raw(connection, list(names), mixed))
-        for window in ((asked.start, mixed[0]), (mixed[1], asked.end)):
-            found = questions.pieces(connection, list(names), window, asked.step, asked.agg)
-            pieces += ((names[one], start, state) for one, start, state in found)
-    points = _points(samples) if asked.step == 0 else _in_buckets(asked, samples, pieces)
-    return [SeriesPoints(*name, points[name]) for name in sorted(points) if points[name]]
-
-
-def _mixed(asked: Asked, own: Mapping[Name, Times]) -> questions.Window:
-    """Where stored samples are read row by row: everywhere, if raw ones are asked for."""
-    if asked.step == 0:
-        return asked.start, asked.end
-    times = [time for samples in own.values() for time in samples]
-    return (min(times), max(times) + 1) if times else (asked.end, asked.end)
-
-
-def _underlay(
-    samples: dict[Name, Times],
-    names: Mapping[int, Name],
-    stored: Iterable[tuple[int, int, float]],
-) -> None:
-    """Adds what is stored, except where something newer is known of the same time."""
-    by_series: dict[int, Times] = {one: {} for one in names}
-    for one, time, value in stored:
-        by_series[one][time] = value
-    for one, times in by_series.items():
-        samples[names[one]] = times | samples.get(names[one], {})
-
-
-def _points(samples: Mapping[Name, Times]) -> Points:
-    return {
-        name: [(time, value) for time, value in sorted(times.items()) if value is not None]
-        for name, times in samples.items()
-    }
-
-
-def _in_buckets(
-    asked: Asked, samples: Mapping[Name, Times], pieces: Iterable[tuple[Name, int, State]]
-) -> Points:
-    found: dict[Name, Buckets] = defaultdict(lambda: Buckets(FOLDS[asked.agg], asked.step))
-    for name, start, state in pieces:
-        found[name].join(start, state)
-    for name, times in samples.items():
-        found[name].add((time, value) for time, value in times.items() if value is not None)
-    return {name: buckets.points() for name, buckets in found.items()}
+    return described.kind if described else Kind.GAUGE

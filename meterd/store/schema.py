@@ -1,7 +1,14 @@
-"""The tables, as the newest migration leaves them.
+"""The tables, as the newest migration leaves them; docs/sql.md shows them to people.
 
-device   1 ─── n   series   1 ─── n   sample (time, series) -> value, quality, reason
+device   1 ─── n   series
+journal  one row a commit: the polls that no block holds yet (journal.py)
+block    one row a device and span of hours: sealed polls (block.py)
+rollup   one row a series and UTC day: 96 quarter hours (rollup.py)
+hour     one plain row a series and hour, for people with a SQL client
+newest   the newest value of each series, written now and then, for the same people
+dirty    days whose roll-ups do not say what their blocks hold
 memo     name -> body
+sample   one plain row a sample: only with `store.rows`, and from meterd before 0.2
 """
 
 from sqlalchemy import (
@@ -10,6 +17,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -22,10 +30,15 @@ from meterd.model.sample import Quality
 
 metadata = MetaData()
 
+# SQLite's integer keys are its row numbers only where the type is exactly INTEGER.
+Key = BigInteger().with_variant(Integer, "sqlite")
+# MariaDB's BLOB ends at 64 kB.
+Body = LargeBinary(2**24 - 1)
+
 device = Table(
     "device",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("name", String(190), nullable=False),
     UniqueConstraint("name", name="device_name"),
 )
@@ -35,28 +48,81 @@ device = Table(
 series = Table(
     "series",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("device_id", Integer, ForeignKey("device.id"), nullable=False),
     Column("quantity", String(100), nullable=False),
     Column("unit", String(32), nullable=False),
     Column("kind", String(16), nullable=False),
-    # See edges.py: these trail the samples by up to a minute.
-    Column("first", BigInteger),
-    Column("last", BigInteger),
+    Column("first", BigInteger),  # Unix ms of its first sample; `newest` has the last
     UniqueConstraint("device_id", "quantity", "unit", name="series_name"),
 )
 
-# Time first: rows are appended at the right edge. `time` is Unix ms UTC. There is no foreign
-# key to series: it would cost a look-up a row, and only the writer makes either.
-sample = Table(
-    "sample",
+journal = Table(
+    "journal",
     metadata,
-    Column("time", BigInteger, primary_key=True),
-    Column("series", Integer, primary_key=True, autoincrement=False),
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("body", Body, nullable=False),
+)
+
+# id = t0 << 14 | device: appended at the right edge, and found without an index, since t0 is
+# the full hour (Unix ms) in which the span begins.
+block = Table(
+    "block",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("device_id", Integer, nullable=False),
+    Column("t0", BigInteger, nullable=False),
+    Column("t1", BigInteger, nullable=False),  # Unix ms of the last poll
+    Column("n", Integer, nullable=False),  # polls
+    Column("body", Body, nullable=False),
+)
+
+# id = series << 20 | day. Times are Unix ms; the values are of good and doubtful samples alike.
+rollup = Table(
+    "rollup",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("series_id", Integer, nullable=False),
+    Column("day", Integer, nullable=False),  # since 1970-01-01, UTC
+    Column("n", Integer, nullable=False),
+    Column("min", Double),
+    Column("max", Double),
+    Column("sum", Double),
+    Column("increase", Double),
+    Column("first_time", BigInteger),
+    Column("first", Double),
+    Column("last_time", BigInteger),
+    Column("last", Double),
+    Column("quarters", Body, nullable=False),
+)
+
+# id = hour since 1970 << 32 | series.
+hour = Table(
+    "hour",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("n", Integer, nullable=False),
+    Column("min", Double),
+    Column("max", Double),
+    Column("sum", Double),
+    Column("increase", Double),
+)
+
+newest = Table(
+    "newest",
+    metadata,
+    Column("series_id", Integer, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
     Column("value", Double),
     Column("quality", SmallInteger, nullable=False),
     Column("reason", String(200)),
-    sqlite_with_rowid=False,
+)
+
+# id = day << 14 | device.
+dirty = Table(
+    "dirty",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=False),
 )
 
 # What rooms want to find again after a restart, such as where their counters stood.
@@ -67,9 +133,22 @@ memo = Table(
     Column("body", Text, nullable=False),
 )
 
+# `time` is Unix ms UTC. There is no foreign key to series: it would cost a look-up a row, and
+# only the writer makes either.
+sample = Table(
+    "sample",
+    metadata,
+    Column("time", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", Integer, primary_key=True, autoincrement=False),
+    Column("value", Double),
+    Column("quality", SmallInteger, nullable=False),
+    Column("reason", String(200)),
+    sqlite_with_rowid=False,
+)
+
 REASON_LENGTH = 200
 
-# What stands in `sample.quality`: never renumber.
+# What stands in `quality`, and in blocks: never renumber.
 QUALITIES: dict[Quality, int] = {
     Quality.GOOD: 0,
     Quality.ESTIMATED: 1,

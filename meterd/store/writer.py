@@ -10,22 +10,29 @@ from functools import partial
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
-from meterd.store import database, migrate
-from meterd.store.backlog import Backlog
-from meterd.store.ledger import Ledger
-from meterd.store.lock import Lock
+from meterd.store import database
+from meterd.store.catalog import Catalog
+from meterd.store.database import Held
+from meterd.store.hot import Hot, Stretch
+from meterd.store.keeper import Keeper
 
-LIMIT = 20_000  # polls in memory; about 30 MB of polls with 40 values
-BATCH = 1000  # polls a transaction, so that a long backlog is confirmed bit by bit
+LIMIT = 2_000_000  # samples in memory that no commit has confirmed; 16 MB
 
+_TURNS = 5  # after conflicts with other transactions
+_RETRY = 5.0  # seconds between two tries while the store cannot be written
 _BEAT = 1.0  # seconds; the thread shows at least this often that it lives
-_NOTE_EVERY = 60.0  # seconds between two rewrites of the series' rows
-_TRIM_EVERY = 3600.0
-_TRIM_PAUSE = 0.05  # seconds between two chunks: readers and the disk want room too
 
 _log = logging.getLogger(__name__)
 
 _Answer = Callable[[StoreError | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the writer knows that is not, or not only, in the database: for readers."""
+
+    hot: Hot
+    catalog: Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,43 +58,44 @@ class Writer:
     """Keeps every poll it takes; the one writer of its store.
 
     Every `commit` seconds all that waits becomes one transaction. What fails waits on, in
-    memory, up to `limit` polls; then the oldest are dropped and counted. Writing twice is
-    harmless: the last sample of a time and series wins. Samples older than `keep` seconds
-    are deleted once an hour; None keeps them for ever.
-    `confirmed` is called in the thread with the polls of each transaction that is on disk.
+    memory, up to `limit` samples; then the oldest are dropped and counted. Writing twice is
+    harmless: the last sample of a time and series wins. Raw samples older than `keep` seconds
+    are deleted; None keeps them for ever.
+    `confirmed` is called in the thread with what each transaction wrote, once it is on disk.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
-        commit: float = 10.0,
+        commit: float = 30.0,
         limit: int = LIMIT,
         keep: float | None = None,
         clock: Clock | None = None,
-        confirmed: Callable[[Sequence[Poll]], None] | None = None,
+        confirmed: Callable[[Sequence[Stretch]], None] | None = None,
     ) -> None:
-        """Raises StoreError for a URL that is no SQLite file."""
-        self._url = url
-        self._path = database.locate(url)
+        """Raises StoreError for a URL that means no database."""
+        self._database = database.find(url)
         self._commit = commit
-        self._keep = keep
+        self._limit = limit
         self._clock = clock or SystemClock()
         self._confirmed = confirmed
-        self._backlog = Backlog(limit)
+        self.memory = Memory(Hot(), Catalog())
+        self._keeper = Keeper(
+            self._database, self.memory.hot, self.memory.catalog, clock=self._clock, keep=keep
+        )
         self._memos: dict[str, str] = {}
         self._recalled: dict[str, str] = {}
         self._guard = threading.Lock()
         self._answers: list[_Answer] = []
         self._wake = threading.Event()
         self._stopping = False
+        self._settling = False
         self._ended = False
         self._thread: threading.Thread | None = None
-        self._ledger: Ledger | None = None
-        self._note_due = 0.0
-        self._trim_due = 0.0
         self._writable = False
         self._committed = 0
+        self._dropped = 0
         self._last_commit = 0.0
         self._took = 0.0
         self._error = ""
@@ -105,7 +113,7 @@ class Writer:
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
-        self._backlog.add(poll)
+        self.memory.hot.take(poll)
 
     def remember(self, name: str, body: str) -> None:
         """Keep a text for the next start, with the next commit; the newest of a name stays."""
@@ -116,17 +124,13 @@ class Writer:
         """What was remembered before this start."""
         return self._recalled.get(name)
 
-    def pending(self) -> tuple[Poll, ...]:
-        """What was taken and is not confirmed by a commit, in the order it was taken."""
-        return self._backlog.polls()
-
     @property
     def status(self) -> WriterStatus:
         return WriterStatus(
             writable=self._writable,
-            queued=self._backlog.samples,
+            queued=self.memory.hot.waiting,
             committed=self._committed,
-            dropped=self._backlog.dropped,
+            dropped=self._dropped,
             last_commit=self._last_commit,
             took=self._took,
             error=self._error,
@@ -140,6 +144,14 @@ class Writer:
         asked = self._ask()
         self._wake.set()
         await asked
+
+    async def settle(self) -> None:
+        """Commits, and does now all that is due some time: sealing, closing days, retention.
+
+        Raises StoreError where that fails.
+        """
+        self._settling = True
+        await self.flush()
 
     async def close(self) -> None:
         """Commits everything and ends the thread. What cannot be kept is logged, not raised."""
@@ -170,6 +182,7 @@ class Writer:
                 self._work()
                 self._finish()
         finally:
+            self._keeper.close()
             if lock is not None:
                 lock.release()
             # Also where the thread breaks: nobody may wait for it for ever.
@@ -178,13 +191,13 @@ class Writer:
                 self._ended = True
             self._reply(self._asked(), _closed())
 
-    def _start(self) -> Lock | None:
+    def _start(self) -> Held | None:
         asked = self._asked()
         lock = None
         try:
-            database.need_folder(self._path)
-            lock = Lock(self._path)
-            self._recalled = self._open_ledger().memos()
+            self._database.prepare()
+            lock = self._database.lock()
+            self._recalled = self._keeper.open().memos()
         except StoreError as error:
             if lock is not None:
                 lock.release()
@@ -192,7 +205,6 @@ class Writer:
             self._reply(asked, error)
             return None
         self._writable = True
-        self._note_due = self._clock.monotonic() + _NOTE_EVERY
         self._reply(asked, None)
         return lock
 
@@ -200,88 +212,86 @@ class Writer:
         due = self._clock.monotonic() + self._commit
         while not self._stopping:
             self._alive = now = self._clock.monotonic()
-            next_due = due if self._keep is None else min(due, self._trim_due)
+            next_due = min(due, self._keeper.due) if self._writable else due
             self._wake.wait(min(_BEAT, max(0.0, next_due - now)))
             self._wake.clear()
             asked = self._asked()
-            now = self._clock.monotonic()
-            if asked or now >= due:
-                self._reply(asked, self._commit_waiting())
-                due = self._clock.monotonic() + self._commit
-            if self._keep is not None and now >= self._trim_due:
-                self._trim(self._keep)
+            if asked or self._clock.monotonic() >= due:
+                self._reply(asked, self._try(self._commit_and_settle))
+                pause = self._commit if self._writable else min(self._commit, _RETRY)
+                due = self._clock.monotonic() + pause
+            if self._writable:
+                self._try(self._keeper.work)
 
     def _finish(self) -> None:
-        self._reply(self._asked(), self._commit_waiting())
-        if self._backlog.samples:
-            _log.error("%d samples are lost: %s", self._backlog.samples, self._error)
-        if self._ledger is not None:
-            self._ledger.close()
+        error = self._try(self._commit_waiting)
+        if error is None:
+            self._try(self._keeper.finish)
+        self._reply(self._asked(), error)
+        if lost := self.memory.hot.waiting:
+            _log.error("%d samples are lost: %s", lost, self._error)
 
-    def _open_ledger(self) -> Ledger:
-        if self._ledger is None:
-            # Again after each failure: the file may be another one by now.
-            migrate.upgrade(self._url)
-            self._ledger = Ledger(self._path)
-        return self._ledger
-
-    def _commit_waiting(self) -> StoreError | None:
-        """Commits what waits now; what is taken meanwhile waits for the next time."""
-        left = len(self._backlog)
-        while left > 0 or self._memos:
-            batch = self._backlog.start(BATCH)
-            try:
-                self._commit_batch(batch)
-            except StoreError as error:
-                self._backlog.give_back()
-                self._failed(error)
-                return error
-            left -= len(batch)
-        return None
-
-    def _commit_batch(self, batch: Sequence[Poll]) -> None:
-        self._alive = began = self._clock.monotonic()
-        note = began >= self._note_due
-        with self._guard:
-            memos = dict(self._memos)
-        self._open_ledger().commit(batch, memos, note=note)
-        with self._guard:
-            # One that was replaced meanwhile waits for the next commit.
-            self._memos = {n: body for n, body in self._memos.items() if memos.get(n) != body}
-        if note:
-            self._note_due = began + _NOTE_EVERY
-        self._took = self._clock.monotonic() - began
-        self._last_commit = self._clock.now_ms() / 1000
-        self._committed += self._backlog.confirm()
-        self._worked()
-        if self._confirmed is not None:
-            self._confirmed(batch)
-
-    def _trim(self, keep: float) -> None:
-        before = self._clock.now_ms() - round(keep * 1000)
-        pause = _TRIM_EVERY
+    def _try(self, work: Callable[[], None]) -> StoreError | None:
         try:
-            if self._open_ledger().trim(before):
-                pause = _TRIM_PAUSE
-            self._worked()
+            self._persist(work)
         except StoreError as error:
-            self._failed(error)
-        self._trim_due = self._clock.monotonic() + pause
-
-    def _failed(self, error: StoreError) -> None:
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
-        if self._writable:
-            _log.error("not writable, polls wait in memory: %s", error)
-        self._writable = False
-        self._error = str(error)
-
-    def _worked(self) -> None:
+            self._keeper.fail()
+            self._make_room()
+            if self._writable:
+                _log.error("not writable, polls wait in memory: %s", error)
+            self._writable = False
+            self._error = str(error)
+            return error
         if not self._writable:
-            _log.warning("writable again; %d samples were dropped", self._backlog.dropped)
+            _log.warning("writable again; %d samples were dropped", self._dropped)
         self._writable = True
         self._error = ""
+        return None
+
+    def _persist(self, work: Callable[[], None]) -> None:
+        """Another transaction may win over this one; then it is this one's turn."""
+        for _ in range(_TURNS):
+            try:
+                return work()
+            except StoreError as error:
+                if error.code != "conflict":
+                    raise
+                self._keeper.fail()
+        work()
+        return None
+
+    def _commit_and_settle(self) -> None:
+        self._commit_waiting()
+        if self._settling:
+            self._settling = False
+            self._keeper.settle()
+
+    def _commit_waiting(self) -> None:
+        """Commits what waits now; what is taken meanwhile waits for the next time."""
+        left = self.memory.hot.waiting
+        while left > 0 or self._memos:
+            self._alive = began = self._clock.monotonic()
+            with self._guard:
+                memos = dict(self._memos)
+            batch = self._keeper.commit(memos)
+            with self._guard:
+                # One that was replaced meanwhile waits for the next commit.
+                self._memos = {n: body for n, body in self._memos.items() if memos.get(n) != body}
+            self._took = self._clock.monotonic() - began
+            self._last_commit = self._clock.now_ms() / 1000
+            samples = sum(stretch.samples for stretch in batch)
+            self._committed += samples
+            left -= samples
+            if self._confirmed is not None:
+                self._confirmed(batch)
+            if not batch:
+                break
+
+    def _make_room(self) -> None:
+        """The oldest samples go where the memory would not end otherwise."""
+        hot = self.memory.hot
+        while hot.waiting > self._limit:
+            self._dropped += hot.forget(hot.uncommitted(hot.waiting - self._limit))
 
     def _asked(self) -> list[_Answer]:
         with self._guard:

@@ -39,6 +39,8 @@ _SERIAL: Final[dict[str, tuple[FramerBase, type[RtuReply | AsciiReply]]]] = {
     "rtu": (RTU, RtuReply),
     "ascii": (ASCII, AsciiReply),
 }
+# The transaction id begins a frame of Modbus TCP.
+_TICKET_SIZE = 2
 # Registers that one request may ask for.
 _MOST = 125
 # Different requests whose pace is known: far more than any plan has, even beside a proxy.
@@ -62,7 +64,7 @@ class ModbusClient:
         self._unit = unit
         self._framer = link.options["framer"]
         self.observe: Observer | None = None
-        self._pdus: dict[tuple[int, int, int], tuple[bytes, Pace]] = {}
+        self._frames: dict[tuple[int, int, int], tuple[bytes, int, Pace]] = {}
         # Without ids: whether a late reply may still come, and the sizes that it may have.
         self._owed = False
         self._sizes: set[int] = set()
@@ -72,19 +74,21 @@ class ModbusClient:
 
         Raises Refused, ModbusException, or LinkError when no reply matched in time.
         """
-        for pause in (*_BUSY_PAUSES, None):
+        once = self._read_serial if self._framer in _SERIAL else self._ask_tcp
+        busy = 0
+        while True:
             try:
-                data = await self._read_once(function, address, count)
+                data = await once(function, address, count)
+                break
             except ModbusException as error:
-                if error.exception not in _WAIT or pause is None:
+                if error.exception not in _WAIT or busy == len(_BUSY_PAUSES):
                     raise
-                self._link.count("busy")
-                await asyncio.sleep(pause)
-                continue
-            if self.observe is not None:
-                self.observe(function, address, count, data)
-            return data
-        raise AssertionError("the last pause is None")
+            self._link.count("busy")
+            await asyncio.sleep(_BUSY_PAUSES[busy])
+            busy += 1
+        if self.observe is not None:
+            self.observe(function, address, count, data)
+        return data
 
     def sizes(self, function: int, count: int) -> tuple[int, int]:
         """Bytes of such a request and of its reply, frames included."""
@@ -97,33 +101,28 @@ class ModbusClient:
     @property
     def timeout(self) -> float:
         """The longest that any of this unit's exchanges may take now, in seconds."""
-        limits = [pace.limit(self._link.timeout) for _, pace in self._pdus.values()]
+        limits = [pace.limit(self._link.timeout) for _, _, pace in self._frames.values()]
         return max(limits, default=self._link.timeout)
 
-    async def _read_once(self, function: int, address: int, count: int) -> bytes:
-        if self._framer not in _SERIAL:
-            return await self._ask_tcp(function, address, count)
-        self._sizes.add(payload(function, count))
-        if self._owed:
-            await self._fence(function, address, count)
-        return await self._ask_serial(function, address, count)
-
-    def _pdu(self, function: int, address: int, count: int) -> tuple[bytes, Pace]:
+    def _frame(self, function: int, address: int, count: int) -> tuple[bytes, int, Pace]:
+        """The request (with transaction id 0), what its values take, and its pace."""
         key = (function, address, count)
-        if (known := self._pdus.get(key)) is None:
-            if len(self._pdus) >= _KINDS:
-                self._pdus.clear()
+        if (known := self._frames.get(key)) is None:
+            if len(self._frames) >= _KINDS:
+                self._frames.clear()
             message = _REQUESTS[function](address=address, count=count)
-            known = self._pdus[key] = bytes([function]) + message.encode(), Pace()
+            framer = _SERIAL[self._framer][0] if self._framer in _SERIAL else MBAP
+            frame = framer.encode(bytes([function]) + message.encode(), self._unit, 0)
+            known = self._frames[key] = frame, payload(function, count), Pace()
         return known
 
     # -- with transaction ids ----------------------------------------------------------------
 
     async def _ask_tcp(self, function: int, address: int, count: int) -> bytes:
         ticket = self._link.ticket()
-        pdu, pace = self._pdu(function, address, count)
-        request = MBAP.encode(pdu, self._unit, ticket)
-        reply = TcpReply(self._link, ticket, self._unit, function, payload(function, count))
+        frame, size, pace = self._frame(function, address, count)
+        request = ticket.to_bytes(_TICKET_SIZE, "big") + frame[_TICKET_SIZE:]
+        reply = TcpReply(self._link, ticket, self._unit, function, size)
         try:
             return await self._link.exchange(
                 request, reply.parse, quiet=False, ticket=ticket, pace=pace, station=self._unit
@@ -133,11 +132,15 @@ class ModbusClient:
 
     # -- without -----------------------------------------------------------------------------
 
+    async def _read_serial(self, function: int, address: int, count: int) -> bytes:
+        self._sizes.add(payload(function, count))
+        if self._owed:
+            await self._fence(function, address, count)
+        return await self._ask_serial(function, address, count)
+
     async def _ask_serial(self, function: int, address: int, count: int) -> bytes:
-        framer, kind = _SERIAL[self._framer]
-        pdu, pace = self._pdu(function, address, count)
-        request = framer.encode(pdu, self._unit, 0)
-        reply = kind(self._link, self._unit, function, payload(function, count))
+        request, size, pace = self._frame(function, address, count)
+        reply = _SERIAL[self._framer][1](self._link, self._unit, function, size)
         owed, self._owed = self._owed, True
         try:
             registers = await self._link.exchange(

@@ -26,8 +26,8 @@ class Pace:
         """At most the link's timeout, at least half of it."""
         if not self._mean or 0 < self._losses <= _DOUBTS:
             return timeout
-        usual = self._mean + _DEVIATIONS * self._deviation
-        return min(timeout, max(usual * 2, timeout * _FLOOR))
+        usual, least = self._mean + _DEVIATIONS * self._deviation, timeout * _FLOOR
+        return least if usual * 2 <= least else min(timeout, usual * 2)
 
     def answered(self, seconds: float) -> None:
         self._losses = 0

@@ -12,6 +12,7 @@ from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
+from meterd.wire.hints import hint
 from meterd.wire.link import Link
 
 _DECODER = DecodePDU(is_server=False)
@@ -20,6 +21,8 @@ RTU = FramerRTU(_DECODER)
 ASCII = FramerAscii(_DECODER)
 
 _HEADER = struct.Struct(">HHHB")
+# All of a right reply that comes before its registers.
+_HEAD = struct.Struct(">HHHBBB")
 # Unit, function and at least one byte; at most 253 bytes of PDU (Modbus over TCP, 3.1.3 and 4.1).
 _MBAP_LENGTHS = range(3, 255)
 _RTU_EXCEPTION_SIZE = 5
@@ -82,7 +85,8 @@ class Reply:
         self._unit = unit
         self._function = function
         self._size = size
-        self._dropped: dict[str, None] = {}
+        # The causes, in their order.
+        self._dropped: dict[str, None] | None = None
 
     def explained(self, error: LinkError, *, late: bool) -> LinkError:
         """A timeout in which something did arrive is no silence: say what it was.
@@ -91,17 +95,18 @@ class Reply:
         """
         if error.code != "timeout":
             return error
-        if late or "late_own" in self._dropped:
+        if late or "late_own" in (self._dropped or ()):
             text = "no answer in time: answers come later than the timeout, raise it"
             return LinkError(text, code="timeout")
         if not self._dropped:
             return error
         causes = ", ".join(self._dropped)
-        return ProtocolError(f"only replies that do not match ({causes})", code="bad_reply")
+        text = f"only replies that do not match ({causes}){hint(str(error))}"
+        return ProtocolError(text, code="bad_reply")
 
     def _drop(self, cause: str) -> None:
         self._link.count(cause)
-        self._dropped[cause] = None
+        self._dropped = {**(self._dropped or {}), cause: None}
 
     def _registers(self, unit: int, pdu: bytes) -> bytes | None:
         """The registers, if this PDU answers the request; raises the device's no."""
@@ -128,13 +133,21 @@ class Reply:
 class TcpReply(Reply):
     """Picks the one reply that matches out of a stream of MBAP frames."""
 
-    __slots__ = ("_ticket",)
+    __slots__ = ("_head", "_ticket", "_whole")
 
     def __init__(self, link: Link, ticket: int, unit: int, function: int, size: int) -> None:
         super().__init__(link, unit, function, size)
         self._ticket = ticket
+        self._head = _HEAD.pack(ticket, 0, 3 + size, unit, function, size & 0xFF)
+        # No reply has more bytes than its count can say: who asks for that gets none.
+        self._whole = _HEAD.size + size if size <= 0xFF else -1
 
     def parse(self, buffer: bytearray) -> bytes | None:
+        # Nearly always it is the right reply alone. Its head has all that is checked below.
+        if len(buffer) == self._whole and buffer.startswith(self._head):
+            whole = bytes(buffer)
+            buffer.clear()
+            return whole[_HEAD.size :]
         while len(buffer) >= _HEADER.size:
             ticket, protocol, length, unit = _HEADER.unpack_from(buffer)
             if protocol or length not in _MBAP_LENGTHS:
@@ -143,7 +156,7 @@ class TcpReply(Reply):
             end = 6 + length
             if len(buffer) < end:
                 return None
-            _, _, _, pdu = MBAP.decode(bytes(buffer[:end]))
+            pdu = bytes(buffer[_HEADER.size : end])
             del buffer[:end]
             if (registers := self._match(ticket, unit, pdu)) is not None:
                 return registers

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from meterd.wire.address import Address
 from meterd.wire.link import Times
 from meterd.wire.stream import Stream
 from meterd.wire.streamlink import StreamLink
+
+# The loop's own timers are late by up to this, in seconds: it waits in whole milliseconds.
+_ROUNDING = 0.001
 
 
 class _SerialStream(Stream, asyncio.Protocol):
@@ -34,6 +38,10 @@ class SerialLink(StreamLink):
         bits = 1 + int(options["bytes"]) + (options["parity"] != "N") + int(options["stop"])
         silence = max(3.5 * bits / int(options["baud"]), 0.00175)
         super().__init__(address.key, options, replace(times, gap=max(times.gap, silence)))
+
+    def _line(self) -> str:
+        said = self.options
+        return f"{said['baud']} {said['bytes']}{said['parity']}{said['stop']}"
 
     async def _open(self) -> Stream:
         import serial_asyncio  # 70 ms, and only serial links need it
@@ -68,6 +76,11 @@ class SerialLink(StreamLink):
         port.open()
         return port
 
+    async def _rest_until(self, when: float) -> None:
+        """To the moment: between any two requests the bus would lose the rounding of a timer."""
+        await super()._rest_until(when - _ROUNDING)
+        _wait(when - asyncio.get_running_loop().time())
+
     @staticmethod
     def _powers_interface(port: Any) -> bool:
         """Whether the port has modem lines at all; a pseudo terminal has none to wait for."""
@@ -89,3 +102,9 @@ class SerialLink(StreamLink):
 
     def _lost(self, error: Exception | None) -> LinkError:
         return LinkError(f"{self._path} is gone: unplugged?", code="port_gone")
+
+
+def _wait(seconds: float) -> None:
+    """The rest of a pause, at most a millisecond: shorter than the loop itself can wait."""
+    if seconds > 0:
+        time.sleep(min(seconds, _ROUNDING))

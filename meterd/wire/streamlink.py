@@ -4,31 +4,19 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Generic
 
-from meterd.errors import LinkError, MeterdError, ProtocolError
+from meterd.errors import DeviceError, LinkError, ProtocolError
+from meterd.wire.answer import Answer
 from meterd.wire.deadline import Deadline
+from meterd.wire.hints import SOON, Hints
 from meterd.wire.link import Parse, T, Times
 from meterd.wire.pace import Pace
-from meterd.wire.stream import BUFFER_LIMIT, Stream
+from meterd.wire.stream import Stream
 
 # Timeouts that a line may go on talking before it is opened anew.
 _PATIENCE = 3
 _TICKETS = 0xFFFF
 _REMEMBERED = 64
-
-
-@dataclass(slots=True)
-class _Ask(Generic[T]):
-    """One exchange as it was asked for."""
-
-    request: bytes
-    parse: Parse[T]
-    limit: float
-    quiet: bool
-    ticket: int
-    pace: Pace | None
 
 
 class StreamLink:
@@ -38,6 +26,8 @@ class StreamLink:
     BACKOFF_LIMIT = 60.0
     # A half-open connection answers nothing: after so many silent exchanges in a row, open anew.
     SILENT_LIMIT = 3
+    # Whether opening connects to a device that may need a pause then.
+    CONNECTS = False
     # Whether replies still owed die with the connection, so that opening anew makes sure.
     REOPEN_FORGETS = True
 
@@ -61,6 +51,10 @@ class StreamLink:
         self._expired: deque[tuple[int, Pace | None]] = deque(maxlen=_REMEMBERED)
         self._ticket = random.randrange(_TICKETS)
         self._deadline = Deadline()
+        self._hints = Hints(self._line())
+        # Who gave the last answer, 0 after one that was lost; and whether any was lost since.
+        self._spoke = 0
+        self._doubt = True
         self._silent = 0
         self._fresh = False
         self._station = 0
@@ -77,6 +71,10 @@ class StreamLink:
     def _lost(self, error: Exception | None) -> LinkError:
         """What a connection that ended by itself means."""
         raise NotImplementedError
+
+    def _line(self) -> str:
+        """How a serial line is set; empty for links that are none."""
+        return ""
 
     # -- what callers use ------------------------------------------------------------------
 
@@ -109,19 +107,20 @@ class StreamLink:
         async with self._lock:
             self.counters["exchanges"] += 1
             limit = timeout or self.timeout
-            ask = _Ask(request, parse, pace.limit(limit) if pace else limit, quiet, ticket, pace)
+            if pace is not None:
+                limit = pace.limit(limit)
             stream = self._stream
             if stream is None or stream.lost or quiet or self._pauses:
                 stream = await self._ready(quiet, station)
             try:
-                return await self._once(stream, ask)
+                return await self._once(stream, request, parse, limit, quiet, ticket, pace, station)
             except LinkError as error:
                 # A gateway may close an idle connection; that is no failure of the device.
                 if error.code != "closed" or self._fresh:
                     raise
                 self.counters["reopened"] += 1
             stream = await self._ready(quiet, station)
-            return await self._once(stream, ask)
+            return await self._once(stream, request, parse, limit, quiet, ticket, pace, station)
 
     async def close(self) -> None:
         async with self._lock:
@@ -140,10 +139,19 @@ class StreamLink:
         times = self._times
         gap = times.gap if station == self._station else max(times.gap, times.unit_gap)
         self._station = station
-        pause = self._free_at + gap - stream.loop.time()
+        if gap:
+            await self._rest_until(self._free_at + gap)
+            # What came during the pause was asked for before it, too.
+            if quiet and stream.buffer:
+                self.counters["stray"] += 1
+                stream.buffer.clear()
+        return stream
+
+    async def _rest_until(self, when: float) -> None:
+        """The pause that the device needs, by the loop's time."""
+        pause = when - asyncio.get_running_loop().time()
         if pause > 0:
             await asyncio.sleep(pause)
-        return stream
 
     async def _reopen(self) -> Stream:
         self._drop()
@@ -159,7 +167,9 @@ class StreamLink:
             self._refusal = error
             raise
         self._refusal, self._backoff, self._silent = None, 0.0, 0
-        self._fresh = True
+        self._fresh = self._doubt = True
+        if self.CONNECTS:
+            self._hints.opened()
         if self.REOPEN_FORGETS:
             self._unsettled_since = None
         self.epoch += 1
@@ -193,71 +203,93 @@ class StreamLink:
 
     async def _silence(self, stream: Stream, since: float) -> bool:
         patience = stream.loop.time() + _PATIENCE * self.timeout
-        while (wait := max(since, stream.last_byte) + self.timeout - stream.loop.time()) > 0:
-            if stream.loop.time() > patience or stream.lost:
+        believed = False
+        while True:
+            wait = max(since, stream.last_byte) + self.timeout - stream.loop.time()
+            if wait <= 0 and believed:
+                return True
+            if wait > 0 and (stream.loop.time() > patience or stream.lost):
                 return False
-            await asyncio.sleep(wait)
-        return True
+            # Where this process itself was held up, what arrived meanwhile is heard only now:
+            # silence is believed after one more turn of the loop.
+            believed = wait <= 0
+            await asyncio.sleep(max(wait, 0.0))
 
     # -- one exchange ----------------------------------------------------------------------
 
-    async def _once(self, stream: Stream, ask: "_Ask[T]") -> T:
-        loop = stream.loop
-        parse = ask.parse
-        answer: asyncio.Future[T] = loop.create_future()
-
-        def wake() -> None:
-            if answer.done():
-                return
-            try:
-                result = parse(stream.buffer)
-            except MeterdError as error:
-                answer.set_exception(error)
-                return
-            if result is not None:
-                answer.set_result(result)
-            elif stream.lost:
-                answer.set_exception(self._lost(stream.error))
-            elif len(stream.buffer) > BUFFER_LIMIT:
-                answer.set_exception(ProtocolError("more bytes than any frame has", code="flood"))
-
-        stream.listen(wake)
-        sent = loop.time()
-        self._deadline.watch(answer, sent + ask.limit)
+    async def _once(
+        self,
+        stream: Stream,
+        request: bytes,
+        parse: Parse[T],
+        limit: float,
+        quiet: bool,
+        ticket: int,
+        pace: Pace | None,
+        station: int,
+    ) -> T:
+        answer = Answer(stream, parse, self._lost)
+        stream.listen(answer.look)
+        sent = stream.loop.time()
+        self._deadline.watch(answer, sent + limit)
         try:
-            stream.transport.write(ask.request)
+            stream.transport.write(request)
             if stream.buffer or stream.lost:
-                wake()
+                answer.look()
             result = await answer
-        except BaseException as error:
-            self._failed(error, ask)
+        except LinkError as error:
+            soon = self._soon(station, sent)
+            self._failed(error, quiet, ticket, pace)
+            noise = self.counters["noise"]
+            hinted = self._hints.lost(
+                error, station, soon=soon, noise=noise, rest=bool(stream.buffer)
+            )
+            raise hinted from error.__cause__
+        except asyncio.CancelledError as error:
+            self._failed(error, quiet, ticket, pace)
+            raise
+        except DeviceError:
+            self._answered(station, sent)  # the device said no, with a whole frame
             raise
         finally:
             stream.listen(None)
-            self._free_at = now = loop.time()
+        if self._doubt or station not in self._hints.prompt:
+            self._answered(station, sent)
+        self._spoke = station
+        self._free_at = heard = stream.last_byte
         self._silent, self._fresh = 0, False
-        self.took = now - sent
-        if ask.pace is not None:
-            ask.pace.answered(self.took)
+        self.took = took = heard - sent if heard > sent else 0.0
+        if pace is not None:
+            pace.answered(took)
         return result
 
-    def _failed(self, error: BaseException, ask: "_Ask[Any]") -> None:
+    def _answered(self, station: int, sent: float) -> None:
+        """Somebody spoke: what was held to be too soon, or noise, was neither."""
+        self._hints.answered(station, soon=self._soon(station, sent))
+        self._doubt = False
+        self._spoke = station
+        self._free_at = asyncio.get_running_loop().time()
+
+    def _soon(self, station: int, sent: float) -> bool:
+        return station == self._spoke and sent - self._free_at < SOON
+
+    def _failed(self, error: BaseException, quiet: bool, ticket: int, pace: Pace | None) -> None:
         """Remember what may still arrive, and close what cannot be trusted any more."""
         if isinstance(error, LinkError):
             self.counters[error.code] += 1
-        elif not isinstance(error, asyncio.CancelledError):
-            return  # the device said no, with a whole frame
-        self._expired.append((ask.ticket, ask.pace))
-        if ask.pace is not None:
-            ask.pace.lost()
-        if ask.quiet:
-            self._unsettled_since = asyncio.get_running_loop().time()
-        if isinstance(error, ProtocolError) and not ask.quiet:
+        self._expired.append((ticket, pace))
+        if pace is not None:
+            pace.lost()
+        self._spoke, self._doubt = 0, True
+        self._free_at = now = asyncio.get_running_loop().time()
+        if quiet:
+            self._unsettled_since = now
+        if isinstance(error, ProtocolError) and not quiet:
             self._drop()
         elif isinstance(error, LinkError) and error.code == "timeout":
             self._silent += 1
             # Half a frame would be the beginning of whatever comes next.
-            half = not ask.quiet and self._stream is not None and self._stream.buffer
+            half = not quiet and self._stream is not None and self._stream.buffer
             if half or self._silent >= self.SILENT_LIMIT:
                 self._silent = 0
                 self._drop()

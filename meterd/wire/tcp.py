@@ -35,6 +35,8 @@ class _TcpStream(Stream, asyncio.BufferedProtocol):
 class TcpLink(StreamLink):
     """`tcp://host:port` or `tls://host:port`; the name is resolved anew at each connect."""
 
+    CONNECTS = True
+
     def __init__(
         self, address: Address, options: Mapping[str, str], times: Times, *, tls: bool = False
     ) -> None:

@@ -7,15 +7,37 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from meterd.api.prometheus import family_name, label_names
+from meterd.api.promapi.names import (
+    device_labels,
+    metric_name,
+    metric_text,
+    metric_type,
+    metric_unit,
+)
+from meterd.daemon.vitals import Vitals
 from meterd.model.alert import AlertState
 from meterd.model.quantity import CATALOGUE, describe
-from tests.api.fake import NOW, FakeDevice, FakeSite, FakeStatus, alert, good
+from tests.api.fake import NOW, FakeDevice, FakeSite, FakeStatus, alert, good, home
 
 ACCEPTS_OPENMETRICS = {
     "Accept": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 }
+
+
+@pytest.fixture
+def site() -> FakeSite:
+    """The home, and a second in which its devices were polled once."""
+    site = home()
+    vitals = Vitals()
+    vitals.place({device.id: device.link for device in site.known})
+    for state in site.latest.states.values():
+        if state.last is not None:
+            vitals.take(state.last)
+    vitals.lag.add(0.002)
+    vitals.committed(0.013)
+    vars(site)["vitals"] = vitals
+    return site
 
 
 async def scrape(client: ClientSession) -> dict[str, Metric]:
@@ -66,7 +88,10 @@ async def test_devices_that_are_down_or_overdue_have_nothing_but_their_up(
         "meterd_device_info",
         "meterd_polls_total",
         "meterd_poll_failures_total",
-        "meterd_poll_duration_seconds",
+        "meterd_poll_faults_total",
+        "meterd_poll_duration_seconds_bucket",
+        "meterd_poll_duration_seconds_count",
+        "meterd_poll_duration_seconds_sum",
     }
     assert ("kitchen", "") not in values(families, "meterd_active_power_watts")
 
@@ -75,8 +100,6 @@ async def test_meterd_tells_how_it_fares_itself(client: ClientSession, site: Fak
     site.firing = [alert(NOW), alert(NOW, id="b", state=AlertState.PENDING, severity="warning")]
     families = await scrape(client)
     assert values(families, "meterd_poll_failures_total")["garage", ""] == 1
-    quantiles = families["meterd_poll_duration_seconds"].samples
-    assert {s.labels["quantile"] for s in quantiles} == {"0.5", "0.99"}
     assert families["meterd_store_committed_samples_total"].samples[0].value == 3400
     events = families["meterd_link_events_total"].samples
     dropped = next(s for s in events if s.labels["event"] == "dropped_wrong_unit")
@@ -97,6 +120,34 @@ async def test_meterd_tells_how_it_fares_itself(client: ClientSession, site: Fak
         "eastron_sdm630",
         "1234",
     )
+
+
+async def test_polls_links_the_loop_and_commits_are_measured(client: ClientSession) -> None:
+    families = await scrape(client)
+    buckets = {
+        s.labels["le"]: s.value
+        for s in families["meterd_poll_duration_seconds_bucket"].samples
+        if s.name.endswith("_bucket") and s.labels["device"] == "main"
+    }
+    assert (buckets["0.01"], buckets["0.025"], buckets["+Inf"]) == (0, 1, 1)
+    faults = families["meterd_poll_faults_total"].samples
+    assert [(s.labels["device"], s.labels["code"], s.value) for s in faults] == [
+        ("garage", "timeout", 1)
+    ]
+    busy = {s.labels["link"]: s.value for s in families["meterd_link_busy_seconds_total"].samples}
+    assert busy["tcp://192.0.2.8:502"] == pytest.approx(0.034)
+    for name, total in (("loop_lag", 0.002), ("store_commit_duration", 0.013)):
+        samples = families[f"meterd_{name}_seconds_sum"].samples
+        assert [s.value for s in samples if s.name.endswith("_sum")] == [total]
+
+
+async def test_openmetrics_names_the_units(client: ClientSession) -> None:
+    async with client.get("/metrics", headers=ACCEPTS_OPENMETRICS) as reply:
+        lines = (await reply.text()).splitlines()
+    assert "# UNIT meterd_active_energy_import_watthours watthours" in lines
+    assert "# TYPE meterd_active_energy_import_watthours counter" in lines
+    assert "# UNIT meterd_poll_duration_seconds seconds" in lines
+    assert lines[-1] == "# EOF"
 
 
 async def test_a_value_that_is_not_known_is_absent(client: ClientSession, site: FakeSite) -> None:
@@ -155,18 +206,35 @@ async def test_labels_of_devices_cannot_spoil_the_exposition(
     found = [s for s in families["meterd_frequency_hertz"].samples if s.labels["device"] == "odd"]
     assert len(found) == 1
     assert 'a"b\\c\nd' in found[0].labels.values()
-    assert set(label_names(labels).values()) == set(labels.values())
+    assert set(device_labels(labels).values()) == set(labels.values())
+
+
+def test_a_register_and_its_running_total_have_names_of_their_own() -> None:
+    register, total = (
+        metric_name(CATALOGUE[f"{prefix}active_energy.import"]) for prefix in ("", "guarded.")
+    )
+    assert register == "meterd_active_energy_import_watthours_total"
+    assert total == "meterd_guarded_active_energy_import_watthours_total"
+
+
+def test_all_phases_of_a_metric_share_type_help_and_unit() -> None:
+    found: dict[str, set[tuple[str, str, str]]] = {}
+    for quantity in CATALOGUE.values():
+        meaning = metric_type(quantity), metric_text(quantity), metric_unit(quantity)
+        found.setdefault(metric_name(quantity), set()).add(meaning)
+    assert [name for name, meanings in found.items() if len(meanings) > 1] == []
+    assert found["meterd_voltage_volts"] == {("gauge", "Voltage", "volts")}
 
 
 def test_no_two_quantities_of_the_catalogue_share_a_series() -> None:
-    series = [(family_name(q), q.phase) for q in CATALOGUE.values()]
+    series = [(metric_name(q), q.phase) for q in CATALOGUE.values()]
     assert len(series) == len(set(series))
 
 
 def test_an_own_name_is_plain_where_nothing_is_in_its_way() -> None:
     quantity = describe("x.pool.level", "1")
     assert quantity is not None
-    assert family_name(quantity) == "meterd_pool_level"
+    assert metric_name(quantity) == "meterd_pool_level"
 
 
 @pytest.mark.needs("promtool")

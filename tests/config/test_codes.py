@@ -9,6 +9,7 @@ from meterd.config.load import load
 from meterd.errors import ConfigError
 from tests.config.judge import DRIVERS, MINIMAL, place_of, problem
 
+TARIFF = "tariffs: {{t: {{currency: EUR, prices: [{}]}}}}\n"
 # code, text, and the part of the text at whose beginning the problem stands.
 CASES = [
     (Code.SYNTAX, "site: {name: a\ndevices: 1", ": 1"),
@@ -62,6 +63,23 @@ CASES = [
         "2}",
     ),
     (Code.NO_DEVICES, "site: {name: a}\ndevices: {}\n", "devices"),
+    (
+        Code.TARIFF_TIME,
+        TARIFF.format("{rates: {a: 1}, rules: [{rate: a, time: 1:01-2:00}], else: a}"),
+        "1:01",
+    ),
+    (Code.TARIFF_DAY, TARIFF.format("{from: 2026-02-30, rates: {a: 1}, else: a}"), "2026"),
+    (Code.PRICE, TARIFF.format("{rates: {a: cheap}, else: a}"), "cheap"),
+    (
+        Code.PRICE_ORDER,
+        TARIFF.format("{rates: {a: 1}, else: a}, {rates: {b: 1}, else: b}"),
+        "{rates: {b",
+    ),
+    (Code.RATE, TARIFF.format("{rates: {a: 1}, else: b}"), "b}]"),
+    (Code.TLS, "api: {tls: {certificate: no/c.pem, key: no/k.pem}}\n", "tls"),
+    (Code.ACCOUNT, "api: {users: {a: {password: short}}}\n", "short"),
+    (Code.BASE_PATH, "api: {base_path: meterd}\n", "meterd"),
+    (Code.PROXY, "api: {trusted_proxies: [10.0.0.0/8, proxy.lan]}\n", "proxy.lan"),
 ]
 
 

@@ -22,7 +22,8 @@ def test_loopback_needs_no_permission(listen: str, host: str, port: int) -> None
 def test_the_network_is_served_only_on_demand(listen: str) -> None:
     found = problem(f"api: {{listen: {listen}}}\n")
     assert found.code == "C037"
-    assert "there is no login yet" in found.what
+    assert "without TLS" in found.what
+    assert "meterd token add" in found.hint
     assert "insecure: true" in found.hint
     for order in (f"listen: {listen}, insecure: true", f"insecure: true, listen: {listen}"):
         assert settings(f"api: {{{order}}}\n{MINIMAL}").api.insecure

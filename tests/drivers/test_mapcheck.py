@@ -1,6 +1,6 @@
 """Doubts about a map: what may be right, and often is not."""
 
-from meterd.drivers.mapcheck import doubts, problems, requests
+from meterd.drivers.mapcheck import doubts, fewer, problems, requests
 from meterd.drivers.mapfile import parse, places
 
 HEAD = "source: Acme 3000 Modbus manual\nconfidence: high\nmaker: Acme\nmodel: A\n"
@@ -58,10 +58,16 @@ def test_a_read_over_registers_of_no_row_is_doubted() -> None:
         "voltage.l1: {function: 4, address: 0, type: u16, unit: V}",
         "voltage.l2: {function: 4, address: 4, type: u16, unit: V}",
     )
-    (told,) = of_rows(*rows)
+    (told,) = of_rows(*rows, head=f"{HEAD}{SERIAL}limits: {{bridge: 3}}\n")
     assert "W103" in told
     assert "1 to 3" in told
-    assert of_rows(*rows, head=f"{HEAD}{SERIAL}limits: {{bridge: 0}}\n") == []
+    assert of_rows(*rows) == []
+
+
+def test_what_reading_over_holes_would_save_is_known() -> None:
+    rows = "".join(f"  x.v{n}: {{function: 3, address: {4 * n}, type: u16}}\n" for n in range(9))
+    found = parse(f"rows:\n{rows}", "own", "own.yaml")
+    assert (found.bridge, len(requests(found)), fewer(found)) == (0, 9, 1)
 
 
 def test_a_map_without_a_way_to_reach_the_meter_is_doubted() -> None:
@@ -103,3 +109,37 @@ def test_the_plan_has_every_row_once() -> None:
         ("poll", 4, 0, 1, 2, ("voltage.l1",)),
         ("once", 3, 9, 12, 4, ("info.model",)),
     ]
+
+
+def test_reference_numbers_of_a_manual_are_doubted() -> None:
+    rows = (
+        "voltage.l1: {function: 4, address: 30013, type: f32, unit: V}",
+        "voltage.l2: {function: 4, address: 30015, type: f32, unit: V}",
+    )
+    (told,) = of_rows(*rows)
+    assert "6:3: warning[W107]" not in told
+    assert "warning[W107]: voltage.l1 is sent as register 30013" in told
+    assert "counts its first register as 30001, this one is 12" in told
+    # One row that cannot be meant so: the addresses are real.
+    other = "voltage.l3: {function: 4, address: 17, type: f32, unit: V}"
+    assert not any("W107" in one for one in of_rows(*rows, other))
+
+
+def test_sentinels_of_single_registers_are_doubted_in_longer_values() -> None:
+    (told,) = of_rows("voltage.l1: {function: 4, address: 0, type: u32, unit: V, na: 0xFFFF}")
+    assert "warning[W108]: voltage.l1 has na 0xffff" in told
+    assert "0xFFFFFFFF" in told
+    row = "voltage.l1: {function: 4, address: 0, type: u32, unit: V, na: 0xFFFFFFFF}"
+    assert of_rows(row) == []
+
+
+def test_a_text_that_nothing_else_has_is_doubted() -> None:
+    (told,) = of_rows("info.seral_number: {function: 4, address: 0, type: str, count: 4}")
+    assert "warning[W109]: info.seral_number" in told
+    assert "did you mean info.serial_number?" in told
+
+
+def test_the_way_out_of_a_scale_that_is_too_far_is_told() -> None:
+    told, *_ = of_rows('voltage.l1: {function: 4, address: 0, type: s16, scale: "@130", unit: V}')
+    assert "M006" in told
+    assert "write it as a number, scale: 0.1" in told

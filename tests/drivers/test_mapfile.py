@@ -3,6 +3,7 @@
 import pytest
 
 from meterd.drivers.mapfile import parse, places
+from meterd.drivers.registers import Row
 from meterd.errors import ConfigError, Problem
 
 HEAD = """\
@@ -145,3 +146,42 @@ def test_a_near_word_is_suggested() -> None:
         "voltage.l1"
         in mistakes(HEAD + "rows:\n  voltage.l4: {function: 4, address: 0, type: u16}\n")[0].hint
     )
+
+
+def row_of(keys: str, name: str = "active_power") -> Row:
+    (row,) = parse(f"rows:\n  {name}: {{{keys}}}\n", "own", "own.yaml").rows
+    return row
+
+
+def test_what_floats_read_as_may_stand_for_what_they_send() -> None:
+    row = row_of("function: 4, address: 1, type: f32, unit: W, na: [1e20, -1e20, 0x7FC00001]")
+    # 0x60AD78EC is the float32 that is nearest to 1e20.
+    assert row.na == (0x60AD78EC, 0xE0AD78EC, 0x7FC00001)
+
+
+def test_a_coil_is_one_bit_however_it_is_written() -> None:
+    for keys in ("type: bits", "type: u16", "type: bits, count: 1", "type: bits, bit: 0"):
+        row = row_of(f"function: 1, address: 7, {keys}", "alarm")
+        assert (row.type, row.address, row.words) == ("bits", 7, 1)
+    row = row_of("function: 2, address: 16, type: bits, count: 8, bit: 5", "alarm")
+    assert (row.address, row.words) == (21, 1)
+
+
+def test_numbers_are_read_as_manuals_and_yaml_have_them() -> None:
+    row = row_of('function: 0x04, address: 0x0048, type: s16, unit: W, scale: "@0x004A * 0.1"')
+    assert (row.address, row.scale_register, row.scale_factor) == (72, 74, 0.1)
+    row = row_of(
+        "function: 4, address: 0072, type: u32, unit: Wh, wrap: 1e8", "active_energy.import"
+    )
+    assert (row.address, row.wrap) == (72, 100_000_000)
+
+
+def test_rows_may_share_their_keys() -> None:
+    found = parse(
+        "model: 3000\nrows:\n  voltage.l1: &v {function: 4, address: 0, type: f32, unit: V}\n"
+        "  voltage.l2: {<<: *v, address: 2}\n",
+        "own",
+        "own.yaml",
+    )
+    assert [(row.address, row.type) for row in found.rows] == [(0, "f32"), (2, "f32")]
+    assert found.model == "3000"

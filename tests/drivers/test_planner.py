@@ -321,15 +321,13 @@ def test_what_alignment_adds_is_part_of_the_price() -> None:
 
 def test_a_plan_is_redone_only_when_it_gains_enough() -> None:
     one = meter(row(0), row(40), bridge=60, max_registers=125)
-    ground = Ground(one)
     two = plan(one, one.rows, Costs(1.0, 0.1))
-    assert spans(two) == [(0, 1), (40, 1)]
+    together = plan(one, one.rows, Costs(1.0, 0.001))
+    assert (spans(two), spans(together)) == ([(0, 1), (40, 1)], [(0, 41)])
     # One request of 41 registers against two of one: 1 + 0.041 f against 2 + 0.002 f.
-    assert better(ground, two, Costs(1.0, 0.025)) is None
-    assert better(ground, two, Costs(1.0, 0.0235)) is None
-    new = better(ground, two, Costs(1.0, 0.02))
-    assert new is not None
-    assert spans(new) == [(0, 41)]
+    assert not better(together, two, Costs(1.0, 0.025))
+    assert not better(together, two, Costs(1.0, 0.0235))
+    assert better(together, two, Costs(1.0, 0.02))
 
 
 # -- different lengths ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a store's file holds, read with nothing of meterd's; and what the API said, to compare."""
+"""What a store's file holds; and what the API said, to compare."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -7,21 +7,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from meterd.store.reader import Reader
+
 Sample: TypeAlias = tuple[str, str, int]
 """Device, quantity, Unix ms."""
 
-_ALL = """
-    SELECT device.name, series.quantity, sample.time, sample.value
-    FROM sample JOIN series ON series.id = sample.series JOIN device ON device.id = device_id
-"""
-
-
 def stored(path: Path) -> dict[Sample, float | None]:
-    """Every sample of the file; fails where SQLite finds it damaged."""
+    """Every sample of the file, as another process finds them; fails where it is damaged."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        rows = connection.execute(_ALL).fetchall()
-    return {(device, quantity, time): value for device, quantity, time, value in rows}
+    reader = Reader.outside(f"sqlite:///{path}")
+    try:
+        names = [(one.device, one.quantity, one.unit) for one in reader.names()]
+        tracks = reader.columns(names, 0, 1 << 50)
+    finally:
+        reader.close()
+    return {
+        (device, quantity, int(time)): None if value != value else float(value)
+        for (device, quantity, _), track in zip(names, tracks, strict=True)
+        for time, value in zip(track.times, track.values, strict=True)
+    }
 
 
 def shown(latest: Iterable[Mapping[str, Any]]) -> dict[Sample, float]:

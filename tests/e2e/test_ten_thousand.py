@@ -1,7 +1,6 @@
 """Ten thousand polls of a bad line, from wire to store: not one wrong value is stored."""
 
 import itertools
-import sqlite3
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from meterd.store.writer import Writer
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Times
+from tests.e2e.stored import stored
 from tests.wire.stamped import StampedBank
 
 POLLS = 10_000
@@ -87,14 +87,9 @@ async def test_no_wrong_value_is_stored(framer: Framer, tmp_path: Path) -> None:
 
 
 def judge(path: Path) -> int:
-    """Reads what is stored with a plain SQL client; how many polls of answers there are."""
-    with sqlite3.connect(path) as store:
-        rows = store.execute(
-            "SELECT device.name, sample.time, series.quantity, sample.value FROM sample "
-            "JOIN series ON series.id = sample.series JOIN device ON device.id = series.device_id "
-            "WHERE sample.value IS NOT NULL ORDER BY sample.time"
-        ).fetchall()
-    store.close()
+    """Reads what is stored; how many polls of answers there are."""
+    found = sorted(stored(path).items(), key=lambda one: one[0][2])
+    rows = [(device, time, name, v) for (device, name, time), v in found if v is not None]
     polls: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for device, time, quantity, value in rows:
         polls[device, time][quantity] = value

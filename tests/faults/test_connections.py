@@ -171,7 +171,10 @@ class Arrivals(set[ServerLine]):
 
 
 class HastelessServer(ModbusServer):
-    """Hears nothing for 100 ms after a connection and for 20 ms after a request."""
+    """Hears nothing for a while after a connection, and after a request; both in seconds."""
+
+    after_connect = 0.1
+    after_request = 0.02
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -181,9 +184,9 @@ class HastelessServer(ModbusServer):
 
     def received(self, line: ServerLine, request: Adu) -> None:
         now = time.monotonic()
-        if now >= self._free_at and now - self.arrivals.times[line] >= 0.1:
+        if now >= self._free_at and now - self.arrivals.times[line] >= self.after_connect:
             super().received(line, request)
-        self._free_at = now + 0.02
+        self._free_at = now + self.after_request
 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
@@ -200,3 +203,39 @@ async def test_pauses_after_connecting_and_between_requests_are_kept(
         with contextlib.suppress(LinkError):
             await bus.link.close()
     assert not any(poll.up for poll in bus.polls)
+
+
+class SlowlyWakingServer(HastelessServer):
+    """Needs a pause after a connection only."""
+
+    after_request = 0.0
+
+
+class OneByOneServer(HastelessServer):
+    """Needs a pause after a request only."""
+
+    after_connect = 0.0
+
+
+@pytest.mark.parametrize("wire", ["socket", "rtu"])
+@pytest.mark.parametrize(
+    ("kind", "setting"), [(SlowlyWakingServer, "connect_delay"), (OneByOneServer, "gap")]
+)
+async def test_without_the_pause_a_hint_names_the_setting_within_five_polls(
+    kind: type[ModbusServer], setting: str, wire: str, tmp_path: Path
+) -> None:
+    closing = setting == "connect_delay"
+    async with line(tmp_path, wire, units=(VICTIM,), kind=kind, letting=closing) as bus:
+        polls = await bus.polled(VICTIM, 5)
+    told = [poll.fault.text for poll in polls if poll.fault]
+    assert any("; hint: " in text and f"set {setting}" in text for text in told), told
+
+
+@pytest.mark.parametrize("wire", ["socket", "rtu"])
+async def test_a_dead_unit_among_others_gets_no_hint_at_pauses(wire: str, tmp_path: Path) -> None:
+    async with line(tmp_path, wire, units=(VICTIM, 2)) as bus:
+        bus.spoil("timeout")
+        await bus.polled(VICTIM, 6)
+    told = {poll.fault.text for poll in bus.of(VICTIM) if poll.fault}
+    assert told == {"no answer in time"}
+    assert bus.harm([2]) == []

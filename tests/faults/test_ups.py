@@ -74,6 +74,7 @@ async def test_pulled_and_plugged_in_again(
 ) -> None:
     with caplog.at_level(logging.INFO):
         async with desk(tmp_path) as d:
+            caplog.clear()
             began, cpu = time.monotonic(), time.process_time()
             d.server.unplug(1.0)
             await d.polled(1, up=False)
@@ -117,6 +118,21 @@ async def test_what_is_no_answer_gives_no_reading_and_ends_in_time(
     assert len(caplog.records) == 2
 
 
+async def test_nothing_but_garbage_asks_for_the_baud_rate_and_gives_no_reading(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as d:
+        d.server.faults = (Fault("garbage"),)
+        struck = (await d.polled(5, up=False))[:5]
+        d.server.faults = (Fault("timeout"),)
+        silent = await d.polled(2, up=False)
+    told = [poll.fault.text for poll in struck if poll.fault]
+    assert any("is the line really set to 2400 8N1?" in text for text in told), told
+    last = silent[-1].fault
+    assert last is not None
+    assert "hint" not in last.text
+
+
 async def test_a_port_that_another_program_holds_is_named(tmp_path: Path) -> None:
     async with serve_ups(link_path=tmp_path / "ups") as server:
         links = [
@@ -152,7 +168,29 @@ class NumberedUps:
             asyncio.get_running_loop().call_later(delay, self.port.write, line.encode())
 
 
-async def _ask_often(folder: Path, seed: int, times: int) -> tuple[int, int, int]:
+class Pulse:
+    """Tells when this process itself stood still, so that a line was later than meant."""
+
+    LONGEST = 0.008
+
+    def __init__(self) -> None:
+        self._stood_still = -1.0
+
+    async def beat(self) -> None:
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.monotonic()
+            if now - before > self.LONGEST:
+                self._stood_still = now
+            before = now
+
+    def steady(self, seconds: float) -> bool:
+        """Whether it ran without a halt for so long."""
+        return time.monotonic() - self._stood_still > seconds
+
+
+async def _ask_often(folder: Path, seed: int, times: int, pulse: Pulse) -> tuple[int, int, int]:
     """Good readings, late lines, and readings that were made of a late line."""
     ups = NumberedUps(folder, seed)
     link = open_link(
@@ -163,15 +201,20 @@ async def _ask_often(folder: Path, seed: int, times: int) -> tuple[int, int, int
     for _ in range(times):
         with contextlib.suppress(LinkError):
             said = {r.quantity: r.value for r in await driver.read()}
+            wrong = {said["input.voltage"], said["output.voltage"]} != {float(ups.number)}
             good += 1
-            mixed += {said["input.voltage"], said["output.voltage"]} != {float(ups.number)}
+            # What was asked during a halt is answered late by more than meant.
+            mixed += wrong and pulse.steady(5 * 0.02)
     await link.close()
     ups.port.close()
     return good, ups.late, mixed
 
 
 async def test_no_late_line_is_taken_for_the_answer_to_the_next_question(tmp_path: Path) -> None:
-    found = await asyncio.gather(*(_ask_often(tmp_path, seed, 100) for seed in range(5)))
+    pulse = Pulse()
+    beating = asyncio.create_task(pulse.beat())
+    found = await asyncio.gather(*(_ask_often(tmp_path, seed, 100, pulse) for seed in range(5)))
+    beating.cancel()
     good, late, mixed = (sum(column) for column in zip(*found, strict=True))
     print(f"500 polls: {good} good, {late} late lines, {mixed} mixed")
     assert good >= 300

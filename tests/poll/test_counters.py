@@ -60,7 +60,7 @@ def test_the_total_stands_beside_the_counter_and_the_poll_still_ends_with_up() -
         "device.up",
     )
     assert poll.layout.units[-2:] == ("Wh", "1")
-    assert poll.values == (230.1, 50_002.0, 3000.0, 25_200.0, 50_002.0, 1.0)
+    assert tuple(poll.values) == (230.1, 50_002.0, 3000.0, 25_200.0, 50_002.0, 1.0)
     assert poll.doubts == {}
     assert (poll.device, poll.time, poll.took) == ("main", START + 130_000, 0.1)
 

@@ -13,6 +13,7 @@ import alembic.command
 import sqlalchemy.dialects.sqlite  # noqa: F401 (loaded once, before the forks)
 
 from meterd.model.sample import Layout, Poll
+from meterd.store.hot import Stretch
 from meterd.store.writer import Writer
 
 COLUMNS = 40
@@ -32,8 +33,9 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def kept(polls: Sequence[Poll]) -> None:
-    say(f"kept {polls[0].time} {polls[-1].time}")
+def kept(batch: Sequence[Stretch]) -> None:
+    for stretch in batch:
+        say(f"kept {stretch.times[0]} {stretch.times[-1]}")
 
 
 async def write(url: str, time: int) -> None:
@@ -44,7 +46,7 @@ async def write(url: str, time: int) -> None:
             values = tuple(value(time, column) for column in range(COLUMNS))
             writer.take(Poll("main", time, LAYOUT, values))
             time += 1
-        while len(writer.pending()) > POLLS:
+        while writer.memory.hot.waiting > POLLS:
             await asyncio.sleep(0.002)
 
 

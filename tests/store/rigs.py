@@ -1,7 +1,7 @@
 """Polls, clocks and stores for the tests of the store room."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -59,7 +59,7 @@ async def store(path: Path, **options: object) -> AsyncIterator[tuple[Writer, Re
     """A writer that commits when told, and its reader."""
     settings = {"commit": NEVER, **options}
     writer = Writer(url_of(path), **settings)  # type: ignore[arg-type]
-    reader = Reader(url_of(path), writer.pending)
+    reader = Reader(url_of(path), writer.memory)
     try:
         async with opened(writer):
             yield writer, reader
@@ -82,5 +82,17 @@ def rows(path: Path, question: str, *values: object) -> list[tuple[object, ...]]
         connection.close()
 
 
-def samples(path: Path) -> Sequence[tuple[object, ...]]:
-    return rows(path, "SELECT time, series, value, quality, reason FROM sample ORDER BY 1, 2")
+def samples(path: Path) -> list[tuple[int, str, float | None]]:
+    """(time, quantity, value) of every sample that another process finds."""
+    reader = Reader.outside(url_of(path))
+    try:
+        names = [(one.device, one.quantity, one.unit) for one in reader.names()]
+        tracks = reader.columns(names, 0, 1 << 50)
+    finally:
+        reader.close()
+    found = [
+        (int(time), name[1], None if value != value else float(value))
+        for name, track in zip(names, tracks, strict=True)
+        for time, value in zip(track.times, track.values, strict=True)
+    ]
+    return sorted(found)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store import migrate
+from meterd.store import database, migrate
 from meterd.store.reader import Reader
 
 from .rigs import Hands, store, url_of
@@ -75,7 +75,7 @@ def model(polls: Sequence[Poll], window: tuple[int, int, int, str]) -> Points:
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "empty.db"
-    migrate.upgrade(url_of(path))
+    migrate.upgrade(database.find(url_of(path)))
     return path
 
 

@@ -5,25 +5,29 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database
+from meterd.store import database, sqlite
 
 from .rigs import url_of
+
+
+def prepare(url: str) -> None:
+    database.find(url).prepare()
 
 
 def test_a_relative_url_lies_where_meterd_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert database.locate("sqlite:///meterd.db") == tmp_path / "meterd.db"
+    assert sqlite.locate("sqlite:///meterd.db") == tmp_path / "meterd.db"
 
 
 def test_four_slashes_are_an_absolute_path() -> None:
-    assert database.locate("sqlite:////srv/data/meterd.db") == Path("/srv/data/meterd.db")
+    assert sqlite.locate("sqlite:////srv/data/meterd.db") == Path("/srv/data/meterd.db")
 
 
 def test_two_names_of_one_file_are_one_path(tmp_path: Path) -> None:
     (tmp_path / "name.db").symlink_to(tmp_path / "real.db")
-    assert database.locate(url_of(tmp_path / "name.db")) == tmp_path / "real.db"
+    assert sqlite.locate(url_of(tmp_path / "name.db")) == tmp_path / "real.db"
 
 
 @pytest.mark.parametrize(
@@ -32,41 +36,39 @@ def test_two_names_of_one_file_are_one_path(tmp_path: Path) -> None:
         ("sqlite://", "memory"),
         ("sqlite:///", "memory"),
         ("sqlite:///:memory:", "memory"),
-        ("postgresql://db/meterd", "postgresql are not built yet: only sqlite"),
-        ("mariadb://db/meterd", "not built yet"),
-        ("meterd.db", "only sqlite"),
+        ("meterd.db", "must be sqlite"),
         ("sqlite:///meterd.db?mode=ro", "without options"),
         ("sqlite:////var/lib/meterd/", "a file"),
     ],
 )
 def test_other_urls_are_refused_and_the_text_says_why(url: str, says: str) -> None:
     with pytest.raises(StoreError, match=says) as refused:
-        database.locate(url)
+        sqlite.locate(url)
     assert refused.value.code == "unavailable"
 
 
 def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a folder; make it, mount its disk"):
-        database.need_folder(tmp_path / "usb" / "meterd.db")
+        prepare(url_of(tmp_path / "usb" / "meterd.db"))
     assert not (tmp_path / "usb").exists()
 
 
 def test_a_folder_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a folder"):
-        database.need_folder(tmp_path)
+        prepare(url_of(tmp_path))
 
 
 def test_a_file_of_another_kind_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     path.write_bytes(b"no database at all\n" * 100)
-    with pytest.raises(StoreError, match="not a database") as refused, database.mapped(path):
-        database.writing(path).connect()
+    with pytest.raises(StoreError, match="not a database") as refused:
+        database.find(url_of(path)).writing()
     assert refused.value.code == "corrupt"
 
 
 def test_errors_of_the_disk_are_unavailable_and_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"meterd\.db.*Input/output") as refused:  # noqa: SIM117
-        with database.mapped(tmp_path / "meterd.db"):
+        with database.find(url_of(tmp_path / "meterd.db")).mapped():
             raise OSError(errno.EIO, "Input/output error")
     assert refused.value.code == "unavailable"
 
@@ -76,8 +78,7 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
     sqlite3.connect(path).close()
     with (
         pytest.raises(StoreError, match="readonly"),
-        database.mapped(path),
-        database.reading(path).connect() as connection,
+        sqlite.SqliteDatabase(path).reading() as connection,
     ):
         connection.exec_driver_sql("CREATE TABLE t (x)")
 
@@ -86,7 +87,7 @@ def test_folders_of_a_relative_url_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    database.need_folder(database.locate("sqlite:///var/lib/meterd/meterd.db"))
+    prepare("sqlite:///var/lib/meterd/meterd.db")
     assert (tmp_path / "var/lib/meterd").is_dir()
     with pytest.raises(StoreError, match="make it"):
-        database.need_folder(tmp_path.parent / "nowhere" / "meterd.db")
+        prepare(url_of(tmp_path.parent / "nowhere" / "meterd.db"))

@@ -2,7 +2,6 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import meterd
 
 from . import nursery
-from .rigs import url_of
+from .rigs import rows, samples, url_of
 
 KILLS = 50
 ROUNDS_A_STORE = 5  # so that every fifth kill may also hit a store being made
@@ -55,24 +54,17 @@ async def killed_run(process: Process, path: Path, first: int, life: float) -> l
     return confirmed
 
 
-# A poll is whole when each column of it is there, with the value that the child gave it.
-WHOLE = (
-    "SELECT time, sum(value = time / 4.0 + CAST(substr(quantity, 4) AS INTEGER)) "
-    "FROM sample JOIN series ON id = series GROUP BY time"
-)
-
-
 def check(path: Path, confirmed: list[range]) -> None:
     """The store is sound, holds all that was confirmed, and only whole polls."""
-    connection = sqlite3.connect(path)
-    try:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sample'").fetchone()
-        stored = dict(connection.execute(WHOLE).fetchall()) if made else {}
-    finally:
-        connection.close()
-    assert set(stored.values()) <= {nursery.COLUMNS}
-    lost = [time for batch in confirmed for time in batch if time not in stored]
+    ((verdict,),) = rows(path, "PRAGMA integrity_check")
+    assert verdict == "ok"
+    made = rows(path, "SELECT 1 FROM sqlite_master WHERE name = 'journal'")
+    whole: dict[int, int] = {}
+    for time, quantity, value in samples(path) if made else ():
+        assert value == nursery.value(time, int(quantity[3:]))
+        whole[time] = whole.get(time, 0) + 1
+    assert set(whole.values()) <= {nursery.COLUMNS}
+    lost = [time for batch in confirmed for time in batch if time not in whole]
     assert lost == []
 
 

@@ -16,10 +16,14 @@ from meterd.store.schema import metadata
 from .rigs import rows, url_of
 
 
+def upgrade(path: Path) -> None:
+    migrate.upgrade(database.find(url_of(path)))
+
+
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    migrate.upgrade(url_of(path))
-    with database.reading(path).connect() as connection:
+    upgrade(path)
+    with database.find(url_of(path)).reading() as connection:
         options = {"compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
@@ -27,7 +31,7 @@ def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) ->
 
 def test_samples_are_kept_by_time_without_a_second_key(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    migrate.upgrade(url_of(path))
+    upgrade(path)
     ((text,),) = rows(path, "SELECT sql FROM sqlite_master WHERE name = 'sample'")
     assert "PRIMARY KEY (time, series)" in str(text)
     assert "WITHOUT ROWID" in str(text)
@@ -35,16 +39,17 @@ def test_samples_are_kept_by_time_without_a_second_key(tmp_path: Path) -> None:
 
 def test_a_path_with_a_percent_sign_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "50% off").mkdir()
-    migrate.upgrade(url_of(tmp_path / "50% off" / "meterd.db"))
+    upgrade(tmp_path / "50% off" / "meterd.db")
     assert rows(tmp_path / "50% off" / "meterd.db", "SELECT * FROM alembic_version")
 
 
 def test_a_second_upgrade_changes_nothing_and_loads_no_alembic(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    migrate.upgrade(url_of(path))
+    upgrade(path)
     before = path.read_bytes()
     code = (
-        "import sys; from meterd.store import migrate; migrate.upgrade(sys.argv[1]); "
+        "import sys; from meterd.store import database, migrate; "
+        "migrate.upgrade(database.find(sys.argv[1])); "
         "sys.exit('alembic' in sys.modules)"
     )
     root = Path(meterd.__file__).parent.parent
@@ -54,13 +59,13 @@ def test_a_second_upgrade_changes_nothing_and_loads_no_alembic(tmp_path: Path) -
 
 def test_a_newer_schema_is_refused_and_both_versions_named(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    migrate.upgrade(url_of(path))
+    upgrade(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
     connection.close()
     known = migrate.versions()[-1]
     with pytest.raises(StoreError, match=f"schema 0999, .* knows {known} at most") as refused:
-        migrate.upgrade(url_of(path))
+        upgrade(path)
     assert refused.value.code == "newer_schema"
 
 
@@ -70,14 +75,14 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE states (x)")
     connection.close()
     with pytest.raises(StoreError, match="another program's"):
-        migrate.upgrade(url_of(path))
+        upgrade(path)
     assert rows(path, "SELECT name FROM sqlite_master") == [("states",)]
 
 
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     path.touch()
-    migrate.upgrade(url_of(path))
+    upgrade(path)
     assert rows(path, "SELECT version_num FROM alembic_version") == [(migrate.versions()[-1],)]
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -8,16 +9,21 @@ import pytest
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind
 from meterd.model.sample import Doubt, Quality
-from meterd.store import migrate, questions
+from meterd.store import database, migrate, ranges
 from meterd.store.asked import SeriesInfo
+from meterd.store.catalog import Catalog
+from meterd.store.hot import Hot
 from meterd.store.reader import Reader
+from meterd.store.writer import Memory
 
 from .rigs import METER, poll, raw, store, url_of
 
 
 async def test_without_a_file_only_what_is_pending_is_there(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    reader = Reader(url_of(path), lambda: (poll(1000, 230.0),))
+    memory = Memory(Hot(), Catalog())
+    memory.hot.take(poll(1000, 230.0))
+    reader = Reader(url_of(path), memory)
     assert await raw(reader) == [(1000, 230.0)]
     info = SeriesInfo("main", "voltage.l1", "V", Kind.GAUGE, 1000, 1000)
     assert await reader.series() == [info]
@@ -33,15 +39,13 @@ async def test_an_empty_store_answers_with_nothing(tmp_path: Path) -> None:
 
 async def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    migrate.upgrade(url_of(path))
+    migrate.upgrade(database.find(url_of(path)))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
     connection.close()
-    reader = Reader(url_of(path), tuple)
     with pytest.raises(StoreError) as refused:
-        await reader.series()
+        Reader.outside(url_of(path))
     assert refused.value.code == "newer_schema"
-    reader.close()
 
 
 async def test_what_was_polled_is_visible_at_once(tmp_path: Path) -> None:
@@ -51,19 +55,6 @@ async def test_what_was_polled_is_visible_at_once(tmp_path: Path) -> None:
             assert await raw(reader) == [(t, float(t)) for t in range(moment + 1)]
             if moment % 3 == 0:
                 await writer.flush()
-
-
-async def test_a_commit_between_the_two_looks_counts_nothing_twice(tmp_path: Path) -> None:
-    async with store(tmp_path / "meterd.db") as (writer, _):
-        for moment in range(4):
-            writer.take(poll(moment, 2.0))
-        before = writer.pending()
-        await writer.flush()
-        reader = Reader(url_of(tmp_path / "meterd.db"), lambda: before)
-        for agg, value in (("sum", 8.0), ("count", 4.0), ("avg", 2.0)):
-            (found,) = await reader.range(["main"], None, 0, 100, 50, agg)
-            assert found.points == [(0, value)]
-        reader.close()
 
 
 async def test_a_window_holds_its_start_and_not_its_end(tmp_path: Path) -> None:
@@ -142,11 +133,11 @@ async def test_series_tell_kind_and_extent(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize(("name", "step"), [("MAX_ROWS", 0), ("MAX_ROWS", 5), ("MAX_POINTS", 0)])
+@pytest.mark.parametrize(("limit", "step"), [("MOST_SAMPLES", 0), ("MOST_READ", 5)])
 async def test_too_wide_a_question_is_refused_with_advice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, step: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, step: int
 ) -> None:
-    monkeypatch.setattr(questions, name, 10)
+    monkeypatch.setattr(ranges, limit, 10)
     async with store(tmp_path / "meterd.db") as (writer, reader):
         for moment in range(11):
             writer.take(poll(moment, 1.0))
@@ -159,7 +150,7 @@ async def test_too_wide_a_question_is_refused_with_advice(
 
 
 async def test_what_is_no_question_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
-    reader = Reader(url_of(tmp_path / "meterd.db"), tuple)
+    reader = Reader(url_of(tmp_path / "meterd.db"), Memory(Hot(), Catalog()))
     with pytest.raises(ValueError, match="agg must be one of avg min"):
         await reader.range(None, None, 0, 10, 5, "median")
     with pytest.raises(ValueError, match="step must be"):
@@ -167,26 +158,18 @@ async def test_what_is_no_question_is_a_mistake_of_the_caller(tmp_path: Path) ->
     reader.close()
 
 
-async def test_an_abandoned_question_frees_its_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(questions, "MAX_ROWS", 10**12)
-    path = tmp_path / "meterd.db"
-    async with store(path) as (writer, reader):
-        writer.take(poll(1, 1.0))
-        await writer.flush()
-        # Endless where the question would be: the sample table as a view that never ends.
-        endless = "WITH RECURSIVE n(t) AS (SELECT 1 UNION ALL SELECT 1 FROM n) "
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("DROP TABLE sample")
-            connection.execute(
-                f"CREATE VIEW sample AS {endless} "
-                "SELECT t AS time, 1 AS series, 1.0 AS value, 0 AS quality, NULL AS reason FROM n"
-            )
-        connection.close()
+async def test_an_abandoned_question_frees_its_thread(tmp_path: Path) -> None:
+    started = threading.Event()
+
+    def endless(abandoned: threading.Event) -> None:
+        started.set()
+        assert abandoned.wait(10)
+
+    async with store(tmp_path / "meterd.db") as (_, reader):
         for _ in range(3):  # more than there are threads
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await reader.range(None, None, 0, 10, 5, "sum")
+                    await reader._ask(endless)
         async with asyncio.timeout(5):
-            await reader._ask(lambda connection: None)
+            await reader._ask(lambda abandoned: None)
+    assert started.is_set()

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
-from meterd.store import database
+from meterd.store import sqlite
 from meterd.store.writer import Writer
 
 from .rigs import NEVER, poll, raw, samples, store, url_of
@@ -30,17 +31,15 @@ def foreign_lock(path: Path) -> Iterator[None]:
 
 def impatient(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     """Writers opened from now on give up at once; `more` are further pragmas."""
-    pragmas = [p for p in database.WRITER_PRAGMAS if not p.startswith("busy_timeout")]
+    pragmas = [p for p in sqlite.WRITER_PRAGMAS if not p.startswith("busy_timeout")]
     monkeypatch.setattr(
-        database, "WRITER_PRAGMAS", ("busy_timeout = 20", *pragmas, *more), raising=True
+        sqlite, "WRITER_PRAGMAS", ("busy_timeout = 20", *pragmas, *more), raising=True
     )
 
 
 def broken(writer: Writer) -> None:
     """As after any failure: the next commit opens its connection anew."""
-    if writer._ledger is not None:
-        writer._ledger.close()
-        writer._ledger = None
+    writer._keeper.fail()
 
 
 async def test_the_loop_goes_on_while_another_program_holds_the_store(tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ async def test_polls_of_an_unwritable_time_are_kept_and_written_once(
                 writer.take(poll(moment, float(moment)))
                 with pytest.raises(StoreError, match="locked; another program"):
                     await writer.flush()
-            assert [one.time for one in writer.pending()] == [0, 1, 2, 3, 4]
+            assert writer.status.queued == 5
             assert not writer.status.writable
             assert "locked" in writer.status.error
             assert len(await raw(reader)) == 5
@@ -122,7 +121,9 @@ async def test_a_full_disk_keeps_polls_until_there_is_room(
 ) -> None:
     path = tmp_path / "meterd.db"
     layout = Layout.of([(f"x.c{column}", "V") for column in range(40)])
-    polls = [poll(t, *(t + c * 0.5 for c in range(40)), layout=layout) for t in range(400)]
+    said = random.Random(7)  # what does not compress fills a disk
+    values = [tuple(said.random() for _ in range(40)) for _ in range(400)]
+    polls = [poll(t, *values[t], layout=layout) for t in range(400)]
     async with store(path) as (writer, reader):
         with monkeypatch.context() as full:
             impatient(full, "max_page_count = 30")
@@ -132,13 +133,13 @@ async def test_a_full_disk_keeps_polls_until_there_is_room(
                 writer.take(one)
                 if one.time % 20 == 0:
                     failed += await refused(writer, "full")
-            assert failed > 10
+            assert failed >= 5
             assert 0 < writer.status.committed < 400 * 40
         await writer.flush()
         assert writer.status.writable
         found = await reader.range(["main"], None, 0, 1000, 0, "avg")
     assert sum(len(one.points) for one in found) == len(samples(path)) == 400 * 40
-    assert all(v == t + int(one.quantity[3:]) * 0.5 for one in found for t, v in one.points)
+    assert all(v == values[t][int(one.quantity[3:])] for one in found for t, v in one.points)
 
 
 async def test_a_read_only_store_keeps_polls_until_it_is_writable(

@@ -1,12 +1,13 @@
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store import ledger
-from meterd.store.ledger import Ledger
+from meterd.store import keeper
+from meterd.store.hot import Stretch
 from meterd.store.writer import Writer
 
 from .rigs import METER, NEVER, Hands, opened, poll, raw, rows, samples, store, url_of
@@ -18,11 +19,11 @@ async def test_what_was_taken_is_stored_with_quality_and_reason(tmp_path: Path) 
     async with store(path) as (writer, _):
         writer.take(poll(1000, 230.1, None, 7.0, layout=METER, doubts=doubts))
         await writer.flush()
-        assert writer.pending() == ()
+        assert writer.status.queued == 0
     assert rows(
         path,
-        "SELECT device.name, quantity, unit, kind, time, value, quality, reason FROM sample "
-        "JOIN series ON series.id = sample.series JOIN device ON device.id = device_id "
+        "SELECT device.name, quantity, unit, kind, time, value, quality, reason FROM newest "
+        "JOIN series ON series.id = series_id JOIN device ON device.id = device_id "
         "ORDER BY series.id",
     ) == [
         ("main", "voltage.l1", "V", "gauge", 1000, 230.1, 0, None),
@@ -53,15 +54,17 @@ async def test_commits_come_by_themselves(tmp_path: Path) -> None:
         assert len(samples(tmp_path / "meterd.db")) == 1
 
 
-async def test_a_poll_is_confirmed_only_when_others_can_read_it(tmp_path: Path) -> None:
+async def test_a_poll_is_confirmed_only_when_others_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "meterd.db"
     seen: list[tuple[int, int]] = []
 
-    def confirmed(polls: object) -> None:
-        assert isinstance(polls, tuple)
-        seen.append((len(polls), len(samples(path))))
+    def confirmed(batch: Sequence[Stretch]) -> None:
+        seen.append((sum(len(stretch.times) for stretch in batch), len(samples(path))))
 
     async with opened(Writer(url_of(path), commit=NEVER, confirmed=confirmed)) as writer:
+        monkeypatch.setattr(keeper, "BATCH", 1000)
         for moment in range(1500):
             writer.take(poll(moment, 230.0))
         await writer.flush()
@@ -125,19 +128,7 @@ async def test_a_restart_goes_on_with_the_same_series(tmp_path: Path) -> None:
         async with opened(Writer(url_of(path), commit=NEVER)) as writer:
             writer.take(poll(moment, 230.0))
     assert rows(path, "SELECT count(*) FROM series") == [(1,)]
-    assert [row[:2] for row in samples(path)] == [(1000, 1), (2000, 1), (3000, 1)]
-
-
-async def test_layouts_made_anew_for_each_poll_are_the_same_series(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger, "_MOST_LAYOUTS", 5)
-    path = tmp_path / "meterd.db"
-    async with store(path) as (writer, _):
-        for moment in range(20):
-            writer.take(poll(moment, 230.0, layout=Layout.of([("voltage.l1", "V")])))
-        await writer.flush()
-    assert {row[1] for row in samples(path)} == {1}
+    assert [row[0] for row in samples(path)] == [1000, 2000, 3000]
 
 
 async def test_a_second_daemon_on_the_same_data_is_refused(tmp_path: Path) -> None:
@@ -168,67 +159,12 @@ async def test_a_store_that_cannot_be_opened_frees_its_lock(tmp_path: Path) -> N
         pass
 
 
-async def test_old_samples_go_and_their_series_say_so(tmp_path: Path) -> None:
-    hands = Hands(now_ms=100_000_000)
-    path = tmp_path / "meterd.db"
-    gone = Layout.of([("x.gone", "V")])
-    async with store(path, clock=hands, keep=3600.0) as (writer, reader):
-        for moment in (95_000_000, 96_400_000, 99_000_000):
-            writer.take(poll(moment, 230.0))
-        writer.take(poll(95_000_000, 1.0, layout=gone))
-        await writer.flush()
-        hands.elapsed += 3600
-        # The first answer comes before the retention's turn, the second after it.
-        await writer.flush()
-        await writer.flush()
-        assert [row[0] for row in samples(path)] == [96_400_000, 99_000_000]
-        infos = [(i.quantity, i.first, i.last) for i in await reader.series()]
-        assert infos == [("voltage.l1", 96_400_000, 99_000_000)]
-
-
-async def test_old_samples_go_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "TRIM_ROWS", 10)
-    path = tmp_path / "meterd.db"
-    async with opened(Writer(url_of(path), commit=NEVER)) as writer:
-        for moment in range(25):
-            writer.take(poll(moment, 1.0, 2.0, 3.0, layout=METER))
-    book = Ledger(path)
-    left = [(book.trim(20), len(samples(path)) // 3) for _ in range(6)]
-    book.close()
-    assert left == [(True, 21), (True, 17), (True, 13), (True, 9), (True, 5), (False, 5)]
-
-
-async def test_what_a_run_had_not_noted_of_series_is_noted_by_the_next(tmp_path: Path) -> None:
-    path = tmp_path / "meterd.db"
-    async with opened(Writer(url_of(path), commit=NEVER)) as writer:
-        writer.take(poll(1000, 230.0))
-        writer.take(poll(9000, 230.0))
-    assert rows(path, "SELECT first, last FROM series") == [(None, None)]
-    async with opened(Writer(url_of(path), commit=NEVER)):
-        assert rows(path, "SELECT first, last FROM series") == [(1000, 9000)]
-
-
-async def test_series_are_noted_once_a_minute(tmp_path: Path) -> None:
-    path = tmp_path / "meterd.db"
-    hands = Hands()
-    async with store(path, clock=hands) as (writer, reader):
-        noted = []
-        for moment in (1000, 2000, 3000):
-            writer.take(poll(moment, 230.0))
-            await writer.flush()
-            noted += rows(path, "SELECT first, last FROM series")
-            (info,) = await reader.series()
-            assert (info.first, info.last) == (1000, moment)
-            hands.elapsed += 31
-        assert noted == [(None, None), (None, None), (1000, 3000)]
-
-
 async def test_a_taken_poll_costs_the_loop_next_to_nothing(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     writer = Writer(url_of(path))
     writer.take(Poll("main", 1, METER, (1.0, 2.0, 3.0)))
     # Not even opened: taking needs neither thread nor file.
-    assert len(writer.pending()) == 1
+    assert writer.status.queued == 3
     assert not path.exists()
 
 

@@ -1,0 +1,274 @@
+"""Energy by hour, day, week, month or year of the site's own clock, and what it costs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import product
+from typing import Any, Literal, NamedTuple, Protocol, cast
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, Field
+
+from meterd.api import known
+from meterd.api.answer import Answer, Call, encode
+from meterd.api.problem import Refusal, unknown
+from meterd.api.query import Moment, Name, Query
+from meterd.api.times import rfc3339
+from meterd.energy.bill import Bill, money
+from meterd.energy.clock import DAY
+from meterd.energy.consumption import Consumption, Metered, consume, cut, metered, since
+from meterd.energy.periods import HOUR, Period, Span
+from meterd.energy.quarter import Found
+from meterd.energy.tally import Bucket
+from meterd.energy.tariff import Tariff
+from meterd.model.quantity import CATALOGUE
+
+MOST_BUCKETS = 11_000  # a series, as of points
+MOST_ROWS = 50_000  # an answer: about 12 MB of JSON
+DEADLINE = 20.0  # seconds that the store may think
+_WIDTH = {Period.HOUR: HOUR, Period.DAY: DAY}
+
+IMPORT = "active_energy.import"
+
+PeriodName = Literal["hour", "day", "week", "month", "year"]
+
+
+class EnergySite(Protocol):
+    """What energy needs of a running site, besides the rest of it."""
+
+    @property
+    def tariffs(self) -> Mapping[str, Tariff]: ...
+
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+        """What a counter rose by in each quarter hour of start <= t < end (Unix ms), and how.
+
+        `start` and `end` are multiples of 15 min; quarter hours of which nothing is known are
+        not there. The method is "counter", from the guarded counter; or "integrated", from
+        power, where the device has no such counter. Raises StoreError.
+        """
+
+
+class EnergyQuery(Query):
+    device: list[Name] = Field([], description="These devices; may be repeated; absent: all")
+    quantity: list[Name] = Field(
+        [],
+        description=f"Energy counters, and .net, import less export; absent: {IMPORT}",
+    )
+    period: PeriodName = Field("day", description="By the clock of the site; weeks from Monday on")
+    start: Moment | None = Field(
+        None,
+        description="First moment; RFC 3339, Unix seconds or now-30d, rounded down to a quarter "
+        "hour; absent: 24 hours, 31 days, 13 weeks, 13 months or 10 years up to the end",
+    )
+    end: Moment | None = Field(
+        None, description="Moment after the last, rounded up to a quarter hour; absent: now"
+    )
+    snap: Literal["quarter", "period"] = Field(
+        "quarter", description="period: round start and end outwards to whole periods instead"
+    )
+    tariff: Name | None = Field(
+        None, description="Price by this tariff of the configuration; absent: no costs"
+    )
+
+
+class RatePart(BaseModel):
+    value: float = Field(description="Energy under this rate, in the row's unit")
+    cost: str = Field(description="Its cost, an exact decimal number")
+
+
+class EnergyRow(BaseModel):
+    device: str
+    quantity: str
+    unit: str
+    start: str = Field(description="What the row covers begins here, RFC 3339")
+    end: str = Field(description="And ends before this, RFC 3339")
+    time_ms: int = Field(description="The start as Unix ms")
+    value: float | None = Field(description="Null where nothing is known, never 0 for it")
+    complete: bool = Field(description="A whole period, over, and known from end to end")
+    known_share: float = Field(description="Part of its quarter hours that is known, 0 to 1")
+    estimated: bool = Field(description="Some of it was interpolated over a hole or integrated")
+    estimated_share: float = Field(description="Part of the known quarter hours that was, 0 to 1")
+    method: Literal["counter", "integrated", "mixed"] | None = Field(
+        description="From a counter or from power, for all rows of the series alike"
+    )
+    currency: str | None = Field(None, description="Of all costs")
+    cost: str | None = Field(
+        None, description="Energy and daily charge; null where the energy has no price"
+    )
+    energy_cost: str | None = Field(None, description="Negative for what is fed in")
+    standing_cost: str | None = Field(
+        None, description="The daily charge of the days that begin in this row"
+    )
+    rates: dict[str, RatePart] | None = Field(
+        None, description="By rate, and feed_in and unpriced; the values add up to the row's"
+    )
+
+
+class Energy(BaseModel):
+    period: PeriodName
+    timezone: str = Field(description="IANA name of the clock that cuts the periods")
+    tariff: str | None
+    energy: list[EnergyRow]
+
+
+class _Question(NamedTuple):
+    """What is to be worked out for every device and quantity."""
+
+    site: EnergySite
+    zone: ZoneInfo
+    pieces: list[Span]
+    now: int
+    tariff: Tariff | None
+
+
+def row(device: str, asked: Metered, bucket: Bucket, method: str) -> dict[str, Any]:
+    """A bucket as answers show it, without costs. Values are exact: thousandths of the unit."""
+    return {
+        "device": device,
+        "quantity": asked.quantity,
+        "unit": asked.unit,
+        "start": rfc3339(bucket.start),
+        "end": rfc3339(bucket.end),
+        "time_ms": bucket.start,
+        "value": None if bucket.value is None else bucket.value / 1000,
+        "complete": bucket.complete,
+        "known_share": _share(bucket.known, bucket.quarters),
+        "estimated": bucket.estimated > 0,
+        "estimated_share": _share(bucket.estimated, bucket.known),
+        "method": method or None,
+    }
+
+
+def costs(bill: Bill, currency: str) -> dict[str, Any]:
+    """A bill as answers show it."""
+    return {
+        "currency": currency,
+        "cost": None if bill.cost is None else money(bill.cost),
+        "energy_cost": None if bill.energy_cost is None else money(bill.energy_cost),
+        "standing_cost": money(bill.standing),
+        "rates": {
+            name: {"value": part.energy / 1000, "cost": money(part.cost)}
+            for name, part in bill.parts.items()
+        },
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0
+
+
+def rows_of(
+    device: str, asked: Metered, found: Consumption, tariff: Tariff | None
+) -> list[dict[str, Any]]:
+    """The rows of one series, as answers show them."""
+    return [
+        row(device, asked, bucket, found.method)
+        | ({} if bucket.bill is None or tariff is None else costs(bucket.bill, tariff.currency))
+        for bucket in found.buckets
+    ]
+
+
+def need_energy(quantity: str) -> Metered:
+    """What a quantity's name asks for. Raises Refusal."""
+    found = metered(quantity)
+    if found is not None:
+        return found
+    if quantity not in CATALOGUE:
+        energies = [name for name in CATALOGUE if metered(name)]
+        raise unknown("quantity", quantity, energies, parameter="quantity")
+    hint = f"ask for a counter such as {IMPORT}, or for active_energy.net"
+    detail = f"{quantity} is no energy that is counted"
+    raise Refusal(422, "not_energy", detail, hint=hint, parameter="quantity")
+
+
+def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | None:
+    """The tariff of this name, None where no name is given. Raises Refusal."""
+    if name is None:
+        return None
+    if name not in tariffs:
+        raise unknown("tariff", name, tariffs, parameter="tariff")
+    return tariffs[name]
+
+
+def need_priced(asked: Metered) -> None:
+    """Refuse to price what has no price per kWh."""
+    if not asked.priced:
+        detail = f"a tariff is for active energy, and has no price for {asked.quantity}"
+        hint = "leave tariff out, or ask for import, export or net"
+        raise Refusal(422, "not_priced", detail, hint=hint, parameter="tariff")
+
+
+def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[Span]:
+    """The periods that are asked for. Raises Refusal."""
+    period = Period(query.period)
+    end = now if query.end is None else query.end
+    start = since(zone, period, min(end, now)) if query.start is None else query.start
+    if start >= end:
+        hint = "start has to lie before end; absent, end is now"
+        raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+    whole = query.snap == "period"
+    # A rough count, before any is worked out.
+    count = (min(end, now) - start) // _WIDTH.get(period, 7 * DAY)
+    pieces = [] if count > MOST_BUCKETS else cut(zone, period, start, end, now, whole=whole)
+    if max(count, len(pieces)) > MOST_BUCKETS:
+        detail = f"that is more than {MOST_BUCKETS} {period}s"
+        hint = "ask for a shorter range or a longer period"
+        raise Refusal(422, "too_many_points", detail, hint=hint, parameter="period")
+    return pieces
+
+
+async def show(call: Call, query: EnergyQuery) -> Answer:
+    # The daemon's Site is both.
+    site = cast("EnergySite", call.site)
+    zone = ZoneInfo(call.site.timezone)
+    tariff = need_tariff(query.tariff, site.tariffs)
+    asked = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
+    for each in asked if tariff is not None else ():
+        need_priced(each)
+    devices = await _devices(call, query)
+    pieces = need_pieces(zone, query, call.now)
+    if len(pieces) * len(asked) * len(devices) > MOST_ROWS:
+        detail = (
+            f"{len(devices)} devices of {len(pieces)} {query.period}s are more than {MOST_ROWS}"
+        )
+        hint = "ask for fewer devices, a shorter range or a longer period"
+        raise Refusal(422, "too_much", detail, hint=hint, parameter="device")
+    question = _Question(site, zone, pieces, call.now, tariff)
+    head = {"period": query.period, "timezone": call.site.timezone, "tariff": query.tariff}
+    parts = await _in_time(question, devices, asked, bool(query.device))
+    return Answer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
+
+
+async def _devices(call: Call, query: EnergyQuery) -> list[str]:
+    """The devices meant; the store is asked only for those that are no longer configured."""
+    devices = list(known.ids(call.site))
+    if not set(query.device) <= set(devices):
+        devices += [one.device for one in await call.site.reader.series()]
+    known.need_devices(query.device, devices)
+    return list(dict.fromkeys(query.device or devices))
+
+
+async def _in_time(
+    question: _Question, devices: Sequence[str], asked: Sequence[Metered], named: bool
+) -> list[bytes]:
+    try:
+        async with asyncio.timeout(DEADLINE):
+            return [part async for part in _energy(question, devices, asked, named)]
+    except TimeoutError as error:
+        detail = f"the store did not answer within {DEADLINE:g} s"
+        hint = "ask for a shorter range or fewer devices"
+        raise Refusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
+
+
+async def _energy(
+    question: _Question, devices: Sequence[str], asked: Sequence[Metered], named: bool
+) -> AsyncIterator[bytes]:
+    """The rows of each series, in JSON. A UPS that nobody named has no rows of nulls."""
+    site, zone, pieces, now, tariff = question
+    for device, each in product(devices, asked):
+        found = await consume(
+            site.quarters, device, each, pieces, zone=zone, now=now, tariff=tariff
+        )
+        if found.buckets and (named or found.method):
+            yield encode(rows_of(device, each, found, tariff))[1:-1]
+        # Polls go on while a large answer is written: one series at a time.
+        await asyncio.sleep(0)

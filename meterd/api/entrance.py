@@ -1,0 +1,204 @@
+"""The sockets that meterd listens on: who is let in, how many, and who is shown out in time."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from meterd.api.connection import Connection
+from meterd.api.limits import Guests, Limits
+from meterd.api.quiet import Quiet
+from meterd.api.tls import LOOK_EVERY, Certificate
+
+log = logging.getLogger("meterd.api")
+
+_BACKLOG = 256
+# Seconds: no file descriptor is free, and asking again at once would not find one.
+_BREATHE = 1.0
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nServer: meterd\r\nRetry-After: 10\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
+# The peer is gone between the handshake and accept().
+_GONE = (errno.ECONNABORTED, errno.EINTR, errno.EPERM, errno.EPROTO)
+
+Left = Callable[[Connection], None]
+Make = Callable[[Left], Connection]
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address of `host`, all with the same port; 0 takes any.
+
+    Raises OSError where one is taken, or none is this machine's.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    problem: OSError | None = None
+    try:
+        for family, *_, address in dict.fromkeys(found):
+            try:
+                sockets.append(_listening(family, (address[0], port, *address[2:])))
+            except OSError as error:
+                # localhost may have an IPv6 address on a machine that has no IPv6.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                problem = error
+                continue
+            port = sockets[-1].getsockname()[1]
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    if not sockets:
+        raise problem or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    return sockets
+
+
+def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setblocking(False)
+        made.bind(address)
+        made.listen(_BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+class _Guest:
+    """One that counts, and is counted out once: by HTTP, or where it never came so far."""
+
+    def __init__(self, guests: Guests, address: str) -> None:
+        self.is_in = True
+        self._guests = guests
+        self._address = address
+
+    def leave(self) -> None:
+        if self.is_in:
+            self.is_in = False
+            self._guests.leave(self._address)
+
+
+class Entrance:
+    """Accepts, counts, and closes what takes too long.
+
+    meterd accepts by itself, so that connections count from the start: one that never ends
+    its TLS handshake would not be known to aiohttp, and asyncio keeps 256 KiB for it.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        make: Make,
+        guests: Guests,
+        limits: Limits,
+        quiet: Quiet,
+        certificate: Certificate | None = None,
+    ) -> None:
+        self.sockets = sockets
+        self._make = make
+        self._guests = guests
+        self._limits = limits
+        self._quiet = quiet
+        self._certificate = certificate
+        self._connections: set[Connection] = set()
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def open(self) -> None:
+        """From now on everybody may come."""
+        tasks = [self._accept(each) for each in self.sockets]
+        tasks.append(self._usher())
+        if self._certificate is not None:
+            tasks.append(self._renew(self._certificate))
+        self._tasks = [asyncio.create_task(each) for each in tasks]
+
+    async def close(self, *, keep_sockets: bool = False) -> None:
+        """Nobody comes in any more; who is in stays. The sockets may serve somebody else."""
+        for task in (*self._tasks, *self._arriving):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._arriving, return_exceptions=True)
+        if not keep_sockets:
+            for each in self.sockets:
+                each.close()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        async for client, address in self._arrivals(listening):
+            if not self._guests.admit(address):
+                self._turn_away(client, address)
+                continue
+            task = asyncio.create_task(self._greet(client, address))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _arrivals(self, listening: socket.socket) -> AsyncIterator[tuple[socket.socket, str]]:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(listening)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    self._complain("cannot accept connections", error.strerror or error)
+                    await asyncio.sleep(_BREATHE)
+                continue
+            yield client, address[0]
+
+    def _turn_away(self, client: socket.socket, address: str) -> None:
+        with client:
+            if self._certificate is None:
+                with contextlib.suppress(OSError):
+                    client.send(_FULL)
+        self._complain("too many connections, refused one from", address)
+
+    async def _greet(self, client: socket.socket, address: str) -> None:
+        """Hand it over to HTTP, after the TLS handshake where there is one."""
+        guest = _Guest(self._guests, address)
+
+        def left(connection: Connection) -> None:
+            self._connections.discard(connection)
+            guest.leave()
+
+        loop = asyncio.get_running_loop()
+        context = self._certificate.context if self._certificate else None
+        patience = self._limits.handshake if context else None
+        try:
+            _, connection = await loop.connect_accepted_socket(
+                lambda: self._make(left),
+                client,
+                ssl=context,
+                ssl_handshake_timeout=patience,
+                ssl_shutdown_timeout=patience,
+            )
+        except OSError:
+            guest.leave()
+        except asyncio.CancelledError:
+            guest.leave()
+            raise
+        else:
+            if guest.is_in:
+                self._connections.add(connection)
+
+    async def _usher(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._limits.look_every)
+            now = loop.time()
+            for connection in tuple(self._connections):
+                connection.overdue(now)
+
+    async def _renew(self, certificate: Certificate) -> None:
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY, self._limits.look_every * 10))
+            certificate.renew()
+
+    def _complain(self, text: str, detail: object) -> None:
+        if (more := self._quiet.ask()) is not None:
+            log.warning("%s: %s%s", text, detail, more)

@@ -1,0 +1,56 @@
+"""What stands between a request and its route: the host it names, who asks, what they may."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from meterd.api.auth.locks import Asked, Locks
+from meterd.api.auth.scope import Who
+from meterd.api.door import check_host, check_origin
+from meterd.api.problem import Refusal
+from meterd.api.route import Scope
+from meterd.api.via import Via, Way
+
+_WHO_MAY = "make a token for it: meterd token add NAME --scope {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """`listen` is the host that the server is bound to; "" where any name is good."""
+
+    listen: str
+    locks: Locks
+    way: Way
+
+    def via(self, request: web.Request) -> Via:
+        return self.way.of(request.remote or "", request.headers, request.scheme)
+
+    def check(self, request: web.Request) -> None:
+        """Refuse foreign names where no login is asked; what trusted proxies pass on has one."""
+        if self.listen and not self.way.is_trusted(request.remote or ""):
+            check_host(request.headers.get("Host"), self.listen)
+
+    async def let_in(self, request: web.Request, via: Via, scope: Scope) -> Who | None:
+        """Who asks; None where it does not matter. Raises Refusal: 401, 403 or 429."""
+        if scope == "open":
+            return None
+        if scope != "read":
+            check_origin(request.headers, via)
+        who = await self.locks.who(_asked(request, via))
+        if who.may(scope):
+            return who
+        if not who.name:
+            raise self.locks.refusal("unauthorized", f"this needs a login with the scope {scope}")
+        detail = f"{who.name} may not do this: it needs the scope {scope}"
+        raise Refusal(403, "scope_missing", detail, hint=_WHO_MAY.format(scope))
+
+
+def _asked(request: web.Request, via: Via) -> Asked:
+    def is_uri(uri: str) -> bool:
+        """Digest's uri is as the client saw it: maybe before a proxy took its prefix off."""
+        if not uri.startswith("/"):
+            uri = uri.partition("://")[2].partition("/")[2]
+            uri = f"/{uri}"
+        return uri in (request.raw_path, via.prefix + request.raw_path)
+
+    return Asked(request.headers.get("Authorization", ""), request.method, via, is_uri)

@@ -1,0 +1,59 @@
+"""How many connections there may be, from whom, and how long each may take for what."""
+
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# File descriptors that stay free for devices, the store and hooks.
+_RESERVED = 256
+_FEWEST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, bytes and connections. `most_each` does not bind loopback and trusted proxies."""
+
+    most: int = 2000
+    most_each: int = 64
+    head: float = 10.0  # from the first byte of a request to the end of its headers
+    head_bytes: int = 96 * 1024
+    body: float = 10.0
+    idle: float = 60.0  # between two requests
+    unread: float = 30.0  # an answer of which the client takes nothing
+    handshake: float = 10.0
+    look_every: float = 1.0
+
+    @property
+    def room(self) -> int:
+        """The most connections that the process' file descriptors allow, too."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return min(self.most, max(_FEWEST, soft - _RESERVED))
+
+
+class Guests:
+    """Counts who is in, from accept to close."""
+
+    def __init__(self, limits: Limits, is_exempt: Callable[[str], bool]) -> None:
+        self._room = limits.room
+        self._most_each = limits.most_each
+        self._is_exempt = is_exempt
+        self._each: Counter[str] = Counter()
+        self.count = 0
+        self.refused = 0
+
+    def admit(self, address: str) -> bool:
+        """Whether one more may come in from there; then it counts until `leave`."""
+        has_many = self._each[address] >= self._most_each and not self._is_exempt(address)
+        if has_many or self.count >= self._room:
+            self.refused += 1
+            return False
+        self._each[address] += 1
+        self.count += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        self.count -= 1
+        self._each[address] -= 1
+        if not self._each[address]:
+            del self._each[address]

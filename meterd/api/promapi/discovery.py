@@ -1,0 +1,127 @@
+"""What there is to ask for: series, labels, their values, and what each metric means."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from meterd.api.promapi.desk import Deadline, Desk
+from meterd.api.promapi.params import Params
+from meterd.api.promapi.reply import Reply, Trouble, reply
+from meterd.api.promapi.source import Known, SiteSource
+from meterd.promql.result import QueryError
+from meterd.promql.select import Matcher, matching, parse_selector
+
+# More selectors than any client sends.
+_MOST_SELECTORS = 100
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+_ESCAPED = re.compile(r"_([0-9a-fA-F]{1,6})_|__")
+
+Window = tuple[int, int]
+
+
+async def series(desk: Desk, params: Params) -> Reply:
+    """The label sets of the series that a match[] selects."""
+    limit, window = params.limit(), params.window()
+    if not params.all("match[]"):
+        raise Trouble("bad_data", "no match[] parameter provided")
+    select = _selection(params, desk.source())
+
+    def question(deadline: Deadline) -> Reply:
+        found = [dict(sorted(one.labelled.labels.items())) for one in select(window)]
+        found.sort(key=lambda labels: list(labels.items()))
+        return _limited(found, limit)
+
+    return await desk.work(question)
+
+
+async def labels(desk: Desk, params: Params) -> Reply:
+    """The names of all labels."""
+    limit, window = params.limit(), params.window()
+    select = _selection(params, desk.source())
+
+    def question(deadline: Deadline) -> Reply:
+        found = {name for one in select(window) for name in one.labelled.labels}
+        return _limited(sorted(found), limit)
+
+    return await desk.work(question)
+
+
+async def label_values(desk: Desk, params: Params, name: str) -> Reply:
+    """The values of one label."""
+    label = unescaped(name)
+    if not _LABEL.fullmatch(label):
+        raise Trouble("bad_data", f'invalid label name: "{label[:80]}"')
+    limit, window = params.limit(), params.window()
+    select = _selection(params, desk.source())
+
+    def question(deadline: Deadline) -> Reply:
+        found = {one.labelled.labels.get(label, "") for one in select(window)}
+        return _limited(sorted(found - {""}), limit)
+
+    return await desk.work(question)
+
+
+async def metadata(desk: Desk, params: Params) -> Reply:
+    """Type, help and unit of each metric."""
+    limit, metric = params.limit(), params.one("metric")
+    source = desk.source()
+
+    def question(deadline: Deadline) -> Reply:
+        found: dict[str, list[Mapping[str, str]]] = {}
+        for one in source.series():
+            name, kind, text, unit = one.meaning
+            if metric in ("", name):
+                found[name] = [{"type": kind, "help": text, "unit": unit}]
+        kept = sorted(found.items())[: limit or None]
+        return reply(dict(kept), truncated=len(kept) < len(found))
+
+    return await desk.work(question)
+
+
+def _limited(found: Sequence[object], limit: int) -> Reply:
+    kept = found[:limit] if limit else found
+    return reply(kept, truncated=len(kept) < len(found))
+
+
+def unescaped(name: str) -> str:
+    """`U__a_2e_b` -> `a.b`: how newer clients send a label's name that is no identifier."""
+    if not name.startswith("U__"):
+        return name
+    return _ESCAPED.sub(_letter, name.removeprefix("U__"))
+
+
+def _letter(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return "_"
+    code = int(match[1], 16)
+    return chr(code) if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else "\ufffd"
+
+
+def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterable[Known]]:
+    """The series that any match[] means and that have samples in a window. Raises Trouble."""
+    selectors = params.all("match[]")
+    if len(selectors) > _MOST_SELECTORS:
+        raise Trouble("bad_data", f"more than {_MOST_SELECTORS} match[] parameters")
+    parsed = [_parsed(text) for text in selectors]
+
+    def select(window: Window) -> Iterable[Known]:
+        known = source.series()
+        ids: Iterable[int] = range(len(known))
+        if parsed:
+            labelled = source.names()
+            ids = sorted({one for matchers in parsed for one in matching(labelled, matchers)})
+        return [known[one] for one in ids if _lives(known[one], window)]
+
+    return select
+
+
+def _parsed(text: str) -> Sequence[Matcher]:
+    try:
+        return parse_selector(text)
+    except QueryError as error:
+        raise Trouble("bad_data", f'invalid parameter "match[]": {error}') from error
+
+
+def _lives(one: Known, window: Window) -> bool:
+    if one.first is None or one.last is None:
+        return False
+    return one.first <= window[1] and one.last >= window[0]

@@ -1,0 +1,142 @@
+"""Prometheus' API under /prometheus/api/v1: which path is answered by what."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from meterd.api import door
+from meterd.api.headers import HEADERS
+from meterd.api.promapi import discovery, queries, rules, status
+from meterd.api.promapi.desk import Desk
+from meterd.api.promapi.ownhistory import OwnHistory
+from meterd.api.promapi.params import Params, read
+from meterd.api.promapi.reply import (
+    MEDIA,
+    Reply,
+    Trouble,
+    error_body,
+    of_query,
+    of_store,
+)
+from meterd.api.promsource import History
+from meterd.api.route import Scope
+from meterd.api.site import Site
+from meterd.errors import StoreError
+from meterd.model.clock import Clock
+from meterd.promql.result import QueryError
+
+PREFIX = "/prometheus"
+API = f"{PREFIX}/api/v1"
+
+Endpoint = Callable[[Desk, Params], Awaitable[Reply]]
+
+# GET and form POST; the others below are GET only, as Prometheus has it.
+BOTH: dict[str, Endpoint] = {
+    "query": queries.query,
+    "query_range": queries.query_range,
+    "query_exemplars": queries.exemplars,
+    "format_query": queries.formatted,
+    "labels": discovery.labels,
+    "series": discovery.series,
+}
+GET: dict[str, Endpoint] = {
+    "metadata": discovery.metadata,
+    "rules": rules.rules,
+    "alerts": rules.alerts,
+    "status/buildinfo": status.buildinfo,
+    "status/runtimeinfo": status.runtimeinfo,
+    "status/flags": status.flags,
+    "status/config": status.config,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One request that is answered here. Who may ask it is for the application to see to.
+
+    `respond` takes the request and its whole body.
+    """
+
+    method: str
+    path: str
+    scope: Scope
+    respond: Callable[[web.Request, bytes], Awaitable[web.Response]]
+
+
+class PrometheusApi:
+    """Prometheus' API for a site. `life` goes into the application's cleanup_ctx."""
+
+    def __init__(self, site: Site, clock: Clock, history: Callable[[], History]) -> None:
+        """`history` gives the store's reader of the moment: a reload changes it."""
+        self._site = site
+        self._clock = clock
+        self._desk = Desk(site, clock, history, OwnHistory(site))
+
+    async def life(self, app: web.Application) -> AsyncIterator[None]:
+        """Look at meterd's own health all the while, and end the threads."""
+        looking = asyncio.create_task(self._desk.own.run(self._clock))
+        yield
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        self._desk.close()
+
+    def routes(self) -> Iterator[Mounted]:
+        """What to add to the application's router."""
+        for paths, methods in ((BOTH, ("GET", "HEAD", "POST")), (GET, ("GET", "HEAD"))):
+            for path, endpoint in paths.items():
+                respond = partial(_answer, self._desk, endpoint)
+                for method in methods:
+                    yield Mounted(method, f"{API}/{path}", "read", respond)
+        values, ready = partial(_values, self._desk), partial(_ready, self._site)
+        for method in ("GET", "HEAD"):
+            yield Mounted(method, f"{API}/label/{{name}}/values", "read", values)
+            yield Mounted(method, f"{PREFIX}/-/healthy", "open", _healthy)
+            yield Mounted(method, f"{PREFIX}/-/ready", "open", ready)
+
+
+async def _answer(
+    desk: Desk, endpoint: Endpoint, request: web.Request, body: bytes
+) -> web.Response:
+    try:
+        reply = await endpoint(desk, read(request, body))
+    except Trouble as trouble:
+        return _refused(trouble)
+    except QueryError as error:
+        return _refused(of_query(error))
+    except StoreError as error:
+        return _refused(of_store(error))
+    coding = request.headers.get("Accept-Encoding", "")
+    answer, is_gzip = await door.squeeze(reply.body(), coding)
+    headers = {**_headers(), "Content-Encoding": "gzip"} if is_gzip else _headers()
+    return web.Response(body=answer, headers=headers, content_type=MEDIA)
+
+
+async def _values(desk: Desk, request: web.Request, body: bytes) -> web.Response:
+    endpoint = partial(discovery.label_values, name=request.match_info["name"])
+    return await _answer(desk, endpoint, request, body)
+
+
+def _headers() -> dict[str, str]:
+    return {**HEADERS, "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+
+
+def _refused(trouble: Trouble) -> web.Response:
+    headers = _headers()
+    if trouble.status == 503:
+        headers["Retry-After"] = "5"
+    return web.Response(
+        body=error_body(trouble), status=trouble.status, headers=headers, content_type=MEDIA
+    )
+
+
+async def _healthy(request: web.Request, body: bytes) -> web.Response:
+    return web.Response(text="meterd is healthy.\n", headers=_headers())
+
+
+async def _ready(site: Site, request: web.Request, body: bytes) -> web.Response:
+    is_ready, why = site.ready()
+    text = "meterd is ready.\n" if is_ready else f"meterd is not ready: {why}\n"
+    return web.Response(text=text, status=200 if is_ready else 503, headers=_headers())

@@ -1,0 +1,126 @@
+"""meterd's own health over the last hours, for dashboards that have no Prometheus behind them.
+
+The store keeps what devices say; how meterd fares is kept in memory only, and not for long.
+"""
+
+import asyncio
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from meterd.api.promapi import own
+from meterd.api.promapi.names import Meaning
+from meterd.api.site import Site
+from meterd.model.clock import Clock
+from meterd.promql.source import Labelled, Times, Values, stale_mark
+
+EVERY = 15.0  # seconds between two looks
+_KEEP_ROWS = 1_440  # six hours
+# Where there are many devices the hours get fewer, down to ten minutes.
+_MOST_VALUES = 500_000
+_LEAST_ROWS = 40
+
+Key = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSeries:
+    """One series of meterd's own; first and last are Unix ms."""
+
+    labelled: Labelled
+    meaning: Meaning
+    first: int
+    last: int
+
+
+class _Row:
+    """What was there at one time. `index` says which value is whose; rows share it."""
+
+    __slots__ = ("index", "time", "values")
+
+    def __init__(self, time: int, index: Mapping[Key, int], values: "array[float]") -> None:
+        self.time = time
+        self.index = index
+        self.values = values
+
+
+class OwnHistory:
+    """The newest rows, and one more every now and then."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._rows: deque[_Row] = deque(maxlen=_KEEP_ROWS)
+
+    async def run(self, clock: Clock) -> None:
+        """Until cancelled. A clock that people set forward or back changes no pace."""
+        while True:
+            self.look(clock.now_ms())
+            await asyncio.sleep(EVERY)
+
+    def look(self, now: int) -> None:
+        """Note how meterd fares; `now` is Unix ms."""
+        if self._rows and now <= self._rows[-1].time:
+            return  # the clock was set back
+        found: dict[Key, float] = {}
+        for family in own.all_of(self._site, now):
+            for sample in family.samples:
+                labels = {**sample.labels, "__name__": sample.name}
+                found[tuple(sorted(labels.items()))] = sample.value
+        self._rows.append(_Row(now, self._index(list(found)), array("d", found.values())))
+        while len(self._rows) > max(_LEAST_ROWS, _MOST_VALUES // max(1, len(found))):
+            self._rows.popleft()
+
+    def _index(self, keys: Sequence[Key]) -> Mapping[Key, int]:
+        if self._rows and list(self._rows[-1].index) == keys:
+            return self._rows[-1].index
+        return {key: place for place, key in enumerate(keys)}
+
+    def series(self) -> dict[Key, OwnSeries]:
+        """Every series that has been there in the hours that are kept."""
+        rows = tuple(self._rows)
+        lasts = _seen(reversed(rows))
+        return {key: self._one(key, first, lasts[key]) for key, first in _seen(rows).items()}
+
+    def _one(self, key: Key, first: int, last: int) -> OwnSeries:
+        labels = dict(key)
+        meaning = own.meaning(labels["__name__"])
+        return OwnSeries(Labelled(labels, round(EVERY * 1000)), meaning, first, last)
+
+    def fetch(self, keys: Sequence[Key], start: int, end: int) -> Iterator[tuple[Times, Values]]:
+        """Samples with start < t <= end of each series; a stale mark where it went away."""
+        # A copy first: this runs in a thread, and the next look may come any time.
+        rows = [row for row in tuple(self._rows) if start < row.time <= end]
+        for key in keys:
+            yield _column(key, rows)
+
+
+def _seen(rows: Iterable[_Row]) -> dict[Key, int]:
+    """The first time at which each series is there, in the order of the rows."""
+    found: dict[Key, int] = {}
+    index: Mapping[Key, int] | None = None
+    for row in rows:
+        if row.index is not index:
+            index = row.index
+            for key in index:
+                found.setdefault(key, row.time)
+    return found
+
+
+def _column(key: Key, rows: Sequence[_Row]) -> tuple[Times, Values]:
+    times, values, gone = array("q"), array("d"), []
+    is_there = False
+    for row in rows:
+        place = row.index.get(key)
+        if place is None and is_there:
+            gone.append(len(times))
+        if place is not None or is_there:
+            times.append(row.time)
+            values.append(0.0 if place is None else row.values[place])
+        is_there = place is not None
+    found = np.array(values, dtype=np.float64)
+    if gone:
+        found[gone] = stale_mark()[0]
+    return np.array(times, dtype=np.int64), found

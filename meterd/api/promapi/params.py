@@ -1,0 +1,157 @@
+"""What a request to Prometheus' API asks: parameters of URL and form, times, durations."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from meterd.api.promapi.reply import Trouble
+
+FORM = "application/x-www-form-urlencoded"
+
+# Far beyond any sample, and far from where int64 ends: lookbacks may be added. In Unix ms.
+EARLIEST, LATEST = -9_000_000_000_000_000, 9_000_000_000_000_000
+# More parameters than any client sends; each costs time.
+_MOST = 1_000
+
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?", re.ASCII)
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[-+]\d\d:\d\d)", re.ASCII
+)
+# Go's earliest and latest time: what promtool sends for "since ever" and "for ever".
+_ENDS = {
+    "-292273086-05-16T16:47:06Z": EARLIEST,
+    "292277025-08-18T07:12:54.999999999Z": LATEST,
+}
+_DURATION = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
+)
+_UNITS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+class Params:
+    """Parameters by name; those of the form come before those of the URL."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, []).append(value)
+
+    def one(self, name: str) -> str:
+        """The first value, or the empty text."""
+        return self._values.get(name, [""])[0]
+
+    def all(self, name: str) -> Sequence[str]:
+        return self._values.get(name, [])
+
+    def moment(self, name: str, default: int) -> int:
+        """A time as Unix ms. Raises Trouble."""
+        text = self.one(name)
+        if not text:
+            return default
+        ms = moment(text)
+        if ms is None:
+            raise invalid(name, f"cannot parse {_quoted(text)} to a valid timestamp")
+        return ms
+
+    def duration(self, name: str, default: int) -> int:
+        """A duration as ms; it may be 0 or negative. Raises Trouble."""
+        text = self.one(name)
+        if not text:
+            return default
+        ms = duration(text)
+        if ms is None:
+            raise invalid(name, f"cannot parse {_quoted(text)} to a valid duration")
+        return ms
+
+    def limit(self, name: str = "limit") -> int:
+        """How many at the most; 0 for all. Raises Trouble."""
+        text = self.one(name)
+        if not text:
+            return 0
+        if not re.fullmatch(r"[-+]?\d{1,18}", text, re.ASCII):
+            raise invalid(name, f"cannot parse {_quoted(text)} to a valid limit")
+        if int(text) < 0:
+            raise invalid(name, "limit must be non-negative")
+        return int(text)
+
+    def window(self) -> tuple[int, int]:
+        """start and end, all time where they are left out. Raises Trouble."""
+        start, end = self.moment("start", EARLIEST), self.moment("end", LATEST)
+        if end < start:
+            raise invalid("end", "end timestamp must not be before start timestamp")
+        return start, end
+
+
+def invalid(name: str, why: str) -> Trouble:
+    """The refusal of one parameter."""
+    return Trouble("bad_data", f'invalid parameter "{name}": {why}')
+
+
+def _quoted(text: str) -> str:
+    shown = text if len(text) <= 80 else f"{text[:80]}…"
+    return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def moment(text: str) -> int | None:
+    """Unix seconds or RFC 3339 as Unix ms; None if it is neither."""
+    if _NUMBER.fullmatch(text):
+        return _milliseconds(text, 1000)
+    if text in _ENDS:
+        return _ENDS[text]
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    day, clock, fraction, zone = match.groups()
+    try:
+        whole = datetime.fromisoformat(f"{day}T{clock}{zone.upper().replace('Z', '+00:00')}")
+    except ValueError:
+        return None
+    return (whole - _EPOCH) // _MS + int((fraction or "0").ljust(3, "0")[:3])
+
+
+def duration(text: str) -> int | None:
+    """`15`, `0.5` (seconds), `1h30m`, `1m0s` as ms; None if it is neither."""
+    if _NUMBER.fullmatch(text):
+        return _milliseconds(text, 1000)
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        return None
+    parts = zip(match.groups(), _UNITS, strict=True)
+    ms = sum(int(number[:18]) * unit for number, unit in parts if number)
+    return ms if ms <= LATEST else None
+
+
+def _milliseconds(text: str, factor: int) -> int | None:
+    value = float(text) * factor
+    # Beyond all samples is beyond all samples: the probe for exemplars sends ms for seconds.
+    return max(EARLIEST, min(LATEST, round(value))) if abs(value) != float("inf") else None
+
+
+def read(request: web.Request, body: bytes) -> Params:
+    """The parameters of a request. Raises Trouble."""
+    pairs: list[tuple[str, str]] = []
+    if request.method == "POST" and request.content_type == FORM:
+        # As Prometheus does: what is no form has no parameters.
+        pairs += _form(body)
+    pairs += request.query.items()
+    if len(pairs) > _MOST:
+        raise Trouble("bad_data", f"more than {_MOST} parameters")
+    try:
+        "".join(value for _, value in pairs).encode()
+    except UnicodeEncodeError as error:
+        raise Trouble("bad_data", "a parameter is no UTF-8") from error
+    return Params(pairs)
+
+
+def _form(body: bytes) -> list[tuple[str, str]]:
+    try:
+        text = body.decode()
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST)
+    except ValueError as error:
+        raise Trouble("bad_data", "error parsing form values: it is no UTF-8 form") from error

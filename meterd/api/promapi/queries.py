@@ -1,0 +1,154 @@
+"""PromQL over HTTP: query, query_range, and what an editor of queries asks besides."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from meterd.api.promapi.desk import LONGEST, Deadline, Desk
+from meterd.api.promapi.params import LATEST, Params, invalid
+from meterd.api.promapi.reply import TRUNCATED, Reply, Trouble, reply
+from meterd.api.promsource import MOST_SAMPLES
+from meterd.promql import encode, engine, guard
+from meterd.promql.result import Limits, QueryError, Result
+
+# Prometheus' own bound, and its words: Grafana's users know them.
+MOST_POINTS = 11_000
+_TOO_FINE = (
+    "exceeded maximum resolution of 11,000 points per timeseries. "
+    "Try decreasing the query resolution (?step=XX)"
+)
+_LOOKBACK = 300_000
+# Points of an answer: 30 bytes each, so some 90 MB at the most.
+MOST_ANSWERED = 3_000_000
+
+
+async def query(desk: Desk, params: Params) -> Reply:
+    """The value of an expression at one moment."""
+    limit = params.limit()
+    at = params.moment("time", desk.clock.now_ms())
+    text = _text(params)
+    source = desk.source()
+    return await _evaluated(
+        desk, params, limit, lambda limits: engine.instant(source, text, at, limits=limits)
+    )
+
+
+async def query_range(desk: Desk, params: Params) -> Reply:
+    """The values of an expression at start, start + step, … up to end."""
+    limit = params.limit()
+    start, end = _needed(params, "start"), _needed(params, "end")
+    if end < start:
+        raise invalid("end", "end timestamp must not be before start timestamp")
+    step = _step(params)
+    if (end - start) // step > MOST_POINTS:
+        raise Trouble("bad_data", _TOO_FINE)
+    text = _text(params)
+    source = desk.source()
+    evaluate = partial(engine.query_range, source, text, start, end, step)
+    return await _evaluated(desk, params, limit, lambda limits: evaluate(limits=limits))
+
+
+async def exemplars(desk: Desk, params: Params) -> Reply:
+    """Meters have none; Grafana asks all the same."""
+    _text(params)
+    params.window()
+    return reply([])
+
+
+async def formatted(desk: Desk, params: Params) -> Reply:
+    """The expression as a person would lay it out."""
+    text = _text(params)
+    guard.parse(text)
+    return reply(_pretty(text))
+
+
+def _pretty(text: str) -> str:
+    import promql_parser
+
+    try:
+        with guard.mapped(text):
+            return promql_parser.parse(text).prettify().strip()
+    except QueryError:
+        # meterd takes a little more than the parser's own text does: then it stays as it is.
+        return text.strip()
+
+
+def _text(params: Params) -> str:
+    text = params.one("query")
+    if not text.strip():
+        raise invalid("query", "unknown position: parse error: no expression found in input")
+    return text
+
+
+def _needed(params: Params, name: str) -> int:
+    if not params.one(name):
+        raise invalid(name, 'cannot parse "" to a valid timestamp')
+    return params.moment(name, 0)
+
+
+def _step(params: Params) -> int:
+    if not params.one("step"):
+        raise invalid("step", 'cannot parse "" to a valid duration')
+    step = params.duration("step", 0)
+    if step <= 0:
+        raise invalid(
+            "step",
+            "zero or negative query resolution step widths are not accepted. "
+            "Try a positive integer",
+        )
+    return step
+
+
+def _limits(params: Params) -> Callable[[Deadline], Limits]:
+    lookback = params.duration("lookback_delta", _LOOKBACK)
+    if lookback <= 0:
+        raise invalid("lookback_delta", "a lookback of zero or less finds nothing")
+    return lambda deadline: Limits(
+        max_samples=MOST_SAMPLES,
+        deadline=deadline.at,
+        max_points=MOST_POINTS,
+        lookback_ms=min(lookback, LATEST),
+        clock=time.monotonic,
+        canceled=deadline.canceled.is_set,
+    )
+
+
+async def _evaluated(
+    desk: Desk, params: Params, limit: int, evaluate: Callable[[Limits], Result]
+) -> Reply:
+    limits = _limits(params)
+    timeout = params.duration("timeout", LONGEST)
+
+    def question(deadline: Deadline) -> Reply:
+        result, is_cut = _cut(evaluate(limits(deadline)), limit)
+        _need_sendable(result)
+        warnings = (*result.warnings, TRUNCATED) if is_cut else result.warnings
+        return Reply(encode.encode_json(result), warnings, result.infos)
+
+    return await desk.work(question, timeout)
+
+
+def _need_sendable(result: Result) -> None:
+    if isinstance(result.data, str):
+        return
+    points = sum(len(one.times) for one in result.data)
+    if points > MOST_ANSWERED:
+        raise Trouble(
+            "execution",
+            f"the answer has {points:,} points, of {MOST_ANSWERED:,} at the most; "
+            "ask for fewer series or a longer step",
+        )
+
+
+def _cut(result: Result, limit: int) -> tuple[Result, bool]:
+    """At most `limit` series, where there may be several."""
+    if not limit or result.type not in ("vector", "matrix") or len(result.data) <= limit:
+        return result, False
+    cut = Result(
+        result.type,
+        result.data[:limit],
+        result.time,
+        warnings=result.warnings,
+        infos=result.infos,
+    )
+    return cut, True

@@ -1,0 +1,43 @@
+"""What clients ask to learn whom they talk to."""
+
+from meterd.api.promapi.desk import Desk
+from meterd.api.promapi.params import Params
+from meterd.api.promapi.reply import Reply, reply
+from meterd.api.times import rfc3339
+
+# The version whose HTTP API this is: Grafana trusts match[] from 2.24 on. PromQL is that of 3.
+# There must be no key "features": Grafana would take meterd for Mimir and ask for its ruler.
+VERSION = "2.50.1"
+
+
+async def buildinfo(desk: Desk, params: Params) -> Reply:
+    keys = ("revision", "branch", "buildUser", "buildDate", "goVersion")
+    return reply({"version": VERSION, **dict.fromkeys(keys, "")})
+
+
+async def runtimeinfo(desk: Desk, params: Params) -> Reply:
+    """What of it has a meaning here; the rest are zeros, for clients that expect the keys."""
+    started = rfc3339(desk.site.started)
+    return reply(
+        {
+            "startTime": started,
+            "CWD": "",
+            "reloadConfigSuccess": True,
+            "lastConfigTime": started,
+            "corruptionCount": 0,
+            "goroutineCount": 0,
+            "GOMAXPROCS": 0,
+            "GOGC": "",
+            "GODEBUG": "",
+            "storageRetention": "",
+        }
+    )
+
+
+async def flags(desk: Desk, params: Params) -> Reply:
+    return reply({})
+
+
+async def config(desk: Desk, params: Params) -> Reply:
+    """Empty: the configuration holds what is not for everybody."""
+    return reply({"yaml": ""})

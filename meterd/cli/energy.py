@@ -1,0 +1,226 @@
+"""`meterd energy`: consumption by hour, day, week, month or year, read from the store."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from zoneinfo import ZoneInfo
+
+import click
+
+from meterd.cli import output
+from meterd.cli.configuration import config_option, load_settings
+from meterd.config.names import near
+from meterd.config.settings import Settings
+from meterd.energy.periods import Period
+
+if TYPE_CHECKING:
+    from meterd.api.problem import Refusal
+    from meterd.energy.consumption import Metered
+    from meterd.energy.periods import Span
+    from meterd.energy.quarter import Fetch
+
+Stored: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Fetch]]"
+"""Opens the store of a configuration for reading. Raises StoreError."""
+
+_COLUMNS = ("device", "quantity", "start", "end", "value", "unit")
+_COSTS = ("cost", "energy_cost", "standing_cost", "currency")
+_TRUST = ("complete", "known_share", "estimated_share", "method")
+# What a terminal has no room for.
+_WIDE = ("end", "energy_cost", "standing_cost", "known_share")
+# Of a currency, on a terminal; every other format has costs as they are.
+_CENTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked for on the command line; times are as they were written."""
+
+    devices: tuple[str, ...] = ()
+    quantities: tuple[str, ...] = ()
+    period: Period = Period.DAY
+    start: str | None = None
+    end: str | None = None
+    snap: bool = False
+    tariff: str | None = None
+
+
+def make(stored: Stored) -> click.Command:
+    """The command, over a store that `stored` opens."""
+
+    @click.command(
+        "energy",
+        epilog="""\b
+Examples:
+  meterd energy
+  meterd energy main --period month --start 2026-01-01T00:00:00+01:00
+  meterd energy main --quantity active_energy.net --tariff home --format csv
+""",
+    )
+    @click.argument("devices", nargs=-1, metavar="[DEVICE…]")
+    @click.option(
+        "--quantity",
+        "quantities",
+        multiple=True,
+        metavar="NAME",
+        help="An energy counter, or active_energy.net; else active_energy.import.",
+    )
+    @click.option(
+        "--period",
+        type=click.Choice([each.value for each in Period]),
+        default="day",
+        show_default=True,
+    )
+    @click.option("--start", metavar="TIME", help="RFC 3339, Unix seconds, or now-7d.")
+    @click.option("--end", metavar="TIME", help="The first moment after it; else now.")
+    @click.option("--snap", is_flag=True, help="Only whole periods: widen start and end.")
+    @click.option("--tariff", metavar="NAME", help="Also costs, by this tariff.")
+    @config_option
+    @output.format_option
+    def command(config: Path | None, format_: str | None, **asked: Any) -> None:
+        """Print the energy of devices by hour, day, week, month or year.
+
+        Periods are those of the site's time zone. A period of which nothing is known has no
+        value; one that is not known from end to end is not complete.
+        """
+        settings = load_settings(config)
+        question = Question(**{**asked, "period": Period(asked["period"])})
+        rows = asyncio.run(answer(settings, question, stored, _now()))
+        render(rows, ZoneInfo(settings.site.timezone), format_)
+
+    return command
+
+
+def _now() -> int:
+    from meterd.model.clock import SystemClock
+
+    return SystemClock().now_ms()
+
+
+async def answer(
+    settings: Settings, question: Question, stored: Stored, now: int
+) -> list[dict[str, Any]]:
+    """Rows as `GET energy` has them. `now` is Unix ms. Raises UsageError and StoreError."""
+    from meterd.api.energy import rows_of
+    from meterd.energy.consumption import consume
+
+    zone = ZoneInfo(settings.site.timezone)
+    devices = _known(question.devices, settings.devices, "device") or tuple(settings.devices)
+    names = (question.tariff,) if question.tariff else ()
+    tariffs = [settings.tariffs[name] for name in _known(names, settings.tariffs, "tariff")]
+    tariff = tariffs[0] if tariffs else None
+    energies = _energies(question)
+    pieces = _pieces(question, zone, now)
+    rows: list[dict[str, Any]] = []
+    async with stored(settings) as fetch:
+        for device in devices:
+            for energy in energies:
+                found = await consume(
+                    fetch, device, energy, pieces, zone=zone, now=now, tariff=tariff
+                )
+                if question.devices or found.method:
+                    rows += rows_of(device, energy, found, tariff)
+    return rows
+
+
+def render(rows: Sequence[dict[str, Any]], zone: tzinfo, format_: str | None) -> None:
+    """Print rows: json and ndjson as `GET energy` has them, the others flat."""
+    table = output.chosen(format_) == "table"
+    columns = _columns(rows, table)
+    if output.chosen(format_) in ("json", "ndjson"):
+        output.show(columns, rows, format_, {"energy": rows})
+        return
+    flat = [{**row, **_flat(row)} for row in rows]
+    output.show(columns, [_for_people(row, zone) for row in flat] if table else flat, format_, None)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], table: bool) -> list[str]:
+    rates = sorted({rate for row in rows for rate in row.get("rates") or ()})
+    parts = ("value",) if table else ("value", "cost")
+    split = [f"rates.{rate}.{part}" for rate in rates for part in parts]
+    costs = _COSTS if any("cost" in row for row in rows) else ()
+    columns = [*_COLUMNS, *costs, *split, *_TRUST]
+    return [column for column in columns if not (table and column in _WIDE)]
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    rates = row.get("rates") or {}
+    return {
+        f"rates.{rate}.{part}": value
+        for rate, both in rates.items()
+        for part, value in both.items()
+    }
+
+
+def _for_people(row: Mapping[str, Any], zone: tzinfo) -> dict[str, Any]:
+    """Times of the site's clock, and costs in cents."""
+    times = {key: _local(row[key], zone) for key in ("start", "end")}
+    return {**row, **times, **{key: _cents(row.get(key)) for key in _COSTS[:3]}}
+
+
+def _local(time: str, zone: tzinfo) -> str:
+    moment = datetime.fromisoformat(time).replace(tzinfo=UTC).astimezone(zone)
+    return moment.isoformat(" ", "minutes")
+
+
+def _cents(cost: str | None) -> str | None:
+    if cost is None:
+        return None
+    from decimal import Decimal
+
+    return str(round(Decimal(cost), _CENTS))
+
+
+def _known(asked: tuple[str, ...], known: Mapping[str, object], what: str) -> tuple[str, ...]:
+    for name in asked:
+        if name not in known:
+            hint = near(name, known) or f"the configuration has no `{what}s:`"
+            raise click.UsageError(f"There is no {what} {name!r}: {hint}.")
+    return asked
+
+
+def _energies(question: Question) -> "list[Metered]":
+    from meterd.api.energy import IMPORT, need_energy, need_priced
+    from meterd.api.problem import Refusal
+
+    try:
+        energies = [need_energy(name) for name in question.quantities or (IMPORT,)]
+        for energy in energies if question.tariff else ():
+            need_priced(energy)
+    except Refusal as error:
+        raise _usage(error) from error
+    return energies
+
+
+def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
+    from meterd.api.energy import EnergyQuery, need_pieces
+    from meterd.api.problem import Refusal
+
+    query = EnergyQuery(
+        period=question.period.value,
+        start=_moment("--start", question.start, now),
+        end=_moment("--end", question.end, now),
+        snap="period" if question.snap else "quarter",
+    )
+    try:
+        return need_pieces(zone, query, now)
+    except Refusal as error:
+        raise _usage(error) from error
+
+
+def _moment(option: str, text: str | None, now: int) -> int | None:
+    from meterd.api.times import MOMENT_HINT, moment
+
+    if text is None:
+        return None
+    try:
+        return moment(text, now)
+    except ValueError as error:
+        raise click.UsageError(f"{option} {text!r} {error}: {MOMENT_HINT}.") from error
+
+
+def _usage(error: "Refusal") -> click.UsageError:
+    return click.UsageError(f"{error}: {error.hint}." if error.hint else f"{error}.")

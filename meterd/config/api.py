@@ -1,0 +1,185 @@
+"""The `api:` section: where the API listens, who may log in, TLS, and the proxies in front."""
+
+import ipaddress
+import re
+import stat
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import field_validator as check
+
+from meterd.config.codes import Code, Flaw
+from meterd.config.fields import OrEmpty, Section, Switch, has_control
+from meterd.config.listen import is_loopback, split_listen
+
+_SQLITE = "sqlite:///"
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
+_BASE = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_SHORTEST = 8
+_LONGEST = 1024
+
+
+def _beside(path: str, info: ValidationInfo) -> str:
+    """Relative files stand beside the configuration."""
+    if not path or has_control(path):
+        raise Flaw(Code.VALUE, "must be the path of a file").error()
+    return str((info.context or {}).get("folder", Path()) / path)
+
+
+File = Annotated[str, AfterValidator(_beside)]
+
+
+class TlsSettings(Section):
+    """A certificate with its chain, and its key, both in PEM; read again when they change."""
+
+    certificate: File
+    key: File
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TlsSettings":
+        if flaw := tls_flaw(Path(self.certificate), Path(self.key)):
+            raise flaw.error()
+        return self
+
+
+def tls_flaw(certificate: Path, key: Path) -> Flaw | None:
+    """What is wrong with the two files; None where a server can use them."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        for file in (certificate, key):
+            file.open("rb").close()
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+        is_public = stat.S_IMODE(key.stat().st_mode) & 0o007
+    except ssl.SSLError as error:
+        what = f"{certificate} and {key} are no certificate in PEM and its key without a password"
+        return Flaw(Code.TLS, what, f"OpenSSL says {error.reason or error}", show=False)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        file = getattr(error, "filename", None) or certificate
+        return Flaw(Code.TLS, f"{file} cannot be read: {reason}", show=False)
+    if not is_public:
+        return None
+    what = f"{key} is a secret, and everybody can read it"
+    return Flaw(Code.TLS, what, f"chmod 640 {key}", show=False)
+
+
+def _user_name(name: str) -> str:
+    if not _USER.fullmatch(name):
+        what = "must be a user's name: up to 64 letters, digits and . _ @ -"
+        raise Flaw(Code.ACCOUNT, what).error()
+    return name
+
+
+def _scopes(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class UserSettings(Section):
+    """Somebody who logs in with a password: itself (`password_file`), or as a hash of it.
+
+    A hash cannot be used for HTTP Digest, which needs the password.
+    """
+
+    password: Annotated[str | None, Field(repr=False)] = None
+    password_hash: Annotated[str | None, Field(repr=False)] = None
+    scopes: Annotated[tuple[Literal["read", "admin", "command"], ...], BeforeValidator(_scopes)] = (
+        "read",
+    )
+
+    @check("password")
+    @classmethod
+    def _long_enough(cls, password: str | None) -> str | None:
+        if password is not None and not _SHORTEST <= len(password) <= _LONGEST:
+            what = f"must be a password of {_SHORTEST} to {_LONGEST} characters"
+            raise Flaw(Code.ACCOUNT, what, show=False).error()
+        return password
+
+    @check("password_hash")
+    @classmethod
+    def _is_ours(cls, text: str | None) -> str | None:
+        if text is not None and not _HASH.fullmatch(text):
+            what = "must be what `meterd token hash` prints"
+            raise Flaw(Code.ACCOUNT, what, show=False).error()
+        return text
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "UserSettings":
+        if (self.password is None) == (self.password_hash is None):
+            hint = "password_file names a file of mode 0600 that holds it"
+            what = "needs exactly one of password and password_hash"
+            raise Flaw(Code.ACCOUNT, what, hint, show=False).error()
+        return self
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        hint = "write 192.0.2.10 or 192.0.2.0/24; names can be forged"
+        raise Flaw(Code.PROXY, "must be an address or a network", hint).error() from error
+    return text
+
+
+def _base_path(path: str) -> str:
+    path = path.rstrip("/")
+    if not _BASE.fullmatch(path):
+        raise Flaw(Code.BASE_PATH, "must be a path such as /meterd").error()
+    return path
+
+
+class ApiSettings(Section):
+    """Where the API and the page are, and who may come in.
+
+    `login` auto: none on loopback; always: everywhere. `insecure` allows the network without
+    TLS, and, where there is neither user nor token, to look without a login. `tokens` None:
+    beside the store. `base_path` is what a proxy's URL has before every path.
+    """
+
+    insecure: Switch = False
+    tls: TlsSettings | None = None
+    login: Literal["auto", "always"] = "auto"
+    tokens: File | None = None
+    users: Annotated[dict[Annotated[str, AfterValidator(_user_name)], UserSettings], OrEmpty] = (
+        Field(default_factory=dict)
+    )
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_scopes)
+    ] = ()
+    base_path: Annotated[str, AfterValidator(_base_path)] = ""
+    listen: str = "127.0.0.1:8420"
+
+    @property
+    def host(self) -> str:
+        return split_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return split_listen(self.listen)[1]
+
+    def token_file(self, store_url: str) -> Path:
+        """The file that `meterd token` writes and the daemon reads."""
+        if self.tokens is not None:
+            return Path(self.tokens)
+        if store_url.startswith(_SQLITE):
+            return Path(store_url.removeprefix(_SQLITE)).with_suffix(".tokens")
+        return Path("meterd.tokens")
+
+    @check("listen")
+    @classmethod
+    def _safe(cls, listen: str, info: ValidationInfo) -> str:
+        host, _ = split_listen(listen)
+        # Both stand above `listen`, so they are known here, unless they were themselves wrong.
+        is_safe = info.data.get("tls", True) is not None or info.data.get("insecure", True)
+        if is_loopback(host) or is_safe:
+            return listen
+        raise Flaw(
+            Code.OPEN_LISTEN,
+            "{} would serve the network without TLS: passwords and values could be read on the way",
+            "add `tls: {certificate: FILE, key: FILE}` and a token (`meterd token add NAME`), or "
+            "listen on 127.0.0.1 with a proxy in front, or, where the network itself is trusted, "
+            "say `insecure: true`",
+        ).error()

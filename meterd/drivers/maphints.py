@@ -1,0 +1,144 @@
+"""What to tell who wrote a map: from the usual mistakes to what was probably meant."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from meterd.model import quantity, units
+
+FUNCTIONS = "3 reads holding, 4 input registers, 1 coils, 2 discrete inputs"
+# What other programs and manuals call the types.
+_TYPES = {
+    "float": "f32",
+    "real": "f32",
+    "single": "f32",
+    "double": "f64",
+    "half": "f16",
+    "word": "u16",
+    "dword": "u32",
+    "qword": "u64",
+    "uint": "u16",
+    "int": "s16",
+    "long": "s32",
+    "ulong": "u32",
+    "string": "str",
+    "ascii": "str",
+    "text": "str",
+    "char": "str",
+    "bool": "bits",
+    "bit": "bits",
+    "boolean": "bits",
+    "bitfield": "bits",
+    "bitmap": "bits",
+}
+# Words that are too short, or too far off, to be near to a quantity's name.
+_QUANTITIES = {
+    "power": ["active_power"],
+    "energy": ["active_energy.import"],
+    "active_energy": ["active_energy.import", "active_energy.export", "active_energy.total"],
+    "pf": ["power_factor"],
+    "cosphi": ["power_factor.displacement"],
+    "cos_phi": ["power_factor.displacement"],
+    "volts": ["voltage.l1"],
+    "amps": ["current.l1"],
+    "hz": ["frequency"],
+    "kwh": ["active_energy.import"],
+    "import": ["active_energy.import"],
+    "export": ["active_energy.export"],
+}
+_ROWS = ("registers", "values", "points", "quantities", "row")
+_SIZED = re.compile(r"(uint|int|float|real|sint|i|u|s|f)_?(16|32|64)")
+_LETTERS = {"uint": "u", "u": "u", "int": "s", "sint": "s", "i": "s", "s": "s"}
+_HEX = re.compile(r"(?:0x|\$)?([0-9a-f]+)h?", re.IGNORECASE)
+# Beginning of the reference numbers that manuals print, and the function that reads them.
+_REFERENCES = {3: 4, 4: 3}
+# Parts of what the YAML reader says, and what the person did.
+_YAML = (
+    ("'\\t'", "indent with blanks, not with tabs"),
+    ("character '@'", 'put it in quotes: "@5"'),
+    ("character '%'", "put it in quotes: '%'"),
+    ("cannot start any token", "put it in quotes"),
+    ("duplicate key", "each key, and each quantity, may stand there once"),
+    ("mapping values are not allowed", "look at the indentation of this line and the one above"),
+    ("expected ',' or '}'", "a { is not closed, here or in the line above"),
+    ("expected ',' or ']'", "a [ is not closed, here or in the line above"),
+    ("block end", "rows that belong together begin in the same column"),
+    ("undefined alias", "an anchor &name has to stand above its *name"),
+)
+
+
+def of_yaml(what: str) -> str:
+    """A hint to a mistake that the YAML reader found; empty if there is none."""
+    return next((hint for part, hint in _YAML if part in what), "")
+
+
+def of_key(key: object, known: Iterable[str], elsewhere: str = "") -> str:
+    """A hint to a key that is not known. `elsewhere` is where it belongs, if that is known."""
+    words = list(known)
+    if isinstance(key, str) and key.partition(":")[0] in words:
+        return "a blank belongs behind the colon"
+    if elsewhere:
+        return elsewhere
+    near = difflib.get_close_matches(str(key), words, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(words)}"
+
+
+def instead_of_rows(keys: Iterable[object]) -> str:
+    """The key of a file without rows that was probably meant to be them; empty if there is none."""
+    found = (str(key) for key in keys if str(key).lower() in _ROWS)
+    return next(found, "")
+
+
+def of_address(value: object) -> str:
+    """A hint to an address that is none."""
+    if isinstance(value, str) and (found := _HEX.fullmatch(value)):
+        return f"hexadecimal is written 0x{found[1].upper()}, without quotes"
+    if isinstance(value, int) and 300_001 <= value < 500_000:
+        kind, register = divmod(value, 100_000)
+        return (
+            f"the address is what is sent: {value} in a manual is mostly function "
+            f"{_REFERENCES[kind]}, address {register - 1}"
+        )
+    return "the register as it is sent, counted from 0; manuals often print one more"
+
+
+def of_type(kind: str) -> str:
+    """A hint to a type that is none."""
+    word = kind.lower()
+    if found := _SIZED.fullmatch(word):
+        return f"did you mean {_LETTERS.get(found[1], 'f')}{found[2]}?"
+    return f"did you mean {_TYPES[word]}?" if word in _TYPES else ""
+
+
+def of_unit(unit: str, base: str) -> str:
+    """A hint to a unit that does not convert to `base`."""
+    fitting = [one for one, (to, _) in units.TO_BASE.items() if to == base and one]
+    near = [one for one in fitting if one.lower() == unit.lower()]
+    return f"did you mean {near[0]}?" if near else f"one of {' '.join(fitting)}"
+
+
+def of_quantity(name: str) -> str:
+    """A hint to a name that is not in the catalogue."""
+    if name.startswith(quantity.GUARDED):
+        return f"{quantity.GUARDED}… is made by meterd from {name.removeprefix(quantity.GUARDED)}"
+    if name == quantity.DEVICE_UP:
+        return "it tells whether the device answered; a contact of yours is x.contact"
+    if name.lower().startswith("x."):
+        return "a name of your own is x. and small letters, digits and _: x.door_open"
+    word = name.lower()
+    longer = [known for known in quantity.CATALOGUE if known.startswith(f"{word}.")]
+    found = _QUANTITIES.get(word, longer[:3])
+    return f"did you mean {' or '.join(found)}?" if found else quantity.suggest(word)
+
+
+def of_scale(value: object) -> str:
+    """A hint to a scale that is none."""
+    text = str(value).replace(" ", "")
+    if found := re.fullmatch(r"@(\d+)/(\d+)", text):
+        return f'write "@{found[1]}*{1 / max(int(found[2]), 1):g}"'
+    if found := re.fullmatch(r"1/(\d+)", text):
+        return f"write {1 / max(int(found[1]), 1):g}"
+    try:
+        return f"write {float(text):g}, without quotes" if isinstance(value, str) else ""
+    except ValueError:
+        return '"@ADDRESS*0.1" is the register\'s power of ten, times 0.1'

@@ -1,0 +1,117 @@
+"""Energy from power, for devices that count none: trapezoids between samples.
+
+       ____/|                 |\\____
+      /|    |     hole        | |    \\      a quarter hour that a hole touches
+─────┴─┴────┴─────────────────┴─┴─────┴──   is not known
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from meterd.energy.quarter import QUARTER, Quarter, ceil
+from meterd.energy.tally import Way
+
+HOLE_INTERVALS = 3
+"""Samples further apart than so many intervals are not joined."""
+
+Samples: TypeAlias = Iterable[tuple[int, float | None]]
+"""(Unix ms, W) in time order; None is as good as no sample."""
+
+# mW times ms in a mWh, twice: a trapezoid's area is half of a sum times a width.
+_TWICE = 2 * 3_600_000
+
+
+class _Point(NamedTuple):
+    time: int
+    power: int  # mW
+
+
+def integrate(samples: Samples, interval: int, way: Way = Way.IMPORT) -> list[Quarter]:
+    """The quarter hours that samples cover from end to end, all estimated, in mWh.
+
+    `interval` is the usual time between two samples in ms. Positive power is import, negative
+    is export, and both are 0 where the power is of the other sign; net is the one less the
+    other. What is known before and behind a hole is joined to neither.
+    """
+    found: list[Quarter] = []
+    for run in _runs(samples, interval):
+        found += _quarters(run, way)
+    return found
+
+
+def added_up(phases: Sequence[Samples]) -> list[tuple[int, float | None]]:
+    """The sum of phases at the times at which all have a value; None at the other times."""
+    columns = [dict(phase) for phase in phases]
+    times = sorted({time for column in columns for time in column})
+    return [(time, _sum([column.get(time) for column in columns])) for time in times]
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _runs(samples: Samples, interval: int) -> Iterator[list[_Point]]:
+    """Points without holes between them; a point stands at the edge of each quarter hour."""
+    run: list[_Point] = []
+    for time, value in samples:
+        if value is None or (run and time <= run[-1].time):
+            continue
+        point = _Point(time, round(value * 1000))
+        if run and time - run[-1].time > HOLE_INTERVALS * interval:
+            yield run
+            run = []
+        if run:
+            run += _edges(run[-1], point)
+        run.append(point)
+    if run:
+        yield run
+
+
+def _edges(before: _Point, after: _Point) -> Iterator[_Point]:
+    """The points between two at which quarter hours begin, by a straight line."""
+    width, rise = after.time - before.time, after.power - before.power
+    for time in range(ceil(before.time + 1), after.time, QUARTER):
+        yield _Point(time, before.power + rise * (time - before.time) // width)
+
+
+def _quarters(run: Sequence[_Point], way: Way) -> Iterator[Quarter]:
+    """The whole quarter hours of a run. Totals are rounded, so that what they rise by adds up."""
+    taken = given = 0
+    begun: tuple[int, int, int] | None = None
+    before: _Point | None = None
+    for point in run:
+        if before is not None:
+            plus, minus = _areas(before, point)
+            taken, given = taken + plus, given + minus
+        if point.time % QUARTER == 0:
+            here = (point.time, _whole(taken), _whole(given))
+            if begun is not None:
+                yield Quarter(begun[0], _counted(way, here[1] - begun[1], here[2] - begun[2]), True)
+            begun = here
+        before = point
+
+
+def _counted(way: Way, taken: int, given: int) -> int:
+    if way is Way.NET:
+        return taken - given
+    return given if way is Way.EXPORT else taken
+
+
+def _whole(area: int) -> int:
+    """mWh, rounded."""
+    return (area + _TWICE // 2) // _TWICE
+
+
+def _areas(before: _Point, after: _Point) -> tuple[int, int]:
+    """Twice the area above and twice the area below zero, in mW ms."""
+    width = after.time - before.time
+    a, b = before.power, after.power
+    whole = (a + b) * width
+    if a >= 0 and b >= 0:
+        return whole, 0
+    if a <= 0 and b <= 0:
+        return 0, -whole
+    # The line crosses zero: the triangle on the side where it began, the rest on the other.
+    triangle = a * a * width // abs(a - b)
+    return (triangle, triangle - whole) if a > 0 else (whole + triangle, triangle)

@@ -1,0 +1,145 @@
+"""Quarter hours become the sums of periods: whole numbers, so that parts add up to the whole."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from meterd.energy.bill import Account, Bill
+from meterd.energy.periods import Span
+from meterd.energy.quarter import QUARTER, Quarter
+from meterd.energy.tariff import Pricer
+
+
+class Way(StrEnum):
+    """What is counted: what was taken, what was given, or the one less the other."""
+
+    IMPORT = "import"
+    EXPORT = "export"
+    NET = "net"
+
+
+class Flow(NamedTuple):
+    """One quarter hour from `start` (Unix ms) on, in thousandths of the unit."""
+
+    start: int
+    taken: int
+    given: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The sum of one period, or of the part of it from `start` to `end` (Unix ms) asked for.
+
+    `value` is in thousandths of the unit, None where nothing is known. `known` of its
+    quarter hours were known, `estimated` of those were interpolated or integrated. `complete`:
+    it is a whole period, it is over, and all its quarter hours are known.
+    """
+
+    start: int
+    end: int
+    value: int | None
+    known: int
+    estimated: int
+    complete: bool
+    bill: Bill | None = None
+
+    @property
+    def quarters(self) -> int:
+        """How many quarter hours it spans."""
+        return (self.end - self.start) // QUARTER
+
+
+@dataclass(slots=True)
+class _Sum:
+    span: Span
+    account: Account | None
+    value: int = 0
+    known: int = 0
+    estimated: int = 0
+    standing: int = 0
+
+
+def flows(way: Way, taken: Sequence[Quarter], given: Sequence[Quarter]) -> Iterator[Flow]:
+    """Quarter hours as flows; a net is known where both of its sides are."""
+    if way is Way.IMPORT:
+        yield from (Flow(start, rise, 0, doubt) for start, rise, doubt in taken)
+    elif way is Way.EXPORT:
+        yield from (Flow(start, 0, rise, doubt) for start, rise, doubt in given)
+    else:
+        back = {quarter.start: quarter for quarter in given}
+        for start, rise, doubt in taken:
+            if (other := back.get(start)) is not None:
+                yield Flow(start, rise, other.increase, doubt or other.estimated)
+
+
+class Tally:
+    """Sums flows by spans, which follow one another.
+
+    `days` are the moments (Unix ms) at which a daily charge falls due.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[Span],
+        way: Way,
+        pricer: Pricer | None = None,
+        days: Iterable[int] = (),
+    ) -> None:
+        self._way = way
+        self._sums = [_Sum(span, None if pricer is None else Account(pricer)) for span in spans]
+        self._starts = [span.start for span in spans]
+        for day in days if pricer is not None else ():
+            if (found := self._at(day)) is not None and pricer is not None:
+                found.standing += pricer.standing(day)
+
+    def add(self, flows: Iterable[Flow]) -> None:
+        """Flows of quarter hours that were not added before; those outside all spans are not."""
+        found = None
+        for flow in flows:
+            # In time order, most are in the span of the one before.
+            if found is None or not found.span.start <= flow.start < found.span.end:
+                found = self._at(flow.start)
+            if found is not None:
+                self._count(found, flow)
+
+    def buckets(self, now: int) -> list[Bucket]:
+        """All sums, in the order of their spans. `now` is Unix ms."""
+        return [self._bucket(each, now) for each in self._sums]
+
+    def _at(self, ms: int) -> _Sum | None:
+        place = bisect_right(self._starts, ms) - 1
+        found = self._sums[place] if place >= 0 else None
+        return found if found is not None and ms < found.span.end else None
+
+    def _count(self, found: _Sum, flow: Flow) -> None:
+        start, taken, given, estimated = flow
+        found.value += given if self._way is Way.EXPORT else taken - given
+        found.known += 1
+        found.estimated += estimated
+        if found.account is None:
+            return
+        if self._way is not Way.EXPORT:
+            found.account.take(start, taken)
+        if self._way is not Way.IMPORT:
+            found.account.give(start, given, 1 if self._way is Way.EXPORT else -1)
+
+    def _bucket(self, found: _Sum, now: int) -> Bucket:
+        span = found.span
+        known = found.known > 0
+        bill = None
+        if found.account is not None:
+            # What is given to the grid has no daily charge of its own.
+            standing = 0 if self._way is Way.EXPORT else found.standing
+            bill = found.account.bill(known=known, standing=standing)
+        return Bucket(
+            span.start,
+            span.end,
+            found.value if known else None,
+            found.known,
+            found.estimated,
+            found.known == span.quarters and span.end <= now,
+            bill,
+        )

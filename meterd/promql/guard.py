@@ -1,0 +1,189 @@
+"""Between people's queries and the parser: bounds first, every one of its errors mapped after.
+
+promql-parser overflows the stack on deep nesting (which ends the process), takes durations and
+`@` times only as far as datetime goes, reads back quotes wrongly, and checks regexes by another
+engine. So it gets a cleaned text: strings are replaced by place holders, `@` times by numbers of
+places in a table, and both are looked up again when the tree is read.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from meterd.promql.durations import milliseconds
+from meterd.promql.lexer import Token, parse_error, tokens, unquote
+from meterd.promql.result import QueryError
+
+MAX_LENGTH = 32_768  # characters of a query
+MAX_DEPTH = 64  # brackets within brackets
+MAX_OPERATORS = 200  # binary and unary ones; a chain of them is as deep as it is long
+MAX_TIME_MS = 1 << 53  # times, offsets and ranges beyond it are no whole milliseconds
+
+_PLACE = "\ue000"  # private use: stands before a string's number; queries cannot bring it in
+_HELD = re.compile(_PLACE + r"(\d+)")
+_CLOSER = {"(": ")", "[": "]", "{": "}"}
+_BRACKET = {"(": "parenthesis", "[": "bracket", "{": "brace"}
+_OPERATORS = frozenset(
+    ["+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless", "atan2"]
+)
+_TYPE = re.compile(r"(?<= )(type|got:?|on|or) (matrix|vector)\b")
+_TYPES = {"matrix": "range vector", "vector": "instant vector"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """promql-parser's tree, and what the place holders in it stand for."""
+
+    query: str
+    tree: Any
+    texts: tuple[str, ...]
+    moments: tuple[float, ...]
+
+    def text(self, held: str) -> str:
+        """The text itself for a place holder, anything else as it is."""
+        found = _HELD.fullmatch(held)
+        return self.texts[int(found[1])] if found else held
+
+    def moment(self, place: int) -> int:
+        """The ms of an `@`, rounded as Prometheus does. Raises QueryError beyond what fits."""
+        seconds = self.moments[place]
+        if not math.isfinite(seconds) or abs(seconds) * 1000 > MAX_TIME_MS:
+            raise parse_error(self.query, 0, f"timestamp out of bounds for @ modifier: {seconds}")
+        return math.floor(seconds * 1000 + 0.5)
+
+
+def parse(query: str) -> Parsed:
+    """The tree of a query that is short, shallow and well formed. Raises QueryError (bad_data)."""
+    import promql_parser
+
+    if len(query) > MAX_LENGTH:
+        what = f"the query has {len(query)} characters, {MAX_LENGTH} are the limit"
+        raise parse_error(query, MAX_LENGTH, what)
+    pieces = list(tokens(query))
+    if not pieces:
+        raise QueryError("bad_data", "unknown position: parse error: no expression found in input")
+    _bound(query, pieces)
+    cleaned = _Cleaned(query)
+    with mapped(query):
+        text = cleaned.of(pieces)
+    texts = tuple(cleaned.texts)
+    with mapped(query, texts):
+        tree = promql_parser.parse(text)
+    return Parsed(query, tree, texts, tuple(cleaned.moments))
+
+
+@contextmanager
+def mapped(query: str, texts: tuple[str, ...] = ()) -> Iterator[None]:
+    """Everything promql-parser raises becomes a QueryError with Prometheus' words.
+
+    Reading its tree may panic in Rust, which arrives as a BaseException that is no Exception.
+    """
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise _located(query, _HELD.sub(lambda held: texts[int(held[1])], str(error))) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise QueryError("bad_data", "parse error: a number in it is out of bounds") from error
+
+
+def _located(query: str, text: str) -> QueryError:
+    """A parser's complaint in Prometheus' words, with the place of the name it is about."""
+    what = re.sub(r"'([^']*)'", r'"\1"', text)
+    what = _TYPE.sub(lambda found: f"{found[1]} {_TYPES[found[2]]}", what)
+    if what == "invalid promql query":
+        what = "syntax error: these words and signs make no expression in this order"
+    named = re.search(r'function (?:with name )?"([\w:]+)"', what)
+    places = named and re.search(rf"\b{re.escape(named[1])}\b", query)
+    if places:
+        return parse_error(query, places.start(), what)
+    return QueryError("bad_data", f"parse error: {what}")
+
+
+def _bound(query: str, pieces: list[Token]) -> None:
+    opened: list[str] = []
+    operators = 0
+    for piece in pieces:
+        operators += piece.kind in ("mark", "word") and piece.text.lower() in _OPERATORS
+        if piece.kind == "mark":
+            _nest(query, piece, opened)
+        if len(opened) > MAX_DEPTH:
+            what = f"brackets are nested deeper than {MAX_DEPTH}"
+            raise parse_error(query, piece.at, what)
+        if operators > MAX_OPERATORS:
+            raise parse_error(query, piece.at, f"more than {MAX_OPERATORS} operators")
+    if opened:
+        raise parse_error(query, len(query), f"unclosed left {_BRACKET[opened[-1]]}")
+
+
+def _nest(query: str, piece: Token, opened: list[str]) -> None:
+    if piece.text in _CLOSER:
+        opened.append(piece.text)
+    elif piece.text in ")]}":
+        if not opened or _CLOSER[opened[-1]] != piece.text:
+            kind = next(_BRACKET[o] for o, c in _CLOSER.items() if c == piece.text)
+            raise parse_error(query, piece.at, f"unexpected right {kind} {piece.text!r}")
+        opened.pop()
+
+
+class _Cleaned:
+    """The text for the parser, while strings and `@` times are put into tables."""
+
+    def __init__(self, query: str) -> None:
+        self._query = query
+        self.texts: list[str] = []
+        self.moments: list[float] = []
+
+    def of(self, pieces: list[Token]) -> str:
+        words: list[str] = []
+        place = 0
+        while place < len(pieces):
+            piece = pieces[place]
+            place += 1
+            words.append(self._word(piece))
+            if piece.text == "@":
+                number, place = _signed(pieces, place)
+                words += self._moment(number)
+            elif piece.text.lower() == "offset":
+                number, after = _signed(pieces, place)
+                if number == 0:  # allowed by Prometheus 3, not by the parser
+                    words.pop()
+                    place = after
+        return " ".join(words)
+
+    def _word(self, piece: Token) -> str:
+        if piece.kind == "text":
+            self.texts.append(unquote(self._query, piece))
+            return f'"{_PLACE}{len(self.texts) - 1}"'
+        if piece.kind == "number":
+            return piece.text.replace("_", "")
+        return piece.text
+
+    def _moment(self, number: float | None) -> list[str]:
+        if number is None:
+            return []
+        self.moments.append(number)
+        return [str(len(self.moments) - 1)]
+
+
+def _signed(pieces: list[Token], place: int) -> tuple[float | None, int]:
+    """The signed number that starts at a place, and the place after it; None if none does."""
+    sign, here = 1.0, place
+    while here < len(pieces) and pieces[here].text in ("+", "-"):
+        sign = -sign if pieces[here].text == "-" else sign
+        here += 1
+    if here >= len(pieces):
+        return None, place
+    piece = pieces[here]
+    word = piece.text.replace("_", "").lower()
+    if piece.kind == "number":
+        return sign * (float(int(word, 16)) if word.startswith("0x") else float(word)), here + 1
+    if piece.kind == "length":
+        return sign * milliseconds(word) / 1000, here + 1
+    if piece.kind == "word" and word in ("inf", "nan"):
+        return sign * float(word), here + 1
+    return None, place

@@ -1,0 +1,120 @@
+"""Samples for selectors: fetched in bounded pieces, cut into the windows of all steps at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from meterd.promql.budget import Budget
+from meterd.promql.frame import Frame, Labels
+from meterd.promql.source import Source, Times, Values, is_stale
+
+Arrays = tuple[Times, Values]
+
+_PIECE = 2_000_000  # samples asked of the source at once
+_PIECES = 256  # of one reach at most, however long it is
+_SPARSE = 200_000  # above so many samples holes between the windows are left unread
+_UNKNOWN_INTERVAL = 1_000  # ms between samples where a series does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Range vectors: each series' samples, and the windows (starts, ends] of all steps in ms."""
+
+    labels: list[Labels]
+    series: Sequence[Arrays]
+    starts: Times
+    ends: Times
+
+
+def fetch(
+    source: Source, budget: Budget, ids: Sequence[int], starts: Times, ends: Times, interval: int
+) -> list[Arrays]:
+    """Samples of all windows (starts, ends], both ascending. Raises QueryError on the limits."""
+    if not ids:
+        return []
+    pace = interval or _UNKNOWN_INTERVAL
+    reaches = _reaches(starts, ends, len(ids), pace)
+    longest = max(end - start for start, end in reaches)
+    each = max(1, _PIECE // max(1, longest // pace))
+    found: list[Arrays] = []
+    for place in range(0, len(ids), each):
+        some = ids[place : place + each]
+        found += _joined(
+            [
+                _fetch(source, budget, some, start, end)
+                for start, end in _pieces(reaches, max(pace * _PIECE, longest // _PIECES))
+            ]
+        )
+    return found
+
+
+def _fetch(
+    source: Source, budget: Budget, ids: Sequence[int], start: int, end: int
+) -> Sequence[Arrays]:
+    got = source.fetch(ids, start, end)
+    budget.spend(sum(len(times) for times, _ in got))
+    return got
+
+
+def _reaches(starts: Times, ends: Times, series: int, pace: int) -> list[tuple[int, int]]:
+    """What to read: all from first to last, or only the windows if much lies between them."""
+    first, last = int(starts[0]), int(ends[-1])
+    whole = [(first, last)]
+    if (last - first) // pace * series < _SPARSE:
+        return whole
+    breaks = np.flatnonzero(starts[1:] > ends[:-1])
+    covered = int((ends - starts).max()) * (len(breaks) + 1)
+    if covered * 2 > last - first:
+        return whole
+    heads = starts[np.concatenate(([0], breaks + 1))].tolist()
+    tails = ends[np.concatenate((breaks, [len(ends) - 1]))].tolist()
+    return list(zip(heads, tails, strict=True))
+
+
+def _pieces(reaches: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
+    for start, end in reaches:
+        for at in range(start, end, length):
+            yield at, min(end, at + length)
+
+
+def _joined(parts: list[Sequence[Arrays]]) -> list[Arrays]:
+    if len(parts) == 1:
+        return list(parts[0])
+    return [
+        (np.concatenate([t for t, _ in each]), np.concatenate([v for _, v in each]))
+        for each in zip(*parts, strict=True)
+    ]
+
+
+def newest(
+    labels: list[Labels], series: Sequence[Arrays], lookbacks: Sequence[int], moments: Times
+) -> tuple[Frame, Times]:
+    """The newest sample not older than the lookback at each moment, and that sample's time (ms).
+
+    A stale mark ends a series: there is no value until its next sample.
+    """
+    shape = (len(labels), len(moments))
+    values = np.full(shape, np.nan)
+    when = np.zeros(shape, dtype=np.int64)
+    here = np.zeros(shape, dtype=np.bool_)
+    for row, ((times, data), lookback) in enumerate(zip(series, lookbacks, strict=True)):
+        if not len(times):
+            continue
+        place = np.searchsorted(times, moments, side="right") - 1
+        fresh = np.take(times, place, mode="clip")
+        here[row] = (place >= 0) & (fresh > moments - lookback)
+        values[row] = np.take(data, place, mode="clip")
+        when[row] = fresh
+    here &= ~is_stale(values)
+    some = np.flatnonzero(here.any(axis=1)).tolist()
+    return Frame(labels, values, here).rows(some), when[some]
+
+
+def unmarked(series: Sequence[Arrays]) -> list[Arrays]:
+    """Windows hold data only: stale marks are left out."""
+    cleaned = []
+    for times, values in series:
+        stale = is_stale(values)
+        cleaned.append((times[~stale], values[~stale]) if stale.any() else (times, values))
+    return cleaned

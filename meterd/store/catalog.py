@@ -1,0 +1,143 @@
+"""The numbers of devices and series, and from when to when each series has samples."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from meterd.model.quantity import Kind, describe
+from meterd.store.columns import Span
+from meterd.store.schema import device, newest, series
+
+Name = tuple[str, str, str]
+"""Device, quantity, unit: together they name a series."""
+
+MOST_DEVICES = 1 << 14
+
+
+@dataclass(slots=True)
+class Known:
+    """One series. Times are Unix ms of its first and last sample; None while it has none."""
+
+    id: int
+    name: Name
+    kind: Kind
+    first: int | None = None
+    last: int | None = None
+
+    def widen(self, first: int, last: int) -> None:
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+
+
+class Catalog:
+    """Every device and series that the store knows. New ones are made by the writer alone."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, int] = {}
+        self.names: dict[int, str] = {}
+        self.series: dict[Name, Known] = {}
+        self.by_id: dict[int, Known] = {}
+        self.by_device: dict[int, list[Known]] = {}
+        self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
+        self._next = 1
+        self._new_devices: list[dict[str, object]] = []
+        self._new_series: list[dict[str, object]] = []
+
+    def load(self, connection: Connection) -> None:
+        """What the store knows, besides what is known already. Raises what SQLAlchemy does."""
+        made = set()
+        for row in connection.execute(select(device)):
+            made.add(row.id)
+            self.devices[row.name] = row.id
+            self.names[row.id] = row.name
+        # A commit whose confirmation was lost may have made them after all.
+        self._new_devices = [row for row in self._new_devices if row["id"] not in made]
+        made = set()
+        lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
+        for row in connection.execute(select(series)):
+            made.add(row.id)
+            if row.id in self.by_id:
+                continue
+            name = self.names[row.device_id], row.quantity, row.unit
+            known = Known(row.id, name, Kind(row.kind))
+            if row.first is not None:
+                known.widen(row.first, lasts.get(row.id, row.first))
+            self._add(known, row.device_id)
+
+        self._new_series = [row for row in self._new_series if row["id"] not in made]
+
+    def _add(self, known: Known, owner: int) -> None:
+        self._next = max(self._next, known.id + 1)
+        # A reader may look at any moment: the entry is whole before it can be found.
+        self.by_id[known.id] = known
+        self.by_device[owner] = [*self.by_device.get(owner, ()), known]
+        self.series[known.name] = known
+
+    def device(self, name: str) -> int:
+        """The device's number. There is one writer, so it numbers new ones by itself."""
+        if name not in self.devices:
+            new = max(self.names, default=0) + 1
+            if new >= MOST_DEVICES:
+                raise OverflowError(f"a store holds {MOST_DEVICES - 1} devices at most")
+            self.devices[name] = new
+            self.names[new] = name
+            self._new_devices.append({"id": new, "name": name})
+        return self.devices[name]
+
+    def one(self, owner: str, quantity: str, unit: str) -> int:
+        """The series' number; a new one is inserted by `settle`."""
+        name = owner, quantity, unit
+        known = self.series.get(name)
+        if known is None:
+            known = self._make(name)
+        return known.id
+
+    def _make(self, name: Name) -> Known:
+        described = describe(name[1], name[2])
+        kind = described.kind if described else Kind.GAUGE
+        owner = self.device(name[0])
+        known = Known(self._next, name, kind)
+        self._add(known, owner)
+        row = {"id": known.id, "device_id": owner, "quantity": name[1], "unit": name[2]}
+        self._new_series.append({**row, "kind": kind})
+        return known
+
+    def note(self, spans: Iterable[Span]) -> None:
+        """These are in the store."""
+        for span in spans:
+            for column in span.columns:
+                known = self.by_id[column.series]
+                first, last = span.times[column.rows[0]], span.times[column.rows[-1]]
+                if known.first is not None and first < known.first:
+                    self.sunk[known.id] = first
+                known.widen(first, last)
+
+    def settle(self, connection: Connection, spans: Iterable[Span]) -> None:
+        """Writes the new devices and series, whose first samples are in `spans`."""
+        if self._new_devices:
+            connection.execute(insert(device), self._new_devices)
+        if self._new_series:
+            firsts = _firsts(spans)
+            rows = [{**row, "first": firsts.get(row["id"])} for row in self._new_series]
+            # A fleet that starts makes thousands of series at once.
+            connection.execute(insert(series), rows)
+
+    def settled(self) -> None:
+        """What `settle` wrote is committed."""
+        self._new_devices.clear()
+        self._new_series.clear()
+
+
+def _firsts(spans: Iterable[Span]) -> dict[object, int]:
+    found: dict[object, int] = {}
+    for span in spans:
+        for column in span.columns:
+            time = span.times[column.rows[0]]
+            found[column.series] = min(time, found.get(column.series, time))
+    return found
+
+
+def held(known: Iterable[Known]) -> Iterator[Known]:
+    """Those that have samples."""
+    return (one for one in known if one.first is not None and one.last is not None)

@@ -1,0 +1,112 @@
+"""Ends a device's day: one block where there were many, and the roll-ups of its series."""
+
+from collections.abc import Iterator
+
+from meterd.model.quantity import Kind
+from meterd.store import cuts
+from meterd.store.catalog import Catalog
+from meterd.store.columns import Column, Span, merge
+from meterd.store.cuts import DAY, HOUR
+from meterd.store.hot import Hot
+from meterd.store.hours import At, first_since, plain, quarters, rollup_row
+from meterd.store.ledger import Change, Ledger, Row, block_id, dirty_of, rollup_id
+from meterd.store.sealing import GRACE, Sealer
+
+# The day's last block must be there, and the first poll of the next day, to which counters
+# rise from the last one; where none comes, the day is closed without it.
+_DELAY = HOUR + 2 * GRACE
+_PATIENCE = DAY
+# Blocks with more polls are quick to store and slow to read a single hour from.
+_MOST_POLLS = 10_000
+
+
+class Closer:
+    """Lives in the writer's thread, behind the sealer."""
+
+    def __init__(self, hot: Hot, catalog: Catalog, sealer: Sealer) -> None:
+        self._hot = hot
+        self._catalog = catalog
+        self._sealer = sealer
+
+    def due(self, now: int) -> list[int]:
+        """The days that may be closed at `now` (Unix ms), oldest first, by dirty_id."""
+        return [key for key in sorted(self._sealer.dirty) if self._may_close(key, now)]
+
+    def _may_close(self, key: int, now: int) -> bool:
+        device, day = dirty_of(key)
+        end = (day + 1) * DAY
+        name = self._catalog.names.get(device)
+        if now < end + _DELAY or name is None:
+            return False
+        oldest = self._hot.oldest(name)
+        if oldest is not None and oldest < end:
+            return False
+        return oldest is not None or now >= end + _PATIENCE
+
+    def close(self, ledger: Ledger, key: int) -> None:
+        """One device's day. Raises StoreError."""
+        device, day = dirty_of(key)
+        headers = ledger.headers(device, day)
+        change = Change(cleaned={key})
+        spans = ledger.read([key for key, _, _ in headers])
+        span = merge(spans) if spans else None
+        if span is not None and len(headers) > 1 and len(span.times) <= _MOST_POLLS:
+            change.gone += [key for key, _, _ in headers]
+            change.add(block_id(device, span.times[0]), span)
+        follow = self._follow(ledger, device, (day + 1) * DAY)
+        hours: list[Row] = []
+        for column in self._columns(device, span):
+            change.rollups_gone.append(rollup_id(column.series, day))
+            hours += self._roll(ledger, change, day, column, span, follow)
+        change.hours.update((row["id"], row) for row in _new(ledger, hours))
+        ledger.apply(change)
+        self._sealer.dirty.discard(key)
+
+    def _columns(self, device: int, span: Span | None) -> Iterator[Column]:
+        """Every series of the device; those without polls that day are empty."""
+        told = {column.series: column for column in span.columns} if span is not None else {}
+        for known in self._catalog.by_device.get(device, ()):
+            yield told.get(known.id) or Column(known.id, range(0), cuts.NOTHING)
+
+    def _follow(self, ledger: Ledger, device: int, time: int) -> Span | None:
+        """What came after `time`."""
+        found = ledger.following(device, time)
+        return found if found is not None else self._sealer.span(self._catalog.names[device])
+
+    def _roll(
+        self,
+        ledger: Ledger,
+        change: Change,
+        day: int,
+        column: Column,
+        span: Span | None,
+        follow: Span | None,
+    ) -> Iterator[Row]:
+        """Adds the roll-up to the change; yields the hours' plain rows."""
+        one = self._catalog.by_id[column.series]
+        counter = one.kind is Kind.COUNTER
+        if not column.values and not counter:
+            return
+        whole = span or Span(0, cuts.NO_TIMES, ())
+        before = ledger.before(column.series, day) if counter else None
+        after = _after(follow, column.series, (day + 1) * DAY) if counter else None
+        found = quarters(whole, column, self._catalog, before, after)
+        row = rollup_row(column.series, day, found, *cuts.told(whole, column))
+        if row is None:
+            return
+        change.rollups.append(row)
+        kept = {number: q for number, q in found.items() if number // 96 == day}
+        yield from plain(column.series, kept)
+
+
+def _after(follow: Span | None, series: int, time: int) -> At | None:
+    for column in follow.columns if follow is not None else ():
+        if column.series == series and follow is not None:
+            return first_since(follow, column, time)
+    return None
+
+
+def _new(ledger: Ledger, rows: list[Row]) -> list[Row]:
+    """Those that the store does not have just so: most of them were right when they were made."""
+    known = ledger.hours([row["id"] for row in rows])
+    return [row for row in rows if known.get(row["id"]) != row]

@@ -1,0 +1,176 @@
+"""What a device said between two times, as columns: the shape of blocks and journal rows alike."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise, repeat
+from math import isnan
+from operator import ge
+from typing import TypeAlias
+
+Rows: TypeAlias = "range | array[int]"
+# (how many rows, quality code, reason)
+State: TypeAlias = tuple[int, int, str]
+_Cell: TypeAlias = tuple[float, int, str]
+
+GOOD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One series within a span.
+
+    `rows` are ascending indices into the span's times, as a range or an array of type I.
+    `values` has one double a row; NaN is a null, and no real value is NaN. `states` are runs
+    that cover all rows; empty means that all are good and none is null.
+    """
+
+    series: int
+    rows: Rows
+    values: "array[float]"
+    states: tuple[State, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Polls of one device. `times` are Unix ms, ascending; `columns` ascend by series."""
+
+    device: int
+    times: "array[int]"
+    columns: tuple[Column, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(len(column.values) for column in self.columns)
+
+    def times_of(self, column: Column) -> "array[int]":
+        """The time of each of the column's values."""
+        return array("q", map(self.times.__getitem__, column.rows))
+
+
+def merge(spans: Sequence[Span]) -> Span:
+    """All polls of one device's spans, by time; of equal time and series the later span's wins.
+
+    The result is canonical: merging anything twice, or in pieces, gives an equal span.
+    Raises ValueError where there is no span, or where they are of several devices.
+    """
+    if len({span.device for span in spans}) != 1:
+        raise ValueError("merge needs one or more spans, all of one device")
+    parts = sorted((span for span in spans if span.times), key=lambda span: span.times[0])
+    if all(one.times[-1] < other.times[0] for one, other in pairwise(parts)):
+        return _joined(spans[0].device, parts)
+    return _overlaid(spans)
+
+
+def regular(rows: Iterable[int]) -> Rows:
+    """Ascending rows as a range where they are evenly spaced."""
+    if isinstance(rows, range):
+        return rows
+    listed = array("I", rows)
+    if len(listed) < 2:
+        return range(listed[0], listed[0] + 1) if listed else range(0)
+    spread = range(listed[0], listed[-1] + 1, listed[1] - listed[0])
+    even = len(spread) == len(listed) and array("I", spread) == listed
+    return spread if even else listed
+
+
+def runs(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
+    """Neighbours of equal quality and reason become one; empty where there is nothing to say."""
+    joined: list[State] = []
+    for state in states:
+        if joined and joined[-1][1:] == state[1:]:
+            joined[-1] = (joined[-1][0] + state[0], *state[1:])
+        elif state[0]:
+            joined.append(state)
+    plain = not joined or (len(joined) == 1 and joined[0][1:] == (GOOD, ""))
+    return () if plain and not isnan(sum(values)) else tuple(joined)
+
+
+def _joined(device: int, parts: Sequence[Span]) -> Span:
+    """Spans that follow one another: columns are put end to end."""
+    times = array("q")
+    pieces: dict[int, list[tuple[int, Column]]] = {}
+    for span in parts:
+        offset = len(times)
+        times.extend(span.times)
+        for column in span.columns:
+            if column.values:
+                pieces.setdefault(column.series, []).append((offset, column))
+    columns = (_end_to_end(pieces[series], len(times)) for series in sorted(pieces))
+    return Span(device, times, tuple(columns))
+
+
+def _end_to_end(pieces: Sequence[tuple[int, Column]], total: int) -> Column:
+    values = array("d", b"".join([column.values.tobytes() for _, column in pieces]))
+    states: tuple[State, ...] = ()
+    if any(column.states for _, column in pieces):
+        states = runs(chain.from_iterable(_states(column) for _, column in pieces), values)
+    rows = range(total) if len(values) == total else regular(_shifted(pieces))
+    return Column(pieces[0][1].series, rows, values, states)
+
+
+def _shifted(pieces: Iterable[tuple[int, Column]]) -> Iterator[int]:
+    for offset, column in pieces:
+        for row in column.rows:
+            yield row + offset
+
+
+def _states(column: Column) -> tuple[State, ...]:
+    return column.states or ((len(column.values), GOOD, ""),)
+
+
+def _overlaid(spans: Sequence[Span]) -> Span:
+    """Spans that overlap: cell by cell, which is slow and rare."""
+    times = array("q", sorted(set(chain.from_iterable(span.times for span in spans))))
+    cells: dict[int, dict[int, _Cell]] = {}
+    for span in spans:
+        places = [bisect_left(times, time) for time in span.times]
+        for column in span.columns:
+            at = map(places.__getitem__, column.rows)
+            cells.setdefault(column.series, {}).update(zip(at, _cells(column), strict=True))
+    columns = (_column(series, cells[series]) for series in sorted(cells) if cells[series])
+    return Span(spans[0].device, times, tuple(columns))
+
+
+def _cells(column: Column) -> Iterator[_Cell]:
+    states = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
+    for value, (quality, reason) in zip(column.values, states, strict=True):
+        yield value, quality, reason
+
+
+def _column(series: int, cells: dict[int, _Cell]) -> Column:
+    rows = sorted(cells)
+    values = array("d", [cells[row][0] for row in rows])
+    states = ((1, *cells[row][1:]) for row in rows)
+    return Column(series, regular(rows), values, runs(states, values))
+
+
+def check(span: Span) -> None:
+    """Raises ValueError, with what is wrong, for a span that breaks its own rules."""
+    check_order(span)
+    for column in span.columns:
+        if wrong := _wrong(column, len(span.times)):
+            raise ValueError(f"series {column.series} has {wrong}")
+
+
+def check_order(span: Span) -> None:
+    """Raises ValueError where times or series do not ascend."""
+    if any(map(ge, span.times, span.times[1:])):
+        raise ValueError("a span's times have to ascend")
+    ids = [column.series for column in span.columns]
+    if any(map(ge, ids, ids[1:])):
+        raise ValueError("a span's columns have to ascend by series")
+
+
+def _wrong(column: Column, count: int) -> str:
+    rows = column.rows
+    if len(rows) != len(column.values):
+        return f"{len(rows)} rows and {len(column.values)} values"
+    if not rows or rows[0] < 0 or rows[-1] >= count:
+        return f"rows that are not among the {count} of its span"
+    if column.states and sum([state[0] for state in column.states]) != len(rows):
+        return f"states that do not cover its {len(rows)} rows"
+    if not isinstance(rows, range) and any(a >= b for a, b in pairwise(rows)):
+        return "rows that do not ascend"
+    return ""

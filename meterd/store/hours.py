@@ -1,0 +1,131 @@
+"""Plain rows for people with a SQL client, and roll-ups, from the polls of a device."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from meterd.model.quantity import Kind
+from meterd.store import cuts, rollup
+from meterd.store.catalog import Catalog
+from meterd.store.columns import Column, Span
+from meterd.store.cuts import HOUR
+from meterd.store.ledger import Row, hour_id, rollup_id
+from meterd.store.rollup import Quarter
+
+_A_DAY = 96  # quarter hours
+_AN_HOUR = 4
+
+At = tuple[int, float]
+"""Unix ms and value."""
+
+
+@dataclass(slots=True)
+class Tips:
+    """The last sample of each series of a device, and the time of its last poll."""
+
+    previous: Span | None
+    time: int | None = None
+    samples: dict[int, At] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.previous is not None:
+            self.note(self.previous)
+            self.previous = None
+
+    def note(self, span: Span) -> None:
+        if self.time is not None and span.times[-1] < self.time:
+            return
+        self.time = span.times[-1]
+        for column in span.columns:
+            times, values = cuts.told(span, column)
+            if times:
+                self.samples[column.series] = times[-1], values[-1]
+
+
+def quarters(
+    span: Span,
+    column: Column,
+    catalog: Catalog,
+    before: At | None,
+    after: At | None,
+    within: range | None = None,
+) -> dict[int, Quarter]:
+    """The quarter hours of one series, by their number since 1970."""
+    times, values = cuts.told(span, column)
+    if before is not None and times and before[0] >= times[0]:
+        before = None
+    counter = catalog.by_id[column.series].kind is Kind.COUNTER
+    usual = (times[-1] - times[0]) // (len(times) - 1) if len(times) > 1 else 0
+    return rollup.fold(
+        times, values, counter=counter, before=before, after=after, usual=usual, within=within
+    )
+
+
+def hour_rows(span: Span, whole: Span, catalog: Catalog, tips: Mapping[int, At]) -> Iterator[Row]:
+    """A row for each series and hour of the span; `whole` goes on after it."""
+    follow = {column.series: column for column in whole.columns}
+    hours = range(span.times[0] // HOUR * _AN_HOUR, (span.times[-1] // HOUR + 1) * _AN_HOUR)
+    for column in span.columns:
+        known = follow.get(column.series)
+        after = first_since(whole, known, span.times[-1] + 1) if known is not None else None
+        found = quarters(span, column, catalog, tips.get(column.series), after, hours)
+        yield from plain(column.series, found)
+
+
+def first_since(span: Span, column: Column, time: int) -> At | None:
+    """The first sample of a series at or after `time`."""
+    row = bisect_left(span.times, time)
+    at = bisect_left(column.rows, row)
+    times, values = cuts.told(span, cuts.tail(column, at))
+    return (times[0], values[0]) if times else None
+
+
+def plain(series: int, found: Mapping[int, Quarter]) -> Iterator[Row]:
+    """Hours of what is known of their quarters."""
+    by_hour: dict[int, list[Quarter]] = {}
+    for number, quarter in sorted(found.items()):
+        by_hour.setdefault(number // _AN_HOUR, []).append(quarter)
+    for number, some in by_hour.items():
+        yield {"id": hour_id(series, number), **total(some)}
+
+
+def total(some: Iterable[Quarter]) -> Row:
+    """n, min, max, sum and increase (in the unit) of quarters."""
+    listed = list(some)
+    full = [quarter for quarter in listed if quarter.n]
+    rises = [quarter.increase for quarter in listed if quarter.increase is not None]
+    return {
+        "n": sum(quarter.n for quarter in listed),
+        "min": min((quarter.min for quarter in full), default=None),
+        "max": max((quarter.max for quarter in full), default=None),
+        "sum": sum(quarter.sum for quarter in full) if full else None,
+        "increase": sum(rises) / 1000 if rises else None,
+    }
+
+
+def rollup_row(
+    series: int,
+    day: int,
+    found: Mapping[int, Quarter],
+    times: Iterable[int],
+    values: Iterable[float],
+) -> Row | None:
+    """The roll-up of one series and day; None where the day has nothing to tell."""
+    first = day * _A_DAY
+    held = {number: one for number, one in found.items() if first <= number < first + _A_DAY}
+    if not held:
+        return None
+    samples = list(zip(times, values, strict=True))
+    opening = samples[0] if samples else (None, None)
+    closing = samples[-1] if samples else (None, None)
+    return {
+        "id": rollup_id(series, day),
+        "series_id": series,
+        "day": day,
+        **total(held.values()),
+        "first_time": opening[0],
+        "first": opening[1],
+        "last_time": closing[0],
+        "last": closing[1],
+        "quarters": rollup.pack(day, held),
+    }

@@ -1,0 +1,189 @@
+"""All polls of one commit as one body: a journal row.
+
+    | bytes when inflated | deflated: shapes of spans | columns | states | series by length |
+
+One deflate stream over everything: single series have a handful of values each.
+"""
+
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from itertools import accumulate, chain, repeat, zip_longest
+from operator import sub
+
+from meterd.store import bundle, planes, texts, varint
+from meterd.store.bundle import AS_IS, laid
+from meterd.store.columns import Column, Rows, Span, State, check, check_order, regular
+from meterd.store.frame import seal, unsealed
+from meterd.store.varint import Cursor, Damage
+
+FORMAT = 1
+MOST_BYTES = 1 << 28  # inflated; a damaged length must not eat the memory
+_WHAT = "a journal row"
+_LEVEL = 4  # 7 % smaller than 1, for 0.02 µs a sample
+_WINDOW, _MEMORY = -15, 6
+
+
+def encode(spans: Sequence[Span], digits: MutableMapping[int, int] | None = None) -> bytes:
+    """Raises ValueError for a span that breaks its own rules.
+
+    `digits` remembers from one commit to the next how many digits each series has, which saves
+    a third of the work; the caller keeps it, and may lose it.
+    """
+    digits = {} if digits is None else digits
+    columns = [column for span in spans for column in span.columns]
+    lengths = [len(column.values) for column in columns]
+    _check(spans, columns, lengths)
+    parts = [_shapes(spans), _columns(spans, columns, lengths), _states(columns)]
+    values = [column.values for column in columns]
+    for length, places in _groups([len(span.columns) for span in spans], lengths):
+        series = [columns[place].series for place in places]
+        tried = bytearray(map(digits.get, series, repeat(0)))
+        parts.append(bundle.write([values[place] for place in places], length, tried))
+        digits.update(zip(series, tried.replace(bytes((AS_IS,)), b"\0"), strict=True))
+    plain = b"".join(parts)
+    if len(plain) > MOST_BYTES:
+        raise ValueError(f"{len(plain)} bytes are too many for one journal row")
+    stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_FILTERED)
+    return seal(FORMAT, varint.number(len(plain)) + stream.compress(plain) + stream.flush())
+
+
+def decode(body: bytes) -> list[Span]:
+    """The spans, as they were given. Raises StoreError (corrupt)."""
+    with unsealed(_WHAT, FORMAT, body) as outside:
+        size = outside.number()
+        if size > MOST_BYTES:
+            raise Damage(f"{size} bytes")
+        cursor = Cursor(planes.inflate(outside.rest(), size))
+        spans = _read(cursor)
+        cursor.end()
+        return spans
+
+
+def _check(spans: Sequence[Span], columns: Sequence[Column], lengths: Sequence[int]) -> None:
+    """Quickly for the usual span, whose columns have all rows and no doubts."""
+    usual = [range(len(span.times)) for span in spans for _ in span.columns]
+    plain = [column.rows for column in columns] == usual and lengths == list(map(len, usual))
+    if not plain or any(column.states for column in columns):
+        for span in spans:
+            check(span)
+    else:
+        for span in spans:
+            check_order(span)
+
+
+def _shapes(spans: Sequence[Span]) -> bytes:
+    """Devices, how many times and columns each has, and the times."""
+    firsts = [span.times[0] for span in spans if span.times]
+    steps = [step for span in spans for step in map(sub, span.times[1:], span.times)]
+    return b"".join(
+        (
+            varint.number(len(spans)),
+            planes.lay([span.device for span in spans]),
+            planes.lay([len(span.times) for span in spans]),
+            planes.lay([len(span.columns) for span in spans]),
+            planes.lay(_differences(firsts)),
+            planes.lay(steps),
+        )
+    )
+
+
+def _columns(spans: Sequence[Span], columns: Sequence[Column], lengths: Sequence[int]) -> bytes:
+    """Series ids, how many rows are missing of each column, and the rows where some are."""
+    counts = [len(span.times) for span in spans for _ in span.columns]
+    missing = list(map(sub, counts, lengths))
+    rows = [
+        row for column, less in zip(columns, missing, strict=True) if less for row in column.rows
+    ]
+    ids = _differences([column.series for column in columns])
+    return planes.lay(ids) + planes.lay(missing) + planes.lay(rows)
+
+
+def _states(columns: Sequence[Column]) -> bytes:
+    reasons = texts.numbered(columns)
+    runs = [len(column.states) for column in columns]
+    flat = [
+        number
+        for column in columns
+        for count, quality, reason in column.states
+        for number in (count, quality, reasons[reason])
+    ]
+    return planes.lay(runs) + varint.sized(texts.encode(reasons)) + planes.lay(flat)
+
+
+def _differences(numbers: Sequence[int]) -> list[int]:
+    return list(map(sub, numbers, chain((0,), numbers)))
+
+
+def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Places of columns of equal length: the first of each span, the second of each, …"""
+    ends = list(accumulate(widths))
+    of_spans = [range(end - width, end) for end, width in zip(ends, widths, strict=True)]
+    woven = [place for places in zip_longest(*of_spans) for place in places if place is not None]
+    for length in sorted(set(lengths)):
+        yield length, [place for place in woven if lengths[place] == length]
+
+
+def _read(cursor: Cursor) -> list[Span]:
+    many = cursor.number()
+    devices, counts, widths = (laid(cursor, many).tolist() for _ in range(3))
+    times = _times(cursor, counts)
+    total = sum(widths)
+    ids = list(accumulate(laid(cursor, total)))
+    of_span = list(chain.from_iterable([n] * width for n, width in enumerate(widths)))
+    missing = laid(cursor, total)
+    lengths = [counts[n] - less for n, less in zip(of_span, missing, strict=True)]
+    rows = _rows(cursor, [counts[n] for n in of_span], lengths)
+    states = _runs(cursor, lengths)
+    values = _values(cursor, widths, lengths)
+    columns = map(Column, ids, rows, values, states)
+    return [
+        Span(device, at, tuple(next(columns) for _ in range(width)))
+        for device, at, width in zip(devices, times, widths, strict=True)
+    ]
+
+
+def _times(cursor: Cursor, counts: Sequence[int]) -> list["array[int]"]:
+    firsts = accumulate(laid(cursor, sum(1 for count in counts if count)))
+    steps = laid(cursor, sum(count - 1 for count in counts if count))
+    found: list[array[int]] = []
+    taken = 0
+    for count in counts:
+        if not count:
+            found.append(array("q"))
+            continue
+        mine = steps[taken : taken + count - 1]
+        found.append(array("q", accumulate(mine, initial=next(firsts))))
+        taken += count - 1
+    return found
+
+
+def _rows(cursor: Cursor, counts: Sequence[int], lengths: Sequence[int]) -> list[Rows]:
+    partial = [length for length, count in zip(lengths, counts, strict=True) if length != count]
+    flat = laid(cursor, sum(partial))
+    found: list[Rows] = []
+    taken = 0
+    for length, count in zip(lengths, counts, strict=True):
+        if length == count:
+            found.append(range(count))
+            continue
+        found.append(regular(flat[taken : taken + length]))
+        taken += length
+    return found
+
+
+def _runs(cursor: Cursor, lengths: Sequence[int]) -> list[tuple[State, ...]]:
+    runs = laid(cursor, len(lengths))
+    reasons = texts.decode(cursor.sized())
+    flat = laid(cursor, 3 * sum(runs)).tolist()
+    each = iter(zip(flat[::3], flat[1::3], (reasons[n] for n in flat[2::3]), strict=True))
+    return [tuple(next(each) for _ in range(many)) for many in runs]
+
+
+def _values(
+    cursor: Cursor, widths: Sequence[int], lengths: Sequence[int]
+) -> Iterable["array[float]"]:
+    found: dict[int, array[float]] = {}
+    for length, places in _groups(widths, lengths):
+        found.update(zip(places, bundle.read(cursor, len(places), length), strict=True))
+    return (found[place] for place in range(len(lengths)))

@@ -1,0 +1,101 @@
+"""What blocks and roll-ups say, day by day; within one transaction of a reader."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from meterd.store import rollup as rollups
+from meterd.store.cuts import DAY
+from meterd.store.folds import Piece
+from meterd.store.ledger import block_ids, dirty_id, dirty_of, rollup_id
+from meterd.store.schema import block, dirty, rollup
+from meterd.store.tracks import Track, joined, of_block
+
+_DAYS = 20  # asked for in one statement: at most 480 keys
+
+
+class Past:
+    """The store as it was when the transaction began; without a connection it is empty."""
+
+    def __init__(self, connection: Connection | None) -> None:
+        self._connection = connection
+        self._dirty: set[int] = set()
+        self._first_raw: int | None = None
+        if connection is not None:
+            self._dirty = set(connection.scalars(select(dirty.c.id)))
+            oldest = connection.scalar(select(func.min(block.c.id)))
+            self._first_raw = None if oldest is None else dirty_of(oldest)[1] // DAY
+
+    def is_rolled(self, device: int, day: int) -> bool:
+        """Whether the day's roll-ups say what its blocks hold."""
+        return dirty_id(device, day) not in self._dirty
+
+    def is_trimmed(self, day: int) -> bool:
+        """Whether the day's raw samples are deleted."""
+        return self._first_raw is not None and day < self._first_raw
+
+    def days(
+        self, device: int, wanted: Sequence[int], days: Sequence[int]
+    ) -> Iterator[tuple[int, dict[int, Track]]]:
+        """(day, what its blocks hold of the wanted series), for the days that have blocks."""
+        for start in range(0, len(days), _DAYS):
+            some = days[start : start + _DAYS]
+            bodies: dict[int, list[bytes]] = {}
+            for key, body in self._bodies([one for day in some for one in block_ids(device, day)]):
+                bodies.setdefault((key >> 14) // DAY, []).append(body)
+            for day in some:
+                if day in bodies:
+                    yield day, _tracks(bodies[day], wanted)
+
+    def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        if self._connection is not None:
+            asked = select(block.c.id, block.c.body).where(block.c.id.in_(keys))
+            for row in self._connection.execute(asked.order_by(block.c.id)):
+                yield row.id, row.body
+
+    def quarters(
+        self, one: int, first: int, end: int
+    ) -> Iterator[tuple[int, dict[int, rollups.Quarter]]]:
+        """(day, its quarter hours) of a series' roll-ups, from day `first` to before `end`."""
+        if self._connection is None:
+            return
+        asked = select(rollup.c.day, rollup.c.quarters).where(_between(one, first, end))
+        for row in self._connection.execute(asked.order_by(rollup.c.id)):
+            yield row.day, rollups.unpack(row.quarters)[1]
+
+    def pieces(self, one: int, first: int, end: int) -> dict[int, Piece]:
+        """By day, the quarter hours of a series that have samples; their last is not known."""
+        found: dict[int, Piece] = {}
+        for day, quarters in self.quarters(one, first, end):
+            told = [(number, quarter) for number, quarter in quarters.items() if quarter.n]
+            if told:
+                starts = np.array([number * rollups.QUARTER_MS for number, _ in told], np.int64)
+                n, total, low, high = np.array([(q.n, q.sum, q.min, q.max) for _, q in told]).T
+                found[day] = Piece(starts, n, total, low, high, np.full(len(told), np.nan))
+        return found
+
+    def day_pieces(self, one: int, first: int, end: int) -> dict[int, Piece]:
+        """By day, the whole day of a series; its last is known, too."""
+        if self._connection is None:
+            return {}
+        columns = (rollup.c[name] for name in ("day", "n", "sum", "min", "max", "last"))
+        asked = select(*columns).where(_between(one, first, end), rollup.c.n > 0)
+        found: dict[int, Piece] = {}
+        for row in self._connection.execute(asked.order_by(rollup.c.id)):
+            n, total, low, high, last = (np.array([float(number)]) for number in row[1:])
+            start = np.array([row.day * DAY], np.int64)
+            found[row.day] = Piece(start, n, total, low, high, last)
+        return found
+
+
+def _between(one: int, first: int, end: int) -> ColumnElement[bool]:
+    return rollup.c.id.between(rollup_id(one, first), rollup_id(one, end) - 1)
+
+
+def _tracks(bodies: Sequence[bytes], wanted: Sequence[int]) -> dict[int, Track]:
+    found: dict[int, list[Track]] = {}
+    for body in bodies:
+        for one, track in of_block(body, wanted):
+            found.setdefault(one, []).append(track)
+    return {one: joined(tracks) for one, tracks in found.items()}

@@ -1,0 +1,68 @@
+"""Polls again from what the journal or the spool kept of them."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.store.catalog import Catalog
+from meterd.store.columns import Column, Span
+from meterd.store.hot import Hot
+from meterd.store.schema import QUALITIES
+
+_QUALITY = {number: quality for quality, number in QUALITIES.items()}
+
+Names = Callable[[int], tuple[str, str, str]]
+"""Device, quantity and unit of a series, by its number."""
+
+
+class Polls:
+    """Makes polls of spans; equal columns get one Layout."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+
+    def of(self, span: Span, device: str) -> Iterator[Poll]:
+        """The polls of a span in time order. Polls that had no columns at all are not kept."""
+        rows: list[list[tuple[int, float]]] = [[] for _ in span.times]
+        doubts: dict[int, dict[int, Doubt]] = {}
+        for column in span.columns:
+            for row, value in zip(column.rows, column.values, strict=True):
+                rows[row].append((column.series, value))
+            for row, doubt in _doubts(column):
+                doubts.setdefault(row, {})[column.series] = doubt
+        for number, (time, cells) in enumerate(zip(span.times, rows, strict=True)):
+            series = tuple(one for one, _ in cells)
+            values = tuple(value if value == value else None for _, value in cells)
+            doubted = {
+                place: doubts[number][one]
+                for place, one in enumerate(series)
+                if one in doubts.get(number, ())
+            }
+            yield Poll(device, time, self._layout(series), values, doubted)
+
+    def _layout(self, series: tuple[int, ...]) -> Layout:
+        if series not in self._layouts:
+            self._layouts[series] = Layout.of([self._names(one)[1:] for one in series])
+        return self._layouts[series]
+
+
+def replay(rows: Iterable[tuple[int, list[Span]]], hot: Hot, catalog: Catalog) -> dict[int, int]:
+    """Takes the polls of journal rows; returns the newest time (Unix ms) of each row."""
+    polls = Polls(lambda number: catalog.by_id[number].name)
+    newest: dict[int, int] = {}
+    for number, spans in rows:
+        newest[number] = max((span.times[-1] for span in spans), default=0)
+        catalog.note(spans)
+        for span in spans:
+            for poll in polls.of(span, catalog.names[span.device]):
+                hot.take(poll)
+    return newest
+
+
+def _doubts(column: Column) -> Iterator[tuple[int, Doubt]]:
+    at = 0
+    for count, quality, reason in column.states:
+        if quality or reason:
+            for row in column.rows[at : at + count]:
+                yield row, Doubt(_QUALITY.get(quality, Quality.INVALID), reason)
+        at += count

@@ -1,0 +1,253 @@
+"""Windows of history: samples, buckets and quarter hours, put together of memory and store."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeAlias
+
+import numpy as np
+from sqlalchemy import Connection
+
+from meterd.errors import StoreError
+from meterd.model.quantity import Kind
+from meterd.store import rollup
+from meterd.store.asked import Asked
+from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.cuts import DAY
+from meterd.store.folds import Buckets, Piece
+from meterd.store.past import Past
+from meterd.store.rollup import QUARTER_MS, Quarter
+from meterd.store.tracks import EMPTY, Track, joined
+
+MOST_SAMPLES = 20_000_000  # in one answer: 320 MB of arrays
+MOST_READ = 200_000_000  # samples decoded for one answer of buckets: some ten seconds
+
+Quarters: TypeAlias = dict[int, Quarter]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The store as a reader sees it: its transaction, and what was in memory before it began."""
+
+    connection: Connection | None
+    catalog: Catalog
+    hot: Mapping[Name, Track]
+    abandoned: Event
+
+    def go_on(self) -> None:
+        """Raises StoreError where nobody waits for the answer any more."""
+        if self.abandoned.is_set():
+            raise StoreError("nobody waits for the answer", code="unavailable")
+
+
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The UTC days of a window start <= time < end."""
+
+    start: int
+    end: int
+
+    def all(self) -> range:
+        return range(self.start // DAY, -(-self.end // DAY))
+
+    def holds(self, day: int) -> bool:
+        """Whether the whole day is within."""
+        return self.start <= day * DAY and (day + 1) * DAY <= self.end
+
+
+def tracks(
+    moment: Moment, names: Sequence[Name], start: int, end: int, most: int | None = None
+) -> dict[Name, Track]:
+    """Every sample of the window. Raises StoreError(code="too_much") beyond `most`."""
+    found: dict[Name, list[Track]] = {name: [] for name in names}
+    window = _bounded(moment, names, start, end)
+    past = Past(moment.connection)
+    count = 0
+    for device, known in _by_device(moment, names).items():
+        listed = [moment.catalog.by_id[one].name for one in known]
+        for _, by_id in past.days(device, known, window.all()):
+            moment.go_on()
+            for one, name in zip(known, listed, strict=True):
+                part = by_id.get(one, EMPTY).within(start, end)
+                found[name].append(part)
+                count += len(part.times)
+            _need_at_most(count, most)
+    for name in names:
+        found[name].append(moment.hot.get(name, EMPTY).within(start, end))
+    whole = {name: joined(parts) for name, parts in found.items()}
+    _need_at_most(sum(len(track.times) for track in whole.values()), most)
+    return whole
+
+
+def points(
+    moment: Moment, names: Sequence[Name], asked: Asked
+) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
+    """The points of each series. Raises StoreError."""
+    if asked.step == 0:
+        found = tracks(moment, names, asked.start, asked.end)
+        for name in names:
+            track = found[name].told()
+            yield name, list(zip(track.times.tolist(), track.values.tolist(), strict=True))
+        return
+    past = Past(moment.connection)
+    ids = _by_device(moment, names)
+    stored = {moment.catalog.by_id[one].name for known in ids.values() for one in known}
+    for name in names:
+        if name not in stored:
+            yield name, _buckets_of(asked, moment.hot.get(name, EMPTY)).points(asked.agg)
+    for device, known in ids.items():
+        yield from _device(moment, past, device, [moment.catalog.by_id[k] for k in known], asked)
+
+
+def _buckets_of(asked: Asked, track: Track) -> Buckets:
+    buckets = Buckets(asked.step)
+    buckets.add(track.within(asked.start, asked.end).told())
+    return buckets
+
+
+def _device(
+    moment: Moment, past: Past, device: int, known: Sequence[Known], asked: Asked
+) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
+    """The buckets of one device's series, day by day."""
+    window = _bounded(moment, [one.name for one in known], asked.start, asked.end)
+    hot = {one.id: moment.hot.get(one.name, EMPTY).within(asked.start, asked.end) for one in known}
+    recent = min((int(track.times[0]) for track in hot.values() if len(track.times)), default=None)
+    rolled = _rolled(past, device, asked, window, recent)
+    pieces = {one.id: _pieces(past, one, asked, rolled) for one in known} if rolled else {}
+    raw = [day for day in window.all() if day not in rolled]
+    days = iter(past.days(device, [one.id for one in known], raw))
+    buckets = {one.id: Buckets(asked.step) for one in known}
+    upcoming = next(days, None)
+    read = 0
+    for day in window.all():
+        moment.go_on()
+        blocks: dict[int, Track] = {}
+        if upcoming is not None and upcoming[0] == day:
+            blocks = upcoming[1]
+            upcoming = next(days, None)
+        for one in known:
+            if day in rolled:
+                if (piece := pieces[one.id].get(day)) is not None:
+                    buckets[one.id].add_piece(piece)
+                continue
+            low, high = max(asked.start, day * DAY), min(asked.end, (day + 1) * DAY)
+            parts = [blocks.get(one.id, EMPTY), hot[one.id]]
+            track = joined([part.within(low, high) for part in parts])
+            read += len(track.times)
+            buckets[one.id].add(track.told())
+        _need_at_most(read, MOST_READ)
+    for one in known:
+        yield one.name, buckets[one.id].points(asked.agg)
+
+
+def _bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> _Days:
+    """The part of a window in which these series have samples at all."""
+    times: list[int] = []
+    for name in names:
+        track = moment.hot.get(name, EMPTY)
+        if len(track.times):
+            times += (int(track.times[0]), int(track.times[-1]))
+        known = moment.catalog.series.get(name)
+        if known is not None and known.first is not None and known.last is not None:
+            times += (known.first, known.last)
+    if not times:
+        return _Days(0, 0)
+    return _Days(max(start, min(times)), min(end, max(times) + 1))
+
+
+def _rolled(
+    past: Past, device: int, asked: Asked, window: _Days, recent: int | None
+) -> frozenset[int]:
+    """The days for which roll-ups answer: where they are exact, and where nothing else is left."""
+    quarters = asked.step % QUARTER_MS == 0 and asked.agg != "last"
+    fits = quarters or asked.step % DAY == 0
+    return frozenset(
+        day
+        for day in window.all()
+        if (past.is_trimmed(day) or (fits and _Days(asked.start, asked.end).holds(day)))
+        and past.is_rolled(device, day)
+        and (recent is None or day < recent // DAY)
+    )
+
+
+def _pieces(past: Past, one: Known, asked: Asked, days: frozenset[int]) -> dict[int, Piece]:
+    first, end = min(days), max(days) + 1
+    if asked.step % DAY == 0 or asked.agg == "last":
+        return past.day_pieces(one.id, first, end)
+    return {
+        day: _within(piece, asked.start, asked.end)
+        for day, piece in past.pieces(one.id, first, end).items()
+    }
+
+
+def _within(piece: Piece, start: int, end: int) -> Piece:
+    """The quarters of a piece that begin in the window."""
+    inside = (piece.starts >= start) & (piece.starts < end)
+    return piece if inside.all() else piece.take(inside)
+
+
+def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
+    """The quarter hours of a series that begin at start <= time < end, by number."""
+    known = moment.catalog.series.get(name)
+    track = moment.hot.get(name, EMPTY)
+    wanted = range(-(-start // QUARTER_MS), -(-end // QUARTER_MS))
+    counter = known is not None and known.kind is Kind.COUNTER
+    if known is None:
+        return _folded(track, counter, wanted)
+    past = Past(moment.connection)
+    device = moment.catalog.devices[name[0]]
+    recent = int(track.times[0]) if len(track.times) else None
+    window = _bounded(moment, [name], start, end)
+    days = [
+        day
+        for day in window.all()
+        if past.is_rolled(device, day) and (recent is None or day < recent // DAY)
+    ]
+    found: Quarters = {}
+    if days:
+        for day, told in past.quarters(known.id, days[0], days[-1] + 1):
+            if day in set(days):
+                found.update((number, one) for number, one in told.items() if number in wanted)
+    raw = [day for day in window.all() if day not in set(days)]
+    for first, last in _stretches(raw):
+        # A day more on both sides: a counter's rise needs the samples before and after.
+        part = tracks(moment, [name], (first - 1) * DAY, (last + 2) * DAY)[name]
+        inner = range(
+            max(wanted.start, first * rollup.QUARTERS),
+            min(wanted.stop, (last + 1) * rollup.QUARTERS),
+        )
+        found.update(_folded(part, counter, inner))
+    return dict(sorted(found.items()))
+
+
+def _folded(track: Track, counter: bool, wanted: range) -> Quarters:
+    track = track.told()
+    times, values = track.times.tolist(), track.values.tolist()
+    usual = int(np.median(np.diff(track.times))) if len(times) > 1 else 0
+    return rollup.fold(times, values, counter=counter, usual=usual, within=wanted)
+
+
+def _stretches(days: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of consecutive days."""
+    start = 0
+    for at in range(1, len(days) + 1):
+        if at == len(days) or days[at] != days[at - 1] + 1:
+            yield days[start], days[at - 1]
+            start = at
+
+
+def _by_device(moment: Moment, names: Sequence[Name]) -> dict[int, list[int]]:
+    """The numbers of the series that the store has, by their device's."""
+    found: dict[int, list[int]] = {}
+    for name in names:
+        known = moment.catalog.series.get(name)
+        if known is not None:
+            found.setdefault(moment.catalog.devices[name[0]], []).append(known.id)
+    return found
+
+
+def _need_at_most(count: int, most: int | None) -> None:
+    most = MOST_SAMPLES if most is None else most
+    if count > most:
+        text = f"the question covers more than {most} samples; ask for less time or fewer series"
+        raise StoreError(text, code="too_much")

@@ -1,0 +1,134 @@
+"""Makes blocks of the polls of past hours, and tells which days they change.
+
+Everything is read and encoded first; then one short transaction writes it. Where that fails,
+nothing has happened: the polls are still in the journal and in memory.
+"""
+
+from collections.abc import Mapping
+
+from meterd.store import cuts, journal
+from meterd.store.catalog import Catalog
+from meterd.store.columns import Span, merge
+from meterd.store.cuts import DAY, HOUR
+from meterd.store.hot import Hot
+from meterd.store.hours import Tips, hour_rows
+from meterd.store.ledger import Change, Ledger, block_id, dirty_id
+
+# How long after an hour's end its polls are sealed: late ones want to come along.
+GRACE = 120_000
+# Bytes of bodies in one transaction, so that it stays far below a second on an SD card.
+_MOST = 4 << 20
+# A hole of this many ms before a block may have changed what was made of days before.
+_HOLE = 900_000
+
+
+class Sealer:
+    """Lives in the writer's thread. `rows` are the journal's: number -> its newest time."""
+
+    def __init__(self, hot: Hot, catalog: Catalog, rows: dict[int, int], dirty: set[int]) -> None:
+        self._hot = hot
+        self._catalog = catalog
+        self._rows = rows
+        self.dirty = dirty
+        self._tips: dict[int, Tips] = {}
+
+    def seal(self, ledger: Ledger, now: int) -> int:
+        """Seals what is ripe at `now` (Unix ms); how many polls. Raises StoreError."""
+        edge = (now - GRACE) // HOUR * HOUR
+        change, done, polls = Change(), dict[str, int](), 0
+        for device in self._hot.devices():
+            count, until = self._device(ledger, change, device, edge)
+            if count:
+                polls += count
+                done[device] = until
+            if change.size > _MOST:
+                self._apply(ledger, change, done)
+                change, done = Change(), {}
+        self._carry(change, done, edge)
+        if change.blocks or change.journal_gone:
+            self._apply(ledger, change, done)
+        return polls
+
+    def _device(self, ledger: Ledger, change: Change, name: str, edge: int) -> tuple[int, int]:
+        """How many polls of the device this change seals, and until when (Unix ms)."""
+        oldest = self._hot.oldest(name)
+        whole = self.span(name) if oldest is not None and oldest < edge else None
+        parts = cuts.ripe(whole.times, edge) if whole is not None else []
+        if whole is None or not parts:
+            return 0, 0
+        if whole.device not in self._tips:
+            self._tips[whole.device] = Tips(ledger.previous(whole.device, whole.times[0]))
+        tips = self._tips[whole.device]
+        for start, end in parts:
+            span = self._block(ledger, change, cuts.part(whole, start, end), tips.time)
+            change.hours.update(
+                (row["id"], row) for row in hour_rows(span, whole, self._catalog, tips.samples)
+            )
+            tips.note(span)
+        return parts[-1][1], whole.times[parts[-1][1] - 1] + 1
+
+    def span(self, name: str) -> Span | None:
+        """All polls of a device that are in the journal and in no block."""
+        owner = self._catalog.device(name)
+        spans = [
+            span
+            for stretch in self._hot.stretches(name, kept=True)
+            for span in stretch.spans(owner, self._catalog.one)
+            if span.times
+        ]
+        return merge(spans) if spans else None
+
+    def _block(self, ledger: Ledger, change: Change, span: Span, tip: int | None) -> Span:
+        """One block; what the store has of its hours already is merged into it."""
+        device, first = span.device, span.times[0]
+        days = {first // DAY}
+        if tip is not None and first - tip > _HOLE:
+            # Counters rose in between: what was made of the days before says otherwise.
+            days.update(range(tip // DAY, first // DAY))
+        change.stained |= {dirty_id(device, day) for day in days} - self.dirty
+        span = merge([*self._met(ledger, change, span), span])
+        change.add(block_id(device, span.times[0]), span)
+        return span
+
+    def _met(self, ledger: Ledger, change: Change, span: Span) -> list[Span]:
+        """What is known of the hours of a span: in the store, or from earlier in this change."""
+
+        def touches(key: int, last: int) -> bool:
+            return last >= span.times[0] // HOUR * HOUR and key >> 14 <= span.times[-1]
+
+        stored = [
+            key
+            for key, last, _ in ledger.headers(span.device, span.times[0] // DAY)
+            if touches(key, last) and key not in change.gone
+        ]
+        fresh = [
+            key
+            for key, one in change.blocks.items()
+            if one.device == span.device and touches(key, one.times[-1])
+        ]
+        change.gone += stored
+        return [*ledger.read(stored), *map(change.drop, fresh)]
+
+    def _carry(self, change: Change, done: Mapping[str, int], edge: int) -> None:
+        """Old journal rows go; their polls that are in no block yet move to a new one."""
+        old = [number for number, newest in self._rows.items() if newest < edge]
+        if not old or (len(old) == 1 and not done):
+            return
+        left = []
+        for name in self._hot.devices():
+            span = self.span(name)
+            if span is not None:
+                rest = cuts.since(span, done.get(name, 0))
+                left.append(cuts.until(rest, edge))
+        left = [span for span in left if span.times]
+        change.journal_gone = old
+        change.carry = journal.encode(left) if left else None
+
+    def _apply(self, ledger: Ledger, change: Change, done: Mapping[str, int]) -> None:
+        carried = ledger.apply(change)
+        self.dirty |= change.stained
+        newest = max((self._rows.pop(number) for number in change.journal_gone), default=0)
+        if carried is not None:
+            self._rows[carried] = newest
+        for device, until in done.items():
+            self._hot.sealed(device, until)

@@ -1,0 +1,143 @@
+"""SQLite: the file that a store URL means, connections to it, and what its errors mean."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from meterd.errors import StoreError
+from meterd.store.database import Connections, Opened
+from meterd.store.lock import Lock
+
+_SCHEME = "sqlite:///"
+_READ_PATIENCE = 2.0  # seconds; readers only ever wait for the recovery after a crash
+_STEPS = 100_000  # of SQLite's machine, some ms, between two looks whether to go on
+
+WRITER_PRAGMAS = (
+    "busy_timeout = 5000",  # first: the change to WAL already needs a lock
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 200",  # pages; small logs are rewritten in place, which spares flash
+    "journal_size_limit = 16777216",  # a long reader may swell the log: give the space back
+)
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "another program holds it; close that program",
+    sqlite3.SQLITE_LOCKED: "another program holds it; close that program",
+    sqlite3.SQLITE_READONLY: "check its owner, and whether its disk is mounted read-only",
+    sqlite3.SQLITE_PERM: "check the owner of the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "check the owner of the file and its folder",
+    sqlite3.SQLITE_IOERR: "check the disk",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_CORRUPT: "keep it with its -wal and -shm, and put a backup in its place",
+    sqlite3.SQLITE_NOTADB: "store.url has to name a SQLite database or a file that is not there",
+}
+_CODES = {
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+}
+
+
+def locate(url: str) -> Path:
+    """The file that `sqlite:///relative.db` or `sqlite:////absolute.db` means, absolute.
+
+    Raises StoreError(code="unavailable") for any other URL.
+    """
+    name = url.removeprefix(_SCHEME)
+    if url.startswith("sqlite:") and name in ("", ":memory:", "sqlite://", "sqlite:"):
+        text = "a store in memory would lose everything; use sqlite:///meterd.db"
+        raise StoreError(text, code="unavailable")
+    if name == url or "?" in name or "#" in name or name.endswith("/"):
+        text = f"{url}: must be sqlite:/// and a file without options"
+        raise StoreError(text, code="unavailable")
+    # Resolved, so that two names of one file meet at one lock.
+    return Path(name).resolve()
+
+
+class SqliteDatabase:
+    """A store in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
+        self.label = f"store {path}"
+        self.folder = path.parent
+        self._file = path
+        # A deferred transaction that reads, then writes, is refused without any patience.
+        self._writing = Connections(self._for_writing, self.mapped, begin="BEGIN IMMEDIATE")
+        self._reading = Connections(self._for_reading, self.mapped, begin="BEGIN")
+
+    def prepare(self) -> None:
+        """Folders below the one that meterd runs in are made: a relative URL names such."""
+        path = self._file
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder; store.url names a file", code="unavailable")
+        if path.is_relative_to(Path.cwd()):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                text = f"{path.parent} cannot be made: {error.strerror}"
+                raise StoreError(text, code="unavailable") from error
+        if not path.parent.is_dir():
+            # Not made here: it may be the mount point of a disk that is not mounted.
+            text = f"{path.parent} is not a folder; make it, mount its disk, or correct store.url"
+            raise StoreError(text, code="unavailable")
+
+    def made(self) -> bool:
+        return self._file.exists()
+
+    def lock(self) -> Lock:
+        return Lock(self._file)
+
+    def writing(self) -> Opened:
+        return self._writing.open()
+
+    def _for_writing(self) -> sqlite3.Connection:
+        # One thread uses it; another may have to close it.
+        connection = sqlite3.connect(
+            self._file, isolation_level=None, timeout=0, check_same_thread=False
+        )
+        try:
+            for pragma in WRITER_PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _for_reading(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self._file))}?mode=ro"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_READ_PATIENCE)
+
+    @contextmanager
+    def reading(self, abandoned: Event | None = None) -> Iterator[Connection]:
+        opened = self._reading.open()
+        try:
+            with opened.begin() as connection:
+                if abandoned is not None:
+                    raw: Any = connection.connection.dbapi_connection
+                    raw.set_progress_handler(abandoned.is_set, _STEPS)
+                yield connection
+        finally:
+            opened.close()
+
+    @contextmanager
+    def mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._error(error.orig or error) from error
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise self._error(error) from error
+
+    def _error(self, error: BaseException) -> StoreError:
+        primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        advice = _ADVICE.get(primary)
+        text = f"{self.label}: {error}" + (f"; {advice}" if advice else "")
+        return StoreError(text, code=_CODES.get(primary, "unavailable"))

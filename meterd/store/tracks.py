@@ -1,0 +1,93 @@
+"""Times and values of series as numpy arrays, from memory and from blocks alike."""
+
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meterd.store import arrays
+from meterd.store.catalog import Name
+from meterd.store.columns import State
+from meterd.store.hot import Stretch
+from meterd.store.schema import INVALID, QUALITIES
+
+Times: TypeAlias = "NDArray[np.int64]"
+Values: TypeAlias = "NDArray[np.float64]"
+
+
+class Track(NamedTuple):
+    """One series: ascending Unix ms, and values; NaN for null and for what is invalid."""
+
+    times: Times
+    values: Values
+
+    def within(self, start: int, end: int) -> "Track":
+        low, high = np.searchsorted(self.times, (start, end))
+        return Track(self.times[low:high], self.values[low:high])
+
+    def told(self) -> "Track":
+        """Without the nulls."""
+        known = ~np.isnan(self.values)
+        return self if known.all() else Track(self.times[known], self.values[known])
+
+
+EMPTY = Track(np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+def joined(parts: Sequence[Track]) -> Track:
+    """All of them in time order; of equal times the last part's counts."""
+    parts = [part for part in parts if len(part.times)]
+    if len(parts) < 2 and not (parts and _disordered(parts[0].times)):
+        return parts[0] if parts else EMPTY
+    times = np.concatenate([part.times for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    if not _disordered(times):
+        return Track(times, values)
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    newest = np.append(times[1:] != times[:-1], True)
+    return Track(times[newest], values[newest])
+
+
+def _disordered(times: Times) -> bool:
+    return bool((times[1:] <= times[:-1]).any())
+
+
+def of_block(body: bytes, wanted: Container[int]) -> Iterator[tuple[int, Track]]:
+    """The wanted series of a block, by number. Raises StoreError (corrupt)."""
+    for line in arrays.decode(body, wanted):
+        yield line.series, Track(line.times, _trusted(line.values, line.states))
+
+
+def _trusted(values: Values, states: Sequence[State]) -> Values:
+    if any(state[1] == INVALID for state in states):
+        values = values.copy()
+        start = 0
+        for count, quality, _ in states:
+            if quality == INVALID:
+                values[start : start + count] = np.nan
+            start += count
+    return values
+
+
+def of_stretch(stretch: Stretch, wanted: Container[Name]) -> Iterator[tuple[Name, Track]]:
+    """The wanted series of polls in memory, in the order of arrival."""
+    width = len(stretch.columns)
+    times = np.frombuffer(stretch.times, np.int64)
+    table = np.frombuffer(stretch.values, np.float64).reshape(-1, width)
+    kinds = np.frombuffer(stretch.kinds, np.uint8)
+    for place, (quantity, unit) in enumerate(stretch.columns):
+        name = stretch.device, quantity, unit
+        if name not in wanted:
+            continue
+        values = table[:, place].copy()
+        for row, doubts in stretch.doubts.items():
+            if place in doubts and QUALITIES[doubts[place].quality] == INVALID:
+                values[row] = np.nan
+        lacking = [i for i, kind in enumerate(stretch.seen) if place not in kind.places]
+        if lacking:
+            there = ~np.isin(kinds, lacking)
+            yield name, Track(times[there], values[there])
+        else:
+            yield name, Track(times, values)

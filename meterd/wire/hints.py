@@ -1,0 +1,92 @@
+"""What a person might set otherwise, guessed from how a link's exchanges fail."""
+
+from collections import Counter
+
+from meterd.errors import LinkError
+
+# Stands between what went wrong and what may help.
+MARK = "; hint: "
+# A request that comes so soon after the answer before it may be too soon, in seconds.
+SOON = 0.1
+# So often in a row is no accident, and so often noise is no disturbance.
+_LOSSES = 3
+_NOISES = 5
+_NONSENSE = ("garbled", "flood")
+
+_CONNECT = (
+    "what is asked right after connecting is never answered: if the device is there, "
+    "set connect_delay, for instance to 1s"
+)
+_GAP = (
+    "it answers, but never what is asked right after an answer: if it needs a pause "
+    "between two requests, set gap, for instance to 50ms"
+)
+
+
+class Hints:
+    """Of one link. What was answered once proves for good that a pause is not needed.
+
+    `line` says how a serial line is set, and is empty where there is none: a wrong baud rate
+    shows as noise there.
+    """
+
+    def __init__(self, line: str = "") -> None:
+        # Of devices without an address nothing is said: 0 is none of the stations.
+        self.prompt = {0}
+        """Stations that answered a request which came soon after their answer before."""
+        self._line = line
+        self._first = False
+        self._first_losses = 0
+        self._connects = False
+        self._losses: Counter[int] = Counter()
+        self._noises = 0
+        self._noise_before = 0
+
+    def opened(self) -> None:
+        """The next request is the first on a new connection."""
+        self._first = True
+
+    def answered(self, station: int, *, soon: bool) -> None:
+        """A whole frame came, be it a no. `soon`: the station had just answered before."""
+        self._connects = self._connects or self._first
+        self._first = False
+        self._noises = 0
+        if soon:
+            self.prompt.add(station)
+
+    def lost(
+        self, error: LinkError, station: int, *, soon: bool, noise: int, rest: bool = False
+    ) -> LinkError:
+        """The same error, with a hint if there is one.
+
+        `soon` as above; `noise`: what was counted as such up to now; `rest`: whether bytes
+        came that nobody could use.
+        """
+        first, self._first = self._first, False
+        noisy = rest or error.code in _NONSENSE or noise > self._noise_before
+        self._noise_before = noise
+        hint = self._of_noise(noisy)
+        if error.code == "timeout" and not noisy:
+            hint = hint or self._of_haste(station, first=first, soon=soon)
+        return type(error)(f"{error}{MARK}{hint}", code=error.code) if hint else error
+
+    def _of_noise(self, noisy: bool) -> str:
+        self._noises = self._noises + 1 if noisy else 0
+        if not self._line or self._noises < _NOISES:
+            return ""
+        return f"what comes is no answer: is the line really set to {self._line}?"
+
+    def _of_haste(self, station: int, *, first: bool, soon: bool) -> str:
+        if first and not self._connects:
+            self._first_losses += 1
+        if soon and station not in self.prompt:
+            self._losses[station] += 1
+        if self._losses[station] >= _LOSSES and station not in self.prompt:
+            return _GAP
+        return _CONNECT if self._first_losses >= _LOSSES else ""
+
+
+def hint(text: str) -> str:
+    """The hint in an error's text, its mark included; empty if it has none."""
+    _, mark, rest = text.partition(MARK)
+    return mark + rest

@@ -1,0 +1,286 @@
+"""Clients that are slow, many, or silent: they are shown out, and others notice nothing."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from meterd.api import app
+from meterd.api.answer import Answer, Call
+from meterd.api.app import Rules, Running
+from meterd.api.door import LARGEST_BODY
+from meterd.api.entrance import bind
+from meterd.api.limits import Guests, Limits
+from meterd.api.query import NoQuery
+from meterd.api.route import Route
+from meterd.api.routes import ROUTES
+from tests.api.locked import ask, locked, say, scoped
+
+__all__ = ["scoped"]
+
+SHORT = Limits(head=0.3, body=0.3, idle=0.3, unread=0.4, look_every=0.05)
+# What a request may take while others misbehave, in seconds.
+PROMPT = 0.3
+
+
+@contextlib.asynccontextmanager
+async def limited(**limits: Any) -> AsyncIterator[Running]:
+    rules = Rules(limits=replace(SHORT, **limits))
+    async with locked(rules, login_always=False) as running:
+        yield running
+
+
+async def closed(reader: asyncio.StreamReader) -> tuple[float, bytes]:
+    """Seconds until the server closes, and what it said."""
+    began = time.monotonic()
+    said = b""
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            said = await reader.read()
+    return time.monotonic() - began, said
+
+
+async def until_empty(running: Running) -> None:
+    async with asyncio.timeout(10):
+        while running.guests.count:
+            await asyncio.sleep(0.02)
+
+
+async def drip(writer: asyncio.StreamWriter, data: bytes, every: float) -> None:
+    with contextlib.suppress(ConnectionError):
+        for byte in data * 100:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(every)
+
+
+@pytest.mark.parametrize(
+    ("start", "answer"),
+    [
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\nHost: local", b"HTTP/1.1 408"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT", b"HTTP/1.1 200"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200"),
+    ],
+    ids=["silent", "half a head", "half a second head", "idle"],
+)
+async def test_who_does_not_go_on_is_shown_out(start: bytes, answer: bytes) -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        writer.write(start)
+        seconds, said = await closed(reader)
+        assert said.startswith(answer)
+        assert 0.2 < seconds < 3
+        writer.close()
+        await until_empty(running)
+
+
+async def test_a_byte_now_and_then_is_no_way_to_stay() -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        task = asyncio.create_task(drip(writer, b"X-A: b\r\n", 0.02))
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        seconds, said = await closed(reader)
+        assert seconds < 3
+        assert said.startswith(b"HTTP/1.1 408") or said == b""
+        task.cancel()
+        writer.close()
+
+
+@pytest.mark.usefixtures("scoped")
+async def test_a_body_has_its_time_too() -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        head = b"POST /test/admin HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+        writer.write(head + b"half")
+        first = await asyncio.wait_for(reader.readline(), 5)
+        assert first.startswith(b"HTTP/1.1 408")
+        seconds, said = await closed(reader)
+        assert b"slow_body" in said
+        assert seconds < 8
+        writer.close()
+
+
+@pytest.mark.usefixtures("scoped")
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (f"Content-Length: {LARGEST_BODY + 1}", b""),
+        ("Transfer-Encoding: chunked", b"4000\r\n" + b"x" * 0x4000 + b"\r\n"),
+    ],
+)
+async def test_a_long_body_is_refused_whatever_it_says_of_its_length(
+    encoding: str, body: bytes
+) -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        writer.write(f"POST /test/admin HTTP/1.1\r\nHost: localhost\r\n{encoding}\r\n\r\n".encode())
+        for _ in range(6):
+            writer.write(body)
+        first = await asyncio.wait_for(reader.readline(), 5)
+        assert first.startswith(b"HTTP/1.1 413")
+        writer.close()
+
+
+@pytest.mark.usefixtures("scoped")
+async def test_a_malformed_body_is_a_400() -> None:
+    async with limited() as running:
+        head = b"POST /test/admin HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reply = await say(running, head + b"zz\r\nnonsense\r\n\r\n")
+        assert reply.status == 400
+
+
+@pytest.mark.usefixtures("scoped")
+async def test_a_body_of_the_right_size_comes_through() -> None:
+    async with limited() as running:
+        reply = await ask(running, "/test/admin", "POST", b"a" * LARGEST_BODY)
+        assert reply.json["body"] == "a" * LARGEST_BODY
+
+
+async def test_headers_without_end_are_cut_off() -> None:
+    async with limited(head=60.0, head_bytes=20_000) as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        with contextlib.suppress(ConnectionError):
+            for number in range(60):
+                writer.write(b"X-%d: " % number + b"a" * 1000 + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        seconds, _ = await closed(reader)
+        assert seconds < 5
+        writer.close()
+        await until_empty(running)
+
+
+async def _large(call: Call, query: NoQuery) -> Answer:
+    return Answer(b"x" * 30_000_000, "text/plain")
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    route = Route("/test/large", "30 MB", _large, listed=False)
+    monkeypatch.setattr(app, "ROUTES", (*ROUTES, route))
+
+
+@pytest.mark.usefixtures("large")
+async def test_who_does_not_read_the_answer_is_dropped() -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port, limit=1024)
+        writer.write(b"GET /test/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.sleep(0.1)
+        assert running.guests.count == 1
+        await until_empty(running)
+        writer.close()
+        await reader.read(1)
+
+
+@pytest.mark.usefixtures("large")
+async def test_who_reads_slowly_gets_it_all() -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port, limit=65_536)
+        writer.write(b"GET /test/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        read = 0
+        while read < 30_000_000:
+            chunk = await reader.read(1_000_000)
+            assert chunk, read
+            read += len(chunk)
+            if read % 7 == 0:
+                await asyncio.sleep(0.05)
+        writer.close()
+
+
+def half_open(running: Running, count: int, start: bytes) -> list[socket.socket]:
+    sockets = [socket.create_connection((running.host, running.port)) for _ in range(count)]
+    for each in sockets:
+        each.sendall(start)
+    return sockets
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /api/v1/latest HTTP/1.1\r\nHost: loc"])
+async def test_500_half_open_sockets_hurt_nobody(start: bytes) -> None:
+    async with limited(head=3.0) as running:
+        sockets = await asyncio.to_thread(half_open, running, 500, start)
+        try:
+            slowest = 0.0
+            for _ in range(20):
+                began = time.monotonic()
+                assert (await ask(running)).status == 200
+                slowest = max(slowest, time.monotonic() - began)
+            assert running.guests.count >= 450
+            assert slowest < PROMPT
+            await until_empty(running)
+        finally:
+            for each in sockets:
+                each.close()
+
+
+async def test_there_is_an_end_to_connections_and_it_is_told() -> None:
+    async with limited(most=5, head=30.0) as running:
+        sockets = await asyncio.to_thread(half_open, running, 5, b"")
+        async with asyncio.timeout(5):
+            while running.guests.count < 5:
+                await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        _, said = await closed(reader)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: " in said
+        writer.close()
+        sockets.pop().close()
+        async with asyncio.timeout(5):
+            while running.guests.count == 5:
+                await asyncio.sleep(0.01)
+        assert (await ask(running)).status == 200
+        for each in sockets:
+            each.close()
+
+
+def test_one_address_cannot_take_all_the_room() -> None:
+    guests = Guests(Limits(most=10, most_each=3), lambda address: address == "127.0.0.1")
+    assert [guests.admit("192.0.2.1") for _ in range(5)] == [True] * 3 + [False] * 2
+    assert guests.admit("192.0.2.2")
+    assert [guests.admit("127.0.0.1") for _ in range(8)] == [True] * 6 + [False] * 2
+    assert (guests.count, guests.refused) == (10, 4)
+    for _ in range(3):
+        guests.leave("192.0.2.1")
+    assert guests.admit("192.0.2.1")
+
+
+async def test_after_many_clients_nothing_is_left() -> None:
+    async with limited() as running:
+        for _ in range(200):
+            assert (await ask(running)).status == 200
+        await until_empty(running)
+        assert not running._entrance._connections
+
+
+async def test_both_addresses_of_localhost_have_one_port() -> None:
+    sockets = await bind("localhost", 0)
+    assert len({each.getsockname()[1] for each in sockets}) == 1
+    for each in sockets:
+        each.close()
+
+
+async def test_an_address_of_another_machine_is_an_oserror() -> None:
+    with pytest.raises(OSError, match="assign"):
+        await bind("192.0.2.1", 0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/%00", "/api/v1/devices/%00", "/api/v1/devices/main%00", "/api/v1/latest?device=%00"),
+        *("/api/v1/latest?%00=%00", "/api/v1/devices/%ff", "/%2e%2e%2fetc/passwd", "/%0d%0aX: y"),
+        *("/" + "(" * 8000, "/api/v1/latest?device=" + "%28" * 2600),
+    ],
+)
+async def test_odd_urls_are_problems_and_nothing_else(path: str) -> None:
+    async with limited() as running:
+        reply = await say(running, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert 400 <= reply.status < 500
+        assert reply.all("content-type") == ["application/problem+json"]
+        assert "x" not in dict(reply.fields)

@@ -1,0 +1,84 @@
+import pytest
+
+from meterd.api.promapi import ownhistory
+from meterd.api.promapi.ownhistory import Key, OwnHistory
+from meterd.api.promapi.source import SiteSource
+from meterd.api.promsource import StoreSource
+from meterd.daemon.vitals import Vitals
+from meterd.model.sample import Fault, failed
+from meterd.promql.engine import instant
+from meterd.promql.source import is_stale
+from tests.api.fake import NOW, FakeSite
+from tests.api.promhistory import FakeHistory
+
+FAULT: Key = (("__name__", "meterd_poll_faults_total"), ("code", "refused"), ("device", "solar"))
+UPTIME: Key = (("__name__", "meterd_uptime_seconds"),)
+
+
+def watched(site: FakeSite) -> Vitals:
+    vitals = Vitals()
+    vitals.place({device.id: device.link for device in site.known})
+    vars(site)["vitals"] = vitals
+    return vitals
+
+
+def test_it_is_the_same_as_the_exposition_tells(site: FakeSite) -> None:
+    watched(site).lag.add(0.2)
+    history = OwnHistory(site)
+    history.look(NOW)
+    found = {dict(key)["__name__"]: one.meaning for key, one in history.series().items()}
+    assert found["meterd_polls_total"].type == "counter"
+    assert found["meterd_build_info"].type == "info"
+    lag = found["meterd_loop_lag_seconds_bucket"]
+    assert (lag.name, lag.type, lag.unit) == ("meterd_loop_lag_seconds", "histogram", "seconds")
+    (column,) = history.fetch([UPTIME], NOW - 1, NOW)
+    assert (column[0].tolist(), column[1].tolist()) == ([NOW], [3600.0])
+
+
+def test_a_series_that_goes_away_ends_with_a_stale_mark(site: FakeSite) -> None:
+    vitals = watched(site)
+    vitals.take(failed("solar", NOW, Fault("refused", "no")))
+    history = OwnHistory(site)
+    for second in (0, 15, 30, 45):
+        if second == 30:
+            vitals.place({})
+        history.look(NOW + second * 1000)
+    ((times, values),) = history.fetch([FAULT], NOW - 1, NOW + 60_000)
+    assert times.tolist() == [NOW, NOW + 15_000, NOW + 30_000]
+    assert is_stale(values).tolist() == [False, False, True]
+    one = history.series()[FAULT]
+    assert (one.first, one.last) == (NOW, NOW + 15_000)
+    assert history.series()[UPTIME].last == NOW + 45_000
+
+
+def test_a_clock_that_was_set_back_adds_nothing(site: FakeSite) -> None:
+    history = OwnHistory(site)
+    for time in (NOW, NOW - 5000, NOW):
+        history.look(time)
+    ((times, _),) = history.fetch([UPTIME], 0, NOW + 1)
+    assert times.tolist() == [NOW]
+
+
+def test_memory_is_bounded_where_there_are_many_series(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownhistory, "_MOST_VALUES", 1)
+    history = OwnHistory(site)
+    for number in range(100):
+        history.look(NOW + number * 15_000)
+    ((times, _),) = history.fetch([UPTIME], 0, NOW + 10_000_000)
+    assert len(times) == 40
+
+
+def test_promql_sees_the_store_and_meterd_itself_as_one(site: FakeSite) -> None:
+    stored = FakeHistory()
+    stored.add("main", "frequency", "Hz", [(NOW - 1000, 50.0)])
+    history = OwnHistory(site)
+    history.look(NOW - 1000)
+    source = SiteSource(StoreSource(stored, {}), history)
+    asked = 'count by (__name__) ({__name__=~"meterd_(frequency_hertz|uptime_seconds)"})'
+    result = instant(source, asked, NOW)
+    assert len(result.data) == 2
+    mixed = instant(source, "meterd_frequency_hertz + on () meterd_uptime_seconds", NOW).data
+    assert not isinstance(mixed, str)
+    assert [one.values.tolist() for one in mixed] == [[3649.0]]

@@ -1,0 +1,163 @@
+"""`meterd energy`: formats, options and mistakes; sums are tested in tests/energy."""
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+import pytest
+
+from meterd.api.energy import Energy
+from meterd.cli.energy import make
+from meterd.config.settings import Settings
+from meterd.energy.quarter import QUARTER, Fetch, Found, Quarter
+from meterd.errors import StoreError
+
+CONFIGURATION = """\
+site: {timezone: Europe/Berlin}
+devices:
+  main: {driver: modbus, map: eastron_sdm630, link: "tcp://192.0.2.7:502"}
+  rack-ups: {driver: megatec, link: "serial:///dev/ttyUSB0"}
+tariffs:
+  home:
+    currency: EUR
+    prices:
+      - rates: {day: 0.3412, night: 0.2}
+        rules: [{rate: night, time: 22:30-06:00}]
+        else: day
+        standing: 0.45
+"""
+SPRING = ("--start", "2026-03-28T23:00:00Z", "--end", "2026-03-30T22:00:00Z")
+
+
+@contextlib.asynccontextmanager
+async def stored(settings: Settings) -> AsyncIterator[Fetch]:
+    """A store in which the main meter counted 250 Wh each quarter hour, but for one hour."""
+
+    async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+        times = range(start, end, QUARTER) if device == "main" else ()
+        hole = 1_774_900_800_000  # 2026-03-30T20:00Z
+        return [Quarter(time, 250_000) for time in times if not 0 <= time - hole < 3_600_000], (
+            "counter"
+        )
+
+    yield fetch
+
+
+@pytest.fixture
+def energy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> "Run":
+    file = tmp_path / "meterd.yaml"
+    file.write_text(CONFIGURATION)
+    return Run(file, capsys)
+
+
+class Run:
+    """Runs the command in this process."""
+
+    def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.config = config
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> str:
+        words = [*arguments, "-c", str(self.config)]
+        make(stored).main(words, prog_name="meterd energy", standalone_mode=False)
+        return self._capsys.readouterr().out
+
+    def rows(self, *arguments: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self(*arguments, "--format", "csv"))))
+
+
+def test_days_of_the_sites_clock_are_printed(energy: Run) -> None:
+    rows = energy.rows(*SPRING)
+    assert [(row["device"], row["value"], row["complete"]) for row in rows] == [
+        ("main", "23000", "yes"),
+        ("main", "23000", "no"),
+    ]
+    assert rows[0]["start"] == "2026-03-28T23:00:00.000Z"
+    assert rows[1]["known_share"] == "0.958333"
+
+
+def test_what_is_not_known_is_empty_and_not_zero(energy: Run) -> None:
+    (row,) = energy.rows("rack-ups", *SPRING[:2], "--end", "2026-03-29T22:00:00Z")
+    assert (row["value"], row["method"], row["complete"]) == ("", "", "no")
+
+
+def test_json_is_what_the_api_answers(energy: Run) -> None:
+    document = json.loads(energy(*SPRING, "--tariff", "home", "--format", "json"))
+    head = {"period": "day", "timezone": "Europe/Berlin", "tariff": "home"}
+    rows = Energy.model_validate(head | document).energy
+    assert rows[0].rates is not None
+    assert rows[0].rates["night"].cost == "1.3"
+    lines = energy(*SPRING, "--tariff", "home", "--format", "ndjson").splitlines()
+    assert [json.loads(line) for line in lines] == document["energy"]
+
+
+def test_a_tariff_adds_costs_and_a_column_for_each_rate(energy: Run) -> None:
+    row, _ = energy.rows(*SPRING, "--tariff", "home")
+    assert row["rates.night.value"] == "6500"  # 22:30 to 06:00, less the hour that was skipped
+    assert row["rates.day.cost"] == "5.6298"
+    assert (row["energy_cost"], row["standing_cost"], row["cost"]) == ("6.9298", "0.45", "7.3798")
+
+
+def test_people_get_local_times_and_cents(energy: Run) -> None:
+    table = energy(*SPRING, "--tariff", "home", "--format", "table")
+    assert "2026-03-29 00:00+01:00" in table
+    assert "2026-03-30 00:00+02:00" in table
+    assert " 7.38 " in table
+    assert "7.3798" not in table
+
+
+def test_other_quantities_and_periods_can_be_asked_for(energy: Run) -> None:
+    words = ("main", "--quantity", "active_energy.net", "--period", "month", "--snap")
+    (row,) = energy.rows(*words, *SPRING)
+    assert (row["quantity"], row["start"]) == ("active_energy.net", "2026-02-28T23:00:00.000Z")
+
+
+def test_without_times_it_shows_the_last_days(energy: Run) -> None:
+    assert len(energy.rows("main")) == 31
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mian",), "Did you mean main"),
+        (("--tariff", "hoem"), "Did you mean home"),
+        (("--quantity", "active_power"), "no energy that is counted"),
+        (("--quantity", "activ_energy.import"), "Did you mean active_energy.import"),
+        (("--tariff", "home", "--quantity", "reactive_energy.import"), "for active energy"),
+        (("--start", "yesterday"), "--start 'yesterday' is no time"),
+        (("--start", "now", "--end", "now-1d"), "start is not before end"),
+        (("--start", "0", "--period", "hour"), "longer period"),
+        (("--period", "fortnight"), "'week'"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(energy: Run, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        energy(*words)
+    assert said.lower() in caught.value.format_message().lower()
+
+
+def test_no_tariffs_in_the_configuration_are_told(energy: Run) -> None:
+    energy.config.write_text(CONFIGURATION.partition("tariffs:")[0])
+    with pytest.raises(click.UsageError, match=r"the configuration has no `tariffs:`"):
+        energy("--tariff", "home")
+
+
+def test_trouble_of_the_store_is_not_hidden(energy: Run) -> None:
+    @contextlib.asynccontextmanager
+    async def broken(settings: Settings) -> AsyncIterator[Fetch]:
+        async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+            raise StoreError("there is no store yet", code="unavailable")
+
+        yield fetch
+
+    with pytest.raises(StoreError):
+        make(broken).main(["-c", str(energy.config)], standalone_mode=False)
+
+
+def test_help_fits_a_terminal(energy: Run) -> None:
+    context = click.Context(make(stored), info_name="meterd energy")
+    assert [line for line in context.get_help().splitlines() if len(line) > 80] == []

@@ -1,0 +1,117 @@
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meterd.energy.power import added_up, integrate
+from meterd.energy.quarter import QUARTER
+from meterd.energy.tally import Way
+
+MINUTE = 60_000
+Samples = list[tuple[int, float | None]]
+
+
+def steady(watts: float, start: int, end: int, every: int = MINUTE) -> Samples:
+    return [(time, watts) for time in range(start, end + 1, every)]
+
+
+def rises(samples: Samples, way: Way = Way.IMPORT) -> dict[int, int]:
+    found = integrate(samples, MINUTE, way)
+    assert all(one.estimated for one in found)
+    return {one.start // QUARTER: one.increase for one in found}
+
+
+def test_a_kilowatt_for_an_hour_is_a_kilowatt_hour() -> None:
+    assert sum(rises(steady(1000, 0, 4 * QUARTER)).values()) == 1_000_000
+
+
+def test_a_slope_is_its_mean() -> None:
+    samples: Samples = [(t, t / QUARTER * 1000) for t in range(0, QUARTER + 1, MINUTE)]
+    assert rises(samples) == {0: 125_000}
+
+
+def test_only_quarter_hours_that_are_covered_from_end_to_end_are_known() -> None:
+    assert set(rises(steady(1000, 5 * MINUTE, 50 * MINUTE))) == {1, 2}
+    assert rises(steady(1000, MINUTE, 14 * MINUTE)) == {}
+    assert rises([]) == {}
+
+
+def test_three_intervals_are_bridged_and_a_longer_hole_is_not() -> None:
+    whole = steady(1000, 0, 3 * QUARTER)
+    bridged = [one for one in whole if not 20 * MINUTE < one[0] < 23 * MINUTE]
+    assert rises(bridged) == rises(whole)
+    hole = [one for one in whole if not 20 * MINUTE < one[0] < 24 * MINUTE]
+    assert set(rises(hole)) == {0, 2}
+
+
+def test_a_hole_over_an_edge_takes_both_sides_with_it() -> None:
+    samples = [one for one in steady(1000, 0, 4 * QUARTER) if not 28 <= one[0] // MINUTE <= 32]
+    assert set(rises(samples)) == {0, 3}
+
+
+def test_values_that_are_not_there_are_holes() -> None:
+    samples: Samples = [
+        (time, None if 20 <= time // MINUTE <= 24 else value)
+        for time, value in steady(1000, 0, 3 * QUARTER)
+    ]
+    assert set(rises(samples)) == {0, 2}
+
+
+def test_export_is_the_negative_part_and_net_the_difference() -> None:
+    samples: Samples = [(0, -1000.0), (QUARTER, 1000.0)]
+    found = {way: integrate(samples, QUARTER, way)[0].increase for way in Way}
+    # Two triangles of half a quarter hour: 1000 W * 450 s / 2 = 62.5 Wh.
+    assert found == {Way.IMPORT: 62_500, Way.EXPORT: 62_500, Way.NET: 0}
+
+
+def test_late_and_repeated_samples_count_once() -> None:
+    samples = steady(1000, 0, QUARTER)
+    assert rises([*samples[:9], samples[3], *samples[8:]]) == rises(samples)
+
+
+_watts = st.floats(-20_000, 20_000)
+_steps = st.lists(st.tuples(st.integers(1, 180_000), _watts), min_size=2, max_size=200)
+
+
+def walk(steps: Sequence[tuple[int, float]]) -> Samples:
+    found: Samples = []
+    time = 0
+    for step, watts in steps:
+        found.append((time, watts))
+        time += step
+    return found
+
+
+@given(_steps)
+def test_import_less_export_is_net_in_every_quarter_hour(steps: list[tuple[int, float]]) -> None:
+    samples = walk(steps)
+    found = {way: rises(samples, way) for way in Way}
+    assert set(found[Way.IMPORT]) == set(found[Way.EXPORT]) == set(found[Way.NET])
+    for quarter, net in found[Way.NET].items():
+        assert net == found[Way.IMPORT][quarter] - found[Way.EXPORT][quarter]
+        assert found[Way.IMPORT][quarter] >= 0 <= found[Way.EXPORT][quarter]
+
+
+@given(_steps)
+def test_the_sum_is_the_area_under_the_line(steps: list[tuple[int, float]]) -> None:
+    samples = walk(steps)
+    found = rises(samples, Way.NET)
+    end = QUARTER * len(found)
+    area = 0.0
+    for (before, a), (after, b) in pairwise(samples):
+        assert a is not None
+        assert b is not None
+        last = min(after, end)
+        if before < last:
+            c = a + (b - a) * (last - before) / (after - before)
+            area += (a + c) / 2 * (last - before)
+    assert sum(found.values()) == pytest.approx(area / 3600, abs=2 * len(found) + 1)
+
+
+def test_phases_are_added_where_all_are_known() -> None:
+    one: Samples = [(0, 1.0), (1, 2.0), (2, None), (3, 4.0)]
+    two: Samples = [(0, 10.0), (1, 20.0), (2, 30.0)]
+    assert added_up([one, two]) == [(0, 11.0), (1, 22.0), (2, None), (3, None)]
+    assert added_up([]) == []

@@ -1,0 +1,55 @@
+from collections.abc import Mapping
+
+import pytest
+
+from meterd.energy.quarter import QUARTER, Found
+from meterd.energy.sampled import Sampled, quarters
+
+Series = Mapping[str, Sampled]
+COUNTER = [(-QUARTER, 9.0), (0, 10.0), (QUARTER, 12.0), (2 * QUARTER, 15.0)]
+
+
+async def ask(series: Series, quantity: str = "active_energy.import") -> Found:
+    async def read(device: str, name: str, start: int, end: int) -> Sampled | None:
+        return series.get(name)
+
+    return await quarters(read, "main", quantity, 0, 2 * QUARTER, interval=QUARTER)
+
+
+def power(watts: float) -> Sampled:
+    return [(n * QUARTER, watts) for n in range(3)]
+
+
+async def test_a_guarded_counter_comes_first() -> None:
+    series = {"guarded.active_energy.import": COUNTER, "active_power": power(999)}
+    found, method = await ask(series)
+    assert [one.increase for one in found] == [2000, 3000]
+    assert method == "counter"
+
+
+async def test_a_counter_that_says_nothing_is_not_replaced_by_power() -> None:
+    found, method = await ask({"guarded.active_energy.import": [], "active_power": power(999)})
+    assert (found, method) == ([], "counter")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "increases"),
+    [
+        ("active_energy.import", [0, 0]),
+        ("active_energy.export", [100_000, 100_000]),
+        ("active_energy.export.l2", [50_000, 50_000]),
+        ("reactive_energy.import", []),
+        ("active_energy.import.t1", []),
+    ],
+)
+async def test_without_a_counter_power_is_integrated(quantity: str, increases: list[int]) -> None:
+    series = {"active_power": power(-400), "active_power.l2": power(-200)}
+    found, _ = await ask(series, quantity)
+    assert [one.increase for one in found] == increases
+    assert all(one.estimated for one in found)
+
+
+async def test_without_a_sum_the_phases_are_added_up() -> None:
+    found, method = await ask({f"active_power.l{n}": power(100 * n) for n in (1, 2, 3)})
+    assert [one.increase for one in found] == [150_000, 150_000]
+    assert method == "integrated"

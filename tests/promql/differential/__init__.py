@@ -1,0 +1,1 @@
+"""meterd's PromQL beside that of a real Prometheus, both with the same samples."""
