@@ -5,12 +5,16 @@ A hundred connections ask again as soon as they are answered, of a server in its
 
 import asyncio
 import statistics
+import subprocess
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from bench.distant import PORT_HOST
 from bench.report import Figure
-from bench.transactions import cpu, server
+from bench.transactions import cpu
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
 from meterd.model.quantity import CATALOGUE
@@ -97,7 +101,7 @@ async def _cost(devices: list[Device], read: Read) -> float:
 
 
 async def _rounds(port: int, path: Path) -> tuple[float, float]:
-    url = f"tcp://127.0.0.1:{port}"
+    url = f"tcp://{PORT_HOST}:{port}"
     devices = [_device(f"m{n}", url, path) for n in range(CONNECTIONS)]
     ways: tuple[Read, ...] = (_client_layer, _whole_poll())
     costs: tuple[list[float], ...] = ([], [])
@@ -111,8 +115,19 @@ async def _rounds(port: int, path: Path) -> tuple[float, float]:
     return statistics.median(costs[0]), statistics.median(costs[1])
 
 
+@contextmanager
+def meter() -> Iterator[int]:
+    """A meter that says something else each time, in a process of its own; gives its port."""
+    command = [sys.executable, "-m", "bench.distant", "0", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 def measure() -> list[Figure]:
-    with tempfile.TemporaryDirectory() as folder, server() as port:
+    with tempfile.TemporaryDirectory() as folder, meter() as port:
         path = write_map(Path(folder), VALUES, 2)
         client, whole = asyncio.run(_rounds(port, path))
     what = f"a value, {VALUES} in 2 requests, {CONNECTIONS} connections"

@@ -16,6 +16,7 @@ from meterd.api.guard import Guard
 from meterd.api.headers import HEADERS, STRICT
 from meterd.api.limits import Guests, Limits
 from meterd.api.problem import Refusal, quote
+from meterd.api.promapi.mount import Mounted, PrometheusApi
 from meterd.api.quiet import Quiet
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
@@ -69,6 +70,11 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules) -> web.Applicat
             app.router.add_route(route.method, path, handler)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
+    prometheus = PrometheusApi(site, clock, lambda: site.reader)
+    app.cleanup_ctx.append(prometheus.life)
+    for one in prometheus.routes():
+        for path in dict.fromkeys((one.path, rules.base + one.path)):
+            app.router.add_route(one.method, path, _mounted(one, guard, rules.limits))
     if rules.base:
         app.router.add_route("GET", rules.base, _to_page(guard))
     if rules.certificate is not None:
@@ -95,6 +101,14 @@ def _handler(route: Route, site: Site, clock: Clock, guard: Guard, limits: Limit
             via.prefix,
         )
         return await _respond(await route.function(call, asked), request)
+
+    return handle
+
+
+def _mounted(one: Mounted, guard: Guard, limits: Limits) -> door.Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        await guard.let_in(request, guard.via(request), one.scope)
+        return await one.respond(request, await door.body_of(request, limits.body))
 
     return handle
 

@@ -1,6 +1,6 @@
 """The one table of routes: handlers and OpenAPI are both made from it."""
 
-from meterd.api import alerts, devices, events, health, latest, openapi, page, prometheus, series
+from meterd.api import alerts, devices, energy, events, health, latest, openapi, page, prometheus, series
 from meterd.api import range as history
 from meterd.api.answer import Answer, Call
 from meterd.api.query import NoQuery
@@ -56,6 +56,14 @@ ROUTES: tuple[Route, ...] = (
         history.show,
         history.Range,
         history.RangeQuery,
+        refusals=(400, 404, 422, 503),
+    ),
+    Route(
+        f"{PREFIX}/energy",
+        "Consumption by hour, day, week, month or year of the site's clock",
+        energy.show,
+        energy.Energy,
+        energy.EnergyQuery,
         refusals=(400, 404, 422, 503),
     ),
     Route(

@@ -1,11 +1,15 @@
 """What the API needs to know of a running site; the daemon's Site fits it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meterd.model.alert import Alert
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class DeviceInfo(Protocol):
@@ -77,6 +81,17 @@ class Reader(Protocol):
         """Points with start <= time < end (Unix ms) in buckets of `step` ms; 0: as polled.
 
         Both name lists are explicit, never empty. Raises StoreError: too_much, unavailable.
+        """
+
+    def names(self) -> Sequence[SeriesInfo]:
+        """Every series; to be called in a thread. Raises StoreError."""
+
+    def columns(
+        self, names: Sequence[tuple[str, str, str]], start: int, end: int
+    ) -> "Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]":
+        """For each (device, quantity, unit), times with start <= t < end, and values; nulls: NaN.
+
+        To be called in a thread. Raises StoreError.
         """
 
 

@@ -1,8 +1,8 @@
 """`meterd energy`: consumption by hour, day, week, month or year, read from the store."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -224,3 +224,24 @@ def _moment(option: str, text: str | None, now: int) -> int | None:
 
 def _usage(error: "Refusal") -> click.UsageError:
     return click.UsageError(f"{error}: {error.hint}." if error.hint else f"{error}.")
+
+
+@asynccontextmanager
+async def stored(settings: Settings) -> "AsyncIterator[Fetch]":
+    """The store of a configuration, read beside a daemon that may be writing it."""
+    from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
+    from meterd.store.reader import Reader
+
+    reader = await asyncio.to_thread(Reader.outside, settings.store.url)
+
+    def interval(device: str) -> float:
+        known = settings.devices.get(device)
+        return known.interval if known else DEFAULT_INTERVAL
+
+    try:
+        yield Consumed(lambda: reader, interval).quarters
+    finally:
+        reader.close()
+
+
+command = make(stored)

@@ -21,6 +21,7 @@ COMMANDS = {
     "maps": "the register maps, or one of them",
     "drivers": "the drivers that are installed",
     "devices": "the devices of the configuration",
+    "energy": "consumption by hour, day, month or year, and what it costs",
     "token": "keys for programs that ask the API",
 }
 

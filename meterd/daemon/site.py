@@ -4,16 +4,21 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from meterd.alerts.engine import Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rules import Rule
 from meterd.config.settings import DeviceSettings, Settings, StoreSettings
 from meterd.daemon.calm import settle
+from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
 from meterd.daemon.service import ContainedDriver, ContainedSink, forever
+from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
+from meterd.energy.quarter import Found
+from meterd.energy.tariff import Tariff
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
 from meterd.model.sample import Driver, Sink
@@ -100,7 +105,10 @@ class Site:
         self._sinks: list[Sink] = []
         self._running: dict[str, _Running] = {}
         self._drivers: dict[str, Driver] = {}
+        self.vitals = Vitals()
+        self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
+        self._consumed = Consumed(lambda: self.reader, self._interval)
         self._memory_task: asyncio.Task[None] | None = None
         self._calm_task: asyncio.Task[None] | None = None
 
@@ -123,6 +131,18 @@ class Site:
         if self._store is None:
             raise RuntimeError("the site is stopped")
         return self._store
+
+    @property
+    def tariffs(self) -> Mapping[str, Tariff]:
+        return self.settings.tariffs
+
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+        """What a device consumed in each quarter hour, and how that is known."""
+        return await self._consumed.quarters(device, quantity, start, end)
+
+    def _interval(self, device: str) -> float:
+        known = self.settings.devices.get(device)
+        return known.interval if known else DEFAULT_INTERVAL
 
     def devices(self) -> Sequence[DeviceInfo]:
         """Every configured device, in the configuration's order."""
@@ -206,6 +226,13 @@ class Site:
         for built in prepared.built:
             self._start(built)
         self._memory.keep_only(list(self.latest.states))
+        self.vitals.place(
+            {name: key for key, one in self._running.items() for name, _ in one.plan.devices}
+        )
+        if self._vitals_task is None:
+            self._vitals_task = asyncio.create_task(
+                forever("vitals", partial(self.vitals.watch, self._clock))
+            )
         if self._memory_task is None:
             self._memory_task = asyncio.create_task(forever("memory", self._remember))
         if self._calm_task is not None:
@@ -215,12 +242,17 @@ class Site:
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
         await self._stop_buses(set(self._running))
-        started = (self._alerts_task, self._memory_task, self._calm_task)
+        started = (
+            self._alerts_task,
+            self._memory_task,
+            self._calm_task,
+            self._vitals_task,
+        )
         tasks = [task for task in started if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._alerts_task = self._memory_task = self._calm_task = None
+        self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
         if self._store is not None:
             self._memory.save(self._store.writer)
@@ -269,7 +301,7 @@ class Site:
         await writer.open()
         self._store = _Store(settings, writer, Reader(settings.url, writer.memory))
         # Every bus holds this very list, so that a reload reaches those that run on.
-        sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts)
+        sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts, self.vitals)
         self._sinks[:] = [ContainedSink(sink) for sink in sinks]
         if old is not None:
             await old.writer.close()

@@ -8,7 +8,6 @@ from meterd.model.sample import Poll
 
 # Upper bounds in seconds. A poll over TCP takes some ms, one at 1,200 baud several seconds.
 POLL_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-COMMIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 # Seconds between two looks at the loop's lag: often enough to meet a stall, rare enough to cost
 # nothing.
@@ -52,7 +51,6 @@ class Vitals:
         self.polls: dict[str, Histogram] = {}
         self.faults: dict[tuple[str, str], int] = {}
         self.busy: dict[str, float] = {}
-        self.commits = Histogram(COMMIT_BOUNDS)
         self.lag = Histogram(LAG_BOUNDS)
         self._links: Mapping[str, str] = {}
 
@@ -75,10 +73,6 @@ class Vitals:
         if poll.fault is not None:
             key = poll.device, poll.fault.code
             self.faults[key] = self.faults.get(key, 0) + 1
-
-    def committed(self, seconds: float) -> None:
-        """The store's writer made a commit, and it took so long."""
-        self.commits.add(seconds)
 
     async def watch(self, clock: Clock) -> None:
         """Until cancelled: how much later than asked for is this task woken?"""

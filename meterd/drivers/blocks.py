@@ -37,6 +37,8 @@ class Block:
             tuple("" if text else row.unit for row, text in zip(self.rows, texts, strict=True)),
         )
         self._raws = self._in_place() or self._picked()
+        if function not in _REGISTERS:
+            self._raws = self._of_bits(self._raws)
         self._linear = tuple(values.linear(row) for row in self.rows)
         self._absent = tuple(values.sentinels(row) for row in self.rows)
         # Where every row is a plain number, a few looks at all of them at once tell.
@@ -61,8 +63,6 @@ class Block:
                 return None
             form += f"{start - end}x{values.code(row)}"
             end = after
-        if self.function not in _REGISTERS:
-            return None
         return struct.Struct(form).unpack_from
 
     def _picked(self) -> Callable[[bytes], tuple[Any, ...]]:
@@ -76,6 +76,11 @@ class Block:
         )
         unpack = struct.Struct(">" + "".join(values.code(row) for row in self.rows)).unpack
         return lambda data: unpack(bytes(pick(data)))
+
+    def _of_bits(self, raws: Callable[[bytes], tuple[Any, ...]]) -> Callable[[bytes], tuple[Any, ...]]:
+        """Single bits, the first one lowest, taken as registers that hold 0 or 1."""
+        places = [(n >> 3, n & 7) for n in range(self.words)]
+        return lambda data: raws(bytes(x for i, n in places for x in (0, data[i] >> n & 1)))
 
     def decode(self, data: bytes) -> list[Reading]:
         """One reading a row, from the reply's registers (2 bytes each)."""

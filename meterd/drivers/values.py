@@ -161,11 +161,16 @@ def scaled(row: Row, raw: float, exponent: int | None = None) -> float:
 def reading(row: Row, raw: float | bytes, absent: frozenset[float], exponent: object) -> Reading:
     """What one row says. `exponent` is the content of its scale register, if it has one."""
     if isinstance(raw, bytes):
-        return _of_bytes(row, raw)
+        return _of_bytes(row, raw, exponent)
     if raw in absent or not math.isfinite(raw) or _in_ranges(row, raw):
         return Reading(row.quantity, None, row.unit, _ABSENT)
     if row.quantity.startswith("info."):
-        return Reading(row.quantity, f"{raw:g}" if raw != int(raw) else str(int(raw)), "")
+        value = scaled(row, raw)
+        return Reading(row.quantity, f"{value:.9g}" if value != int(value) else str(int(value)), "")
+    return _measured(row, raw, exponent)
+
+
+def _measured(row: Row, raw: float, exponent: object) -> Reading:
     if row.scale_register is None:
         return Reading(row.quantity, scaled(row, raw), row.unit)
     if exponent not in _EXPONENTS:
@@ -185,7 +190,7 @@ def _in_ranges(row: Row, raw: float) -> bool:
     return any(first <= words <= last for first, last in row.na_ranges)
 
 
-def _of_bytes(row: Row, raw: bytes) -> Reading:
+def _of_bytes(row: Row, raw: bytes, exponent: object) -> Reading:
     if row.type == "str":
         return _text(row, raw)
     number = int.from_bytes(raw, "big")
@@ -199,7 +204,7 @@ def _of_bytes(row: Row, raw: bytes) -> Reading:
         return Reading(row.quantity, None, row.unit, "no BCD digits")
     if row.quantity.startswith("info."):
         return Reading(row.quantity, digits.lstrip("0") or "0", "")
-    return Reading(row.quantity, scaled(row, int(digits)), row.unit)
+    return _measured(row, int(digits), exponent)
 
 
 def _text(row: Row, raw: bytes) -> Reading:

@@ -1,4 +1,4 @@
-"""Readings as columns: what a driver says each time in the same order, without an object a value."""
+"""Readings as columns: what a driver says each time in the same order, no object a value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache

@@ -25,6 +25,8 @@ _NEIGHBOURLY_PAUSE = 60.0
 # Faults that cost time: after a plain no the bus is free at once.
 _SILENCE = ("timeout", "bad_reply", "driver_stuck", "flood")
 _DOUBLINGS = 10
+# Pauses are shortened to so much, at random, that devices which failed together come one by one.
+_JITTER = (0.8, 1.0)
 # No poll takes longer: the daemon gives up on drivers before that. In seconds.
 _SLOWEST_POLL = 130.0
 
@@ -118,7 +120,8 @@ class Bus:
         longest = LONGEST_PAUSE
         if len(self._devices) > 1:
             # After a lost answer the line is listened to for as long again.
-            longest = max(_NEIGHBOURLY_PAUSE, 2 * turn.cost / _SHARE)
+            # That share is the most it may be, so the jitter below comes on top.
+            longest = max(_NEIGHBOURLY_PAUSE, 2 * turn.cost / _SHARE) / _JITTER[0]
         longest = max(longest - turn.device.interval, 0.0)
         pause: float = min(turn.device.interval * 2.0**excess, longest)
-        return pause * random.uniform(0.8, 1.0)
+        return pause * random.uniform(*_JITTER)

@@ -28,7 +28,7 @@ _DOUBTS = {
 _COUNTED = What.COUNTED
 _EVENTS = (What.ROLLOVER, What.RESET, What.GLITCH, What.STUCK)
 _SWAP = "swap"
-# A site has a few layouts for each model of device that it polls; equal ones share their guarded one.
+# A site has a few layouts for each model of device that it polls; equal ones become one.
 _MOST_LAYOUTS = 2000
 
 

@@ -151,7 +151,7 @@ def _value(reading: Reading, scale: float) -> float | None:
 
 
 def _rounded(value: float) -> float:
-    """Six digits. A whole number divided once is as exact as round(), at a fraction of its price."""
+    """Six digits. A whole number divided once is as exact as round(), at half its price."""
     if -_EXACT < value < _EXACT:
         return round(value * _FINEST) / _FINEST
     return round(value, 6)

@@ -60,32 +60,47 @@ def encode_json(result: Result) -> bytes:
     """The same as `encode`, as JSON bytes; wide matrices are joined from orjson's number lists."""
     if result.type != "matrix" or isinstance(result.data, str):
         return orjson.dumps(encode(result))
+    heads = _Heads()
     rows = (
-        b'{"metric":' + orjson.dumps(dict(each.labels)) + b',"values":' + _listed(each) + b"}"
+        b'{"metric":'
+        + orjson.dumps(dict(each.labels))
+        + b',"values":'
+        + _listed(each, heads)
+        + b"}"
         for each in result.data
     )
     return b'{"resultType":"matrix","result":[' + b",".join(rows) + b"]}"
 
 
-def _listed(series: Series) -> bytes:
+class _Heads:
+    """What stands before each value; series of one answer mostly share their times."""
+
+    def __init__(self) -> None:
+        self._times: Times = np.empty(0, dtype=np.int64)
+        self._texts: list[str] = []
+
+    def of(self, times: Times) -> list[str]:
+        if not np.array_equal(times, self._times):
+            self._times = times
+            self._texts = [f'"],[{time},"' for time in map(seconds, times.tolist())]
+        return self._texts
+
+
+def _listed(series: Series, heads: _Heads) -> bytes:
     if not len(series.times):
         return b"[]"
-    pairs = zip(_times(series.times), _texts(series.values), strict=True)
-    return ("[" + ",".join([f'[{time},"{value}"]' for time, value in pairs]) + "]").encode()
-
-
-def _times(times: Times) -> list[str]:
-    if not (times % 1000).any():
-        return [str(each) for each in (times // 1000).tolist()]
-    return [str(seconds(each)) for each in times.tolist()]
+    parts = [""] * (2 * len(series.times))
+    parts[0::2] = heads.of(series.times)
+    parts[1::2] = _texts(series.values)
+    parts[0] = parts[0].removeprefix('"],')
+    return ("[" + "".join(parts) + '"]]').encode()
 
 
 def _texts(values: Values) -> list[str]:
     """All at once where the shortest digits need no exponent, one by one where they might."""
     size = np.abs(values)
-    if not ((size >= 1e-4) & (size < 1e15)).all():
+    if not (((size >= 1e-4) & (size < 1e15)) | (size == 0)).all():
         return [number(value) for value in values.tolist()]
-    if (values == np.floor(values)).all():
-        return [str(value) for value in values.astype(np.int64).tolist()]
     texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
-    return [each.removesuffix(".0") for each in texts[1:-1].decode().split(",")]
+    plain = texts[1:-1].replace(b".0,", b",").removesuffix(b".0")
+    return plain.decode().split(",")

@@ -24,6 +24,7 @@ MAX_TIME_MS = 1 << 53  # times, offsets and ranges beyond it are no whole millis
 
 _PLACE = "\ue000"  # private use: stands before a string's number; queries cannot bring it in
 _HELD = re.compile(_PLACE + r"(\d+)")
+_OCTAL = re.compile(r"0[0-7]+")  # as Go reads whole numbers
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
 _BRACKET = {"(": "parenthesis", "[": "bracket", "{": "brace"}
 _OPERATORS = frozenset(
@@ -142,32 +143,35 @@ class _Cleaned:
         words: list[str] = []
         place = 0
         while place < len(pieces):
-            piece = pieces[place]
-            place += 1
-            words.append(self._word(piece))
-            if piece.text == "@":
-                number, place = _signed(pieces, place)
-                words += self._moment(number)
-            elif piece.text.lower() == "offset":
-                number, after = _signed(pieces, place)
-                if number == 0:  # allowed by Prometheus 3, not by the parser
-                    words.pop()
-                    place = after
+            words.append(self._word(pieces[place]))
+            place = self._modifier(pieces, place, words)
         return " ".join(words)
+
+    def _modifier(self, pieces: list[Token], place: int, words: list[str]) -> int:
+        """Takes the number after an @, and an offset of 0 with its word; gives the next place."""
+        name, after = pieces[place].text.lower(), place + 1
+        if name not in ("@", "offset"):
+            return after
+        number, beyond = _signed(pieces, after)
+        if number is None:
+            return after
+        if name == "@":
+            self.moments.append(number)
+            words.append(str(len(self.moments) - 1))
+            return beyond
+        if number == 0:  # allowed by Prometheus 3, not by the parser
+            words.pop()
+            return beyond
+        return after
 
     def _word(self, piece: Token) -> str:
         if piece.kind == "text":
             self.texts.append(unquote(self._query, piece))
             return f'"{_PLACE}{len(self.texts) - 1}"'
         if piece.kind == "number":
-            return piece.text.replace("_", "")
+            digits = piece.text.replace("_", "")
+            return str(int(digits, 8)) if _OCTAL.fullmatch(digits) else digits
         return piece.text
-
-    def _moment(self, number: float | None) -> list[str]:
-        if number is None:
-            return []
-        self.moments.append(number)
-        return [str(len(self.moments) - 1)]
 
 
 def _signed(pieces: list[Token], place: int) -> tuple[float | None, int]:

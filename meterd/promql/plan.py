@@ -112,8 +112,8 @@ class _Planner:
         body = self.node(tree.expr)
         shift = self._shift(tree)
         step = _span(tree.step) if tree.step is not None else 0
-        fixed = shift.at is not None or body.fixed
-        return Subquery(body, _span(tree.range), step, shift, fixed)
+        # Even a fixed body is met by more or fewer steps of the subquery as the window moves.
+        return Subquery(body, _span(tree.range), step, shift, shift.at is not None)
 
     def _shift(self, tree: Any) -> Shift:
         offset = 0 if tree.offset is None else _ms(tree.offset)

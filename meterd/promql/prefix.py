@@ -8,17 +8,19 @@ values beside small ones, sums that cancel), the window is marked as doubtful.
 import numpy as np
 
 from meterd.promql.frame import Mask
-from meterd.promql.source import Values
+from meterd.promql.source import Times, Values
 from meterd.promql.window import Places, Window
 
 Quick = tuple[Values, Mask]
 
 _LONG = 100_000  # samples in all windows together from which on running sums pay
+_LONG_LINES = 10_000  # the same for lines, which need four sums
 _EPS = 2.0**-53
 
 
-def long(shown: Window) -> bool:
-    return int(shown.count.sum()) > _LONG and bool(np.isfinite(shown.values).all())
+def long(shown: Window, *, line: bool = False) -> bool:
+    enough = _LONG_LINES if line else _LONG
+    return int(shown.count.sum()) > enough and bool(np.isfinite(shown.values).all())
 
 
 def sums(shown: Window) -> Quick:
@@ -41,6 +43,27 @@ def variances(shown: Window) -> Quick:
         spread = second / count - (first / count) ** 2
         lost = 8 * _EPS * float(squares.max()) > 1e-10 * spread
     return spread, vague | dim | lost | ~np.isfinite(spread)
+
+
+def lines(shown: Window, origin: Times) -> tuple[Values, Values, Mask]:
+    """Least squares: slope a second, the value at the origin (ms), and where both are in doubt.
+
+    Distances are taken from the middle of the whole series, so much cancels in a short window.
+    """
+    count = np.maximum(shown.count, 1)
+    zero, level = int(shown.times[len(shown.times) // 2]), float(shown.values.mean())
+    x, y = (shown.times - zero) / 1e3, shown.values - level
+    parts = [_between(each, shown.low, shown.high) for each in (x, y, x * y, x * x)]
+    (sum_x, _), (sum_y, _), (sum_xy, _), (sum_x2, _) = parts
+    with np.errstate(all="ignore"):
+        spread = sum_x2 - sum_x * sum_x / count
+        common = sum_xy - sum_x * sum_y / count
+        slope = common / spread
+        there = level + (sum_y - slope * sum_x) / count + slope * ((origin - zero) / 1e3)
+        reach = 8 * _EPS * float(np.abs(x).max())
+        lost = count * reach * float(np.abs(y).max()) > 1e-9 * np.abs(common)
+        lost |= count * reach * float(np.abs(x).max()) > 1e-9 * spread
+    return slope, there, lost | ~np.isfinite(slope)
 
 
 def _between(values: Values, low: Places, high: Places) -> Quick:

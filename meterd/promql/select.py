@@ -30,15 +30,9 @@ def matching(names: Sequence[Labelled], matchers: Sequence[Matcher]) -> list[int
     ids = list(range(len(names)))
     for matcher in matchers:
         name, meets = matcher.name, compiled(matcher)
-        seen: dict[str, bool] = {}
-        kept = []
-        for place in ids:
-            value = names[place].labels.get(name, "")
-            if value not in seen:
-                seen[value] = meets(value)
-            if seen[value]:
-                kept.append(place)
-        ids = kept
+        values = [names[place].labels.get(name, "") for place in ids]
+        met = {value: meets(value) for value in set(values)}
+        ids = [place for place, value in zip(ids, values, strict=True) if met[value]]
     return ids
 
 

@@ -13,7 +13,7 @@ Arrays = tuple[Times, Values]
 
 _PIECE = 2_000_000  # samples asked of the source at once
 _PIECES = 256  # of one reach at most, however long it is
-_SPARSE = 200_000  # above so many samples holes between the windows are left unread
+_OPENING = 20_000  # samples that can be read in the time that one more reading costs
 _UNKNOWN_INTERVAL = 1_000  # ms between samples where a series does not say
 
 
@@ -34,7 +34,8 @@ def fetch(
     if not ids:
         return []
     pace = interval or _UNKNOWN_INTERVAL
-    reaches = _reaches(starts, ends, len(ids), pace)
+    left = budget.limits.max_samples - budget.samples
+    reaches = _reaches(starts, ends, len(ids) / pace, left)
     longest = max(end - start for start, end in reaches)
     each = max(1, _PIECE // max(1, longest // pace))
     found: list[Arrays] = []
@@ -57,16 +58,17 @@ def _fetch(
     return got
 
 
-def _reaches(starts: Times, ends: Times, series: int, pace: int) -> list[tuple[int, int]]:
-    """What to read: all from first to last, or only the windows if much lies between them."""
+def _reaches(starts: Times, ends: Times, rate: float, left: int) -> list[tuple[int, int]]:
+    """What to read: all from first to last, or only the windows if that is cheaper.
+
+    rate is samples a ms of all series together; left is how many samples may still be loaded.
+    """
     first, last = int(starts[0]), int(ends[-1])
-    whole = [(first, last)]
-    if (last - first) // pace * series < _SPARSE:
-        return whole
     breaks = np.flatnonzero(starts[1:] > ends[:-1])
     covered = int((ends - starts).max()) * (len(breaks) + 1)
-    if covered * 2 > last - first:
-        return whole
+    whole = (last - first) * rate
+    if whole <= min(left, (len(breaks) + 1) * _OPENING + covered * rate):
+        return [(first, last)]
     heads = starts[np.concatenate(([0], breaks + 1))].tolist()
     tails = ends[np.concatenate((breaks, [len(ends) - 1]))].tolist()
     return list(zip(heads, tails, strict=True))

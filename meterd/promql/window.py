@@ -72,13 +72,15 @@ class Tile:
 
 
 def tiles(shown: Window) -> Iterator[Tile]:
-    """All windows, in pieces of bounded size."""
+    """All windows, in pieces of bounded size; pieces with no sample at all are left out."""
     room = max(1, _TILE // max(1, int(shown.count.max())))
     for done in range(0, len(shown.low), room):
         steps = slice(done, done + room)
         count = shown.count[steps]
+        if not count.any():
+            continue
         offsets = np.arange(int(count.max()))[:, None]
-        places = np.minimum(shown.low[steps] + offsets, max(0, len(shown.values) - 1))
+        places = np.minimum(shown.low[steps] + offsets, len(shown.values) - 1)
         yield Tile(steps, places, offsets < count, count)
         shown.pulse()
 

@@ -94,9 +94,11 @@ def _known(form: int, cursor: Cursor, count: int) -> Values:
         return _joined(found, width).view("<f8").astype(np.float64, copy=False)
     digits, first = codec.head(cursor)
     steps, power = cursor.rest(), codec.POWERS[digits]
-    if steps == planes.ZEROS:
-        return np.full(count, first / power)
-    return _summed(first, _signed(steps, count - 1)) / power
+    values = _summed(first, _signed(steps, count - 1)) / power
+    if form == codec.WIDENED:
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32).astype(np.float64)
+    return values
 
 
 def _summed(first: int, steps: "NDArray[np.signedinteger]") -> Times:

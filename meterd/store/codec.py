@@ -1,15 +1,16 @@
 """One series' doubles as bytes and back, bit for bit.
 
-    | form, and 0x80 where nulls follow | nulls | form 1: digits | first | planes of the steps |
+    | form, and 0x80 where nulls follow | nulls | forms 1, 2: digits | first | planes of steps |
                                                 | form 0: planes of the doubles as they are      |
 
-Form 1 holds meters' values: 230.1 is the whole number 2301 with one digit. It is decoded again
-after encoding; where one bit differs, form 0 is used. Nulls are kept apart as runs:
-so many values, so many nulls, so many values, … up to the last null.
+Form 1 holds meters' values: 230.1 is the whole number 2301 with one digit. Form 2 does so for
+what went through a float32 elsewhere, 230.10000610351562. Both are decoded again after encoding;
+where one bit differs, form 0 is used. Nulls are kept apart as runs: so many values, so many
+nulls, so many values, … up to the last null.
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, groupby
 from math import isnan, nan
 from typing import Final
@@ -20,6 +21,7 @@ from meterd.store.varint import Cursor, Damage
 
 RAW: Final = 0
 DECIMAL: Final = 1
+WIDENED: Final = 2
 NULLS: Final = 0x80
 POWERS = tuple(float(10**digits) for digits in range(10))
 # Added to a double below 2**51, this leaves the nearest whole number in its lowest bits: a
@@ -34,7 +36,7 @@ _PROBES = 8
 def encode(values: "array[float]") -> bytes:
     """Doubles, where NaN is a null. How many there are has to be kept elsewhere."""
     if isnan(sum(values)) and any(map(isnan, values)):
-        runs = planes_of_nulls(values)
+        runs = _packed_nulls(values)
         known = array("d", [value for value in values if value == value])
         form, body = _encoded(known)
         return bytes((form | NULLS,)) + varint.sized(runs) + body
@@ -59,17 +61,25 @@ def _encoded(values: "array[float]") -> tuple[int, bytes]:
     wanted = values.tobytes()
     # A constant is coded like one value.
     constant = wanted == wanted[:8] * len(values)
-    found = _decimal(values[:1], wanted[:8]) if constant else _decimal(values, wanted)
-    return (RAW, planes.squeeze(planes.doubles(values))) if found is None else (DECIMAL, found)
+    few, bits = (values[:1], wanted[:8]) if constant else (values, wanted)
+    if (found := _decimal(DECIMAL, few, bits)) is not None:
+        return DECIMAL, found
+    if _shaped(WIDENED, few).tobytes() == bits:
+        found = _decimal(WIDENED, few, bits)
+    return (RAW, planes.squeeze(planes.doubles(values))) if found is None else (WIDENED, found)
 
 
-def _decimal(values: "array[float]", wanted: bytes) -> bytes | None:
+def _shaped(form: int, values: Iterable[float]) -> "array[float]":
+    return array("d", array("f", values) if form == WIDENED else values)
+
+
+def _decimal(form: int, values: "array[float]", wanted: bytes) -> bytes | None:
     """With as few digits as give back every bit; None where nine are too few."""
     probes = values[:: len(values) // _PROBES + 1]
     digits = 0
-    while (found := _digits(probes, digits)) is not None:
+    while (found := _digits(form, probes, digits)) is not None:
         body = _steps(values, found)
-        back = values[:0] if body is None else _decoded(DECIMAL, Cursor(body), len(values))
+        back = values[:0] if body is None else _decoded(form, Cursor(body), len(values))
         if body is not None and back.tobytes() == wanted:
             return body
         probes = _first_difference(values, back)
@@ -77,11 +87,12 @@ def _decimal(values: "array[float]", wanted: bytes) -> bytes | None:
     return None
 
 
-def _digits(probes: "array[float]", least: int) -> int | None:
+def _digits(form: int, probes: "array[float]", least: int) -> int | None:
     """The fewest digits that name the probes exactly."""
     for digits in range(least, len(POWERS)):
         power = POWERS[digits]
-        if all((probe * power + MAGIC - MAGIC) / power == probe for probe in probes):
+        back = [(probe * power + MAGIC - MAGIC) / power for probe in probes]
+        if _shaped(form, back) == probes:
             return digits
     return None
 
@@ -115,20 +126,20 @@ def _decoded(form: int, cursor: Cursor, count: int) -> "array[float]":
         return array("d")
     if form == RAW:
         return planes.undoubled(cursor.rest(), count)
-    return _numbers(cursor, count)
+    return _numbers(form, cursor, count)
 
 
-def _numbers(cursor: Cursor, count: int) -> "array[float]":
+def _numbers(form: int, cursor: Cursor, count: int) -> "array[float]":
     digits, first = head(cursor)
     steps, power = cursor.rest(), POWERS[digits]
     if steps == planes.ZEROS:
-        return array("d", [first / power]) * count
+        return _shaped(form, [first / power]) * count
     numbers = accumulate(planes.unpack(steps, count - 1), initial=first)
-    return array("d", [number / power for number in numbers])
+    return _shaped(form, [number / power for number in numbers])
 
 
 def known_form(form: int) -> None:
-    if form not in (RAW, DECIMAL):
+    if form not in (RAW, DECIMAL, WIDENED):
         raise Damage(f"form {form} of a series is not known")
 
 
@@ -140,7 +151,7 @@ def head(cursor: Cursor) -> tuple[int, int]:
     return digits, first
 
 
-def planes_of_nulls(values: "array[float]") -> bytes:
+def _packed_nulls(values: "array[float]") -> bytes:
     lengths = [len(list(same)) for _, same in groupby(_until_last_null(values))]
     # The runs begin with values, of which there may be none.
     return packed_numbers([0, *lengths] if isnan(values[0]) else lengths)

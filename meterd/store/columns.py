@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise, repeat
 from math import isnan
 from operator import ge
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Rows: TypeAlias = "range | array[int]"
 # (how many rows, quality code, reason)
@@ -17,9 +17,8 @@ _Cell: TypeAlias = tuple[float, int, str]
 GOOD = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One series within a span.
+class Column(NamedTuple):
+    """One series within a span. (A tuple, as every commit makes one for each series there is.)
 
     `rows` are ascending indices into the span's times, as a range or an array of type I.
     `values` has one double a row; NaN is a null, and no real value is NaN. `states` are runs

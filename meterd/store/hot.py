@@ -37,6 +37,7 @@ class _Kind:
     layout: Layout
     pick: Callable[[Any], Any] | None
     places: tuple[int, ...]  # of the layout's columns in the stretch
+    placed: frozenset[int]
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class Stretch:
     seen: list[_Kind] = field(default_factory=list)
     kept: int = 0
     origin: "Stretch | None" = None  # what this is a copy of
+    present: dict[frozenset[int], Sequence[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, poll: Poll) -> "Stretch":
@@ -78,7 +80,7 @@ class Stretch:
             pick = itemgetter(*wanted) if len(wanted) > 1 else lambda row: (row[wanted[0]],)
         self.known[id(layout)] = len(self.seen)
         # The layout is kept, so that its id() is not given to another one.
-        self.seen.append(_Kind(layout, pick, places))
+        self.seen.append(_Kind(layout, pick, places, frozenset(places)))
         return self.known[id(layout)]
 
     def add(self, poll: Poll, number: int) -> None:
@@ -145,6 +147,16 @@ class Stretch:
             times = [t for t, kind in zip(self.times, self.kinds, strict=True) if kind == number]
             yield self.seen[number], min(times), max(times)
 
+    def newest(self) -> Iterator[tuple[tuple[str, str], int, float, Doubt | None]]:
+        """(column, time, value, doubt) of the last row of each layout; NaN is a null."""
+        width = len(self.columns)
+        for number in set(self.kinds):
+            row = len(self.kinds) - 1 - self.kinds[::-1].index(number)
+            doubts = self.doubts.get(row, {})
+            for place in self.seen[number].places:
+                value = self.values[row * width + place]
+                yield self.columns[place], self.times[row], value, doubts.get(place)
+
     # -- as spans -----------------------------------------------------------------------------
 
     def spans(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Span]:
@@ -160,13 +172,25 @@ class Stretch:
         yield from pairwise([0, *breaks, len(self.times)])
 
     def _span(self, device: int, naming: Naming) -> Span:
-        columns = []
-        for place, (quantity, unit) in enumerate(self.columns):
-            column = self.column(place, naming(self.device, quantity, unit))
-            if column.values:
-                columns.append(column)
-        columns.sort(key=lambda column: column.series)
-        return Span(device, self.times, tuple(columns))
+        count, width = len(self.times), len(self.columns)
+        whole = sum(self.values)
+        plain = not self.doubts and whole == whole  # NaN is no equal of itself
+        used = [kind for number, kind in enumerate(self.seen) if self.kinds.count(number)]
+        if plain and all(len(kind.places) == width for kind in used):
+            rows = range(count)
+            places = self._order(naming)
+            return Span(
+                device,
+                self.times,
+                tuple([Column(one, rows, self.values[place::width]) for one, place in places]),
+            )
+        found = [self.column(place, one) for one, place in self._order(naming)]
+        return Span(device, self.times, tuple([column for column in found if column.values]))
+
+    def _order(self, naming: Naming) -> list[tuple[int, int]]:
+        """(series, place) of each column, ascending by series."""
+        names = enumerate(self.columns)
+        return sorted((naming(self.device, *column), place) for place, column in names)
 
     def column(self, place: int, series: int) -> Column:
         values = self.values[place :: len(self.columns)]
@@ -177,16 +201,25 @@ class Stretch:
         return Column(series, regular(rows), values, states)
 
     def _rows(self, place: int) -> Sequence[int]:
-        lacking = [i for i, kind in enumerate(self.seen) if place not in kind.places]
-        if not lacking or not any(self.kinds.count(i) for i in lacking):
+        lacking = frozenset(i for i, kind in enumerate(self.seen) if place not in kind.placed)
+        if not lacking:
             return range(len(self.times))
-        return [row for row, kind in enumerate(self.kinds) if kind not in lacking]
+        if lacking not in self.present:
+            self.present[lacking] = regular(
+                [row for row, kind in enumerate(self.kinds) if kind not in lacking]
+            )
+        return self.present[lacking]
 
     def _states(
         self, place: int, rows: Sequence[int], values: "array[float]"
     ) -> tuple[tuple[int, int, str], ...]:
-        doubted = {row: doubts[place] for row, doubts in self.doubts.items() if place in doubts}
-        if not doubted and sum(values) == sum(values):  # NaN is no equal of itself
+        doubted = (
+            {row: doubts[place] for row, doubts in self.doubts.items() if place in doubts}
+            if self.doubts
+            else {}
+        )
+        whole = sum(values)
+        if not doubted and whole == whole:
             return ()
         return runs(map(_state, map(doubted.get, rows), values), values)
 

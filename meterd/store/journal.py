@@ -8,7 +8,7 @@ One deflate stream over everything: single series have a handful of values each.
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from itertools import accumulate, chain, repeat, zip_longest
+from itertools import accumulate, chain, compress, repeat, zip_longest
 from operator import sub
 
 from meterd.store import bundle, planes, texts, varint
@@ -32,15 +32,19 @@ def encode(spans: Sequence[Span], digits: MutableMapping[int, int] | None = None
     """
     digits = {} if digits is None else digits
     columns = [column for span in spans for column in span.columns]
-    lengths = [len(column.values) for column in columns]
-    _check(spans, columns, lengths)
-    parts = [_shapes(spans), _columns(spans, columns, lengths), _states(columns)]
     values = [column.values for column in columns]
+    ids = [column.series for column in columns]
+    lengths = list(map(len, values))
+    doubted = [column for column in columns if column.states]
+    _check(spans, columns, lengths, bool(doubted))
+    parts = [_shapes(spans), _columns(spans, columns, ids, lengths), _states(columns, doubted)]
     for length, places in _groups([len(span.columns) for span in spans], lengths):
-        series = [columns[place].series for place in places]
-        tried = bytearray(map(digits.get, series, repeat(0)))
+        series = [ids[place] for place in places]
+        known = bytes(map(digits.get, series, repeat(0)))
+        tried = bytearray(known)
         parts.append(bundle.write([values[place] for place in places], length, tried))
-        digits.update(zip(series, tried.replace(bytes((AS_IS,)), b"\0"), strict=True))
+        if tried != known:
+            digits.update(zip(series, tried.replace(bytes((AS_IS,)), b"\0"), strict=True))
     plain = b"".join(parts)
     if len(plain) > MOST_BYTES:
         raise ValueError(f"{len(plain)} bytes are too many for one journal row")
@@ -60,16 +64,17 @@ def decode(body: bytes) -> list[Span]:
         return spans
 
 
-def _check(spans: Sequence[Span], columns: Sequence[Column], lengths: Sequence[int]) -> None:
+def _check(
+    spans: Sequence[Span], columns: Sequence[Column], lengths: Sequence[int], doubted: bool
+) -> None:
     """Quickly for the usual span, whose columns have all rows and no doubts."""
-    usual = [range(len(span.times)) for span in spans for _ in span.columns]
-    plain = [column.rows for column in columns] == usual and lengths == list(map(len, usual))
-    if not plain or any(column.states for column in columns):
+    for span in spans:
+        check_order(span)
+    rows = [len(column.rows) for column in columns]
+    counts = chain.from_iterable([len(span.times)] * len(span.columns) for span in spans)
+    if doubted or rows != lengths or rows != list(counts):
         for span in spans:
             check(span)
-    else:
-        for span in spans:
-            check_order(span)
 
 
 def _shapes(spans: Sequence[Span]) -> bytes:
@@ -88,23 +93,23 @@ def _shapes(spans: Sequence[Span]) -> bytes:
     )
 
 
-def _columns(spans: Sequence[Span], columns: Sequence[Column], lengths: Sequence[int]) -> bytes:
+def _columns(
+    spans: Sequence[Span], columns: Sequence[Column], ids: Sequence[int], lengths: Sequence[int]
+) -> bytes:
     """Series ids, how many rows are missing of each column, and the rows where some are."""
-    counts = [len(span.times) for span in spans for _ in span.columns]
+    counts = chain.from_iterable([len(span.times)] * len(span.columns) for span in spans)
     missing = list(map(sub, counts, lengths))
-    rows = [
-        row for column, less in zip(columns, missing, strict=True) if less for row in column.rows
-    ]
-    ids = _differences([column.series for column in columns])
-    return planes.lay(ids) + planes.lay(missing) + planes.lay(rows)
+    partial = compress(columns, missing) if any(missing) else ()
+    rows = [row for column in partial for row in column.rows]
+    return planes.lay(_differences(ids)) + planes.lay(missing) + planes.lay(rows)
 
 
-def _states(columns: Sequence[Column]) -> bytes:
-    reasons = texts.numbered(columns)
-    runs = [len(column.states) for column in columns]
+def _states(columns: Sequence[Column], doubted: Sequence[Column]) -> bytes:
+    reasons = texts.numbered(doubted)
+    runs = [len(column.states) for column in columns] if doubted else []
     flat = [
         number
-        for column in columns
+        for column in doubted
         for count, quality, reason in column.states
         for number in (count, quality, reasons[reason])
     ]
@@ -120,7 +125,11 @@ def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int
     ends = list(accumulate(widths))
     of_spans = [range(end - width, end) for end, width in zip(ends, widths, strict=True)]
     woven = [place for places in zip_longest(*of_spans) for place in places if place is not None]
-    for length in sorted(set(lengths)):
+    found = sorted(set(lengths))
+    if len(found) == 1:
+        yield found[0], woven
+        return
+    for length in found:
         yield length, [place for place in woven if lengths[place] == length]
 
 

@@ -1,20 +1,22 @@
 """What the writer's thread does to the store: commits, sealing, closing days, retention."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
 from meterd.model.clock import Clock
+from meterd.model.sample import Quality
 from meterd.store import migrate
 from meterd.store.catalog import Catalog
 from meterd.store.closing import Closer
-from meterd.store.columns import Column, Span, merge
+from meterd.store.columns import Span, merge
 from meterd.store.cuts import HOUR
 from meterd.store.database import Database
 from meterd.store.hot import Hot, Stretch
 from meterd.store.ledger import Ledger, Row
 from meterd.store.polls import replay
+from meterd.store.schema import QUALITIES, REASON_LENGTH
 from meterd.store.sealing import Sealer
 
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
@@ -62,6 +64,7 @@ class Keeper:
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._closer = Closer(hot, catalog, self._sealer)
         self._newest: dict[int, Row] = {}
+        self._written: dict[int, int] = {}  # the time of each series' row in `newest`
         self._began = clock.now_ms() / 1000 - clock.monotonic()
         now = clock.monotonic()
         self._chores = [
@@ -118,8 +121,6 @@ class Keeper:
         if number is not None:
             self._rows[number] = max(span.times[-1] for span in spans)
         self._hot.confirm(batch)
-        self._catalog.note(spans)
-        self._note_newest(spans)
         return batch
 
     def _spans(self, batch: Sequence[Stretch]) -> list[Span]:
@@ -129,14 +130,6 @@ class Keeper:
             spans = by_device.setdefault(stretch.device, [])
             spans += (span for span in stretch.spans(owner, self._catalog.one) if span.times)
         return [spans[0] if len(spans) == 1 else merge(spans) for spans in by_device.values()]
-
-    def _note_newest(self, spans: Sequence[Span]) -> None:
-        for span in spans:
-            for column in span.columns:
-                time = span.times[column.rows[-1]]
-                known = self._newest.get(column.series)
-                if known is None or known["time"] <= time:
-                    self._newest[column.series] = _newest_row(column, time)
 
     # -- chores -------------------------------------------------------------------------------
 
@@ -173,11 +166,20 @@ class Keeper:
         return len(due) > 1
 
     def _write_newest(self, ledger: Ledger) -> bool:
-        rows = list(self._newest.values())
-        ledger.write_newest(rows, self._catalog.sunk)
-        self._newest.clear()
+        for device in self._hot.devices():
+            for stretch in self._hot.stretches(device, kept=True):
+                for row in newest_rows(stretch, self._catalog):
+                    self._note_newest(row)
+        rows, self._newest = self._newest, {}
+        ledger.write_newest(list(rows.values()), self._catalog.sunk)
+        self._written.update((one, row["time"]) for one, row in rows.items())
         self._catalog.sunk.clear()
         return False
+
+    def _note_newest(self, row: Row) -> None:
+        one, time = row["series_id"], row["time"]
+        if self._newest.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
+            self._newest[one] = row
 
     def _trim(self, ledger: Ledger) -> bool:
         if self._keep is None or self._leapt():
@@ -197,13 +199,16 @@ class Keeper:
         return False
 
 
-def _newest_row(column: Column, time: int) -> Row:
-    value = column.values[-1]
-    _, quality, reason = column.states[-1] if column.states else (0, 0, "")
-    return {
-        "series_id": column.series,
-        "time": time,
-        "value": None if isnan(value) else value,
-        "quality": quality,
-        "reason": reason or None,
-    }
+def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:
+    """The newest value of each series among polls that are in the journal."""
+    for column, time, value, doubt in stretch.newest():
+        quality = Quality.GOOD if doubt is None else doubt.quality
+        if doubt is None and isnan(value):
+            quality = Quality.INVALID
+        yield {
+            "series_id": catalog.one(stretch.device, *column),
+            "time": time,
+            "value": None if isnan(value) else value,
+            "quality": QUALITIES[quality],
+            "reason": doubt.reason[:REASON_LENGTH] or None if doubt is not None else None,
+        }

@@ -85,6 +85,7 @@ class Ledger:
     def __init__(self, database: Database, catalog: Catalog) -> None:
         """The schema is there already. Raises StoreError."""
         self._catalog = catalog
+        self._digits: dict[int, int] = {}  # what the journal's encoder learned of each series
         self._opened: Opened = database.writing()
         try:
             with self.transaction() as connection:
@@ -105,7 +106,7 @@ class Ledger:
     def commit(self, spans: Sequence[Span], memos: Mapping[str, str]) -> int | None:
         """One journal row; its number, None where there was nothing. Raises StoreError."""
         number = self._next if spans else None
-        body = journals.encode(spans) if spans else b""
+        body = journals.encode(spans, self._digits) if spans else b""
         with self.transaction() as connection:
             self._catalog.settle(connection, spans)
             if number is not None:

@@ -109,6 +109,10 @@ class Reader:
             one.widen(first, last)
         return [found[name] for name in sorted(found)]
 
+    def has(self, name: Name) -> bool:
+        """Whether there is such a series, committed or not."""
+        return name in self._memory.catalog.series or name in self._memory.hot.extents()
+
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
     ) -> list[Track]:

@@ -59,9 +59,11 @@ def fold(
     `before` and `after` are the nearest values outside, from which a counter's readings at the
     edges are interpolated; without them it counts from the first value and to the last one.
     A counter has quarters in holes as well, right up to `before` and `after`. `usual` is the
-    usual step in ms. `within` cuts the answer to those quarters.
+    usual step in ms. `within` cuts the answer to those quarters. A quarter that the stretch
+    cuts in two is not whole: give all of its values.
     """
-    times, values = _known(times, values)
+    # A list is read twice as quickly as an array.
+    times, values = _known(times, list(values))
     found = dict(_gauges(times, values))
     if counter:
         rise = Rise.of(times, values, before, after, usual)

@@ -65,6 +65,7 @@ class Sealer:
                 (row["id"], row) for row in hour_rows(span, whole, self._catalog, tips.samples)
             )
             tips.note(span)
+            self._catalog.note([span])
         return parts[-1][1], whole.times[parts[-1][1] - 1] + 1
 
     def span(self, name: str) -> Span | None:

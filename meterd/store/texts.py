@@ -1,4 +1,7 @@
-"""The reasons of a body's states: each text once, and numbers instead."""
+"""The reasons of a body's states: each text once, and numbers instead.
+
+| bytes when inflated | deflated: sized text | sized text | … |      without reasons, nothing
+"""
 
 from collections.abc import Iterable
 
@@ -6,8 +9,9 @@ from meterd.store import planes, varint
 from meterd.store.columns import Column
 from meterd.store.varint import Cursor, Damage
 
-_SEPARATOR = "\0"
-_MOST_BYTES = 1 << 24
+MOST_BYTES = 1 << 24  # a damaged size must not eat the memory
+# Whatever a device's text had in it comes back, half characters and zeros alike.
+_ENCODING, _ERRORS = "utf-8", "surrogatepass"
 
 
 def numbered(columns: Iterable[Column]) -> dict[str, int]:
@@ -17,22 +21,23 @@ def numbered(columns: Iterable[Column]) -> dict[str, int]:
 
 
 def encode(reasons: Iterable[str]) -> bytes:
-    """In their order. Raises ValueError where a text holds the separator or half a character."""
-    texts = list(reasons)
-    if any(_SEPARATOR in text for text in texts):
-        raise ValueError("a reason with a zero character cannot be kept")
-    if not texts:
-        return b""
-    plain = _SEPARATOR.join(texts).encode()
-    return varint.number(len(plain)) + planes.deflate(plain)
+    """In their order. Raises ValueError where they are too long."""
+    plain = b"".join(varint.sized(text.encode(_ENCODING, _ERRORS)) for text in reasons)
+    if len(plain) > MOST_BYTES:
+        raise ValueError(f"{len(plain)} bytes of reasons, more than {MOST_BYTES}")
+    return varint.number(len(plain)) + planes.deflate(plain) if plain else b""
 
 
 def decode(body: bytes) -> list[str]:
     """Raises Damage, UnicodeDecodeError or zlib.error."""
     if not body:
         return []
-    cursor = Cursor(body)
-    size = cursor.number()
-    if size > _MOST_BYTES:
+    outside = Cursor(body)
+    size = outside.number()
+    if size > MOST_BYTES:
         raise Damage(f"{size} bytes of reasons")
-    return planes.inflate(cursor.rest(), size).decode().split(_SEPARATOR)
+    cursor = Cursor(planes.inflate(outside.rest(), size))
+    found: list[str] = []
+    while not cursor.done:
+        found.append(cursor.sized().decode(_ENCODING, _ERRORS))
+    return found

@@ -3,7 +3,7 @@
 300  ->  1 0101100   0 0000010
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 _MOST_BYTES = 10  # of 64 bits; more is damage
 
@@ -66,9 +66,6 @@ class Cursor:
                 return value
         raise Damage("a number has no end")
 
-    def numbers(self, count: int) -> Iterator[int]:
-        return (self.number() for _ in range(count))
-
     def signed(self) -> int:
         return zagzig(self.number())
 
@@ -90,6 +87,10 @@ class Cursor:
 
     def rest(self) -> bytes:
         return self.take(len(self._body) - self._place)
+
+    @property
+    def done(self) -> bool:
+        return self._place == len(self._body)
 
     def end(self) -> None:
         """Nothing may be left."""

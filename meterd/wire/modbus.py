@@ -98,6 +98,14 @@ class ModbusClient:
         around = 3 if self._framer == "rtu" else 7
         return around + request, around + reply
 
+    def _on_the_wire(self, function: int, count: int) -> float:
+        """Seconds that the bytes of an exchange take themselves; the timeout is for the meter."""
+        said = self._link.options
+        if "baud" not in said:
+            return 0.0
+        bits = 1 + int(said["bytes"]) + (said["parity"] != "N") + int(said["stop"])
+        return sum(self.sizes(function, count)) * bits / int(said["baud"])
+
     @property
     def timeout(self) -> float:
         """The longest that any of this unit's exchanges may take now, in seconds."""
@@ -144,7 +152,11 @@ class ModbusClient:
         owed, self._owed = self._owed, True
         try:
             registers = await self._link.exchange(
-                request, reply.parse, pace=pace, station=self._unit
+                request,
+                reply.parse,
+                timeout=self._link.timeout + self._on_the_wire(function, count),
+                pace=pace,
+                station=self._unit,
             )
         except LinkError as error:
             raise reply.explained(error, late=pace.late) from error

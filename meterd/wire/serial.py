@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -64,10 +65,12 @@ class SerialLink(StreamLink):
         import serial
 
         option = self.options
+        # Linux' pseudo terminals carry whole bytes; asked for parity, they refuse every setting.
+        pseudo = _is_pseudo(self._path)
         port = serial.Serial(
             baudrate=int(option["baud"]),
-            bytesize=int(option["bytes"]),
-            parity=option["parity"],
+            bytesize=8 if pseudo else int(option["bytes"]),
+            parity="N" if pseudo else option["parity"],
             stopbits=int(option["stop"]),
             exclusive=True,
         )
@@ -102,6 +105,14 @@ class SerialLink(StreamLink):
 
     def _lost(self, error: Exception | None) -> LinkError:
         return LinkError(f"{self._path} is gone: unplugged?", code="port_gone")
+
+
+def _is_pseudo(path: str) -> bool:
+    """Whether it is a Unix98 pseudo terminal, or leads to one; their major numbers are 136 to 143."""
+    try:
+        return os.major(os.stat(path).st_rdev) in range(136, 144)
+    except OSError:
+        return False
 
 
 def _wait(seconds: float) -> None:

@@ -5,7 +5,10 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from meterd.energy.quarter import COUNTER, Found
+from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import SystemClock
@@ -69,6 +72,13 @@ class FakeReader:
     points: Callable[[str, int], float | None] = lambda device, ms: 1000.0
     delay: float = 0.0
 
+    def names(self) -> Sequence[FakeSeries]:
+        return self.known
+
+    def columns(self, names: Sequence[tuple[str, str, str]], start: int, end: int) -> Sequence[Any]:
+        """Nothing: PromQL has a history of its own in its tests."""
+        return [([], []) for _ in names]
+
     async def series(self) -> Sequence[FakeSeries]:
         if self.error:
             raise self.error
@@ -114,6 +124,11 @@ class FakeSite:
     status: FakeStatus = field(default_factory=FakeStatus)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     readiness: tuple[bool, str] = (True, "")
+
+    tariffs: dict[str, Tariff] = field(default_factory=dict)
+
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+        return (), COUNTER
 
     def devices(self) -> Sequence[FakeDevice]:
         return self.known

@@ -41,7 +41,9 @@ class FakeHistory:
             raise self.error
         return self.known
 
-    def columns(self, names: Sequence[Name], start: int, end: int) -> list[tuple[Times, Values]]:
+    def columns(
+        self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
+    ) -> list[tuple[Times, Values]]:
         self.asked.append((list(names), start, end))
         return [self._column(name, start, end) for name in names]
 

@@ -8,7 +8,7 @@ from meterd.daemon.vitals import Vitals
 from meterd.model.sample import Fault, failed
 from meterd.promql.engine import instant
 from meterd.promql.source import is_stale
-from tests.api.fake import NOW, FakeSite
+from tests.api.fake import NOW, FakeDevice, FakeSite
 from tests.api.promhistory import FakeHistory
 
 FAULT: Key = (("__name__", "meterd_poll_faults_total"), ("code", "refused"), ("device", "solar"))
@@ -49,6 +49,17 @@ def test_a_series_that_goes_away_ends_with_a_stale_mark(site: FakeSite) -> None:
     one = history.series()[FAULT]
     assert (one.first, one.last) == (NOW, NOW + 15_000)
     assert history.series()[UPTIME].last == NOW + 45_000
+
+
+def test_it_looks_as_often_as_the_quickest_device_is_polled(site: FakeSite) -> None:
+    history = OwnHistory(site)
+    assert history.pace() == 2.0  # the UPS
+    site.known = [FakeDevice("a", interval=0.2), FakeDevice("b", interval=60.0)]
+    assert history.pace() == ownhistory.QUICKEST
+    site.known = [FakeDevice("b", interval=60.0)]
+    assert history.pace() == ownhistory.SLOWEST
+    site.known = [FakeDevice(str(number), interval=1.0) for number in range(50)]
+    assert history.pace() == ownhistory.SLOWEST
 
 
 def test_a_clock_that_was_set_back_adds_nothing(site: FakeSite) -> None:

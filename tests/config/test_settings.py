@@ -13,7 +13,7 @@ def test_devices_alone_are_a_configuration() -> None:
     assert made.site.timezone == "UTC"
     assert (made.store.url, made.store.commit, made.store.keep.raw) == (
         "sqlite:///meterd.db",
-        10.0,
+        30.0,
         None,
     )
     assert (made.api.host, made.api.port) == ("127.0.0.1", 8420)

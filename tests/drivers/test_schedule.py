@@ -100,3 +100,17 @@ def test_requests_have_different_lengths_where_that_is_wished() -> None:
     one = RegisterMap("m", "", "", "", "low", (row(0), row(10), row(11, "slow")), bridge=0)
     assert [b.words for b in Schedule(one, 1.0, BUS).blocks(3)] == [1, 1]
     assert [b.words for b in Schedule(one, 1.0, BUS, lengths=True).blocks(3)] == [1, 2]
+
+
+def test_meters_of_one_map_on_like_links_share_their_plans() -> None:
+    one = meter(row(0), row(40))
+    here, there = (Schedule(one, 1.0, Costs.serial(9600, tau=0.0)) for _ in range(2))
+    assert here.blocks(1) is there.blocks(1)
+    # What was measured differs a little from meter to meter.
+    assert here.learn(Costs.serial(9600, tau=0.2))
+    assert there.learn(Costs.serial(9600, tau=0.201))
+    assert here.blocks(1) is there.blocks(1)
+    here.avoid(Findings((one.rows[1],)))
+    assert (fetched(here.blocks(1)), fetched(there.blocks(1))) == ([0], [0, 40])
+    there.avoid(Findings((one.rows[1],)))
+    assert here.blocks(1) is there.blocks(1)

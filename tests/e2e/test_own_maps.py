@@ -36,6 +36,7 @@ class Meter:
 
 
 METERS = {
+    "acme_contacts": Meter(3),
     "acme_orders": Meter(0),
     "acme_sparse": Meter(1),
     "chint_dtsu666": Meter(1),

@@ -1,6 +1,7 @@
 """What the house holds to be true of what a device said."""
 
 import math
+from array import array
 
 import pytest
 
@@ -96,6 +97,23 @@ def test_polls_of_one_shape_share_their_layout() -> None:
     three = normaliser.poll([Reading("voltage.l2", 1.0, "V")], 3, 0.0)
     assert one.layout is two.layout
     assert three.layout is not two.layout
+
+
+def test_devices_that_say_the_same_share_their_layout() -> None:
+    said = [Reading("voltage.l1", 1.0, "V")]
+    one, other = (Normaliser(name).poll(said, 1, 0.0) for name in ("a", "b"))
+    assert one.layout is other.layout
+    turned = Normaliser("c", swapped=True).poll([Reading("active_power", 1.0, "W")], 1, 0.0)
+    straight = Normaliser("d").poll([Reading("active_power", 1.0, "W")], 1, 0.0)
+    assert (turned.values[0], straight.values[0]) == (-1.0, 1.0)
+
+
+def test_values_that_are_all_there_take_little_room() -> None:
+    normaliser = Normaliser("m")
+    whole = normaliser.poll([Reading("active_power", 0.29, "kW")], 1, 0.0)
+    assert (type(whole.values), list(whole.values)) == (array, [290.0, 1.0])
+    lacking = normaliser.poll([Reading("active_power", None, "kW")], 1, 0.0)
+    assert list(lacking.values) == [None, 1.0]
 
 
 def test_an_estimate_stays_an_estimate() -> None:

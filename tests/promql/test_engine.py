@@ -89,10 +89,22 @@ def test_exactly_the_points_allowed_are_answered() -> None:
 
 
 def test_between_far_steps_nothing_is_read() -> None:
-    source = _ramp(10, interval=10_000)
+    source = _ramp(10, interval=1_000)
     query_range(source, "rate(x[5m])", 0, YEAR, 86_400_000)
     read = sum(end - start for _, start, end in source.fetched)
     assert read == 366 * 5 * MINUTE
+
+
+def test_holes_are_skipped_too_where_reading_all_would_be_too_much() -> None:
+    source = _ramp(10, interval=10_000)
+    query_range(source, "x", 0, YEAR, 86_400_000, limits=Limits(max_samples=1_000_000))
+    assert sum(end - start for _, start, end in source.fetched) == 366 * 5 * MINUTE
+
+
+def test_few_samples_are_read_at_once_even_with_holes_between() -> None:
+    source = _ramp(10, interval=10_000)
+    query_range(source, "x", 0, 30 * 86_400_000, 3_600_000)
+    assert len(source.fetched) == 1
 
 
 def test_near_steps_are_read_in_one_piece() -> None:

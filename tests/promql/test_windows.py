@@ -100,6 +100,22 @@ def test_long_windows_give_what_short_ones_would(
         assert (quick == slow).all()
 
 
+@pytest.mark.parametrize("values", _series(), ids=range(7))
+def test_long_windows_have_the_line_of_least_squares(values: Values) -> None:
+    shown = _shown(values, 1_000_000, 20_000)
+    slopes, here = rates.deriv(shown)
+    forecast = rates.predict_linear(shown, np.full(len(shown.low), 60.0))[0]
+    for step in np.flatnonzero(here).tolist():
+        data = shown.values[shown.low[step] : shown.high[step]]
+        at = shown.times[shown.low[step] : shown.high[step]] / 1e3
+        x, y = at - at.mean(), data - data.mean()
+        slope = float((x * y).sum() / (x * x).sum())
+        ahead = float(data.mean()) + slope * (shown.at[step] / 1e3 - float(at.mean()) + 60)
+        scale = 1e-12 * float(np.abs(data).max())
+        assert math.isclose(slopes[step], slope, rel_tol=1e-7, abs_tol=scale)
+        assert math.isclose(forecast[step], ahead, rel_tol=1e-7, abs_tol=1e3 * scale)
+
+
 def _rate(times: Times, values: list[float], start: int, end: int) -> float:
     """The rate of a counter by the book: one sample after the other."""
     rise = values[-1] - values[0]

@@ -173,7 +173,7 @@ def test_the_dashboard_asks_only_for_metrics_that_meterd_has() -> None:
     asked = set(re.findall(r"\bmeterd_\w+", " ".join(exprs)))
     quantities = {quantity.prometheus for quantity in CATALOGUE.values()}
     assert asked - quantities == {"meterd_alerts"}
-    assert '"meterd_alerts"' in (TOP / "meterd" / "api" / "prometheus.py").read_text()
+    assert '"meterd_alerts"' in (TOP / "meterd" / "api" / "promapi" / "own.py").read_text()
     for expr in exprs:
         assert expr.count("{") == expr.count("}")
         assert expr.count("(") == expr.count(")")

@@ -71,6 +71,14 @@ def test_a_null_costs_a_few_bytes_and_spoils_nothing() -> None:
     assert _size([*volts[:100], *[nan] * 50, *volts[150:]]) <= whole + 6
 
 
+def test_what_went_through_a_float32_takes_as_little_as_the_decimal_it_was() -> None:
+    rng = random.Random(4)
+    volts = [round(230 + rng.gauss(0, 0.6), 1) for _ in range(HOUR)]
+    widened = [float(value) for value in array("f", volts)]
+    assert widened != volts
+    assert _size(widened) == _size(volts)
+
+
 def test_what_is_no_decimal_takes_no_more_than_it_is() -> None:
     rng = random.Random(4)
     assert _size([rng.random() for _ in range(HOUR)]) <= 8 * HOUR + 2

@@ -78,6 +78,14 @@ def test_nulls_of_a_device_that_gives_no_numbers_are_nearly_free() -> None:
     assert _same(journal.decode(body), mixed)
 
 
+def test_what_is_remembered_of_digits_changes_nothing_but_the_time() -> None:
+    known: dict[int, int] = {}
+    for value in (0.1 + 0.2, -0.0, 5.0, 230.12, 230.1):
+        span = plain(1, [T0, T0 + 10], {1: [230.5, value], 2: [1.0, 2.0]})
+        assert _same(journal.decode(journal.encode([span], known)), [span])
+    assert known == {1: 2, 2: 0}
+
+
 def test_a_span_that_breaks_its_rules_is_refused() -> None:
     with pytest.raises(ValueError, match="2 rows and 1 values"):
         journal.encode([Span(1, array("q", [1, 2]), (Column(1, range(2), array("d", [1.0])),))])

@@ -43,7 +43,7 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_store_queued_samples": ("gauge", "Samples that wait for the next commit"),
     "meterd_store_committed_samples": ("counter", "Samples that are safely stored"),
     "meterd_store_dropped_samples": ("counter", "Samples that were lost on the way to the store"),
-    "meterd_store_commit_duration_seconds": ("histogram", "Time that commits took"),
+    "meterd_store_last_commit_duration_seconds": ("gauge", "Time that the last commit took"),
     "meterd_store_last_commit_timestamp_seconds": ("gauge", "The last commit, Unix time"),
 }
 

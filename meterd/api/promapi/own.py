@@ -115,7 +115,6 @@ def vitals(families: Families, vitals: Vitals, devices: Mapping[str, Labels]) ->
     for link, seconds in vitals.busy.items():
         families.own("meterd_link_busy_seconds", seconds, {"link": link})
     families.histogram("meterd_loop_lag_seconds", vitals.lag)
-    families.histogram("meterd_store_commit_duration_seconds", vitals.commits)
 
 
 def process(families: Families, site: Site, now: int) -> None:
@@ -137,8 +136,12 @@ def _store(families: Families, site: Site) -> None:
     families.own("meterd_store_queued_samples", store.queued)
     families.own("meterd_store_committed_samples", store.committed)
     families.own("meterd_store_dropped_samples", store.dropped)
-    if store.last_commit:
-        families.own("meterd_store_last_commit_timestamp_seconds", store.last_commit)
+    if not store.last_commit:
+        return
+    families.own("meterd_store_last_commit_timestamp_seconds", store.last_commit)
+    took = getattr(store, "took", None)
+    if took is not None:
+        families.own("meterd_store_last_commit_duration_seconds", took)
 
 
 def _alerts(families: Families, site: Site) -> None:

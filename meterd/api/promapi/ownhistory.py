@@ -17,8 +17,11 @@ from meterd.api.site import Site
 from meterd.model.clock import Clock
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
-EVERY = 15.0  # seconds between two looks
-_KEEP_ROWS = 1_440  # six hours
+# Seconds between two looks: as often as the quickest device is polled, so that a window that
+# holds some polls holds some looks; but a look costs about 1 ms, and more with many devices.
+QUICKEST, SLOWEST = 1.0, 15.0
+_MANY_DEVICES = 20
+_KEEP_ROWS = 4_320  # six hours, one each 5 s
 # Where there are many devices the hours get fewer, down to ten minutes.
 _MOST_VALUES = 500_000
 _LEAST_ROWS = 40
@@ -58,7 +61,14 @@ class OwnHistory:
         """Until cancelled. A clock that people set forward or back changes no pace."""
         while True:
             self.look(clock.now_ms())
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(self.pace())
+
+    def pace(self) -> float:
+        """Seconds until the next look."""
+        intervals = [device.interval for device in self._site.devices()]
+        if len(intervals) > _MANY_DEVICES:
+            return SLOWEST
+        return max(QUICKEST, min((SLOWEST, *intervals)))
 
     def look(self, now: int) -> None:
         """Note how meterd fares; `now` is Unix ms."""
@@ -82,12 +92,8 @@ class OwnHistory:
         """Every series that has been there in the hours that are kept."""
         rows = tuple(self._rows)
         lasts = _seen(reversed(rows))
-        return {key: self._one(key, first, lasts[key]) for key, first in _seen(rows).items()}
-
-    def _one(self, key: Key, first: int, last: int) -> OwnSeries:
-        labels = dict(key)
-        meaning = own.meaning(labels["__name__"])
-        return OwnSeries(Labelled(labels, round(EVERY * 1000)), meaning, first, last)
+        pace = round(self.pace() * 1000)
+        return {key: _one(key, pace, first, lasts[key]) for key, first in _seen(rows).items()}
 
     def fetch(self, keys: Sequence[Key], start: int, end: int) -> Iterator[tuple[Times, Values]]:
         """Samples with start < t <= end of each series; a stale mark where it went away."""
@@ -95,6 +101,11 @@ class OwnHistory:
         rows = [row for row in tuple(self._rows) if start < row.time <= end]
         for key in keys:
             yield _column(key, rows)
+
+
+def _one(key: Key, pace: int, first: int, last: int) -> OwnSeries:
+    labels = dict(key)
+    return OwnSeries(Labelled(labels, pace), own.meaning(labels["__name__"]), first, last)
 
 
 def _seen(rows: Iterable[_Row]) -> dict[Key, int]:

@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from meterd.promql.budget import Budget
-from meterd.promql.frame import NAME, Frame, Labels, get, left_out, united
+from meterd.promql.frame import NAME, Frame, Labels, Mask, get, left_out, united
 from meterd.promql.source import Values
 
 _DROPPED = frozenset(("le", NAME))
@@ -25,7 +25,7 @@ def quantile(frame: Frame, wanted: Values, budget: Budget) -> Frame:
     def fold(bounds: Values, counts: Values, steps: np.ndarray) -> Values:
         return _quantile(bounds, counts, wanted[steps])
 
-    return _folded(frame, fold, budget, repair=True)
+    return _folded(frame, fold, budget)
 
 
 def fraction(frame: Frame, lower: Values, upper: Values, budget: Budget) -> Frame:
@@ -34,10 +34,10 @@ def fraction(frame: Frame, lower: Values, upper: Values, budget: Budget) -> Fram
     def fold(bounds: Values, counts: Values, steps: np.ndarray) -> Values:
         return _fraction(bounds, counts, lower[steps], upper[steps])
 
-    return _folded(frame, fold, budget, repair=True)
+    return _folded(frame, fold, budget)
 
 
-def _folded(frame: Frame, fold: Fold, budget: Budget, *, repair: bool) -> Frame:
+def _folded(frame: Frame, fold: Fold, budget: Budget) -> Frame:
     groups = _grouped(frame, budget)
     shape = (len(groups), frame.values.shape[1])
     values, here = np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
@@ -46,18 +46,22 @@ def _folded(frame: Frame, fold: Fold, budget: Budget, *, repair: bool) -> Frame:
         rows = [row for _, row in sorted(buckets)]
         bounds = np.array([bound for bound, _ in sorted(buckets)])
         here[place] = frame.here[rows].any(axis=0)
-        # Steps at which the same buckets are there are one calculation.
-        kinds, which = np.unique(frame.here[rows], axis=1, return_inverse=True)
-        for kind in range(kinds.shape[1]):
-            present, steps = kinds[:, kind], np.flatnonzero(which.ravel() == kind)
-            if not present.any():
-                continue
-            edges, counts = _merged(bounds[present], frame.values[rows][present][:, steps])
-            if repair and math.isinf(edges[-1]):
+        for present, steps in _alike(frame.here[rows]):
+            data = frame.values[rows][present][:, steps]
+            edges, counts = _merged(bounds[present], data)
+            if math.isinf(edges[-1]):
                 counts, fell = _monotonic(counts)
                 _tell(budget, fell, get(frame.labels[rows[0]], NAME))
             values[place, steps] = fold(edges, counts, steps)
     return united(list(groups), values, here)
+
+
+def _alike(here: Mask) -> Iterator[tuple[Mask, np.ndarray]]:
+    """Steps at which the same rows are there, which are one calculation."""
+    kinds, which = np.unique(here, axis=1, return_inverse=True)
+    for kind in range(kinds.shape[1]):
+        if kinds[:, kind].any():
+            yield kinds[:, kind], np.flatnonzero(which.ravel() == kind)
 
 
 def _grouped(frame: Frame, budget: Budget) -> dict[Labels, list[tuple[float, int]]]:
@@ -151,7 +155,9 @@ def _below(bounds: Values, counts: Values, value: float) -> float:
     place = int(np.searchsorted(bounds, value, side="left"))
     if place >= len(bounds) - 1:
         return float(counts[-1] if math.isinf(value) else counts[-2] if len(counts) > 1 else 0.0)
-    low = bounds[place - 1] if place else min(0.0, float(bounds[0]))
+    if not place and bounds[0] <= 0:  # it reaches down to -Inf: nothing to draw a line through
+        return float(counts[0]) if math.isfinite(value) else 0.0
+    low = bounds[place - 1] if place else 0.0
     held = counts[place - 1] if place else 0.0
     if value <= low or bounds[place] == low:
         return float(held if value <= low else counts[place])

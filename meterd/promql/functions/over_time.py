@@ -20,15 +20,12 @@ FEW = 16  # windows side by side below which numpy costs more than it saves
 
 
 def _by_tile(shown: Window, fold: Fold) -> Answer:
-    here = shown.count > 0
-    out = np.full(len(here), np.nan)
-    if here.any():
-        for tile in tiles(shown):
-            if len(tile.places):
-                data = np.where(tile.inside, shown.values[tile.places], 0.0)
-                with np.errstate(all="ignore"):
-                    out[tile.steps] = fold(tile, data)
-    return out, here
+    out = np.full(len(shown.low), np.nan)
+    for tile in tiles(shown):
+        data = np.where(tile.inside, shown.values[tile.places], 0.0)
+        with np.errstate(all="ignore"):
+            out[tile.steps] = fold(tile, data)
+    return out, shown.count > 0
 
 
 def sum_(shown: Window) -> Answer:
@@ -166,10 +163,9 @@ def smoothed(shown: Window, level: Values, trend: Values) -> Answer:
             wanted = f"0 < {what[0]}f < 1, got: {factor[bad][0]:f}"
             raise QueryError("execution", f"invalid {what} factor. Expected: {wanted}")
     out = np.full(len(here), np.nan)
-    if here.any():
-        for tile in tiles(shown):
-            smooth = _smooth if len(tile.count) > FEW else _smooth_each
-            out[tile.steps] = smooth(tile, shown.values, level[tile.steps], trend[tile.steps])
+    for tile in tiles(shown):
+        smooth = _smooth if len(tile.count) > FEW else _smooth_each
+        out[tile.steps] = smooth(tile, shown.values, level[tile.steps], trend[tile.steps])
     return out, here
 
 

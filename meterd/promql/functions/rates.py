@@ -3,11 +3,13 @@
 import numpy as np
 
 from meterd.promql.frame import Mask
-from meterd.promql.source import Values
-from meterd.promql.stats import neumaier
-from meterd.promql.window import Window, tiles
+from meterd.promql.prefix import lines, long
+from meterd.promql.source import Times, Values
+from meterd.promql.stats import total
+from meterd.promql.window import Tile, Window, tiles
 
 Answer = tuple[Values, Mask]
+Line = tuple[Values, Values]  # slopes, and values where they were asked for
 
 
 def rate(shown: Window) -> Answer:
@@ -106,23 +108,33 @@ def predict_linear(shown: Window, ahead: Values) -> Answer:
         return slope * ahead + there, shown.count >= 2
 
 
-def _line(shown: Window, origin: np.ndarray) -> tuple[Values, Values]:
+def _line(shown: Window, origin: Times) -> Line:
     """Least squares: slope a second, and the value at the origin (ms, one a step)."""
-    slope, there = np.full(len(shown.low), np.nan), np.full(len(shown.low), np.nan)
-    if not (shown.count >= 2).any():
-        return slope, there
-    for tile in tiles(shown):
-        y = shown.values[tile.places]
-        n = tile.count
-        with np.errstate(all="ignore"):
-            x = np.where(tile.inside, (shown.times[tile.places] - origin[tile.steps]) / 1e3, 0.0)
-            flat = (np.where(tile.inside, y, y[0]) == y[0]).all(axis=0)
-            y = np.where(tile.inside, y, 0.0)
-            sums = (sum(neumaier(each)) for each in (x, y, x * y, x * x))
-            sum_x, sum_y, sum_xy, sum_x2 = sums
-            rise = (sum_xy - sum_x * sum_y / n) / (sum_x2 - sum_x * sum_x / n)
-            base = sum_y / n - rise * sum_x / n
-            whole = np.where(np.isinf(y[0]), np.nan, 0.0)
-            slope[tile.steps] = np.where(flat, whole, rise)
-            there[tile.steps] = np.where(flat, y[0] + whole, base)
+    if not long(shown, line=True):
+        return _fitted(shown, origin)
+    slope, there, doubtful = lines(shown, origin)
+    again = np.flatnonzero(doubtful & (shown.count >= 2))
+    if len(again):
+        slope[again], there[again] = _fitted(shown.only(again), origin[again])
     return slope, there
+
+
+def _fitted(shown: Window, origin: Times) -> Line:
+    slope, there = np.full(len(shown.low), np.nan), np.full(len(shown.low), np.nan)
+    for tile in tiles(shown):
+        slope[tile.steps], there[tile.steps] = _fit(shown, tile, origin[tile.steps])
+    return slope, there
+
+
+def _fit(shown: Window, tile: Tile, origin: Times) -> Line:
+    """Sums with the origin as zero; a level line is level to the last digit."""
+    y, n = shown.values[tile.places], tile.count
+    with np.errstate(all="ignore"):
+        x = np.where(tile.inside, (shown.times[tile.places] - origin) / 1e3, 0.0)
+        level = (np.where(tile.inside, y, y[0]) == y[0]).all(axis=0)
+        data = np.where(tile.inside, y, 0.0)
+        sum_x, sum_y, sum_xy, sum_x2 = (total(each) for each in (x, data, x * data, x * x))
+        rise = (sum_xy - sum_x * sum_y / n) / (sum_x2 - sum_x * sum_x / n)
+        base = sum_y / n - rise * sum_x / n
+        flat = np.where(np.isinf(y[0]), np.nan, 0.0)
+        return np.where(level, flat, rise), np.where(level, y[0] + flat, base)

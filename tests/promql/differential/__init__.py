@@ -1,1 +1,0 @@
-"""meterd's PromQL beside that of a real Prometheus, both with the same samples."""

@@ -208,6 +208,11 @@ def binary() -> Iterator[Question]:
         f"3 atan2 sum by (device) ({LOAD})",
         "abs(odd) atan2 abs(odd)",
         f"abs({POWER}) atan2 on (device) group_left abs(price)",
+    )
+
+
+def matched() -> Iterator[Question]:
+    yield from _ask(
         f"{POWER} * on (device) group_left (model) device_info",
         f"{POWER} * on (device) group_left (model, site) device_info",
         f"device_info * on (device) group_right (model) {POWER}",
@@ -348,7 +353,7 @@ def refusals() -> Iterator[Question]:
 GROUPS = {
     made.__name__: made
     for made in (
-        *(selectors, literals, over_time, rates, maths, aggregations, binary, sets),
-        *(subqueries, labels, histograms, refusals),
+        *(selectors, literals, over_time, rates, maths, aggregations, binary, matched),
+        *(sets, subqueries, labels, histograms, refusals),
     )
 }

@@ -1,0 +1,71 @@
+"""Joins energy and store: the quarter hours of a device, from its counters or its power."""
+
+import asyncio
+from collections.abc import Callable
+
+from meterd.energy.clock import DAY
+from meterd.energy.quarter import COUNTER, QUARTER, Found, Quarter
+from meterd.energy.sampled import Sampled, quarters
+from meterd.model.quantity import GUARDED, describe
+from meterd.store.reader import Reader
+
+# The samples before and after a stretch of power are looked for this near to it, in ms.
+_NEAR = 3_600_000
+# How often a device was polled that is configured no more, in seconds.
+DEFAULT_INTERVAL = 10.0
+
+
+class Consumed:
+    """What devices consumed, as a store knows it."""
+
+    def __init__(self, reader: Callable[[], Reader], interval: Callable[[str], float]) -> None:
+        """`interval` tells how often a device is polled, in seconds."""
+        self._reader = reader
+        self._interval = interval
+
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+        """What is known of each quarter hour of start <= t < end (Unix ms), and how.
+
+        Raises StoreError.
+        """
+        counted = await asyncio.to_thread(self._counted, device, quantity, start, end)
+        if counted is not None:
+            return counted, COUNTER
+        interval = round(self._interval(device) * 1000)
+        found: list[Quarter] = []
+        method = COUNTER
+        # By the day: a year of power is more than anybody's memory should hold at once.
+        for first in range(start, end, DAY):
+            last = min(end, first + DAY)
+            some, method = await quarters(
+                self._power, device, quantity, first, last, interval=interval
+            )
+            found += some
+        return found, method
+
+    def _counted(self, device: str, quantity: str, start: int, end: int) -> list[Quarter] | None:
+        """From the guarded counter; None where the device has none."""
+        guarded = GUARDED + quantity
+        described = describe(guarded)
+        reader = self._reader()
+        name = device, guarded, described.unit if described else "1"
+        if described is None or not reader.has(name):
+            return None
+        return [
+            Quarter(number * QUARTER, one.increase, one.estimated)
+            for number, one in reader.quarters(name, start, end).items()
+            if one.increase is not None
+        ]
+
+    async def _power(self, device: str, quantity: str, start: int, end: int) -> Sampled | None:
+        described = describe(quantity)
+        name = device, quantity, described.unit if described else "1"
+        reader = self._reader()
+        if described is None or not reader.has(name):
+            return None
+        columns = reader.columns
+        (track,) = await asyncio.to_thread(columns, [name], start - _NEAR, end + _NEAR)
+        low, high = track.times.searchsorted((start, end))
+        around = slice(max(0, low - 1), high + 1)
+        values = [None if value != value else value for value in track.values[around].tolist()]
+        return list(zip(track.times[around].tolist(), values, strict=True))
