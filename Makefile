@@ -13,8 +13,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
 
+# Two workers, then alone what they would disturb.
 test: system check
-	$(BIN)/pytest
+	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not long and not quiet'
+	$(BIN)/pytest -q -m 'quiet and not long'
 
 test-long: system $(VENV)/.dev
 	$(BIN)/pytest -m 'long or not long'

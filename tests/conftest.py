@@ -6,8 +6,31 @@ from pathlib import Path
 
 import pytest
 
-_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/lib/nut"))
+# Debian keeps the programs of each PostgreSQL in a folder of its own.
+_POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+_PLACES = os.pathsep.join(
+    (os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/lib/nut", *_POSTGRES)
+)
 _FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
+
+
+# Tests that misbehave on time, which a second worker would disturb: `make test` runs them alone.
+_QUIET = (
+    "drivers/test_survey.py",
+    "faults/",
+    "proxy/test_whole.py",
+    "sim/test_modbus_pty.py",
+    "sim/test_replay.py",
+    "wire/test_serial.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks those tests `quiet`."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(_QUIET):
+            item.add_marker("quiet")
 
 
 def missing(program: str) -> bool:

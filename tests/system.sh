@@ -3,13 +3,15 @@
 set -eu
 
 # program that must be there : Debian package that brings it
-WANTED="mbpoll:mbpoll upsc:nut-client upsd:nut-server socat:socat chromium:chromium cc:gcc strace:strace promtool:prometheus"
+WANTED="mbpoll:mbpoll upsc:nut-client upsd:nut-server socat:socat chromium:chromium cc:gcc strace:strace promtool:prometheus mariadbd:mariadb-server rsync:rsync"
 missing=""
 for pair in $WANTED; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || [ -x "/sbin/${pair%%:*}" ] \
     || missing="$missing ${pair##*:}"
 done
 [ -e /usr/include/modbus/modbus.h ] || missing="$missing libmodbus-dev pkg-config"
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+ls /usr/lib/galera/libgalera_smm.so >/dev/null 2>&1 || missing="$missing galera-4"
 [ -n "$missing" ] || exit 0
 
 root=""

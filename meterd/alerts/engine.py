@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from meterd.alerts.hooks.notice import Hook, Notice
 from meterd.alerts.rules import Rule, Rules
+from meterd.alerts.silences import Ack, Silence, Silences
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import Clock
@@ -42,6 +45,12 @@ class Alerts:
         self._clock = clock
         self._site = site
         self._labels = labels or {}
+        self._silences = Silences(new_id) if new_id else Silences()
+        self._acks: dict[str, Ack] = {}
+        # Fired while a silence covered them: no hook has heard of them.
+        self._untold: set[str] = set()
+        # Counts what `saved` would say otherwise than before.
+        self.version = 0
 
     def take(self, poll: Poll) -> None:
         self._tell(self._rules.take(poll, self._clock.monotonic()))
@@ -54,7 +63,81 @@ class Alerts:
 
     def tick(self) -> None:
         """One look at the clock."""
-        self._tell(self._rules.tick(self._clock.monotonic(), self._clock.now_ms()))
+        now = self._clock.now_ms()
+        self._tell(self._rules.tick(self._clock.monotonic(), now))
+        if self._silences.prune(now):
+            self.version += 1
+        for alert in self.active() if self._untold else ():
+            if alert.id in self._untold and self._is_due(alert, now):
+                self._untold.discard(alert.id)
+                self._announce(alert, self._named[alert.rule])
+                self.version += 1
+
+    def _is_due(self, alert: Alert, now: int) -> bool:
+        """Whether its silence is over, and nobody has said that they know."""
+        is_open = alert.state is AlertState.FIRING and alert.id not in self._acks
+        return is_open and not self._silences.covering(alert, now)
+
+    # -- who knows, and who does not want to ---------------------------------------------------
+
+    def ack(self, alert: str, by: str, comment: str) -> Ack:
+        """Somebody knows of it. Raises LookupError where there is no such alert any more."""
+        known = {one.id: one for one in self.active()}
+        if alert not in known:
+            raise LookupError(alert)
+        ack = Ack(alert, by, comment, self._clock.now_ms())
+        self._acks = {key: one for key, one in self._acks.items() if key in known} | {alert: ack}
+        self.version += 1
+        return ack
+
+    def ack_of(self, alert: str) -> Ack | None:
+        return self._acks.get(alert)
+
+    def silence(self, silence: Silence) -> Silence:
+        """From now on; its id is given here. Raises ValueError where there are too many."""
+        made = replace(silence, id=self._silences.next_id())
+        self._silences.add(made)
+        self.version += 1
+        return made
+
+    def unsilence(self, silence: str) -> bool:
+        """End it early; False where there is none of that id."""
+        found = self._silences.remove(silence)
+        self.version += found
+        return found
+
+    def silences(self) -> list[Silence]:
+        """Those that are not over; the first to end comes first."""
+        return self._silences.listed()
+
+    def silenced_by(self, alert: Alert) -> list[str]:
+        """The ids of the silences that cover it now."""
+        return self._silences.covering(alert, self._clock.now_ms())
+
+    # -- over a restart ------------------------------------------------------------------------
+
+    @property
+    def is_ripening(self) -> bool:
+        """Whether a `for` runs, so that `saved` differs from moment to moment."""
+        return any(alert.state is AlertState.PENDING for alert in self.active())
+
+    def saved(self) -> dict[str, Any]:
+        """All that is to outlive the process, as plain data."""
+        return {
+            "alerts": self._rules.saved(self._clock.monotonic()),
+            "acks": [asdict(ack) for ack in self._acks.values()],
+            "silences": [asdict(silence) for silence in self.silences()],
+            "untold": sorted(self._untold),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` ended. Raises ValueError, TypeError or KeyError for other data."""
+        acks = [Ack(**one) for one in saved["acks"]]
+        silences = [Silence(**one) for one in saved["silences"]]
+        self._rules.restore(saved["alerts"], self._clock.monotonic())
+        self._acks = {ack.alert: ack for ack in acks}
+        self._silences.restore(silences)
+        self._untold = set(saved["untold"])
 
     def active(self) -> list[Alert]:
         """Pending, firing and just resolved alerts, newest first."""
@@ -83,8 +166,21 @@ class Alerts:
 
     def _tell(self, changes: Iterable[Alert]) -> None:
         for alert in changes:
-            if alert.state in _TOLD:
+            self.version += 1
+            if alert.state in _TOLD and self._may_tell(alert):
                 self._announce(alert, self._named[alert.rule])
+
+    def _may_tell(self, alert: Alert) -> bool:
+        """Who was never told of an alert is not told of its end, either."""
+        if alert.state is AlertState.RESOLVED:
+            was_told = alert.id not in self._untold
+            self._untold.discard(alert.id)
+            return was_told
+        if not (silenced := self._silences.covering(alert, self._clock.now_ms())):
+            return True
+        log.info("alert %s on %s is silenced by %s", alert.rule, alert.device, silenced[0])
+        self._untold.add(alert.id)
+        return False
 
     def _announce(self, alert: Alert, rule: Rule) -> None:
         text = rule.text or _sentence(alert)

@@ -5,11 +5,13 @@ to a duration. What is not known is no evidence: it neither starts, ends nor rip
 """
 
 import math
-import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from meterd.alerts.episode import Episode, restored
+from meterd.alerts.silences import unique
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.sample import Poll, Quality
@@ -74,49 +76,6 @@ class Rule:
         return (self.quantity, *limits)
 
 
-@dataclass(slots=True)
-class _Episode:
-    """One alert from pending to resolved. `began` and `changed` are monotonic seconds."""
-
-    rule: Rule
-    id: str
-    device: str
-    unit: str
-    value: float
-    since: int
-    updated: int
-    began: float
-    changed: float
-    state: AlertState = AlertState.PENDING
-    known: bool = True
-
-    def ripe(self, now: float) -> bool:
-        pending = self.state is AlertState.PENDING
-        return pending and self.known and now - self.began >= self.rule.hold
-
-    def become(self, state: AlertState, now: float, now_ms: int) -> Alert:
-        self.state, self.changed, self.updated = state, now, now_ms
-        return self.alert()
-
-    def alert(self) -> Alert:
-        return Alert(
-            id=self.id,
-            rule=self.rule.name,
-            device=self.device,
-            quantity=self.rule.quantity,
-            state=self.state,
-            severity=self.rule.severity,
-            value=self.value,
-            unit=self.unit,
-            since=self.since,
-            updated=self.updated,
-        )
-
-
-def _unique() -> str:
-    return str(uuid.uuid4())
-
-
 class Rules:
     """The state of every rule on every device.
 
@@ -124,11 +83,11 @@ class Rules:
     seen or its state changed. An alert that stops pending without firing becomes `inactive`.
     """
 
-    def __init__(self, rules: Iterable[Rule], *, new_id: Callable[[], str] = _unique) -> None:
+    def __init__(self, rules: Iterable[Rule], *, new_id: Callable[[], str] = unique) -> None:
         self._rules = _by_name(rules)
         self._new_id = new_id
-        self._episodes: dict[tuple[str, str], _Episode] = {}
-        self._resolved: deque[_Episode] = deque(maxlen=REMEMBERED_LIMIT)
+        self._episodes: dict[tuple[str, str], Episode] = {}
+        self._resolved: deque[Episode] = deque(maxlen=REMEMBERED_LIMIT)
         self._watching: dict[str, tuple[Rule, ...]] = {}
 
     def take(self, poll: Poll, now: float) -> list[Alert]:
@@ -186,6 +145,27 @@ class Rules:
                 changes.append(self._end(key, now, now_ms))
         return changes
 
+    def saved(self, now: float) -> list[dict[str, Any]]:
+        """Every alert as plain data, for `restore` after a restart."""
+        return [one.saved(now) for one in (*self._resolved, *self._episodes.values())]
+
+    def restore(self, saved: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Go on with the alerts of before; those whose rule is gone or another are left out.
+
+        Raises ValueError, TypeError or KeyError, and changes nothing, where it is no such data.
+        """
+        found = []
+        for one in saved:
+            rule = self._rules.get(str(one["rule"]))
+            same = rule is not None and list(rule.condition) == one["condition"]
+            if rule is not None and same and rule.watches(str(one["device"])):
+                found.append(restored(one, rule, now))
+        for episode in found:
+            if episode.state is AlertState.RESOLVED:
+                self._resolved.append(episode)
+            else:
+                self._episodes[episode.rule.name, episode.device] = episode
+
     def _for(self, device: str) -> tuple[Rule, ...]:
         watching = self._watching.get(device)
         if watching is None:
@@ -214,7 +194,7 @@ class Rules:
     def _begin(
         self, rule: Rule, poll: Poll, value: float, unit: str, now: float
     ) -> tuple[Alert, ...]:
-        episode = _Episode(
+        episode = Episode(
             rule, self._new_id(), poll.device, unit, value, poll.time, poll.time, now, now
         )
         self._episodes[rule.name, poll.device] = episode

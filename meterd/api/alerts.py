@@ -1,11 +1,26 @@
-"""Alerts that are pending, firing, or resolved a short while ago."""
+"""Alerts that are pending, firing, or resolved a short while ago, and who knows of them."""
+
+from typing import Any
 
 from pydantic import BaseModel, Field
 
+from meterd.alerts.silences import Ack
+from meterd.api import body, pages
 from meterd.api.answer import Answer, Call, as_json
+from meterd.api.body import Body
+from meterd.api.pages import Page, PageQuery
+from meterd.api.problem import Refusal, quote
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
-from meterd.model.alert import AlertState
+from meterd.model.alert import Alert, AlertState
+
+LONGEST_COMMENT = 500
+
+
+class OneAck(BaseModel):
+    time: str = Field(description="When somebody said that they know, RFC 3339")
+    by: str = Field(description="Who; empty where nobody has to log in")
+    comment: str
 
 
 class OneAlert(BaseModel):
@@ -19,26 +34,53 @@ class OneAlert(BaseModel):
     unit: str
     since: str = Field(description="When the condition began to hold, RFC 3339")
     updated: str = Field(description="When the rule was last looked at, RFC 3339")
+    ack: OneAck | None = Field(description="Who knows of it; null: nobody said so")
+    silenced_by: list[str] = Field(description="Ids of the silences that keep it from hooks now")
 
 
-class Alerts(BaseModel):
-    alerts: list[OneAlert]
+class Alerts(Page):
+    alerts: list[OneAlert] = Field(description="The newest change first")
 
 
-async def list_all(call: Call, query: NoQuery) -> Answer:
-    rows = [
-        {
-            "id": alert.id,
-            "rule": alert.rule,
-            "device": alert.device,
-            "quantity": alert.quantity,
-            "state": alert.state,
-            "severity": alert.severity,
-            "value": alert.value,
-            "unit": alert.unit,
-            "since": rfc3339(alert.since),
-            "updated": rfc3339(alert.updated),
-        }
-        for alert in call.site.alerts()
-    ]
-    return as_json({"alerts": rows})
+class AckBody(Body):
+    comment: str = Field("", description="What others should know", max_length=LONGEST_COMMENT)
+
+
+async def list_all(call: Call, query: PageQuery) -> Answer:
+    some, following = pages.cut(call.site.alerts(), query, lambda alert: alert.id)
+    return as_json({"alerts": [_row(call, alert) for alert in some], "next": following})
+
+
+async def acknowledge(call: Call, query: NoQuery) -> Answer:
+    """Hooks are not told again of what somebody knows; they are told of its end."""
+    said = body.read(AckBody, call)
+    alert = call.path["id"]
+    try:
+        ack = call.site.alerting.ack(alert, call.who, said.comment)
+    except LookupError:
+        detail = f"there is no alert {quote(alert)}, or it ended a while ago"
+        raise Refusal(404, "unknown_alert", detail, hint="see GET alerts") from None
+    return as_json(_ack(ack))
+
+
+def _row(call: Call, alert: Alert) -> dict[str, Any]:
+    alerting = call.site.alerting
+    ack = alerting.ack_of(alert.id)
+    return {
+        "id": alert.id,
+        "rule": alert.rule,
+        "device": alert.device,
+        "quantity": alert.quantity,
+        "state": alert.state,
+        "severity": alert.severity,
+        "value": alert.value,
+        "unit": alert.unit,
+        "since": rfc3339(alert.since),
+        "updated": rfc3339(alert.updated),
+        "ack": ack and _ack(ack),
+        "silenced_by": alerting.silenced_by(alert),
+    }
+
+
+def _ack(ack: Ack) -> dict[str, Any]:
+    return {"time": rfc3339(ack.time), "by": ack.by, "comment": ack.comment}

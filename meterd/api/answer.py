@@ -1,25 +1,25 @@
 """What a function of the API hands back: bytes with a media type, before HTTP gets hold of it."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
+
+import orjson
 
 from meterd.api.site import Site
 
 JSON = "application/json"
-
-# Made once: json.dumps would make an encoder for each answer.
-_encode = json.JSONEncoder(
-    separators=(",", ":"), allow_nan=False, ensure_ascii=False, check_circular=False
-).encode
+EVENTS = "text/event-stream"
 
 
 class Call(NamedTuple):
     """One request as the resources see it; `now` is Unix ms, `accept` the Accept header.
 
     `body` is whole and at most LARGEST_BODY bytes, `media` its Content-Type; `who` is the name
-    that logged in, "" where nobody had to; `base` is what stands before every path outside.
+    that logged in, "" where nobody had to; `base` is what stands before every path outside;
+    `last_event` is the last event that a client of a stream has seen.
     """
 
     site: Site
@@ -30,24 +30,46 @@ class Call(NamedTuple):
     media: str = ""
     who: str = ""
     base: str = ""
+    last_event: str = ""
 
 
 class Answer(NamedTuple):
-    """A body and its media type; every answer has status 200, all else is a Refusal."""
+    """A body and its media type. What went wrong is no Answer but a Refusal."""
 
     body: bytes
     media: str = JSON
     headers: Mapping[str, str] = {}
+    status: int = 200
+
+
+class Flow(NamedTuple):
+    """An answer of any length: each part is made when the client took the one before it.
+
+    A Refusal or StoreError is still a problem while the first part is made; later it cuts the
+    answer short, which the client notices. `parts` is closed whatever happens.
+    """
+
+    parts: AsyncIterator[bytes]
+    media: str = JSON
+    headers: Mapping[str, str] = {}
+
+
+class Following(NamedTuple):
+    """A client that wants to be told of changes from now on; empty names mean all."""
+
+    devices: frozenset[str]
+    quantities: frozenset[str]
+    last_event: str
 
 
 def encode(data: Any) -> bytes:
     """JSON without spaces; what is no number (NaN, infinities) becomes null."""
     try:
-        text = _encode(data)
-    except ValueError:
-        text = _encode(_finite(data))
-    # A lone surrogate can come out of a device's texts: it must not break the answer.
-    return text.encode(errors="replace")
+        return orjson.dumps(data)
+    except TypeError:
+        # A lone surrogate can come out of a device's texts: it must not break the answer.
+        text = json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=False)
+        return text.encode(errors="replace")
 
 
 def _finite(data: Any) -> Any:
@@ -60,5 +82,12 @@ def _finite(data: Any) -> Any:
     return data
 
 
-def as_json(data: Any) -> Answer:
-    return Answer(encode(data))
+def as_json(data: Any, status: int = 200) -> Answer:
+    return Answer(encode(data), status=status)
+
+
+def tagged(body: bytes) -> Answer:
+    """JSON that clients may ask for again: it has an ETag of what it says."""
+    digest = hashlib.blake2b(body, digest_size=12).hexdigest()
+    # Weak: the same answer with gzip has other bytes.
+    return Answer(body, headers={"ETag": f'W/"{digest}"', "Cache-Control": "no-cache"})

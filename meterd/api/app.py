@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from meterd.api import door, query
-from meterd.api.answer import Answer, Call
+from meterd.api.answer import Answer, Call, Flow, Following
 from meterd.api.auth.locks import Access, Locks
 from meterd.api.connection import Connection
 from meterd.api.entrance import Entrance, Left, bind
 from meterd.api.guard import Guard
 from meterd.api.headers import HEADERS, STRICT
 from meterd.api.limits import Guests, Limits
+from meterd.api.live.fanout import STREAM, Fanout
 from meterd.api.problem import Refusal, quote
 from meterd.api.promapi.mount import Mounted, PrometheusApi
 from meterd.api.quiet import Quiet
+from meterd.api.respond import pour, respond
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.site import Site
@@ -63,8 +65,10 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules) -> web.Applicat
     app = web.Application(
         middlewares=[door.doorman(guard.check, _nowhere)], client_max_size=door.LARGEST_BODY
     )
+    fanout = Fanout(site, clock, rules.limits.streams)
+    app.on_shutdown.append(lambda _: fanout.close())
     for route in (*ROUTES, *FILES):
-        handler = _handler(route, site, clock, guard, rules.limits)
+        handler = _handler(route, site, clock, guard, rules.limits, fanout)
         # A proxy may take the base off, or leave it on.
         for path in dict.fromkeys((route.path, rules.base + route.path)):
             app.router.add_route(route.method, path, handler)
@@ -82,7 +86,9 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules) -> web.Applicat
     return app
 
 
-def _handler(route: Route, site: Site, clock: Clock, guard: Guard, limits: Limits) -> door.Handler:
+def _handler(
+    route: Route, site: Site, clock: Clock, guard: Guard, limits: Limits, fanout: Fanout
+) -> door.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         via = guard.via(request)
         who = await guard.let_in(request, via, route.scope)
@@ -99,8 +105,9 @@ def _handler(route: Route, site: Site, clock: Clock, guard: Guard, limits: Limit
             headers.get("Content-Type", ""),
             who.name if who else "",
             via.prefix,
+            headers.get("Last-Event-ID", ""),
         )
-        return await _respond(await route.function(call, asked), request)
+        return await _answer(await route.function(call, asked), request, fanout)
 
     return handle
 
@@ -126,17 +133,16 @@ async def _strict(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(STRICT)
 
 
-async def _respond(answer: Answer, request: web.Request) -> web.Response:
-    headers = {**HEADERS, "Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
-    headers.update(answer.headers)
-    etag = headers.get("ETag")
-    if etag is not None and etag in request.headers.get("If-None-Match", ""):
-        return web.Response(status=304, headers=headers)
-    body, is_gzip = await door.squeeze(answer.body, request.headers.get("Accept-Encoding", ""))
-    headers["Content-Type"] = answer.media
-    if is_gzip:
-        headers["Content-Encoding"] = "gzip"
-    return web.Response(body=body, headers=headers)
+async def _answer(
+    answer: Answer | Flow | Following, request: web.Request, fanout: Fanout
+) -> web.StreamResponse:
+    if isinstance(answer, Answer):
+        return await respond(answer, request)
+    if isinstance(answer, Flow):
+        return await pour(answer, request)
+    if request.method == "HEAD":
+        return web.Response(headers={**HEADERS, **STREAM})
+    return await fanout.follow(request, answer)
 
 
 def _nowhere(path: str) -> Refusal:

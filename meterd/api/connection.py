@@ -41,7 +41,7 @@ class Connection(web.RequestHandler):
     `overdue()`, once a second for all connections: a timer for each request costs more.
     """
 
-    __slots__ = ("_bytes", "_left", "_limits", "_phase", "_quiet", "_since", "_unread")
+    __slots__ = ("_bytes", "_left", "_limits", "_lost", "_phase", "_quiet", "_since", "_unread")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._quiet = quiet or Quiet(SystemClock())
         self._left = left
+        self._lost: Callable[[], None] | None = None
         self._phase = Phase.HEAD
         self._since = loop.time()
         self._bytes = 0
@@ -86,7 +87,13 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        if self._lost is not None:
+            self._lost()
         self._left(self)
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """For an answer that has no end of its own: who is to know that the client is gone."""
+        self._lost = tell
 
     def begun(self) -> None:
         """The headers of a request are complete."""

@@ -18,7 +18,7 @@ from meterd.api.problem import Refusal
 from meterd.api.via import Via
 from meterd.errors import StoreError
 
-__all__ = ["HEADERS", "LARGEST_BODY", "doorman", "refuse", "squeeze"]
+__all__ = ["HEADERS", "LARGEST_BODY", "accepts_gzip", "doorman", "refuse", "squeeze"]
 
 # A long query as a form; all else that is sent here is shorter.
 LARGEST_BODY = 64 * 1024
@@ -145,7 +145,8 @@ def doorman(check: Callable[[web.Request], None], nowhere: Nowhere) -> Middlewar
     return door
 
 
-def _accepts_gzip(header: str) -> bool:
+def accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header names it."""
     for offer in header.lower().split(","):
         coding, _, weight = offer.partition(";")
         if coding.strip() in ("gzip", "*"):
@@ -155,7 +156,7 @@ def _accepts_gzip(header: str) -> bool:
 
 async def squeeze(body: bytes, accept_encoding: str) -> tuple[bytes, bool]:
     """The body, and whether it is gzip now."""
-    if len(body) < _GZIP_FROM or not _accepts_gzip(accept_encoding):
+    if len(body) < _GZIP_FROM or not accepts_gzip(accept_encoding):
         return body, False
     if len(body) < _GZIP_IN_THREAD:
         return zlib.compress(body, _GZIP_LEVEL, _GZIP_WINDOW), True

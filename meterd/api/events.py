@@ -2,9 +2,11 @@
 
 from pydantic import BaseModel, Field
 
-from meterd.api.answer import Answer, Call, as_json
-from meterd.api.query import NoQuery
+from meterd.api import pages
+from meterd.api.answer import Answer, Call, encode, tagged
+from meterd.api.pages import Page, PageQuery
 from meterd.api.times import rfc3339
+from meterd.poll.counters import Event
 
 
 class OneEvent(BaseModel):
@@ -15,11 +17,16 @@ class OneEvent(BaseModel):
     text: str
 
 
-class Events(BaseModel):
+class Events(Page):
     events: list[OneEvent] = Field(description="Newest first, at most 500")
 
 
-async def list_all(call: Call, query: NoQuery) -> Answer:
+def _key(event: Event) -> str:
+    return "\n".join((str(event.time_ms), event.device, event.quantity, str(event.kind)))
+
+
+async def list_all(call: Call, query: PageQuery) -> Answer:
+    some, following = pages.cut(call.site.events(), query, _key)
     rows = [
         {
             "time": rfc3339(event.time_ms),
@@ -28,6 +35,6 @@ async def list_all(call: Call, query: NoQuery) -> Answer:
             "kind": str(event.kind),
             "text": event.text,
         }
-        for event in call.site.events()
+        for event in some
     ]
-    return as_json({"events": rows})
+    return tagged(encode({"events": rows, "next": following}))

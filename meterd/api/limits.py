@@ -25,6 +25,11 @@ class Limits:
     look_every: float = 1.0
 
     @property
+    def streams(self) -> int:
+        """Of all connections so many may stay open for changes; the others are for questions."""
+        return self.room * 3 // 4
+
+    @property
     def room(self) -> int:
         """The most connections that the process' file descriptors allow, too."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

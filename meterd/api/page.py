@@ -17,6 +17,7 @@ _FILES = {
     "style.css": _CSS,
     "tile.css": _CSS,
     "app.js": _MODULE,
+    "feed.js": _MODULE,
     "format.js": _MODULE,
     "reading.js": _MODULE,
     "spark.js": _MODULE,

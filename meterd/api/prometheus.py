@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 
 from meterd.api.answer import Answer, Call
 from meterd.api.latest import newest
-from meterd.api.promapi import names, own
+from meterd.api.promapi import names, own, prices
 from meterd.api.promapi.own import Families
+from meterd.api.promapi.prices import Prices
 from meterd.api.query import NoQuery
 from meterd.api.site import DeviceInfo, Site
 from meterd.model.quantity import CATALOGUE, DEVICE_UP, describe
@@ -37,6 +38,8 @@ class SiteCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         families = own.all_of(self._site, self._now)
+        for labels, price in Prices.of(self._site, self._now).latest():
+            families.own(prices.METRIC, price, labels)
         for device in self._site.devices():
             state = self._site.latest.states.get(device.id)
             if state is not None:

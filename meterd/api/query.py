@@ -1,12 +1,15 @@
 """From a query string to a checked model, or to a refusal that says what is allowed."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Protocol, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -22,13 +25,34 @@ AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 # As long as any name of a device or quantity may sensibly be.
 _LONGEST_NAME = 128
 
+MOST_COUNTED = 11_000
+_DIGITS = re.compile(r"0*[0-9]{1,5}", re.ASCII)
+_MS = re.compile(r"[0-9]{1,15}", re.ASCII)
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_NAME)]
+
+
+_MILLIS = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": times.LATEST_MS})
 
 
 class Query(BaseModel):
     """Base of all query models: what is not named in one is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Span(Query):
+    """Base of queries with `start` and `end`: Grafana's plug-ins have times in ms only."""
+
+    from_: Annotated[int | None, _MILLIS] = Field(
+        None, alias="from", description="As start, in Unix milliseconds: ${__from} in Grafana"
+    )
+    to: Annotated[int | None, _MILLIS] = Field(
+        None, description="As end, in Unix milliseconds: ${__to} in Grafana"
+    )
+
+
+_SPAN = {"from": "start", "to": "end"}
 
 
 class NoQuery(Query):
@@ -63,15 +87,36 @@ def _aggregate(value: Any) -> Any:
     return value
 
 
+def _count(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not _DIGITS.fullmatch(value) or not int(value):
+        hint = f"write a whole number from 1 to {MOST_COUNTED}"
+        raise PydanticCustomError(
+            "bad_number", "is no number that is possible here", {"hint": hint}
+        )
+    return int(value)
+
+
 Moment = Annotated[
     int,
     BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "examples": ["now-6h", "2026-11-21T10:00:00Z", "0"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": times.MOMENT, "examples": ["now-6h", "2026-11-21T10:00:00Z"]}
+    ),
 ]
 Step = Annotated[
     int,
     BeforeValidator(_step),
-    WithJsonSchema({"type": "string", "examples": ["10s", "5m", "1h", "1d", "90", "raw"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": times.STEP, "examples": ["10s", "5m", "1h", "90", "raw"]}
+    ),
+]
+Count = Annotated[
+    int,
+    BeforeValidator(_count),
+    Field(ge=1, le=MOST_COUNTED),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_COUNTED}),
 ]
 Aggregate = Annotated[
     str, BeforeValidator(_aggregate), WithJsonSchema({"type": "string", "enum": list(AGGREGATES)})
@@ -91,27 +136,70 @@ Q = TypeVar("Q", bound=Query)
 
 def parse(model: type[Q], query: Multi, now: int) -> Q:
     """The query as its model; `now` in Unix ms. Raises Refusal."""
+    if not len(query) and not _needs(model):
+        empty: Q = _empty(model)
+        return empty
     given: dict[str, Any] = {}
-    for name in query.keys() if len(query) else ():
-        field = model.model_fields.get(name)
+    lists = _lists(model)
+    for name in set(query.keys()):
         values = list(query.getall(name))
-        if field is not None and get_origin(field.annotation) is list:
+        if name in lists:
             given[name] = values
         elif len(values) > 1:
             detail = f"parameter {quote(name)} is given {len(values)} times"
             raise Refusal(400, "repeated_parameter", detail, parameter=name[:_LONGEST_NAME])
         else:
             given[name] = values[0]
+    if issubclass(model, Span):
+        _settle(given)
     try:
         return model.model_validate(given, context={"now": now})
     except ValidationError as error:
         raise _refusal(error.errors(include_url=False)[0], model) from error
 
 
+@cache
+def _needs(model: type[Query]) -> bool:
+    return any(field.is_required() for field in model.model_fields.values())
+
+
+@cache
+def _empty(model: type[Q]) -> Q:
+    """Models are frozen: one that says nothing serves everybody who says nothing."""
+    return model()
+
+
+@cache
+def _lists(model: type[Query]) -> frozenset[str]:
+    fields = model.model_fields.items()
+    return frozenset(name for name, one in fields if get_origin(one.annotation) is list)
+
+
+def names_of(model: type[Query]) -> list[str]:
+    """The parameters as they are written in a URL."""
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _settle(given: dict[str, Any]) -> None:
+    """Times in ms are start and end."""
+    for alias, name in _SPAN.items():
+        if alias not in given:
+            continue
+        text = given.pop(alias)
+        if name in given:
+            detail = f"{alias} is {name} in milliseconds: give one of the two"
+            raise Refusal(400, "repeated_parameter", detail, parameter=alias)
+        if not _MS.fullmatch(text) or int(text) > times.LATEST_MS:
+            detail = f"{alias}: {quote(text)} is no time in Unix milliseconds"
+            hint = f"write 1795255200000, or use {name}"
+            raise Refusal(400, "bad_time", detail, hint=hint, parameter=alias)
+        given[name] = int(text)
+
+
 def _refusal(error: ErrorDetails, model: type[Query]) -> Refusal:
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        allowed = sorted(model.model_fields)
+        allowed = names_of(model)
         return Refusal(
             400,
             "unknown_parameter",

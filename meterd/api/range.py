@@ -1,32 +1,33 @@
 """History: the points of series between two times, in buckets that a client can hold."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from meterd.api import known
-from meterd.api.answer import Answer, Call, encode
+from meterd.api.answer import Answer, Call, encode, tagged
 from meterd.api.problem import Refusal
-from meterd.api.query import Aggregate, Moment, Name, Query, Step
+from meterd.api.query import Aggregate, Count, Moment, Name, Span, Step
 from meterd.api.site import Points, Site
-from meterd.api.times import spell
+from meterd.api.window import (
+    COMFORTABLE_POINTS,
+    MOST_POINTS,
+    RAW,
+    Window,
+    check_altogether,
+    check_points,
+    kept,
+    nice_step,
+    thinned,
+)
 from meterd.model.quantity import CATALOGUE
 
-MOST_POINTS = 11_000  # a series; Prometheus' limit, which clients know
-MOST_ALTOGETHER = 500_000  # an answer: about 12 MB of JSON
-COMFORTABLE_POINTS = 1000  # a series, where the client names no step
 DEADLINE = 20.0  # seconds that the store may think
 
-_RAW = 0
-_DAY = 86_400_000
-_NICE = [s * 1000 for s in (1, 2, 5, 10, 15, 30)]
-_NICE += [m * 60_000 for m in (1, 2, 5, 10, 15, 30)]
-_NICE += [h * 3_600_000 for h in (1, 2, 3, 6, 12)]
 
-
-class RangeQuery(Query):
+class RangeQuery(Span):
     device: list[Name] = Field([], description="These devices; may be repeated; absent: all")
     quantity: list[Name] = Field([], description="These quantities; may be repeated; absent: all")
     start: Moment | None = Field(
@@ -38,10 +39,19 @@ class RangeQuery(Query):
     step: Step | None = Field(
         None,
         description="Width of a bucket (10s, 5m, 1h, or seconds); raw: every sample as polled; "
-        f"absent: chosen so that a series has at most {COMFORTABLE_POINTS} points",
+        f"absent: chosen so that a series has at most max_points, else {COMFORTABLE_POINTS}",
     )
-    agg: Aggregate | None = Field(
-        None, description="How a bucket's samples become one point; absent: avg"
+    max_points: Count | None = Field(
+        None,
+        description="The most points that a series may have; a step that would give more is "
+        "raised, and the answer says so",
+        json_schema_extra={"maximum": MOST_POINTS},
+    )
+    agg: list[Aggregate] = Field(
+        [], description="How a bucket's samples become one point; may be repeated; absent: avg"
+    )
+    shape: Literal["series", "flat"] = Field(
+        "series", description="flat: one list with an object for each point, as tables want it"
     )
 
 
@@ -49,31 +59,43 @@ class RangeSeries(BaseModel):
     device: str
     quantity: str
     unit: str
+    agg: str | None = Field(description="How points were made of samples; null: they are samples")
     points: list[tuple[int, float | None]] = Field(
         description="[Unix ms, value] in time order; a bucket without samples has no point"
     )
 
 
+class RaisedStep(BaseModel):
+    from_ms: int = Field(description="The step that was asked for; 0: raw")
+    why: str
+
+
 class Range(BaseModel):
     series: list[RangeSeries]
     step_ms: int = Field(description="Width of a bucket; 0: every sample as polled")
+    raised: RaisedStep | None = Field(
+        description="Where the step is longer than asked for: from what, and why"
+    )
 
 
-class Window(NamedTuple):
-    """What to ask the reader for; times and step in ms."""
+class FlatPoint(BaseModel):
+    time: int = Field(description="Unix ms")
+    device: str
+    quantity: str
+    unit: str
+    agg: str | None
+    value: float | None
 
-    start: int
-    end: int
-    step: int
+
+class RangeAnswer(RootModel[Range | list[FlatPoint]]):
+    """By `shape`: series with their points, or a flat list of points."""
 
 
-def nice_step(span: int, least: int = 0) -> int:
-    """The shortest round step (ms) that is at least `least` and cuts `span` (ms) comfortably."""
-    needed = max(-(-span // COMFORTABLE_POINTS), least)
-    for step in _NICE:
-        if step >= needed:
-            return step
-    return -(-needed // _DAY) * _DAY
+class _Found(NamedTuple):
+    """What the store gave for one aggregate; None for samples as they are."""
+
+    agg: str | None
+    series: Sequence[Points]
 
 
 def _window(call: Call, query: RangeQuery) -> Window:
@@ -82,47 +104,25 @@ def _window(call: Call, query: RangeQuery) -> Window:
     if start >= end:
         hint = "start has to lie before end; absent, they are now-1h and now"
         raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
-    if query.step == _RAW and query.agg is not None:
+    if query.step == RAW and query.agg:
         hint = "leave agg out, or name a step"
         raise Refusal(422, "agg_of_raw", "step=raw aggregates nothing", hint=hint, parameter="agg")
-    step = nice_step(end - start, _interval(call.site, query)) if query.step is None else query.step
-    return Window(start, end, step)
+    intervals = _intervals(call.site, query)
+    most = query.max_points or COMFORTABLE_POINTS
+    if query.step is None:
+        # Steps shorter than the longest interval would tear holes.
+        window = Window(start, end, nice_step(end - start, max(intervals, default=0), most))
+        return kept(window, call.site.keep_raw, call.now)._replace(raised=None)
+    window = Window(start, end, query.step)
+    if query.max_points is not None:
+        window = thinned(window, query.max_points, min(intervals, default=1000))
+    return kept(window, call.site.keep_raw, call.now)
 
 
-def _interval(site: Site, query: RangeQuery) -> int:
-    """The longest interval (ms) of the devices asked for: shorter steps would tear holes."""
+def _intervals(site: Site, query: RangeQuery) -> list[int]:
+    """How often the devices asked for are polled, in ms."""
     asked = frozenset(query.device)
-    chosen = [d.interval for d in site.devices() if not asked or d.id in asked]
-    return round(max(chosen, default=0) * 1000)
-
-
-def _check_size(window: Window, least_interval: int, columns: int) -> None:
-    span = window.end - window.start
-    raw = window.step == _RAW
-    points = -(-span // max(window.step or least_interval, 1))
-    if points > MOST_POINTS:
-        what = "every sample" if raw else f"step {spell(window.step)}"
-        raise Refusal(
-            422,
-            "too_many_points",
-            f"{what} gives up to {points} points a series; {MOST_POINTS} is the limit",
-            hint=f"the shortest step for this range is {spell(_shortest(span, MOST_POINTS))}",
-            parameter="step",
-        )
-    if points * columns > MOST_ALTOGETHER:
-        most = max(1, MOST_ALTOGETHER // columns)
-        raise Refusal(
-            422,
-            "too_much",
-            f"{columns} series of up to {points} points are more than {MOST_ALTOGETHER} points",
-            hint=f"ask for fewer series, or for step={spell(_shortest(span, most))} or longer",
-            parameter="step",
-        )
-
-
-def _shortest(span: int, points: int) -> int:
-    """The shortest step (ms), in whole seconds, that keeps to so many points."""
-    return -(-span // (points * 1000)) * 1000
+    return [round(d.interval * 1000) for d in site.devices() if not asked or d.id in asked]
 
 
 async def _names(call: Call, query: RangeQuery) -> tuple[list[str], list[str]]:
@@ -157,7 +157,7 @@ def _columns(site: Site, devices: Sequence[str], quantities: Sequence[str]) -> i
 async def _ask(site: Site, names: tuple[list[str], list[str]], window: Window, agg: str) -> Any:
     try:
         async with asyncio.timeout(DEADLINE):
-            return await site.reader.range(*names, *window, agg)
+            return await site.reader.range(*names, *window[:3], agg)
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer series"
@@ -166,34 +166,52 @@ async def _ask(site: Site, names: tuple[list[str], list[str]], window: Window, a
 
 async def show(call: Call, query: RangeQuery) -> Answer:
     window = _window(call, query)
-    devices, quantities = names = await _names(call, query)
     site = call.site
-    fastest = min((d.interval for d in site.devices() if d.id in devices), default=1.0)
-    _check_size(window, round(fastest * 1000), _columns(site, devices, quantities))
-    found: Sequence[Points] = []
-    if devices and quantities:
-        found = await _ask(site, names, window, query.agg or "avg")
-    return Answer(await _body(found, window.step))
+    # What is far too much is refused before the store is asked for names.
+    points = check_points(window, min(_intervals(site, query), default=1000))
+    devices, quantities = names = await _names(call, query)
+    aggregates = list(dict.fromkeys(query.agg)) or ["avg"]
+    check_altogether(window, points, _columns(site, devices, quantities) * len(aggregates))
+    found: list[_Found] = []
+    for agg in aggregates if devices and quantities else ():
+        series = await _ask(site, names, window, agg)
+        found.append(_Found(None if window.step == RAW else agg, series))
+    _check_found(found)
+    return tagged(await (_flat(found) if query.shape == "flat" else _series(found, window)))
 
 
-async def _body(found: Sequence[Points], step: int) -> bytes:
-    parts: list[bytes] = []
-    for one in found:
+def _check_found(found: Sequence[_Found]) -> None:
+    for one in (one for part in found for one in part.series):
         # One more: buckets start on round times, so a range may touch one at either end.
         if len(one.points) > MOST_POINTS + 1:
             detail = f"{one.device} {one.quantity} has more than {MOST_POINTS} points there"
             hint = "ask for a shorter range or a longer step"
             raise Refusal(422, "too_many_points", detail, hint=hint, parameter="step")
-        parts.append(
-            encode(
-                {
-                    "device": one.device,
-                    "quantity": one.quantity,
-                    "unit": one.unit,
-                    "points": one.points,
-                }
-            )
-        )
+
+
+async def _series(found: Sequence[_Found], window: Window) -> bytes:
+    parts: list[bytes] = []
+    for agg, one in ((part.agg, one) for part in found for one in part.series):
+        names = {"device": one.device, "quantity": one.quantity, "unit": one.unit, "agg": agg}
+        parts.append(encode({**names, "points": one.points}))
         # Polls go on while a large answer is written: one series at a time.
         await asyncio.sleep(0)
-    return b'{"series":[%b],"step_ms":%d}' % (b",".join(parts), step)
+    raised = window.raised and {"from_ms": window.raised.step, "why": window.raised.why}
+    head = encode({"step_ms": window.step, "raised": raised})
+    return b'{"series":[%b],%b' % (b",".join(parts), head[1:])
+
+
+async def _flat(found: Sequence[_Found]) -> bytes:
+    parts: list[bytes] = []
+    for agg, one in ((part.agg, one) for part in found for one in part.series):
+        rows = list(_rows(one, agg))
+        if rows:
+            parts.append(encode(rows)[1:-1])
+        await asyncio.sleep(0)
+    return b"[%b]" % b",".join(parts)
+
+
+def _rows(one: Points, agg: str | None) -> Iterator[dict[str, Any]]:
+    names = {"device": one.device, "quantity": one.quantity, "unit": one.unit, "agg": agg}
+    for time, value in one.points:
+        yield {"time": time, **names, "value": value}

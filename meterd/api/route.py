@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from meterd.api.answer import JSON, Answer, Call
+from meterd.api.answer import JSON, Answer, Call, Flow, Following
 from meterd.api.query import NoQuery, Query
 
 Scope = Literal["read", "admin", "command", "open"]
@@ -24,7 +24,7 @@ class Route:
 
     path: str
     summary: str
-    function: Callable[[Call, Any], Awaitable[Answer]]
+    function: Callable[[Call, Any], Awaitable[Answer | Flow | Following]]
     answer: type[BaseModel] | None = None
     query: type[Query] = NoQuery
     method: str = "GET"

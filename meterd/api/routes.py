@@ -1,8 +1,22 @@
 """The one table of routes: handlers and OpenAPI are both made from it."""
 
-from meterd.api import alerts, devices, energy, events, health, latest, openapi, page, prometheus, series
+from meterd.api import (
+    alerts,
+    corrections,
+    devices,
+    energy,
+    events,
+    export,
+    health,
+    latest,
+    openapi,
+    page,
+    prometheus,
+    series,
+    stream,
+)
 from meterd.api import range as history
-from meterd.api.answer import Answer, Call
+from meterd.api.answer import EVENTS, Answer, Call
 from meterd.api.query import NoQuery
 from meterd.api.route import Route
 
@@ -54,7 +68,7 @@ ROUTES: tuple[Route, ...] = (
         f"{PREFIX}/range",
         "History: the points of series between two times",
         history.show,
-        history.Range,
+        history.RangeAnswer,
         history.RangeQuery,
         refusals=(400, 404, 422, 503),
     ),
@@ -65,6 +79,47 @@ ROUTES: tuple[Route, ...] = (
         energy.Energy,
         energy.EnergyQuery,
         refusals=(400, 404, 422, 503),
+    ),
+    Route(
+        f"{PREFIX}/export",
+        "Every sample of a window, streamed",
+        export.show,
+        query=export.ExportQuery,
+        media=tuple(export.MEDIA.values()),
+        refusals=(400, 404, 422, 503),
+    ),
+    Route(
+        f"{PREFIX}/corrections",
+        "Intervals that somebody marked as invalid",
+        corrections.list_all,
+        corrections.CorrectionList,
+        refusals=(400, 503),
+    ),
+    Route(
+        f"{PREFIX}/corrections",
+        "Mark an interval as invalid",
+        corrections.mark,
+        corrections.CorrectionRow,
+        method="POST",
+        refusals=(400, 404, 422, 503),
+        scope="admin",
+    ),
+    Route(
+        f"{PREFIX}/corrections/{{id}}/undo",
+        "Put back what a correction marked",
+        corrections.undo,
+        corrections.CorrectionRow,
+        method="POST",
+        refusals=(400, 404, 503),
+        scope="admin",
+    ),
+    Route(
+        f"{PREFIX}/stream",
+        "Server-sent events: the full state, then changes as they happen",
+        stream.follow,
+        query=stream.StreamQuery,
+        media=(EVENTS,),
+        refusals=(400, 404, 503),
     ),
     Route(
         f"{PREFIX}/alerts",

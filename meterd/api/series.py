@@ -2,10 +2,18 @@
 
 from pydantic import BaseModel, Field
 
-from meterd.api.answer import Answer, Call, as_json
-from meterd.api.query import NoQuery
+from meterd.api import pages
+from meterd.api.answer import Answer, Call, encode, tagged
+from meterd.api.pages import Page, PageQuery
+from meterd.api.query import Name
+from meterd.api.site import SeriesInfo
 from meterd.api.times import rfc3339
 from meterd.model.quantity import Kind
+
+
+class SeriesQuery(PageQuery):
+    device: list[Name] = Field([], description="Only these devices; may be repeated")
+    quantity: list[Name] = Field([], description="Only these quantities; may be repeated")
 
 
 class Series(BaseModel):
@@ -17,12 +25,22 @@ class Series(BaseModel):
     last: str | None = Field(description="Time of the newest sample, RFC 3339")
 
 
-class AllSeries(BaseModel):
+class AllSeries(Page):
     series: list[Series]
 
 
-async def list_all(call: Call, query: NoQuery) -> Answer:
-    found = await call.site.reader.series()
+def _key(one: SeriesInfo) -> str:
+    return "\n".join((one.device, one.quantity, one.unit))
+
+
+def _wanted(one: SeriesInfo, query: SeriesQuery) -> bool:
+    is_device = not query.device or one.device in query.device
+    return is_device and (not query.quantity or one.quantity in query.quantity)
+
+
+async def list_all(call: Call, query: SeriesQuery) -> Answer:
+    found = [one for one in await call.site.reader.series() if _wanted(one, query)]
+    some, following = pages.cut(found, query, _key)
     rows = [
         {
             "device": one.device,
@@ -32,6 +50,6 @@ async def list_all(call: Call, query: NoQuery) -> Answer:
             "first": None if one.first is None else rfc3339(one.first),
             "last": None if one.last is None else rfc3339(one.last),
         }
-        for one in found
+        for one in some
     ]
-    return as_json({"series": rows})
+    return tagged(encode({"series": rows, "next": following}))

@@ -1,9 +1,11 @@
 """What the API needs to know of a running site; the daemon's Site fits it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from meterd.alerts.engine import Alerts
 from meterd.model.alert import Alert
+from meterd.model.sample import Sink
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 
@@ -87,11 +89,16 @@ class Reader(Protocol):
         """Every series; to be called in a thread. Raises StoreError."""
 
     def columns(
-        self, names: Sequence[tuple[str, str, str]], start: int, end: int
+        self,
+        names: Sequence[tuple[str, str, str]],
+        start: int,
+        end: int,
+        *,
+        most: int | None = None,
     ) -> "Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]":
         """For each (device, quantity, unit), times with start <= t < end, and values; nulls: NaN.
 
-        To be called in a thread. Raises StoreError.
+        To be called in a thread. Raises StoreError: too_much beyond `most` samples, …
         """
 
 
@@ -113,7 +120,10 @@ class StoreStatus(Protocol):
 
 
 class Site(Protocol):
-    """A running site. `started` is in Unix ms."""
+    """A running site. `started` is in Unix ms.
+
+    `keep_raw`: how long samples stay as they were polled, in seconds; None: for ever.
+    """
 
     @property
     def name(self) -> str: ...
@@ -130,6 +140,14 @@ class Site(Protocol):
         """Every configured device, in the order of the configuration."""
 
     def store_status(self) -> StoreStatus: ...
+
+    @property
+    def alerting(self) -> Alerts: ...
+    @property
+    def keep_raw(self) -> float | None: ...
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Give every poll to one more sink, until what this returns is called."""
 
     def alerts(self) -> Sequence[Alert]:
         """Pending and firing alerts, and those resolved a short while ago."""

@@ -16,6 +16,14 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?(?:[Zz]|([-+ ]\d\d:\d\d))", re.ASCII
 )
 
+# What schemas say of both: not each that fits is a time, but each that is one fits.
+_LENGTH = r"([0-9]{1,9}(\.[0-9]{1,9})?(ms|[dhms]))+"
+_SECONDS = r"[0-9]{1,15}(\.[0-9]{1,9})?"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+_ZONE = r"([Zz]|[-+ ][0-9]{2}:[0-9]{2})"
+MOMENT = rf"^(now([-+ ]({_LENGTH}|{_SECONDS}))?|{_SECONDS}|{_DATE}{_ZONE})$"
+STEP = rf"^(raw|{_LENGTH}|{_SECONDS})$"
+
 MOMENT_HINT = "write 2026-11-21T10:00:00Z, Unix seconds, now, now-6h or now+1h"
 DURATION_HINT = "write 500ms, 10s, 5m, 1h or 1d, or a number of seconds"
 

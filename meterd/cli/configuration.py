@@ -32,7 +32,7 @@ def load_settings(explicit: Path | None) -> Settings:
 
 # MAP@tcp://host:port/unit?framer=rtu, MAP@serial:///dev/ttyUSB0?baud=9600&unit=3
 _TARGET = re.compile(r"(?P<what>[^@]+)@(?P<url>[a-z]+://.+)")
-_UNIT_PATH = re.compile(r"(?P<url>tcp://[^/?]+)/(?P<unit>\d+)(?P<query>\?.*)?")
+_UNIT_PATH = re.compile(r"(?P<url>(?:tcp|udp|tls)://[^/?]+)/(?P<unit>\d+)(?P<query>\?.*)?")
 _UNIT_OPTION = re.compile(r"(?P<mark>[?&])unit=(?P<unit>\d+)(?P<more>&?)")
 
 
@@ -75,7 +75,7 @@ def device_settings(
 
 
 def _unit(url: str) -> tuple[str, int | None]:
-    """Take the unit id out of the URL: as the path of tcp://, or as an option."""
+    """Take the unit id out of the URL: as the path behind a host, or as an option."""
     if path := _UNIT_PATH.fullmatch(url):
         return path["url"] + (path["query"] or ""), int(path["unit"])
     if option := _UNIT_OPTION.search(url):

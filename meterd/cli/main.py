@@ -1,6 +1,7 @@
 """The `meterd` command: finds its commands lazily, and turns errors into exit codes."""
 
 import importlib
+import keyword
 import sys
 from typing import Any
 
@@ -22,6 +23,11 @@ COMMANDS = {
     "drivers": "the drivers that are installed",
     "devices": "the devices of the configuration",
     "energy": "consumption by hour, day, month or year, and what it costs",
+    "db": "the store: info, check, backup, restore, compact, move",
+    "export": "every sample as CSV, NDJSON, OpenMetrics or Parquet",
+    "import": "history from CSV files of other systems",
+    "correct": "mark an interval of wrong values as invalid, or undo that",
+    "doctor": "what is wrong around meterd, and what to do",
     "token": "keys for programs that ask the API",
 }
 
@@ -46,7 +52,9 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"meterd.cli.{name}").command
+        # `import` is a word of Python's own.
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        command: click.Command = importlib.import_module(f"meterd.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

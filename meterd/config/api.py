@@ -160,11 +160,11 @@ class ApiSettings(Section):
     def port(self) -> int:
         return split_listen(self.listen)[1]
 
-    def token_file(self, store_url: str) -> Path:
+    def token_file(self, store_url: str | tuple[str, ...]) -> Path:
         """The file that `meterd token` writes and the daemon reads."""
         if self.tokens is not None:
             return Path(self.tokens)
-        if store_url.startswith(_SQLITE):
+        if isinstance(store_url, str) and store_url.startswith(_SQLITE):
             return Path(store_url.removeprefix(_SQLITE)).with_suffix(".tokens")
         return Path("meterd.tokens")
 

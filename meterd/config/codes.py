@@ -32,7 +32,7 @@ class Code(StrEnum):
     TIMEZONE = "C031"
     LABEL = "C032"
     LINK = "C033"
-    NOT_BUILT = "C034"
+    # C034 was for what an early version did not do yet.
     STORE = "C035"
     LISTEN = "C036"
     OPEN_LISTEN = "C037"
@@ -81,7 +81,6 @@ MEANING: dict[Code, str] = {
     Code.TIMEZONE: "There is no such time zone.",
     Code.LABEL: "A label's name or value cannot be used.",
     Code.LINK: "The link's URL is wrong.",
-    Code.NOT_BUILT: "The contract knows this, this version of meterd does not do it yet.",
     Code.STORE: "The store's URL is wrong.",
     Code.LISTEN: "The listen address is no HOST:PORT.",
     Code.OPEN_LISTEN: "What others could reach would have no login, or no TLS.",

@@ -6,18 +6,20 @@ Durations are seconds as floats. Field names are the keys of the file, except th
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, Field, PlainValidator, ValidationInfo
 from pydantic import field_validator as check
 
 from meterd.config.alerts import AlertsSettings, HookSettings, RuleSettings
 from meterd.config.api import ApiSettings, TlsSettings, UserSettings
+from meterd.config.cluster import ClusterSettings
 from meterd.config.codes import Code, Flaw
 from meterd.config.duration import between
 from meterd.config.fields import Labels, OrEmpty, Section, Switch, TimeZone
 from meterd.config.links import link_flaw
 from meterd.config.listen import is_loopback, split_listen
 from meterd.config.names import DeviceId, Name
-from meterd.config.stores import store_flaw
+from meterd.config.sizes import size_between
+from meterd.config.stores import store_url
 from meterd.config.tariffs import PricesSettings, TariffRuleSettings, Tariffs, TariffSettings
 
 
@@ -30,12 +32,6 @@ def _link_url(url: str) -> str:
 def _link_or_name(link: str) -> str:
     # A bare word is looked up among the links, where all of them are known.
     return _link_url(link) if "://" in link else link
-
-
-def _store_url(url: str) -> str:
-    if flaw := store_flaw(url):
-        raise flaw.error()
-    return url
 
 
 UnitId = Annotated[int, Field(ge=0, le=255)]
@@ -88,12 +84,34 @@ class KeepSettings(Section):
     raw: Annotated[float, between("1h", "36500d")] | None = None
 
 
-class StoreSettings(Section):
-    """Where samples go. `commit` is the most that a power cut may take."""
+class SpoolSettings(Section):
+    """Where polls wait while the store cannot be written: in `memory`, then in files.
 
-    url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = "sqlite:///meterd.db"
+    `file` begins their names, None: beside the store. `size` is the most bytes of them all.
+    """
+
+    file: Annotated[str, Field(min_length=1)] | None = None
+    memory: Annotated[int, size_between("1MB", "1GB")] = 16_000_000
+    size: Annotated[int, size_between("1MB", "100GB")] = 64 << 20
+
+
+class StoreSettings(Section):
+    """Where samples go. `commit` is the most that a power cut may take.
+
+    `rows`: how long each sample is a plain row of a table, too; None is not at all.
+    `journal`: commits go to a table, or to a file beside the database, which spares flash.
+    `reserve`: bytes kept free for a full disk; 0 is none.
+    """
+
+    url: Annotated[str | tuple[str, ...], PlainValidator(store_url), Field(repr=False)] = (
+        "sqlite:///meterd.db"
+    )
     commit: Annotated[float, between("1s", "60s")] = 30.0
     keep: Annotated[KeepSettings, OrEmpty] = KeepSettings()
+    rows: Annotated[float, between("1h", "36500d")] | None = None
+    journal: Literal["table", "file"] = "table"
+    spool: Annotated[SpoolSettings, OrEmpty] = SpoolSettings()
+    reserve: Annotated[int, size_between("0", "1GB")] = 4 << 20
 
 
 class Door(Section):
@@ -142,6 +160,7 @@ class Settings(Section):
     links: Annotated[dict[Name, LinkSettings], OrEmpty] = Field(default_factory=dict)
     devices: Annotated[dict[DeviceId, DeviceSettings], OrEmpty] = Field(default_factory=dict)
     store: Annotated[StoreSettings, OrEmpty] = StoreSettings()
+    cluster: ClusterSettings | None = None
     api: Annotated[ApiSettings, OrEmpty] = ApiSettings()
     alerts: Annotated[AlertsSettings, OrEmpty] = AlertsSettings()
     proxy: ProxySettings | None = None
@@ -158,6 +177,8 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("devices", "*"): DeviceSettings,
     ("store",): StoreSettings,
     ("store", "keep"): KeepSettings,
+    ("store", "spool"): SpoolSettings,
+    ("cluster",): ClusterSettings,
     ("api",): ApiSettings,
     ("api", "tls"): TlsSettings,
     ("api", "users", "*"): UserSettings,

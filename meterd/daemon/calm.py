@@ -1,6 +1,7 @@
-"""The collector of cycles, told what a process is like that keeps its objects for weeks."""
+"""The interpreter, told what a process is like that keeps its objects for weeks and must not wait."""
 
 import gc
+import sys
 
 from meterd.model.clock import Clock
 
@@ -9,6 +10,9 @@ SETTLED = 15.0
 # Objects made and not yet freed at which the young ones are looked at. CPython's 700 are fewer than
 # fifty polls in flight have, so that it would look at each slot, and find nothing.
 _YOUNG = 5000
+# Seconds for which another thread may keep the interpreter when the event loop wants it. The store
+# encodes for a second at a time, and each poll asks for the interpreter several times.
+_SWITCH = 0.0005
 
 
 async def settle(clock: Clock) -> None:
@@ -16,6 +20,7 @@ async def settle(clock: Clock) -> None:
 
     The collector walks it no more: at a thousand meters that is a stop of 0.2 s each few seconds.
     """
+    sys.setswitchinterval(_SWITCH)
     gc.unfreeze()
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     await clock.sleep(SETTLED)

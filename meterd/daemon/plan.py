@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
@@ -17,6 +18,10 @@ from meterd.wire.address import Address, parse
 from meterd.wire.link import Link, Times
 
 _TIMEOUT = 1.0
+# What a link is like of which nothing is said but its URL; one object for all of them.
+_PLAIN = LinkSettings(url="tcp://0.0.0.0")
+# Sites have a few models of meters.
+_MODELS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ def link_plans(settings: Settings) -> dict[str, LinkPlan]:
     for device_id, device in settings.devices.items():
         if not device.enabled:
             continue
-        link = settings.links.get(device.link) or LinkSettings(url=device.link)
-        address = parse(link.url)
+        link = settings.links.get(device.link, _PLAIN)
+        address = parse(device.link if link is _PLAIN else link.url)
         defaults = registry.link_defaults(device.driver, device.options)
         plan = plans.get(address.key)
         if plan is None:
@@ -141,11 +146,19 @@ def guards(
     device_id: str, driver: Driver, settings: DeviceSettings, state: CountersState | None
 ) -> Counters:
     """What watches the device's energy counters; `state` is what it knew before a restart."""
-    reversed_ = settings.direction == "reversed"
     registers = getattr(driver, "counters", None)
-    forms = {
-        other_way(quantity) if reversed_ else quantity: Form.of(kind, step, wrap)
-        for quantity, kind, step, wrap in (registers() if registers else ())
-    }
+    said = tuple((*each,) for each in registers()) if registers else ()
+    forms = _forms(said, settings.direction == "reversed")
     power = getattr(settings.options, "max_power", DEFAULT_POWER)
     return Counters(device_id, max_power=power, forms=forms, state=state)
+
+
+@lru_cache(maxsize=_MODELS)
+def _forms(
+    registers: tuple[tuple[str, str, float | None, int | None], ...], swapped: bool
+) -> Mapping[str, Form]:
+    """How each counter counts; one object for all meters of a model."""
+    return {
+        other_way(quantity) if swapped else quantity: Form.of(kind, step, wrap)
+        for quantity, kind, step, wrap in registers
+    }

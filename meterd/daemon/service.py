@@ -13,40 +13,60 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from meterd.daemon.limit import Limit
 from meterd.errors import DeviceError, LinkError, MeterdError
 from meterd.model.sample import Driver, Poll, Reading, Sink
 
 log = logging.getLogger(__name__)
 
-# A driver that takes longer for one poll hangs; the wire's own deadlines are far shorter.
-DRIVER_LIMIT = 120.0
 _RESTART_PAUSE = 5.0
+# Bugs of one driver that are not told again.
+_REMEMBERED = 50
 _DEFAULT_WATCHDOG = 60.0
 
 
 class ContainedDriver:
-    """A driver whose bugs and hangs are faults of its device, not of the daemon."""
+    """A driver whose bugs and hangs are faults of its device, not of the daemon.
 
-    def __init__(self, device: str, driver: Driver) -> None:
+    `limit` may be one for all drivers; it has to be that of one event loop.
+    """
+
+    __slots__ = ("_device", "_driver", "_limit", "_seen")
+
+    def __init__(self, device: str, driver: Driver, limit: Limit | None = None) -> None:
         self._device = device
         self._driver = driver
-        self._seen: set[str] = set()
+        self._limit = limit or Limit()
+        self._seen: tuple[str, ...] = ()
 
     async def read(self) -> Sequence[Reading]:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine runs in a task)
+        limit = self._limit
+        limit.begin(task)
         try:
-            async with asyncio.timeout(DRIVER_LIMIT):
-                return await self._driver.read()
-        except (LinkError, DeviceError):
+            said = await self._driver.read()
+        except asyncio.CancelledError as error:
+            if limit.end(task) and not task.cancelling():
+                text = f"the driver did not come back within {limit.seconds:g} s"
+                raise DeviceError(text, code="driver_stuck") from error
             raise
-        except TimeoutError as error:
-            text = f"the driver did not come back within {DRIVER_LIMIT:g} s"
-            raise DeviceError(text, code="driver_stuck") from error
+        except (LinkError, DeviceError):
+            limit.end(task)
+            raise
         except Exception as error:
-            text = f"a bug in the driver: {type(error).__name__}: {error}"
-            if text not in self._seen:
-                self._seen.add(text)
-                log.exception("%s: %s", self._device, text)
-            raise DeviceError(text, code="driver_bug") from error
+            limit.end(task)
+            raise self._of_bug(error) from error
+        limit.end(task)
+        return said
+
+    def _of_bug(self, error: Exception) -> DeviceError:
+        """A bug is a fault like others; its stack is logged once."""
+        text = f"a bug in the driver: {type(error).__name__}: {error}"
+        if text not in self._seen:
+            self._seen = (*self._seen[-_REMEMBERED:], text)
+            log.exception("%s: %s", self._device, text)
+        return DeviceError(text, code="driver_bug")
 
 
 class ContainedSink:

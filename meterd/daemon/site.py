@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
-from meterd.alerts.engine import Alerts
+from meterd.alerts.engine import TICK, Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rules import Rule
 from meterd.config.settings import DeviceSettings, Settings, StoreSettings
+from meterd.daemon import own
+from meterd.daemon.alerted import AlertMemory
 from meterd.daemon.calm import settle
 from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
+from meterd.daemon.limit import Limit
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
 from meterd.daemon.service import ContainedDriver, ContainedSink, forever
@@ -25,7 +29,9 @@ from meterd.model.sample import Driver, Sink
 from meterd.poll.bus import SLOT, Bus
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
+from meterd.store.correct import Corrections
 from meterd.store.reader import Reader
+from meterd.store.rescue import Precautions
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
@@ -71,6 +77,7 @@ class _Store:
     settings: StoreSettings
     writer: Writer
     reader: Reader
+    corrections: Corrections
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +106,15 @@ class Site:
         self.started = clock.now_ms()
         self._clock = clock
         self._alerts = Alerts([], {}, clock=clock)
+        self._alert_memory = AlertMemory(self._alerts, clock)
         self._alerts_task: asyncio.Task[None] | None = None
         self._hooks: dict[str, Webhook] = {}
         self._store: _Store | None = None
         self._sinks: list[Sink] = []
+        self._followers: list[Sink] = []
         self._running: dict[str, _Running] = {}
         self._drivers: dict[str, Driver] = {}
+        self._limit = Limit()
         self.vitals = Vitals()
         self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
@@ -131,6 +141,11 @@ class Site:
         if self._store is None:
             raise RuntimeError("the site is stopped")
         return self._store
+
+    @property
+    def corrections(self) -> Corrections:
+        """What people marked as invalid, and how they do."""
+        return self._open_store.corrections
 
     @property
     def tariffs(self) -> Mapping[str, Tariff]:
@@ -176,6 +191,29 @@ class Site:
 
     def alerts(self) -> Sequence[Alert]:
         return self._alerts.active()
+
+    @property
+    def alerting(self) -> Alerts:
+        """Where alerts are acknowledged and silenced."""
+        return self._alerts
+
+    @property
+    def keep_raw(self) -> float | None:
+        """How long samples stay as they were polled, in seconds; None: for ever."""
+        return self.settings.store.keep.raw
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Give every poll to one more sink, until what this returns is called."""
+        contained = ContainedSink(sink)
+        self._followers.append(contained)
+        self._sinks.append(contained)
+
+        def leave() -> None:
+            for sinks in (self._followers, self._sinks):
+                if contained in sinks:
+                    sinks.remove(contained)
+
+        return leave
 
     def events(self) -> Sequence[Event]:
         """What was noticed of counters lately, newest first."""
@@ -256,6 +294,7 @@ class Site:
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
         if self._store is not None:
             self._memory.save(self._store.writer)
+            self._alert_memory.save(self._store.writer)
             await self._store.writer.close()
             self._store.reader.close()
 
@@ -279,7 +318,7 @@ class Site:
             counters = guards(name, driver, settings, self._memory.state(name, writer))
             self._memory.add(name, counters)
             self._drivers[name] = driver
-            device = polled(name, ContainedDriver(name, driver), settings)
+            device = polled(name, ContainedDriver(name, driver, self._limit), settings)
             members.append(replace(device, counters=counters, noticed=self._memory.notice))
         key = built.plan.key
         # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
@@ -297,15 +336,23 @@ class Site:
         old = self._store
         if old is not None and old.settings == settings:
             return
-        writer = Writer(settings.url, commit=settings.commit, keep=settings.keep.raw)
+        writer = _writer(settings)
         await writer.open()
-        self._store = _Store(settings, writer, Reader(settings.url, writer.memory))
+        reader = Reader(settings.url, writer.memory)
+        self._store = _Store(settings, writer, reader, Corrections(writer, reader))
         # Every bus holds this very list, so that a reload reaches those that run on.
         sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts, self.vitals)
-        self._sinks[:] = [ContainedSink(sink) for sink in sinks]
+        self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
         if old is not None:
             await old.writer.close()
             old.reader.close()
+
+    async def _watch_alerts(self) -> None:
+        while True:
+            await self._clock.sleep(TICK)
+            self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
+            self._alerts.tick()
+            self._alert_memory.look(self._open_store.writer)
 
     async def _stop_buses(self, keys: set[str]) -> None:
         stopping = [self._running.pop(key) for key in keys]
@@ -321,16 +368,38 @@ class Site:
         for hook in hooks.values():
             await hook.start()
         devices = self.settings.devices
-        self._alerts.replace(
+        change = partial(
+            self._alerts.replace,
             rules,
             hooks,
             site=self.name,
             labels={name: device.labels for name, device in devices.items()},
-            devices=list(self.latest.states),
+            devices=[*self.latest.states, own.DEVICE],
         )
+        change()
         if self._alerts_task is None:
-            self._alerts_task = asyncio.create_task(forever("alerts", self._alerts.run))
+            self._alert_memory.restore(self._open_store.writer)
+            # Once more, for the alerts of devices that went meanwhile.
+            change()
+            self._alerts_task = asyncio.create_task(forever("alerts", self._watch_alerts))
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in old.values()))
+
+
+def _writer(settings: StoreSettings) -> Writer:
+    spool = settings.spool
+    return Writer(
+        settings.url,
+        commit=settings.commit,
+        keep=settings.keep.raw,
+        rows=settings.rows,
+        to_file=settings.journal == "file",
+        precautions=Precautions(
+            memory=spool.memory,
+            spool=None if spool.file is None else Path(spool.file).absolute(),
+            size=spool.size,
+            reserve=settings.reserve,
+        ),
+    )
 
 
 def _hooks(settings: Settings) -> dict[str, Webhook]:
@@ -341,6 +410,8 @@ def _hooks(settings: Settings) -> dict[str, Webhook]:
 
 
 def _rules(settings: Settings) -> Iterator[Rule]:
+    named = settings.alerts.rules
+    yield from (rule for rule in own.rules(settings.alerts.hooks) if rule.name not in named)
     for name, rule in settings.alerts.rules.items():
         yield Rule(
             name=name,

@@ -77,7 +77,9 @@ class Block:
         unpack = struct.Struct(">" + "".join(values.code(row) for row in self.rows)).unpack
         return lambda data: unpack(bytes(pick(data)))
 
-    def _of_bits(self, raws: Callable[[bytes], tuple[Any, ...]]) -> Callable[[bytes], tuple[Any, ...]]:
+    def _of_bits(
+        self, raws: Callable[[bytes], tuple[Any, ...]]
+    ) -> Callable[[bytes], tuple[Any, ...]]:
         """Single bits, the first one lowest, taken as registers that hold 0 or 1."""
         places = [(n >> 3, n & 7) for n in range(self.words)]
         return lambda data: raws(bytes(x for i, n in places for x in (0, data[i] >> n & 1)))

@@ -97,6 +97,8 @@ class Learner:
     network both parts are: behind many a gateway there is a slow serial bus.
     """
 
+    __slots__ = ("_measured", "_start", "_total", "_wire")
+
     def __init__(self, start: Costs, *, wire: bool) -> None:
         """`start` holds until enough was measured; `wire`: whether its `register` is a law."""
         self._start = start
@@ -120,7 +122,7 @@ class Learner:
         if window is None:
             if len(self._measured) == _SIZES:
                 del self._measured[next(iter(self._measured))]
-            window = self._measured[registers] = array("d")
+            window = self._measured[registers] = array("f")
         if len(window) == _WINDOW:
             del window[0]
         window.append(seconds)

@@ -12,8 +12,7 @@ from weakref import WeakKeyDictionary
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.ground import Ground
-from meterd.drivers.planner import _choices as choices
-from meterd.drivers.planner import _claim as claim
+from meterd.drivers.planner import choices, claim
 
 Length = tuple[int, int]
 """Function and registers: what a reply tells of its request."""
@@ -22,15 +21,17 @@ Tiers = frozenset[str]
 
 # Outcomes by what they depend on, so that meters of one model on like links have one; the plan
 # is kept beside its id.
-_SHARED: dict[tuple[object, ...], tuple[list[Block], list[Block]]] = {}
+_SHARED: dict[tuple[object, ...], tuple[list[Block], list[Block], tuple[Length, ...]]] = {}
 _MOST_SHARED = 500
 
 
 class Lengths:
     """Which lengths the meters on one link ask for, in the order in which they first planned."""
 
+    __slots__ = ("_taken",)
+
     def __init__(self) -> None:
-        self._taken: dict[Hashable, dict[Tiers, tuple[Length, ...]]] = {}
+        self._taken: dict[tuple[Hashable, Tiers], tuple[Length, ...]] = {}
 
     def apart(
         self, meter: Hashable, tiers: Tiers, ground: Ground, blocks: list[Block]
@@ -47,24 +48,25 @@ class Lengths:
         if key not in _SHARED:
             if len(_SHARED) >= _MOST_SHARED:
                 _SHARED.clear()
-            _SHARED[key] = blocks, _chosen(ground, blocks, others)
-        found = _SHARED[key][1]
-        plans = self._taken.setdefault(meter, {})
-        plans[tiers] = tuple((one.function, one.words) for one in found)
+            found = _chosen(ground, blocks, others)
+            _SHARED[key] = blocks, found, tuple((one.function, one.words) for one in found)
+        _, found, self._taken[meter, tiers] = _SHARED[key]
         return found
 
     def forget(self, meter: Hashable) -> None:
         """It is gone, or plans anew: its lengths are free again."""
-        self._taken.pop(meter, None)
+        for key in [key for key in self._taken if key[0] == meter]:
+            del self._taken[key]
 
     def _others(self, meter: Hashable) -> Counter[Length]:
         """How many meters ask for each length, this one left out."""
-        return Counter(
-            length
-            for other, plans in self._taken.items()
+        taken = {
+            (other, length)
+            for (other, _), plan in self._taken.items()
             if other != meter
-            for length in {length for plan in plans.values() for length in plan}
-        )
+            for length in plan
+        }
+        return Counter(length for _, length in taken)
 
 
 def _chosen(ground: Ground, blocks: Sequence[Block], others: Counter[Length]) -> list[Block]:

@@ -18,6 +18,7 @@ from pydantic import (
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, Learner, PlanReport
 from meterd.drivers.costs import describe as describe_plan
+from meterd.drivers.lengths import on as lengths_on
 from meterd.drivers.library import SUNSPEC, is_file, load_map
 from meterd.drivers.planner import block
 from meterd.drivers.refusals import Findings, Search
@@ -106,7 +107,15 @@ class ModbusMeter:
         serial = link.url.startswith("serial:")
         self._learner = Learner.serial(costs) if serial else Learner.tcp(costs)
         # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
-        self._schedule = Schedule(self.map, interval, costs, slow=options.slow, lengths=not serial)
+        lengths = None if serial else lengths_on(link)
+        self._schedule = Schedule(
+            self.map,
+            interval,
+            costs,
+            slow=options.slow,
+            lengths=lengths,
+            meter=(unit, self.map.name),
+        )
         self._refused: dict[str, Reading] = {}
         self._budget = SPLIT_BUDGET
         self._found: list[Findings] = []

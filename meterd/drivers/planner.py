@@ -130,34 +130,34 @@ def distinct(ground: Ground, blocks: Sequence[Block]) -> list[Block]:
     request is lengthened by whole known rows beside it only, and by LENGTHENING at most; as
     many as can get a length of their own, the others stay as they are.
     """
-    choices = [list(_choices(ground, one)) for one in blocks]
+    offers = [list(choices(ground, one)) for one in blocks]
     holder: dict[tuple[int, int], int] = {}
     chosen: dict[int, Block] = {}
     for i in range(len(blocks)):
-        _claim(i, choices, holder, chosen, set())
+        claim(i, offers, holder, chosen, set())
     return [chosen.get(i, one) for i, one in enumerate(blocks)]
 
 
-def _claim(
+def claim(
     i: int,
-    choices: Sequence[Sequence[Block]],
+    offers: Sequence[Sequence[Block]],
     holder: dict[tuple[int, int], int],
     chosen: dict[int, Block],
     tried: set[tuple[int, int]],
 ) -> bool:
     """Give request i a length; a request that holds it may have to take another one."""
-    for choice in choices[i]:
+    for choice in offers[i]:
         length = (choice.function, choice.words)
         if length in tried:
             continue
         tried.add(length)
-        if length not in holder or _claim(holder[length], choices, holder, chosen, tried):
+        if length not in holder or claim(holder[length], offers, holder, chosen, tried):
             holder[length], chosen[i] = i, choice
             return True
     return False
 
 
-def _choices(ground: Ground, one: Block) -> Iterator[Block]:
+def choices(ground: Ground, one: Block) -> Iterator[Block]:
     """The request, then longer ones: by rows behind it, and by rows before it."""
     yield one
     if any(row.alone for row in one.rows):

@@ -1,12 +1,14 @@
 """Schedule: which rows of a map are due at a poll, and the requests that fetch them together."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
 from meterd.drivers.ground import Ground
-from meterd.drivers.planner import better, distinct, plan
+from meterd.drivers.lengths import Lengths
+from meterd.drivers.planner import better, plan
 from meterd.drivers.refusals import Findings
 from meterd.drivers.registers import RegisterMap
 
@@ -40,6 +42,8 @@ class Schedule:
     Count a poll only when it succeeded, so that what a failed one owed is asked again.
     """
 
+    __slots__ = ("_costs", "_lengths", "_meter", "_plans", "_whole", "every", "ground")
+
     def __init__(
         self,
         register_map: RegisterMap,
@@ -47,14 +51,18 @@ class Schedule:
         costs: Costs = ASSUMED,
         *,
         slow: float = SLOW,
-        lengths: bool = False,
+        lengths: Lengths | None = None,
+        meter: Hashable = None,
     ) -> None:
-        """Times in seconds. `lengths`: give requests different lengths where that is free."""
+        """Times in seconds. `lengths`: the requests of all meters on the link, of which this is
+        `meter`, are given different lengths where that is free."""
         self.every = max(1, round(slow / interval))
         self.ground = self._whole = _ground(register_map)
         self._costs = costs
         self._lengths = lengths
-        self._plans: dict[frozenset[str], list[Block]] = {}
+        self._meter = meter
+        # By what is due: what is asked, and the best plan, which differs by its lengths only.
+        self._plans: dict[frozenset[str], tuple[list[Block], list[Block]]] = {}
 
     def due(self, poll: int) -> frozenset[str]:
         """The tiers to read at this poll."""
@@ -70,10 +78,8 @@ class Schedule:
     def blocks(self, poll: int) -> list[Block]:
         """The requests of this poll; the same list while nothing new is learned."""
         tiers = self.due(poll)
-        blocks = self._plans.get(tiers)
-        if blocks is None:
-            blocks = self._plans[tiers] = self._planned(tiers)
-        return blocks
+        plans = self._plans.get(tiers)
+        return self._adopt(tiers, self._planned(tiers)) if plans is None else plans[0]
 
     def learn(self, costs: Costs) -> bool:
         """Plan by these costs; whether a plan changed. One that gains little is left alone."""
@@ -81,29 +87,42 @@ class Schedule:
             return False
         self._costs = replace(costs, fixed=_rounded(costs.fixed), register=_rounded(costs.register))
         changed = False
-        for tiers, old in self._plans.items():
+        for tiers, (_, old) in list(self._plans.items()):
             new = self._planned(tiers)
             if better(new, old, costs):
-                self._plans[tiers] = new
+                self._adopt(tiers, new)
                 changed = True
         return changed
 
     def avoid(self, findings: Findings) -> None:
         """Ask refused rows no more, cross closed holes no more, ask for no more at once."""
         self.ground = self.ground.without(findings.refused, findings.closed, findings.most)
-        self._plans.clear()
+        self._forget()
 
     def start_over(self) -> None:
         """Forget what was refused: behind a reopened link there may be another meter."""
         self.ground = self._whole
+        self._forget()
+
+    def _forget(self) -> None:
         self._plans.clear()
+        if self._lengths is not None:
+            self._lengths.forget(self._meter)
+
+    def _adopt(self, tiers: frozenset[str], plain: list[Block]) -> list[Block]:
+        """Ask by this plan from now on."""
+        asked = plain
+        if self._lengths is not None:
+            asked = self._lengths.apart(self._meter, tiers, self.ground, plain)
+        self._plans[tiers] = asked, plain
+        return asked
 
     def _planned(self, tiers: frozenset[str]) -> list[Block]:
         # Meters of one model on like links share their plans: blocks have no state.
         ground = self.ground
         refused = tuple(row.quantity for row in ground.refused)
         known = id(ground.map), refused, ground.closed, ground.most
-        key = (*known, tiers, self._costs, self._lengths)
+        key = (*known, tiers, self._costs)
         if key not in _SHARED:
             if len(_SHARED) >= _MOST_SHARED:
                 _SHARED.clear()
@@ -115,8 +134,7 @@ class Schedule:
         rows = [
             row for row in self.ground.map.rows if row.tier in tiers and row.quantity not in refused
         ]
-        blocks = plan(self.ground.map, rows, self._costs, self.ground)
-        return distinct(self.ground, blocks) if self._lengths else blocks
+        return plan(self.ground.map, rows, self._costs, self.ground)
 
 
 def _ground(register_map: RegisterMap) -> Ground:

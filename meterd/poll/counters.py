@@ -73,6 +73,9 @@ class CountersState:
     identity: Mapping[str, str] = field(default_factory=dict)
 
 
+_UNKNOWN = CountersState()
+
+
 class _Column(NamedTuple):
     """Where a counter is in the poll, and who guards it."""
 
@@ -83,6 +86,19 @@ class _Column(NamedTuple):
 
 class Counters:
     """Guards every energy counter of one device. `max_power` in W; `forms` by quantity."""
+
+    __slots__ = (
+        "_columns",
+        "_device",
+        "_forms",
+        "_guards",
+        "_identity",
+        "_known",
+        "_layout",
+        "_max_power",
+        "_said",
+        "_states",
+    )
 
     def __init__(
         self,
@@ -95,8 +111,8 @@ class Counters:
         self._device = device
         self._max_power = max_power
         self._forms = forms or {}
-        state = state or CountersState()
-        self._states = dict(state.guards)
+        state = state or _UNKNOWN
+        self._states = state.guards
         self._identity = dict(state.identity)
         self._guards: dict[str, Guard] = {}
         self._known: Layout | None = None

@@ -3,7 +3,7 @@
 Loads numpy, so it is imported late.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -42,7 +42,7 @@ def decode(body: bytes, wanted: Container[int] | None = None) -> tuple[Line, ...
             return ()
         times = _times(found.times, found.count)
         return tuple(
-            Line(one.series, _picked(times, one.rows), _values(one.body, len(one.rows)), one.states)
+            Line(one.series, _picked(times, one.rows), values(one.body, len(one.rows)), one.states)
             for one in found.series
         )
 
@@ -69,7 +69,8 @@ def _times(body: bytes, count: int) -> Times:
     return start + step * np.arange(count, dtype=np.int64)
 
 
-def _values(body: bytes, count: int) -> Values:
+def values(body: bytes, count: int) -> Values:
+    """What `codec.encode` wrote. Raises Damage or zlib.error."""
     cursor = Cursor(body)
     form = cursor.byte()
     if not form & codec.NULLS:
@@ -77,9 +78,9 @@ def _values(body: bytes, count: int) -> Values:
     runs = codec.null_runs(cursor.sized(), count)
     runs.append(count - sum(runs))
     known = np.repeat(np.arange(len(runs)) % 2 == 0, runs)
-    values = np.full(count, np.nan)
-    values[known] = _known(form & ~codec.NULLS, cursor, int(known.sum()))
-    return values
+    found = np.full(count, np.nan)
+    found[known] = _known(form & ~codec.NULLS, cursor, int(known.sum()))
+    return found
 
 
 def _known(form: int, cursor: Cursor, count: int) -> Values:
@@ -94,11 +95,11 @@ def _known(form: int, cursor: Cursor, count: int) -> Values:
         return _joined(found, width).view("<f8").astype(np.float64, copy=False)
     digits, first = codec.head(cursor)
     steps, power = cursor.rest(), codec.POWERS[digits]
-    values = _summed(first, _signed(steps, count - 1)) / power
+    numbers = _summed(first, _signed(steps, count - 1)) / power
     if form == codec.WIDENED:
         with np.errstate(over="ignore"):
-            return values.astype(np.float32).astype(np.float64)
-    return values
+            return numbers.astype(np.float32).astype(np.float64)
+    return numbers
 
 
 def _summed(first: int, steps: "NDArray[np.signedinteger]") -> Times:
@@ -114,7 +115,19 @@ def _signed(body: bytes, count: int) -> "NDArray[np.signedinteger]":
     width, found = planes.gathered(body, count)
     if not width:
         return np.zeros(count, dtype=np.int8)
-    mixed = _joined(found, width)
+    return _unmixed(_joined(found, width), width)
+
+
+def signed_rows(found: Sequence[bytes], width: int, count: int) -> "NDArray[np.signedinteger]":
+    """A row for each of many planes that `planes.gathered` gave, of so many numbers each."""
+    if not width:
+        return np.zeros((len(found), count), dtype=np.int8)
+    lanes = np.frombuffer(b"".join(found), dtype=np.uint8).reshape(-1, width, count)
+    words = np.ascontiguousarray(lanes.transpose(0, 2, 1)).view(_WORDS[width])
+    return _unmixed(words.reshape(-1, count), width)
+
+
+def _unmixed(mixed: "NDArray[np.unsignedinteger]", width: int) -> "NDArray[np.signedinteger]":
     return (mixed >> 1 ^ -(mixed & 1)).view(_NUMBERS[width])
 
 

@@ -34,7 +34,15 @@ def write(series: Sequence["array[float]"], length: int, digits: bytearray) -> b
     if isnan(sum(flat)) and any(map(isnan, flat)):
         nulls = bytes(map(isnan, flat))
         flat = array("d", [0.0 if isnan(value) else value for value in flat])
-    polls = [flat[place::length] for place in range(length)]
+    return _written([flat[place::length] for place in range(length)], nulls, digits)
+
+
+def write_polls(polls: _Polls, digits: bytearray) -> bytes:
+    """The same of series that have no nulls, poll by poll."""
+    return _written(polls, b"", digits)
+
+
+def _written(polls: _Polls, nulls: bytes, digits: bytearray) -> bytes:
     words, wrong = _tried(polls, digits)
     wide = b""
     if wrong:

@@ -51,8 +51,13 @@ class Catalog:
             made.add(row.id)
             self.devices[row.name] = row.id
             self.names[row.id] = row.name
-        # A commit whose confirmation was lost may have made them after all.
-        self._new_devices = [row for row in self._new_devices if row["id"] not in made]
+        # A commit whose confirmation was lost may have made them after all; and a database
+        # that was put in the place of another one may lack some that were made.
+        self._new_devices = [
+            {"id": number, "name": name}
+            for number, name in self.names.items()
+            if number not in made
+        ]
         made = set()
         lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
         for row in connection.execute(select(series)):
@@ -64,8 +69,9 @@ class Catalog:
             if row.first is not None:
                 known.widen(row.first, lasts.get(row.id, row.first))
             self._add(known, row.device_id)
-
-        self._new_series = [row for row in self._new_series if row["id"] not in made]
+        self._new_series = [
+            self._row(known) for known in self.by_id.values() if known.id not in made
+        ]
 
     def _add(self, known: Known, owner: int) -> None:
         self._next = max(self._next, known.id + 1)
@@ -99,9 +105,18 @@ class Catalog:
         owner = self.device(name[0])
         known = Known(self._next, name, kind)
         self._add(known, owner)
-        row = {"id": known.id, "device_id": owner, "quantity": name[1], "unit": name[2]}
-        self._new_series.append({**row, "kind": kind})
+        self._new_series.append(self._row(known))
         return known
+
+    def _row(self, known: Known) -> dict[str, object]:
+        owner, quantity, unit = known.name
+        row = {"id": known.id, "device_id": self.devices[owner], "quantity": quantity}
+        return {**row, "unit": unit, "kind": known.kind}
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there are names that the store does not have."""
+        return bool(self._new_devices or self._new_series)
 
     def note(self, spans: Iterable[Span]) -> None:
         """These are in the store."""
@@ -119,9 +134,15 @@ class Catalog:
             connection.execute(insert(device), self._new_devices)
         if self._new_series:
             firsts = _firsts(spans)
-            rows = [{**row, "first": firsts.get(row["id"])} for row in self._new_series]
+            rows = [{**row, "first": self._first(row["id"], firsts)} for row in self._new_series]
             # A fleet that starts makes thousands of series at once.
             connection.execute(insert(series), rows)
+
+    def _first(self, number: object, firsts: dict[object, int]) -> int | None:
+        # One that an earlier database had is known from before.
+        known = self.by_id[number].first if isinstance(number, int) else None
+        times = [time for time in (known, firsts.get(number)) if time is not None]
+        return min(times, default=None)
 
     def settled(self) -> None:
         """What `settle` wrote is committed."""

@@ -17,7 +17,7 @@ from meterd.store.sealing import GRACE, Sealer
 _DELAY = HOUR + 2 * GRACE
 _PATIENCE = DAY
 # Blocks with more polls are quick to store and slow to read a single hour from.
-_MOST_POLLS = 10_000
+MOST_POLLS = 10_000
 
 
 class Closer:
@@ -50,7 +50,7 @@ class Closer:
         change = Change(cleaned={key})
         spans = ledger.read([key for key, _, _ in headers])
         span = merge(spans) if spans else None
-        if span is not None and len(headers) > 1 and len(span.times) <= _MOST_POLLS:
+        if span is not None and len(headers) > 1 and len(span.times) <= MOST_POLLS:
             change.gone += [key for key, _, _ in headers]
             change.add(block_id(device, span.times[0]), span)
         follow = self._follow(ledger, device, (day + 1) * DAY)

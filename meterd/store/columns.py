@@ -45,7 +45,47 @@ class Span:
 
     def times_of(self, column: Column) -> "array[int]":
         """The time of each of the column's values."""
+        if isinstance(column.rows, range):
+            return self.times[column.rows.start : column.rows.stop : column.rows.step]
         return array("q", map(self.times.__getitem__, column.rows))
+
+
+class Sheet(Span):
+    """A span row by row, as polls come: every column has every row, none null or doubted.
+
+    Its columns are made when somebody asks for them; a commit writes thousands without asking.
+    """
+
+    __slots__ = ("_made", "ids", "values")
+
+    def __init__(
+        self, device: int, times: "array[int]", ids: tuple[int, ...], values: "array[float]"
+    ) -> None:
+        """`ids` are the series, ascending; `values` has one of each for each time."""
+        for name, value in (("device", device), ("times", times), ("ids", ids)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "_made", None)
+
+    ids: tuple[int, ...]
+    values: "array[float]"
+    _made: "tuple[Column, ...] | None"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:  # made late
+        if self._made is None:
+            rows, width = range(len(self.times)), len(self.ids)
+            lanes = [self.values[place::width] for place in range(width)]
+            parts = zip(self.ids, repeat(rows), lanes, repeat(()), strict=False)
+            # Column itself is called from Python, which takes three times as long.
+            made = tuple(map(tuple.__new__, repeat(Column), parts))
+            object.__setattr__(self, "_made", made)
+            return made
+        return self._made
+
+    @property
+    def samples(self) -> int:
+        return len(self.values)
 
 
 def merge(spans: Sequence[Span]) -> Span:
@@ -157,7 +197,7 @@ def check_order(span: Span) -> None:
     """Raises ValueError where times or series do not ascend."""
     if any(map(ge, span.times, span.times[1:])):
         raise ValueError("a span's times have to ascend")
-    ids = [column.series for column in span.columns]
+    ids = span.ids if isinstance(span, Sheet) else [column.series for column in span.columns]
     if any(map(ge, ids, ids[1:])):
         raise ValueError("a span's columns have to ascend by series")
 

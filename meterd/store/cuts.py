@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from math import isnan
 
-from meterd.store.columns import Column, Span, State, regular
+from meterd.store.columns import Column, Rows, Span, State, regular
 from meterd.store.schema import GOOD, INVALID
 
 HOUR = 3_600_000
@@ -44,11 +44,19 @@ def tail(column: Column, start: int) -> Column:
 
 def _column(column: Column, start: int, end: int) -> Column:
     low, high = bisect_left(column.rows, start), bisect_left(column.rows, end)
-    rows = regular([row - start for row in column.rows[low:high]])
+    rows = _moved(column.rows[low:high], start)
     return Column(column.series, rows, column.values[low:high], _cut(column.states, low, high))
 
 
+def _moved(rows: Rows, start: int) -> Rows:
+    if isinstance(rows, range) and len(rows) > 1:
+        return range(rows[0] - start, rows[-1] + 1 - start, rows.step)
+    return regular([row - start for row in rows])
+
+
 def _cut(states: tuple[State, ...], low: int, high: int) -> tuple[State, ...]:
+    if not states:
+        return ()
     starts = accumulate(chain((0,), (state[0] for state in states)))
     left = [
         (min(start + count, high) - max(start, low), quality, reason)

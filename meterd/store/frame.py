@@ -23,14 +23,22 @@ def seal(form: int, payload: bytes) -> bytes:
 @contextmanager
 def unsealed(what: str, form: int, body: bytes) -> Iterator[Cursor]:
     """The payload, for decoding within. Raises StoreError (corrupt) for whatever is wrong."""
+    with named(f"{what} of {len(body)} bytes"):
+        yield Cursor(payload(form, bytes(body)))
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """For decoding within. Raises StoreError (corrupt) for whatever is wrong."""
     try:
-        yield Cursor(_payload(form, bytes(body)))
+        yield
     except _SIGNS as error:
-        text = f"{what} of {len(body)} bytes is damaged: {error}; restore it from a backup"
+        text = f"{what} is damaged: {error}; restore it from a backup"
         raise StoreError(text, code="corrupt") from error
 
 
-def _payload(form: int, body: bytes) -> bytes:
+def payload(form: int, body: bytes) -> bytes:
+    """What is inside. Raises Damage."""
     if len(body) <= _CHECK:
         raise Damage("it is cut off")
     inside, check = body[:-_CHECK], body[-_CHECK:]

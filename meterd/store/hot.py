@@ -14,13 +14,13 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from operator import itemgetter
 from typing import Any
 
 from meterd.model.sample import Doubt, Layout, Poll
 from meterd.store import cuts
-from meterd.store.columns import Column, Span, regular, runs
+from meterd.store.columns import Column, Sheet, Span, regular, runs
 from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
@@ -56,6 +56,7 @@ class Stretch:
     kept: int = 0
     origin: "Stretch | None" = None  # what this is a copy of
     present: dict[frozenset[int], Sequence[int]] = field(default_factory=dict)
+    order: list[tuple[int, int]] = field(default_factory=list)  # see `_order`; empty until asked
 
     @classmethod
     def of(cls, poll: Poll) -> "Stretch":
@@ -114,6 +115,7 @@ class Stretch:
             self.seen,
             end - start,
             self,
+            order=self.order,
         )
 
     def remove(self, start: int, end: int) -> None:
@@ -177,20 +179,21 @@ class Stretch:
         plain = not self.doubts and whole == whole  # NaN is no equal of itself
         used = [kind for number, kind in enumerate(self.seen) if self.kinds.count(number)]
         if plain and all(len(kind.places) == width for kind in used):
+            ids, places = zip(*self._order(naming), strict=True)
+            if places == tuple(range(width)):
+                return Sheet(device, self.times, ids, self.values)
             rows = range(count)
-            places = self._order(naming)
-            return Span(
-                device,
-                self.times,
-                tuple([Column(one, rows, self.values[place::width]) for one, place in places]),
-            )
+            lanes = (self.values[place::width] for place in places)
+            return Span(device, self.times, tuple(map(Column, ids, repeat(rows), lanes)))
         found = [self.column(place, one) for one, place in self._order(naming)]
         return Span(device, self.times, tuple([column for column in found if column.values]))
 
     def _order(self, naming: Naming) -> list[tuple[int, int]]:
-        """(series, place) of each column, ascending by series."""
-        names = enumerate(self.columns)
-        return sorted((naming(self.device, *column), place) for place, column in names)
+        """(series, place) of each column, ascending by series. Numbers stay what they are."""
+        if not self.order:
+            names = enumerate(self.columns)
+            self.order += sorted((naming(self.device, *one), place) for place, one in names)
+        return self.order
 
     def column(self, place: int, series: int) -> Column:
         values = self.values[place :: len(self.columns)]
@@ -297,6 +300,14 @@ class Hot:
             samples = sum(copy.samples for copy in moved)
             self._waiting -= samples
             return samples
+
+    def unconfirm(self) -> None:
+        """The journal is gone: what was in it waits for a commit again."""
+        with self._guard:
+            for stretch in self._all():
+                if stretch.kept:
+                    self._waiting += stretch.copy(0, stretch.kept).samples
+                    stretch.kept = 0
 
     def sealed(self, device: str, before: int) -> None:
         """What is older, and in the journal, is in blocks now."""

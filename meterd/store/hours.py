@@ -67,7 +67,10 @@ def hour_rows(span: Span, whole: Span, catalog: Catalog, tips: Mapping[int, At])
     hours = range(span.times[0] // HOUR * _AN_HOUR, (span.times[-1] // HOUR + 1) * _AN_HOUR)
     for column in span.columns:
         known = follow.get(column.series)
-        after = first_since(whole, known, span.times[-1] + 1) if known is not None else None
+        counter = catalog.by_id[column.series].kind is Kind.COUNTER
+        after = None
+        if counter and known is not None:
+            after = first_since(whole, known, span.times[-1] + 1)
         found = quarters(span, column, catalog, tips.get(column.series), after, hours)
         yield from plain(column.series, found)
 

@@ -7,13 +7,14 @@ One deflate stream over everything: single series have a handful of values each.
 
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from functools import partial
 from itertools import accumulate, chain, compress, repeat, zip_longest
 from operator import sub
 
 from meterd.store import bundle, planes, texts, varint
 from meterd.store.bundle import AS_IS, laid
-from meterd.store.columns import Column, Rows, Span, State, check, check_order, regular
+from meterd.store.columns import Column, Rows, Sheet, Span, State, check, check_order, regular
 from meterd.store.frame import seal, unsealed
 from meterd.store.varint import Cursor, Damage
 
@@ -31,25 +32,69 @@ def encode(spans: Sequence[Span], digits: MutableMapping[int, int] | None = None
     a third of the work; the caller keeps it, and may lose it.
     """
     digits = {} if digits is None else digits
+    if sheets := _even_sheets(spans):
+        return _sealed([_even_shapes(sheets), _even(sheets, digits)])
     columns = [column for span in spans for column in span.columns]
     values = [column.values for column in columns]
     ids = [column.series for column in columns]
     lengths = list(map(len, values))
     doubted = [column for column in columns if column.states]
     _check(spans, columns, lengths, bool(doubted))
-    parts = [_shapes(spans), _columns(spans, columns, ids, lengths), _states(columns, doubted)]
+    shapes = _shapes(spans, [len(span.columns) for span in spans])
+    parts = [shapes, _columns(spans, columns, ids, lengths), _states(columns, doubted)]
     for length, places in _groups([len(span.columns) for span in spans], lengths):
         series = [ids[place] for place in places]
-        known = bytes(map(digits.get, series, repeat(0)))
-        tried = bytearray(known)
-        parts.append(bundle.write([values[place] for place in places], length, tried))
-        if tried != known:
-            digits.update(zip(series, tried.replace(bytes((AS_IS,)), b"\0"), strict=True))
+        some = [values[place] for place in places]
+        parts.append(_learned(series, digits, partial(bundle.write, some, length)))
+    return _sealed(parts)
+
+
+def _learned(
+    series: Sequence[int], digits: MutableMapping[int, int], write: Callable[[bytearray], bytes]
+) -> bytes:
+    """What is written, of series whose digits may be known."""
+    known = bytes(map(digits.get, series, repeat(0)))
+    tried = bytearray(known)
+    body = write(tried)
+    if tried != known:
+        digits.update(zip(series, tried.replace(bytes((AS_IS,)), b"\0"), strict=True))
+    return body
+
+
+def _sealed(parts: Iterable[bytes]) -> bytes:
     plain = b"".join(parts)
     if len(plain) > MOST_BYTES:
         raise ValueError(f"{len(plain)} bytes are too many for one journal row")
     stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_FILTERED)
     return seal(FORMAT, varint.number(len(plain)) + stream.compress(plain) + stream.flush())
+
+
+def _even_sheets(spans: Sequence[Span]) -> list[Sheet]:
+    """The spans, if they are sheets of one size; else nothing."""
+    sheets = [span for span in spans if isinstance(span, Sheet)]
+    sizes = {(len(sheet.times), len(sheet.ids)) for sheet in sheets}
+    even = len(sheets) == len(spans) and len(sizes) == 1 and all(sizes.pop())
+    return sheets if even else []
+
+
+def _even_shapes(sheets: Sequence[Sheet]) -> bytes:
+    """What is before the series, of sheets of one size."""
+    for sheet in sheets:
+        check_order(sheet)
+    ids = [one for sheet in sheets for one in sheet.ids]
+    shapes = _shapes(sheets, [len(sheet.ids) for sheet in sheets])
+    return shapes + planes.lay(_differences(ids)) + 2 * planes.ZEROS + _states((), ())
+
+
+def _even(sheets: Sequence[Sheet], digits: MutableMapping[int, int]) -> bytes:
+    """The series of sheets of one size, woven like `_groups` does: row by row, in few slices."""
+    width, length = len(sheets[0].ids), len(sheets[0].times)
+    series = list(chain.from_iterable(zip(*(sheet.ids for sheet in sheets), strict=True)))
+    polls = []
+    for start in range(0, width * length, width):
+        flat = array("d", b"".join([one.values[start : start + width].tobytes() for one in sheets]))
+        polls.append(array("d", b"".join([flat[at::width].tobytes() for at in range(width)])))
+    return _learned(series, digits, partial(bundle.write_polls, polls))
 
 
 def decode(body: bytes) -> list[Span]:
@@ -77,7 +122,7 @@ def _check(
             check(span)
 
 
-def _shapes(spans: Sequence[Span]) -> bytes:
+def _shapes(spans: Sequence[Span], widths: Sequence[int]) -> bytes:
     """Devices, how many times and columns each has, and the times."""
     firsts = [span.times[0] for span in spans if span.times]
     steps = [step for span in spans for step in map(sub, span.times[1:], span.times)]
@@ -86,7 +131,7 @@ def _shapes(spans: Sequence[Span]) -> bytes:
             varint.number(len(spans)),
             planes.lay([span.device for span in spans]),
             planes.lay([len(span.times) for span in spans]),
-            planes.lay([len(span.columns) for span in spans]),
+            planes.lay(widths),
             planes.lay(_differences(firsts)),
             planes.lay(steps),
         )

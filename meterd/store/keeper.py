@@ -1,20 +1,24 @@
 """What the writer's thread does to the store: commits, sealing, closing days, retention."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 
+from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.model.sample import Quality
-from meterd.store import migrate
+from meterd.model.sample import Poll, Quality
+from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.closing import Closer
 from meterd.store.columns import Span, merge
+from meterd.store.corrupt import DamageError
 from meterd.store.cuts import HOUR
 from meterd.store.database import Database
 from meterd.store.hot import Hot, Stretch
 from meterd.store.ledger import Ledger, Row
+from meterd.store.olden import Olden
 from meterd.store.polls import replay
 from meterd.store.schema import QUALITIES, REASON_LENGTH
 from meterd.store.sealing import Sealer
@@ -24,6 +28,7 @@ SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 TRIM_EVERY = 3600.0
 _TRIM_BLOCKS = 200
+_ALL = 1 << 62  # samples
 _PAUSE = 0.05  # seconds between two pieces of a chore: readers and the disk want room too
 # A wall clock that ran so many seconds more than time did was set: old samples may be young.
 _LEAP = 3600.0
@@ -51,27 +56,39 @@ class Keeper:
         *,
         clock: Clock,
         keep: float | None = None,
+        rows: float | None = None,
+        to_file: bool = False,
     ) -> None:
-        """`keep`: how many seconds raw samples stay; None is for ever."""
+        """`keep`: how many seconds raw samples stay; None is for ever.
+
+        `rows`: for how many seconds each is a plain row, too; None is not at all.
+        `to_file`: the journal is a file beside the database (filed.py), not a table.
+        Raises StoreError where there is no place for such a file.
+        """
         self._database = database
         self._hot = hot
         self._catalog = catalog
         self._clock = clock
         self._keep = keep
+        self._plain = rows
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
+        self._filed = _filed(database, catalog) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._closer = Closer(hot, catalog, self._sealer)
+        self._olden = Olden(catalog, self._sealer, delete=rows is None)
         self._newest: dict[int, Row] = {}
         self._written: dict[int, int] = {}  # the time of each series' row in `newest`
         self._began = clock.now_ms() / 1000 - clock.monotonic()
+        self._leap = float("-inf")  # the monotonic time at which it was noticed
         now = clock.monotonic()
         self._chores = [
             _Chore(self._seal, SEAL_EVERY, now + SEAL_EVERY),
             _Chore(self._close_day, SEAL_EVERY, now + SEAL_EVERY),
             _Chore(self._write_newest, NEWEST_EVERY, now + SEAL_EVERY),
             _Chore(self._trim, TRIM_EVERY, now),
+            _Chore(self._move_old, TRIM_EVERY, now),
         ]
 
     def open(self) -> Ledger:
@@ -95,20 +112,70 @@ class Keeper:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+        if self._filed is not None:
+            self._filed.close()
 
     close = fail
+
+    def start_over(self) -> None:
+        """The database was put aside: the next one is empty, and gets all that is still here."""
+        self.fail()
+        self._rows.clear()
+        self._sealer.forget()
+        self._newest.clear()
+        if self._loaded and self._filed is None:
+            self._hot.unconfirm()
 
     def _load(self, ledger: Ledger) -> None:
         self._sealer.dirty |= ledger.dirty()
         if self._loaded:
-            # A commit whose confirmation was lost may have left a row that is not known here.
-            now = self._clock.now_ms()
-            self._rows.update((n, now) for n in ledger.numbers() if n not in self._rows)
+            self._meet_again(ledger)
             return
+        # Late polls, of who imports history, are not the newest ones.
+        lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
+        self._written.update((one, last) for one, last in lasts if last is not None)
         found = Hot()
-        self._rows.update(replay(ledger.journal(), found, self._catalog))
+        self._rows.update(self._replay(ledger, found))
+        self._take_file(ledger)
         self._hot.adopt(found)
+        self._olden.look(ledger)
         self._loaded = True
+
+    def _meet_again(self, ledger: Ledger) -> None:
+        there = set(ledger.numbers())
+        if self._rows.keys() - there:
+            _log.warning("the store lacks what it had: all that is in memory goes there again")
+            self._rows.clear()
+            self._sealer.forget()
+            self._sealer.dirty |= ledger.dirty()
+            self._hot.unconfirm()
+        # A commit whose confirmation was lost may have left a row that is not known here.
+        now = self._clock.now_ms()
+        self._rows.update((n, now) for n in there if n not in self._rows)
+
+    def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
+        while True:
+            try:
+                return replay(ledger.journal(), found, self._catalog)
+            except DamageError as damaged:
+                # What came before it is taken twice, which is harmless.
+                ledger.put_aside(damaged, self._database.folder)
+
+    def _take_file(self, ledger: Ledger) -> None:
+        """What a journal file holds; where the journal is a table now, it goes there."""
+        path = self._database.path
+        if path is None:
+            return
+        left = Hot()
+        for poll in filed.read(filed.place(path)) if self._filed is None else self._filed.polls():
+            left.take(poll)
+        spans = self._spans(left.uncommitted(_ALL))
+        if spans and (self._filed is None or self._catalog.fresh):
+            self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
+        if self._filed is None:
+            filed.place(path).unlink(missing_ok=True)
+        self._catalog.note(spans)
+        self._hot.adopt(left)
 
     # -- commits ------------------------------------------------------------------------------
 
@@ -117,11 +184,32 @@ class Keeper:
         ledger = self.open()
         batch = self._hot.uncommitted(BATCH)
         spans = self._spans(batch)
-        number = ledger.commit(spans, memos)
-        if number is not None:
-            self._rows[number] = max(span.times[-1] for span in spans)
+        self._write(ledger, spans, memos)
         self._hot.confirm(batch)
         return batch
+
+    def take_back(self, polls: Iterable[Poll]) -> list[Stretch]:
+        """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""
+        ledger = self.open()
+        found = Hot()
+        for poll in polls:
+            found.take(poll)
+        batch = found.uncommitted(_ALL)
+        spans = self._spans(batch)
+        if spans:
+            self._write(ledger, spans, {})
+        # Before what was taken since, which may correct it.
+        self._hot.adopt(found)
+        self._catalog.note(spans)
+        return batch
+
+    def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:
+        write = ledger.commit if self._filed is None else partial(self._filed.commit, ledger)
+        self._note_row(write(spans, memos, plain=self._plain is not None), spans)
+
+    def _note_row(self, number: int | None, spans: Sequence[Span]) -> None:
+        if number is not None:
+            self._rows[number] = max(span.times[-1] for span in spans)
 
     def _spans(self, batch: Sequence[Stretch]) -> list[Span]:
         by_device: dict[str, list[Span]] = {}
@@ -142,7 +230,7 @@ class Keeper:
         """One piece of each chore that is due. Raises StoreError."""
         for chore in self._chores:
             if self._clock.monotonic() >= chore.due:
-                more = chore.do(self.open())
+                more = self._piece(chore.do)
                 chore.due = self._clock.monotonic() + (_PAUSE if more else chore.every)
 
     def finish(self) -> None:
@@ -151,13 +239,36 @@ class Keeper:
 
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
-        for do in (self._seal, self._close_day, self._write_newest, self._trim):
-            while do(self.open()):
+        for do in (self._move_old, self._seal, self._close_day, self._write_newest, self._trim):
+            while self._piece(do):
                 pass
+        for chore in self._chores:
+            chore.due = self._clock.monotonic() + chore.every
+
+    def _piece(self, do: Callable[[Ledger], bool]) -> bool:
+        try:
+            return do(self.open())
+        except DamageError as damaged:
+            self.open().put_aside(damaged, self._database.folder)
+            return True
 
     def _seal(self, ledger: Ledger) -> bool:
-        self._sealer.seal(ledger, self._clock.now_ms())
+        # What is sealed is looked at before it leaves the memory.
+        self._look_newest()
+        sealed = self._sealer.seal(ledger, self._clock.now_ms())
+        if self._filed is not None:
+            self._filed.stale |= sealed > 0
+            if self._filed.stale:
+                # After the blocks: a crash in between leaves their polls twice, which is harmless.
+                kept = map(self._sealer.span, self._hot.devices())
+                self._filed.restart([span for span in kept if span is not None])
         return False
+
+    def _move_old(self, ledger: Ledger) -> bool:
+        rows, more = self._olden.move(ledger)
+        for row in rows:
+            self._note_newest(row)
+        return more
 
     def _close_day(self, ledger: Ledger) -> bool:
         due = self._closer.due(self._clock.now_ms())
@@ -166,15 +277,18 @@ class Keeper:
         return len(due) > 1
 
     def _write_newest(self, ledger: Ledger) -> bool:
-        for device in self._hot.devices():
-            for stretch in self._hot.stretches(device, kept=True):
-                for row in newest_rows(stretch, self._catalog):
-                    self._note_newest(row)
+        self._look_newest()
         rows, self._newest = self._newest, {}
         ledger.write_newest(list(rows.values()), self._catalog.sunk)
         self._written.update((one, row["time"]) for one, row in rows.items())
         self._catalog.sunk.clear()
         return False
+
+    def _look_newest(self) -> None:
+        for device in self._hot.devices():
+            for stretch in self._hot.stretches(device, kept=True):
+                for row in newest_rows(stretch, self._catalog):
+                    self._note_newest(row)
 
     def _note_newest(self, row: Row) -> None:
         one, time = row["series_id"], row["time"]
@@ -182,21 +296,33 @@ class Keeper:
             self._newest[one] = row
 
     def _trim(self, ledger: Ledger) -> bool:
-        if self._keep is None or self._leapt():
+        if (self._keep is None and self._plain is None) or self._leapt():
             return False
-        before = self._clock.now_ms() - round(self._keep * 1000)
-        return ledger.trim(before // HOUR * HOUR, _TRIM_BLOCKS) == _TRIM_BLOCKS
+        now, more = self._clock.now_ms(), False
+        if self._keep is not None:
+            before = now - round(self._keep * 1000)
+            more = ledger.trim(before // HOUR * HOUR, _TRIM_BLOCKS) == _TRIM_BLOCKS
+        if self._plain is not None:
+            more = ledger.trim_plain(now - round(self._plain * 1000)) or more
+        return more
 
     def _leapt(self) -> bool:
         """Whether the wall clock was set forward: what then looks old may not be."""
         now = self._clock.now_ms() / 1000 - self._clock.monotonic()
         leap = now - self._began
         if leap > _LEAP:
-            # It is believed once it has stood for as long as raw samples are looked at.
             self._began = now
+            self._leap = self._clock.monotonic()
             _log.warning("the clock leapt by %.0f s: nothing is deleted this time", leap)
-            return True
-        return False
+        # It is believed once it has stood for some time.
+        return self._clock.monotonic() - self._leap < TRIM_EVERY
+
+
+def _filed(database: Database, catalog: Catalog) -> filed.Filed:
+    if database.path is None:
+        text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
+        raise StoreError(text, code="unavailable")
+    return filed.Filed(filed.place(database.path), catalog)
 
 
 def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:

@@ -3,17 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
+from meterd.errors import StoreError
 from meterd.store import block as blocks
 from meterd.store import journal as journals
+from meterd.store import plainrows
 from meterd.store.catalog import Catalog
 from meterd.store.columns import Span
+from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.database import Database, Opened
-from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, series
+from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, sample, series
 
 _DEVICE_BITS = 14
 _SERIES_BITS = 20
@@ -64,6 +68,7 @@ class Change:
     rollups_gone: list[int] = field(default_factory=list)
     stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
     cleaned: set[int] = field(default_factory=set)
+    samples_gone: tuple[int, int] | None = None  # plain rows from and until Unix ms
 
     def add(self, key: int, span: Span) -> None:
         self.blocks[key] = span
@@ -103,14 +108,26 @@ class Ledger:
     def transaction(self) -> AbstractContextManager[Connection]:
         return self._opened.begin()
 
-    def commit(self, spans: Sequence[Span], memos: Mapping[str, str]) -> int | None:
-        """One journal row; its number, None where there was nothing. Raises StoreError."""
-        number = self._next if spans else None
-        body = journals.encode(spans, self._digits) if spans else b""
+    def commit(
+        self,
+        spans: Sequence[Span],
+        memos: Mapping[str, str],
+        *,
+        plain: bool = False,
+        filed: bool = False,
+    ) -> int | None:
+        """One journal row; its number, None where there was nothing. Raises StoreError.
+
+        `plain`: each sample as a row of its own, too. `filed`: the polls go to a file instead.
+        """
+        number = self._next if spans and not filed else None
+        body = journals.encode(spans, self._digits) if number is not None else b""
         with self.transaction() as connection:
             self._catalog.settle(connection, spans)
             if number is not None:
                 connection.execute(insert(journal), {"id": number, "body": body})
+            if plain:
+                plainrows.keep(connection, spans)
             rows = [{"name": name, "body": text} for name, text in memos.items()]
             _replace(connection, memo, "name", rows)
         self._catalog.settled()
@@ -144,36 +161,36 @@ class Ledger:
         keys = list(keys)
         if not keys:
             return []
-        asked = select(block.c.body).where(block.c.id.in_(keys)).order_by(block.c.id)
+        asked = select(block.c.id, block.c.body).where(block.c.id.in_(keys)).order_by(block.c.id)
         with self.transaction() as connection:
-            bodies = list(connection.scalars(asked))
-        return [blocks.decode(body) for body in bodies]
+            found = list(connection.execute(asked))
+        return [_decoded(row) for row in found]
 
     def previous(self, device: int, time: int) -> Span | None:
         """The device's newest block that began before `time`, not too long ago."""
         near = block.c.id.between(block_id(0, max(0, time - _LONG_AGO)), block_id(device, time))
         asked = (
-            select(block.c.body)
+            select(block.c.id, block.c.body)
             .where(near, block.c.device_id == device, block.c.t0 < time)
             .order_by(block.c.id.desc())
             .limit(1)
         )
         with self.transaction() as connection:
-            body = connection.scalar(asked)
-        return None if body is None else blocks.decode(body)
+            found = connection.execute(asked).first()
+        return None if found is None else _decoded(found)
 
     def following(self, device: int, time: int) -> Span | None:
         """The device's oldest block from the UTC day that begins at `time` on, if it is near."""
         near = block.c.id.between(block_id(0, time), block_id(0, time + _LONG_AGO))
         asked = (
-            select(block.c.body)
+            select(block.c.id, block.c.body)
             .where(near, block.c.device_id == device)
             .order_by(block.c.id)
             .limit(1)
         )
         with self.transaction() as connection:
-            body = connection.scalar(asked)
-        return None if body is None else blocks.decode(body)
+            found = connection.execute(asked).first()
+        return None if found is None else _decoded(found)
 
     def hours(self, keys: Sequence[int]) -> dict[int, Row]:
         """The hours' rows there are. Raises StoreError."""
@@ -221,9 +238,22 @@ class Ledger:
                 number = self._next
                 connection.execute(insert(journal), {"id": number, "body": change.carry})
             _delete(connection, journal, "id", change.journal_gone)
+            if change.samples_gone is not None:
+                start, end = change.samples_gone
+                old = delete(sample).where(sample.c.time >= start, sample.c.time < end)
+                connection.execute(old)
         if number is not None:
             self._next += 1
         return number
+
+    def put_aside(self, damaged: DamageError, folder: Path) -> None:
+        """A row that cannot be read becomes a file, and is no row any more. Raises StoreError."""
+        table = {"block": block, "journal": journal}[damaged.table]
+        key = table.c.id == damaged.key
+        with self.transaction() as connection:
+            body = connection.scalar(select(table.c.body).where(key))
+            keep_body(folder, damaged, body or b"")
+            connection.execute(delete(table).where(key))
 
     def write_newest(self, rows: Sequence[Row], firsts: Mapping[int, int]) -> None:
         """The newest value of each series that has a new one; first times that were earlier.
@@ -251,13 +281,29 @@ class Ledger:
             _delete(connection, block, "id", keys)
             return len(keys)
 
+    def trim_plain(self, before: int) -> bool:
+        """Deletes some plain rows from before `before` (Unix ms); whether there are more."""
+        with self.transaction() as connection:
+            return plainrows.forget(connection, before)
+
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Span]]]:
     """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
     numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
     for number in numbers:
         body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
-        yield number, journals.decode(body or b"")
+        try:
+            spans = journals.decode(body or b"")
+        except StoreError as error:
+            raise DamageError("journal", number, str(error)) from error
+        yield number, spans
+
+
+def _decoded(row: Any) -> Span:
+    try:
+        return blocks.decode(row.body)
+    except StoreError as error:
+        raise DamageError("block", row.id, str(error)) from error
 
 
 def _block_row(key: int, span: Span, body: bytes) -> Row:

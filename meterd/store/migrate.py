@@ -7,6 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 import meterd
 from meterd.errors import StoreError
+from meterd.store import precopy, views
 from meterd.store.database import Database
 
 _VERSIONS = "alembic_version"
@@ -71,8 +72,12 @@ def upgrade(database: Database) -> None:
     database.prepare()
     if database.made():
         with database.reading() as connection:
-            if version(connection) == versions()[-1]:
-                return
+            found = version(connection)
+        if found == versions()[-1]:
+            return
+        # A server's databases are copied by whoever keeps the server.
+        if found is not None and database.path is not None:
+            precopy.make(database.path, found)
     opened = database.writing()
     try:
         with opened.begin() as connection:
@@ -90,4 +95,6 @@ def _run(connection: Connection) -> None:
     # ConfigParser would take a % in the path for its own.
     config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
+    views.drop(connection)
     command.upgrade(config, "head")
+    views.make(connection)

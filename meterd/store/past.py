@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from meterd.store import quarterly
 from meterd.store import rollup as rollups
 from meterd.store.cuts import DAY
 from meterd.store.folds import Piece
@@ -12,6 +13,8 @@ from meterd.store.ledger import block_ids, dirty_id, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, rollup
 from meterd.store.tracks import Track, joined, of_block
 
+# What of a roll-up's lanes each aggregate is made of.
+_LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
 _DAYS = 20  # asked for in one statement: at most 480 keys
 
 
@@ -64,29 +67,37 @@ class Past:
         for row in self._connection.execute(asked.order_by(rollup.c.id)):
             yield row.day, rollups.unpack(row.quarters)[1]
 
-    def pieces(self, one: int, first: int, end: int) -> dict[int, Piece]:
-        """By day, the quarter hours of a series that have samples; their last is not known."""
-        found: dict[int, Piece] = {}
-        for day, quarters in self.quarters(one, first, end):
-            told = [(number, quarter) for number, quarter in quarters.items() if quarter.n]
-            if told:
-                starts = np.array([number * rollups.QUARTER_MS for number, _ in told], np.int64)
-                n, total, low, high = np.array([(q.n, q.sum, q.min, q.max) for _, q in told]).T
-                found[day] = Piece(starts, n, total, low, high, np.full(len(told), np.nan))
-        return found
+    def pieces(self, one: int, first: int, end: int, agg: str) -> Piece | None:
+        """The quarter hours of a series that have samples, as far as `agg` needs them.
 
-    def day_pieces(self, one: int, first: int, end: int) -> dict[int, Piece]:
-        """By day, the whole day of a series; its last is known, too."""
+        Of the days from `first` to before `end`; their last is not known.
+        """
         if self._connection is None:
-            return {}
-        columns = (rollup.c[name] for name in ("day", "n", "sum", "min", "max", "last"))
+            return None
+        asked = select(rollup.c.quarters).where(_between(one, first, end)).order_by(rollup.c.id)
+        bodies = self._connection.scalars(asked).all()
+        if not bodies:
+            return None
+        numbers, n, low, high, total = quarterly.decode(bodies, _LANES.get(agg, ()))
+        last = np.full(len(n), np.nan)
+        found = Piece(numbers * rollups.QUARTER_MS, n, total, low, high, last)
+        return found if n.all() else found.take(n > 0)
+
+    def day_pieces(self, one: int, first: int, end: int, agg: str) -> Piece | None:
+        """The whole days of a series, from `first` to before `end`, as far as `agg` needs them."""
+        if self._connection is None:
+            return None
+        needed = [name for name in _LANES.get(agg, (agg,)) if name in rollup.c]
+        columns = (rollup.c[name] for name in ("day", "n", *needed))
         asked = select(*columns).where(_between(one, first, end), rollup.c.n > 0)
-        found: dict[int, Piece] = {}
-        for row in self._connection.execute(asked.order_by(rollup.c.id)):
-            n, total, low, high, last = (np.array([float(number)]) for number in row[1:])
-            start = np.array([row.day * DAY], np.int64)
-            found[row.day] = Piece(start, n, total, low, high, last)
-        return found
+        rows = self._connection.execute(asked.order_by(rollup.c.id)).all()
+        if not rows:
+            return None
+        days, n, *rest = map(np.array, zip(*rows, strict=True))
+        told = dict(zip(needed, rest, strict=True))
+        nothing = np.full(len(rows), np.nan)
+        lanes = (told.get(name, nothing) for name in ("sum", "min", "max", "last"))
+        return Piece(days.astype(np.int64) * DAY, n.astype(np.float64), *lanes)
 
 
 def _between(one: int, first: int, end: int) -> ColumnElement[bool]:

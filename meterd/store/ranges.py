@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from threading import Event
 from typing import TypeAlias
 
@@ -113,31 +114,65 @@ def _device(
     hot = {one.id: moment.hot.get(one.name, EMPTY).within(asked.start, asked.end) for one in known}
     recent = min((int(track.times[0]) for track in hot.values() if len(track.times)), default=None)
     rolled = _rolled(past, device, asked, window, recent)
-    pieces = {one.id: _pieces(past, one, asked, rolled) for one in known} if rolled else {}
-    raw = [day for day in window.all() if day not in rolled]
-    days = iter(past.days(device, [one.id for one in known], raw))
     buckets = {one.id: Buckets(asked.step) for one in known}
-    upcoming = next(days, None)
     read = 0
-    for day in window.all():
-        moment.go_on()
-        blocks: dict[int, Track] = {}
-        if upcoming is not None and upcoming[0] == day:
-            blocks = upcoming[1]
-            upcoming = next(days, None)
-        for one in known:
-            if day in rolled:
-                if (piece := pieces[one.id].get(day)) is not None:
-                    buckets[one.id].add_piece(piece)
-                continue
-            low, high = max(asked.start, day * DAY), min(asked.end, (day + 1) * DAY)
-            parts = [blocks.get(one.id, EMPTY), hot[one.id]]
-            track = joined([part.within(low, high) for part in parts])
-            read += len(track.times)
-            buckets[one.id].add(track.told())
-        _need_at_most(read, MOST_READ)
+    for first, end in _alike(window.all(), rolled):
+        if first in rolled:
+            for one in known:
+                moment.go_on()
+                _add_rolled(buckets[one.id], past, one, asked, first, end)
+            continue
+        for count in _add_raw(buckets, past, device, hot, asked, range(first, end)):
+            moment.go_on()
+            read += count
+            _need_at_most(read, MOST_READ)
     for one in known:
         yield one.name, buckets[one.id].points(asked.agg)
+
+
+def _alike(days: range, rolled: frozenset[int]) -> Iterator[tuple[int, int]]:
+    """First day and end of each run of days that are answered in the same way."""
+    for _, same in groupby(days, rolled.__contains__):
+        listed = list(same)
+        yield listed[0], listed[-1] + 1
+
+
+def _add_rolled(
+    buckets: Buckets, past: Past, one: Known, asked: Asked, first: int, end: int
+) -> None:
+    if asked.step % DAY == 0 or asked.agg == "last":
+        piece = past.day_pieces(one.id, first, end, asked.agg)
+    else:
+        piece = past.pieces(one.id, first, end, asked.agg)
+        piece = _within(piece, asked.start, asked.end) if piece is not None else None
+    if piece is not None:
+        buckets.add_piece(piece)
+
+
+def _add_raw(
+    buckets: Mapping[int, Buckets],
+    past: Past,
+    device: int,
+    hot: Mapping[int, Track],
+    asked: Asked,
+    days: range,
+) -> Iterator[int]:
+    """Day by day; yields how many samples it read."""
+    blocks = past.days(device, list(buckets), days)
+    upcoming = next(blocks, None)
+    for day in days:
+        stored: dict[int, Track] = {}
+        if upcoming is not None and upcoming[0] == day:
+            stored = upcoming[1]
+            upcoming = next(blocks, None)
+        low, high = max(asked.start, day * DAY), min(asked.end, (day + 1) * DAY)
+        read = 0
+        for one, mine in buckets.items():
+            parts = [stored.get(one, EMPTY), hot[one]]
+            track = joined([part.within(low, high) for part in parts])
+            read += len(track.times)
+            mine.add(track.told())
+        yield read
 
 
 def _bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> _Days:
@@ -168,16 +203,6 @@ def _rolled(
         and past.is_rolled(device, day)
         and (recent is None or day < recent // DAY)
     )
-
-
-def _pieces(past: Past, one: Known, asked: Asked, days: frozenset[int]) -> dict[int, Piece]:
-    first, end = min(days), max(days) + 1
-    if asked.step % DAY == 0 or asked.agg == "last":
-        return past.day_pieces(one.id, first, end)
-    return {
-        day: _within(piece, asked.start, asked.end)
-        for day, piece in past.pieces(one.id, first, end).items()
-    }
 
 
 def _within(piece: Piece, start: int, end: int) -> Piece:

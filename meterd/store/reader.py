@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store import database, migrate, ranges
+from meterd.store import database, days, filed, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.days import DaySpan
 from meterd.store.hot import Hot
 from meterd.store.ledger import journal_rows
 from meterd.store.polls import replay
@@ -52,6 +53,9 @@ class Reader:
             if migrate.is_current(connection):
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
+        if place.path is not None:
+            for poll in filed.read(filed.place(place.path)):
+                memory.hot.take(poll)
         return cls(url, memory)
 
     def close(self) -> None:
@@ -123,6 +127,14 @@ class Reader:
         question = partial(ranges.tracks, names=names, start=start, end=end, most=most)
         found = self._answer(names, threading.Event(), question)
         return [found[name] for name in names]
+
+    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySpan | None:
+        """A device's samples of a UTC day (days since 1970) with their qualities.
+
+        To be called in a thread. Raises StoreError.
+        """
+        memory = self._memory
+        return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
     def quarters(self, name: Name, start: int, end: int) -> ranges.Quarters:
         """A counter's quarter hours by number, those that begin at start <= time < end.

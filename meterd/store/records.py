@@ -90,7 +90,7 @@ class Log:
     """Records one after another. To be used in one thread. Every method raises StoreError."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file; what follows the last sound record is overwritten."""
+        """Opens or makes the file; what follows the last sound record is cut off."""
         self.path = path
         self.count = 0
         with mapped(path):
@@ -110,6 +110,8 @@ class Log:
         self._end, self._next = len(_MAGIC), 1
         for number, end, _ in _scan(self._file, self._end, os.fstat(self._file).st_size):
             self._end, self._next, self.count = end, number + 1, self.count + 1
+        # A sound record after a damaged one must not follow the next that is written.
+        os.ftruncate(self._file, self._end)
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ QUARTER_MS = 900_000
 QUARTERS = 96  # of a UTC day
 _BITMAP = QUARTERS // 8
 FORMAT = 1
-_WHAT = "a day's roll-up"
+WHAT = "a day's roll-up"
 _DIGITS = 6  # meterd's values have no more
 # Rounding a sum may undo the error of binary fractions, and change nothing else.
 _TIDY = 1e-12
@@ -160,7 +160,7 @@ def pack(day: int, quarters: Mapping[int, Quarter]) -> bytes:
 
 def unpack(body: bytes) -> tuple[int, dict[int, Quarter]]:
     """The day and its quarters. Raises StoreError (corrupt)."""
-    with unsealed(_WHAT, FORMAT, body) as cursor:
+    with unsealed(WHAT, FORMAT, body) as cursor:
         found = _unpacked(cursor)
         cursor.end()
         return found

@@ -8,7 +8,9 @@ hour     one plain row a series and hour, for people with a SQL client
 newest   the newest value of each series, written now and then, for the same people
 dirty    days whose roll-ups do not say what their blocks hold
 memo     name -> body
+lease    which meterd writes a device's polls, where several share a store (cluster.py)
 sample   one plain row a sample: only with `store.rows`, and from meterd before 0.2
+correction 1 ─── n corrected   what people marked as invalid, and what stood there before
 """
 
 from sqlalchemy import (
@@ -62,6 +64,7 @@ journal = Table(
     metadata,
     Column("id", Key, primary_key=True, autoincrement=False),
     Column("body", Body, nullable=False),
+    Column("device_id", Integer),  # null: of several devices, as a lone meterd writes them
 )
 
 # id = t0 << 14 | device: appended at the right edge, and found without an index, since t0 is
@@ -133,6 +136,17 @@ memo = Table(
     Column("body", Text, nullable=False),
 )
 
+# Times are Unix ms of the database's clock.
+lease = Table(
+    "lease",
+    metadata,
+    Column("device_id", Integer, primary_key=True, autoincrement=False),
+    Column("holder", String(100), nullable=False),
+    Column("token", BigInteger, nullable=False),  # one more with each new holder
+    Column("until", BigInteger, nullable=False),
+    Column("writes", BigInteger, nullable=False),  # counts, so that writes meet (cluster.py)
+)
+
 # `time` is Unix ms UTC. There is no foreign key to series: it would cost a look-up a row, and
 # only the writer makes either.
 sample = Table(
@@ -144,6 +158,35 @@ sample = Table(
     Column("quality", SmallInteger, nullable=False),
     Column("reason", String(200)),
     sqlite_with_rowid=False,
+)
+
+# An interval that somebody marked as invalid. Times are Unix ms; `done` is when the last of its
+# samples was marked, `undone` when they became again what they were.
+correction = Table(
+    "correction",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("device", String(190), nullable=False),
+    Column("quantity", String(100), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("n", Integer, nullable=False),  # samples
+    Column("why", String(500), nullable=False),
+    Column("who", String(190), nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("done", BigInteger),
+    Column("undone", BigInteger),
+    Column("undone_by", String(190)),
+)
+
+# id = correction << 20 | part. The body is a block (block.py) of the samples as they were.
+corrected = Table(
+    "corrected",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=False),
+    Column("correction_id", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("body", Body, nullable=False),
 )
 
 REASON_LENGTH = 200

@@ -4,7 +4,7 @@ Everything is read and encoded first; then one short transaction writes it. Wher
 nothing has happened: the polls are still in the journal and in memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from meterd.store import cuts, journal
 from meterd.store.catalog import Catalog
@@ -32,6 +32,11 @@ class Sealer:
         self.dirty = dirty
         self._tips: dict[int, Tips] = {}
 
+    def forget(self) -> None:
+        """Another database is in the place of the one that was known."""
+        self.dirty.clear()
+        self._tips.clear()
+
     def seal(self, ledger: Ledger, now: int) -> int:
         """Seals what is ripe at `now` (Unix ms); how many polls. Raises StoreError."""
         edge = (now - GRACE) // HOUR * HOUR
@@ -48,6 +53,21 @@ class Sealer:
         if change.blocks or change.journal_gone:
             self._apply(ledger, change, done)
         return polls
+
+    def seal_late(self, ledger: Ledger, spans: Iterable[Span], change: Change) -> None:
+        """Blocks of polls that came another way, of one hour, oldest hours first.
+
+        Raises StoreError.
+        """
+        for span in spans:
+            if span.device not in self._tips:
+                self._tips[span.device] = Tips(ledger.previous(span.device, span.times[0]))
+            tips = self._tips[span.device]
+            whole = self._block(ledger, change, merge([span]), tips.time)
+            found = hour_rows(whole, whole, self._catalog, tips.samples)
+            change.hours.update((row["id"], row) for row in found)
+            tips.note(whole)
+        self._apply(ledger, change, {})
 
     def _device(self, ledger: Ledger, change: Change, name: str, edge: int) -> tuple[int, int]:
         """How many polls of the device this change seals, and until when (Unix ms)."""
@@ -66,7 +86,9 @@ class Sealer:
             )
             tips.note(span)
             self._catalog.note([span])
-        return parts[-1][1], whole.times[parts[-1][1] - 1] + 1
+        sealed = parts[-1][1]
+        over = sealed == len(whole.times) or whole.times[sealed] >= edge
+        return sealed, edge if over else whole.times[sealed - 1] + 1
 
     def span(self, name: str) -> Span | None:
         """All polls of a device that are in the journal and in no block."""
@@ -87,7 +109,8 @@ class Sealer:
             # Counters rose in between: what was made of the days before says otherwise.
             days.update(range(tip // DAY, first // DAY))
         change.stained |= {dirty_id(device, day) for day in days} - self.dirty
-        span = merge([*self._met(ledger, change, span), span])
+        if met := self._met(ledger, change, span):
+            span = merge([*met, span])
         change.add(block_id(device, span.times[0]), span)
         return span
 
@@ -117,7 +140,10 @@ class Sealer:
             return
         left = []
         for name in self._hot.devices():
-            span = self.span(name)
+            # The usual device has nothing left, and putting its polls together takes long.
+            oldest = self._hot.oldest(name)
+            idle = oldest is None or oldest >= edge or done.get(name, 0) >= edge
+            span = None if idle else self.span(name)
             if span is not None:
                 rest = cuts.since(span, done.get(name, 0))
                 left.append(cuts.until(rest, edge))

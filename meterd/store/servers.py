@@ -1,7 +1,9 @@
-"""PostgreSQL and MariaDB: connections to the first node that answers, and what errors mean."""
+"""PostgreSQL and MariaDB: connections to the first node that answers."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -11,24 +13,22 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
 from meterd.store.database import Connections, Opened
+from meterd.store.mishaps import meaning, told
 
 _CONNECT = 5  # seconds for one node
 _PATIENCE = 60  # seconds for one statement
+# Seconds. A session whose client is gone without a word frees its lock at last then; commits
+# and chores come at least every minute.
+_IDLE = 150
 _LOCK = "meterd"
 _LOCK_NUMBER = 0x6D6574657264  # the same, for PostgreSQL
+_LOCK_TRIES = 20  # a tenth of a second each: one that was killed just now still ends
+_LOCK_PAUSE = 0.1
 
-# What is tried again at once: another transaction won, and nothing of this one is there.
-_CONFLICTS = {"40001", "40P01", 1205, 1213, 1047}
-_FULL = {"53100", 1021, 1114}
-_ADVICE: dict[object, str] = {
-    "28P01": "check user and password in store.url",
-    "28000": "check user and password in store.url",
-    "3D000": "make that database first",
-    1045: "check user and password in store.url",
-    1044: "grant that user all rights on the database",
-    1049: "make that database first",
-    "42501": "grant that user the right to make tables",
-    1142: "grant that user the right to make tables",
+# What may stand behind the ? of a URL; the drivers call it so, too.
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "postgresql": ("sslmode", "sslrootcert", "sslcert", "sslkey"),
+    "mariadb": ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket"),
 }
 
 
@@ -37,8 +37,13 @@ class ServerDatabase:
 
     path: Path | None = None
 
-    def __init__(self, urls: Sequence[str], folder: Path | None = None) -> None:
-        """`folder` is for the spool. Raises StoreError for a URL that means no server."""
+    def __init__(
+        self, urls: Sequence[str], folder: Path | None = None, *, shared: bool = False
+    ) -> None:
+        """`folder` is for the spool. `shared`: other meterds write here too (cluster.py).
+
+        Raises StoreError for a URL that means no server.
+        """
         self._urls = [_parsed(url) for url in urls]
         kinds = {url.get_backend_name() for url in self._urls}
         if len(kinds) != 1:
@@ -46,17 +51,15 @@ class ServerDatabase:
         self.kind = kinds.pop()
         self.label = "store " + ", ".join(_shown(url) for url in self._urls)
         self.folder = folder or Path.cwd()
-        connect, dialect = _KINDS[self.kind]
-        self._connect = connect
+        self._shared = shared
+        self._connect, dialect = _KINDS[self.kind]
         self._last = 0  # the node that answered last
 
-        def of(writing: bool, begin: str) -> Connections:
-            return Connections(
-                lambda: self._any(writing), self.mapped, dialect=dialect, begin=begin
-            )
+        def of(writing: bool) -> Connections:
+            return Connections(lambda: self._any(writing), self.mapped, dialect=dialect)
 
-        self._writing = of(True, "")
-        self._reading = of(False, "")
+        self._writing = of(True)
+        self._reading = of(False)
 
     def prepare(self) -> None:
         """A server is prepared by its owner."""
@@ -86,7 +89,7 @@ class ServerDatabase:
         for turn in range(count):
             node = (self._last + turn) % count
             try:
-                raw = self._connect(self._urls[node], writing)
+                raw = self._connect(self._urls[node], writing, self._shared)
             except self._errors():
                 if turn == count - 1:
                     raise
@@ -114,15 +117,9 @@ class ServerDatabase:
             raise self._error(error) from error
 
     def _error(self, error: BaseException) -> StoreError:
-        code = getattr(error, "sqlstate", None)
-        if code is None and error.args and isinstance(error.args[0], int):
-            code = error.args[0]
-        advice = _ADVICE.get(code)
-        told = " ".join(str(error.args[-1] if error.args else error).split())
-        text = f"{self.label}: {told}" + (f"; {advice}" if advice else "")
-        if code in _FULL:
-            return StoreError(text, code="full")
-        return StoreError(text, code="conflict" if code in _CONFLICTS else "unavailable")
+        code, advice = meaning(error)
+        text = f"{self.label}: {told(error)}" + (f"; {advice}" if advice else "")
+        return StoreError(text, code=code)
 
 
 class _NoLock:
@@ -134,11 +131,18 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except SQLAlchemyError as error:
-        raise StoreError(f"store.url cannot be read: {error}", code="unavailable") from error
+    except (SQLAlchemyError, ValueError):
+        # Not even as the cause: those words may hold the password.
+        text = "store.url cannot be read; write %40 for @, %3A for : and %2F for / in a password"
+        raise StoreError(text, code="unavailable") from None
     if backend not in _KINDS or not parsed.database:
         text = f"{_shown(parsed)}: store.url must be sqlite:///FILE, or postgresql:// or mariadb://"
         raise StoreError(f"{text} with USER:PASSWORD@HOST/DATABASE", code="unavailable")
+    unknown = set(parsed.query) - set(_OPTIONS[backend])
+    if unknown:
+        known = ", ".join(_OPTIONS[backend])
+        text = f"{_shown(parsed)}: no such option: {', '.join(sorted(unknown))}; there are {known}"
+        raise StoreError(text, code="unavailable")
     return parsed
 
 
@@ -148,7 +152,11 @@ def _shown(url: URL) -> str:
     return f"{url.get_backend_name()}://{where}/{url.database or ''}"
 
 
-def _postgresql(url: URL, writing: bool) -> Any:
+def _options(url: URL) -> dict[str, Any]:
+    return {name: str(value) for name, value in url.query.items()}
+
+
+def _postgresql(url: URL, writing: bool, shared: bool) -> Any:
     import psycopg
 
     settings = [
@@ -159,8 +167,8 @@ def _postgresql(url: URL, writing: bool) -> Any:
     ]
     if not writing:
         settings.append("-c default_transaction_read_only=on")
-        settings.append("-c default_transaction_isolation='repeatable\\ read'")
-    more: dict[str, Any] = {name: str(value) for name, value in url.query.items()}
+        settings.append(r"-c default_transaction_isolation=repeatable\ read")
+    more = _options(url)
     raw = psycopg.connect(
         host=url.host,
         port=url.port,
@@ -171,53 +179,95 @@ def _postgresql(url: URL, writing: bool) -> Any:
         keepalives_idle=10,
         tcp_user_timeout=30_000,
         options=" ".join(settings),
+        application_name="meterd",
+        target_session_attrs="read-write" if writing else "any",
         **more,
     )
-    if writing:
+    if writing and not shared:
         _need(raw, f"SELECT pg_try_advisory_lock({_LOCK_NUMBER})")
-        raw.commit()
     return raw
 
 
-def _mariadb(url: URL, writing: bool) -> Any:
+def _mariadb(url: URL, writing: bool, shared: bool) -> Any:
     import pymysql
+    from pymysql.converters import conversions
 
-    query = {name: str(value) for name, value in url.query.items()}
+    more = _options(url)
     raw = pymysql.connect(
         host=url.host or "localhost",
         port=url.port or 3306,
         user=url.username,
         password=url.password or "",
         database=url.database,
-        unix_socket=query.get("unix_socket"),
         charset="utf8mb4",
+        conv={**conversions, float: _literal},
+        binary_prefix=True,  # a block is no text that could be badly written
+        sql_mode="STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
         connect_timeout=_CONNECT,
         read_timeout=_PATIENCE,
         write_timeout=_PATIENCE,
         autocommit=False,
+        ssl_verify_identity="ssl_ca" in more or None,
+        **more,
     )
-    with raw.cursor() as cursor:
-        cursor.execute("SET SESSION time_zone = '+00:00', wait_timeout = 600")
+    try:
         level = "READ COMMITTED" if writing else "REPEATABLE READ, READ ONLY"
-        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
-    if writing:
+        _say(raw, f"SET SESSION time_zone = '+00:00', wait_timeout = {_IDLE}")
+        _say(raw, f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+        many = _is_cluster(raw)
+        raw.rollback()
+    except BaseException:
+        raw.close()
+        raise
+    if writing and not shared and not many:
+        # A node of a cluster would hold it for itself alone, and refuses to.
         _need(raw, f"SELECT GET_LOCK(CONCAT('{_LOCK} ', DATABASE()), 0)")
-        raw.commit()
     return raw
 
 
-def _need(raw: Any, lock: str) -> None:
+def _literal(value: float, _: object = None) -> str:
+    # The sum of an hour can leave the range of doubles, and MariaDB has no infinity.
+    if not isfinite(value):
+        return "NULL"
+    text = repr(value)
+    return text if "e" in text else f"{text}e0"
+
+
+def _is_cluster(raw: Any) -> bool:
+    """Whether this is a Galera node; then it says only what all of them know."""
+    if _say(raw, "SHOW VARIABLES LIKE 'wsrep_on'") in (None, ("wsrep_on", "OFF")):
+        return False
+    # Waits until what other nodes committed is here; a node that is not part of the cluster
+    # fails already, and the next one is asked.
+    _say(raw, "SET SESSION wsrep_sync_wait = 7")
+    _say(raw, "SELECT count(*) FROM information_schema.schemata")
+    return True
+
+
+def _say(raw: Any, statement: str) -> Any:
+    """The first row of the answer, if there is one."""
     with raw.cursor() as cursor:
-        cursor.execute(lock)
-        (held,) = cursor.fetchone()
-    if not held:
-        raw.close()
+        cursor.execute(statement)
+        return cursor.fetchone() if cursor.description else None
+
+
+def _need(raw: Any, lock: str) -> None:
+    """Takes the lock that every other meterd needs. Raises StoreError (already_running)."""
+    try:
+        for _ in range(_LOCK_TRIES):
+            (held,) = _say(raw, lock)
+            raw.commit()
+            if held:
+                return
+            time.sleep(_LOCK_PAUSE)
         text = "another meterd writes to this database; stop it, or use another store.url"
         raise StoreError(text, code="already_running")
+    except BaseException:
+        raw.close()
+        raise
 
 
-_KINDS: dict[str, tuple[Callable[[URL, bool], Any], str]] = {
+_KINDS: dict[str, tuple[Callable[[URL, bool, bool], Any], str]] = {
     "postgresql": (_postgresql, "postgresql+psycopg"),
     "mariadb": (_mariadb, "mariadb+pymysql"),
-    "mysql": (_mariadb, "mysql+pymysql"),
 }

@@ -1,54 +1,90 @@
-"""One timer for a link's exchanges, which come one after the other."""
+"""When a link's exchanges are given up: a few timers for all links, none for each exchange."""
 
 import asyncio
+import math
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from meterd.errors import LinkError
 from meterd.wire.answer import Answer
 
-# A clock tick early is not a second sleep.
+# Deadlines of so many seconds share a timer, so one may be late by as much.
+_SLOT = 0.005
+# A clock tick early is not a second look.
 _TICK = 0.001
 
 
-class Deadline:
-    """Gives an answer up when its time has come.
+class _Slots:
+    """Deadlines of one loop, by when they are looked at.
 
-    A timer that fires early is set again for the exchange of that moment: this costs less than a
-    timer made and cancelled for each.
+    A timer of the loop costs as much as decoding ten values, and nearly all of them fire for
+    exchanges that have long been answered.
     """
 
-    __slots__ = ("_answer", "_fires", "_timer", "_when")
+    __slots__ = ("__weakref__", "_due")
+
+    def __init__(self) -> None:
+        self._due: dict[int, list[Deadline]] = {}
+
+    def add(self, deadline: "Deadline", loop: asyncio.AbstractEventLoop) -> float:
+        """Look at it when its time has come; at which time that will be."""
+        slot = math.ceil(deadline.when / _SLOT)
+        due = self._due.get(slot)
+        if due is None:
+            due = self._due[slot] = []
+            loop.call_at(slot * _SLOT, self._look, slot, loop)
+        due.append(deadline)
+        return slot * _SLOT
+
+    def _look(self, slot: int, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for deadline in self._due.pop(slot):
+            deadline.look(now, loop)
+
+
+_OF: WeakKeyDictionary[asyncio.AbstractEventLoop, _Slots] = WeakKeyDictionary()
+
+
+def _slots(loop: asyncio.AbstractEventLoop) -> _Slots:
+    found = _OF.get(loop)
+    if found is None:
+        found = _OF[loop] = _Slots()
+    return found
+
+
+class Deadline:
+    """Gives an answer up when its time has come; one for a link, whose exchanges take turns."""
+
+    __slots__ = ("_answer", "_looks", "when")
 
     def __init__(self) -> None:
         self._answer: Answer[Any] | None = None
-        self._when = 0.0
-        self._fires = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self.when = 0.0
+        # When it will be looked at next; infinite if it will not.
+        self._looks = math.inf
 
     def watch(self, answer: Answer[Any], when: float) -> None:
         """Fail `answer` with LinkError(timeout) at `when` (loop time), if it is not there then."""
-        self._answer, self._when = answer, when
-        if self._timer is None or self._fires > when:
-            self.cancel()
-            self._set(answer.get_loop())
+        self._answer, self.when = answer, when
+        if self._looks > when + _SLOT:
+            self._look_later(answer.get_loop())
 
     def cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Nothing is waited for any more, in this loop at least."""
+        self._answer, self._looks = None, math.inf
 
-    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._fires = self._when
-        self._timer = loop.call_at(self._when, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
+    def look(self, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        """The time has come, of this exchange or of one before it."""
+        if now < self._looks - _TICK:
+            return  # a look that an earlier one has replaced
+        self._looks = math.inf
         answer = self._answer
         if answer is None or answer.done:
             self._answer = None
-            return
-        loop = answer.get_loop()
-        if self._when - loop.time() > _TICK:
-            self._set(loop)
+        elif self.when - now > _TICK:
+            self._look_later(loop)
         else:
             answer.fail(LinkError("no answer in time", code="timeout"))
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looks = _slots(loop).add(self, loop)

@@ -1,6 +1,6 @@
 """What a person might set otherwise, guessed from how a link's exchanges fail."""
 
-from collections import Counter
+from functools import lru_cache
 
 from meterd.errors import LinkError
 
@@ -12,6 +12,9 @@ SOON = 0.1
 _LOSSES = 3
 _NOISES = 5
 _NONSENSE = ("garbled", "flood")
+# Of devices without an address nothing is said: 0 is none of the stations.
+_NOBODY = frozenset((0,))
+_SETS = 1000
 
 _CONNECT = (
     "what is asked right after connecting is never answered: if the device is there, "
@@ -30,15 +33,25 @@ class Hints:
     shows as noise there.
     """
 
+    __slots__ = (
+        "_connects",
+        "_first",
+        "_first_losses",
+        "_line",
+        "_losses",
+        "_noise_before",
+        "_noises",
+        "prompt",
+    )
+
     def __init__(self, line: str = "") -> None:
-        # Of devices without an address nothing is said: 0 is none of the stations.
-        self.prompt = {0}
+        self.prompt = _NOBODY
         """Stations that answered a request which came soon after their answer before."""
         self._line = line
         self._first = False
         self._first_losses = 0
         self._connects = False
-        self._losses: Counter[int] = Counter()
+        self._losses: dict[int, int] | None = None
         self._noises = 0
         self._noise_before = 0
 
@@ -52,7 +65,7 @@ class Hints:
         self._first = False
         self._noises = 0
         if soon:
-            self.prompt.add(station)
+            self.prompt = _with(self.prompt, station)
 
     def lost(
         self, error: LinkError, station: int, *, soon: bool, noise: int, rest: bool = False
@@ -79,11 +92,22 @@ class Hints:
     def _of_haste(self, station: int, *, first: bool, soon: bool) -> str:
         if first and not self._connects:
             self._first_losses += 1
-        if soon and station not in self.prompt:
-            self._losses[station] += 1
-        if self._losses[station] >= _LOSSES and station not in self.prompt:
+        if station not in self.prompt and self._hasty(station, soon) >= _LOSSES:
             return _GAP
         return _CONNECT if self._first_losses >= _LOSSES else ""
+
+    def _hasty(self, station: int, soon: bool) -> int:
+        """How often this one was lost right after its answer before, `soon`: now again."""
+        if self._losses is None:
+            self._losses = {}
+        losses = self._losses[station] = self._losses.get(station, 0) + soon
+        return losses
+
+
+@lru_cache(maxsize=_SETS)
+def _with(stations: frozenset[int], station: int) -> frozenset[int]:
+    """One set for all links on which the same ones are known."""
+    return stations | {station}
 
 
 def hint(text: str) -> str:

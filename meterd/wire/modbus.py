@@ -59,6 +59,8 @@ class ModbusClient:
     `observe` is told of each read that was answered: function, address, count and registers.
     """
 
+    __slots__ = ("_framer", "_frames", "_link", "_owed", "_sizes", "_unit", "observe")
+
     def __init__(self, link: Link, unit: int) -> None:
         self._link = link
         self._unit = unit
@@ -67,7 +69,7 @@ class ModbusClient:
         self._frames: dict[tuple[int, int, int], tuple[bytes, int, Pace]] = {}
         # Without ids: whether a late reply may still come, and the sizes that it may have.
         self._owed = False
-        self._sizes: set[int] = set()
+        self._sizes: frozenset[int] = frozenset()
 
     async def read(self, function: int, address: int, count: int) -> bytes:
         """The registers as they came, 2 bytes each (1 bit each for functions 1 and 2).
@@ -141,7 +143,8 @@ class ModbusClient:
     # -- without -----------------------------------------------------------------------------
 
     async def _read_serial(self, function: int, address: int, count: int) -> bytes:
-        self._sizes.add(payload(function, count))
+        if (size := payload(function, count)) not in self._sizes:
+            self._sizes |= {size}
         if self._owed:
             await self._fence(function, address, count)
         return await self._ask_serial(function, address, count)

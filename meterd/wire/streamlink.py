@@ -48,7 +48,8 @@ class StreamLink:
         self._pauses = bool(times.gap or times.unit_gap)
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
-        self._expired: deque[tuple[int, Pace | None]] = deque(maxlen=_REMEMBERED)
+        # Made when the first exchange is given up: nearly all links never need it.
+        self._expired: deque[tuple[int, Pace | None]] | None = None
         self._ticket = random.randrange(_TICKETS)
         self._deadline = Deadline()
         self._hints = Hints(self._line())
@@ -83,7 +84,7 @@ class StreamLink:
         return self._ticket
 
     def expired(self, ticket: int) -> bool:
-        for known, pace in self._expired:
+        for known, pace in self._expired or ():
             if known == ticket:
                 if pace is not None:
                     pace.late = True
@@ -197,7 +198,7 @@ class StreamLink:
         if heard:
             self.counters["stray" if since is None else "late_own"] += 1
             stream.buffer.clear()
-            if since is not None and self._expired and (pace := self._expired[-1][1]) is not None:
+            if since is not None and self._expired and (pace := self._expired[-1][1]):
                 pace.late = True
         return silent and (since is None or heard or not self.REOPEN_FORGETS)
 
@@ -277,6 +278,8 @@ class StreamLink:
         """Remember what may still arrive, and close what cannot be trusted any more."""
         if isinstance(error, LinkError):
             self.counters[error.code] += 1
+        if self._expired is None:
+            self._expired = deque(maxlen=_REMEMBERED)
         self._expired.append((ticket, pace))
         if pace is not None:
             pace.lost()

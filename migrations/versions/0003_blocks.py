@@ -62,5 +62,7 @@ def upgrade() -> None:
         "dirty",
         sa.Column("id", _key, primary_key=True, autoincrement=False),
     )
-    with op.batch_alter_table("series") as series:
-        series.drop_column("last")
+    columns = [column["name"] for column in sa.inspect(op.get_bind()).get_columns("series")]
+    if "last" in columns:
+        with op.batch_alter_table("series") as series:
+            series.drop_column("last")

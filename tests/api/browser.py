@@ -14,17 +14,6 @@ QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 OFFLINE = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
-async def dump(url: str) -> str:
-    """The DOM as Chromium holds it after four seconds of its own time."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = (f"--user-data-dir={profile}", "--virtual-time-budget=4000", "--dump-dom")
-        process = await asyncio.create_subprocess_exec(
-            "chromium", *QUIET, *OFFLINE, *options, url, stdout=PIPE, stderr=DEVNULL
-        )
-        out, _ = await asyncio.wait_for(process.communicate(), 60)
-    return out.decode()
-
-
 class Refused(Exception):  # noqa: N818 (it is an answer)
     """Chromium would not: a page that is being loaded has nothing to run scripts in."""
 
@@ -81,6 +70,13 @@ class Page:
             return bool(await self.run(condition))
         except Refused:
             return False
+
+
+async def dump(url: str, ready: str) -> str:
+    """The DOM as Chromium holds it once an expression holds."""
+    async with opened(url) as page:
+        await page.until(ready)
+        return str(await page.run("document.documentElement.outerHTML"))
 
 
 @contextlib.asynccontextmanager

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from meterd.alerts.engine import Alerts
 from meterd.energy.quarter import COUNTER, Found
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import SystemClock
-from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, failed
+from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, Sink, failed
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 
@@ -75,7 +76,14 @@ class FakeReader:
     def names(self) -> Sequence[FakeSeries]:
         return self.known
 
-    def columns(self, names: Sequence[tuple[str, str, str]], start: int, end: int) -> Sequence[Any]:
+    def columns(
+        self,
+        names: Sequence[tuple[str, str, str]],
+        start: int,
+        end: int,
+        *,
+        most: int | None = None,
+    ) -> Sequence[Any]:
         """Nothing: PromQL has a history of its own in its tests."""
         return [([], []) for _ in names]
 
@@ -125,7 +133,7 @@ class FakeSite:
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     readiness: tuple[bool, str] = (True, "")
 
-    tariffs: dict[str, Tariff] = field(default_factory=dict)
+    tariffs: Mapping[str, Tariff] = field(default_factory=dict)
 
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
         return (), COUNTER
@@ -135,6 +143,19 @@ class FakeSite:
 
     def store_status(self) -> FakeStatus:
         return self.status
+
+    sinks: list[Sink] = field(default_factory=list)
+    keep_raw: float | None = None
+    alerting: Alerts = field(default_factory=lambda: Alerts([], {}, clock=SystemClock()))
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        self.sinks.append(sink)
+        return lambda: self.sinks.remove(sink)
+
+    def take(self, poll: Poll) -> None:
+        """As a bus does."""
+        for sink in (self.latest, *self.sinks):
+            sink.take(poll)
 
     def alerts(self) -> Sequence[Alert]:
         return self.firing
@@ -295,10 +316,10 @@ async def _live(site: FakeSite, outage: bool, frozen: bool) -> None:
         if frozen:
             continue
         wave = math.sin(tick / 7) * 60
-        site.latest.take(good("main", now, three_phase(3412.5 + wave, 18234.61 + tick / 900)))
-        site.latest.take(good("heat-pump", now, three_phase(1287 + wave / 9, 5120.4)))
-        site.latest.take(good("solar", now, three_phase(-2140 - wave, 12.9)))
-        site.latest.take(good("rack-ups", now, ups(on_battery=outage)))
+        site.take(good("main", now, three_phase(3412.5 + wave, 18234.61 + tick / 900)))
+        site.take(good("heat-pump", now, three_phase(1287 + wave / 9, 5120.4)))
+        site.take(good("solar", now, three_phase(-2140 - wave, 12.9)))
+        site.take(good("rack-ups", now, ups(on_battery=outage)))
 
 
 def _wave(device: str, ms: int) -> float | None:

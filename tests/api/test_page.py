@@ -1,5 +1,6 @@
 """The live page: its files, and what a real browser makes of it."""
 
+import asyncio
 import contextlib
 import re
 from importlib.resources import files
@@ -7,13 +8,15 @@ from importlib.resources import files
 import pytest
 from aiohttp import ClientSession
 
+from meterd.api.app import Rules, serve
 from meterd.api.routes import FILES
 from meterd.model.clock import SystemClock
 from tests.api.browser import dump, opened
 from tests.api.conftest import served
-from tests.api.fake import home
+from tests.api.fake import good, home
 
 WEB = files("meterd.api").joinpath("web")
+DRAWN = "document.querySelectorAll('.spark .line').length >= 6"
 NAMES = sorted(entry.name for entry in WEB.iterdir() if entry.is_file())
 
 
@@ -30,7 +33,7 @@ def test_the_page_needs_no_other_host_and_nothing_inline(name: str) -> None:
 
 
 def test_what_the_page_and_its_modules_ask_for_exists() -> None:
-    wanted = set(re.findall(r"/web/([\w.]+)", WEB.joinpath("index.html").read_text()))
+    wanted = set(re.findall(r'"web/([\w.]+)"', WEB.joinpath("index.html").read_text()))
     for name in NAMES:
         wanted |= set(re.findall(r'from "\./([\w.]+)"', WEB.joinpath(name).read_text()))
     assert wanted == set(NAMES) - {"index.html"}
@@ -50,7 +53,7 @@ async def test_a_browser_shows_values_with_units_states_alerts_and_gaps() -> Non
     hole = site.started + 3_600_000 - 450_000
     site.reader.points = lambda device, ms: None if abs(ms - hole) < 60_000 else float(ms % 7)
     async with served(site) as running:
-        dom = await dump(running.url)
+        dom = await dump(running.url, DRAWN)
     text = re.sub(r"<[^>]+>", " ", dom).replace("\u202f", " ")
     text = re.sub(r"\s+", " ", text)
     for shown in (
@@ -74,7 +77,7 @@ async def test_names_from_outside_stay_text() -> None:
     site = home(SystemClock().now_ms())
     site.name = "<img src=x onerror=alert(1)>"
     async with served(site) as running:
-        dom = await dump(running.url)
+        dom = await dump(running.url, DRAWN)
     assert "&lt;img src=x" in dom
     assert "<img" not in dom
 
@@ -137,3 +140,35 @@ async def test_a_server_that_goes_away_is_said_to_be_lost_and_found_again() -> N
             await page.until(f"{connection}.startsWith('Connection lost')")
             async with served(site, running.port):
                 await page.until(f"{connection} === 'Live'")
+
+
+@pytest.mark.needs("chromium")
+async def test_a_poll_is_on_the_page_before_anybody_asks_for_it() -> None:
+    site = home(SystemClock().now_ms())
+    number = "String(document.querySelector('#device-main')?.closest('.tile').innerText)"
+    async with served(site) as running, opened(running.url) as page:
+        await page.until(f"{number}.includes('3.41')")
+        await page.run("window.asked = 0; window.fetch = () => Promise.reject(++window.asked)")
+        # Whatever is asked fails from now on: only the stream can tell.
+        async with asyncio.timeout(20):
+            while "7.89" not in await page.run(number):
+                site.take(good("main", SystemClock().now_ms(), {"active_power": (7890.0, "W")}))
+                await asyncio.sleep(0.3)
+        assert await page.run("document.getElementById('connection').textContent") == "Live"
+
+
+@pytest.mark.needs("chromium")
+async def test_behind_a_proxy_with_a_path_of_its_own_the_page_works() -> None:
+    rules = Rules(base="/meterd")
+    running = await serve(home(SystemClock().now_ms()), "127.0.0.1", 0, rules=rules)
+    connection = "String(document.getElementById('connection')?.textContent)"
+    try:
+        async with opened(f"{running.url}/meterd") as page:
+            await page.until(f"{connection} === 'Live'")
+            await page.until("document.querySelectorAll('.tile').length === 6")
+            asked = await page.run(
+                "performance.getEntriesByType('resource').map((e) => new URL(e.name).pathname)"
+            )
+    finally:
+        await running.close()
+    assert [path for path in asked if not path.startswith("/meterd/")] == []

@@ -2,6 +2,7 @@ import pytest
 
 from meterd.api.promapi import ownhistory
 from meterd.api.promapi.ownhistory import Key, OwnHistory
+from meterd.api.promapi.prices import Prices
 from meterd.api.promapi.source import SiteSource
 from meterd.api.promsource import StoreSource
 from meterd.daemon.vitals import Vitals
@@ -86,7 +87,7 @@ def test_promql_sees_the_store_and_meterd_itself_as_one(site: FakeSite) -> None:
     stored.add("main", "frequency", "Hz", [(NOW - 1000, 50.0)])
     history = OwnHistory(site)
     history.look(NOW - 1000)
-    source = SiteSource(StoreSource(stored, {}), history)
+    source = SiteSource(StoreSource(stored, {}), history, Prices({}, "UTC", 0))
     asked = 'count by (__name__) ({__name__=~"meterd_(frequency_hertz|uptime_seconds)"})'
     result = instant(source, asked, NOW)
     assert len(result.data) == 2

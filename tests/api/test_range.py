@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.api import range as history
-from meterd.api.range import Range, nice_step
+from meterd.api.range import RangeAnswer
+from meterd.api.window import COMFORTABLE_POINTS, nice_step
 from meterd.errors import StoreError
 from tests.api.fake import NOW, FakeSeries, FakeSite
 
@@ -18,7 +19,7 @@ async def ask(client: ClientSession, query: str, status: int = 200) -> Any:
         body = await reply.json(content_type=None)
         assert reply.status == status, body
         if status == 200:
-            Range.model_validate_json(await reply.read())
+            RangeAnswer.model_validate_json(await reply.read())
     return body
 
 
@@ -30,10 +31,12 @@ async def test_the_answer_has_the_form_of_the_contract(client: ClientSession) ->
                 "device": "main",
                 "quantity": "active_power",
                 "unit": "W",
+                "agg": "max",
                 "points": [[NOW - 60_000, 1000.0], [NOW - 30_000, 1000.0]],
             }
         ],
         "step_ms": 30_000,
+        "raised": None,
     }
 
 
@@ -100,10 +103,20 @@ async def test_no_nan_leaves_the_house(client: ClientSession, site: FakeSite) ->
         (f"{POWER}&step=-5", 400, "bad_step", "no duration"),
         (f"{POWER}&start=now&end=now", 422, "bad_range", "before end"),
         (f"{POWER}&start=now-1h&end=now-2h", 422, "bad_range", "before end"),
-        (f"{POWER}&start=now-3650d&step=1s", 422, "too_many_points", "shortest step"),
+        (f"{POWER}&start=now-3650d&step=1s", 422, "too_many_points", "max_points=1000"),
         (f"{POWER}&start=now-1d&step=raw", 422, "too_many_points", "every sample"),
         ("start=now-3h&step=1s", 422, "too_much", "fewer series"),
-        (f"{POWER}&from=now-1h", 400, "unknown_parameter", "start"),
+        (f"{POWER}&form=now-1h", 400, "unknown_parameter", "from"),
+        (f"{POWER}&from=now-1h", 400, "bad_time", "milliseconds"),
+        (f"{POWER}&from=9999999999999999", 400, "bad_time", "milliseconds"),
+        (f"{POWER}&from=1&start=now-1h", 400, "repeated_parameter", "one of the two"),
+        (f"{POWER}&max_points=0", 400, "bad_number", "whole number"),
+        (f"{POWER}&max_points=11001", 400, "bad_parameter", "11000"),
+        (f"{POWER}&max_points=1e3", 400, "bad_number", "whole number"),
+        (f"{POWER}&shape=round", 400, "bad_parameter", "flat"),
+        ("device=%00", 404, "unknown_device", "x00"),
+        ("device=%ff", 404, "unknown_device", "no device"),
+        (f"{POWER}&start=now-3650d&step=1s&agg=min&agg=max", 422, "too_many_points", "step"),
         (f"{POWER}&start=now&start=now", 400, "repeated_parameter", "2 times"),
         ("device=&quantity=", 400, "bad_parameter", "empty"),
         (f"device={'x' * 200}", 400, "bad_parameter", "longer than"),
@@ -119,7 +132,7 @@ async def test_bad_input_is_told_what_is_allowed(
 
 async def test_the_step_that_is_hinted_at_is_accepted(client: ClientSession) -> None:
     body = await ask(client, f"{POWER}&start=now-3650d&step=1s", 422)
-    step = body["hint"].rpartition(" ")[2]
+    step = body["hint"].partition("step=")[2].split()[0]
     await ask(client, f"{POWER}&start=now-3650d&step={step}")
 
 
@@ -146,4 +159,68 @@ async def test_a_store_that_thinks_too_long_is_not_waited_for(
 def test_a_chosen_step_is_never_uncomfortable(span: int, least: int) -> None:
     step = nice_step(span, least)
     assert step >= least
-    assert -(-span // step) <= history.COMFORTABLE_POINTS
+    assert -(-span // step) <= COMFORTABLE_POINTS
+
+
+async def test_grafana_may_give_times_in_milliseconds(
+    client: ClientSession, site: FakeSite
+) -> None:
+    await ask(client, f"{POWER}&from={NOW - 60_000}&to={NOW}&step=30s")
+    assert site.reader.asked[0][2:4] == (NOW - 60_000, NOW)
+
+
+async def test_several_aggregates_come_in_one_answer(client: ClientSession) -> None:
+    body = await ask(client, f"{POWER}&start=now-1m&step=30s&agg=min&agg=max&agg=min")
+    assert [one["agg"] for one in body["series"]] == ["min", "max"]
+
+
+async def test_a_flat_answer_is_a_list_of_points(client: ClientSession, site: FakeSite) -> None:
+    site.reader.points = lambda device, ms: float("inf") if ms == NOW - 30_000 else 1.5
+    body = await ask(client, f"{POWER}&start=now-1m&step=30s&shape=flat")
+    names = {"device": "main", "quantity": "active_power", "unit": "W", "agg": "avg"}
+    assert body == [
+        {"time": NOW - 60_000, **names, "value": 1.5},
+        {"time": NOW - 30_000, **names, "value": None},
+    ]
+
+
+async def test_more_points_than_wanted_raise_the_step_and_the_answer_says_so(
+    client: ClientSession, site: FakeSite
+) -> None:
+    body = await ask(client, f"{POWER}&start=now-3650d&step=1s&max_points=500")
+    assert body["raised"] == {"from_ms": 1000, "why": "max_points is 500"}
+    assert 3650 * 86_400_000 / body["step_ms"] <= 500
+    body = await ask(client, f"{POWER}&start=now-1d&step=raw&max_points=500")
+    assert (body["raised"]["from_ms"], body["step_ms"]) == (0, 300_000)
+    assert body["series"][0]["agg"] == "avg"
+    assert (await ask(client, f"{POWER}&start=now-5m&step=1s&max_points=500"))["raised"] is None
+    body = await ask(client, f"{POWER}&start=now-1h&max_points=10")
+    assert (body["raised"], body["step_ms"]) == (None, 600_000)
+
+
+async def test_where_samples_are_deleted_quarter_hours_are_said_to_answer(
+    client: ClientSession, site: FakeSite
+) -> None:
+    site.keep_raw = 86_400.0
+    body = await ask(client, f"{POWER}&start=now-3d&step=1m")
+    assert body["step_ms"] == 900_000
+    assert body["raised"]["from_ms"] == 60_000
+    assert "2026-11-20T00:00:00" in body["raised"]["why"]
+    assert (await ask(client, f"{POWER}&start=now-1d&step=1m"))["raised"] is None
+
+
+async def test_an_answer_that_is_known_already_is_not_sent_again(client: ClientSession) -> None:
+    url = f"/api/v1/range?{POWER}&start=100&end=200&step=1m"
+    async with client.get(url) as reply:
+        etag = reply.headers["ETag"]
+    async with client.get(url, headers={"If-None-Match": etag}) as reply:
+        assert (reply.status, await reply.read()) == (304, b"")
+    async with client.get(url, headers={"If-None-Match": '"other"'}) as reply:
+        assert reply.status == 200
+
+
+async def test_ten_years_by_the_second_are_refused_before_the_store_is_asked(
+    client: ClientSession, site: FakeSite
+) -> None:
+    site.reader.error = StoreError("nobody may ask", code="unavailable")
+    assert (await ask(client, "start=now-3650d&step=1s", 422))["code"] == "too_many_points"

@@ -33,7 +33,6 @@ CASES = [
     (Code.TIMEZONE, "site: {timezone: Europe/Belrin}\n", "Europe"),
     (Code.LABEL, "devices:\n  m: {driver: open, link: 'tcp://h', labels: {a-b: c}}\n", "a-b"),
     (Code.LINK, "links:\n  b: {url: 'http://h'}\n", "'http"),
-    (Code.NOT_BUILT, "store: {url: 'postgresql://h/m'}\n", "'postgresql"),
     (Code.STORE, "store: {url: 'sqlite://x.db'}\n", "'sqlite"),
     (Code.LISTEN, "api: {listen: 127.0.0.1}\n", "127"),
     (Code.OPEN_LISTEN, "api: {listen: 0.0.0.0:8420}\n", "0.0"),

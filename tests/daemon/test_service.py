@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from meterd.daemon import service
+from meterd.daemon.limit import Limit
 from meterd.errors import ConfigError, DeviceError, LinkError
 from meterd.model.sample import Fault, Poll, Reading, failed
 
@@ -41,16 +42,55 @@ async def test_honest_faults_pass_through(error: Exception) -> None:
     assert caught.value is error
 
 
-async def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hangs:
+class Hangs:
+    """A driver that never comes back."""
+
+    async def read(self) -> Sequence[Reading]:
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_a_driver_that_hangs_is_given_up() -> None:
+    driver = service.ContainedDriver("main", Hangs(), Limit(0.01))
+    for _ in range(2):
+        with pytest.raises(DeviceError) as caught:
+            await driver.read()
+        assert caught.value.code == "driver_stuck"
+    # The task goes on as if nobody had ever cancelled it.
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+    await asyncio.sleep(0)
+
+
+async def test_of_many_drivers_only_those_that_hang_are_given_up() -> None:
+    class Answers:
         async def read(self) -> Sequence[Reading]:
-            await asyncio.Event().wait()
+            await asyncio.sleep(0)
             return []
 
-    monkeypatch.setattr(service, "DRIVER_LIMIT", 0.01)
-    with pytest.raises(DeviceError) as caught:
-        await service.ContainedDriver("main", Hangs()).read()
-    assert caught.value.code == "driver_stuck"
+    async def polls(driver: service.ContainedDriver) -> str:
+        try:
+            for _ in range(1000):
+                await driver.read()
+        except DeviceError as error:
+            return error.code
+        return "well"
+
+    limit = Limit(0.05)
+    drivers = [Answers(), Hangs(), Answers(), Hangs()]
+    contained = [service.ContainedDriver("d", driver, limit) for driver in drivers]
+    found = await asyncio.gather(*map(polls, contained))
+    assert found == ["well", "driver_stuck", "well", "driver_stuck"]
+
+
+async def test_who_stops_a_poll_is_not_told_that_its_driver_hangs() -> None:
+    driver = service.ContainedDriver("main", Hangs(), Limit(60.0))
+    task = asyncio.ensure_future(driver.read())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_a_sink_fails_alone_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, seconds
+from meterd.drivers.lengths import Lengths
 from meterd.drivers.library import load_map
 from meterd.drivers.planner import plan
 from meterd.drivers.refusals import Findings
@@ -99,7 +100,37 @@ def test_measured_costs_change_only_plans_that_gain_by_it() -> None:
 def test_requests_have_different_lengths_where_that_is_wished() -> None:
     one = RegisterMap("m", "", "", "", "low", (row(0), row(10), row(11, "slow")), bridge=0)
     assert [b.words for b in Schedule(one, 1.0, BUS).blocks(3)] == [1, 1]
-    assert [b.words for b in Schedule(one, 1.0, BUS, lengths=True).blocks(3)] == [1, 2]
+    lengths = Lengths()
+    first = Schedule(one, 1.0, BUS, lengths=lengths, meter=1)
+    assert [b.words for b in first.blocks(3)] == [1, 2]
+
+
+def neighbours(one: RegisterMap, count: int) -> list[Schedule]:
+    """So many meters of one model on one link."""
+    lengths = Lengths()
+    return [Schedule(one, 1.0, BUS, lengths=lengths, meter=unit) for unit in range(count)]
+
+
+def test_neighbours_of_one_model_are_asked_for_different_lengths() -> None:
+    one = RegisterMap(
+        "m", "", "", "", "low", (row(0), *(row(n, "slow") for n in range(1, 5))), bridge=0
+    )
+    meters = neighbours(one, 5)
+    assert [meter.blocks(3)[0].words for meter in meters] == [1, 2, 3, 4, 5]
+    # Asked again, replanned, or started over, each keeps to what is free for it.
+    assert [meter.blocks(4)[0].words for meter in meters] == [1, 2, 3, 4, 5]
+    meters[2].start_over()
+    assert meters[2].blocks(3)[0].words == 3
+
+
+def test_neighbours_that_learn_costs_keep_their_lengths() -> None:
+    rows = (row(0), row(22), *(row(n, "slow") for n in range(1, 4)))
+    one = RegisterMap("m", "", "", "", "low", rows, bridge=25)
+    meters = neighbours(one, 3)
+    before = [[b.words for b in meter.blocks(3)] for meter in meters]
+    # Dearer by so much that one request would do for two, but gain next to nothing.
+    assert not any(meter.learn(Costs.serial(9600, tau=0.024)) for meter in meters)
+    assert [[b.words for b in meter.blocks(3)] for meter in meters] == before
 
 
 def test_meters_of_one_map_on_like_links_share_their_plans() -> None:

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from meterd.model.quantity import CATALOGUE
-
 TOP = Path(__file__).parents[2]
 DOCKER = TOP / "docker"
 
@@ -146,34 +144,30 @@ def test_there_is_no_default_password() -> None:
     assert re.fullmatch(r"\$\{GRAFANA_PASSWORD:\?.+\}", password)
 
 
-def test_grafana_asks_prometheus_and_prometheus_asks_meterd() -> None:
-    (source,) = yaml(DOCKER / "grafana/provisioning/datasources/prometheus.yaml")["datasources"]
-    host = re.fullmatch(r"http://(\w+):9090", source["url"])
+def test_grafana_asks_meterd_and_so_does_prometheus() -> None:
+    (source,) = yaml(DOCKER / "grafana/datasource.yaml")["datasources"]
+    host = re.fullmatch(r"http://(\w+):8420/prometheus", source["url"])
     assert host is not None
     assert host[1] in COMPOSE["services"]
+    assert COMPOSE["services"]["grafana"]["depends_on"] == [host[1]]
     (job,) = yaml(DOCKER / "prometheus.yml")["scrape_configs"]
     assert job["metrics_path"] == "/metrics"
     assert job["static_configs"] == [{"targets": ["meterd:8420"]}]
     assert yaml(DOCKER / "meterd.yaml")["api"] == {"listen": "0.0.0.0:8420", "insecure": True}
 
 
+def test_the_data_source_is_that_of_the_host_but_for_its_address() -> None:
+    ours = yaml(DOCKER / "grafana/datasource.yaml")
+    theirs = yaml(TOP / "config/grafana/provisioning/datasources/meterd.yaml")
+    theirs["datasources"][0]["url"] = ours["datasources"][0]["url"]
+    assert ours == theirs
+
+
 def test_the_dashboards_folder_is_the_one_that_is_mounted() -> None:
-    (provider,) = yaml(DOCKER / "grafana/provisioning/dashboards/meterd.yaml")["providers"]
+    (provider,) = yaml(TOP / "config/grafana/provisioning/dashboards/meterd.yaml")["providers"]
     path = provider["options"]["path"]
-    assert f"./grafana/dashboards:{path}:ro" in COMPOSE["services"]["grafana"]["volumes"]
-
-
-def test_the_dashboard_asks_only_for_metrics_that_meterd_has() -> None:
-    text = (DOCKER / "grafana/dashboards/meterd.json").read_text()
-    dashboard = json.loads(text)
-    (source,) = yaml(DOCKER / "grafana/provisioning/datasources/prometheus.yaml")["datasources"]
-    exprs = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
-    asked = set(re.findall(r"\bmeterd_\w+", " ".join(exprs)))
-    quantities = {quantity.prometheus for quantity in CATALOGUE.values()}
-    assert asked - quantities == {"meterd_alerts"}
-    assert '"meterd_alerts"' in (TOP / "meterd" / "api" / "promapi" / "own.py").read_text()
-    for expr in exprs:
-        assert expr.count("{") == expr.count("}")
-        assert expr.count("(") == expr.count(")")
+    volumes = COMPOSE["services"]["grafana"]["volumes"]
+    assert f"../config/grafana/dashboards:{path}:ro" in volumes
+    assert (
+        "./grafana/datasource.yaml:/etc/grafana/provisioning/datasources/meterd.yaml:ro" in volumes
+    )

@@ -1,11 +1,12 @@
 """Polls, clocks and stores for the tests of the store room."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from meterd.model.sample import Doubt, Layout, Poll
+from meterd.store import database
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
@@ -41,8 +42,16 @@ def poll(
     return Poll(device, time, layout, values, doubts or {})
 
 
-def url_of(path: Path) -> str:
+def _file(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+# What a path means; tests of servers (servers/conftest.py) put another meaning on top.
+PLACES: list[Callable[[Path], str]] = [_file]
+
+
+def url_of(path: Path) -> str:
+    return PLACES[-1](path)
 
 
 @asynccontextmanager
@@ -75,6 +84,9 @@ async def raw(reader: Reader, quantity: str = "voltage.l1") -> list[tuple[int, f
 
 def rows(path: Path, question: str, *values: object) -> list[tuple[object, ...]]:
     """What a person with a SQL client sees."""
+    if len(PLACES) > 1:
+        with database.find(url_of(path)).reading() as there:
+            return [tuple(row) for row in there.exec_driver_sql(question)]
     connection = sqlite3.connect(path)
     try:
         return connection.execute(question, values).fetchall()

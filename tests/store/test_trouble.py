@@ -4,7 +4,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,12 @@ import pytest
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
 from meterd.store import sqlite
+from meterd.store.rescue import Precautions
 from meterd.store.writer import Writer
 
-from .rigs import NEVER, poll, raw, samples, store, url_of
+from .rigs import NEVER, Hands, poll, raw, samples, store, url_of
+
+HOUR = 3_600_000
 
 
 @contextmanager
@@ -35,6 +38,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     monkeypatch.setattr(
         sqlite, "WRITER_PRAGMAS", ("busy_timeout = 20", *pragmas, *more), raising=True
     )
+
+
+def found(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern))
 
 
 def broken(writer: Writer) -> None:
@@ -88,12 +95,16 @@ async def test_polls_of_an_unwritable_time_are_kept_and_written_once(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
+NO_SPOOL = Path("/proc/no/such/folder/spool")
+
+
 async def test_memory_is_bounded_and_what_is_dropped_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch)
     path = tmp_path / "meterd.db"
-    async with store(path, limit=10) as (writer, _):
+    plan = Precautions(memory=80, spool=NO_SPOOL)
+    async with store(path, precautions=plan) as (writer, _):
         with foreign_lock(path):
             for moment in range(15):
                 writer.take(poll(moment, 230.0))
@@ -108,7 +119,7 @@ async def test_what_cannot_be_kept_at_the_end_is_logged(
 ) -> None:
     impatient(monkeypatch)
     path = tmp_path / "meterd.db"
-    writer = Writer(url_of(path), commit=NEVER)
+    writer = Writer(url_of(path), commit=NEVER, precautions=Precautions(spool=NO_SPOOL))
     await writer.open()
     with foreign_lock(path):
         writer.take(poll(1, 230.0))
@@ -179,3 +190,117 @@ async def test_a_file_that_vanished_is_made_anew(
         path.unlink()
         await writer.flush()
         assert len(samples(path)) == 1
+        # What the first one held is there, too, and under its names.
+        writer.take(poll(2, 230.0))
+        await writer.flush()
+        path.unlink()
+        writer.take(poll(3, 230.0))
+        broken(writer)
+        await writer.flush()
+        await writer.flush()
+        assert [row[0] for row in samples(path)] == [1, 2, 3]
+
+
+async def test_a_damaged_store_is_put_aside_and_a_new_one_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "meterd.db"
+    async with store(path) as (writer, _):
+        writer.take(poll(1, 230.0))
+    path.write_bytes(b"no database at all\n" * 1000)
+    async with store(path, clock=Hands(1_700_000_000_000)) as (writer, reader):
+        writer.take(poll(2, 231.0))
+        await writer.flush()
+        assert writer.status.set_aside == 1
+        assert await raw(reader) == [(2, 231.0)]
+    aside = tmp_path / "meterd.db.corrupt-20231114T221320"
+    assert aside.read_bytes() == b"no database at all\n" * 1000
+    assert f"is kept as {aside}" in caplog.text
+
+
+async def test_a_store_damaged_while_it_runs_loses_nothing_that_is_in_memory(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "meterd.db"
+    async with store(path) as (writer, reader):
+        for moment in range(5):
+            writer.take(poll(moment, float(moment)))
+            await writer.flush()
+        broken(writer)
+        path.write_bytes(bytes(65536))
+        writer.take(poll(5, 5.0))
+        await writer.flush()
+        assert writer.status.writable
+        assert writer.status.set_aside == 1
+        await writer.flush()
+        expected = [(moment, float(moment)) for moment in range(6)]
+        assert await raw(reader) == expected
+    assert [(time, value) for time, _, value in samples(path)] == expected
+    assert found(tmp_path, "meterd.db.corrupt-*")
+
+
+async def test_one_damaged_block_is_put_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(0)
+    async with store(path, clock=hands) as (writer, _):
+        for moment in range(0, 3 * HOUR, 10_000):
+            writer.take(poll(moment, 230.0))
+            if moment % HOUR == HOUR - 10_000:
+                await writer.flush()
+        hands.now = 3 * HOUR
+        await writer.settle()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE block SET body = x'010203' WHERE t0 = 0")
+    async with store(path, clock=hands) as (writer, _):
+        # A late poll of the damaged hour, which has to be merged with what is there.
+        writer.take(poll(5_000, 231.0))
+        hands.now = 26 * HOUR
+        await writer.settle()
+        assert writer.status.writable
+    times = [time for time, _, _ in samples(path)]
+    assert times == [5_000, *range(HOUR, 3 * HOUR, 10_000)]
+    (kept,) = found(tmp_path, "meterd.damaged-block-*")
+    assert kept.read_bytes() == b"\x01\x02\x03"
+
+
+async def test_a_damaged_journal_row_does_not_keep_a_store_closed(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    async with store(path) as (writer, _):
+        for moment in range(3):
+            writer.take(poll(moment, 230.0))
+            await writer.flush()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(
+            "UPDATE journal SET body = x'010203' WHERE id = 1 + (SELECT min(id) FROM journal)"
+        )
+    with pytest.raises(StoreError, match="damaged"):
+        samples(path)
+    async with store(path) as (_, reader):
+        assert [time for time, _ in await raw(reader)] == [0, 2]
+    assert len(found(tmp_path, "meterd.damaged-journal-*")) == 1
+
+
+async def test_a_full_disk_gets_the_reserve_and_a_new_one_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "meterd.db"
+    reserve = tmp_path / "meterd.db.reserve"
+    hands = Hands(60_000)
+    async with store(path, clock=hands, commit=0.01) as (writer, _):
+        while not reserve.exists():
+            await asyncio.sleep(0.01)
+        assert reserve.stat().st_size == 4 << 20
+        with monkeypatch.context() as full:
+            impatient(full, "max_page_count = 2")
+            broken(writer)
+            said = random.Random(7)  # what does not compress needs pages
+            for moment in range(5000):
+                writer.take(poll(moment, said.random()))
+            assert await refused(writer, "full")
+            assert not reserve.exists()
+        broken(writer)
+        await writer.flush()
+        hands.elapsed += 1000
+        while not reserve.exists():
+            await asyncio.sleep(0.01)
+    assert len(samples(path)) == 5000

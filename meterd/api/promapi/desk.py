@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from meterd.api import promsource
 from meterd.api.promapi.ownhistory import OwnHistory
+from meterd.api.promapi.prices import Prices
 from meterd.api.promapi.reply import Trouble
 from meterd.api.promapi.source import SiteSource
 from meterd.api.promsource import History, StoreSource
@@ -57,7 +58,7 @@ class Desk:
     def source(self) -> SiteSource:
         """The series of now, for one question. To be called on the event loop."""
         stored = StoreSource(self.history(), promsource.devices(self.site))
-        return SiteSource(stored, self.own)
+        return SiteSource(stored, self.own, Prices.of(self.site, self.clock.now_ms()))
 
     async def work(self, question: Callable[[Deadline], _T], timeout: int = LONGEST) -> _T:
         """The question's answer, out of a thread; `timeout` in ms. Raises Trouble."""

@@ -38,6 +38,10 @@ OWN: Mapping[str, tuple[str, str]] = {
         "Time that a link polled; its rate is the load",
     ),
     "meterd_alerts": ("gauge", "Alerts by state and severity"),
+    "meterd_tariff_price": (
+        "gauge",
+        "Price of a kilowatt hour, by tariff, in its currency; direction is import or export",
+    ),
     "meterd_loop_lag_seconds": ("histogram", "How late the event loop wakes what is due"),
     "meterd_store_writable": ("gauge", "The store takes samples"),
     "meterd_store_queued_samples": ("gauge", "Samples that wait for the next commit"),

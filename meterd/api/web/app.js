@@ -1,51 +1,24 @@
-// The loop of the page: asks the server each second, shows what it says, and says when it is silent.
+// The loop of the page: shows each second what the server says, and says when it is silent.
 
 import { clock, duration, text } from "./format.js";
-import { byQuantity, headlineQuantity } from "./reading.js";
+import { Feed, get } from "./feed.js";
+import { headlineQuantity } from "./reading.js";
 import { Tile, element, icon } from "./tile.js";
 
-const EVERY = 1000; // ms between looks at the newest samples
+const EVERY = 1000; // ms between two looks at what is known
 const HISTORY_EVERY = 10_000;
 const HISTORY_MINUTES = 15;
 const STEP = 15; // s, a bucket of the history, unless a device is polled less often
-const PATIENCE = 4000; // ms that the server may take before it counts as away
 
 const page = Object.fromEntries(["site", "summary", "connection", "clock", "alerts", "devices"]
   .map((id) => [id, document.getElementById(id)]));
 
 const tiles = new Map();
+const feed = new Feed();
 let site = { name: "meterd", timezone: "UTC" };
-let heard = null; // performance.now() of the last full answer
-let ahead = 0; // ms that the server's clock is ahead of this browser's
-let answer = { devices: [], samples: new Map(), alerts: [] };
-
-async function get(path) {
-  const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  if (!reply.ok) throw new Error(`${path}: ${reply.status}`);
-  return reply.json();
-}
-
-function grouped(samples) {
-  const groups = Map.groupBy
-    ? Map.groupBy(samples, (sample) => sample.device)
-    : samples.reduce((map, s) => map.set(s.device, [...(map.get(s.device) ?? []), s]), new Map());
-  return new Map([...groups].map(([device, list]) => [device, byQuantity(list)]));
-}
-
-async function look() {
-  const [devices, latest, alerts] = await Promise.all(
-    ["devices", "latest", "alerts"].map((name) => get(`/api/v1/${name}`)));
-  answer = { devices: devices.devices, samples: grouped(latest.samples), alerts: alerts.alerts };
-  ahead = Date.parse(latest.time) - Date.now();
-  heard = performance.now();
-}
-
-function serverNow() {
-  return Date.now() + ahead;
-}
 
 function arrange() {
-  const wanted = answer.devices.map((device) => device.id);
+  const wanted = feed.devices.map((device) => device.id);
   if ([...tiles.keys()].join() === wanted.join()) return;
   for (const id of wanted) if (!tiles.has(id)) tiles.set(id, new Tile(id));
   for (const id of tiles.keys()) if (!wanted.includes(id)) tiles.delete(id);
@@ -57,9 +30,9 @@ function arrange() {
   if (!wanted.length) page.devices.append(element("p", "empty", "No device is configured."));
 }
 
-function showConnection(silence) {
-  const lost = heard !== null && silence > PATIENCE;
-  const tone = heard === null ? "waiting" : lost ? "down" : "up";
+function showConnection() {
+  const { silence, isLost: lost } = feed;
+  const tone = feed.heard === null ? "waiting" : lost ? "down" : "up";
   const words = { waiting: "Connecting", down: `Connection lost, ${duration(silence / 1000)}`, up: "Live" };
   document.body.classList.toggle("lost", lost);
   if (page.connection.dataset.words === words[tone]) return;
@@ -86,7 +59,7 @@ function alertLine(alert) {
 }
 
 function showAlerts() {
-  const firing = answer.alerts.filter((alert) => alert.state === "firing");
+  const firing = feed.alerts.filter((alert) => alert.state === "firing");
   const rank = { critical: 0, warning: 1 };
   firing.sort((a, b) => (rank[a.severity] ?? 2) - (rank[b.severity] ?? 2));
   const shown = firing.map((alert) => `${alert.id} ${alert.value}`).join();
@@ -96,7 +69,7 @@ function showAlerts() {
     page.alerts.replaceChildren(...firing.map(alertLine));
   }
   for (const lasting of page.alerts.querySelectorAll(".for")) {
-    lasting.textContent = `for ${duration((serverNow() - Date.parse(lasting.dataset.since)) / 1000)}`;
+    lasting.textContent = `for ${duration((feed.now() - Date.parse(lasting.dataset.since)) / 1000)}`;
   }
 }
 
@@ -111,33 +84,38 @@ function showSummary() {
 }
 
 function show() {
-  const silence = heard === null ? 0 : performance.now() - heard;
   arrange();
-  for (const device of answer.devices) {
-    const samples = answer.samples.get(device.id) ?? new Map();
-    tiles.get(device.id).update(device, samples, silence / 1000, serverNow());
+  const now = feed.now();
+  for (const device of feed.devices) {
+    const samples = feed.samples.get(device.id) ?? new Map();
+    for (const sample of samples.values()) {
+      sample.age_s = Math.max(0, now - Date.parse(sample.time)) / 1000;
+    }
+    tiles.get(device.id).update(device, samples, now);
   }
   showSummary();
   showAlerts();
-  showConnection(silence);
-  page.clock.textContent = clock(new Date(serverNow()), site.timezone);
+  showConnection();
+  page.clock.textContent = clock(new Date(feed.now()), site.timezone);
 }
 
 function step() {
-  return Math.max(STEP, ...answer.devices.map((device) => Math.ceil(device.interval)));
+  return Math.max(STEP, ...feed.devices.map((device) => Math.ceil(device.interval)));
 }
 
 async function recall() {
-  site = await get("/api/v1/site");
-  const headlines = new Map([...answer.samples].map(([id, samples]) => [id, headlineQuantity(samples)]));
+  site = await get("site");
+  await feed.refresh();
+  show();
+  const headlines = new Map([...feed.samples].map(([id, samples]) => [id, headlineQuantity(samples)]));
   const quantities = [...new Set(headlines.values())].filter(Boolean);
   if (!quantities.length) return;
   const width = step();
   const query = new URLSearchParams(quantities.map((name) => ["quantity", name]));
   query.append("start", `now-${HISTORY_MINUTES}m`);
   query.append("step", `${width}s`);
-  const range = await get(`/api/v1/range?${query}`);
-  const end = serverNow();
+  const range = await get(`range?${query}`);
+  const end = feed.now();
   const window = { start: end - HISTORY_MINUTES * 60_000, end, step: range.step_ms };
   for (const [id, tile] of tiles) {
     const wanted = (one) => one.device === id && one.quantity === headlines.get(id);
@@ -158,9 +136,9 @@ async function loop() {
   let remembered = -Infinity;
   for (;;) {
     const started = performance.now();
-    await attempt(look);
+    await attempt(() => feed.look());
     show();
-    if (heard !== null && started - remembered >= HISTORY_EVERY) {
+    if (feed.heard !== null && started - remembered >= HISTORY_EVERY) {
       remembered = started;
       await attempt(recall);
     }

@@ -104,13 +104,13 @@ export function rows(samples) {
   return wanted.filter(([, shown]) => shown !== null);
 }
 
-/** {tone, word}: up, down, stale or waiting. `elapsed` is seconds since the answer came. */
-export function freshness(device, samples, elapsed) {
+/** {tone, word}: up, down, stale or waiting. */
+export function freshness(device, samples) {
   if (!device.enabled) return { tone: "waiting", word: "Disabled" };
   if (device.up === null) return { tone: "waiting", word: "Waiting" };
   if (device.up === false) return { tone: "down", word: "Down" };
   const ages = [...samples.values()].map((sample) => sample.age_s);
-  const old = ages.length && Math.min(...ages) + elapsed > 3 * device.interval + 1;
+  const old = ages.length && Math.min(...ages) > 3 * device.interval + 1;
   const said = samples.get(headlineQuantity(samples))?.quality === "stale";
   return old || said ? { tone: "stale", word: "Stale" } : { tone: "up", word: "Up" };
 }

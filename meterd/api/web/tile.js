@@ -63,9 +63,9 @@ export class Tile {
     return this.root.dataset.tone;
   }
 
-  /** The newest of everything; `elapsed` is seconds since the server said it, `now` its clock. */
-  update(device, samples, elapsed, now) {
-    const fresh = freshness(device, samples, elapsed);
+  /** The newest of everything; `now` is the server's clock. */
+  update(device, samples, now) {
+    const fresh = freshness(device, samples);
     const head = headline(samples);
     const [number, unit] = head.big;
     this.root.dataset.tone = fresh.tone;
@@ -76,14 +76,14 @@ export class Tile {
     put(this.number, number);
     put(this.unit, unit);
     put(this.label, fresh.tone === "down" ? "last known" : head.label);
-    put(this.age, this.#age(samples, elapsed));
+    put(this.age, this.#age(samples));
     put(this.reason, this.#reason(device, fresh, now));
     this.#list(fresh.tone === "down" ? [] : rows(samples));
   }
 
-  #age(samples, elapsed) {
+  #age(samples) {
     const sample = samples.get(headlineQuantity(samples));
-    return sample ? ago(sample.age_s + elapsed) : "";
+    return sample ? ago(sample.age_s) : "";
   }
 
   #reason(device, fresh, now) {

@@ -184,6 +184,7 @@ async def test_retry_after_is_waited_for() -> None:
         "Mon, 01 Jan 0001 00:00:00 +2300",
         "Mon, 01 Jan 2024 00:00:00 -0000",
     ],
+    ids=["far", "in nine days", "now", "nine days ago", "no time", "before all", "zone unknown"],
 )
 async def test_retry_after_stays_within_the_bounds_of_the_backoff(value: str) -> None:
     async with served(Receiver(retry_after(value))) as receiver, started(receiver.url) as hook:

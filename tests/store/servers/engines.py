@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,30 @@ class Engine(Protocol):
 def database_of(path: Path) -> str:
     """The name of the database that stands for a file."""
     return "m" + hashlib.sha256(str(path).encode()).hexdigest()[:20]
+
+
+class Sqlite:
+    """The embedded one, as those that are compared with it."""
+
+    kind = "sqlite"
+    servers: Sequence[Server] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def urls(self, name: str) -> list[str]:
+        return [f"sqlite:///{self._folder}/{name}.db"]
+
+    def ask(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(self._folder / f"{database}.db")
+        try:
+            return connection.execute(statement).fetchall()
+        finally:
+            connection.commit()
+            connection.close()
+
+    def await_up(self) -> None:
+        """It is a file."""
 
 
 class Postgres:
@@ -94,9 +119,7 @@ class Maria:
         self._made: set[str] = set()
         ports = [(free_port(), free_port(), free_port(), free_port()) for _ in range(nodes)]
         self._ports = ports
-        self.servers = [
-            _mariadb(folder / str(number), ports, number) for number in range(nodes)
-        ]
+        self.servers = [_mariadb(folder / str(number), ports, number) for number in range(nodes)]
         for number, server in enumerate(self.servers):
             server.launch(*(["--wsrep-new-cluster"] if nodes > 1 and number == 0 else []))
             # One after another: each is given the data of those before it.

@@ -97,6 +97,9 @@ class Server:
         self.launch()
         self.await_up()
 
+    def is_up(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """As an administrator would."""
         self._end(signal.SIGINT if self._is_postgres else signal.SIGTERM)

@@ -1,0 +1,85 @@
+"""One alert from pending to resolved, and how it outlives a restart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from meterd.model.alert import Alert, AlertState
+
+if TYPE_CHECKING:
+    from meterd.alerts.rules import Rule
+
+
+@dataclass(slots=True)
+class Episode:
+    """`began` and `changed` are monotonic seconds."""
+
+    rule: "Rule"
+    id: str
+    device: str
+    unit: str
+    value: float
+    since: int
+    updated: int
+    began: float
+    changed: float
+    state: AlertState = AlertState.PENDING
+    known: bool = True
+
+    def ripe(self, now: float) -> bool:
+        pending = self.state is AlertState.PENDING
+        return pending and self.known and now - self.began >= self.rule.hold
+
+    def become(self, state: AlertState, now: float, now_ms: int) -> Alert:
+        self.state, self.changed, self.updated = state, now, now_ms
+        return self.alert()
+
+    def alert(self) -> Alert:
+        return Alert(
+            id=self.id,
+            rule=self.rule.name,
+            device=self.device,
+            quantity=self.rule.quantity,
+            state=self.state,
+            severity=self.rule.severity,
+            value=self.value,
+            unit=self.unit,
+            since=self.since,
+            updated=self.updated,
+        )
+
+    def saved(self, now: float) -> dict[str, Any]:
+        """As plain data: durations instead of moments of a clock that starts anew."""
+        return {
+            "rule": self.rule.name,
+            "condition": list(self.rule.condition),
+            "id": self.id,
+            "device": self.device,
+            "unit": self.unit,
+            "value": self.value,
+            "since": self.since,
+            "updated": self.updated,
+            "held": now - self.began,
+            "settled": now - self.changed,
+            "state": str(self.state),
+        }
+
+
+def restored(saved: Mapping[str, Any], rule: "Rule", now: float) -> Episode:
+    """As it was before the restart; nothing is known of its value until the next poll.
+
+    Raises ValueError, TypeError or KeyError for what is no saved episode.
+    """
+    return Episode(
+        rule=rule,
+        id=str(saved["id"]),
+        device=str(saved["device"]),
+        unit=str(saved["unit"]),
+        value=float(saved["value"]),
+        since=int(saved["since"]),
+        updated=int(saved["updated"]),
+        began=now - max(0.0, float(saved["held"])),
+        changed=now - max(0.0, float(saved["settled"])),
+        state=AlertState(saved["state"]),
+        known=False,
+    )

@@ -1,0 +1,40 @@
+"""From the body of a POST to a checked model, or to a refusal that says what is expected."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from meterd.api.answer import JSON, Call
+from meterd.api.problem import Refusal, quote
+
+
+class Body(BaseModel):
+    """Base of all bodies: what is not named in one is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read(model: type[B], call: Call) -> B:
+    """The body as its model; an empty one says nothing. Raises Refusal: 400, 415 or 422."""
+    media = call.media.partition(";")[0].strip().lower()
+    if call.body and media != JSON:
+        detail = f"the body is {quote(media)}, and JSON is expected"
+        raise Refusal(415, "bad_media", detail, hint=f"send Content-Type: {JSON}")
+    try:
+        return model.model_validate_json(call.body or b"{}", context={"now": call.now})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    names = sorted(model.model_fields)
+    hint = f"it is a JSON object with {', '.join(names)}"
+    if first["type"] == "json_invalid":
+        raise Refusal(400, "bad_json", f"the body is no JSON: {first['msg']}", hint=hint)
+    name = ".".join(map(str, first["loc"]))
+    what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
+    what = what.removeprefix("Value error, ")
+    code = "bad_body"
+    hint = str(first.get("ctx", {}).get("hint", hint))
+    detail = f"{quote(name)}: {what}" if name else f"the body: {what}"
+    raise Refusal(422, code, detail, hint=hint, allowed=names, parameter=name[:80])

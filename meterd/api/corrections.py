@@ -1,0 +1,144 @@
+"""Corrections: intervals that somebody marked as invalid, with who and why; and back."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from meterd.api import known
+from meterd.api.answer import Answer, Call, as_json
+from meterd.api.problem import Refusal, quote
+from meterd.api.query import Moment, Name, NoQuery
+from meterd.api.times import rfc3339
+from meterd.store.correct import LONGEST_WHO, LONGEST_WHY, Ask, Correction, NothingThereError
+
+# A year of a sample a second is marked in less; it goes on, whoever waits for it.
+_DEADLINE = 300.0
+
+_T = TypeVar("_T")
+
+
+class Book(Protocol):
+    """The store's corrections."""
+
+    async def all(self) -> Sequence[Correction]: ...
+    async def mark(self, ask: Ask, now: int) -> Correction: ...
+    async def undo(self, number: int, who: str, now: int) -> Correction: ...
+
+
+class CorrectionRow(BaseModel):
+    id: int
+    device: str
+    quantity: str
+    start: str = Field(description="RFC 3339 UTC")
+    end: str = Field(description="RFC 3339 UTC, the first moment after it")
+    samples: int = Field(description="How many were marked")
+    why: str
+    who: str
+    made: str
+    state: str = Field(description="marked, undone, or unfinished: broken off on the way")
+    undone: str | None = None
+    undone_by: str | None = None
+
+
+class CorrectionList(BaseModel):
+    corrections: list[CorrectionRow] = Field(description="The newest first")
+
+
+class Marking(BaseModel):
+    """What a POST says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Name
+    quantity: Name
+    start: Moment
+    end: Moment
+    why: str = Field(min_length=1, max_length=LONGEST_WHY)
+    who: str = Field("", max_length=LONGEST_WHO)
+
+    @field_validator("why")
+    @classmethod
+    def _said(cls, why: str, info: ValidationInfo) -> str:
+        if not why.strip():
+            raise ValueError("is empty: say what was wrong with these values")
+        return why.strip()
+
+
+async def list_all(call: Call, query: NoQuery) -> Answer:
+    return as_json({"corrections": [row_of(one) for one in await _book(call).all()]})
+
+
+async def mark(call: Call, query: NoQuery) -> Answer:
+    """Every valid sample of the interval becomes invalid; the old ones are kept."""
+    marking = _marking(call)
+    if marking.start >= marking.end or marking.end > call.now:
+        detail = "start has to lie before end, and end may not lie in the future"
+        raise Refusal(422, "bad_range", detail, parameter="end")
+    stored = await call.site.reader.series()
+    known.need_devices([marking.device], {one.device for one in stored})
+    mine = {one.quantity for one in stored if one.device == marking.device}
+    known.need_quantities([marking.quantity], mine)
+    who = call.who or marking.who or "somebody on this machine"
+    ask = Ask(
+        marking.device, marking.quantity, marking.start, marking.end, marking.why, who[:LONGEST_WHO]
+    )
+    return as_json(row_of(await _done(_book(call).mark(ask, call.now))))
+
+
+async def undo(call: Call, query: NoQuery) -> Answer:
+    number = call.path["id"]
+    if not number.isdecimal() or len(number) > 9:
+        raise Refusal(404, "unknown_correction", f"there is no correction {quote(number)}")
+    who = call.who or "somebody on this machine"
+    return as_json(row_of(await _done(_book(call).undo(int(number), who, call.now))))
+
+
+def row_of(one: Correction) -> dict[str, Any]:
+    """As it is served."""
+    state = "unfinished" if one.done is None else "marked"
+    return {
+        "id": one.id,
+        "device": one.device,
+        "quantity": one.quantity,
+        "start": rfc3339(one.start),
+        "end": rfc3339(one.end),
+        "samples": one.n,
+        "why": one.why,
+        "who": one.who,
+        "made": rfc3339(one.made),
+        "state": state if one.undone is None else "undone",
+        "undone": None if one.undone is None else rfc3339(one.undone),
+        "undone_by": one.undone_by,
+    }
+
+
+def _book(call: Call) -> Book:
+    return cast("Book", call.site.corrections)  # type: ignore[attr-defined]
+
+
+def _marking(call: Call) -> Marking:
+    try:
+        return Marking.model_validate_json(call.body or b"null", context={"now": call.now})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        hint = 'send {"device": …, "quantity": …, "start": …, "end": …, "why": …} as JSON'
+        what = first["msg"].removeprefix("Value error, ")
+        detail = f"{name}: {what}" if name else what
+        raise Refusal(400, "bad_body", detail, hint=hint, parameter=name) from error
+
+
+async def _done(work: Coroutine[Any, Any, _T]) -> _T:
+    # Shielded: a client that goes away leaves no correction half made.
+    task = asyncio.create_task(work)
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            return await asyncio.shield(task)
+    except TimeoutError as error:
+        detail = f"it takes longer than {_DEADLINE:g} s and goes on: see GET corrections"
+        raise Refusal(503, "slow", detail, headers={"Retry-After": "60"}) from error
+    except NothingThereError as error:
+        hint = "see GET corrections, and GET range with step=raw"
+        raise Refusal(404, "unknown_correction", str(error), hint=hint) from error

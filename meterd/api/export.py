@@ -1,0 +1,62 @@
+"""Export: every sample of a window as CSV or NDJSON, as long as it takes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, cast
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from meterd.api import known
+from meterd.api.answer import Call, Flow
+from meterd.api.problem import Refusal
+from meterd.api.query import Moment, Name, Query
+from meterd.store.export import TEXTS, Source, Wanted, lines
+
+MEDIA = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+
+
+def _form(value: object) -> object:
+    if value not in MEDIA:
+        raise PydanticCustomError("bad_format", "is no format of exports", {"allowed": list(MEDIA)})
+    return value
+
+
+Form = Annotated[
+    str, BeforeValidator(_form), WithJsonSchema({"type": "string", "enum": list(MEDIA)})
+]
+
+
+class ExportQuery(Query):
+    device: list[Name] = Field([], description="These devices; may be repeated; absent: all")
+    quantity: list[Name] = Field([], description="These quantities; may be repeated; absent: all")
+    start: Moment | None = Field(
+        None, description="First moment; RFC 3339, Unix seconds or now-6h; absent: the oldest"
+    )
+    end: Moment | None = Field(
+        None, description="Moment after the last; RFC 3339, Unix seconds or now; absent: now"
+    )
+    format: Form = Field("csv", description="csv (with a header) or ndjson (one object a line)")
+
+
+async def show(call: Call, query: ExportQuery) -> Flow:
+    """Every sample with its quality; nulls are empty (csv) or null, never 0."""
+    end = call.now + 1 if query.end is None else query.end
+    start = query.start or 0
+    if start >= end:
+        hint = "start has to lie before end; absent, they are the oldest sample and now"
+        raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+    stored = await call.site.reader.series()
+    known.need_devices(query.device, {*known.ids(call.site), *(one.device for one in stored)})
+    known.need_quantities(query.quantity, {one.quantity for one in stored})
+    wanted = Wanted(frozenset(query.device) or None, frozenset(query.quantity) or None, start, end)
+    reader = cast("Source", call.site.reader)
+    headers = {"Content-Disposition": f'attachment; filename="meterd.{query.format}"'}
+    pieces = TEXTS[query.format](lines(reader, wanted))
+    return Flow(_parts(pieces), MEDIA[query.format], headers)
+
+
+async def _parts(pieces: Iterator[str]) -> AsyncIterator[bytes]:
+    """Made in a thread, one when the one before is taken: polls go on meanwhile."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece.encode(errors="replace")

@@ -1,0 +1,217 @@
+"""The one loop that tells all clients: each event is made once for all who want the same."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from aiohttp import HttpVersion11, web
+
+from meterd.api.answer import EVENTS, Following
+from meterd.api.connection import Connection
+from meterd.api.headers import HEADERS
+from meterd.api.live.form import Change, Filter, changes, state
+from meterd.api.live.listener import MOST_WAITING, Listener, chunk, event
+from meterd.api.live.news import News
+from meterd.api.problem import Refusal
+from meterd.api.site import Site
+from meterd.api.times import rfc3339
+from meterd.daemon.service import forever
+from meterd.model.clock import Clock
+from meterd.model.sample import Poll
+
+HEARTBEAT = 15.0  # seconds without news after which a sign of life is sent
+LINGER = 60.0  # seconds that news are kept where nobody listens
+# Polls are gathered for so long, in seconds; and the more clients there are, the longer is the
+# time from one event to the next, so that what they cost has an end.
+_GATHER = 0.1
+_GAP_EACH = 0.0009
+_GAP_MOST = 0.9
+# Clients that are written to before the event loop gets a turn.
+_AT_ONCE = 50
+
+# Nothing between here and the client may hold an event back, or change it.
+STREAM = {
+    "Content-Type": EVENTS,
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """All who want the same; `told` is when they last were, in monotonic seconds."""
+
+    wanted: Filter
+    told: float
+    members: set[Listener] = field(default_factory=set)
+
+
+class Fanout:
+    """Streams for one server. `slow` counts how often a client fell behind."""
+
+    def __init__(self, site: Site, clock: Clock, most: int) -> None:
+        self._site = site
+        self._clock = clock
+        self._most = most
+        self._news = News(site, clock.now_ms())
+        self._groups: dict[Filter, _Group] = {}
+        self._wake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._leave: Callable[[], None] | None = None
+        self._deserted = self._next = 0.0
+        self._closed = False
+        self.slow = 0
+
+    def take(self, poll: Poll) -> None:
+        """As a sink: the poll, and somebody to tell of it."""
+        self._news.take(poll)
+        self._wake.set()
+
+    @property
+    def count(self) -> int:
+        """Clients now."""
+        return sum(len(group.members) for group in self._groups.values())
+
+    async def follow(self, request: web.Request, following: Following) -> web.StreamResponse:
+        """Serve one client until it goes or `close`. Raises Refusal (503) where it is full."""
+        if self._closed or self.count >= self._most:
+            detail = f"there are {self._most} streams already"
+            headers = {"Retry-After": "10"}
+            raise Refusal(503, "too_many_streams", detail, hint="use latest", headers=headers)
+        response = web.StreamResponse(headers={**HEADERS, **STREAM})
+        response.force_close()
+        await response.prepare(request)
+        listener = _listener(request)
+        if listener is None or self._closed:
+            return response
+        group = self._join(Filter(following.devices, following.quantities), listener)
+        try:
+            self._greet(listener, group.wanted, following.last_event)
+            await listener.over
+        finally:
+            self._part(group, listener)
+        return response
+
+    def _join(self, wanted: Filter, listener: Listener) -> _Group:
+        if self._loop is None:
+            self._leave = self._site.subscribe(self)
+            self._loop = asyncio.create_task(forever("streams", self._run))
+        group = self._groups.get(wanted)
+        if group is None:
+            group = self._groups[wanted] = _Group(wanted, self._clock.monotonic())
+        group.members.add(listener)
+        return group
+
+    def _part(self, group: _Group, listener: Listener) -> None:
+        group.members.discard(listener)
+        if not group.members and self._groups.get(group.wanted) is group:
+            del self._groups[group.wanted]
+        self._deserted = self._clock.monotonic()
+
+    def _greet(self, listener: Listener, wanted: Filter, last: str) -> None:
+        """What the client has missed if that is still here, else everything."""
+        missed = self._news.since(last) if last else None
+        if missed is not None:
+            parts = [self._told(change, wanted) for change in missed]
+            whole = b"".join(part for part in parts if part)
+            if len(whole) < MOST_WAITING:
+                # Browsers say "open" only when something comes.
+                self._say(listener, whole + self._beat())
+                return
+        self._say(listener, self._state(wanted))
+
+    def _say(self, listener: Listener, data: bytes) -> None:
+        listener.say(data, chunk(data))
+
+    def _state(self, wanted: Filter) -> bytes:
+        body = state(self._site, wanted, self._clock.now_ms())
+        return event("state", body, self._news.number)
+
+    def _told(self, change: Change, wanted: Filter) -> bytes | None:
+        body = changes(change, wanted)
+        return None if body is None else event("changes", body, self._news.name(change.number))
+
+    def _beat(self) -> bytes:
+        return event("beat", b'{"time":"%b"}' % rfc3339(self._clock.now_ms()).encode())
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while self.count or self._clock.monotonic() - self._deserted < LINGER:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT / 5):
+                    await self._wake.wait()
+            if self._wake.is_set():
+                await asyncio.sleep(max(_GATHER, self._next - self._clock.monotonic()))
+                self._wake.clear()
+                self._next = self._clock.monotonic() + min(_GAP_MOST, _GAP_EACH * self.count)
+            await self._tell(self._news.flush(self._clock.now_ms()))
+            await self._reassure()
+        self._stop()
+
+    async def _tell(self, change: Change | None) -> None:
+        if change is None:
+            return
+        for group in tuple(self._groups.values()):
+            told = self._told(change, group.wanted)
+            if told is not None:
+                group.told = self._clock.monotonic()
+                await self._spread(group, told)
+
+    async def _spread(self, group: _Group, data: bytes) -> None:
+        framed = chunk(data)
+        for number, listener in enumerate(tuple(group.members)):
+            if not listener.say(data, framed):
+                self._catch_up(group, listener)
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+
+    def _catch_up(self, group: _Group, listener: Listener) -> None:
+        """A client that fell behind gets nothing until it has read all, and then the state."""
+        if not listener.is_behind:
+            listener.is_behind = True
+            self.slow += 1
+        elif listener.has_caught_up:
+            listener.is_behind = False
+            self._say(listener, self._state(group.wanted))
+
+    async def _reassure(self) -> None:
+        now = self._clock.monotonic()
+        for group in tuple(self._groups.values()):
+            if now - group.told >= HEARTBEAT:
+                group.told = now
+                await self._spread(group, self._beat())
+
+    def _listeners(self) -> Iterator[Listener]:
+        for group in tuple(self._groups.values()):
+            yield from tuple(group.members)
+
+    def _stop(self) -> None:
+        if self._leave is not None:
+            self._leave()
+        self._leave = self._loop = None
+        self._news.forget()
+
+    async def close(self) -> None:
+        """End every stream at once; nobody is let in again."""
+        self._closed = True
+        for listener in self._listeners():
+            listener.drop()
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+            self._stop()
+
+
+def _listener(request: web.Request) -> Listener | None:
+    """None where the client is gone already."""
+    transport = request.transport
+    if not isinstance(transport, asyncio.WriteTransport) or transport.is_closing():
+        return None
+    over = asyncio.get_running_loop().create_future()
+    listener = Listener(transport, request.version >= HttpVersion11, over)
+    if isinstance(request.protocol, Connection):
+        request.protocol.when_lost(listener.end)
+    listener.settle_in()
+    return listener

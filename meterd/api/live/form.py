@@ -1,0 +1,142 @@
+"""What a stream says: the whole state once, then what each poll changed."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from meterd.api.answer import encode
+from meterd.api.latest import newest
+from meterd.api.site import DeviceInfo, Site
+from meterd.api.times import rfc3339
+from meterd.model.alert import Alert
+from meterd.model.quantity import DEVICE_UP
+from meterd.model.sample import Doubt, Poll, Quality
+from meterd.poll.latest import DeviceState
+
+Said = dict[str, tuple[float | None, Doubt]]
+"""What was last told of a device, by quantity."""
+
+_GOOD = Doubt(Quality.GOOD, "")
+
+
+class Filter(NamedTuple):
+    """Whom and what a client wants to hear of; empty is all."""
+
+    devices: frozenset[str] = frozenset()
+    quantities: frozenset[str] = frozenset()
+
+    def wants_device(self, device: str) -> bool:
+        return not self.devices or device in self.devices
+
+
+class Change(NamedTuple):
+    """One flush: its number, when, what each poll said, and all alerts if they changed."""
+
+    number: int
+    time: int
+    polls: tuple[dict[str, Any], ...]
+    alerts: tuple[dict[str, Any], ...] | None
+
+
+def sample(value: float | None, unit: str, doubt: Doubt) -> dict[str, Any]:
+    """As `meterd poll --format json` writes it."""
+    said: dict[str, Any] = {"value": value, "unit": unit, "quality": doubt.quality}
+    if doubt.reason:
+        said["reason"] = doubt.reason
+    return said
+
+
+def of_alert(alert: Alert) -> dict[str, Any]:
+    return {
+        "id": alert.id,
+        "rule": alert.rule,
+        "device": alert.device,
+        "quantity": alert.quantity,
+        "state": alert.state,
+        "severity": alert.severity,
+        "value": alert.value,
+        "unit": alert.unit,
+        "since": rfc3339(alert.since),
+    }
+
+
+def of_poll(poll: Poll, since: int | None, said: Said) -> dict[str, Any]:
+    """One poll against what was `said` before, which it brings up to date."""
+    changed: dict[str, Any] = {}
+    same: list[str] = []
+    layout, doubts = poll.layout, poll.doubts
+    for column, quantity in enumerate(layout.quantities):
+        now = poll.values[column], doubts.get(column, _GOOD) if doubts else _GOOD
+        if said.get(quantity) == now:
+            same.append(quantity)
+        else:
+            said[quantity] = now
+            changed[quantity] = sample(now[0], layout.units[column], now[1])
+    if not poll.up:
+        # What is measured after an outage is news, whatever it is.
+        said.clear()
+    return {**_head(poll, since), "samples": changed, "same": same}
+
+
+def _head(poll: Poll, since: int | None) -> dict[str, Any]:
+    fault = poll.fault
+    return {
+        "device": poll.device,
+        "time": rfc3339(poll.time),
+        "up": poll.up,
+        "since": None if since is None else rfc3339(since),
+        "error": None if fault is None else {"code": fault.code, "text": fault.text},
+    }
+
+
+def cut(poll: Mapping[str, Any], quantities: Collection[str]) -> dict[str, Any] | None:
+    """A poll with only these quantities; None where nothing is left of it that matters."""
+    samples = {name: one for name, one in poll["samples"].items() if name in quantities}
+    same = [name for name in poll["same"] if name in quantities]
+    # Who hears nothing of `device.up` has to learn all the same that a device is gone or back.
+    turned = DEVICE_UP in poll["samples"] or not poll["up"]
+    return {**poll, "samples": samples, "same": same} if samples or same or turned else None
+
+
+def changes(change: Change, wanted: Filter) -> bytes | None:
+    """The JSON of one change for those who want that; None where it holds nothing for them."""
+    polls: Iterable[dict[str, Any] | None] = change.polls
+    if wanted.devices:
+        polls = [one for one in change.polls if one["device"] in wanted.devices]
+    if wanted.quantities:
+        polls = [cut(one, wanted.quantities) for one in polls if one is not None]
+    found = [one for one in polls if one is not None]
+    if not found and change.alerts is None:
+        return None
+    body: dict[str, Any] = {"time": rfc3339(change.time), "devices": found}
+    if change.alerts is not None:
+        body["alerts"] = [one for one in change.alerts if wanted.wants_device(one["device"])]
+    return encode(body)
+
+
+def state(site: Site, wanted: Filter, now: int) -> bytes:
+    """The JSON of all that is known now; `now` is Unix ms."""
+    states = site.latest.states
+    devices = [
+        _device(one, found, found.last, wanted, now)
+        for one in site.devices()
+        if wanted.wants_device(one.id)
+        and (found := states.get(one.id)) is not None
+        and found.last is not None
+    ]
+    alerts = [of_alert(one) for one in site.alerts() if wanted.wants_device(one.device)]
+    return encode({"time": rfc3339(now), "devices": devices, "alerts": alerts})
+
+
+def _device(
+    device: DeviceInfo, known: DeviceState, last: Poll, wanted: Filter, now: int
+) -> dict[str, Any]:
+    samples: dict[str, Any] = {}
+    for poll, stale in newest(device, known, now):
+        layout = poll.layout
+        for column, quantity in enumerate(layout.quantities):
+            if quantity in samples or (wanted.quantities and quantity not in wanted.quantities):
+                continue
+            doubt = stale or poll.doubts.get(column, _GOOD)
+            said = sample(poll.values[column], layout.units[column], doubt)
+            samples[quantity] = {**said, "time": rfc3339(poll.time)}
+    return {**_head(last, known.since), "samples": samples}

@@ -1,0 +1,89 @@
+"""Polls on their way to clients: gathered, numbered, and kept for those who come back."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from meterd.api.live.form import Change, Said, of_alert, of_poll
+from meterd.api.site import Site
+from meterd.model.sample import Poll
+
+# Polls that are kept for clients that were gone for a moment, and flushes that hold them.
+MOST_KEPT = 2000
+_MOST_CHANGES = 512
+
+
+class News:
+    """A sink of polls. Numbers are `<start>-<n>`: those of another start mean nothing here."""
+
+    def __init__(self, site: Site, start: int) -> None:
+        self._site = site
+        self._start = f"{start:x}"
+        self._fresh: list[Poll] = []
+        self._said: dict[str, Said] = {}
+        self._alerts: tuple[Any, ...] | None = None
+        self._kept: deque[Change] = deque()
+        self._polls = 0
+        self._number = 0
+
+    def take(self, poll: Poll) -> None:
+        self._fresh.append(poll)
+
+    @property
+    def number(self) -> str:
+        """Of the newest change."""
+        return self.name(self._number)
+
+    def name(self, number: int) -> str:
+        return f"{self._start}-{number}"
+
+    def flush(self, now: int) -> Change | None:
+        """What came since the last time; None if nothing did. `now` is Unix ms."""
+        polls, self._fresh = self._fresh, []
+        # After a reload a device may be gone, and its last poll still be here.
+        known = {device.id for device in self._site.devices()}
+        told = tuple(self._told(poll) for poll in polls if poll.device in known)
+        alerts = tuple(of_alert(alert) for alert in self._site.alerts())
+        # Their values move with every poll, and are no news.
+        gist = tuple((one["id"], one["state"]) for one in alerts)
+        moved = gist != self._alerts
+        self._alerts = gist
+        if not told and not moved:
+            return None
+        self._number += 1
+        change = Change(self._number, now, told, alerts if moved else None)
+        self._keep(change)
+        return change
+
+    def _told(self, poll: Poll) -> dict[str, Any]:
+        state = self._site.latest.states.get(poll.device)
+        since = state.since if state else None
+        return of_poll(poll, since, self._said.setdefault(poll.device, {}))
+
+    def _keep(self, change: Change) -> None:
+        self._kept.append(change)
+        self._polls += len(change.polls)
+        while self._polls > MOST_KEPT or len(self._kept) > _MOST_CHANGES:
+            self._polls -= len(self._kept.popleft().polls)
+
+    def since(self, name: str) -> Sequence[Change] | None:
+        """The changes after the one of that name; None where they are not all here."""
+        start, _, text = name.partition("-")
+        if start != self._start or not text.isascii() or not text.isdigit() or len(text) > 15:
+            return None
+        number = int(text)
+        if number == self._number:
+            return ()
+        if number > self._number or not self._kept or self._kept[0].number > number + 1:
+            return None
+        return [change for change in self._kept if change.number > number]
+
+    def forget(self) -> None:
+        """Nobody listens any more: what is told next begins anew."""
+        self._fresh.clear()
+        self._said.clear()
+        self._kept.clear()
+        self._alerts = None
+        self._polls = 0
+        # No change has this number, so nobody can resume from before it.
+        self._number += 1

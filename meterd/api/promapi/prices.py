@@ -1,0 +1,131 @@
+"""The prices of the tariffs as series: known for all time, so nothing of them is stored.
+
+    meterd_tariff_price{tariff="home",currency="EUR",direction="import"} 0.3412
+
+A price holds for a quarter hour and stands at its start. Floats are near enough for a graph:
+exact costs are the business of /api/v1/energy.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from meterd.api.promapi.names import OWN, Meaning
+from meterd.api.site import Site
+from meterd.energy.clock import DAY, Clock
+from meterd.energy.quarter import QUARTER
+from meterd.energy.tariff import DIGITS, Pricer, Tariff
+from meterd.promql.result import QueryError
+from meterd.promql.source import Labelled, Times, Values, stale_mark
+
+METRIC = "meterd_tariff_price"
+IMPORT, EXPORT = "import", "export"
+# Quarter hours that one query may price: 28 years of one tariff, and some seconds of work.
+_MOST = 1_000_000
+_MEANING = Meaning(METRIC, *OWN[METRIC], "")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSeries:
+    """One price; it has been there since 1970, or rather since `first` (Unix ms), until now."""
+
+    labelled: Labelled
+    first: int
+    last: int
+    tariff: str
+    direction: str
+
+    @property
+    def meaning(self) -> Meaning:
+        return _MEANING
+
+
+class Prices:
+    """The tariffs of a site up to now (Unix ms)."""
+
+    def __init__(self, tariffs: Mapping[str, Tariff], zone: str, now: int) -> None:
+        self._tariffs = tariffs
+        self._zone = zone
+        self._now = now
+
+    @classmethod
+    def of(cls, site: Site, now: int) -> "Prices":
+        """Those of a site; one without tariffs has none."""
+        return cls(getattr(site, "tariffs", {}), site.timezone, now)
+
+    def series(self) -> list[PriceSeries]:
+        """What every tariff asks for a kWh, and what it pays where it does."""
+        return [
+            self._one(name, tariff, direction)
+            for name, tariff in self._tariffs.items()
+            for direction in _directions(tariff)
+        ]
+
+    def _one(self, name: str, tariff: Tariff, direction: str) -> PriceSeries:
+        labels = {
+            "__name__": METRIC,
+            "tariff": name,
+            "currency": tariff.currency,
+            "direction": direction,
+        }
+        last = self._now // QUARTER * QUARTER
+        return PriceSeries(Labelled(labels, QUARTER), 0, last, name, direction)
+
+    def latest(self) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Labels and value of what has a price now."""
+        series = self.series()
+        found = self.fetch(series, self._now - QUARTER, self._now)
+        for one, (_, values) in zip(series, found, strict=True):
+            if len(values) and not np.isnan(values[-1]):
+                labels = dict(one.labelled.labels)
+                del labels["__name__"]
+                yield labels, float(values[-1])
+
+    def fetch(
+        self, wanted: Sequence[PriceSeries], start: int, end: int
+    ) -> Iterator[tuple[Times, Values]]:
+        """Each quarter hour's price with start < t <= end. Raises QueryError."""
+        first = max(0, start + 1)
+        times = np.arange(-(-first // QUARTER) * QUARTER, min(end, self._now) + 1, QUARTER)
+        _need_at_most(len(times) * len(wanted))
+        pricers: dict[str, Pricer] = {}
+        for one in wanted:
+            if one.tariff not in pricers:
+                pricers[one.tariff] = self._pricer(one.tariff, first, end)
+            yield times, _priced(pricers[one.tariff], times, one.direction)
+
+    def _pricer(self, tariff: str, start: int, end: int) -> Pricer:
+        # The last moment is included, and a clock without a span has no offset.
+        clock = Clock(ZoneInfo(self._zone), start, max(start, min(end, self._now)) + DAY)
+        return Pricer(self._tariffs[tariff], clock)
+
+
+def _directions(tariff: Tariff) -> tuple[str, ...]:
+    paid = any(prices.feed_in is not None for prices in tariff.prices)
+    return (IMPORT, EXPORT) if paid else (IMPORT,)
+
+
+def _priced(pricer: Pricer, times: Times, direction: str) -> Values:
+    """The prices per kWh; a stale mark where there is none."""
+    values = np.repeat(stale_mark(), len(times))
+    for place, ms in enumerate(times.tolist()):
+        price = _price(pricer, ms, direction)
+        if price is not None:
+            values[place] = price / 10**DIGITS
+    return values
+
+
+def _price(pricer: Pricer, ms: int, direction: str) -> int | None:
+    found = pricer.at(ms)
+    if found is None:
+        return None
+    day, rate = found
+    return rate.price if direction == IMPORT else day.feed_in
+
+
+def _need_at_most(count: int) -> None:
+    if count > _MOST:
+        text = f"prices of {count:,} quarter hours, of {_MOST:,} at the most; ask for less time"
+        raise QueryError("execution", text)

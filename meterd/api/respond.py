@@ -1,0 +1,61 @@
+"""From an answer to HTTP: headers, ETag, gzip, and answers that come in parts."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from meterd.api import door
+from meterd.api.answer import Answer, Flow
+from meterd.api.headers import HEADERS
+from meterd.api.problem import Refusal
+from meterd.errors import StoreError
+
+log = logging.getLogger("meterd.api")
+
+_PLAIN = {**HEADERS, "Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+
+
+async def respond(answer: Answer, request: web.Request) -> web.Response:
+    """A whole body; 304 where the client says that it has it."""
+    headers = {**_PLAIN, **answer.headers, "Content-Type": answer.media}
+    etag = headers.get("ETag")
+    if etag is not None and etag in request.headers.get("If-None-Match", ""):
+        del headers["Content-Type"]
+        return web.Response(status=304, headers=headers)
+    body, is_gzip = await door.squeeze(answer.body, request.headers.get("Accept-Encoding", ""))
+    if is_gzip:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=body, status=answer.status, headers=headers)
+
+
+async def pour(flow: Flow, request: web.Request) -> web.StreamResponse:
+    """Part by part, as fast as the client takes them. Raises what the first part raises."""
+    response = web.StreamResponse(headers={**_PLAIN, **flow.headers, "Content-Type": flow.media})
+    if request.method == "HEAD":
+        return response
+    if door.accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        response.enable_compression(web.ContentCoding.gzip)
+    async with contextlib.AsyncExitStack() as stack:
+        close = getattr(flow.parts, "aclose", None)
+        if close is not None:
+            stack.push_async_callback(close)
+        first = await anext(flow.parts, b"")
+        await response.prepare(request)
+        await response.write(first)
+        await _rest(flow.parts, request, response)
+    return response
+
+
+async def _rest(
+    parts: AsyncIterator[bytes], request: web.Request, response: web.StreamResponse
+) -> None:
+    try:
+        async for part in parts:
+            await response.write(part)
+    except (Refusal, StoreError) as error:
+        # Half an answer that ended as it should would be taken for all of it.
+        log.warning("an answer was cut short: %s", error)
+        if request.transport is not None:
+            request.transport.abort()

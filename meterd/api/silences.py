@@ -1,0 +1,93 @@
+"""Silences: for a while hooks are not told of some alerts."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from meterd.alerts.silences import Silence
+from meterd.api import body, known
+from meterd.api.alerts import LONGEST_COMMENT
+from meterd.api.answer import Answer, Call, as_json
+from meterd.api.body import Body
+from meterd.api.problem import Refusal, quote
+from meterd.api.query import Moment, NoQuery
+from meterd.api.times import rfc3339
+
+# Longer, and it is forgotten that there is one: better to change the rule.
+LONGEST = 366 * 86_400_000
+
+Matched = Annotated[str, StringConstraints(max_length=128)]
+
+
+class SilenceBody(Body):
+    rule: Matched = Field("", description="Alerts of this rule; empty: of every rule")
+    device: Matched = Field("", description="Alerts of this device; empty: of every device")
+    quantity: Matched = Field("", description="Alerts of this quantity; empty: of every one")
+    start: Moment | None = Field(None, description="When it begins; absent: now")
+    end: Moment = Field(description="When it ends: RFC 3339, Unix seconds as a text, or now+2h")
+    comment: str = Field("", description="Why, for others", max_length=LONGEST_COMMENT)
+
+
+class OneSilence(BaseModel):
+    id: str
+    rule: str
+    device: str
+    quantity: str
+    start: str = Field(description="RFC 3339")
+    end: str = Field(description="RFC 3339")
+    by: str = Field(description="Who made it; empty where nobody has to log in")
+    comment: str
+
+
+class Silences(BaseModel):
+    silences: list[OneSilence] = Field(description="Those that are not over; ending first, first")
+
+
+class Removed(BaseModel):
+    removed: str = Field(description="The id of the silence that is no more")
+
+
+async def list_all(call: Call, query: NoQuery) -> Answer:
+    return as_json({"silences": [_row(one) for one in call.site.alerting.silences()]})
+
+
+async def add(call: Call, query: NoQuery) -> Answer:
+    said = body.read(SilenceBody, call)
+    start = call.now if said.start is None else said.start
+    if not max(start, call.now) < said.end <= start + LONGEST:
+        detail = "end has to lie after start and after now, and at most a year after start"
+        raise Refusal(422, "bad_range", detail, hint="write now+2h", parameter="end")
+    if said.device:
+        known.need_devices([said.device], known.ids(call.site))
+    if said.quantity:
+        known.need_quantities([said.quantity], known.measured(call.site))
+    asked = Silence(
+        "", start, said.end, said.rule, said.device, said.quantity, call.who, said.comment
+    )
+    try:
+        made = call.site.alerting.silence(asked)
+    except ValueError as error:
+        hint = "remove some: DELETE silences/{id}"
+        raise Refusal(409, "too_many_silences", str(error), hint=hint) from error
+    return as_json(_row(made), status=201)
+
+
+async def remove(call: Call, query: NoQuery) -> Answer:
+    asked = call.path["id"]
+    if not call.site.alerting.unsilence(asked):
+        detail = f"there is no silence {quote(asked)}, or it is over"
+        raise Refusal(404, "unknown_silence", detail, hint="see GET silences")
+    return as_json({"removed": asked})
+
+
+def _row(silence: Silence) -> dict[str, Any]:
+    return {
+        "id": silence.id,
+        "rule": silence.rule,
+        "device": silence.device,
+        "quantity": silence.quantity,
+        "start": rfc3339(silence.start),
+        "end": rfc3339(silence.end),
+        "by": silence.by,
+        "comment": silence.comment,
+    }

@@ -1,0 +1,189 @@
+"""`meterd db`: what is in the store, whether it is sound, and copies of it."""
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meterd.cli import output
+from meterd.cli.configuration import config_option, load_settings
+from meterd.cli.progress import progress
+from meterd.errors import MeterdError
+
+if TYPE_CHECKING:
+    from meterd.store.database import Database
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_PAGE = 4096
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  meterd db info --format json
+  meterd db check
+  meterd db backup /mnt/usb/meterd-2026-11-21.db
+  meterd db move postgresql://meterd@db.example/meterd
+"""
+)
+def command() -> None:
+    """Look into the store, check it, copy it, move it to another database.
+
+    info, check, backup and move work while meterd runs; restore, migrate and compact
+    want it stopped.
+    """
+
+
+@command.command("info")
+@config_option
+@output.format_option
+def _info(config: Path | None, format_: str | None) -> None:
+    """Show size, samples, bytes per sample, devices, the oldest and newest sample."""
+    from meterd.store import tools
+
+    database = _database(config)
+    with progress("Reading blocks") as note:
+        found = tools.info(database, note)
+    facts = asdict(found) | {"bytes_per_sample": found.bytes_per_sample}
+    for name in ("oldest", "newest"):
+        facts[name] = _time(facts[name])
+    rows = [{"what": name, "value": value} for name, value in facts.items()]
+    output.show(("what", "value"), [_rounded(row) for row in rows], format_, facts)
+
+
+@command.command("check")
+@config_option
+@output.format_option
+def _check(config: Path | None, format_: str | None) -> int:
+    """Decode every block and make every roll-up again; exit code 1 names what is wrong."""
+    from meterd.store import check
+
+    with progress("Checking blocks and roll-ups") as note:
+        found = [{"problem": text} for text in check.problems(_database(config), note)]
+    output.show(("problem",), found, format_, {"problems": [row["problem"] for row in found]})
+    if found:
+        hint = "restore a backup, or keep the file and ask for help; polling can go on meanwhile"
+        click.echo(f"{len(found)} problems; hint: {hint}", err=True)
+        return 1
+    click.echo("The store is sound.", err=True)
+    return 0
+
+
+@command.command("backup")
+@click.argument("file", type=_FILE)
+@config_option
+def _backup(file: Path, config: Path | None) -> None:
+    """Copy the store into FILE, while meterd runs; the copy is checked."""
+    from meterd.store import backup
+    from meterd.store.move import move, rows
+
+    database = _database(config)
+    if database.path is None:
+        if file.exists():
+            raise MeterdError(f"{file} exists; name a file that does not", code="exists")
+        with progress("Copying", rows(database)) as note:
+            move(database, f"sqlite:///{file.absolute()}", lambda _, more: note(more))
+        size = file.stat().st_size
+    else:
+        with progress("Copying", database.path.stat().st_size // _PAGE) as note:
+            size = backup.backup(database, file, note)
+    click.echo(f"{file}: {size} bytes; `meterd db restore {file}` puts it back.", err=True)
+
+
+@command.command("restore")
+@click.argument("file", type=_FILE)
+@config_option
+def _restore(file: Path, config: Path | None) -> None:
+    """Put the backup FILE in the place of the store; the old one is kept aside."""
+    from meterd.store import backup
+
+    for old in backup.restore(_database(config), file, _now()):
+        click.echo(f"kept: {old}", err=True)
+    click.echo(f"{file} is the store now; start meterd.", err=True)
+
+
+@command.command("migrate")
+@config_option
+def _migrate(config: Path | None) -> None:
+    """Bring the store to this meterd's schema; a file is copied before."""
+    from meterd.store import backup, migrate, tools
+
+    database = _database(config)
+    database.prepare()
+    lock = database.lock()
+    try:
+        if not tools.is_behind(database) and database.made():
+            click.echo(f"The schema is {migrate.versions()[-1]} already.", err=True)
+            return
+        if database.path is not None and database.made():
+            copy = database.path.with_name(f"{database.path.name}.before-{_stamp()}")
+            backup.backup(database, copy)
+            click.echo(f"kept: {copy}", err=True)
+        migrate.upgrade(database)
+    finally:
+        lock.release()
+    click.echo(f"The schema is {migrate.versions()[-1]} now.", err=True)
+
+
+@command.command("compact")
+@config_option
+def _compact(config: Path | None) -> None:
+    """Merge small blocks of past days, and give free pages back."""
+    from meterd.store import tools
+
+    settings = load_settings(config)
+    before, after = asyncio.run(tools.compact(settings.store.url, _now()))
+    click.echo(f"{before} blocks became {after}.", err=True)
+
+
+@command.command("move")
+@click.argument("url")
+@config_option
+def _move(url: str, config: Path | None) -> None:
+    """Copy the store to the database URL, while meterd runs; again to catch up.
+
+    What is there already is not sent again, so a copy that was broken off goes on.
+    """
+    from meterd.store.move import move, rows
+
+    database = _database(config)
+    with progress("Copying rows", rows(database)) as note:
+        done = move(database, url, lambda _, more: note(more))
+    total = sum(done.rows.values())
+    click.echo(f"{total} rows are the same in both; {done.sent} were sent now.", err=True)
+    click.echo(
+        "To use it: stop meterd, run this once more, write the URL into store.url of\n"
+        "meterd.yaml, and start meterd. The old store stays as it is.",
+        err=True,
+    )
+
+
+def _database(config: Path | None) -> "Database":
+    from meterd.store import database
+
+    return database.find(load_settings(config).store.url)
+
+
+def _now() -> int:
+    from meterd.model.clock import SystemClock
+
+    return SystemClock().now_ms()
+
+
+def _stamp() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(_now() / 1000, UTC).strftime("%Y%m%dT%H%M%S")
+
+
+def _time(ms: int | None) -> str | None:
+    from meterd.store.export import rfc3339
+
+    return None if ms is None else rfc3339(ms)
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    value = row["value"]
+    return {**row, "value": f"{value:.3f}" if isinstance(value, float) else value}

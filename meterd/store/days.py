@@ -1,0 +1,93 @@
+"""Samples with their qualities, a device and UTC day at a time: for exports and corrections."""
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, select
+
+from meterd.store import block as blocks
+from meterd.store import cuts
+from meterd.store.catalog import Catalog, Name
+from meterd.store.columns import Span, merge
+from meterd.store.cuts import DAY
+from meterd.store.database import Database
+from meterd.store.hot import Hot
+from meterd.store.ledger import block_ids
+from meterd.store.schema import block
+
+# Numbers of series that no commit has numbered yet, as long as one answer lives.
+_PROVISIONAL = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class DaySpan:
+    """What is known of one device and day; `names` tells what its columns are."""
+
+    span: Span
+    names: Mapping[int, Name]
+
+
+class _Naming:
+    """The catalog's numbers, and others for what has none."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.names: dict[int, Name] = {}
+        self._own: dict[Name, int] = {}
+
+    def __call__(self, device: str, quantity: str, unit: str) -> int:
+        name = device, quantity, unit
+        known = self._catalog.series.get(name)
+        number = known.id if known else self._own.setdefault(name, _PROVISIONAL + len(self._own))
+        self.names[number] = name
+        return number
+
+
+def told(
+    database: Database, hot: Hot, catalog: Catalog, device: str, day: int, wanted: Container[Name]
+) -> DaySpan | None:
+    """The wanted series of a device on a UTC day (days since 1970), committed or not.
+
+    None where there is nothing. Raises StoreError.
+    """
+    naming = _Naming(catalog)
+    # Memory first: what is sealed in between is then seen twice, never not at all.
+    recent = list(_recent(hot, device, day, naming, wanted))
+    parts: list[Span] = []
+    if device in catalog.devices and database.made():
+        with database.reading() as connection:
+            parts = list(_stored(connection, catalog, device, day, wanted))
+    # In memory a device that is not committed has no number, and both have to be one device's.
+    number = catalog.devices.get(device, 0)
+    spans = [Span(number, span.times, tuple(span.columns)) for span in (*parts, *recent)]
+    if not spans:
+        return None
+    span = merge(spans)
+    stored = {one.id: one.name for one in catalog.by_device.get(number, ())}
+    return DaySpan(span, {**naming.names, **stored}) if span.columns else None
+
+
+def _stored(
+    connection: Connection, catalog: Catalog, device: str, day: int, wanted: Container[Name]
+) -> Iterator[Span]:
+    number = catalog.devices[device]
+    ids = {one.id for one in catalog.by_device.get(number, ()) if one.name in wanted}
+    asked = select(block.c.body).where(block.c.id.in_(block_ids(number, day)))
+    for body in connection.scalars(asked.order_by(block.c.id)):
+        yield blocks.decode(body, ids)
+
+
+def _recent(
+    hot: Hot, device: str, day: int, naming: _Naming, wanted: Container[Name]
+) -> Iterator[Span]:
+    start, end = day * DAY, (day + 1) * DAY
+    oldest = hot.oldest(device)
+    if oldest is None or oldest >= end:
+        return
+    for stretch in hot.stretches(device):
+        # A stretch remembers its numbers, and these are of no use to anybody else.
+        for span in replace(stretch, order=[]).spans(0, naming):
+            part = cuts.since(cuts.until(span, end), start)
+            columns = (column for column in part.columns if naming.names[column.series] in wanted)
+            if part.times:
+                yield Span(0, part.times, tuple(columns))

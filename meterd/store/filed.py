@@ -1,0 +1,128 @@
+"""The journal in a file of its own (`store.journal: file`): a commit writes what it has to say.
+
+The file has its blocks from the start and is written in place (records.Halves), so a commit costs
+flash a page or two. Each record tells the names behind its numbers that the half has not told
+before, so the file means the same beside any database:
+
+    | bytes of the names, 4 | names, JSON deflated, or nothing | polls, as in a journal row |
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meterd.errors import StoreError
+from meterd.model.sample import Poll
+from meterd.store import journal
+from meterd.store.catalog import Catalog, Name
+from meterd.store.columns import Span
+from meterd.store.ledger import Ledger
+from meterd.store.polls import Polls
+from meterd.store.records import Halves, read_halves
+
+SIZE = 16 << 20  # bytes of a new file; an hour of 4,000 series at 10 s takes a quarter of it
+_LENGTH = 4
+
+
+def place(database: Path) -> Path:
+    """The file beside a database."""
+    return database.with_name(f"{database.name}.journal")
+
+
+class Filed:
+    """Lives in the writer's thread. Its methods raise StoreError."""
+
+    def __init__(self, path: Path, catalog: Catalog, size: int = SIZE) -> None:
+        self._path = path
+        self._catalog = catalog
+        self._size = size
+        self._halves: Halves | None = None
+        self._told: set[int] = set()
+        self._digits: dict[int, int] = {}
+        # Something in it is in blocks, too, or it is full: the other half is due.
+        self.stale = False
+
+    def close(self) -> None:
+        """It is opened again by whatever comes next."""
+        if self._halves is not None:
+            self._halves.close()
+            self._halves = None
+
+    def _open(self) -> Halves:
+        if self._halves is None:
+            self._halves = Halves(self._path, self._size)
+        return self._halves
+
+    def polls(self) -> Iterator[Poll]:
+        """What the file holds, oldest first. What it told under other numbers is told again."""
+        names: dict[int, Name] = {}
+        yield from _polls(self._open().bodies(), names)
+        known = {number: one.name for number, one in self._catalog.by_id.items()}
+        if any(known.get(number, name) != name for number, name in names.items()):
+            self.stale = True
+        self._told = {number for number, name in names.items() if known.get(number) == name}
+
+    def commit(
+        self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str], *, plain: bool
+    ) -> int | None:
+        """Like Ledger.commit, which is asked where the file is too small."""
+        if memos or plain or self._catalog.fresh:
+            # Names and memos first: the database never lacks what a record of the file uses.
+            ledger.commit(spans, memos, plain=plain, filed=True)
+        if not spans or self._open().append(self._record(spans)):
+            self._told |= _numbers(spans)
+            return None
+        self.stale = True
+        return ledger.commit(spans, {})
+
+    def restart(self, spans: Sequence[Span]) -> None:
+        """The other half takes over, with these polls only: all that no block and no row has."""
+        told, self._told = self._told, set()
+        try:
+            records = [self._record(spans)] if spans else []
+            done = self._open().restart(records)
+        except BaseException:
+            self._told = told
+            raise
+        self._told = _numbers(spans) if done else told
+        self.stale = False
+
+    def _record(self, spans: Sequence[Span]) -> bytes:
+        new = sorted(_numbers(spans) - self._told)
+        listed = [[number, *self._catalog.by_id[number].name] for number in new]
+        names = zlib.compress(json.dumps(listed).encode()) if new else b""
+        body = journal.encode(spans, self._digits)
+        return len(names).to_bytes(_LENGTH, "little") + names + body
+
+
+def read(path: Path) -> list[Poll]:
+    """The polls of a file that somebody else writes; none where there is no file.
+
+    Raises StoreError.
+    """
+    return list(_polls(read_halves(path), {}))
+
+
+def _numbers(spans: Iterable[Span]) -> set[int]:
+    return {column.series for span in spans for column in span.columns}
+
+
+def _polls(records: Iterable[bytes], names: dict[int, Name]) -> Iterator[Poll]:
+    for record in records:
+        end = _LENGTH + int.from_bytes(record[:_LENGTH], "little")
+        for number, device, quantity, unit in _listed(record[_LENGTH:end]):
+            names[number] = device, quantity, unit
+        polls = Polls(names.__getitem__)
+        for span in journal.decode(record[end:]):
+            if span.columns:
+                yield from polls.of(span, names[span.columns[0].series][0])
+
+
+def _listed(told: bytes) -> list[Any]:
+    try:
+        return list(json.loads(zlib.decompress(told))) if told else []
+    except (ValueError, zlib.error) as error:
+        text = f"a record of the journal file is damaged: {error}"
+        raise StoreError(text, code="corrupt") from error

@@ -1,0 +1,310 @@
+"""History from other systems: rows of a CSV file, checked one by one, become late polls.
+
+time,device,quantity,unit,value,quality        one sample a row; unit and quality may lack
+time,main/voltage.l1,main/active_power [kW]    or one row a time
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from meterd.errors import MeterdError
+from meterd.model.quantity import describe, suggest
+from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.units import TO_BASE, factor
+from meterd.store.writer import Writer
+
+MOST_MISTAKES = 20
+_BATCH = 20_000  # rows that are in memory at a time
+_SEAL = 400_000  # samples between two times of sealing
+_DAY = 86_400_000
+_LONG = ("time", "device", "quantity", "value")
+_ALSO = ("unit", "quality", "reason")
+_DEVICE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_WIDE = re.compile(r"(?P<device>[^/\[\]]+)/(?P<quantity>[^/\[\]\s]+)(?:\s*\[(?P<unit>[^\]]*)\])?")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+_UNIX = re.compile(r"\d{1,10}(\.\d{1,9})?|\d{12,14}", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+class MistakesError(MeterdError):
+    """The file has mistakes, which the text names by their lines; nothing was written."""
+
+
+class Row(NamedTuple):
+    """One sample in the house's unit: Unix ms; `value` None is a null."""
+
+    time: int
+    device: str
+    quantity: str
+    unit: str
+    value: float | None
+    quality: Quality
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a column or row is of; `times` is what its values are multiplied by."""
+
+    device: str
+    quantity: str
+    unit: str
+    times: Decimal
+
+
+@dataclass(slots=True)
+class Imported:
+    """What came along; times are Unix ms of the oldest and newest row."""
+
+    samples: int = 0
+    first: int | None = None
+    last: int | None = None
+    devices: set[str] = field(default_factory=set)
+
+    def note(self, row: Row) -> None:
+        self.samples += 1
+        self.first = row.time if self.first is None else min(self.first, row.time)
+        self.last = row.time if self.last is None else max(self.last, row.time)
+        self.devices.add(row.device)
+
+
+class CsvFile:
+    """A file, read as often as it is asked for. `zone` is that of times without an offset."""
+
+    def __init__(self, path: Path, zone: tzinfo | None, now: int) -> None:
+        self.path = path
+        self._zone = zone
+        self._latest = now + _DAY
+
+    def check(self) -> Imported:
+        """Reads all of it. Raises MistakesError with the first mistakes, by line."""
+        told, mistakes = Imported(), list[str]()
+        for line, found in self._read():
+            if isinstance(found, str):
+                mistakes.append(f"{self.path}:{line}: {found}")
+                if len(mistakes) == MOST_MISTAKES:
+                    mistakes.append(f"{self.path}: and perhaps more")
+                    break
+                continue
+            for row in found:
+                told.note(row)
+        if mistakes:
+            raise MistakesError("\n".join(mistakes), code="import")
+        return told
+
+    def rows(self) -> Iterator[Row]:
+        """Of a file that `check` found right."""
+        for line, found in self._read():
+            if isinstance(found, str):
+                text = f"{self.path}:{line}: {found}; the file has changed meanwhile"
+                raise MistakesError(text, code="import")
+            yield from found
+
+    def _read(self) -> Iterator[tuple[int, list[Row] | str]]:
+        """By line: its samples, or what is wrong with it."""
+        try:
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                yield from self._lines(file)
+        except OSError as error:
+            raise MistakesError(f"{self.path}: {error.strerror}", code="import") from error
+        except UnicodeDecodeError as error:
+            text = f"{self.path} is no UTF-8: save it as such (byte {error.start})"
+            raise MistakesError(text, code="import") from error
+        except csv.Error as error:
+            raise MistakesError(f"{self.path} is no CSV: {error}", code="import") from error
+
+    def _lines(self, file: Iterable[str]) -> Iterator[tuple[int, list[Row] | str]]:
+        each = iter(file)
+        head = next(each, "")
+        mark = max(",;\t", key=head.count)
+        names = [name.strip() for name in next(csv.reader([head], delimiter=mark), [])]
+        try:
+            parse = self._parser(names)
+        except ValueError as error:
+            yield 1, str(error)
+            return
+        reader = csv.reader(each, delimiter=mark)
+        for cells in reader:
+            line = reader.line_num + 1
+            if not any(cells):
+                continue
+            try:
+                if len(cells) != len(names):
+                    raise ValueError(f"{len(cells)} columns where the header has {len(names)}")
+                yield line, parse(cells)
+            except ValueError as error:
+                yield line, str(error)
+
+    def _parser(self, names: Sequence[str]) -> Callable[[Sequence[str]], list[Row]]:
+        lower = [name.lower() for name in names]
+        if len(set(lower)) != len(lower):
+            raise ValueError("two columns have the same name")
+        if all(name in lower for name in _LONG):
+            if odd := [name for name in lower if name not in (*_LONG, *_ALSO)]:
+                raise ValueError(f"column {odd[0]!r} is not known; known are {_known()}")
+            return lambda cells: self._long(dict(zip(lower, cells, strict=True)))
+        if "time" not in lower or any("/" not in name for name in lower if name != "time"):
+            raise ValueError(
+                f"the first line has to name the columns: {', '.join(_LONG)} (and unit, quality, "
+                "reason), or time and one DEVICE/QUANTITY [UNIT] for each column of values"
+            )
+        place = lower.index("time")
+        targets = [None if i == place else _wide(name) for i, name in enumerate(names)]
+        return lambda cells: self._wide_row(cells, place, targets)
+
+    def _long(self, cells: dict[str, str]) -> list[Row]:
+        target = _target(
+            cells["device"].strip(), cells["quantity"].strip(), cells.get("unit", "").strip()
+        )
+        value = _value(cells["value"], target)
+        return [
+            Row(
+                self._time(cells["time"].strip()),
+                target.device,
+                target.quantity,
+                target.unit,
+                value,
+                _quality(cells.get("quality", ""), value),
+                cells.get("reason", "").strip() or ("" if value is not None else "imported empty"),
+            )
+        ]
+
+    def _wide_row(
+        self, cells: Sequence[str], place: int, targets: Sequence[_Target | None]
+    ) -> list[Row]:
+        """An empty cell is no sample."""
+        time = self._time(cells[place].strip())
+        return [
+            Row(time, one.device, one.quantity, one.unit, _value(cell, one), Quality.GOOD, "")
+            for cell, one in zip(cells, targets, strict=True)
+            if one is not None and cell.strip()
+        ]
+
+    def _time(self, text: str) -> int:
+        ms = _unix(text) if _UNIX.fullmatch(text) else self._moment(text)
+        if not 0 <= ms <= self._latest:
+            raise ValueError(f"time {text!r} lies before 1970 or in the future")
+        return ms
+
+    def _moment(self, text: str) -> int:
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError as error:
+            hint = "write 2026-11-21T10:00:00Z, Unix seconds or Unix ms"
+            raise ValueError(f"time {text!r} is none; {hint}") from error
+        if found.tzinfo is None:
+            found = self._local(text, found)
+        return round((found - _EPOCH) / _MS)
+
+    def _local(self, text: str, naive: datetime) -> datetime:
+        if self._zone is None:
+            hint = "write Z or +01:00 behind it, or give --zone Europe/Berlin"
+            raise ValueError(f"time {text!r} does not say its zone; {hint}")
+        found = naive.replace(tzinfo=self._zone)
+        if found.utcoffset() != found.replace(fold=1).utcoffset():
+            what = "the clock was changed then, so it is there twice or not at all"
+            raise ValueError(f"time {text!r}: {what}; write its offset behind it")
+        return found
+
+
+async def bring(writer: Writer, rows: Iterable[Row], note: Callable[[int], None]) -> int:
+    """Takes rows as late polls and seals them; how many samples. The last of a time wins.
+
+    `note` is called with how many more there are. Raises StoreError.
+    """
+    each, count, waiting = iter(rows), 0, 0
+    while some := list(islice(each, _BATCH)):
+        for poll in polls(some):
+            writer.take(poll)
+        await writer.flush()
+        count, waiting = count + len(some), waiting + len(some)
+        note(len(some))
+        if waiting >= _SEAL:
+            await writer.settle()
+            waiting = 0
+    await writer.settle()
+    return count
+
+
+def polls(rows: Iterable[Row]) -> Iterator[Poll]:
+    """Samples of one device and time become one poll."""
+    cells: dict[tuple[str, int], dict[tuple[str, str], Row]] = {}
+    for row in rows:
+        cells.setdefault((row.device, row.time), {})[row.quantity, row.unit] = row
+    for (device, time), columns in sorted(cells.items()):
+        layout = _layout(tuple(sorted(columns)))
+        found = [columns[column] for column in sorted(columns)]
+        doubts = {
+            place: Doubt(row.quality, row.reason)
+            for place, row in enumerate(found)
+            if row.quality is not Quality.GOOD or row.reason
+        }
+        yield Poll(device, time, layout, tuple(row.value for row in found), doubts)
+
+
+@lru_cache(1024)
+def _layout(columns: tuple[tuple[str, str], ...]) -> Layout:
+    return Layout.of(columns)
+
+
+def _wide(name: str) -> _Target:
+    found = _WIDE.fullmatch(name)
+    if found is None:
+        raise ValueError(f"column {name!r} is no DEVICE/QUANTITY [UNIT]")
+    return _target(found["device"].strip(), found["quantity"], (found["unit"] or "").strip())
+
+
+@lru_cache(4096)
+def _target(device: str, quantity: str, unit: str) -> _Target:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError(f"{device!r} is no device: small letters, digits, - and _")
+    own = quantity.startswith("x.")
+    if own and not unit:
+        raise ValueError(f"{quantity} is your own quantity: its unit has to be given")
+    base = TO_BASE.get(unit, (unit, 1.0))[0]
+    known = describe(quantity, base)
+    if known is None:
+        raise ValueError(f"there is no quantity {quantity!r}: {suggest(quantity)}")
+    times = factor(unit or known.unit, known.unit)
+    if times is None:
+        raise ValueError(f"{quantity} is in {known.unit}: {unit!r} cannot be converted to it")
+    return _Target(device, quantity, known.unit, Decimal(repr(times)))
+
+
+def _value(text: str, target: _Target) -> float | None:
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError
+        return float(Decimal(text) * target.times)
+    except (ValueError, InvalidOperation):
+        hint = "write it with a decimal point and without spaces, or leave it empty"
+        raise ValueError(f"value {text!r} is no number; {hint}") from None
+
+
+def _quality(text: str, value: float | None) -> Quality:
+    try:
+        found = Quality(text.strip() or Quality.GOOD)
+    except ValueError:
+        words = " ".join(Quality)
+        raise ValueError(f"quality {text!r} is none of {words}") from None
+    return Quality.INVALID if value is None and found is Quality.GOOD else found
+
+
+def _unix(text: str) -> int:
+    return int(text) if len(text.partition(".")[0]) > 10 else round(Decimal(text) * 1000)
+
+
+def _known() -> str:
+    return ", ".join((*_LONG, *_ALSO))

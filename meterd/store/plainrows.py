@@ -1,0 +1,66 @@
+"""Samples as plain rows of the table `sample`, for people with a SQL client (`store.rows`)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import isnan
+from typing import Any
+
+from sqlalchemy import Connection, Insert, delete, insert, select
+
+from meterd.store.columns import Column, Span
+from meterd.store.schema import GOOD, sample
+
+CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below a second
+
+
+def keep(connection: Connection, spans: Iterable[Span]) -> None:
+    """Every sample of the spans; one that is there already is replaced."""
+    rows = [row for span in spans for column in span.columns for row in _rows(span, column)]
+    if rows:
+        connection.execute(_upsert(connection.dialect.name), rows)
+
+
+def forget(connection: Connection, before: int, most: int = CHUNK) -> bool:
+    """Deletes the oldest rows from before `before` (Unix ms); whether there are more."""
+    oldest = select(sample.c.time).order_by(sample.c.time).offset(most).limit(1)
+    edge = connection.scalar(oldest)
+    cut = before if edge is None else min(before, edge + 1)
+    connection.execute(delete(sample).where(sample.c.time < cut))
+    return edge is not None and edge < before
+
+
+def _rows(span: Span, column: Column) -> Iterator[dict[str, Any]]:
+    for time, value, quality, reason in cells(span, column):
+        yield {
+            "time": time,
+            "series": column.series,
+            "value": None if isnan(value) else value,
+            "quality": quality,
+            "reason": reason or None,
+        }
+
+
+def cells(span: Span, column: Column) -> Iterator[tuple[int, float, int, str]]:
+    """Unix ms, value (NaN: null), quality code and reason of each sample of a series."""
+    states: Sequence[tuple[int, int, str]] = column.states or ((len(column.values), GOOD, ""),)
+    times, values, at = span.times_of(column), column.values, 0
+    for count, quality, reason in states:
+        for row in range(at, at + count):
+            yield times[row], values[row], quality, reason
+        at += count
+
+
+def _upsert(dialect: str) -> Insert:
+    names = ("value", "quality", "reason")
+    if dialect == "sqlite":
+        return insert(sample).prefix_with("OR REPLACE")
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        made = postgresql.insert(sample)
+        return made.on_conflict_do_update(
+            index_elements=["time", "series"], set_={name: made.excluded[name] for name in names}
+        )
+    from sqlalchemy.dialects import mysql
+
+    row = mysql.insert(sample)
+    return row.on_duplicate_key_update({name: row.inserted[name] for name in names})

@@ -1,0 +1,69 @@
+"""The servers, each started once when the first test asks for it; a database for each path."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.store import rigs
+
+from . import engines
+from .engines import Engine, database_of
+
+ENGINES = [
+    pytest.param("postgres", marks=pytest.mark.needs("postgres")),
+    pytest.param("maria", marks=pytest.mark.needs("mariadbd")),
+    pytest.param("galera", marks=[pytest.mark.needs("mariadbd", "rsync"), pytest.mark.long]),
+]
+SERVERS = ENGINES[:2]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[engines.Postgres]:
+    with engines.postgres() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def maria() -> Iterator[engines.Maria]:
+    with engines.maria() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def galera() -> Iterator[engines.Maria]:
+    with engines.maria(engines.NODES) as engine:
+        yield engine
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> engines.Sqlite:
+    return engines.Sqlite(tmp_path)
+
+
+@pytest.fixture(params=["sqlite", *ENGINES])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each kind of store there is."""
+    found: Engine = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Engine:
+    found: Engine = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=ENGINES)
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Paths that tests of the store use mean databases on a server."""
+    found: Engine = request.getfixturevalue(request.param)
+
+    def place(path: Path) -> str:
+        return found.urls(database_of(path))[0]
+
+    rigs.PLACES.append(place)
+    try:
+        yield
+    finally:
+        rigs.PLACES.remove(place)

@@ -1,0 +1,131 @@
+"""What people read when a server will not have them, and what happens when there is none."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from meterd.errors import StoreError
+from meterd.store import database
+from meterd.store.reader import Reader
+from meterd.store.writer import Writer
+from tests.store.rigs import NEVER, opened, poll
+
+from .engines import Engine, Postgres, database_of
+from .programs import PASSWORD, QUOTED, free_port
+from .test_conformance import stored
+
+
+async def refusal(url: str, caplog: pytest.LogCaptureFixture) -> StoreError:
+    """What opening a writer raises; the password stands in none of it."""
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(StoreError) as refused:
+        await Writer(url, commit=NEVER).open()
+    error: BaseException | None = refused.value
+    while error is not None:
+        assert PASSWORD not in str(error)
+        assert QUOTED not in str(error)
+        error = error.__cause__ or error.__context__
+    assert PASSWORD not in caplog.text
+    assert QUOTED not in caplog.text
+    return refused.value
+
+
+async def test_a_wrong_password_is_named(
+    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    error = await refusal(url.replace(QUOTED, f"{QUOTED}x"), caplog)
+    assert error.code == "unavailable"
+    assert str(error).endswith("check user and password in store.url")
+
+
+async def test_a_missing_database_is_named(
+    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    error = await refusal(f"{url}x", caplog)
+    assert error.code == "unavailable"
+    assert "make it first" in str(error) or "make that database first" in str(error)
+
+
+async def test_missing_rights_are_named(
+    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = database_of(tmp_path)
+    (url,) = server.urls(name)
+    if isinstance(server, Postgres):
+        server.ask(f"ALTER DATABASE {name} OWNER TO postgres")
+    else:
+        server.ask(f"REVOKE ALL ON {name}.* FROM 'meterd'@'127.0.0.1'")
+        server.ask(f"GRANT SELECT ON {name}.* TO 'meterd'@'127.0.0.1'")
+    error = await refusal(url, caplog)
+    assert error.code == "unavailable"
+    assert "grant that user the right to make and change tables" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (f"mariadb://u:{QUOTED}@h:port/d", "write %40 for @"),
+        (f"mariadb://u:{QUOTED}@h", "must be sqlite:///FILE, or postgresql:// or mariadb://"),
+        (f"oracle://u:{QUOTED}@h/d", "must be sqlite:///FILE, or postgresql:// or mariadb://"),
+        (f"postgresql://u:{QUOTED}@h/d?options=-csearch_path", "no such option: options"),
+    ],
+)
+def test_a_url_that_means_no_server_is_explained(url: str, says: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        database.find(url)
+    assert says in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+    assert QUOTED not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_the_nodes_of_a_store_are_of_one_kind() -> None:
+    with pytest.raises(StoreError, match="one kind"):
+        database.find(["mariadb://u:p@h/d", "postgresql://u:p@h/d"])
+
+
+async def test_a_server_that_is_down_is_waited_for(server: Engine, tmp_path: Path) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    (one,) = server.servers
+    one.kill()
+    writer = Writer(url, commit=0.2)
+    reader = Reader(url, writer.memory)
+    try:
+        async with opened(writer):
+            assert not writer.status.writable
+            assert "refused" in writer.status.error
+            assert PASSWORD not in writer.status.error
+            for time in range(1000, 2000):
+                writer.take(poll(time, float(time)))
+            with pytest.raises(StoreError) as refused:
+                await reader.range(["main"], None, 0, 5000, 0, "avg")
+            assert refused.value.code == "unreachable"
+            one.launch()
+            await asyncio.to_thread(server.await_up)
+            async with asyncio.timeout(20):
+                while not writer.status.writable:
+                    await asyncio.sleep(0.05)
+            assert len((await reader.range(["main"], None, 0, 5000, 0, "avg"))[0].points) == 1000
+    finally:
+        reader.close()
+        if not await asyncio.to_thread(one.is_up):
+            one.start()
+    (points,) = stored(url).values()
+    assert points == [(time, float(time)) for time in range(1000, 2000)]
+
+
+async def test_what_was_remembered_is_found_when_a_server_comes_late(
+    server: Engine, tmp_path: Path
+) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    async with opened(Writer(url, commit=NEVER)) as writer:
+        writer.remember("counters main", "7")
+    late = url.replace(f":{server.servers[0].port}/", f":{free_port()}/")
+    async with opened(Writer([late], commit=NEVER)) as writer:
+        assert writer.recall("counters main") is None
+    async with opened(Writer([late, url], commit=NEVER)) as writer:
+        assert writer.recall("counters main") == "7"

@@ -1,0 +1,186 @@
+import logging
+import random
+from pathlib import Path
+
+import pytest
+
+from meterd.errors import StoreError
+from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.store.hot import Hot
+from meterd.store.rescue import Precautions
+from meterd.store.spool import Spool, pack, unpack
+
+from .rigs import METER, poll, raw, samples, store
+from .test_trouble import foreign_lock, found, impatient
+
+OTHER = Layout.of([("voltage.l1", "V"), ("x.own", "A")])
+
+
+def polls(count: int) -> list[Poll]:
+    said = random.Random(3)
+    made = []
+    for time in range(count):
+        device = said.choice(("main", "küche", "ups"))
+        layout = said.choice((METER, OTHER))
+        values: list[float | None] = [round(said.uniform(0, 250), 1) for _ in layout.quantities]
+        doubts = {}
+        if said.random() < 0.1:
+            values[0], doubts = None, {0: Doubt(Quality.INVALID, "not available")}
+        made.append(Poll(device, time, layout, values, doubts))
+    return made
+
+
+def cells(some: list[Poll]) -> list[tuple[object, ...]]:
+    return sorted(
+        (s.device, s.time, s.quantity, s.unit, s.value or 0.0, s.quality, s.reason)
+        for one in some
+        for s in one.samples()
+    )
+
+
+def taken(some: list[Poll]) -> Hot:
+    hot = Hot()
+    for one in some:
+        hot.take(one)
+    return hot
+
+
+def test_a_record_says_the_same_without_any_store() -> None:
+    some = polls(300)
+    record = pack(taken(some).uncommitted(1 << 30))
+    assert cells(list(unpack(record))) == cells(some)
+
+
+def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
+    record = bytearray(pack(taken(polls(10)).uncommitted(1 << 30)))
+    for at in range(4, len(record)):
+        bad = bytes(record[:at]) + bytes((record[at] ^ 1,)) + bytes(record[at + 1 :])
+        with pytest.raises(StoreError) as refused:
+            list(unpack(bad))
+        assert refused.value.code == "corrupt"
+
+
+def filled(path: Path, size: int, count: int) -> tuple[Spool, int]:
+    spool, dropped = Spool(path, size), 0
+    spool.open()
+    for time in range(count):
+        dropped += spool.put(taken([poll(time, 230.0)]).uncommitted(10))
+    return spool, dropped
+
+
+def left(spool: Spool) -> list[int]:
+    times = []
+    while (record := spool.oldest()) is not None:
+        times += [one.time for one in unpack(record)]
+        spool.done(1)
+    return times
+
+
+def test_a_spool_gives_back_what_it_got_in_order_and_is_gone(tmp_path: Path) -> None:
+    spool, dropped = filled(tmp_path / "spool", 1 << 16, 100)
+    assert (dropped, spool.samples) == (0, 100)
+    assert left(spool) == list(range(100))
+    assert spool.samples == 0
+    assert not spool
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    spool, dropped = filled(tmp_path / "spool", 1 << 12, 200)
+    assert dropped > 0
+    assert spool.samples == 200 - dropped
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 1 << 12
+    assert left(spool) == list(range(dropped, 200))
+
+
+def test_a_spool_is_found_again_and_a_torn_end_is_left_out(tmp_path: Path) -> None:
+    spool, _ = filled(tmp_path / "spool", 1 << 16, 100)
+    spool.close()
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(newest.read_bytes()[:-3])
+    again, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    assert again.samples == 99
+    assert left(again) == list(range(99))
+
+
+def test_what_comes_while_a_spool_is_read_is_not_lost(tmp_path: Path) -> None:
+    spool, _ = filled(tmp_path / "spool", 1 << 16, 3)
+    assert spool.oldest() is not None
+    spool.done(1)
+    spool.put(taken([poll(3, 230.0)]).uncommitted(10))
+    assert left(spool) == [1, 2, 3]
+
+
+SMALL = Precautions(memory=80)
+
+
+async def test_what_memory_cannot_hold_is_spooled_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "meterd.store")
+    impatient(monkeypatch)
+    path = tmp_path / "meterd.db"
+    async with store(path, precautions=SMALL) as (writer, reader):
+        with foreign_lock(path):
+            for moment in range(50):
+                writer.take(poll(moment, float(moment)))
+                with pytest.raises(StoreError):
+                    await writer.flush()
+            status = writer.status
+            assert (status.writable, status.code) == (False, "unavailable")
+            assert status.queued <= 10
+            assert status.spooled + status.queued == 50
+            assert status.dropped == 0
+        writer.take(poll(50, 50.0))
+        await writer.settle()
+        assert writer.status.spooled == 0
+        assert writer.status.committed == 51
+        assert await raw(reader) == [(moment, float(moment)) for moment in range(51)]
+    assert [(t, v) for t, _, v in samples(path)] == [(m, float(m)) for m in range(51)]
+    assert not found(tmp_path, "*.spool-*")
+
+
+async def test_what_the_store_did_not_take_at_the_end_is_there_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    path = tmp_path / "meterd.db"
+    async with store(path, precautions=SMALL) as (writer, _):
+        writer.take(poll(0, 0.0))
+        await writer.flush()
+        held = foreign_lock(path)
+        held.__enter__()
+        for moment in range(1, 30):
+            writer.take(poll(moment, float(moment)))
+            with pytest.raises(StoreError):
+                await writer.flush()
+    held.__exit__(None, None, None)
+    assert len(samples(path)) == 1
+    async with store(path) as (writer, reader):
+        assert writer.status.spooled == 29
+        writer.take(poll(30, 30.0))
+        await writer.settle()
+        assert await raw(reader) == [(moment, float(moment)) for moment in range(31)]
+    assert [t for t, _, _ in samples(path)] == list(range(31))
+
+
+async def test_a_record_that_comes_back_twice_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    for _ in range(2):
+        # As after a crash between the commit and the end of the record.
+        spool, _ = filled(tmp_path / "meterd.db.spool", 1 << 16, 20)
+        spool.close()
+        async with store(path) as (writer, reader):
+            await writer.settle()
+            assert await raw(reader) == [(moment, 230.0) for moment in range(20)]
+    assert len(samples(path)) == 20
+
+
+async def test_a_server_has_its_spool_where_the_settings_say(tmp_path: Path) -> None:
+    spool = tmp_path / "elsewhere" / "polls"
+    spool.parent.mkdir()
+    filled(spool, 1 << 16, 5)[0].close()
+    path = tmp_path / "meterd.db"
+    async with store(path, precautions=Precautions(spool=spool)) as (writer, _):
+        await writer.settle()
+    assert len(samples(path)) == 5
