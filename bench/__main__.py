@@ -1,13 +1,28 @@
-"""Run every measurement and print the table."""
+"""Run the measurements that are named, or the quick ones, and print the table."""
 
 import platform
 import sys
+from importlib import import_module
 
-from bench import fleet, plans, processes, samples, serialbus, transactions, values
+QUICK = (
+    "transactions",
+    "values",
+    "samples",
+    "plans",
+    "serialbus",
+    "fleet",
+    "promql",
+    "processes",
+)
+# These need the data set, and take some fifteen minutes.
+STORE = ("codec", "store", "flash", "history")
 
 
 def main() -> None:
-    parts = (transactions, values, samples, plans, serialbus, fleet, processes)
+    names = sys.argv[1:] or QUICK
+    if unknown := set(names) - {*QUICK, *STORE}:
+        sys.exit(f"no part {' '.join(sorted(unknown))}: there are {' '.join((*QUICK, *STORE))}")
+    parts = [import_module(f"bench.{name}") for name in names]
     figures = [figure for part in parts for figure in part.measure()]
     lines = [("what", "measured", "goal", "verdict"), *(figure.line() for figure in figures)]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
@@ -17,4 +32,5 @@ def main() -> None:
         print("  ".join(cells).rstrip())
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -61,11 +61,12 @@ class _Clock(SystemClock):
     """Notes how much later than asked each sleeper went on: a bus then asks at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.late: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
         due = self.monotonic() + seconds
-        await asyncio.sleep(seconds)
+        await super().sleep(seconds)
         self.late.append(self.monotonic() - due)
 
 

@@ -17,7 +17,6 @@ STEP = 10  # seconds
 YEAR = 525_600  # minutes
 NOISE = 0.001
 COUNTERS = 9
-_STEPS = 60 // STEP
 
 Row = tuple[float, float, float]
 
@@ -48,13 +47,13 @@ def _filled(lines: Iterator[str]) -> Iterator[Row]:
         yield row
 
 
-def _between(rng: random.Random, one: float, other: float) -> list[float]:
+def _between(rng: random.Random, one: float, other: float, steps: int) -> list[float]:
     """The polls of one minute."""
     if abs(other - one) > 0.05 * abs(one) + 5:
-        turn = rng.randrange(_STEPS)
-        return [one if i < turn else other for i in range(_STEPS)]
+        turn = rng.randrange(steps)
+        return [one if i < turn else other for i in range(steps)]
     wander = abs(other - one) + NOISE * abs(one)
-    parts = [i / _STEPS for i in range(_STEPS)]
+    parts = [i / steps for i in range(steps)]
     return [one + (other - one) * p + rng.gauss(0, wander) * sqrt(p * (1 - p)) for p in parts]
 
 
@@ -62,13 +61,13 @@ def _noisy(rng: random.Random, values: list[float]) -> list[float]:
     return [value * rng.gauss(1, NOISE) for value in values]
 
 
-def _lane(rng: random.Random, rows: list[Row], which: int) -> list[float]:
-    values = [row[which] for row in rows]
-    return [v for one, other in itertools.pairwise(values) for v in _between(rng, one, other)]
+def _lane(rng: random.Random, rows: list[Row], which: int, step: int) -> list[float]:
+    pairs = itertools.pairwise(row[which] for row in rows)
+    return [v for one, other in pairs for v in _between(rng, one, other, 60 // step)]
 
 
-def _energy(watts: list[float], start: float) -> list[float]:
-    wh = itertools.accumulate((w * STEP / 3600 for w in watts), initial=start)
+def _energy(watts: list[float], start: float, step: int) -> list[float]:
+    wh = itertools.accumulate((w * step / 3600 for w in watts), initial=start)
     return [float(int(value)) for value in itertools.islice(wh, len(watts))]
 
 
@@ -85,13 +84,13 @@ def _rounded(values: list[float], digits: int) -> "array[float]":
 
 
 def _phase(
-    rng: random.Random, rows: list[Row], start: float
+    rng: random.Random, rows: list[Row], start: float, step: int
 ) -> tuple[list[list[float]], list[int]]:
     """V, I, P, Q, S, power factor, distortion, import, export; and the digits of each."""
-    watts = _lane(rng, rows, 0)
-    var, volts = _noisy(rng, _lane(rng, rows, 1)), _lane(rng, rows, 2)
+    watts = _lane(rng, rows, 0, step)
+    var, volts = _noisy(rng, _lane(rng, rows, 1, step)), _lane(rng, rows, 2, step)
     volts = [v * rng.gauss(1, NOISE / 3) for v in volts]
-    energy = _energy(watts, start)
+    energy = _energy(watts, start, step)
     watts = _noisy(rng, watts)
     apparent = list(map(hypot, watts, var))
     amps = [s / v for s, v in zip(apparent, volts, strict=True)]
@@ -105,10 +104,11 @@ def _sum(phases: list[list[list[float]]], which: int) -> list[float]:
     return [sum(values) for values in zip(*(lanes[which] for lanes in phases), strict=True)]
 
 
-def series(rows: list[list[Row]], seed: int = 1) -> list["array[float]"]:
-    """Forty series, all of equal length; the last nine are counters in Wh."""
+def series(rows: list[list[Row]], seed: int = 1, step: int = STEP) -> list["array[float]"]:
+    """Forty series, all of equal length, one value each `step` s; the last nine count Wh."""
     rng = random.Random(seed)
-    made = [_phase(rng, phase, 4_100_000.0 + 777_777 * n) for n, phase in enumerate(rows)]
+    starts = [4_100_000.0 + 777_777 * n for n in range(len(rows))]
+    made = [_phase(rng, one, start, step) for one, start in zip(rows, starts, strict=True)]
     phases, digits = [lanes for lanes, _ in made], made[0][1]
     gauges = [_rounded(lanes[i], digits[i]) for i in range(7) for lanes in phases]
     count = len(gauges[0])
@@ -123,5 +123,5 @@ def series(rows: list[list[Row]], seed: int = 1) -> list["array[float]"]:
     gauges.append(_rounded(_walk(rng, count, 31.0, 0.001, 0.02), 1))
     counters = [_rounded(lanes[7], 0) for lanes in phases] + [_rounded(phases[0][8], 0)] * 4
     counters.append(_rounded(_sum(phases, 7), 0))
-    counters.append(_rounded(_energy(var, 90_000.0), 0))
+    counters.append(_rounded(_energy(var, 90_000.0, step), 0))
     return gauges + counters

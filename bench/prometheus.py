@@ -1,4 +1,4 @@
-"""Prometheus beside meterd: the same samples in its blocks, its server, what a question costs it."""
+"""Prometheus beside meterd: the same samples in its blocks, and what a question costs it."""
 
 import os
 import socket

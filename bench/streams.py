@@ -24,7 +24,7 @@ class _Client(asyncio.Protocol):
     """Reads and counts; the bench's own work is not to be measured."""
 
     events = 0
-    bytes = 0
+    size = 0
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -35,7 +35,7 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         _Client.events += data.count(b"event: changes")
-        _Client.bytes += len(data)
+        _Client.size += len(data)
 
 
 def _cpu(pid: int) -> float:
@@ -81,10 +81,10 @@ async def _compare(pid: int, port: int) -> list[Figure]:
         client, _ = await loop.create_connection(lambda: _Client(request), "127.0.0.1", port)
         clients.append(client)
     await asyncio.sleep(3)
-    _Client.events = _Client.bytes = 0
+    _Client.events = _Client.size = 0
     busy = await _load(pid)
     rate = _Client.events / CLIENTS / _SECONDS
-    size = _Client.bytes / max(1, _Client.events)
+    size = _Client.size / max(1, _Client.events)
     memory = _memory(pid) - before
     for client in clients:
         client.close()

@@ -16,7 +16,10 @@ from meterd.store.correct import LONGEST_WHO, LONGEST_WHY, Ask, Correction, Noth
 # A year of a sample a second is marked in less; it goes on, whoever waits for it.
 _DEADLINE = 300.0
 
+_SOMEBODY = "somebody on this machine"
+
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=BaseModel)
 
 
 class Book(Protocol):
@@ -66,13 +69,21 @@ class Marking(BaseModel):
         return why.strip()
 
 
+class Undoing(BaseModel):
+    """What may be said of an undoing; no body is fine, too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    who: str = Field("", max_length=LONGEST_WHO)
+
+
 async def list_all(call: Call, query: NoQuery) -> Answer:
     return as_json({"corrections": [row_of(one) for one in await _book(call).all()]})
 
 
 async def mark(call: Call, query: NoQuery) -> Answer:
     """Every valid sample of the interval becomes invalid; the old ones are kept."""
-    marking = _marking(call)
+    marking = _parsed(Marking, call.body or b"null", call.now)
     if marking.start >= marking.end or marking.end > call.now:
         detail = "start has to lie before end, and end may not lie in the future"
         raise Refusal(422, "bad_range", detail, parameter="end")
@@ -80,7 +91,7 @@ async def mark(call: Call, query: NoQuery) -> Answer:
     known.need_devices([marking.device], {one.device for one in stored})
     mine = {one.quantity for one in stored if one.device == marking.device}
     known.need_quantities([marking.quantity], mine)
-    who = call.who or marking.who or "somebody on this machine"
+    who = call.who or marking.who or _SOMEBODY
     ask = Ask(
         marking.device, marking.quantity, marking.start, marking.end, marking.why, who[:LONGEST_WHO]
     )
@@ -91,7 +102,8 @@ async def undo(call: Call, query: NoQuery) -> Answer:
     number = call.path["id"]
     if not number.isdecimal() or len(number) > 9:
         raise Refusal(404, "unknown_correction", f"there is no correction {quote(number)}")
-    who = call.who or "somebody on this machine"
+    said = _parsed(Undoing, call.body or b"{}", call.now)
+    who = call.who or said.who or _SOMEBODY
     return as_json(row_of(await _done(_book(call).undo(int(number), who, call.now))))
 
 
@@ -118,13 +130,13 @@ def _book(call: Call) -> Book:
     return cast("Book", call.site.corrections)  # type: ignore[attr-defined]
 
 
-def _marking(call: Call) -> Marking:
+def _parsed(model: type[_M], body: bytes, now: int) -> _M:
     try:
-        return Marking.model_validate_json(call.body or b"null", context={"now": call.now})
+        return model.model_validate_json(body, context={"now": now})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
-        hint = 'send {"device": …, "quantity": …, "start": …, "end": …, "why": …} as JSON'
+        hint = f"send a JSON object with {', '.join(model.model_fields)}"
         what = first["msg"].removeprefix("Value error, ")
         detail = f"{name}: {what}" if name else what
         raise Refusal(400, "bad_body", detail, hint=hint, parameter=name) from error

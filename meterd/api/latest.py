@@ -1,17 +1,18 @@
 """The newest sample of each series, and whether it can still be believed."""
 
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, Field
 
 from meterd.api import known
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api.answer import Answer, Call, encode
 from meterd.api.query import Name, Query
-from meterd.api.site import DeviceInfo
+from meterd.api.site import DeviceInfo, Site
 from meterd.api.times import rfc3339, spell
 from meterd.model.sample import Doubt, Poll, Quality
-from meterd.poll.latest import DeviceState
+from meterd.poll.latest import DeviceState, Latest
 
 # A sample older than this many intervals of its device is stale.
 STALE_INTERVALS = 3
@@ -79,29 +80,31 @@ def _overdue(every: float, poll: Poll) -> Doubt:
     return Doubt(Quality.STALE, reason)
 
 
-def _rows(
-    found: Newest, now: int, wanted: Collection[str], seen: Collection[str]
-) -> Iterator[dict[str, Any]]:
-    """The columns that no newer poll has."""
+class _Pieces(NamedTuple):
+    """A poll's rows as JSON, cut where their age stands: it alone differs from call to call."""
+
+    found: Newest
+    seen: frozenset[str]
+    bytes: list[bytes]
+
+
+def _pieces(found: Newest, seen: frozenset[str], wanted: Collection[str]) -> _Pieces:
+    """The columns that no newer poll has (`seen`), and that are wanted."""
     poll, stale = found
     layout, doubts = poll.layout, poll.doubts
-    time, age = rfc3339(poll.time), max(0, now - poll.time) / 1000
+    time = encode(rfc3339(poll.time))
+    cuts, head = [], b""
     for column, quantity in enumerate(layout.quantities):
         if quantity in seen or (wanted and quantity not in wanted):
             continue
         quality, reason = _GOOD if not doubts else doubts.get(column, _GOOD)
         if stale is not None:
             quality, reason = _aged(stale, quality, reason)
-        yield {
-            "device": poll.device,
-            "quantity": quantity,
-            "value": poll.values[column],
-            "unit": layout.units[column],
-            "time": time,
-            "age_s": age,
-            "quality": quality,
-            "reason": reason,
-        }
+        names = {"device": poll.device, "quantity": quantity, "value": poll.values[column]}
+        before = encode({**names, "unit": layout.units[column]})[:-1]
+        cuts.append(b'%b%b,"time":%b,"age_s":' % (head, before, time))
+        head = b",%b}," % encode({"quality": quality, "reason": reason})[1:-1]
+    return _Pieces(found, seen, [*cuts, head[:-1]] if cuts else [])
 
 
 def _aged(stale: Doubt, quality: Quality, reason: str) -> Doubt:
@@ -109,18 +112,55 @@ def _aged(stale: Doubt, quality: Quality, reason: str) -> Doubt:
     return stale if quality is Quality.GOOD else Doubt(stale.quality, f"{stale.reason}; {reason}")
 
 
-def _samples(call: Call, query: LatestQuery) -> Iterator[dict[str, Any]]:
-    site, now, wanted = call.site, call.now, frozenset(query.quantity)
+class _Memory:
+    """What was written for one query, by device and place among its polls."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        self._pieces: dict[tuple[str, int], _Pieces] = {}
+
+    def rows(self, device: DeviceInfo, state: DeviceState, now: int) -> Iterator[bytes]:
+        """Rows of each of the device's polls, with commas between."""
+        seen: frozenset[str] = frozenset()
+        for place, found in enumerate(newest(device, state, now)):
+            known = self._pieces.get((device.id, place))
+            is_known = known is not None and known.found.poll is found.poll
+            if known is None or not is_known or known.found != found or known.seen != seen:
+                known = _pieces(found, seen, self._wanted)
+                self._pieces[device.id, place] = known
+            if known.bytes:
+                age = max(0, now - found.poll.time) / 1000
+                yield (b"%r" % age).join(known.bytes)
+            seen |= found.poll.layout.index.keys()
+
+
+_Key = tuple[tuple[str, ...], tuple[str, ...]]
+
+# Queries whose answers are remembered: dashboards ask the same again and again.
+_MOST_MEMORIES = 32
+_memories: "WeakKeyDictionary[Latest, dict[_Key, _Memory]]" = WeakKeyDictionary()
+
+
+def _memory(site: Site, query: LatestQuery) -> _Memory:
+    by_query = _memories.setdefault(site.latest, {})
+    key = (tuple(query.device), tuple(query.quantity))
+    memory = by_query.get(key)
+    if memory is None:
+        if len(by_query) >= _MOST_MEMORIES:
+            by_query.clear()
+        memory = by_query[key] = _Memory(frozenset(query.quantity))
+    return memory
+
+
+def _body(call: Call, query: LatestQuery) -> bytes:
+    site, now = call.site, call.now
+    memory = _memory(site, query)
+    rows: list[bytes] = []
     for device in site.devices():
-        if query.device and device.id not in query.device:
-            continue
         state = site.latest.states.get(device.id)
-        if state is None or state.last is None:
-            continue
-        seen: set[str] = set()
-        for found in newest(device, state, now):
-            yield from _rows(found, now, wanted, seen)
-            seen.update(found.poll.layout.quantities)
+        if state is not None and (not query.device or device.id in query.device):
+            rows += memory.rows(device, state, now)
+    return b'{"time":"%b","samples":[%b]}' % (rfc3339(now).encode(), b",".join(rows))
 
 
 async def show(call: Call, query: LatestQuery) -> Answer:
@@ -128,4 +168,4 @@ async def show(call: Call, query: LatestQuery) -> Answer:
         known.need_devices(query.device, known.ids(call.site))
     if query.quantity:
         known.need_quantities(query.quantity, known.measured(call.site))
-    return as_json({"time": rfc3339(call.now), "samples": list(_samples(call, query))})
+    return Answer(_body(call, query))

@@ -17,6 +17,9 @@ _FILES = {
     "style.css": _CSS,
     "tile.css": _CSS,
     "app.js": _MODULE,
+    "docs.css": _CSS,
+    "docs.js": _MODULE,
+    "docs-try.js": _MODULE,
     "feed.js": _MODULE,
     "format.js": _MODULE,
     "reading.js": _MODULE,
@@ -38,6 +41,10 @@ def _load(name: str, media: str) -> Answer:
 
 async def index(call: Call, query: NoQuery) -> Answer:
     return _load("index.html", HTML)
+
+
+async def docs(call: Call, query: NoQuery) -> Answer:
+    return _load("docs.html", HTML)
 
 
 def _giver(name: str, media: str) -> Function:

@@ -18,8 +18,10 @@ class Route:
     """One request that meterd answers.
 
     `answer` is the model of a JSON body, None for any other body. `refusals` are the statuses
-    of the problems it may answer with. Routes that are not `listed` stay out of OpenAPI: the
-    files of the page, which are no interface. Whatever changes something is no `read`.
+    of the problems it may answer with besides those that every route may. `body` is the model
+    of what a POST sends. `tagged` answers have an ETag. Routes that are not
+    `listed` stay out of OpenAPI: the files of the page, which are no interface.
+    Whatever changes something is no `read`.
     """
 
     path: str
@@ -29,6 +31,9 @@ class Route:
     query: type[Query] = NoQuery
     method: str = "GET"
     media: tuple[str, ...] = (JSON,)
+    body: type[BaseModel] | None = None
+    status: int = 200
+    tagged: bool = False
     refusals: tuple[int, ...] = (400,)
     listed: bool = True
     scope: Scope = "read"

@@ -2,6 +2,7 @@
 
 from meterd.api import (
     alerts,
+    commands,
     corrections,
     devices,
     energy,
@@ -11,8 +12,10 @@ from meterd.api import (
     latest,
     openapi,
     page,
+    pages,
     prometheus,
     series,
+    silences,
     stream,
 )
 from meterd.api import range as history
@@ -24,7 +27,7 @@ PREFIX = "/api/v1"
 
 
 async def _openapi(call: Call, query: NoQuery) -> Answer:
-    return openapi.answer(ROUTES)
+    return openapi.answer(ROUTES, call.base)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -42,8 +45,9 @@ ROUTES: tuple[Route, ...] = (
         prometheus.show,
         media=prometheus.MEDIA,
     ),
-    Route("/openapi.json", "This description", _openapi, openapi.Document),
-    Route("/", "The live page", page.index, media=(page.HTML,)),
+    Route("/openapi.json", "This description", _openapi, openapi.Document, tagged=True),
+    Route("/", "The live page", page.index, media=(page.HTML,), tagged=True),
+    Route("/docs", "This description for people", page.docs, media=(page.HTML,), tagged=True),
     Route(f"{PREFIX}/site", "Name, time zone and version", health.site, health.SiteInfo),
     Route(f"{PREFIX}/devices", "Every device", devices.list_all, devices.Devices),
     Route(
@@ -62,7 +66,9 @@ ROUTES: tuple[Route, ...] = (
         "Every series of the store",
         series.list_all,
         series.AllSeries,
-        refusals=(400, 503),
+        series.SeriesQuery,
+        refusals=(400, 422, 503),
+        tagged=True,
     ),
     Route(
         f"{PREFIX}/range",
@@ -71,6 +77,7 @@ ROUTES: tuple[Route, ...] = (
         history.RangeAnswer,
         history.RangeQuery,
         refusals=(400, 404, 422, 503),
+        tagged=True,
     ),
     Route(
         f"{PREFIX}/energy",
@@ -101,6 +108,7 @@ ROUTES: tuple[Route, ...] = (
         corrections.mark,
         corrections.CorrectionRow,
         method="POST",
+        body=corrections.Marking,
         refusals=(400, 404, 422, 503),
         scope="admin",
     ),
@@ -110,6 +118,7 @@ ROUTES: tuple[Route, ...] = (
         corrections.undo,
         corrections.CorrectionRow,
         method="POST",
+        body=corrections.Undoing,
         refusals=(400, 404, 503),
         scope="admin",
     ),
@@ -126,12 +135,63 @@ ROUTES: tuple[Route, ...] = (
         "Alerts that are pending, firing, or resolved a short while ago",
         alerts.list_all,
         alerts.Alerts,
+        pages.PageQuery,
+        refusals=(400, 422),
+    ),
+    Route(
+        f"{PREFIX}/alerts/{{id}}/ack",
+        "Say that somebody knows of an alert",
+        alerts.acknowledge,
+        alerts.OneAck,
+        method="POST",
+        body=alerts.AckBody,
+        refusals=(400, 404, 415, 422),
+        scope="admin",
+    ),
+    Route(
+        f"{PREFIX}/silences",
+        "What hooks are not told of for a while",
+        silences.list_all,
+        silences.Silences,
+    ),
+    Route(
+        f"{PREFIX}/silences",
+        "Tell no hook of some alerts for a while",
+        silences.add,
+        silences.OneSilence,
+        method="POST",
+        body=silences.SilenceBody,
+        status=201,
+        refusals=(400, 404, 409, 415, 422),
+        scope="admin",
+    ),
+    Route(
+        f"{PREFIX}/silences/{{id}}",
+        "End a silence early",
+        silences.remove,
+        silences.Removed,
+        method="DELETE",
+        refusals=(400, 404),
+        scope="admin",
+    ),
+    Route(
+        f"{PREFIX}/devices/{{id}}/commands",
+        "Send a command that the configuration allows to a device",
+        commands.send,
+        commands.Done,
+        method="POST",
+        body=commands.CommandBody,
+        refusals=(400, 404, 409, 415, 422, 503),
+        scope="command",
     ),
     Route(
         f"{PREFIX}/events",
         "What was noticed of counters: rollovers, resets, glitches, swapped meters",
         events.list_all,
         events.Events,
+        pages.PageQuery,
+        refusals=(400, 422),
+        tagged=True,
     ),
 )
 

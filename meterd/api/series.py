@@ -30,7 +30,7 @@ class AllSeries(Page):
 
 
 def _key(one: SeriesInfo) -> str:
-    return "\n".join((one.device, one.quantity, one.unit))
+    return f"{one.device}\n{one.quantity}\n{one.unit}"
 
 
 def _wanted(one: SeriesInfo, query: SeriesQuery) -> bool:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class DeviceInfo(Protocol):
-    """One device as it is configured. `interval` is in seconds, `link` has no secrets."""
+    """One device as it is configured. `interval` is in seconds, `link` has no secrets.
+
+    `commands` are those that may be sent to it.
+    """
 
     @property
     def id(self) -> str: ...
@@ -33,6 +36,8 @@ class DeviceInfo(Protocol):
     def enabled(self) -> bool: ...
     @property
     def timeout(self) -> float | None: ...
+    @property
+    def commands(self) -> Sequence[str]: ...
 
 
 class SeriesInfo(Protocol):
@@ -151,6 +156,10 @@ class Site(Protocol):
 
     def alerts(self) -> Sequence[Alert]:
         """Pending and firing alerts, and those resolved a short while ago."""
+
+    async def command(self, device: str, command: str) -> None:
+        """Make a device act. Raises LookupError where its driver has no such command, LinkError,
+        DeviceError."""
 
     def events(self) -> Sequence[Event]:
         """What was noticed of counters lately, newest first."""

@@ -9,6 +9,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
+from meterd.cli.doors import check_login
 from meterd.cli.main import EXIT_CONFIG
 from meterd.cli.talk import warn_of_maps
 from meterd.config.settings import Settings
@@ -35,10 +36,12 @@ Examples:
 def command(config: Path | None, online: bool, format_: str | None) -> int:
     """Check the configuration; print each bus's plan: reads, bytes, seconds, load.
 
-    Every mistake is printed with its place and what to do. Exit code 78 if there is one, or
+    Every mistake is printed with its place and what to do. Exit code 78 if there is one, if
+    nobody could log in where the API listens to the network, or
     if a bus cannot keep the intervals that are asked of it.
     """
     settings = load_settings(config)
+    check_login(settings.api, settings.api.token_file(settings.store.url))
     warn_of_maps(settings)
     plans = link_plans(settings)
     rows = [row for plan in plans.values() for row in _rows(plan)]

@@ -87,6 +87,8 @@ def _backup(file: Path, config: Path | None) -> None:
             move(database, f"sqlite:///{file.absolute()}", lambda _, more: note(more))
         size = file.stat().st_size
     else:
+        if not database.made():
+            raise MeterdError(f"{database.label}: there is no store yet", code="unavailable")
         with progress("Copying", database.path.stat().st_size // _PAGE) as note:
             size = backup.backup(database, file, note)
     click.echo(f"{file}: {size} bytes; `meterd db restore {file}` puts it back.", err=True)

@@ -42,6 +42,15 @@ alerts:
       {{quantity: voltage.l1, above: 253, clear_below: 250, for: 1m, severity: warning}}
     gone:
       {{quantity: device.up, equals: 0, for: 30s, severity: warning}}
+tariffs:
+  home:
+    currency: EUR
+    prices:
+      - rates: {{day: 0.3412, night: 0.2150}}
+        rules: [{{rate: night, time: 22:30-06:00}}]
+        else: day
+        standing: 0.45
+        feed_in: 0.082
 """
 
 

@@ -1,7 +1,7 @@
 """`meterd import`: history from other systems, out of CSV files."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -67,8 +67,8 @@ def _zone(name: str | None) -> ZoneInfo | None:
         raise click.UsageError(f"There is no time zone {name!r}: write Europe/Berlin.") from error
 
 
-async def _bring(url: str, found: "CsvFile", note: Callable[[int], None]) -> None:
-    from meterd.store.imports import bring
+async def _bring(url: str | Sequence[str], found: "CsvFile", note: Callable[[int], None]) -> None:
+    from meterd.store.bring import bring
     from meterd.store.writer import Writer
 
     writer = Writer(url, commit=60.0)

@@ -6,7 +6,14 @@ Durations are seconds as floats. Field names are the keys of the file, except th
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+)
 from pydantic import field_validator as check
 
 from meterd.config.alerts import AlertsSettings, HookSettings, RuleSettings
@@ -61,11 +68,20 @@ class LinkSettings(Section):
     keep_open: Switch = True
 
 
+def _listed(value: object) -> object:
+    """One word is a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Command = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
+
+
 class DeviceSettings(Section):
     """One device. `options` is the driver's own model of the keys that are not listed here.
 
     `direction` reversed: the meter is wired the other way round, so powers change their sign
-    and import and export swap. `timeout` None: the link's own.
+    and import and export swap. `timeout` None: the link's own. `commands` are those that clients
+    of the API may send to it.
     """
 
     driver: Annotated[str, Field(min_length=1)]
@@ -75,6 +91,7 @@ class DeviceSettings(Section):
     labels: Annotated[Labels, OrEmpty] = Field(default_factory=dict)
     enabled: Switch = True
     timeout: Annotated[float, between("10ms", "60s")] | None = None
+    commands: Annotated[tuple[Command, ...], BeforeValidator(_listed)] = ()
     options: Any = None
 
 

@@ -1,4 +1,4 @@
-"""The interpreter, told what a process is like that keeps its objects for weeks and must not wait."""
+"""The interpreter, told that this process keeps its objects for weeks and must not wait."""
 
 import gc
 import sys

@@ -14,6 +14,7 @@ from meterd.config.settings import DeviceSettings, Settings, StoreSettings
 from meterd.daemon import own
 from meterd.daemon.alerted import AlertMemory
 from meterd.daemon.calm import settle
+from meterd.daemon.cluster import Cluster, share_of
 from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
 from meterd.daemon.limit import Limit
 from meterd.daemon.memory import CounterMemory
@@ -32,6 +33,7 @@ from meterd.poll.latest import Latest
 from meterd.store.correct import Corrections
 from meterd.store.reader import Reader
 from meterd.store.rescue import Precautions
+from meterd.store.share import Share
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
@@ -60,6 +62,7 @@ class DeviceInfo:
     labels: Mapping[str, str]
     enabled: bool
     timeout: float | None
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -118,6 +121,8 @@ class Site:
         self.vitals = Vitals()
         self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
+        self._cluster = Cluster(self._wanted, self._leased, clock)
+        self._turn = asyncio.Lock()  # of those who change the site
         self._consumed = Consumed(lambda: self.reader, self._interval)
         self._memory_task: asyncio.Task[None] | None = None
         self._calm_task: asyncio.Task[None] | None = None
@@ -174,6 +179,7 @@ class Site:
             labels=device.labels,
             enabled=device.enabled,
             timeout=getattr(self._drivers.get(name), "timeout", None),
+            commands=device.commands,
         )
 
     def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
@@ -185,6 +191,21 @@ class Site:
             if any(name == device for name, _ in running.plan.devices):
                 return meter, running.link, running.bus.turn
         return None
+
+    async def command(self, device: str, command: str) -> None:
+        """Make a device act, between two polls.
+
+        Raises LookupError where its driver has no such command, LinkError, DeviceError.
+        """
+        driver = self._drivers.get(device)
+        act = getattr(driver, "act", None)
+        if act is None or command not in getattr(driver, "commands", ()):
+            raise LookupError(command)
+        for running in self._running.values():
+            if any(name == device for name, _ in running.plan.devices):
+                async with running.bus.turn:
+                    log.warning("%s is sent the command %s", device, command)
+                    await act(command)
 
     def store_status(self) -> WriterStatus:
         return self._open_store.writer.status
@@ -254,12 +275,18 @@ class Site:
         Raises ConfigError or StoreError before anything is touched: the site then runs on as
         it was. What did not change keeps its connection and its rhythm.
         """
-        prepared = self._prepare(settings)
+        async with self._turn:
+            await self._apply(settings)
+
+    async def _apply(self, settings: Settings) -> None:
+        link_plans(settings)
+        mine = self._cluster.mine(settings)
+        prepared = self._prepare(mine)
         rules, hooks = list(_rules(settings)), _hooks(settings)
-        await self._swap_store(settings.store)
+        await self._swap_store(settings)
         await self._stop_buses(set(self._running) - prepared.kept)
         self.settings = settings
-        self.latest.keep_only(name for name, d in settings.devices.items() if d.enabled)
+        self.latest.keep_only(name for name, d in mine.devices.items() if d.enabled)
         await self._swap_alerts(rules, hooks)
         for built in prepared.built:
             self._start(built)
@@ -277,8 +304,17 @@ class Site:
             self._calm_task.cancel()
         self._calm_task = asyncio.create_task(settle(self._clock))
 
+    def _wanted(self) -> Sequence[str]:
+        return [name for name, device in self.settings.devices.items() if device.enabled]
+
+    async def _leased(self, held: frozenset[str]) -> None:
+        log.info("polled here: %s", ", ".join(sorted(held)) or "nothing")
+        async with self._turn:
+            await self._apply(self.settings)
+
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
+        await self._cluster.stop()
         await self._stop_buses(set(self._running))
         started = (
             self._alerts_task,
@@ -297,6 +333,7 @@ class Site:
             self._alert_memory.save(self._store.writer)
             await self._store.writer.close()
             self._store.reader.close()
+        await self._cluster.close()
 
     def _prepare(self, settings: Settings) -> _Prepared:
         """Build the links that are new or different; start nothing."""
@@ -332,20 +369,23 @@ class Site:
             await self._clock.sleep(_MEMORY_EVERY)
             self._memory.save(self._open_store.writer)
 
-    async def _swap_store(self, settings: StoreSettings) -> None:
-        old = self._store
-        if old is not None and old.settings == settings:
+    async def _swap_store(self, settings: Settings) -> None:
+        old, wanted = self._store, settings.store
+        same = self._cluster.settings == settings.cluster
+        if old is not None and same and old.settings == wanted:
             return
-        writer = _writer(settings)
+        leases = self._cluster.prepare(settings)
+        writer = _writer(wanted, share_of(leases))
         await writer.open()
-        reader = Reader(settings.url, writer.memory)
-        self._store = _Store(settings, writer, reader, Corrections(writer, reader))
+        reader = Reader(wanted.url, writer.memory)
+        self._store = _Store(wanted, writer, reader, Corrections(writer, reader))
         # Every bus holds this very list, so that a reload reaches those that run on.
         sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts, self.vitals)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
         if old is not None:
             await old.writer.close()
             old.reader.close()
+        await self._cluster.start(leases, settings.cluster)
 
     async def _watch_alerts(self) -> None:
         while True:
@@ -385,7 +425,7 @@ class Site:
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in old.values()))
 
 
-def _writer(settings: StoreSettings) -> Writer:
+def _writer(settings: StoreSettings, share: Share | None = None) -> Writer:
     spool = settings.spool
     return Writer(
         settings.url,
@@ -399,6 +439,7 @@ def _writer(settings: StoreSettings) -> Writer:
             size=spool.size,
             reserve=settings.reserve,
         ),
+        share=share,
     )
 
 

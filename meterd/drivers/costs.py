@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from meterd.drivers.blocks import Block
+from meterd.wire.link import Link
 
 # Assumed until the link is measured: how long a device thinks before it answers, in seconds,
 TURNAROUND = 0.02
@@ -183,4 +184,18 @@ def describe(blocks: Iterable[Block], costs: Costs, interval: float) -> PlanRepo
         bytes=sum(costs.size(part.function, part.words) for part in parts),
         seconds=taken,
         load=taken / interval,
+    )
+
+
+def link_costs(link: Link) -> Costs:
+    """What requests cost on a link by arithmetic, before any is measured."""
+    said = link.options
+    if not link.url.startswith("serial:"):
+        return Costs.tcp(framer=said["framer"])
+    return Costs.serial(
+        int(said["baud"]),
+        said["parity"],
+        int(said["stop"]),
+        data=int(said["bytes"]),
+        framer=said["framer"],
     )

@@ -1,93 +1,40 @@
 """Modbus meters: reads request by request what a register map lays out."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from typing import Any, ClassVar
 
 from meterd.drivers.blocks import Block
-from meterd.drivers.costs import Costs, Learner, PlanReport
+from meterd.drivers.costs import Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
 from meterd.drivers.lengths import on as lengths_on
-from meterd.drivers.library import SUNSPEC, is_file, load_map
+from meterd.drivers.library import SUNSPEC, load_map
+from meterd.drivers.options import ModbusOptions
 from meterd.drivers.planner import block
+from meterd.drivers.reach import Reach
 from meterd.drivers.refusals import Findings, Search
 from meterd.drivers.registers import Row
 from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.sunspec import SunSpecMeter
-from meterd.drivers.sunspec.options import Index, PartName, SunSpecOptions
-from meterd.errors import ConfigError, Unsupported
+from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
-from meterd.model.duration import seconds
 from meterd.model.quantity import Kind, describe
 from meterd.model.sample import Driver, Reading
 from meterd.model.units import factor
 from meterd.wire.link import Link
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
 
+__all__ = ["SPLIT_BUDGET", "ModbusMeter", "ModbusOptions", "link_costs"]
+
 # Requests that finding refused registers may cost beyond the plan, in one epoch of the link.
 SPLIT_BUDGET = 20
 # The poll after which a plan by what was measured is thought of; then twice as many, and so on.
 _RETHINK = 20
 _NEVER = -1
-
-
-def _duration(value: object) -> object:
-    found = seconds(value) if isinstance(value, str) else value
-    if found is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        raise ValueError("must be a duration with its unit, such as 1m")
-    return found
-
-
-class ModbusOptions(BaseModel):
-    """The keys of a modbus device in meterd.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    map: str = Field(description="shipped register map, or a path to a file of your own")
-    unit: int | None = Field(None, ge=0, le=255, description="unit id; else the map's default")
-    slow: Annotated[float, BeforeValidator(_duration)] = Field(
-        SLOW, ge=0.1, le=86400, description="how often rows of the tier slow are read"
-    )
-    max_power: float = Field(
-        10e6, gt=0, description="the most that can flow, in W: a counter that rises faster errs"
-    )
-    part: PartName | None = Field(
-        None, description="sunspec only: meter, inverter or a model's number"
-    )
-    index: Index = Field(1, description="sunspec only: which one of several")
-
-    @model_validator(mode="after")
-    def _parts(self) -> "ModbusOptions":
-        if self.map != SUNSPEC and (self.part is not None or self.index != 1):
-            raise ValueError("part and index belong to `map: sunspec`")
-        return self
-
-    @field_validator("map")
-    @classmethod
-    def _there(cls, name: str, info: ValidationInfo) -> str:
-        """A path counts from the folder of the configuration; the map must be without mistakes."""
-        if name == SUNSPEC:
-            return name
-        if is_file(name) and info.context and (folder := info.context.get("folder")):
-            name = str(Path(folder, name))
-        try:
-            load_map(name)
-        except ConfigError as error:
-            if error.problems:
-                raise
-            raise ValueError(str(error)) from error
-        return name
+# Functions whose requests are counted in registers.
+_REGISTERS = (3, 4)
 
 
 class ModbusMeter:
@@ -120,14 +67,19 @@ class ModbusMeter:
         self._budget = SPLIT_BUDGET
         self._found: list[Findings] = []
         self._rethink = _RETHINK
+        # The longest request that was ever answered; what was refused below it was not too long.
+        self._proven = 0
+        # A longer one that got no answer at all, and whether that may still be looked into.
+        self._mute: Block | None = None
+        self._curious = True
 
     @staticmethod
     def build(link: Link, options: ModbusOptions, *, interval: float) -> Driver:
         """A SunSpec device describes itself; all others are described by their map."""
         if options.map != SUNSPEC:
             return ModbusMeter(link, options, interval=interval)
-        given = options.model_dump(include={"unit", "part", "index"})
-        return SunSpecMeter(link, SunSpecOptions(**given))
+        given = options.model_dump(include={"unit", "slow", "part", "index"})
+        return SunSpecMeter(link, SunSpecOptions(**given), interval=interval)
 
     @staticmethod
     def link_defaults(options: ModbusOptions) -> Mapping[str, str]:
@@ -144,7 +96,9 @@ class ModbusMeter:
             self._start_over()
         # A poll that fails leaves everything owed: the meter may be another one when it is back.
         number, self._poll = self._poll, 0
-        said = [await self._read(part) for part in self._schedule.blocks(number)]
+        if self._mute is not None:
+            await self._listen(self._mute)
+        said = await self._ask(number)
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
         self._poll = number + 1
@@ -201,19 +155,80 @@ class ModbusMeter:
             self._schedule.learn(self._learner.costs())
             self._rethink = number * 2
 
-    async def _read(self, part: Block) -> Columns:
+    async def _ask(self, number: int) -> list[Columns]:
+        """All requests of this poll; once more where it turned out how to ask instead."""
+        said: list[Columns] = []
+        for part in self._schedule.blocks(number):
+            columns = await self._read(part)
+            if columns is None:
+                self._budget -= len(said) + 1
+                self._think(_NEVER)
+                return await self._ask(number)
+            said.append(columns)
+        return said
+
+    async def _read(self, part: Block) -> Columns | None:
+        """What one request says; None where the plan it belongs to is no good."""
         try:
             data = await self.client.read(part.function, part.address, part.words)
         except Unsupported as refusal:
             return await self._search(part, refusal)
+        except LinkError as error:
+            if error.code == "timeout" and self._curious and self._is_long(part):
+                self._mute = None if self.client.is_late else part
+            raise
         self._learner.saw(part.words, self._link.took)
+        if part.words > self._proven:
+            self._proven = part.words
         return part.columns(data)
 
-    async def _search(self, part: Block, refusal: Unsupported) -> Columns:
+    def _is_long(self, part: Block) -> bool:
+        """Whether its length may be what is wrong with a request."""
+        return part.words > self._proven and len(part.rows) > 1 and part.function in _REGISTERS
+
+    async def _listen(self, part: Block) -> None:
+        """Some meters say nothing to a request that is too long: ask for less, once and for all."""
+        first = block(self._schedule.ground, part.rows[:1])
+        with contextlib.suppress(DeviceError):
+            await self.client.read(first.function, first.address, first.words)
+        # So there is somebody. It may have come back just now.
+        self._mute, self._curious = None, False
+        if not await self._answers(part.rows):
+            findings = await self._bisect(part)
+            self._schedule.limit(findings.most)
+
+    async def _answers(self, rows: Sequence[Row]) -> bool:
+        """Whether these rows can be had in one request."""
+        one = block(self._schedule.ground, rows)
+        try:
+            await self.client.read(one.function, one.address, one.words)
+        except Unsupported:
+            return False
+        except LinkError as error:
+            if error.code != "timeout":
+                raise
+            return False
+        self._proven = max(self._proven, one.words)
+        return True
+
+    async def _bisect(self, part: Block) -> Findings:
+        """Whether a request is refused for its length, or for which row."""
+        reach = Reach(self._schedule.ground, part.rows)
+        while self._budget > 0 and (rows := reach.batch()) is not None:
+            self._budget -= 1
+            reach.note(answered=await self._answers(rows))
+        return reach.findings()
+
+    async def _search(self, part: Block, refusal: Unsupported) -> Columns | None:
         """Find the rows that are refused; they are not asked again while the link is open."""
         if isinstance(refusal, Refused) and refusal.exception == ILLEGAL_FUNCTION:
             self._leave_out(Findings(part.rows), refusal)
             return Columns.joined([])
+        if self._budget == SPLIT_BUDGET and self._is_long(part):
+            findings = await self._bisect(part)
+            self._schedule.limit(findings.most)
+            self._leave_out(findings, refusal)
+            return None
         search = Search(self._schedule.ground, part.rows)
         said: list[Columns] = []
         while self._budget > 0 and (rows := search.batch()) is not None:
@@ -236,20 +251,6 @@ class ModbusMeter:
             if not row.optional:
                 why = (_unclear if row.quantity in unclear else _refused)(row, refusal)
                 self._refused[row.quantity] = Reading(row.quantity, None, row.unit, why)
-
-
-def link_costs(link: Link) -> Costs:
-    """What requests cost on a link by arithmetic, before any is measured."""
-    said = link.options
-    if not link.url.startswith("serial:"):
-        return Costs.tcp(framer=said["framer"])
-    return Costs.serial(
-        int(said["baud"]),
-        said["parity"],
-        int(said["stop"]),
-        data=int(said["bytes"]),
-        framer=said["framer"],
-    )
 
 
 def _refused(row: Row, refusal: Unsupported) -> str:

@@ -30,7 +30,20 @@ _STEP = math.log(1.05)
 _MOVED = 0.3
 
 FAST = frozenset(("fast",))
+SLOWER = frozenset(("fast", "slow"))
 ALL = frozenset(("fast", "slow", "static"))
+
+
+def every(slow: float, interval: float) -> int:
+    """Each how many-th poll has slow rows; both in seconds."""
+    return max(1, round(slow / interval))
+
+
+def due(poll: int, every: int) -> frozenset[str]:
+    """The tiers to read at this poll, counted from 0, if slow rows come with each `every`-th."""
+    if poll == 0:
+        return ALL
+    return SLOWER if poll % every == 0 or poll < _FIRST else FAST
 
 
 class Schedule:
@@ -56,7 +69,7 @@ class Schedule:
     ) -> None:
         """Times in seconds. `lengths`: the requests of all meters on the link, of which this is
         `meter`, are given different lengths where that is free."""
-        self.every = max(1, round(slow / interval))
+        self.every = every(slow, interval)
         self.ground = self._whole = _ground(register_map)
         self._costs = costs
         self._lengths = lengths
@@ -66,9 +79,7 @@ class Schedule:
 
     def due(self, poll: int) -> frozenset[str]:
         """The tiers to read at this poll."""
-        if poll == 0:
-            return ALL
-        return FAST | {"slow"} if poll % self.every == 0 or poll < _FIRST else FAST
+        return due(poll, self.every)
 
     @property
     def ordinary(self) -> int:
@@ -98,6 +109,12 @@ class Schedule:
         """Ask refused rows no more, cross closed holes no more, ask for no more at once."""
         self.ground = self.ground.without(findings.refused, findings.closed, findings.most)
         self._forget()
+
+    def limit(self, most: int | None) -> None:
+        """Ask for no more registers at once, for good; None: nothing was found."""
+        if most is not None:
+            self._whole = self._whole.without(most=most)
+            self.avoid(Findings(most=most))
 
     def start_over(self) -> None:
         """Forget what was refused: behind a reopened link there may be another meter."""

@@ -39,7 +39,7 @@ class DeviceState:
     failures: int = 0
     info: dict[str, str] = field(default_factory=dict)
     parts: tuple["Part", ...] = ()
-    latencies: "array[float]" = field(default_factory=lambda: array("d"))
+    latencies: "array[float]" = field(default_factory=lambda: array("f"))
     _times: dict[int, tuple[Layout, int]] = field(default_factory=dict)
 
     def learn(self, poll: Poll) -> None:
@@ -62,7 +62,9 @@ class DeviceState:
         if not self.latencies:
             return None
         ordered = sorted(self.latencies)
-        return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
+        found = ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
+        # Held in half the room of other floats, which are good for a microsecond.
+        return round(found, 6)
 
 
 class Latest:

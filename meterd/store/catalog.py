@@ -1,6 +1,6 @@
 """The numbers of devices and series, and from when to when each series has samples."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
@@ -13,6 +13,7 @@ Name = tuple[str, str, str]
 """Device, quantity, unit: together they name a series."""
 
 MOST_DEVICES = 1 << 14
+SERIES_BITS = 16
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Catalog:
         self.by_id: dict[int, Known] = {}
         self.by_device: dict[int, list[Known]] = {}
         self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
+        self.shared = False  # whether other meterds number series, too (cluster.py)
         self._next = 1
         self._new_devices: list[dict[str, object]] = []
         self._new_series: list[dict[str, object]] = []
@@ -91,6 +93,10 @@ class Catalog:
             self._new_devices.append({"id": new, "name": name})
         return self.devices[name]
 
+    def owner(self, one: int) -> int:
+        """The number of a series' device."""
+        return self.devices[self.by_id[one].name[0]]
+
     def one(self, owner: str, quantity: str, unit: str) -> int:
         """The series' number; a new one is inserted by `settle`."""
         name = owner, quantity, unit
@@ -103,10 +109,30 @@ class Catalog:
         described = describe(name[1], name[2])
         kind = described.kind if described else Kind.GAUGE
         owner = self.device(name[0])
-        known = Known(self._next, name, kind)
+        known = Known(self._number(owner), name, kind)
         self._add(known, owner)
         self._new_series.append(self._row(known))
         return known
+
+    def _number(self, owner: int) -> int:
+        """Of the owner's next series; where others number theirs, each device has its own ones."""
+        if not self.shared:
+            return self._next
+        first = owner << SERIES_BITS
+        ours = (one.id for one in self.by_device.get(owner, ()))
+        number = max((one for one in ours if one >> SERIES_BITS == owner), default=first) + 1
+        while number in self.by_id:
+            number += 1
+        return number
+
+    def abandon(self, held: Container[int]) -> None:
+        """Series of other devices that the store does not have yet are nobody's."""
+        for row in [row for row in self._new_series if row["device_id"] not in held]:
+            known = self.by_id.pop(int(str(row["id"])))
+            self._new_series.remove(row)
+            del self.series[known.name]
+            owner = self.devices[known.name[0]]
+            self.by_device[owner] = [one for one in self.by_device[owner] if one is not known]
 
     def _row(self, known: Known) -> dict[str, object]:
         owner, quantity, unit = known.name
@@ -134,9 +160,11 @@ class Catalog:
             connection.execute(insert(device), self._new_devices)
         if self._new_series:
             firsts = _firsts(spans)
-            rows = [{**row, "first": self._first(row["id"], firsts)} for row in self._new_series]
+            self._new_series = [
+                {**row, "first": self._first(row["id"], firsts)} for row in self._new_series
+            ]
             # A fleet that starts makes thousands of series at once.
-            connection.execute(insert(series), rows)
+            connection.execute(insert(series), self._new_series)
 
     def _first(self, number: object, firsts: dict[object, int]) -> int | None:
         # One that an earlier database had is known from before.
@@ -146,6 +174,11 @@ class Catalog:
 
     def settled(self) -> None:
         """What `settle` wrote is committed."""
+        for row in self._new_series:
+            number, first = row["id"], row.get("first")
+            if isinstance(number, int) and isinstance(first, int):
+                # What is earlier, and comes later, is noticed as such.
+                self.by_id[number].widen(first, first)
         self._new_devices.clear()
         self._new_series.clear()
 

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from math import isnan
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from meterd.errors import MeterdError, StoreError
 from meterd.model.sample import Doubt, Layout, Poll, Quality
@@ -241,8 +241,13 @@ def _body(ledger: Ledger, key: int) -> Span:
 
 def _all(ledger: Ledger) -> list[Correction]:
     with ledger.transaction() as connection:
-        rows = connection.execute(select(correction).order_by(correction.c.id.desc()))
-        return list(_corrections(rows.mappings()))
+        return listed(connection)
+
+
+def listed(connection: Connection) -> list[Correction]:
+    """The newest first."""
+    rows = connection.execute(select(correction).order_by(correction.c.id.desc()))
+    return list(_corrections(rows.mappings()))
 
 
 def _corrections(rows: Any) -> Iterator[Correction]:

@@ -111,9 +111,10 @@ class Opened:
         self._made.clear()
 
 
-def find(url: str | Sequence[str]) -> Database:
+def find(url: str | Sequence[str], *, shared: bool = False) -> Database:
     """The database of a store URL; several URLs are nodes of one cluster, the first preferred.
 
+    `shared`: other meterds write there, too, so that no lock is taken (cluster.py).
     Raises StoreError(code="unavailable") for a URL that means none.
     """
     urls = (url,) if isinstance(url, str) else tuple(url)
@@ -125,4 +126,4 @@ def find(url: str | Sequence[str]) -> Database:
         return SqliteDatabase(locate(urls[0]))
     from meterd.store.servers import ServerDatabase
 
-    return ServerDatabase(urls)
+    return ServerDatabase(urls, shared=shared)

@@ -11,19 +11,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from meterd.errors import MeterdError
 from meterd.model.quantity import describe, suggest
-from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.sample import Quality
 from meterd.model.units import TO_BASE, factor
-from meterd.store.writer import Writer
 
 MOST_MISTAKES = 20
-_BATCH = 20_000  # rows that are in memory at a time
-_SEAL = 400_000  # samples between two times of sealing
 _DAY = 86_400_000
 _LONG = ("time", "device", "quantity", "value")
 _ALSO = ("unit", "quality", "reason")
@@ -214,46 +210,6 @@ class CsvFile:
             what = "the clock was changed then, so it is there twice or not at all"
             raise ValueError(f"time {text!r}: {what}; write its offset behind it")
         return found
-
-
-async def bring(writer: Writer, rows: Iterable[Row], note: Callable[[int], None]) -> int:
-    """Takes rows as late polls and seals them; how many samples. The last of a time wins.
-
-    `note` is called with how many more there are. Raises StoreError.
-    """
-    each, count, waiting = iter(rows), 0, 0
-    while some := list(islice(each, _BATCH)):
-        for poll in polls(some):
-            writer.take(poll)
-        await writer.flush()
-        count, waiting = count + len(some), waiting + len(some)
-        note(len(some))
-        if waiting >= _SEAL:
-            await writer.settle()
-            waiting = 0
-    await writer.settle()
-    return count
-
-
-def polls(rows: Iterable[Row]) -> Iterator[Poll]:
-    """Samples of one device and time become one poll."""
-    cells: dict[tuple[str, int], dict[tuple[str, str], Row]] = {}
-    for row in rows:
-        cells.setdefault((row.device, row.time), {})[row.quantity, row.unit] = row
-    for (device, time), columns in sorted(cells.items()):
-        layout = _layout(tuple(sorted(columns)))
-        found = [columns[column] for column in sorted(columns)]
-        doubts = {
-            place: Doubt(row.quality, row.reason)
-            for place, row in enumerate(found)
-            if row.quality is not Quality.GOOD or row.reason
-        }
-        yield Poll(device, time, layout, tuple(row.value for row in found), doubts)
-
-
-@lru_cache(1024)
-def _layout(columns: tuple[tuple[str, str], ...]) -> Layout:
-    return Layout.of(columns)
 
 
 def _wide(name: str) -> _Target:

@@ -8,7 +8,7 @@ One deflate stream over everything: single series have a handful of values each.
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, chain, compress, repeat, zip_longest
 from operator import sub
 
@@ -32,8 +32,9 @@ def encode(spans: Sequence[Span], digits: MutableMapping[int, int] | None = None
     a third of the work; the caller keeps it, and may lose it.
     """
     digits = {} if digits is None else digits
-    if sheets := _even_sheets(spans):
-        return _sealed([_even_shapes(sheets), _even(sheets, digits)])
+    sheets = [span for span in spans if isinstance(span, Sheet) and span.values]
+    if sheets and len(sheets) == len(spans):
+        return _sealed([_sheet_shapes(sheets), *_sheet_series(sheets, digits)])
     columns = [column for span in spans for column in span.columns]
     values = [column.values for column in columns]
     ids = [column.series for column in columns]
@@ -69,16 +70,8 @@ def _sealed(parts: Iterable[bytes]) -> bytes:
     return seal(FORMAT, varint.number(len(plain)) + stream.compress(plain) + stream.flush())
 
 
-def _even_sheets(spans: Sequence[Span]) -> list[Sheet]:
-    """The spans, if they are sheets of one size; else nothing."""
-    sheets = [span for span in spans if isinstance(span, Sheet)]
-    sizes = {(len(sheet.times), len(sheet.ids)) for sheet in sheets}
-    even = len(sheets) == len(spans) and len(sizes) == 1 and all(sizes.pop())
-    return sheets if even else []
-
-
-def _even_shapes(sheets: Sequence[Sheet]) -> bytes:
-    """What is before the series, of sheets of one size."""
+def _sheet_shapes(sheets: Sequence[Sheet]) -> bytes:
+    """What is before the series, of spans whose columns have all rows."""
     for sheet in sheets:
         check_order(sheet)
     ids = [one for sheet in sheets for one in sheet.ids]
@@ -86,15 +79,29 @@ def _even_shapes(sheets: Sequence[Sheet]) -> bytes:
     return shapes + planes.lay(_differences(ids)) + 2 * planes.ZEROS + _states((), ())
 
 
-def _even(sheets: Sequence[Sheet], digits: MutableMapping[int, int]) -> bytes:
-    """The series of sheets of one size, woven like `_groups` does: row by row, in few slices."""
-    width, length = len(sheets[0].ids), len(sheets[0].times)
-    series = list(chain.from_iterable(zip(*(sheet.ids for sheet in sheets), strict=True)))
-    polls = []
-    for start in range(0, width * length, width):
-        flat = array("d", b"".join([one.values[start : start + width].tobytes() for one in sheets]))
-        polls.append(array("d", b"".join([flat[at::width].tobytes() for at in range(width)])))
-    return _learned(series, digits, partial(bundle.write_polls, polls))
+def _sheet_series(sheets: Sequence[Sheet], digits: MutableMapping[int, int]) -> Iterator[bytes]:
+    """By length and woven like `_groups` does; but row by row, as they are."""
+    for length in sorted({len(sheet.times) for sheet in sheets}):
+        mine = [sheet for sheet in sheets if len(sheet.times) == length]
+        order = _woven(tuple(len(sheet.ids) for sheet in mine))
+        ids = [one for sheet in mine for one in sheet.ids]
+        polls = [array("d", map(_row(mine, row).__getitem__, order)) for row in range(length)]
+        series = [ids[place] for place in order]
+        yield _learned(series, digits, partial(bundle.write_polls, polls))
+
+
+def _row(sheets: Sequence[Sheet], row: int) -> "array[float]":
+    """That row of each sheet, one behind the other."""
+    cut = [(sheet.values, row * len(sheet.ids), len(sheet.ids)) for sheet in sheets]
+    return array("d", b"".join([values[at : at + width].tobytes() for values, at, width in cut]))
+
+
+@lru_cache(maxsize=16)
+def _woven(widths: tuple[int, ...]) -> list[int]:
+    """Of columns side by side: the first of each sheet, the second of each, …"""
+    ends = list(accumulate(widths))
+    of_sheets = [range(end - width, end) for end, width in zip(ends, widths, strict=True)]
+    return [place for places in zip_longest(*of_sheets) for place in places if place is not None]
 
 
 def decode(body: bytes) -> list[Span]:
@@ -167,9 +174,7 @@ def _differences(numbers: Sequence[int]) -> list[int]:
 
 def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     """Places of columns of equal length: the first of each span, the second of each, …"""
-    ends = list(accumulate(widths))
-    of_spans = [range(end - width, end) for end, width in zip(ends, widths, strict=True)]
-    woven = [place for places in zip_longest(*of_spans) for place in places if place is not None]
+    woven = _woven(tuple(widths))
     found = sorted(set(lengths))
     if len(found) == 1:
         yield found[0], woven

@@ -1,10 +1,11 @@
 """What the writer's thread does to the store: commits, sealing, closing days, retention."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
+from operator import attrgetter
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
@@ -12,7 +13,7 @@ from meterd.model.sample import Poll, Quality
 from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.closing import Closer
-from meterd.store.columns import Span, merge
+from meterd.store.columns import Sheet, Span, merge
 from meterd.store.corrupt import DamageError
 from meterd.store.cuts import HOUR
 from meterd.store.database import Database
@@ -22,6 +23,8 @@ from meterd.store.olden import Olden
 from meterd.store.polls import replay
 from meterd.store.schema import QUALITIES, REASON_LENGTH
 from meterd.store.sealing import Sealer
+from meterd.store.share import Leased, Share
+from meterd.store.shared import SharedLedger
 
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
@@ -58,11 +61,13 @@ class Keeper:
         keep: float | None = None,
         rows: float | None = None,
         to_file: bool = False,
+        share: Share | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
         `to_file`: the journal is a file beside the database (filed.py), not a table.
+        `share`: what of the store this meterd may write, where there are others (cluster.py).
         Raises StoreError where there is no place for such a file.
         """
         self._database = database
@@ -71,6 +76,9 @@ class Keeper:
         self._clock = clock
         self._keep = keep
         self._plain = rows
+        self._share = share
+        self._adopted: dict[str, Leased] = {}
+        catalog.shared = share is not None
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
@@ -96,9 +104,10 @@ class Keeper:
 
         Raises StoreError.
         """
+        if self._share is not None and self._share.held != self._adopted:
+            self.fail()
         if self._ledger is None:
-            migrate.upgrade(self._database)
-            ledger = Ledger(self._database, self._catalog)
+            ledger = self._fresh()
             try:
                 self._load(ledger)
             except BaseException:
@@ -106,6 +115,13 @@ class Keeper:
                 raise
             self._ledger = ledger
         return self._ledger
+
+    def _fresh(self) -> Ledger:
+        if self._share is None:
+            migrate.upgrade(self._database)
+            return Ledger(self._database, self._catalog)
+        self._share.upgrade()
+        return SharedLedger(self._database, self._catalog, self._share)
 
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
@@ -128,6 +144,9 @@ class Keeper:
 
     def _load(self, ledger: Ledger) -> None:
         self._sealer.dirty |= ledger.dirty()
+        if isinstance(ledger, SharedLedger):
+            self._adapt(ledger)
+            return
         if self._loaded:
             self._meet_again(ledger)
             return
@@ -140,6 +159,33 @@ class Keeper:
         self._hot.adopt(found)
         self._olden.look(ledger)
         self._loaded = True
+
+    def _adapt(self, ledger: SharedLedger) -> None:
+        """Gives up devices that others have, and takes over those that are new here."""
+        held = ledger.held
+        self._forget_others(held)
+        ids = {one.id for one in held.values()}
+        self._catalog.abandon(ids)
+        self._sealer.keep_only(ids)
+        if held.items() - self._adopted.items():
+            # Read again as a whole: what is here already is the same, and the last one counts.
+            found = Hot()
+            self._rows.update(replay(ledger.journal(), found, self._catalog))
+            for name in found.devices():
+                if held.get(name) == self._adopted.get(name):
+                    found.drop(name)
+            self._hot.adopt(found)
+        there, now = set(ledger.numbers()), self._clock.now_ms()
+        for number in self._rows.keys() - there:
+            del self._rows[number]
+        self._rows.update((number, now) for number in there if number not in self._rows)
+        self._adopted = held
+        self._loaded = True
+
+    def _forget_others(self, held: Container[str]) -> None:
+        for name in self._hot.devices():
+            if name not in held and (lost := self._hot.drop(name)):
+                _log.warning("%d samples of %s are dropped: it is not ours", lost, name)
 
     def _meet_again(self, ledger: Ledger) -> None:
         there = set(ledger.numbers())
@@ -182,6 +228,8 @@ class Keeper:
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
         ledger = self.open()
+        if self._share is not None:
+            self._forget_others(self._share.held)
         batch = self._hot.uncommitted(BATCH)
         spans = self._spans(batch)
         self._write(ledger, spans, memos)
@@ -216,8 +264,8 @@ class Keeper:
         for stretch in batch:
             owner = self._catalog.device(stretch.device)
             spans = by_device.setdefault(stretch.device, [])
-            spans += (span for span in stretch.spans(owner, self._catalog.one) if span.times)
-        return [spans[0] if len(spans) == 1 else merge(spans) for spans in by_device.values()]
+            spans += (span for span in stretch.rows(owner, self._catalog.one) if span.times)
+        return [span for spans in by_device.values() for span in _for_journal(spans)]
 
     # -- chores -------------------------------------------------------------------------------
 
@@ -227,11 +275,14 @@ class Keeper:
         return min(chore.due for chore in self._chores)
 
     def work(self) -> None:
-        """One piece of each chore that is due. Raises StoreError."""
-        for chore in self._chores:
-            if self._clock.monotonic() >= chore.due:
-                more = self._piece(chore.do)
-                chore.due = self._clock.monotonic() + (_PAUSE if more else chore.every)
+        """One piece of the chore that is due first: a commit may want to come next.
+
+        Raises StoreError.
+        """
+        chore = min(self._chores, key=attrgetter("due"))
+        if self._clock.monotonic() >= chore.due:
+            more = self._piece(chore.do)
+            chore.due = self._clock.monotonic() + (_PAUSE if more else chore.every)
 
     def finish(self) -> None:
         """What is written now and then, now. Raises StoreError."""
@@ -242,6 +293,8 @@ class Keeper:
         for do in (self._move_old, self._seal, self._close_day, self._write_newest, self._trim):
             while self._piece(do):
                 pass
+        if self._filed is None and self._share is None and self._rows:
+            self._sealer.rewrite(self.open())
         for chore in self._chores:
             chore.due = self._clock.monotonic() + chore.every
 
@@ -253,18 +306,22 @@ class Keeper:
             return True
 
     def _seal(self, ledger: Ledger) -> bool:
-        # What is sealed is looked at before it leaves the memory.
-        self._look_newest()
-        sealed = self._sealer.seal(ledger, self._clock.now_ms())
+        now = self._clock.now_ms()
+        if self._sealer.begins(now):
+            # What is sealed is looked at before it leaves the memory.
+            self._look_newest()
+        sealed, more = self._sealer.seal(ledger, now)
         if self._filed is not None:
             self._filed.stale |= sealed > 0
-            if self._filed.stale:
+            if self._filed.stale and not more:
                 # After the blocks: a crash in between leaves their polls twice, which is harmless.
                 kept = map(self._sealer.span, self._hot.devices())
                 self._filed.restart([span for span in kept if span is not None])
-        return False
+        return more
 
     def _move_old(self, ledger: Ledger) -> bool:
+        if self._share is not None:
+            return False  # stores on servers are younger than what is moved here
         rows, more = self._olden.move(ledger)
         for row in rows:
             self._note_newest(row)
@@ -285,10 +342,9 @@ class Keeper:
         return False
 
     def _look_newest(self) -> None:
-        for device in self._hot.devices():
-            for stretch in self._hot.stretches(device, kept=True):
-                for row in newest_rows(stretch, self._catalog):
-                    self._note_newest(row)
+        for stretch in self._hot.tails():
+            for row in newest_rows(stretch, self._catalog):
+                self._note_newest(row)
 
     def _note_newest(self, row: Row) -> None:
         one, time = row["series_id"], row["time"]
@@ -323,6 +379,12 @@ def _filed(database: Database, catalog: Catalog) -> filed.Filed:
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
         raise StoreError(text, code="unavailable")
     return filed.Filed(filed.place(database.path), catalog)
+
+
+def _for_journal(spans: list[Span]) -> list[Span]:
+    """Rows as they are, which is quicker than to merge them; anything else as one span."""
+    rows = len(spans) == 1 or all(isinstance(span, Sheet) for span in spans)
+    return spans if rows else [merge(spans)]
 
 
 def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:

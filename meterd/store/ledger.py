@@ -18,6 +18,7 @@ from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.database import Database, Opened
 from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, sample, series
+from meterd.store.share import need_alone
 
 _DEVICE_BITS = 14
 _SERIES_BITS = 20
@@ -83,6 +84,12 @@ class Change:
     def size(self) -> int:
         return sum(map(len, self.bodies.values()))
 
+    @property
+    def devices(self) -> set[int]:
+        """Whose blocks and days it changes."""
+        days = (dirty_of(key)[0] for key in (*self.stained, *self.cleaned))
+        return {span.device for span in self.blocks.values()}.union(days)
+
 
 class Ledger:
     """The store, open for writing. After any StoreError, close it and open another."""
@@ -90,10 +97,11 @@ class Ledger:
     def __init__(self, database: Database, catalog: Catalog) -> None:
         """The schema is there already. Raises StoreError."""
         self._catalog = catalog
-        self._digits: dict[int, int] = {}  # what the journal's encoder learned of each series
+        self.digits: dict[int, int] = {}  # what the journal's encoder learned of each series
         self._opened: Opened = database.writing()
         try:
             with self.transaction() as connection:
+                self._greet(connection)
                 catalog.load(connection)
                 top = connection.scalar(select(func.max(journal.c.id)))
                 self._next = (top or 0) + 1
@@ -101,12 +109,29 @@ class Ledger:
             self.close()
             raise
 
+    def _greet(self, connection: Connection) -> None:
+        need_alone(connection)
+
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""
         self._opened.close()
 
     def transaction(self) -> AbstractContextManager[Connection]:
         return self._opened.begin()
+
+    def writing(self, devices: Iterable[int]) -> AbstractContextManager[Connection]:
+        """A transaction that writes for these devices (shared.py). Raises StoreError."""
+        return self.transaction()
+
+    def _rows(self, number: int, spans: Sequence[Span]) -> list[Row]:
+        return [{"id": number, "body": journals.encode(spans, self.digits)}]
+
+    def _carried(self, number: int, body: bytes) -> list[Row]:
+        return [{"id": number, "body": body}]
+
+    def _keys(self, numbers: Sequence[int]) -> Sequence[int]:
+        """The keys of journal rows."""
+        return numbers
 
     def commit(
         self,
@@ -121,11 +146,10 @@ class Ledger:
         `plain`: each sample as a row of its own, too. `filed`: the polls go to a file instead.
         """
         number = self._next if spans and not filed else None
-        body = journals.encode(spans, self._digits) if number is not None else b""
-        with self.transaction() as connection:
+        polls = self._rows(number, spans) if number is not None else []
+        with self.writing({span.device for span in spans}) as connection:
             self._catalog.settle(connection, spans)
-            if number is not None:
-                connection.execute(insert(journal), {"id": number, "body": body})
+            _insert(connection, journal, polls)
             if plain:
                 plainrows.keep(connection, spans)
             rows = [{"name": name, "body": text} for name, text in memos.items()]
@@ -223,7 +247,7 @@ class Ledger:
     def apply(self, change: Change) -> int | None:
         """One transaction of sealing; the number of the carry's row. Raises StoreError."""
         number = None
-        with self.transaction() as connection:
+        with self.writing(change.devices) as connection:
             _delete(connection, block, "id", [*change.gone, *change.blocks])
             rows = [
                 _block_row(key, span, change.bodies[key]) for key, span in change.blocks.items()
@@ -236,8 +260,8 @@ class Ledger:
             _replace(connection, dirty, "id", [{"id": key} for key in change.stained])
             if change.carry is not None:
                 number = self._next
-                connection.execute(insert(journal), {"id": number, "body": change.carry})
-            _delete(connection, journal, "id", change.journal_gone)
+                _insert(connection, journal, self._carried(number, change.carry))
+            _delete(connection, journal, "id", self._keys(change.journal_gone))
             if change.samples_gone is not None:
                 start, end = change.samples_gone
                 old = delete(sample).where(sample.c.time >= start, sample.c.time < end)
@@ -261,7 +285,8 @@ class Ledger:
         Raises StoreError.
         """
         if rows or firsts:
-            with self.transaction() as connection:
+            touched = {*firsts, *(row["series_id"] for row in rows)}
+            with self.writing(map(self._catalog.owner, touched)) as connection:
                 _replace(connection, newest, "series_id", rows)
                 for one, first in firsts.items():
                     connection.execute(update(series).where(series.c.id == one).values(first=first))

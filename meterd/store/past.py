@@ -1,9 +1,11 @@
 """What blocks and roll-ups say, day by day; within one transaction of a reader."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from meterd.store import quarterly
 from meterd.store import rollup as rollups
@@ -15,6 +17,14 @@ from meterd.store.tracks import Track, joined, of_block
 
 # What of a roll-up's lanes each aggregate is made of.
 _LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
+# Made once: SQLAlchemy takes longer for a statement than SQLite does for the answer.
+_DIRTY = select(dirty.c.id)
+_OLDEST = select(func.min(block.c.id))
+_BODIES = (
+    select(block.c.id, block.c.body)
+    .where(block.c.id.in_(bindparam("keys", expanding=True)))
+    .order_by(block.c.id)
+)
 _DAYS = 20  # asked for in one statement: at most 480 keys
 
 
@@ -26,8 +36,8 @@ class Past:
         self._dirty: set[int] = set()
         self._first_raw: int | None = None
         if connection is not None:
-            self._dirty = set(connection.scalars(select(dirty.c.id)))
-            oldest = connection.scalar(select(func.min(block.c.id)))
+            self._dirty = set(connection.scalars(_DIRTY))
+            oldest = connection.scalar(_OLDEST)
             self._first_raw = None if oldest is None else dirty_of(oldest)[1] // DAY
 
     def is_rolled(self, device: int, day: int) -> bool:
@@ -53,8 +63,7 @@ class Past:
 
     def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         if self._connection is not None:
-            asked = select(block.c.id, block.c.body).where(block.c.id.in_(keys))
-            for row in self._connection.execute(asked.order_by(block.c.id)):
+            for row in self._connection.execute(_BODIES, {"keys": keys}):
                 yield row.id, row.body
 
     def quarters(
@@ -63,8 +72,7 @@ class Past:
         """(day, its quarter hours) of a series' roll-ups, from day `first` to before `end`."""
         if self._connection is None:
             return
-        asked = select(rollup.c.day, rollup.c.quarters).where(_between(one, first, end))
-        for row in self._connection.execute(asked.order_by(rollup.c.id)):
+        for row in self._connection.execute(_rolled("day", "quarters"), _keys(one, first, end)):
             yield row.day, rollups.unpack(row.quarters)[1]
 
     def pieces(self, one: int, first: int, end: int, agg: str) -> Piece | None:
@@ -74,8 +82,7 @@ class Past:
         """
         if self._connection is None:
             return None
-        asked = select(rollup.c.quarters).where(_between(one, first, end)).order_by(rollup.c.id)
-        bodies = self._connection.scalars(asked).all()
+        bodies = self._connection.scalars(_rolled("quarters"), _keys(one, first, end)).all()
         if not bodies:
             return None
         numbers, n, low, high, total = quarterly.decode(bodies, _LANES.get(agg, ()))
@@ -88,9 +95,10 @@ class Past:
         if self._connection is None:
             return None
         needed = [name for name in _LANES.get(agg, (agg,)) if name in rollup.c]
-        columns = (rollup.c[name] for name in ("day", "n", *needed))
-        asked = select(*columns).where(_between(one, first, end), rollup.c.n > 0)
-        rows = self._connection.execute(asked.order_by(rollup.c.id)).all()
+        asked = _rolled("day", "n", *needed)
+        rows = [
+            row for row in self._connection.execute(asked, _keys(one, first, end)).all() if row[1]
+        ]
         if not rows:
             return None
         days, n, *rest = map(np.array, zip(*rows, strict=True))
@@ -100,8 +108,16 @@ class Past:
         return Piece(days.astype(np.int64) * DAY, n.astype(np.float64), *lanes)
 
 
-def _between(one: int, first: int, end: int) -> ColumnElement[bool]:
-    return rollup.c.id.between(rollup_id(one, first), rollup_id(one, end) - 1)
+@cache
+def _rolled(*columns: str) -> Select[Any]:
+    """Of the roll-ups whose keys are from `low` to `high`, oldest first."""
+    key = rollup.c.id
+    asked = select(*(rollup.c[name] for name in columns))
+    return asked.where(key.between(bindparam("low"), bindparam("high"))).order_by(key)
+
+
+def _keys(one: int, first: int, end: int) -> dict[str, int]:
+    return {"low": rollup_id(one, first), "high": rollup_id(one, end) - 1}
 
 
 def _tracks(bodies: Sequence[bytes], wanted: Sequence[int]) -> dict[int, Track]:

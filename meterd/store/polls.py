@@ -1,6 +1,8 @@
 """Polls again from what the journal or the spool kept of them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import attrgetter
 
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.catalog import Catalog
@@ -53,9 +55,10 @@ def replay(rows: Iterable[tuple[int, list[Span]]], hot: Hot, catalog: Catalog) -
     for number, spans in rows:
         newest[number] = max((span.times[-1] for span in spans), default=0)
         catalog.note(spans)
-        for span in spans:
-            for poll in polls.of(span, catalog.names[span.device]):
-                hot.take(poll)
+        told = (polls.of(span, catalog.names[span.device]) for span in spans)
+        # Layouts that took turns are spans of their own.
+        for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
+            hot.take(poll)
     return newest
 
 

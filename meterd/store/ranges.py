@@ -18,6 +18,7 @@ from meterd.store.cuts import DAY
 from meterd.store.folds import Buckets, Piece
 from meterd.store.past import Past
 from meterd.store.rollup import QUARTER_MS, Quarter
+from meterd.store.standins import first_raw, stand_ins
 from meterd.store.tracks import EMPTY, Track, joined
 
 MOST_SAMPLES = 20_000_000  # in one answer: 320 MB of arrays
@@ -57,15 +58,31 @@ class _Days:
 
 
 def tracks(
-    moment: Moment, names: Sequence[Name], start: int, end: int, most: int | None = None
+    moment: Moment,
+    names: Sequence[Name],
+    start: int,
+    end: int,
+    most: int | None = None,
+    *,
+    raw_only: bool = False,
 ) -> dict[Name, Track]:
-    """Every sample of the window. Raises StoreError(code="too_much") beyond `most`."""
+    """Every sample of the window. Raises StoreError(code="too_much") beyond `most`.
+
+    Where raw samples are deleted, points out of roll-ups stand for them (standins.py).
+    """
     found: dict[Name, list[Track]] = {name: [] for name in names}
     window = _bounded(moment, names, start, end)
     past = Past(moment.connection)
     count = 0
+    left = window.start if raw_only else first_raw(moment.connection, window.end)
     for device, known in _by_device(moment, names).items():
         listed = [moment.catalog.by_id[one].name for one in known]
+        for one, name in zip(known, listed, strict=True):
+            moment.go_on()
+            lost = moment.catalog.by_id[one], window.start, min(window.end, left)
+            found[name].append(stand_ins(moment.connection, *lost))
+            count += len(found[name][-1].times)
+            _need_at_most(count, most)
         for _, by_id in past.days(device, known, window.all()):
             moment.go_on()
             for one, name in zip(known, listed, strict=True):
@@ -85,7 +102,7 @@ def points(
 ) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
     """The points of each series. Raises StoreError."""
     if asked.step == 0:
-        found = tracks(moment, names, asked.start, asked.end)
+        found = tracks(moment, names, asked.start, asked.end, raw_only=True)
         for name in names:
             track = found[name].told()
             yield name, list(zip(track.times.tolist(), track.values.tolist(), strict=True))
@@ -236,7 +253,8 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     raw = [day for day in window.all() if day not in set(days)]
     for first, last in _stretches(raw):
         # A day more on both sides: a counter's rise needs the samples before and after.
-        part = tracks(moment, [name], (first - 1) * DAY, (last + 2) * DAY)[name]
+        around = (first - 1) * DAY, (last + 2) * DAY
+        part = tracks(moment, [name], *around, raw_only=True)[name]
         inner = range(
             max(wanted.start, first * rollup.QUARTERS),
             min(wanted.stop, (last + 1) * rollup.QUARTERS),

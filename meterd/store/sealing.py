@@ -4,7 +4,7 @@ Everything is read and encoded first; then one short transaction writes it. Wher
 nothing has happened: the polls are still in the journal and in memory.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from meterd.store import cuts, journal
 from meterd.store.catalog import Catalog
@@ -12,14 +12,18 @@ from meterd.store.columns import Span, merge
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.hot import Hot
 from meterd.store.hours import Tips, hour_rows
-from meterd.store.ledger import Change, Ledger, block_id, dirty_id
+from meterd.store.ledger import Change, Ledger, block_id, dirty_id, dirty_of
 
 # How long after an hour's end its polls are sealed: late ones want to come along.
 GRACE = 120_000
 # Bytes of bodies in one transaction, so that it stays far below a second on an SD card.
 _MOST = 4 << 20
+# Samples after which a commit may come between: some 40 ms of work. Fewer cost flash.
+_PIECE = 40_000
 # A hole of this many ms before a block may have changed what was made of days before.
 _HOLE = 900_000
+# But not the 50 years between a clock that began in 1970 and the right one.
+_LONGEST_HOLE = 400 * DAY
 
 
 class Sealer:
@@ -31,28 +35,59 @@ class Sealer:
         self._rows = rows
         self.dirty = dirty
         self._tips: dict[int, Tips] = {}
+        self._left: list[str] = []  # devices that the round has not come to
+        self._until = 0  # the edge of the round, Unix ms
 
     def forget(self) -> None:
         """Another database is in the place of the one that was known."""
         self.dirty.clear()
         self._tips.clear()
+        self._left = []
 
-    def seal(self, ledger: Ledger, now: int) -> int:
-        """Seals what is ripe at `now` (Unix ms); how many polls. Raises StoreError."""
-        edge = (now - GRACE) // HOUR * HOUR
+    def keep_only(self, devices: Container[int]) -> None:
+        """Other meterds have the others."""
+        self.dirty.intersection_update([key for key in self.dirty if dirty_of(key)[0] in devices])
+        for device in [one for one in self._tips if one not in devices]:
+            del self._tips[device]
+
+    def begins(self, now: int) -> bool:
+        """Whether `seal` would begin a round in which there is something old."""
+        edge = _edge(now)
+        oldest = (self._hot.oldest(name) for name in self._hot.devices())
+        return not self._left and any(time is not None and time < edge for time in oldest)
+
+    def seal(self, ledger: Ledger, now: int, most: int = _PIECE) -> tuple[int, bool]:
+        """Seals of what is ripe at `now` (Unix ms) about `most` samples, device by device.
+
+        How many polls, and whether the round goes on: the next commit may want to come between.
+        Raises StoreError.
+        """
+        if not self._left:
+            self._left = self._hot.devices()
+            self._until = _edge(now)
+        try:
+            return self._round(ledger, most), bool(self._left)
+        except BaseException:
+            self._left = []
+            raise
+
+    def _round(self, ledger: Ledger, most: int) -> int:
         change, done, polls = Change(), dict[str, int](), 0
-        for device in self._hot.devices():
-            count, until = self._device(ledger, change, device, edge)
+        while self._left and most > 0 and change.size <= _MOST:
+            device = self._left.pop()
+            count, until = self._device(ledger, change, device, self._until)
             if count:
                 polls += count
                 done[device] = until
-            if change.size > _MOST:
-                self._apply(ledger, change, done)
-                change, done = Change(), {}
-        self._carry(change, done, edge)
+                most -= count * self._width(device)
+        if not self._left:
+            self._carry(ledger, change, done, self._until)
         if change.blocks or change.journal_gone:
             self._apply(ledger, change, done)
         return polls
+
+    def _width(self, name: str) -> int:
+        return len(self._catalog.by_device.get(self._catalog.device(name), ()))
 
     def seal_late(self, ledger: Ledger, spans: Iterable[Span], change: Change) -> None:
         """Blocks of polls that came another way, of one hour, oldest hours first.
@@ -107,7 +142,8 @@ class Sealer:
         days = {first // DAY}
         if tip is not None and first - tip > _HOLE:
             # Counters rose in between: what was made of the days before says otherwise.
-            days.update(range(tip // DAY, first // DAY))
+            days.update(range(max(tip, first - _LONGEST_HOLE) // DAY, first // DAY))
+            days.add(tip // DAY)
         change.stained |= {dirty_id(device, day) for day in days} - self.dirty
         if met := self._met(ledger, change, span):
             span = merge([*met, span])
@@ -133,7 +169,7 @@ class Sealer:
         change.gone += stored
         return [*ledger.read(stored), *map(change.drop, fresh)]
 
-    def _carry(self, change: Change, done: Mapping[str, int], edge: int) -> None:
+    def _carry(self, ledger: Ledger, change: Change, done: Mapping[str, int], edge: int) -> None:
         """Old journal rows go; their polls that are in no block yet move to a new one."""
         old = [number for number, newest in self._rows.items() if newest < edge]
         if not old or (len(old) == 1 and not done):
@@ -149,7 +185,18 @@ class Sealer:
                 left.append(cuts.until(rest, edge))
         left = [span for span in left if span.times]
         change.journal_gone = old
-        change.carry = journal.encode(left) if left else None
+        change.carry = journal.encode(left, ledger.digits) if left else None
+
+    def rewrite(self, ledger: Ledger) -> None:
+        """The journal anew, with nothing but what no block has. Raises StoreError.
+
+        A row that spans hours keeps polls that were sealed since. After a restart they pass for
+        the newest of their time, so what was said of that time meanwhile would be undone.
+        """
+        spans = [self.span(name) for name in self._hot.devices()]
+        left = [span for span in spans if span is not None and span.times]
+        carry = journal.encode(left, ledger.digits) if left else None
+        self._apply(ledger, Change(journal_gone=list(self._rows), carry=carry), {})
 
     def _apply(self, ledger: Ledger, change: Change, done: Mapping[str, int]) -> None:
         carried = ledger.apply(change)
@@ -159,3 +206,8 @@ class Sealer:
             self._rows[carried] = newest
         for device, until in done.items():
             self._hot.sealed(device, until)
+
+
+def _edge(now: int) -> int:
+    """The full hour before which polls are old, at a time (Unix ms)."""
+    return (now - GRACE) // HOUR * HOUR

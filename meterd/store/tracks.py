@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from meterd.store import arrays
 from meterd.store.catalog import Name
 from meterd.store.columns import State
-from meterd.store.hot import Stretch
 from meterd.store.schema import INVALID, QUALITIES
+from meterd.store.stretch import Stretch
 
 Times: TypeAlias = "NDArray[np.int64]"
 Values: TypeAlias = "NDArray[np.float64]"

@@ -51,8 +51,10 @@ def _parts(dialect: str) -> dict[str, tuple[str, str]]:
 
     # MariaDB calls these words its own unless they are quoted; the others know no backticks.
     q = "`" if dialect == "mysql" else '"'
-    number = "CAST(h.id >> 32 AS SIGNED)" if dialect == "mysql" else "(h.id >> 32)"
-    hour, day = f"{number} * {_HOUR}", f"(r.day * {_DAY})"
+    # A day in ms is beyond 32 bits, and MariaDB shifts without signs.
+    whole = "SIGNED" if dialect == "mysql" else "BIGINT"
+    number = f"CAST(h.id >> 32 AS {whole})"
+    hour, day = f"{number} * {_HOUR}", f"(CAST(r.day AS {whole}) * {_DAY})"
     first, last, taken = f"s.{q}first{q}", f"n.{q}time{q}", f"p.{q}time{q}"
     aggregates = (
         "{0}.n AS n, {0}.{q}min{q} AS {q}min{q}, {0}.{q}sum{q} / NULLIF({0}.n, 0) AS mean, "

@@ -18,6 +18,7 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.rescue import Precautions, Rescue
+from meterd.store.share import Share
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
 # A server that is not there yet is waited for; everything else that is wrong is told at once.
@@ -84,9 +85,11 @@ class Writer:
         precautions: Precautions | None = None,
         clock: Clock | None = None,
         confirmed: Callable[[Sequence[Stretch]], None] | None = None,
+        share: Share | None = None,
     ) -> None:
         """Raises StoreError for a URL that means no database."""
-        self._database = database.find(url)
+        self._share = share
+        self._database = database.find(url, shared=share is not None)
         self._commit = commit
         self._clock = clock or SystemClock()
         self._confirmed = confirmed
@@ -100,6 +103,7 @@ class Writer:
             keep=keep,
             rows=rows,
             to_file=to_file,
+            share=share,
         )
         self._rescue = Rescue(
             self._database, hot, self._keeper, self._clock, precautions or Precautions()
@@ -142,7 +146,8 @@ class Writer:
 
     def recall(self, name: str) -> str | None:
         """What was remembered before this start."""
-        return self._recalled.get(name)
+        recalled = self._recalled if self._share is None else self._share.memos
+        return recalled.get(name)
 
     @property
     def status(self) -> WriterStatus:

@@ -114,6 +114,11 @@ class ModbusClient:
         limits = [pace.limit(self._link.timeout) for _, _, pace in self._frames.values()]
         return max(limits, default=self._link.timeout)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether answers of this unit came after they were given up, and none in time since."""
+        return any(pace.late for _, _, pace in self._frames.values())
+
     def _frame(self, function: int, address: int, count: int) -> tuple[bytes, int, Pace]:
         """The request (with transaction id 0), what its values take, and its pace."""
         key = (function, address, count)

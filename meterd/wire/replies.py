@@ -125,7 +125,6 @@ class Reply:
     def _only(self, registers: bytes, rest: bytearray, shortest: int) -> bytes:
         """One request has one reply: with a second frame behind it, neither can be trusted."""
         if len(rest) >= shortest:
-            self._link.count("two_replies")
             raise ProtocolError("two replies to one request", code="two_replies")
         return registers
 
@@ -151,7 +150,6 @@ class TcpReply(Reply):
         while len(buffer) >= _HEADER.size:
             ticket, protocol, length, unit = _HEADER.unpack_from(buffer)
             if protocol or length not in _MBAP_LENGTHS:
-                self._link.count("bad_frame")
                 raise ProtocolError("bytes that are no Modbus TCP frame", code="bad_frame")
             end = 6 + length
             if len(buffer) < end:

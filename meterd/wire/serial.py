@@ -108,9 +108,9 @@ class SerialLink(StreamLink):
 
 
 def _is_pseudo(path: str) -> bool:
-    """Whether it is a Unix98 pseudo terminal, or leads to one; their major numbers are 136 to 143."""
+    """Whether it is a Unix98 pseudo terminal: their major numbers are 136 to 143."""
     try:
-        return os.major(os.stat(path).st_rdev) in range(136, 144)
+        return os.major(Path(path).stat().st_rdev) in range(136, 144)
     except OSError:
         return False
 

@@ -254,7 +254,7 @@ class StreamLink:
             raise
         finally:
             stream.listen(None)
-        if self._doubt or station not in self._hints.prompt:
+        if self._doubt or (self._soon(station, sent) and station not in self._hints.prompt):
             self._answered(station, sent)
         self._spoke = station
         self._free_at = heard = stream.last_byte

@@ -16,6 +16,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, Sink, failed
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
+from meterd.store.correct import Correction
 
 NOW = 1_795_255_200_000  # 2026-11-21T10:00:00Z
 
@@ -30,6 +31,7 @@ class FakeDevice:
     labels: Mapping[str, str] = field(default_factory=dict)
     enabled: bool = True
     timeout: float | None = 1.0
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,9 @@ class FakeReader:
         """Nothing: PromQL has a history of its own in its tests."""
         return [([], []) for _ in names]
 
+    def day(self, device: str, day: int, wanted: object) -> None:
+        """Nothing to export."""
+
     async def series(self) -> Sequence[FakeSeries]:
         if self.error:
             raise self.error
@@ -120,6 +125,13 @@ class FakeReader:
         return [(ms, value) for ms, value in found if value is not None]
 
 
+class FakeBook:
+    """No corrections."""
+
+    async def all(self) -> Sequence[Correction]:
+        return ()
+
+
 @dataclass
 class FakeSite:
     name: str = "Home"
@@ -144,8 +156,11 @@ class FakeSite:
     def store_status(self) -> FakeStatus:
         return self.status
 
+    corrections: Any = field(default_factory=FakeBook)
     sinks: list[Sink] = field(default_factory=list)
     keep_raw: float | None = None
+    sent: list[tuple[str, str]] = field(default_factory=list)
+    refusing: Exception | None = None
     alerting: Alerts = field(default_factory=lambda: Alerts([], {}, clock=SystemClock()))
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
@@ -159,6 +174,11 @@ class FakeSite:
 
     def alerts(self) -> Sequence[Alert]:
         return self.firing
+
+    async def command(self, device: str, command: str) -> None:
+        if self.refusing is not None:
+            raise self.refusing
+        self.sent.append((device, command))
 
     def events(self) -> Sequence[Event]:
         return [Event(1_763_719_200_000, "main", "active_energy.import", "reset", "began anew")]

@@ -21,7 +21,7 @@ from meterd.api.query import NoQuery
 from meterd.api.route import Route
 from meterd.api.routes import ROUTES
 from meterd.model.clock import Clock
-from tests.api.fake import home
+from tests.api.fake import FakeSite, home
 
 PASSWORD = "correct horse"
 ANNA = User("anna", frozenset({"read"}), ha1=ha1("anna", PASSWORD))
@@ -101,12 +101,13 @@ async def locked(
     *,
     clock: Clock | None = None,
     folder: Path | None = None,
+    site: FakeSite | None = None,
     **access: Any,
 ) -> AsyncIterator[Running]:
     """A server that asks everybody for a login, unless `access` says otherwise."""
     whole = Access(login_always=True, users=USERS, tokens=folder and folder / "meterd.tokens")
     rules = replace(rules or Rules(), access=replace(whole, **access))
-    running = await serve(home(), "127.0.0.1", 0, clock=clock, rules=rules)
+    running = await serve(site or home(), "127.0.0.1", 0, clock=clock, rules=rules)
     try:
         yield running
     finally:

@@ -19,7 +19,6 @@ LAYOUT = Layout.of([("voltage.l1", "V"), ("active_power", "W"), ("device.up", "1
 class StoredSite(FakeSite):
     """`writer` has to be flushed by whoever wants a commit."""
 
-    corrections: Corrections | None = None
     writer: Writer | None = None
 
 

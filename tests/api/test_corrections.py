@@ -60,8 +60,8 @@ async def test_an_interval_is_marked_listed_and_undone(client: ClientSession) ->
     async with client.get(PATH) as answer:
         listed = CorrectionList.model_validate(await answer.json())
     assert listed.corrections == [row]
-    status, undone = await post(client, f"{PATH}/{row.id}/undo")
-    assert (status, undone["state"]) == (200, "undone")
+    status, undone = await post(client, f"{PATH}/{row.id}/undo", who="bert")
+    assert (status, undone["state"], undone["undone_by"]) == (200, "undone", "bert")
     assert await power(client) == before
 
 

@@ -15,13 +15,15 @@ from tests.api.browser import dump, opened
 from tests.api.conftest import served
 from tests.api.fake import good, home
 
+PAGES = ("index.html", "docs.html")
 WEB = files("meterd.api").joinpath("web")
 DRAWN = "document.querySelectorAll('.spark .line').length >= 6"
 NAMES = sorted(entry.name for entry in WEB.iterdir() if entry.is_file())
 
 
 def test_every_file_is_in_the_table_and_the_table_names_no_other() -> None:
-    assert sorted([*(route.path.removeprefix("/web/") for route in FILES), "index.html"]) == NAMES
+    served = [route.path.removeprefix("/web/") for route in FILES]
+    assert sorted([*served, *PAGES]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,10 +35,12 @@ def test_the_page_needs_no_other_host_and_nothing_inline(name: str) -> None:
 
 
 def test_what_the_page_and_its_modules_ask_for_exists() -> None:
-    wanted = set(re.findall(r'"web/([\w.]+)"', WEB.joinpath("index.html").read_text()))
+    wanted = set()
+    for page in PAGES:
+        wanted |= set(re.findall(r'"web/([\w.-]+)"', WEB.joinpath(page).read_text()))
     for name in NAMES:
-        wanted |= set(re.findall(r'from "\./([\w.]+)"', WEB.joinpath(name).read_text()))
-    assert wanted == set(NAMES) - {"index.html"}
+        wanted |= set(re.findall(r'from "\./([\w.-]+)"', WEB.joinpath(name).read_text()))
+    assert wanted == set(NAMES) - set(PAGES)
 
 
 async def test_an_unchanged_file_is_not_sent_again(client: ClientSession) -> None:

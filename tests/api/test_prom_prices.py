@@ -86,6 +86,11 @@ def test_the_price_of_now_is_exposed_without_its_name() -> None:
     assert list(prices(now=MIDNIGHT - 60 * DAY).latest()) == []
 
 
+def test_a_price_is_there_however_short_the_time_is_that_is_looked_at() -> None:
+    (paid, _) = prices(now=NOON + QUARTER - 1).series()
+    assert paid.first <= NOON + QUARTER - 1 <= paid.last
+
+
 def test_prices_of_too_long_a_time_are_refused() -> None:
     century = 100 * 365 * DAY
     far = Prices({"home": HOME}, "UTC", century)

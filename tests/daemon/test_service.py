@@ -13,7 +13,7 @@ import pytest
 from meterd.daemon import service
 from meterd.daemon.limit import Limit
 from meterd.errors import ConfigError, DeviceError, LinkError
-from meterd.model.sample import Fault, Poll, Reading, failed
+from meterd.model.sample import Driver, Fault, Poll, Reading, failed
 
 
 class Broken:
@@ -78,7 +78,7 @@ async def test_of_many_drivers_only_those_that_hang_are_given_up() -> None:
         return "well"
 
     limit = Limit(0.05)
-    drivers = [Answers(), Hangs(), Answers(), Hangs()]
+    drivers: list[Driver] = [Answers(), Hangs(), Answers(), Hangs()]
     contained = [service.ContainedDriver("d", driver, limit) for driver in drivers]
     found = await asyncio.gather(*map(polls, contained))
     assert found == ["well", "driver_stuck", "well", "driver_stuck"]

@@ -10,10 +10,12 @@ from meterd.errors import DeviceError, LinkError
 from meterd.model.sample import Reading
 from meterd.sim.bank import Refusal, Refused
 from meterd.sim.faults import Fault
+from meterd.sim.frames import Adu
+from meterd.sim.lines import Framer
 from meterd.sim.modbus import ModbusServer
 from meterd.wire import open_link
 from meterd.wire.address import parse
-from meterd.wire.link import Link
+from meterd.wire.link import Link, Times
 
 ROWS = 32
 # What finding refused registers may cost on one connection.
@@ -259,3 +261,139 @@ async def test_its_plan_tells_the_bytes_of_a_poll(
     rig = Rig(bank, link, server, write(tmp_path))
     # MBAP: 7 bytes and the PDU; the reply's has function, byte count and the registers.
     assert rig.meter.traffic() == [(7 + 5, 7 + 2 + 2 * ROWS)]
+
+
+class Short(Picky):
+    """Gives `most` registers at once and refuses more."""
+
+    def __init__(self, most: int, code: int = Refused.ADDRESS) -> None:
+        super().__init__()
+        self.most = most
+        self.no = code
+
+    def read(self, function: int, address: int, count: int) -> list[int]:
+        if count <= self.most:
+            return super().read(function, address, count)
+        self.asked.append(range(address, address + count))
+        raise Refusal(self.no)
+
+
+class Mute(ModbusServer):
+    """Says nothing where others refuse."""
+
+    def answer(self, request: Adu) -> Adu | None:
+        reply = super().answer(request)
+        return None if reply is None or reply.pdu[0] & 0x80 else reply
+
+
+def blocks_of(most: int, blocks: Iterable[int]) -> int:
+    """How many requests fetch blocks of so many rows of one register each."""
+    return sum(-(-rows // most) for rows in blocks)
+
+
+# Three groups of rows, too far from each other to be asked for together.
+GROUPS = {0: ROWS, 1000: 16, 2000: 12}
+
+
+def groups(folder: Path) -> Path:
+    more = [
+        f"  x.r{n}: {{function: 4, address: {n}, type: u16, unit: '1'}}\n"
+        for first, size in GROUPS.items()
+        for n in range(first, first + size)
+        if first
+    ]
+    return write(folder, *more)
+
+
+@pytest.mark.parametrize("most", [20, 11, 4, 2, 1])
+@pytest.mark.parametrize("code", [Refused.ADDRESS, Refused.COUNT], ids=["address", "value"])
+async def test_a_meter_that_gives_less_at_once_than_its_map_says_loses_no_row(
+    tmp_path: Path, most: int, code: int
+) -> None:
+    bank = Short(most, code)
+    server = ModbusServer({1: bank})
+    await server.start_tcp()
+    link = open_link(parse(server.url), defaults={})
+    try:
+        rig = Rig(bank, link, server, groups(tmp_path))
+        best = blocks_of(most, GROUPS.values())
+        found, cost = await rig.read()
+        assert len(present(found)) == len(found) == sum(GROUPS.values())
+        assert all(found[f"x.r{n}"].value == 1000 + n for n in (0, ROWS - 1, 1000, 2011))
+        assert cost <= best + EXTRA
+        # It is known for good: neither the next poll nor a new connection searches again.
+        assert (await rig.read())[1] == best
+        await link.close()
+        await rig.read()
+        again, cost = await rig.read()
+        assert (present(again), cost) == (present(found), best)
+    finally:
+        await link.close()
+        await server.stop()
+
+
+@pytest.mark.parametrize("framer", ["socket", "rtu"])
+@pytest.mark.parametrize("most", [20, 11, 4])
+async def test_a_meter_that_is_silent_when_asked_for_too_much_is_found_out(
+    tmp_path: Path, most: int, framer: Framer
+) -> None:
+    bank = Short(most)
+    server = Mute({1: bank}, framer=framer)
+    await server.start_tcp()
+    link = open_link(parse(server.url), defaults={}, times=Times(timeout=0.1))
+    try:
+        rig = Rig(bank, link, server, groups(tmp_path))
+        with pytest.raises(LinkError, match="no answer"):
+            await rig.read()
+        since = len(bank.asked)
+        found, _ = await rig.read()
+        best = blocks_of(most, GROUPS.values())
+        assert len(bank.asked) - since <= best + EXTRA
+        assert len(present(found)) == len(found) == sum(GROUPS.values())
+        await link.close()
+        since = len(bank.asked)
+        assert len(present((await rig.read())[0])) == len(found)
+        assert len(bank.asked) - since <= 2 * best
+    finally:
+        await link.close()
+        await server.stop()
+
+
+async def test_a_meter_that_is_not_there_is_asked_once_a_poll(tmp_path: Path) -> None:
+    server = ModbusServer({2: Picky()})
+    server.faults = (Fault("timeout"),)
+    await server.start_tcp()
+    link = open_link(parse(server.url), defaults={}, times=Times(timeout=0.02))
+    try:
+        rig = Rig(Picky(), link, server, write(tmp_path))
+        for polls in range(1, 6):
+            with pytest.raises(LinkError):
+                await rig.meter.read()
+            assert link.counters["exchanges"] == polls
+    finally:
+        await link.close()
+        await server.stop()
+
+
+async def test_two_meters_of_one_model_behind_a_gateway_are_asked_for_different_lengths(
+    tmp_path: Path,
+) -> None:
+    rows = [f"  x.s{n}: {{function: 4, address: {ROWS + n}, type: u16, unit: '1', tier: slow}}\n"
+            for n in range(4)]  # fmt: skip
+    file = write(tmp_path, *rows)
+    banks = {unit: Picky() for unit in (1, 2, 3)}
+    server = ModbusServer(banks)
+    await server.start_tcp()
+    link = open_link(parse(server.url), defaults={})
+    try:
+        options = {unit: ModbusOptions(map=str(file), unit=unit) for unit in banks}
+        meters = [ModbusMeter(link, one, interval=1.0) for one in options.values()]
+        for _ in range(4):
+            said = [{r.quantity: r.value for r in await meter.read()} for meter in meters]
+        # An ordinary poll: what nobody wants may come along, but only what is known.
+        lengths = [len(bank.asked[-1]) for bank in banks.values()]
+        assert sorted(lengths) == [ROWS, ROWS + 1, ROWS + 2]
+        assert all(one == everything_but() for one in said)
+    finally:
+        await link.close()
+        await server.stop()

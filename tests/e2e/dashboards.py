@@ -19,8 +19,13 @@ SCRAPE = 10
 _PIXELS = 1248 / 24
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Where Grafana rounds a step to, in seconds.
-_STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10_800, 21_600)
-_STEPS += (43_200, 86_400, 604_800, 2_592_000, 31_536_000)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_STEPS: tuple[int, ...] = (
+    *(1, 2, 5, 10, 15, 20, 30),
+    *(n * _MINUTE for n in (1, 2, 5, 10, 15, 20, 30)),
+    *(n * _HOUR for n in (1, 2, 3, 6, 12)),
+    *(n * _DAY for n in (1, 7, 30, 365)),
+)
 
 
 class Asked(NamedTuple):

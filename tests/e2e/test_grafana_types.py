@@ -68,12 +68,15 @@ def test_dashboards_have_the_types_of_grafana(folder: Path) -> None:
 @pytest.mark.needs("npm", "node")
 def test_a_word_that_grafana_does_not_know_is_found(folder: Path) -> None:
     text = (FOLDER / "meterd-energy.json").read_text("utf-8")
-    for right, wrong in (
-        ('"barAlignment"', '"barAlinement"'),
-        ('"drawStyle": "bars"', '"drawStyle": "columns"'),
-        ('"type": "stat"', '"type": "singlestat"'),
-        ('"timeFrom"', '"timefrom"'),
-        ('"text": ""', '"txt": ""'),
-    ):
-        assert right in text
-        assert "error TS" in complaints(folder, {"wrong": text.replace(right, wrong, 1)})
+    wrong = {
+        "option": ('"barAlignment"', '"barAlinement"'),
+        "value": ('"drawStyle": "bars"', '"drawStyle": "columns"'),
+        "panel": ('"type": "stat"', '"type": "singlestat"'),
+        "key": ('"timeFrom"', '"timefrom"'),
+        "variable": ('"text": ""', '"txt": ""'),
+    }
+    assert all(right in text for right, _ in wrong.values())
+    said = complaints(folder, {name: text.replace(*pair, 1) for name, pair in wrong.items()})
+    assert {line.partition(".ts(")[0] for line in said.splitlines() if "error TS" in line} == set(
+        wrong
+    )

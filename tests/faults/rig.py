@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import itertools
-import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from meterd.daemon.plan import Letting
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
-from meterd.model.clock import SystemClock
 from meterd.model.sample import Driver, Poll, Reading
 from meterd.poll.bus import Bus
 from meterd.poll.cycle import Device
@@ -23,6 +21,7 @@ from meterd.sim.modbus import ModbusServer
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
+from tests.faults.patient import LoopClock
 
 WIRES = ("socket", "rtu", "pty")
 INTERVAL = 0.3
@@ -103,7 +102,7 @@ class Watched:
     wrong: list[str] = field(default_factory=list)
 
     async def read(self) -> Sequence[Reading]:
-        self.starts.append(time.monotonic())
+        self.starts.append(asyncio.get_running_loop().time())
         before = self.numbers.last
         readings = await self.driver.read()
         for reading in readings:
@@ -153,11 +152,11 @@ class Line:
 
     async def until(self, unit: int, *, up: bool) -> float:
         """Seconds until a poll of the unit from now on ends like that."""
-        began, known = time.monotonic(), len(self.of(unit))
+        began, known = asyncio.get_running_loop().time(), len(self.of(unit))
         async with asyncio.timeout(20):
             while not any(poll.up is up for poll in self.of(unit)[known:]):
                 await asyncio.sleep(0.005)
-        return time.monotonic() - began
+        return asyncio.get_running_loop().time() - began
 
     def harm(
         self, units: Collection[int], *, interval: float = INTERVAL, late: float = SLACK
@@ -212,7 +211,7 @@ async def line(
         for unit, watch in watched.items()
     ]
     sinks: list[Line] = []
-    bus = Bus(link.url, devices, sinks, SystemClock())
+    bus = Bus(link.url, devices, sinks, LoopClock())
     found = Line(name, server, link, bus, watched, polls)
     sinks.append(found)
     async with polling(bus):

@@ -7,12 +7,25 @@ from typing import cast
 import pytest
 
 from meterd.drivers.modbus import SPLIT_BUDGET
-from tests.faults.rig import INTERVAL, SLACK, TIMEOUT, VICTIM, WIRES, TellingBank, line
+from meterd.sim.frames import Adu
+from meterd.sim.lines import ServerLine
+from tests.faults.patient import patient
+from tests.faults.rig import (
+    INTERVAL,
+    SLACK,
+    TIMEOUT,
+    VICTIM,
+    WIRES,
+    PickyServer,
+    TellingBank,
+    line,
+)
 
 _LATE = f"late@{TIMEOUT * 1.5 * 1000:g}ms"
 
 
 @pytest.mark.parametrize("wire", WIRES)
+@patient
 async def test_one_that_is_always_late_is_told_to_get_a_longer_timeout(
     wire: str, tmp_path: Path
 ) -> None:
@@ -25,6 +38,7 @@ async def test_one_that_is_always_late_is_told_to_get_a_longer_timeout(
 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
+@patient
 async def test_one_that_is_always_late_starts_no_storm_of_reconnects(
     wire: str, tmp_path: Path
 ) -> None:
@@ -37,6 +51,7 @@ async def test_one_that_is_always_late_starts_no_storm_of_reconnects(
 
 
 @pytest.mark.parametrize("wire", WIRES)
+@patient
 async def test_a_refused_register_is_found_and_never_asked_again(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2), interval=0.1) as bus:
         bank = cast("TellingBank", bus.server.banks[VICTIM])
@@ -57,6 +72,7 @@ async def test_a_refused_register_is_found_and_never_asked_again(wire: str, tmp_
 
 
 @pytest.mark.parametrize("wire", WIRES)
+@patient
 async def test_a_busy_device_is_waited_for_inside_the_poll(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2), interval=0.8) as bus:
         await bus.polled(VICTIM, 1)
@@ -71,6 +87,7 @@ async def test_a_busy_device_is_waited_for_inside_the_poll(wire: str, tmp_path: 
 
 
 @pytest.mark.parametrize("wire", WIRES)
+@patient
 async def test_a_code_of_the_vendors_own_is_shown(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM,)) as bus:
         bus.spoil("exception:66")
@@ -82,6 +99,7 @@ async def test_a_code_of_the_vendors_own_is_shown(wire: str, tmp_path: Path) -> 
     assert bus.server.injected["exception"] == len(bus.of(VICTIM)), "no extra traffic"
 
 
+@patient
 async def test_one_that_answers_with_a_failure_for_long_is_back_within_one_interval(
     tmp_path: Path,
 ) -> None:
@@ -92,3 +110,34 @@ async def test_one_that_answers_with_a_failure_for_long_is_back_within_one_inter
         async with asyncio.timeout(20):
             seconds = await bus.until(VICTIM, up=True)
     assert seconds < INTERVAL + SLACK
+
+
+class OtherProtocolServer(PickyServer):
+    """Where `spoiling`, the victim's replies say that they are no Modbus: protocol id 1."""
+
+    spoiling = False
+
+    def received(self, line: ServerLine, request: Adu) -> None:
+        reply = self.answer(request)
+        if reply is None or request.unit != VICTIM or not self.spoiling:
+            super().received(line, request)
+            return
+        frame = bytearray(line.wrap(reply))
+        frame[2:4] = b"\x00\x01"
+        line.send(bytes(frame))
+
+
+@patient
+async def test_a_wrong_protocol_id_closes_the_connection_and_gives_no_value(tmp_path: Path) -> None:
+    async with line(tmp_path, "socket", kind=OtherProtocolServer) as bus:
+        server = cast("OtherProtocolServer", bus.server)
+        await bus.polled(VICTIM, 2)
+        server.spoiling = True
+        struck = await bus.polled(VICTIM, 3)
+        server.spoiling = False
+        await bus.until(VICTIM, up=True)
+        counters = dict(bus.link.counters)
+    assert any(poll.fault is not None and poll.fault.code == "bad_frame" for poll in struck)
+    assert bus.wrong == []
+    assert not any(poll.fault for unit in (2, 3, 4) for poll in bus.of(unit))
+    assert 1 <= counters["bad_frame"] <= counters["opened"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meterd.wire.link import Times
+from tests.faults.patient import patient
 from tests.faults.rig import INTERVAL, SLACK, TIMEOUT, VICTIM, WIRES, Line, line
 
 NEIGHBOURS = (2, 3, 4)
@@ -79,6 +80,7 @@ async def strike(bus: Line, case: Case) -> float:
     ("theme", "wire"),
     [pytest.param(theme, wire) for theme in CASES for wire in _WIRES_OF.get(theme, WIRES)],
 )
+@patient
 async def test_one_unit_misbehaves_and_is_back_within_one_interval(
     theme: str, wire: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ from meterd.sim.modbus import ModbusServer
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Times
+from tests.faults.patient import patient
 from tests.faults.rig import INTERVAL, SLACK, TIMEOUT, VICTIM, line, write_map
 from tests.wire.test_tcp import free_port
 
@@ -28,6 +29,7 @@ _MOST_CPU = 0.10
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+@patient
 async def test_a_way_that_is_not_there_is_tried_with_growing_pauses_and_costs_no_time(
     host: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -45,6 +47,7 @@ async def test_a_way_that_is_not_there_is_tried_with_growing_pauses_and_costs_no
     assert {poll.fault.code for poll in bus.polls if poll.fault} <= {"refused", "dns"}
 
 
+@patient
 async def test_a_port_that_opens_again_is_found_and_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,6 +69,7 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+@patient
 async def test_300_resets_in_the_middle_of_a_reply_leak_nothing(tmp_path: Path) -> None:
     """Every second reply breaks off; it is asked for again in the same poll."""
     times = Times(timeout=0.3)
@@ -99,6 +103,7 @@ class DeafServer(ModbusServer):
 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
+@patient
 async def test_a_half_open_connection_is_given_up_after_three_silent_exchanges(
     wire: str, tmp_path: Path
 ) -> None:
@@ -128,6 +133,7 @@ class OneClientServer(ModbusServer):
             line.hang_up()
 
 
+@patient
 async def test_a_device_for_one_client_is_let_go_between_polls(tmp_path: Path) -> None:
     async with line(tmp_path, "socket", units=(VICTIM,), kind=OneClientServer, letting=True) as bus:
         other = open_link(parse(bus.server.url), defaults={}, times=Times(timeout=0.3))
@@ -142,6 +148,7 @@ async def test_a_device_for_one_client_is_let_go_between_polls(tmp_path: Path) -
     assert bus.wrong == []
 
 
+@patient
 async def test_a_device_that_another_client_holds_is_back_when_it_lets_go(
     tmp_path: Path,
 ) -> None:
@@ -166,7 +173,7 @@ class Arrivals(set[ServerLine]):
         self.times: dict[ServerLine, float] = {}
 
     def add(self, line: ServerLine) -> None:
-        self.times[line] = time.monotonic()
+        self.times[line] = asyncio.get_running_loop().time()
         super().add(line)
 
 
@@ -183,13 +190,14 @@ class HastelessServer(ModbusServer):
         self._free_at = 0.0
 
     def received(self, line: ServerLine, request: Adu) -> None:
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if now >= self._free_at and now - self.arrivals.times[line] >= self.after_connect:
             super().received(line, request)
         self._free_at = now + self.after_request
 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
+@patient
 async def test_pauses_after_connecting_and_between_requests_are_kept(
     wire: str, tmp_path: Path
 ) -> None:
@@ -221,6 +229,7 @@ class OneByOneServer(HastelessServer):
 @pytest.mark.parametrize(
     ("kind", "setting"), [(SlowlyWakingServer, "connect_delay"), (OneByOneServer, "gap")]
 )
+@patient
 async def test_without_the_pause_a_hint_names_the_setting_within_five_polls(
     kind: type[ModbusServer], setting: str, wire: str, tmp_path: Path
 ) -> None:
@@ -232,6 +241,7 @@ async def test_without_the_pause_a_hint_names_the_setting_within_five_polls(
 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
+@patient
 async def test_a_dead_unit_among_others_gets_no_hint_at_pauses(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2)) as bus:
         bus.spoil("timeout")

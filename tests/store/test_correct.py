@@ -140,6 +140,22 @@ async def test_marks_survive_a_restart_before_they_are_sealed(tmp_path: Path) ->
         assert len(await raw(reader, POWER)) == 540
 
 
+async def test_what_a_long_commit_said_does_not_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    async with store(path, clock=hands) as (writer, reader):
+        # One row of the journal over hours, of which most are sealed.
+        for one in history(7, START, 5.5):
+            writer.take(one)
+        hands.now = START + 5 * HOUR + HOUR // 2
+        await writer.settle()
+        await Corrections(writer, reader).mark(ask(START + HOUR, START + 2 * HOUR), hands.now)
+    async with store(path, clock=hands) as (writer, reader):
+        assert len(await raw(reader, POWER)) == 4.5 * 360
+        await writer.settle()
+        assert len(await raw(reader, POWER)) == 4.5 * 360
+
+
 async def test_work_for_the_writers_thread_ends_with_it(tmp_path: Path) -> None:
     writer = Writer(url_of(tmp_path / "meterd.db"))
     await writer.open()

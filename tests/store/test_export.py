@@ -5,8 +5,9 @@ import io
 import json
 from pathlib import Path
 
+from meterd.store.bring import bring
 from meterd.store.export import TEXTS, Wanted, lines
-from meterd.store.imports import CsvFile, bring
+from meterd.store.imports import CsvFile
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 

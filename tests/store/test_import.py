@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from meterd.model.sample import Quality
-from meterd.store.imports import CsvFile, MistakesError, bring
+from meterd.store.bring import bring
+from meterd.store.imports import CsvFile, MistakesError
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 

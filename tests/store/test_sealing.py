@@ -88,7 +88,11 @@ async def test_sealed_and_closed_days_answer_as_the_journal_did(tmp_path: Path) 
         assert await answers(reader, START, START + HOUR)
         alike(await answers(reader, *window), before)
         # Two days are closed, and of the third all but the running hour is sealed.
-        assert [n for (n,) in rows(path, "SELECT n FROM block ORDER BY id")] == [8640, 8640, *[360] * 11]
+        assert [n for (n,) in rows(path, "SELECT n FROM block ORDER BY id")] == [
+            8640,
+            8640,
+            *[360] * 11,
+        ]
         assert rows(path, "SELECT count(*) FROM rollup") == [(8,)]
         assert rows(path, "SELECT count(*) <= 3 FROM journal") == [(1,)]
         assert await raw_count(reader) == len(history(1, START, 60))

@@ -22,14 +22,14 @@ from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 METRIC = "meterd_tariff_price"
 IMPORT, EXPORT = "import", "export"
-# Quarter hours that one query may price: 28 years of one tariff, and some seconds of work.
-_MOST = 1_000_000
+# Quarter hours that one query may price: eleven years of one tariff, and a second of work.
+_MOST = 400_000
 _MEANING = Meaning(METRIC, *OWN[METRIC], "")
 
 
 @dataclass(frozen=True, slots=True)
 class PriceSeries:
-    """One price; it has been there since 1970, or rather since `first` (Unix ms), until now."""
+    """One price; it may have been there from `first` to `last` (Unix ms), which is now."""
 
     labelled: Labelled
     first: int
@@ -70,8 +70,7 @@ class Prices:
             "currency": tariff.currency,
             "direction": direction,
         }
-        last = self._now // QUARTER * QUARTER
-        return PriceSeries(Labelled(labels, QUARTER), 0, last, name, direction)
+        return PriceSeries(Labelled(labels, QUARTER), 0, self._now, name, direction)
 
     def latest(self) -> Iterator[tuple[Mapping[str, str], float]]:
         """Labels and value of what has a price now."""

@@ -1,8 +1,10 @@
-"""SunSpec meters and inverters: found anew on each connection, then one request a model."""
+"""SunSpec meters and inverters: found anew on each connection, then read model by model."""
 
 from typing import Any, ClassVar
 
+from meterd.drivers.costs import link_costs
 from meterd.drivers.registers import PROTOCOL_LIMIT, Row
+from meterd.drivers.schedule import ALL, SLOW, due, every
 from meterd.drivers.sunspec.discovery import BASES, Place, Survey, locate, walk
 from meterd.drivers.sunspec.models import MODELS, rows
 from meterd.drivers.sunspec.options import SunSpecOptions
@@ -28,7 +30,7 @@ class SunSpecMeter:
 
     Options: ClassVar[type[Any]] = SunSpecOptions
 
-    def __init__(self, link: Link, options: SunSpecOptions) -> None:
+    def __init__(self, link: Link, options: SunSpecOptions, *, interval: float = SLOW) -> None:
         self._client = ModbusClient(link, options.unit)
         self._link = link
         self._options = options
@@ -37,9 +39,13 @@ class SunSpecMeter:
         self._readers: list[ModelReader] = []
         self._static: list[ModelReader] = []
         self._texts: list[Reading] | None = None
+        self._costs = link_costs(link)
+        self._every = every(options.slow, interval)
+        self._poll = 0
 
     async def read(self) -> list[Reading]:
-        """All values of the part. What never changes is read once on each connection.
+        """Fast rows at each poll, slow ones at each n-th. What never changes is read once on each
+        connection, and told at each poll.
 
         Raises LinkError, or DeviceError: `no_sunspec`, `no_part`, and `moved` when the chain
         has changed, which the next poll then walks anew.
@@ -49,16 +55,20 @@ class SunSpecMeter:
         if epoch != learnt:
             await self._discover()
         readings: list[Reading] = []
+        tiers = due(self._poll, self._every)
+        if not any(reader.is_due(tiers) for reader in self._readers):
+            tiers = ALL  # a poll that asks nothing would call a device up that is long gone
         for reader in self._readers:
-            readings += await reader.read()
+            readings += await reader.read(tiers)
         if self._texts is None or (epoch and self._link.epoch != epoch):
             self._texts = [one for reader in self._static for one in await reader.read()]
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
+        self._poll += 1
         return [_unsigned_zero(reading) for reading in readings + self._texts]
 
     def traffic(self) -> list[tuple[int, int]]:
-        """Bytes sent and received by each request of one poll, in this link's frames.
+        """Bytes sent and received by each request of a whole poll, in this link's frames.
 
         Before the device was found, what the longest model of the wanted kind would take.
         """
@@ -79,6 +89,7 @@ class SunSpecMeter:
         survey = await walk(self._client, place)
         part = choose(survey, self._options.part, self._options.index)
         self._texts = None
+        self._poll = 0
         self._arrange(survey, part)
 
     async def _locate(self) -> Place:
@@ -105,7 +116,7 @@ class SunSpecMeter:
             if not fresh:
                 continue
             taken |= {row.quantity for row in fresh}
-            reader = ModelReader(self._client, found, fresh, budget)
+            reader = ModelReader(self._client, found, fresh, budget, self._costs)
             static = all(row.tier == _STATIC for row in fresh)
             (self._static if static else self._readers).append(reader)
         # A poll that asks nothing would call a device up that is long gone.

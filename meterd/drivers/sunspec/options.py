@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from meterd.drivers.schedule import SLOW
 from meterd.drivers.sunspec.discovery import MAX_MODELS
 from meterd.drivers.sunspec.models import MODELS, Kind
 
@@ -30,6 +31,7 @@ class SunSpecOptions(BaseModel):
 
     map: Literal["sunspec"] = Field("sunspec", description="the word sunspec")
     unit: int = Field(DEFAULT_UNIT, ge=0, le=255, description="unit id")
+    slow: float = Field(SLOW, gt=0, description="how often counters and limits are read, in s")
     part: PartName | None = Field(
         None, description="meter, inverter or a model's number; else the meter if there is one"
     )

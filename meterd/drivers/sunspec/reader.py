@@ -4,18 +4,28 @@ request   | ID | length | value | scale | value ... |      ID is left out where 
 """
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from meterd.drivers.blocks import Block
-from meterd.drivers.registers import PROTOCOL_LIMIT, Row
+from meterd.drivers.costs import ASSUMED, Costs
+from meterd.drivers.planner import plan
+from meterd.drivers.registers import PROTOCOL_LIMIT, RegisterMap, Row
+from meterd.drivers.schedule import ALL
 from meterd.drivers.sunspec.discovery import Found
-from meterd.errors import DeviceError, Unsupported
+from meterd.errors import DeviceError, MeterdError, Unsupported
 from meterd.model.sample import Reading
 from meterd.wire.modbus import ModbusClient
 
 # Requests that finding refused registers may cost, in one epoch of the link.
 SPLIT_BUDGET: Final = 20
+
+
+Tiers = frozenset[str]
+
+# First register, registers, and the rows among them.
+_Request = tuple[int, int, Block]
 
 
 @dataclass(slots=True)
@@ -26,7 +36,7 @@ class Budget:
 
 
 class ModelReader:
-    """One model, in one request, or in more for a device that refuses so many registers."""
+    """One model, in as few requests as its device takes."""
 
     def __init__(
         self,
@@ -34,58 +44,104 @@ class ModelReader:
         found: Found,
         rows: tuple[Row, ...],
         budget: Budget,
+        costs: Costs = ASSUMED,
     ) -> None:
         self._client = client
         self._found = found
+        self._rows = tuple(sorted(rows, key=lambda row: (row.first, row.last)))
         self._function = rows[0].function
         self._budget = budget
-        end = max(row.last for row in rows) + 1
-        fits = end - found.address <= PROTOCOL_LIMIT
-        first = found.address if fits else found.address + 1
-        self._header = struct.pack(">HH", found.number, found.length)[0 if fits else 2 :]
-        self._whole: Block | None = Block(self._function, first, end - first, rows)
-        self._pieces: list[Block] = []
+        self._costs = costs
+        self._plans: dict[Tiers, list[_Request]] = {}
+        # What is asked instead, once a request was refused.
+        self._pieces: list[Block] | None = None
         self._refused: dict[Row, str] = {}
 
-    async def read(self) -> list[Reading]:
-        """One reading a row. Raises DeviceError with code `moved` if the model is gone."""
-        if self._whole is None:
-            return await self._read_pieces()
-        try:
-            data = await self._ask(self._whole)
-        except Unsupported as refusal:
-            self._pieces, self._whole = self._halves(self._whole.rows, refusal), None
-            return await self._read_pieces()
-        self._check(data)
-        return self._whole.decode(data)
+    async def read(self, tiers: Tiers = ALL) -> list[Reading]:
+        """One reading a row that is due; none, and no request, where none is.
 
-    def requests(self) -> list[int]:
-        """The registers of each request of one poll."""
-        if self._whole is not None:
-            return [self._whole.words]
-        return [2, *(piece.words for piece in self._pieces)]
+        Raises DeviceError with code `moved` if the model is gone.
+        """
+        if not self.is_due(tiers):
+            return []
+        if self._pieces is None:
+            try:
+                return await self._read_planned(tiers)
+            except Unsupported as refusal:
+                self._pieces = self._halves(self._rows, refusal)
+        return await self._read_pieces(tiers)
+
+    def is_due(self, tiers: Tiers) -> bool:
+        """Whether there is something to read."""
+        return any(row.tier in tiers for row in self._rows)
+
+    def requests(self, tiers: Tiers = ALL) -> list[int]:
+        """The registers of each request of a poll with these tiers."""
+        if self._pieces is not None:
+            return [2, *(piece.words for piece in self._pieces if _holds(piece, tiers))]
+        return [words for _, words, _ in self._planned(tiers)] if self.is_due(tiers) else []
+
+    async def _read_planned(self, tiers: Tiers) -> list[Reading]:
+        readings: list[Reading] = []
+        for i, (address, words, block) in enumerate(self._planned(tiers)):
+            data = await self._client.read(self._function, address, words)
+            if i == 0:
+                self._check(data, address)
+            readings += block.decode(data)
+        return readings
+
+    def _planned(self, tiers: Tiers) -> list[_Request]:
+        """The first request has the model's ID and length, or its length where 125 are too few."""
+        if (known := self._plans.get(tiers)) is not None:
+            return known
+        rows = [row for row in self._rows if row.tier in tiers]
+        end = max(row.last for row in rows) + 1
+        address = self._found.address
+        first = address if end - address <= PROTOCOL_LIMIT else address + 1
+        # A stand-in for the first row, which begins where the model does.
+        words = rows[0].last - first + 1
+        head = replace(rows[0], address=first, words=words, type="str", scale_register=None)
+        # All registers of a model are there, whether they are wanted or not.
+        ground = RegisterMap("", "", "", "", "", (head, *rows[1:]), bridge=PROTOCOL_LIMIT)
+        wanted = {head.quantity: rows[0], **{row.quantity: row for row in rows[1:]}}
+        self._plans[tiers] = found = [
+            (one.address, one.words, self._block_of(one, wanted))
+            for one in plan(ground, ground.rows, self._costs)
+        ]
+        return found
+
+    def _block_of(self, one: Block, wanted: Mapping[str, Row]) -> Block:
+        rows = [wanted[row.quantity] for row in one.rows]
+        return Block(self._function, one.address, one.words, rows)
 
     async def _ask(self, block: Block) -> bytes:
         return await self._client.read(block.function, block.address, block.words)
 
-    def _check(self, data: bytes) -> None:
-        if not data.startswith(self._header):
+    def _check(self, data: bytes, address: int) -> None:
+        header = struct.pack(">HH", self._found.number, self._found.length)
+        if not data.startswith(header[2 * (address - self._found.address) :]):
             text = f"{self._found.text} is not at register {self._found.address} any more"
             raise DeviceError(f"the SunSpec map has changed: {text}", code="moved")
 
-    async def _read_pieces(self) -> list[Reading]:
+    async def _read_pieces(self, tiers: Tiers) -> list[Reading]:
         """The header by itself, then one piece after the other; pieces may be split on the way."""
         header = await self._client.read(self._function, self._found.address, 2)
-        self._check(header[4 - len(self._header) :])
+        self._check(header, self._found.address)
         readings: list[Reading] = []
-        waiting, self._pieces = self._pieces, []
+        waiting, self._pieces = self._pieces or [], []
         while waiting:
             piece = waiting.pop(0)
+            if not _holds(piece, tiers):
+                self._pieces.append(piece)
+                continue
             try:
                 data = await self._ask(piece)
             except Unsupported as refusal:
                 waiting = self._halves(piece.rows, refusal) + waiting
                 continue
+            except MeterdError:
+                self._pieces += [piece, *waiting]
+                raise
             self._pieces.append(piece)
             readings += piece.decode(data)
         return readings + [_absent(row, reason) for row, reason in self._refused.items()]
@@ -97,14 +153,17 @@ class ModelReader:
             self._refused |= {row: reason for row in rows if not row.optional}
             return []
         self._budget.left -= 2
-        ordered = sorted(rows, key=lambda row: (row.first, row.last))
-        middle = len(ordered) // 2
-        return [self._block(ordered[:middle]), self._block(ordered[middle:])]
+        middle = len(rows) // 2
+        return [self._block(rows[:middle]), self._block(rows[middle:])]
 
-    def _block(self, rows: list[Row]) -> Block:
+    def _block(self, rows: tuple[Row, ...]) -> Block:
         first = min(row.first for row in rows)
         end = max(row.last for row in rows) + 1
         return Block(self._function, first, end - first, rows)
+
+
+def _holds(piece: Block, tiers: Tiers) -> bool:
+    return any(row.tier in tiers for row in piece.rows)
 
 
 def _reason(rows: tuple[Row, ...], refusal: Unsupported) -> str:

@@ -182,9 +182,9 @@ async def test_streams_have_a_limit_and_free_their_place(site: FakeSite) -> None
     server = await serve(site, "127.0.0.1", 0, rules=Rules(limits=limits))
     try:
         async with ClientSession(server.url) as client:
-            async with listening(client), listening(client), listening(client):
-                async with client.get("/api/v1/stream") as reply:
-                    assert (reply.status, reply.headers["Retry-After"]) == (503, "10")
+            three = listening(client), listening(client), listening(client)
+            async with three[0], three[1], three[2], client.get("/api/v1/stream") as reply:
+                assert (reply.status, reply.headers["Retry-After"]) == (503, "10")
             await until(lambda: server.guests.count <= 1)
             async with listening(client) as (_, first):
                 assert first.kind == "state"

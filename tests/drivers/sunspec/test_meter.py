@@ -1,17 +1,23 @@
 """The driver of SunSpec devices, at simulated ones."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
+from meterd.drivers.costs import Costs
+from meterd.drivers.schedule import FAST
 from meterd.drivers.sunspec import SunSpecMeter, SunSpecOptions
-from meterd.drivers.sunspec.reader import SPLIT_BUDGET
+from meterd.drivers.sunspec.discovery import locate, walk
+from meterd.drivers.sunspec.models import rows
+from meterd.drivers.sunspec.reader import SPLIT_BUDGET, Budget, ModelReader
 from meterd.errors import DeviceError, LinkError
 from meterd.model.sample import Reading
 from meterd.sim.faults import Fault
 from meterd.sim.frames import Adu
 from meterd.sim.modbus import ModbusServer
 from meterd.wire.link import Link
+from meterd.wire.modbus import ModbusClient
 from tests.drivers.sunspec import device
 from tests.drivers.sunspec.device import INVERTER_SAYS, METER_SAYS, Noting, chain, linked
 
@@ -289,3 +295,49 @@ async def test_before_anything_is_known_the_longest_request_is_expected() -> Non
             built(link, **o).traffic()[0][1] for o in ({}, {"part": "inverter"}, {"part": 203})
         ]
     assert counts == [9 + 2 * n for n in (125, 62, 107)]
+
+
+async def test_counters_are_read_at_the_first_three_polls_and_each_nth() -> None:
+    bank = Noting(chain(40000, *HYBRID))
+    async with linked(bank) as (link, _):
+        meter = SunSpecMeter(link, SunSpecOptions(slow=6.0), interval=1.0)
+        polls = [by_name(await meter.read()) for _ in range(14)]
+    slow = [n for n, poll in enumerate(polls) if "active_energy.import" in poll]
+    assert slow == [0, 1, 2, 6, 12]
+    assert all("active_power" in poll for poll in polls)
+    assert all(poll["info.serial_number"].value == "SN-1" for poll in polls)
+
+
+async def test_a_model_of_slow_rows_alone_is_not_asked_for_in_between() -> None:
+    bank = Noting(chain(40000, COMMON, device.inverter(), (123, [0] * 24)))
+    async with linked(bank) as (link, _):
+        meter = SunSpecMeter(link, SunSpecOptions(slow=600.0), interval=1.0)
+        costs = []
+        for _ in range(5):
+            before = len(bank.asked)
+            said = by_name(await meter.read())
+            costs.append(len(bank.asked) - before)
+            assert said["active_power"].value == INVERTER_SAYS["active_power"]
+    assert costs[1:] == [2, 2, 1, 1]
+
+
+async def test_on_a_slow_bus_counters_between_fast_rows_are_left_out() -> None:
+    bank = Noting(chain(40000, device.meter()))
+    async with linked(bank) as (link, _):
+        client = ModbusClient(link, 1)
+        place = await locate(client, [40000])
+        found = (await walk(client, place)).found[0]
+        mine = rows(found.number, found.address, place.function)
+        reader = ModelReader(client, found, mine, Budget(), Costs.serial(9600))
+        whole, fast = sum(reader.requests()), sum(reader.requests(FAST))
+        assert fast < whole / 2
+        bank.asked.clear()
+        said = by_name(await reader.read(FAST))
+        assert sum(count for _, _, count in bank.asked) == fast
+        assert said.keys() == {row.quantity for row in mine if row.tier == "fast"}
+        assert said["active_power"].value == METER_SAYS["active_power"]
+        # The model that is there is another one: this is noticed whatever is due.
+        moved = ModelReader(client, replace(found, number=204), mine, Budget(), Costs.serial(9600))
+        with pytest.raises(DeviceError) as told:
+            await moved.read(FAST)
+        assert told.value.code == "moved"

@@ -80,7 +80,7 @@ class Postgres:
         places = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
         quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=60"]
         self.server = Server(folder, [find("postgres"), *quick, *places], port)
-        self.servers = [self.server]
+        self.servers: Sequence[Server] = [self.server]
         self._made: set[str] = set()
         self.server.start()
         self.await_up()
@@ -119,7 +119,9 @@ class Maria:
         self._made: set[str] = set()
         ports = [(free_port(), free_port(), free_port(), free_port()) for _ in range(nodes)]
         self._ports = ports
-        self.servers = [_mariadb(folder / str(number), ports, number) for number in range(nodes)]
+        self.servers: Sequence[Server] = [
+            _mariadb(folder / str(number), ports, number) for number in range(nodes)
+        ]
         for number, server in enumerate(self.servers):
             server.launch(*(["--wsrep-new-cluster"] if nodes > 1 and number == 0 else []))
             # One after another: each is given the data of those before it.

@@ -18,6 +18,8 @@ from pathlib import Path
 PASSWORD = "s3cret:/@word"
 QUOTED = "s3cret%3A%2F%40word"
 _PATIENCE = 60.0
+_MEMORY = Path("/dev/shm")
+_ROOM = 3 << 30
 _NOBODY = ("--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
 _PLACES = os.pathsep.join(
     (
@@ -50,8 +52,10 @@ def unprivileged(command: Sequence[str]) -> list[str]:
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
     """A folder that the servers may use; not below pytest's, which only its owner enters."""
-    # Short: the path of a socket has room for 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="meterd-"))
+    # Short: the path of a socket has room for 107 bytes. In memory where that is large enough:
+    # a database a test is much to write, and no test here is about the disk.
+    place = _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
+    folder = Path(tempfile.mkdtemp(prefix="meterd-", dir=place))
     if os.getuid() == 0:
         shutil.chown(folder, "nobody", "nogroup")
     try:

@@ -143,5 +143,3 @@ def test_a_node_outside_of_the_cluster_is_passed_over(galera: Maria, tmp_path: P
         galera.servers[0].kill()
         galera.servers[0].launch()
         galera.await_up()
-
-

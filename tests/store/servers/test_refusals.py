@@ -96,9 +96,10 @@ async def test_a_server_that_is_down_is_waited_for(server: Engine, tmp_path: Pat
     reader = Reader(url, writer.memory)
     try:
         async with opened(writer):
-            assert not writer.status.writable
-            assert "refused" in writer.status.error
-            assert PASSWORD not in writer.status.error
+            before = writer.status
+            assert not before.writable
+            assert "refused" in before.error
+            assert PASSWORD not in before.error
             for time in range(1000, 2000):
                 writer.take(poll(time, float(time)))
             with pytest.raises(StoreError) as refused:

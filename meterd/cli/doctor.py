@@ -1,0 +1,51 @@
+"""`meterd doctor`: what around meterd may keep it from working, and what to do about it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from meterd.cli import ailments, output
+from meterd.cli.ailments import Finding
+from meterd.cli.configuration import config_option, load_settings
+from meterd.errors import MeterdError
+
+_COLUMNS = ("area", "state", "what", "todo")
+
+
+@click.command(epilog="Example: meterd doctor -c /etc/meterd/meterd.yaml")
+@config_option
+@output.format_option
+def command(config: Path | None, format_: str | None) -> int:
+    """Look at versions, clock, permissions, store, links and ports; change nothing.
+
+    Run it as the user that meterd runs as. Exit code 1 where something is wrong; what is
+    only unusual is a warning.
+    """
+    found = list(_findings(config))
+    rows = [asdict(one) for one in found]
+    output.show(_COLUMNS, rows, format_, {"findings": rows})
+    wrong = sum(one.state == ailments.WRONG for one in found)
+    if wrong:
+        click.echo(f"{wrong} things are wrong.", err=True)
+    return 1 if wrong else 0
+
+
+def _findings(config: Path | None) -> Iterator[Finding]:
+    yield from ailments.environment()
+    yield ailments.clock()
+    try:
+        settings = load_settings(config)
+    except MeterdError as error:
+        first = str(error).splitlines()[0]
+        yield Finding("configuration", ailments.WRONG, first, "`meterd check` tells all of it")
+        return
+    count = len(settings.devices)
+    yield Finding("configuration", ailments.FINE, f"{count} devices, no mistakes")
+    is_running = False
+    for one in ailments.store(settings.store.url):
+        is_running = is_running or one.what == ailments.RUNNING
+        yield one
+    yield from ailments.links(settings)
+    yield from ailments.ports(settings, is_running)

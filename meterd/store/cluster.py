@@ -1,0 +1,201 @@
+"""Several meterds on one store: which of them has a device, and that no other writes for it.
+
+Each device has a row in `lease`: its holder, a token, and until when, by the database's clock.
+
+- **Beat.** Every half period each meterd renews its leases to two periods from now, and takes
+  those that are over or that nobody had. Taking raises the token by one. So a device whose
+  meterd died has another one before three periods have passed; a live one gives nothing back.
+- **Fence.** Each transaction that writes for a device first locks its lease and compares the
+  token with the one that this meterd was given. Where it is another one, nothing is written and
+  the device is given up, with all that is in memory of it; the rest is written in the next try.
+  The transaction also counts in that row, so that on a Galera cluster, whose nodes do not see
+  each other's locks, either the writer or the taker loses its certification.
+- **Numbers.** A device is numbered, alone in a transaction, before it is leased. Its series are
+  `device << 16 | 1, 2, …`, and journal rows `n << 14 | device`, one for each device of a commit:
+  so nobody needs to know what others number, and a row belongs to one device as a block does.
+- **Adoption.** The new holder reads the journal rows of the device and seals them as its own.
+
+Rows of a meterd that was alone before are cut into such rows at the first start. What two
+meterds remember (counters, by device) goes with the lease. The nodes' clocks need not agree
+with those of the meterds, but with each other to a fraction of a period.
+"""
+
+import asyncio
+import logging
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from meterd.errors import StoreError
+from meterd.model.clock import Clock, SystemClock
+from meterd.store.catalog import MOST_DEVICES
+from meterd.store.database import Opened
+from meterd.store.schema import device, lease, memo
+from meterd.store.servers import ServerDatabase
+from meterd.store.share import Leased, Share, now_ms
+
+_BEATS = 2  # in a period
+_LENGTH = 2  # of a lease, in periods
+_TURNS = 5  # after conflicts with other meterds
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class Leases:
+    """The devices that this meterd has. `share` is for its Writer."""
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        *,
+        name: str | None = None,
+        period: float = 10.0,
+        alone: str = "poll",
+        clock: Clock | None = None,
+    ) -> None:
+        """`period` in seconds. `alone`: `poll` or `pause` while the store cannot be reached.
+
+        Raises StoreError for a URL that means no server.
+        """
+        urls = (url,) if isinstance(url, str) else tuple(url)
+        if any(one.startswith("sqlite:") for one in urls):
+            text = "a cluster needs a store on a server: postgresql:// or mariadb://"
+            raise StoreError(text, code="unavailable")
+        self.share = Share(ServerDatabase(urls))
+        # Each start is another holder: what it knew before is not what it knows now.
+        self.holder = f"{name or socket.gethostname()[:60]} {uuid.uuid4().hex[:12]}"
+        self._database = ServerDatabase(urls, shared=True)
+        self._opened: Opened | None = None
+        self._made = False
+        self._period = period
+        self._alone = alone
+        self._clock = clock or SystemClock()
+        self._good_until = float("-inf")
+        self._told: frozenset[str] = frozenset()
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The devices that may be polled now."""
+        if self._alone == "pause" and self._clock.monotonic() > self._good_until:
+            return frozenset()
+        return frozenset(self.share.held)
+
+    async def run(
+        self,
+        wanted: Callable[[], Sequence[str]],
+        changed: Callable[[frozenset[str]], Awaitable[None]],
+    ) -> None:
+        """For ever: renews and takes; `changed` is told what is held whenever that differs."""
+        while True:
+            await self.beat(wanted())
+            if self._told != self.held:
+                self._told = self.held
+                await changed(self._told)
+            await self._clock.sleep(self._period / _BEATS)
+
+    async def beat(self, wanted: Sequence[str]) -> None:
+        """Renews and takes leases, once. Never raises StoreError: it is tried again."""
+        try:
+            await asyncio.to_thread(self._beat, tuple(wanted))
+        except StoreError as error:
+            _log.warning("leases are not renewed: %s", error)
+
+    async def close(self) -> None:
+        """Gives everything back, so that others take it at once; after the writer's close."""
+        ended = update(lease).where(lease.c.holder == self.holder).values(until=0)
+        with suppress(StoreError):
+            await asyncio.to_thread(self._turns, lambda connection: connection.execute(ended))
+        self.share.held = {}
+        self._fail()
+
+    # From here on: a thread of the pool, one at a time.
+
+    def _beat(self, wanted: Sequence[str]) -> None:
+        began = self._clock.monotonic()
+        if not self._made:
+            self.share.upgrade()
+            self._made = True
+        for name in self._missing(wanted):
+            self._turns(partial(_number, name=name))
+        held, memos = self._turns(partial(self._leased, wanted=wanted))
+        self._good_until = began + self._period * _LENGTH
+        for gone in self.share.held.keys() - held:
+            _log.warning("another meterd has %s by now", gone)
+        if held.keys() - self.share.held.keys():
+            self.share.memos = memos
+        self.share.held = held
+
+    def _missing(self, wanted: Sequence[str]) -> list[str]:
+        known = self._turns(lambda connection: set(connection.scalars(select(device.c.name))))
+        return [name for name in wanted if name not in known]
+
+    def _leased(
+        self, connection: Connection, wanted: Sequence[str]
+    ) -> tuple[dict[str, Leased], dict[str, str]]:
+        """What is held after this transaction, and what was remembered before it."""
+        now = now_ms(connection)
+        until = now + round(self._period * _LENGTH * 1000)
+        ids = {
+            row.id: row.name
+            for row in connection.execute(select(device).where(device.c.name.in_(wanted)))
+        }
+        asked = select(lease).where(lease.c.device_id.in_(ids)).order_by(lease.c.device_id)
+        there = {row.device_id: row for row in connection.execute(asked.with_for_update())}
+        held = {}
+        for number, name in sorted(ids.items()):
+            row = there.get(number)
+            if row is not None and row.holder != self.holder and row.until >= now:
+                continue
+            token = self._taken(connection, number, row, until)
+            held[name] = Leased(number, token)
+        memos = {row.name: row.body for row in connection.execute(select(memo))}
+        return held, memos
+
+    def _taken(self, connection: Connection, number: int, row: Any, until: int) -> int:
+        """The token of a lease that is ours now."""
+        if row is None:
+            first = {"device_id": number, "holder": self.holder, "token": 1}
+            connection.execute(insert(lease), {**first, "until": until, "writes": 0})
+            return 1
+        # One that was given up comes back with a new token, and is adopted anew.
+        known = {one.id: one.token for one in self.share.held.values()}
+        mine = row.holder == self.holder and known.get(number) == row.token
+        token: int = row.token if mine else row.token + 1
+        ours = {"holder": self.holder, "token": token, "until": until}
+        connection.execute(update(lease).where(lease.c.device_id == number).values(**ours))
+        return token
+
+    def _turns(self, work: Callable[[Connection], _T]) -> _T:
+        """The work's transaction, again where another meterd's wins."""
+        for turn in range(_TURNS):
+            try:
+                if self._opened is None:
+                    self._opened = self._database.writing()
+                with self._opened.begin() as connection:
+                    return work(connection)
+            except StoreError as error:
+                self._fail()
+                if error.code != "conflict" or turn == _TURNS - 1:
+                    raise
+        raise AssertionError("there is one turn at least")
+
+    def _fail(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
+def _number(connection: Connection, name: str) -> None:
+    """A number for a device. Another meterd may try the same one: a key decides."""
+    number = (connection.scalar(select(func.max(device.c.id))) or 0) + 1
+    if number >= MOST_DEVICES:
+        text = f"a store holds {MOST_DEVICES - 1} devices at most"
+        raise StoreError(text, code="unavailable")
+    connection.execute(insert(device), {"id": number, "name": name})

@@ -1,0 +1,263 @@
+"""Polls of one device in memory, as columns, between being taken and being in a block.
+
+A stretch has polls with a common set of columns:
+
+    times   t0 t1 t2 …
+    values  v00 v01 … v0w  v10 v11 … v1w  …     row by row, NaN where there is no value
+    kinds   which of the layouts seen each row has; a column that it lacks is absent there
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import ge, itemgetter
+from typing import Any
+
+from meterd.model.sample import Doubt, Layout, Poll
+from meterd.store import cuts
+from meterd.store.columns import Column, Sheet, Span, regular, runs
+from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
+
+_NAN = float("nan")
+_MOST_KINDS = 250
+
+Naming = Callable[[str, str, str], int]
+"""The number of a series, by device, quantity and unit."""
+
+
+@dataclass(slots=True)
+class _Kind:
+    """A layout, and how its values become a row of its stretch."""
+
+    layout: Layout
+    pick: Callable[[Any], Any] | None
+    places: tuple[int, ...]  # of the layout's columns in the stretch
+    placed: frozenset[int]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Polls in the order they were taken. `kept` rows, the first ones, are in the journal."""
+
+    device: str
+    columns: tuple[tuple[str, str], ...]
+    index: Mapping[tuple[str, str], int]
+    times: "array[int]" = field(default_factory=lambda: array("q"))
+    kinds: "array[int]" = field(default_factory=lambda: array("B"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+    doubts: dict[int, Mapping[int, Doubt]] = field(default_factory=dict)
+    known: dict[int, int] = field(default_factory=dict)  # id(layout) -> its number
+    seen: list[_Kind] = field(default_factory=list)
+    kept: int = 0
+    origin: "Stretch | None" = None  # what this is a copy of
+    present: dict[frozenset[int], Sequence[int]] = field(default_factory=dict)
+    order: list[tuple[int, int]] = field(default_factory=list)  # see `_order`; empty until asked
+
+    @classmethod
+    def of(cls, poll: Poll) -> "Stretch":
+        columns = tuple(zip(poll.layout.quantities, poll.layout.units, strict=True))
+        return cls(poll.device, columns, {column: i for i, column in enumerate(columns)})
+
+    def number(self, layout: Layout) -> int | None:
+        """The layout's number here; None where it has columns that this stretch has not."""
+        found = self.known.get(id(layout))
+        return self._learn(layout) if found is None else found
+
+    def _learn(self, layout: Layout) -> int | None:
+        columns = tuple(zip(layout.quantities, layout.units, strict=True))
+        if len(self.seen) >= _MOST_KINDS or any(one not in self.index for one in columns):
+            return None
+        places = tuple(self.index[column] for column in columns)
+        pick: Callable[[Any], Any] | None = None
+        if columns != self.columns:
+            # What the layout lacks is taken from a NaN that stands behind its values.
+            source = {place: i for i, place in enumerate(places)}
+            wanted = [source.get(i, len(places)) for i in range(len(self.columns))]
+            pick = itemgetter(*wanted) if len(wanted) > 1 else lambda row: (row[wanted[0]],)
+        self.known[id(layout)] = len(self.seen)
+        # The layout is kept, so that its id() is not given to another one.
+        self.seen.append(_Kind(layout, pick, places, frozenset(places)))
+        return self.known[id(layout)]
+
+    def add(self, poll: Poll, number: int) -> None:
+        kind = self.seen[number]
+        try:
+            row = array("d", kind.pick((*poll.values, _NAN)) if kind.pick else poll.values)
+        except TypeError:
+            values = [_NAN if value is None else value for value in poll.values]
+            row = array("d", kind.pick((*values, _NAN)) if kind.pick else values)
+        if poll.doubts:
+            self.doubts[len(self.times)] = {
+                kind.places[column]: doubt for column, doubt in poll.doubts.items()
+            }
+        self.times.append(poll.time)
+        self.kinds.append(number)
+        self.values.extend(row)
+
+    def copy(self, start: int, end: int) -> "Stretch":
+        """Rows start to end, for whoever reads them without the lock."""
+        width = len(self.columns)
+        doubts = {row - start: d for row, d in self.doubts.items() if start <= row < end}
+        return Stretch(
+            self.device,
+            self.columns,
+            self.index,
+            self.times[start:end],
+            self.kinds[start:end],
+            self.values[start * width : end * width],
+            doubts,
+            self.known,
+            self.seen,
+            end - start,
+            self,
+            order=self.order,
+        )
+
+    def tail(self) -> "Stretch":
+        """The kept rows from which on each of their layouts is met."""
+        kinds = self.kinds[: self.kept].tobytes()
+        return self.copy(min(map(kinds.rindex, set(kinds))), self.kept)
+
+    def remove(self, start: int, end: int) -> None:
+        """Rows start to end are somewhere else now."""
+        width = len(self.columns)
+        del self.times[start:end]
+        del self.kinds[start:end]
+        del self.values[start * width : end * width]
+        gone = end - start
+        self.doubts = {
+            row if row < start else row - gone: doubts
+            for row, doubts in self.doubts.items()
+            if not start <= row < end
+        }
+        self.kept -= max(0, min(self.kept, end) - start)
+
+    def older(self, before: int) -> list[tuple[int, int]]:
+        """The rows in the journal that are older than `before`, as ranges."""
+        old = [row for row, time in enumerate(self.times[: self.kept]) if time < before]
+        if old and old[-1] - old[0] == len(old) - 1:
+            return [(old[0], old[-1] + 1)]
+        return [(row, row + 1) for row in old]
+
+    @property
+    def samples(self) -> int:
+        return sum(self.kinds.count(i) * len(kind.places) for i, kind in enumerate(self.seen))
+
+    def extents(self) -> Iterator[tuple[_Kind, int, int]]:
+        """The first and last time at which each layout was seen."""
+        for number in set(self.kinds):
+            times = [t for t, kind in zip(self.times, self.kinds, strict=True) if kind == number]
+            yield self.seen[number], min(times), max(times)
+
+    def newest(self) -> Iterator[tuple[tuple[str, str], int, float, Doubt | None]]:
+        """(column, time, value, doubt) of the last row of each layout; NaN is a null."""
+        width = len(self.columns)
+        for number in set(self.kinds):
+            row = len(self.kinds) - 1 - self.kinds[::-1].index(number)
+            doubts = self.doubts.get(row, {})
+            for place in self.seen[number].places:
+                value = self.values[row * width + place]
+                yield self.columns[place], self.times[row], value, doubts.get(place)
+
+    # -- as spans -----------------------------------------------------------------------------
+
+    def spans(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Span]:
+        """In the order of arrival; in each the times ascend. `before`: only older rows."""
+        for start, end in self._runs():
+            piece = self if end - start == len(self.times) else self.copy(start, end)
+            span = piece._span(device, naming)
+            yield span if before is None else cuts.until(span, before)
+
+    def rows(self, device: int, naming: Naming) -> list[Span]:
+        """For a commit: of layouts that take turns, each a span of its own, as rows; if it may be.
+
+        Their times are not one after the other: whoever wants columns merges, or takes `spans`.
+        """
+        numbers = set(self.kinds)
+        if len(numbers) < 2 or self.doubts or any(map(ge, self.times, self.times[1:])):
+            return list(self.spans(device, naming))
+        found: list[Span] = []
+        for number in sorted(numbers):
+            kind = self.seen[number]
+            at = [row for row, mine in enumerate(self.kinds) if mine == number]
+            sheet = self._sheet(device, naming, kind, at)
+            if sheet is None:
+                return list(self.spans(device, naming))
+            found.append(sheet)
+        return found
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Rows of ascending times: all of them, unless the clock was set back."""
+        breaks = [i for i, (a, b) in enumerate(pairwise(self.times), 1) if b <= a]
+        yield from pairwise([0, *breaks, len(self.times)])
+
+    def _span(self, device: int, naming: Naming) -> Span:
+        used = [kind for number, kind in enumerate(self.seen) if self.kinds.count(number)]
+        if used and not self.doubts and all(kind.placed == used[0].placed for kind in used):
+            sheet = self._sheet(device, naming, used[0], range(len(self.times)))
+            if sheet is not None:
+                return sheet
+        found = [self.column(place, one) for one, place in self._order(naming)]
+        return Span(device, self.times, tuple([column for column in found if column.values]))
+
+    def _sheet(self, device: int, naming: Naming, kind: _Kind, rows: Sequence[int]) -> Sheet | None:
+        """Rows that all have the columns of one layout; None where something is null."""
+        order = [one for one in self._order(naming) if one[1] in kind.placed]
+        if not order:
+            return None
+        ids, places = zip(*order, strict=True)
+        times, values, width = self.times, self.values, len(self.columns)
+        if len(rows) < len(times):
+            times = array("q", [times[row] for row in rows])
+        if places != tuple(range(width)) or len(rows) < len(self.times):
+            starts = [row * width for row in rows]
+            values = array("d", [values[at + place] for at in starts for place in places])
+        whole = sum(values)
+        # NaN is no equal of itself.
+        return Sheet(device, times, ids, values) if whole == whole else None
+
+    def _order(self, naming: Naming) -> list[tuple[int, int]]:
+        """(series, place) of each column, ascending by series. Numbers stay what they are."""
+        if not self.order:
+            names = enumerate(self.columns)
+            self.order += sorted((naming(self.device, *one), place) for place, one in names)
+        return self.order
+
+    def column(self, place: int, series: int) -> Column:
+        values = self.values[place :: len(self.columns)]
+        rows = self._rows(place)
+        if len(rows) != len(values):
+            values = array("d", [values[row] for row in rows])
+        states = self._states(place, rows, values)
+        return Column(series, regular(rows), values, states)
+
+    def _rows(self, place: int) -> Sequence[int]:
+        lacking = frozenset(i for i, kind in enumerate(self.seen) if place not in kind.placed)
+        if not lacking:
+            return range(len(self.times))
+        if lacking not in self.present:
+            self.present[lacking] = regular(
+                [row for row, kind in enumerate(self.kinds) if kind not in lacking]
+            )
+        return self.present[lacking]
+
+    def _states(
+        self, place: int, rows: Sequence[int], values: "array[float]"
+    ) -> tuple[tuple[int, int, str], ...]:
+        doubted = (
+            {row: doubts[place] for row, doubts in self.doubts.items() if place in doubts}
+            if self.doubts
+            else {}
+        )
+        whole = sum(values)
+        if not doubted and whole == whole:
+            return ()
+        return runs(map(_state, map(doubted.get, rows), values), values)
+
+
+def _state(doubt: Doubt | None, value: float) -> tuple[int, int, str]:
+    if doubt is None:
+        # A driver's null without a word: it is not good all the same.
+        return (1, GOOD, "") if value == value else (1, INVALID, "")
+    return 1, QUALITIES[doubt.quality], doubt.reason[:REASON_LENGTH]

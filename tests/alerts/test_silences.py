@@ -1,0 +1,181 @@
+"""Acks, silences, and what of all that outlives a restart."""
+
+import json
+
+import pytest
+
+from meterd.alerts.engine import Alerts
+from meterd.alerts.rules import Rule
+from meterd.alerts.silences import MOST_SILENCES, Silence
+from tests.alerts.polls import START_MS, FakeClock, poll
+from tests.alerts.test_engine import Recorder
+
+HIGH = Rule("high", "voltage.l1", above=253, notify=("ops",))
+SLOW = Rule("slow", "voltage.l1", above=253, hold=60, notify=("ops",))
+HOUR = 3_600_000
+
+
+class Desk:
+    """An engine with one hook and a clock."""
+
+    def __init__(self, *rules: Rule) -> None:
+        self.clock, self.ops, self.rules = FakeClock(), Recorder(), rules or (HIGH,)
+        self.alerts = Alerts(self.rules, {"ops": self.ops}, clock=self.clock)
+
+    def silence(self, seconds: float = 600, **what: str) -> Silence:
+        end = self.clock.now_ms() + round(seconds * 1000)
+        return self.alerts.silence(Silence("", self.clock.now_ms(), end, **what))
+
+    def see(self, value: float) -> None:
+        at = (self.clock.now_ms() - START_MS) / 1000
+        self.alerts.take(poll(value, at))
+
+    def wait(self, seconds: float) -> None:
+        self.clock.move(seconds)
+        self.alerts.tick()
+
+    def restarted(self, away: float = 5.0) -> "Desk":
+        """Another process, some seconds later, whose monotonic clock began anew."""
+        desk = Desk(*self.rules)
+        desk.clock.utc, desk.clock.now = self.clock.utc + round(away * 1000), 3.0
+        desk.alerts.restore(json.loads(json.dumps(self.alerts.saved())))
+        return desk
+
+
+def test_a_silenced_alert_is_told_when_the_silence_ends_and_it_still_fires() -> None:
+    desk = Desk()
+    desk.silence(600, device="main")
+    desk.see(254.0)
+    desk.wait(599)
+    assert desk.ops.said() == []
+    desk.wait(2)
+    assert desk.ops.said() == [("high", "firing")]
+    desk.see(240.0)
+    assert desk.ops.said() == [("high", "firing"), ("high", "resolved")]
+
+
+def test_what_began_and_ended_in_silence_is_never_told() -> None:
+    desk = Desk()
+    desk.silence(600)
+    desk.see(254.0)
+    desk.see(240.0)
+    desk.wait(700)
+    assert desk.ops.said() == []
+
+
+def test_the_end_of_what_was_told_before_the_silence_is_told() -> None:
+    desk = Desk()
+    desk.see(254.0)
+    desk.silence(600)
+    desk.see(240.0)
+    assert desk.ops.said() == [("high", "firing"), ("high", "resolved")]
+
+
+def test_what_somebody_knows_is_not_told_at_the_end_of_a_silence() -> None:
+    desk = Desk()
+    desk.silence(600)
+    desk.see(254.0)
+    (alert,) = desk.alerts.active()
+    desk.alerts.ack(alert.id, "anna", "seen")
+    desk.wait(700)
+    assert desk.ops.said() == []
+    with pytest.raises(LookupError):
+        desk.alerts.ack("none", "anna", "")
+
+
+@pytest.mark.parametrize(
+    ("what", "covers"),
+    [
+        ({}, True),
+        ({"device": "main"}, True),
+        ({"device": "solar"}, False),
+        ({"rule": "high", "quantity": "voltage.l1"}, True),
+        ({"rule": "high", "quantity": "voltage.l2"}, False),
+        ({"rule": "low"}, False),
+    ],
+)
+def test_a_silence_covers_what_all_its_words_fit(what: dict[str, str], covers: bool) -> None:
+    desk = Desk()
+    silence = desk.silence(600, **what)
+    desk.see(254.0)
+    (alert,) = desk.alerts.active()
+    assert desk.alerts.silenced_by(alert) == ([silence.id] if covers else [])
+    assert (desk.ops.said() == []) is covers
+
+
+def test_a_silence_can_be_ended_early_and_is_forgotten_when_over() -> None:
+    desk = Desk()
+    silence = desk.silence(600)
+    desk.see(254.0)
+    assert desk.alerts.unsilence(silence.id)
+    assert not desk.alerts.unsilence(silence.id)
+    desk.wait(1)
+    assert desk.ops.said() == [("high", "firing")]
+    desk.silence(10)
+    desk.wait(11)
+    assert desk.alerts.silences() == []
+
+
+def test_there_is_an_end_to_silences() -> None:
+    desk = Desk()
+    for _ in range(MOST_SILENCES):
+        desk.silence()
+    with pytest.raises(ValueError, match="already"):
+        desk.silence()
+
+
+def test_a_restart_tells_nothing_twice_and_the_end_once() -> None:
+    before = Desk()
+    before.see(254.0)
+    (alert,) = before.alerts.active()
+    before.alerts.ack(alert.id, "anna", "seen")
+    after = before.restarted()
+    after.see(254.0)
+    assert after.ops.said() == []
+    assert after.alerts.active()[0].id == alert.id
+    ack = after.alerts.ack_of(alert.id)
+    assert ack is not None
+    assert (ack.by, ack.comment) == ("anna", "seen")
+    after.see(240.0)
+    assert after.ops.said() == [("high", "resolved")]
+    assert after.restarted().alerts.active()[0].state == "resolved"
+
+
+def test_a_for_goes_on_over_a_restart_and_the_time_between_does_not_count() -> None:
+    before = Desk(SLOW)
+    before.see(254.0)
+    before.wait(40)
+    after = before.restarted(away=300)
+    after.wait(15)
+    after.see(254.0)
+    assert after.ops.said() == []
+    after.wait(6)
+    assert after.ops.said() == [("slow", "firing")]
+
+
+def test_silence_holds_over_a_restart() -> None:
+    before = Desk()
+    before.silence(600)
+    before.see(254.0)
+    after = before.restarted()
+    after.see(254.0)
+    after.wait(500)
+    assert after.ops.said() == []
+    after.wait(100)
+    assert after.ops.said() == [("high", "firing")]
+
+
+def test_alerts_of_a_rule_that_is_another_now_are_left_behind() -> None:
+    before = Desk()
+    before.see(254.0)
+    after = Desk(Rule("high", "voltage.l1", above=260, notify=("ops",)))
+    after.alerts.restore(before.alerts.saved())
+    assert after.alerts.active() == []
+
+
+@pytest.mark.parametrize("saved", [{}, {"alerts": [{}], "acks": [], "silences": [], "untold": []}])
+def test_what_is_no_state_changes_nothing(saved: dict[str, object]) -> None:
+    desk = Desk()
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        desk.alerts.restore(saved)
+    assert desk.alerts.active() == []

@@ -1,0 +1,81 @@
+"""Alerts and silences stay when the daemon is stopped and started again."""
+
+from pathlib import Path
+
+import pytest
+
+from meterd.alerts.engine import Alerts
+from meterd.alerts.silences import Silence
+from meterd.config.settings import Settings, StoreSettings
+from meterd.daemon.alerted import AlertMemory
+from meterd.daemon.site import Site
+from meterd.model.clock import SystemClock
+from meterd.model.sample import Poll
+from tests.clocks import FakeClock
+
+
+class Memos:
+    def __init__(self, body: str | None = None) -> None:
+        self.body, self.writes = body, 0
+
+    def remember(self, name: str, body: str) -> None:
+        self.body, self.writes = body, self.writes + 1
+
+    def recall(self, name: str) -> str | None:
+        return self.body
+
+
+async def test_a_silence_outlives_the_daemon(tmp_path: Path) -> None:
+    settings = Settings(store=StoreSettings(url=f"sqlite:///{tmp_path / 'm.db'}"))
+    clock = SystemClock()
+    first = Site(clock)
+    await first.apply(settings)
+    end = clock.now_ms() + 3_600_000
+    silence = first.alerting.silence(Silence("", clock.now_ms(), end, device="main"))
+    await first.close()
+    second = Site(clock)
+    await second.apply(settings)
+    assert second.alerting.silences() == [silence]
+    await second.close()
+
+
+def test_what_did_not_change_is_not_written_again() -> None:
+    clock, memos = FakeClock(), Memos()
+    alerts = Alerts([], {}, clock=clock)
+    memory = AlertMemory(alerts, clock)
+    memory.look(memos)
+    assert memos.writes == 0
+    alerts.silence(Silence("", 0, clock.now_ms() + 1000))
+    for _ in range(3):
+        memory.look(memos)
+    assert memos.writes == 1
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[]", "null", '{"alerts": 1}', "\x00"])
+def test_a_note_that_is_damaged_is_logged_and_left(
+    body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    memory = AlertMemory(Alerts([], {}, clock=clock), clock)
+    memory.restore(Memos(body))
+    assert "begin anew" in caplog.text
+
+
+async def test_who_subscribes_gets_every_poll_until_they_leave(tmp_path: Path) -> None:
+    taken: list[Poll] = []
+
+    class Follower:
+        def take(self, poll: Poll) -> None:
+            taken.append(poll)
+
+    site = Site(SystemClock())
+    await site.apply(Settings(store=StoreSettings(url=f"sqlite:///{tmp_path / 'm.db'}")))
+    leave = site.subscribe(Follower())
+    sinks = list(site._sinks)
+    # Another store replaces the sinks, and nobody is forgotten.
+    await site.apply(Settings(store=StoreSettings(url=f"sqlite:///{tmp_path / 'n.db'}")))
+    assert sinks[-1] in site._sinks
+    leave()
+    leave()
+    assert sinks[-1] not in site._sinks
+    await site.close()

@@ -1,0 +1,117 @@
+"""Sealing goes on device by device, and commits may come in between."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meterd.errors import StoreError
+from meterd.model.sample import Layout
+from meterd.store import database, migrate
+from meterd.store.catalog import Catalog
+from meterd.store.hot import Hot
+from meterd.store.ledger import Change, Ledger
+from meterd.store.sealing import GRACE, Sealer
+
+from .rigs import poll, rows, samples, url_of
+
+HOUR = 3_600_000
+START = 19_700 * 24 * HOUR
+NOW = START + HOUR + GRACE
+FAST = Layout.of([("voltage.l1", "V")])
+SLOW = Layout.of([("voltage.l1", "V"), ("active_power", "W")])
+DEVICES = ("one", "three", "two")
+POLLS = 400
+
+
+class Rig:
+    """The writer's thread without its thread."""
+
+    def __init__(self, path: Path) -> None:
+        place = database.find(url_of(path))
+        migrate.upgrade(place)
+        self.path = path
+        self.hot = Hot()
+        self.catalog = Catalog()
+        self.ledger = Ledger(place, self.catalog)
+        self.rows: dict[int, int] = {}
+        self.sealer = Sealer(self.hot, self.catalog, self.rows, set())
+
+    def take(self, device: str, *times: int) -> None:
+        """Polls, with a commit after them."""
+        for time in times:
+            self.hot.take(poll(time, time / 1000, device=device, layout=FAST))
+        batch = self.hot.uncommitted(1 << 30)
+        owner = self.catalog.device(device)
+        spans = [one for part in batch for one in part.spans(owner, self.catalog.one)]
+        number = self.ledger.commit(spans, {})
+        assert number is not None
+        self.rows[number] = max(times)
+        self.hot.confirm(batch)
+
+    def blocks(self) -> int:
+        return len(rows(self.path, "SELECT id FROM block"))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path / "m.db")
+    for device in DEVICES:
+        made.take(device, *range(START, START + POLLS * 5000, 5000), NOW)
+    yield made
+    made.ledger.close()
+
+
+def test_each_piece_seals_some_devices_and_the_last_one_clears_the_journal(rig: Rig) -> None:
+    assert rig.sealer.begins(NOW)
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
+    assert rig.blocks() == 1
+    assert not rig.sealer.begins(NOW)
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, False)
+    assert rig.blocks() == len(DEVICES)
+    assert not rig.sealer.begins(NOW)
+
+
+def test_nothing_is_lost_of_what_is_committed_between_two_pieces(rig: Rig) -> None:
+    late = [START + 2500, START + 7500, START + 12_500]
+    more = True
+    for time in late:
+        assert more
+        _, more = rig.sealer.seal(rig.ledger, NOW, 1)
+        for device in DEVICES:
+            rig.take(device, time)
+    while rig.sealer.seal(rig.ledger, NOW + HOUR, 1)[1]:
+        pass
+    times = [*range(START, START + POLLS * 5000, 5000), *late, NOW]
+    wanted = sorted((at, "voltage.l1", at / 1000) for at in times for _ in DEVICES)
+    assert samples(rig.path) == wanted
+
+
+def test_a_round_that_fails_begins_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(change: Change) -> None:
+        raise StoreError("full", code="full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "apply", lambda _, change: refused(change))
+        with pytest.raises(StoreError):
+            rig.sealer.seal(rig.ledger, NOW, 1)
+    assert rig.sealer.begins(NOW)
+    while rig.sealer.seal(rig.ledger, NOW, 1)[1]:
+        pass
+    assert rig.blocks() == len(DEVICES)
+
+
+def test_the_tail_of_what_is_kept_has_the_newest_of_each_layout(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "m.db")
+    rig.hot.take(poll(START, 1.0, 2.0, layout=SLOW))
+    rig.take("main", START + 1, START + 2)
+    rig.hot.take(poll(START + 3, 5.0, layout=FAST))
+    (tail,) = rig.hot.tails()
+    assert list(tail.times) == [START, START + 1, START + 2]
+    assert [(name[0], time) for name, time, _, _ in tail.newest()] == [
+        ("voltage.l1", START),
+        ("active_power", START),
+        ("voltage.l1", START + 2),
+    ]
+    rig.ledger.close()
