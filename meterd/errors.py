@@ -64,7 +64,7 @@ class StoreError(MeterdError):
     """The store could not keep or find samples; what was polled is kept and tried again.
 
     Codes: unavailable, full, corrupt, newer_schema, already_running, too_much,
-    conflict (another transaction won; try again).
+    conflict (another transaction won; try again), unreachable (the server does not answer).
     """
 
 
