@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.phases import COUNTERS, STEP, minutes, series
 from bench.report import Figure
-from meterd.store import arrays, block, journal, rollup
-from meterd.store.columns import Column, Span, merge
+from meterd.store.format import arrays, block, journal, rollup
+from meterd.store.format.columns import Column, Span, merge
 
 FILE = "household_power_1min.csv.gz"
 DAYS = (10, 100, 190, 300)

@@ -4,7 +4,7 @@ import struct
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
-from meterd.store.varint import number, sized
+from meterd.store.format.varint import number, sized
 
 _DOUBLE = struct.Struct("<d")
 _LITERAL = 0xFC  # its length less one follows, in four bytes

@@ -14,8 +14,10 @@ from bench import house, phases
 from meterd.model.quantity import Kind
 from meterd.store import database, hours
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Column, Span
-from meterd.store.ledger import Change, Ledger, block_id
+from meterd.store.change import Change
+from meterd.store.format.columns import Column, Span
+from meterd.store.keys import block_id
+from meterd.store.ledger import Ledger
 from meterd.store.writer import Writer
 
 DAYS = 365

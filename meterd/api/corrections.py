@@ -11,7 +11,7 @@ from meterd.api.answer import Answer, Call, as_json
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import Moment, Name, NoQuery
 from meterd.api.times import rfc3339
-from meterd.store.correct import LONGEST_WHO, LONGEST_WHY, Ask, Correction, NothingThereError
+from meterd.store.tools.correct import LONGEST_WHO, LONGEST_WHY, Ask, Correction, NothingThereError
 
 # A year of a sample a second is marked in less; it goes on, whoever waits for it.
 _DEADLINE = 300.0

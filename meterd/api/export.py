@@ -11,7 +11,7 @@ from meterd.api import known
 from meterd.api.answer import Call, Flow
 from meterd.api.problem import Refusal
 from meterd.api.query import Moment, Name, Query
-from meterd.store.export import TEXTS, Source, Wanted, lines
+from meterd.store.tools.export import TEXTS, Source, Wanted, lines
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 

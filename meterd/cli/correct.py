@@ -15,7 +15,7 @@ from meterd.config.settings import Settings
 from meterd.errors import StoreError
 
 if TYPE_CHECKING:
-    from meterd.store.correct import Correction, Corrections
+    from meterd.store.tools.correct import Correction, Corrections
 
 _COLUMNS = (
     *("id", "device", "quantity", "start", "end", "samples", "state"),
@@ -61,15 +61,15 @@ def command(config: Path | None, format_: str | None, **asked: Any) -> None:
 def _listed(settings: Settings) -> list[dict[str, Any]]:
     from meterd.api.corrections import row_of
     from meterd.store import database
-    from meterd.store.correct import listed
-    from meterd.store.tools import looking
+    from meterd.store.tools.correct import listed
+    from meterd.store.tools.overview import looking
 
     with looking(database.find(settings.store.url)) as (connection, _):
         return [row_of(one) for one in listed(connection)]
 
 
 def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
-    from meterd.store.correct import Ask
+    from meterd.store.tools.correct import Ask
 
     for name in ("device", "quantity", "start", "end", "why"):
         if not (asked[name] or "").strip():
@@ -114,8 +114,8 @@ def _done(
 async def _here(
     settings: Settings, work: "Callable[[Corrections], Awaitable[Correction]]"
 ) -> "Correction":
-    from meterd.store.correct import Corrections
     from meterd.store.reader import Reader
+    from meterd.store.tools.correct import Corrections
     from meterd.store.writer import Writer
 
     writer = Writer(settings.store.url, rows=settings.store.rows)

@@ -41,11 +41,11 @@ def command() -> None:
 @output.format_option
 def _info(config: Path | None, format_: str | None) -> None:
     """Show size, samples, bytes per sample, devices, the oldest and newest sample."""
-    from meterd.store import tools
+    from meterd.store.tools import overview
 
     database = _database(config)
     with progress("Reading blocks") as note:
-        found = tools.info(database, note)
+        found = overview.info(database, note)
     facts = asdict(found) | {"bytes_per_sample": found.bytes_per_sample}
     for name in ("oldest", "newest"):
         facts[name] = _time(facts[name])
@@ -58,7 +58,7 @@ def _info(config: Path | None, format_: str | None) -> None:
 @output.format_option
 def _check(config: Path | None, format_: str | None) -> int:
     """Decode every block and make every roll-up again; exit code 1 names what is wrong."""
-    from meterd.store import check
+    from meterd.store.tools import check
 
     with progress("Checking blocks and roll-ups") as note:
         found = [{"problem": text} for text in check.problems(_database(config), note)]
@@ -76,8 +76,8 @@ def _check(config: Path | None, format_: str | None) -> int:
 @config_option
 def _backup(file: Path, config: Path | None) -> None:
     """Copy the store into FILE, while meterd runs; the copy is checked."""
-    from meterd.store import backup
-    from meterd.store.move import move, rows
+    from meterd.store.tools import backup
+    from meterd.store.tools.move import move, rows
 
     database = _database(config)
     if database.path is None:
@@ -99,7 +99,7 @@ def _backup(file: Path, config: Path | None) -> None:
 @config_option
 def _restore(file: Path, config: Path | None) -> None:
     """Put the backup FILE in the place of the store; the old one is kept aside."""
-    from meterd.store import backup
+    from meterd.store.tools import backup
 
     for old in backup.restore(_database(config), file, _now()):
         click.echo(f"kept: {old}", err=True)
@@ -110,13 +110,14 @@ def _restore(file: Path, config: Path | None) -> None:
 @config_option
 def _migrate(config: Path | None) -> None:
     """Bring the store to this meterd's schema; a file is copied before."""
-    from meterd.store import backup, migrate, tools
+    from meterd.store import migrate
+    from meterd.store.tools import backup, overview
 
     database = _database(config)
     database.prepare()
     lock = database.lock()
     try:
-        if not tools.is_behind(database) and database.made():
+        if not overview.is_behind(database) and database.made():
             click.echo(f"The schema is {migrate.versions()[-1]} already.", err=True)
             return
         if database.path is not None and database.made():
@@ -133,10 +134,10 @@ def _migrate(config: Path | None) -> None:
 @config_option
 def _compact(config: Path | None) -> None:
     """Merge small blocks of past days, and give free pages back."""
-    from meterd.store import tools
+    from meterd.store.tools import compacting
 
     settings = load_settings(config)
-    before, after = asyncio.run(tools.compact(settings.store.url, _now()))
+    before, after = asyncio.run(compacting.compact(settings.store.url, _now()))
     click.echo(f"{before} blocks became {after}.", err=True)
 
 
@@ -148,7 +149,7 @@ def _move(url: str, config: Path | None) -> None:
 
     What is there already is not sent again, so a copy that was broken off goes on.
     """
-    from meterd.store.move import move, rows
+    from meterd.store.tools.move import move, rows
 
     database = _database(config)
     with progress("Copying rows", rows(database)) as note:
@@ -181,7 +182,7 @@ def _stamp() -> str:
 
 
 def _time(ms: int | None) -> str | None:
-    from meterd.store.export import rfc3339
+    from meterd.store.tools.export import rfc3339
 
     return None if ms is None else rfc3339(ms)
 

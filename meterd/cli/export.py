@@ -13,8 +13,8 @@ from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
     from meterd.store.asked import SeriesInfo
-    from meterd.store.export import Line, Wanted
     from meterd.store.reader import Reader
+    from meterd.store.tools.export import Line, Wanted
 
 _FORMATS = ("csv", "ndjson", "openmetrics", "parquet")
 
@@ -74,7 +74,7 @@ def _wanted(
     end: str | None,
 ) -> "Wanted":
     from meterd.config.names import near
-    from meterd.store.export import Wanted
+    from meterd.store.tools.export import Wanted
 
     infos = reader.names()
     for what, asked, known in (
@@ -99,7 +99,7 @@ def _write(texts: Iterable[str], file: Any) -> None:
 
 
 def _texts(reader: "Reader", wanted: "Wanted", format_: str) -> Iterator[str]:
-    from meterd.store.export import TEXTS, lines
+    from meterd.store.tools.export import TEXTS, lines
 
     if format_ == "openmetrics":
         yield from _openmetrics(reader, wanted)
@@ -111,7 +111,7 @@ def _openmetrics(reader: "Reader", wanted: "Wanted") -> Iterator[str]:
     """Family by family, since their samples have to stand together."""
     from meterd.api.promapi import names
     from meterd.model.quantity import describe
-    from meterd.store.export import of_series, series
+    from meterd.store.tools.export import of_series, series
 
     families: dict[str, list[SeriesInfo]] = {}
     for info in series(reader, wanted):
@@ -142,8 +142,8 @@ def _points(metric: str, info: "SeriesInfo", found: "Iterable[Line]") -> Iterato
 
 
 def _parquet(reader: "Reader", wanted: "Wanted", target: Path | None) -> None:
-    from meterd.store.export import lines
-    from meterd.store.parquet import write
+    from meterd.store.tools.export import lines
+    from meterd.store.tools.parquet import write
 
     if target is None:
         raise click.UsageError("parquet is no text: name a file with -o.")

@@ -13,7 +13,7 @@ from meterd.cli.progress import progress
 from meterd.cli.times import now_ms
 
 if TYPE_CHECKING:
-    from meterd.store.imports import CsvFile
+    from meterd.store.tools.imports import CsvFile
 
 
 @click.command(
@@ -35,8 +35,8 @@ def command(file: Path, zone: str | None, dry_run: bool, config: Path | None) ->
     one column for each DEVICE/QUANTITY [UNIT]. Nothing is written where a line is wrong.
     What is imported twice is there once; of one time the last value stays.
     """
-    from meterd.store.export import rfc3339
-    from meterd.store.imports import CsvFile
+    from meterd.store.tools.export import rfc3339
+    from meterd.store.tools.imports import CsvFile
 
     found = CsvFile(file, _zone(zone), now_ms())
     told = found.check()
@@ -68,7 +68,7 @@ def _zone(name: str | None) -> ZoneInfo | None:
 
 
 async def _bring(url: str | Sequence[str], found: "CsvFile", note: Callable[[int], None]) -> None:
-    from meterd.store.bring import bring
+    from meterd.store.tools.bring import bring
     from meterd.store.writer import Writer
 
     writer = Writer(url, commit=60.0)

@@ -1,13 +1,12 @@
-"""Quarter hours of a device from its samples: by its counter, else by its power."""
+"""Quarter hours of a device that has no counter, from its power."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from meterd.energy.power import added_up, integrate
 from meterd.energy.quarter import COUNTER, INTEGRATED, Found, Quarter
-from meterd.energy.rise import rises
 from meterd.energy.tally import Way
-from meterd.model.quantity import GUARDED, PHASES
+from meterd.model.quantity import PHASES
 
 Sampled: TypeAlias = Sequence[tuple[int, float | None]]
 
@@ -26,8 +25,6 @@ async def quarters(
 
     `interval` is the usual time between two samples in ms.
     """
-    if (samples := await read(device, GUARDED + quantity, start, end)) is not None:
-        return _within(rises(samples, interval), start, end), COUNTER
     energy, phase = _split(quantity)
     if (way := _ENERGIES.get(energy)) is None:
         return (), COUNTER

@@ -46,26 +46,6 @@ class Guard:
     The total begins with the counter's own value, so the two are equal until something happens.
     """
 
-    __slots__ = (
-        "_before",
-        "_limit",
-        "_mark",
-        "_offset",
-        "_owed",
-        "_placed",
-        "_raw",
-        "_same",
-        "_seen",
-        "_since",
-        "_slack",
-        "_suspect",
-        "_time",
-        "_top",
-        "_unit",
-        "_wrap",
-        "segment",
-    )
-
     def __init__(
         self,
         *,

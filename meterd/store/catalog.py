@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from meterd.model.quantity import Kind, describe
-from meterd.store.columns import Span
+from meterd.store.format.columns import Span
 from meterd.store.schema import device, newest, series
 
 Name = tuple[str, str, str]

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from meterd.model.quantity import Kind
 from meterd.store import cuts
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Column, Span, merge
+from meterd.store.change import Change
 from meterd.store.cuts import DAY, HOUR
+from meterd.store.format.columns import Column, Span, merge
 from meterd.store.hot import Hot
 from meterd.store.hours import At, first_since, plain, quarters, rollup_row
-from meterd.store.ledger import Change, Ledger, Row, block_id, dirty_of, rollup_id
+from meterd.store.keys import block_id, dirty_of, rollup_id
+from meterd.store.ledger import Ledger
 from meterd.store.sealing import GRACE, Sealer
+from meterd.store.statements import Row
 
 # The day's last block must be there, and the first poll of the next day, to which counters
 # rise from the last one; where none comes, the day is closed without it.

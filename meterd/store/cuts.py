@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from math import isnan
 
-from meterd.store.columns import Column, Rows, Span, State, regular
+from meterd.store.format.columns import Column, Rows, Span, State, regular
 from meterd.store.schema import GOOD, INVALID
 
 HOUR = 3_600_000

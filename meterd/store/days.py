@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select
 
-from meterd.store import block as blocks
 from meterd.store import cuts
 from meterd.store.catalog import Catalog, Name
-from meterd.store.columns import Span, merge
 from meterd.store.cuts import DAY
 from meterd.store.database import Database
+from meterd.store.format import block as blocks
+from meterd.store.format.columns import Span, merge
 from meterd.store.hot import Hot
-from meterd.store.ledger import block_ids
+from meterd.store.keys import block_ids
 from meterd.store.schema import block
 
 # Numbers of series that no commit has numbered yet, as long as one answer lives.

@@ -15,9 +15,10 @@ from typing import Any
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store import journal
 from meterd.store.catalog import Catalog, Name
-from meterd.store.columns import Span
+from meterd.store.database import Database
+from meterd.store.format import journal
+from meterd.store.format.columns import Span
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
 from meterd.store.records import Halves, read_halves
@@ -29,6 +30,14 @@ _LENGTH = 4
 def place(database: Path) -> Path:
     """The file beside a database."""
     return database.with_name(f"{database.name}.journal")
+
+
+def beside(database: Database, catalog: Catalog) -> "Filed":
+    """Raises StoreError where there is no place for such a file."""
+    if database.path is None:
+        text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
+        raise StoreError(text, code="unavailable")
+    return Filed(place(database.path), catalog)
 
 
 class Filed:

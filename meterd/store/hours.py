@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meterd.model.quantity import Kind
-from meterd.store import cuts, rollup
+from meterd.store import cuts
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Column, Span
 from meterd.store.cuts import HOUR
-from meterd.store.ledger import Row, hour_id, rollup_id
-from meterd.store.rollup import Quarter
+from meterd.store.format import rollup
+from meterd.store.format.columns import Column, Span
+from meterd.store.format.rollup import Quarter
+from meterd.store.keys import hour_id, rollup_id
+from meterd.store.statements import Row
 
 _A_DAY = 96  # quarter hours
 _AN_HOUR = 4

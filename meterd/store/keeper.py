@@ -1,51 +1,34 @@
-"""What the writer's thread does to the store: commits, sealing, closing days, retention."""
+"""The store as the writer's thread keeps it: opened and met again, committed to, tidied."""
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from math import isnan
-from operator import attrgetter
 
-from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.model.sample import Poll, Quality
+from meterd.model.sample import Poll
 from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
+from meterd.store.chores import Chores
 from meterd.store.closing import Closer
-from meterd.store.columns import Sheet, Span, merge
 from meterd.store.corrupt import DamageError
-from meterd.store.cuts import HOUR
 from meterd.store.database import Database
+from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
-from meterd.store.ledger import Ledger, Row
+from meterd.store.ledger import Ledger
+from meterd.store.newest import Newest
 from meterd.store.olden import Olden
-from meterd.store.polls import replay
-from meterd.store.schema import QUALITIES, REASON_LENGTH
+from meterd.store.polls import journal_spans, replay
+from meterd.store.retention import TRIM_EVERY, Retention
 from meterd.store.sealing import Sealer
 from meterd.store.share import Leased, Share
-from meterd.store.shared import SharedLedger
+from meterd.store.shared import SharedLedger, forget_others, taken_over
 
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
-TRIM_EVERY = 3600.0
-_TRIM_BLOCKS = 200
 _ALL = 1 << 62  # samples
-_PAUSE = 0.05  # seconds between two pieces of a chore: readers and the disk want room too
-# A wall clock that ran so many seconds more than time did was set: old samples may be young.
-_LEAP = 3600.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Chore:
-    """One thing that is done now and then; returns whether there is more of it to do."""
-
-    do: Callable[[Ledger], bool]
-    every: float
-    due: float
 
 
 class Keeper:
@@ -74,30 +57,25 @@ class Keeper:
         self._hot = hot
         self._catalog = catalog
         self._clock = clock
-        self._keep = keep
-        self._plain = rows
+        self._plain = rows is not None
         self._share = share
         self._adopted: dict[str, Leased] = {}
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
-        self._filed = _filed(database, catalog) if to_file else None
+        self._filed = filed.beside(database, catalog) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._closer = Closer(hot, catalog, self._sealer)
         self._olden = Olden(catalog, self._sealer, delete=rows is None)
-        self._newest: dict[int, Row] = {}
-        self._written: dict[int, int] = {}  # the time of each series' row in `newest`
-        self._began = clock.now_ms() / 1000 - clock.monotonic()
-        self._leap = float("-inf")  # the monotonic time at which it was noticed
-        now = clock.monotonic()
-        self._chores = [
-            _Chore(self._seal, SEAL_EVERY, now + SEAL_EVERY),
-            _Chore(self._close_day, SEAL_EVERY, now + SEAL_EVERY),
-            _Chore(self._write_newest, NEWEST_EVERY, now + SEAL_EVERY),
-            _Chore(self._trim, TRIM_EVERY, now),
-            _Chore(self._move_old, TRIM_EVERY, now),
-        ]
+        self._newest = Newest(hot, catalog)
+        self._retention = Retention(clock, keep, rows)
+        self._chores = Chores(clock)
+        self._chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
+        self._chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
+        self._chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
+        self._chores.add(self._retention.trim, TRIM_EVERY)
+        self._chores.add(self._move_old, TRIM_EVERY)
 
     def open(self) -> Ledger:
         """The store, open; opened again after each failure, as it may be another one by now.
@@ -138,7 +116,7 @@ class Keeper:
         self.fail()
         self._rows.clear()
         self._sealer.forget()
-        self._newest.clear()
+        self._newest.forget()
         if self._loaded and self._filed is None:
             self._hot.unconfirm()
 
@@ -150,9 +128,7 @@ class Keeper:
         if self._loaded:
             self._meet_again(ledger)
             return
-        # Late polls, of who imports history, are not the newest ones.
-        lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
-        self._written.update((one, last) for one, last in lasts if last is not None)
+        self._newest.load()
         found = Hot()
         self._rows.update(self._replay(ledger, found))
         self._take_file(ledger)
@@ -163,17 +139,13 @@ class Keeper:
     def _adapt(self, ledger: SharedLedger) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
         held = ledger.held
-        self._forget_others(held)
+        forget_others(self._hot, held)
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._sealer.keep_only(ids)
         if held.items() - self._adopted.items():
-            # Read again as a whole: what is here already is the same, and the last one counts.
-            found = Hot()
-            self._rows.update(replay(ledger.journal(), found, self._catalog))
-            for name in found.devices():
-                if held.get(name) == self._adopted.get(name):
-                    found.drop(name)
+            found, rows = taken_over(ledger, self._adopted, self._catalog)
+            self._rows.update(rows)
             self._hot.adopt(found)
         there, now = set(ledger.numbers()), self._clock.now_ms()
         for number in self._rows.keys() - there:
@@ -181,11 +153,6 @@ class Keeper:
         self._rows.update((number, now) for number in there if number not in self._rows)
         self._adopted = held
         self._loaded = True
-
-    def _forget_others(self, held: Container[str]) -> None:
-        for name in self._hot.devices():
-            if name not in held and (lost := self._hot.drop(name)):
-                _log.warning("%d samples of %s are dropped: it is not ours", lost, name)
 
     def _meet_again(self, ledger: Ledger) -> None:
         there = set(ledger.numbers())
@@ -215,7 +182,7 @@ class Keeper:
         left = Hot()
         for poll in filed.read(filed.place(path)) if self._filed is None else self._filed.polls():
             left.take(poll)
-        spans = self._spans(left.uncommitted(_ALL))
+        spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
         if self._filed is None:
@@ -229,9 +196,9 @@ class Keeper:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
         ledger = self.open()
         if self._share is not None:
-            self._forget_others(self._share.held)
+            forget_others(self._hot, self._share.held)
         batch = self._hot.uncommitted(BATCH)
-        spans = self._spans(batch)
+        spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
         self._hot.confirm(batch)
         return batch
@@ -243,7 +210,7 @@ class Keeper:
         for poll in polls:
             found.take(poll)
         batch = found.uncommitted(_ALL)
-        spans = self._spans(batch)
+        spans = journal_spans(batch, self._catalog)
         if spans:
             self._write(ledger, spans, {})
         # Before what was taken since, which may correct it.
@@ -253,50 +220,44 @@ class Keeper:
 
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:
         write = ledger.commit if self._filed is None else partial(self._filed.commit, ledger)
-        self._note_row(write(spans, memos, plain=self._plain is not None), spans)
+        self._note_row(write(spans, memos, plain=self._plain), spans)
 
     def _note_row(self, number: int | None, spans: Sequence[Span]) -> None:
         if number is not None:
             self._rows[number] = max(span.times[-1] for span in spans)
-
-    def _spans(self, batch: Sequence[Stretch]) -> list[Span]:
-        by_device: dict[str, list[Span]] = {}
-        for stretch in batch:
-            owner = self._catalog.device(stretch.device)
-            spans = by_device.setdefault(stretch.device, [])
-            spans += (span for span in stretch.rows(owner, self._catalog.one) if span.times)
-        return [span for spans in by_device.values() for span in _for_journal(spans)]
 
     # -- chores -------------------------------------------------------------------------------
 
     @property
     def due(self) -> float:
         """The monotonic time of the next chore, in seconds."""
-        return min(chore.due for chore in self._chores)
+        return self._chores.due
 
     def work(self) -> None:
         """One piece of the chore that is due first: a commit may want to come next.
 
         Raises StoreError.
         """
-        chore = min(self._chores, key=attrgetter("due"))
-        if self._clock.monotonic() >= chore.due:
-            more = self._piece(chore.do)
-            chore.due = self._clock.monotonic() + (_PAUSE if more else chore.every)
+        self._chores.work(self._piece)
 
     def finish(self) -> None:
         """What is written now and then, now. Raises StoreError."""
-        self._write_newest(self.open())
+        self._newest.write(self.open())
 
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
-        for do in (self._move_old, self._seal, self._close_day, self._write_newest, self._trim):
+        for do in (
+            self._move_old,
+            self._seal,
+            self._close_day,
+            self._newest.write,
+            self._retention.trim,
+        ):
             while self._piece(do):
                 pass
         if self._filed is None and self._share is None and self._rows:
             self._sealer.rewrite(self.open())
-        for chore in self._chores:
-            chore.due = self._clock.monotonic() + chore.every
+        self._chores.put_off()
 
     def _piece(self, do: Callable[[Ledger], bool]) -> bool:
         try:
@@ -309,7 +270,7 @@ class Keeper:
         now = self._clock.now_ms()
         if self._sealer.begins(now):
             # What is sealed is looked at before it leaves the memory.
-            self._look_newest()
+            self._newest.look()
         sealed, more = self._sealer.seal(ledger, now)
         if self._filed is not None:
             self._filed.stale |= sealed > 0
@@ -324,7 +285,7 @@ class Keeper:
             return False  # stores on servers are younger than what is moved here
         rows, more = self._olden.move(ledger)
         for row in rows:
-            self._note_newest(row)
+            self._newest.note(row)
         return more
 
     def _close_day(self, ledger: Ledger) -> bool:
@@ -332,71 +293,3 @@ class Keeper:
         if due:
             self._closer.close(ledger, due[0])
         return len(due) > 1
-
-    def _write_newest(self, ledger: Ledger) -> bool:
-        self._look_newest()
-        rows, self._newest = self._newest, {}
-        ledger.write_newest(list(rows.values()), self._catalog.sunk)
-        self._written.update((one, row["time"]) for one, row in rows.items())
-        self._catalog.sunk.clear()
-        return False
-
-    def _look_newest(self) -> None:
-        for stretch in self._hot.tails():
-            for row in newest_rows(stretch, self._catalog):
-                self._note_newest(row)
-
-    def _note_newest(self, row: Row) -> None:
-        one, time = row["series_id"], row["time"]
-        if self._newest.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
-            self._newest[one] = row
-
-    def _trim(self, ledger: Ledger) -> bool:
-        if (self._keep is None and self._plain is None) or self._leapt():
-            return False
-        now, more = self._clock.now_ms(), False
-        if self._keep is not None:
-            before = now - round(self._keep * 1000)
-            more = ledger.trim(before // HOUR * HOUR, _TRIM_BLOCKS) == _TRIM_BLOCKS
-        if self._plain is not None:
-            more = ledger.trim_plain(now - round(self._plain * 1000)) or more
-        return more
-
-    def _leapt(self) -> bool:
-        """Whether the wall clock was set forward: what then looks old may not be."""
-        now = self._clock.now_ms() / 1000 - self._clock.monotonic()
-        leap = now - self._began
-        if leap > _LEAP:
-            self._began = now
-            self._leap = self._clock.monotonic()
-            _log.warning("the clock leapt by %.0f s: nothing is deleted this time", leap)
-        # It is believed once it has stood for some time.
-        return self._clock.monotonic() - self._leap < TRIM_EVERY
-
-
-def _filed(database: Database, catalog: Catalog) -> filed.Filed:
-    if database.path is None:
-        text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
-        raise StoreError(text, code="unavailable")
-    return filed.Filed(filed.place(database.path), catalog)
-
-
-def _for_journal(spans: list[Span]) -> list[Span]:
-    """Rows as they are, which is quicker than to merge them; anything else as one span."""
-    rows = len(spans) == 1 or all(isinstance(span, Sheet) for span in spans)
-    return spans if rows else [merge(spans)]
-
-
-def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:
-    """The newest value of each series among polls that are in the journal."""
-    for column, time, value, doubt in stretch.newest():
-        quality = Quality.GOOD if doubt is None else doubt.quality
-        if doubt is None and isnan(value):
-            quality = Quality.INVALID
-        yield {
-            "series_id": catalog.one(stretch.device, *column),
-            "time": time,
-            "value": None if isnan(value) else value,
-            "quality": QUALITIES[quality],
-            "reason": doubt.reason[:REASON_LENGTH] or None if doubt is not None else None,
-        }

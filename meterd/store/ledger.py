@@ -2,93 +2,27 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from meterd.errors import StoreError
-from meterd.store import block as blocks
-from meterd.store import journal as journals
 from meterd.store import plainrows
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Span
+from meterd.store.change import Change
 from meterd.store.corrupt import DamageError, keep_body
-from meterd.store.cuts import DAY, HOUR
+from meterd.store.cuts import DAY
 from meterd.store.database import Database, Opened
+from meterd.store.format import block as blocks
+from meterd.store.format import journal as journals
+from meterd.store.format.columns import Span
+from meterd.store.keys import block_id, block_ids, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, sample, series
 from meterd.store.share import need_alone
+from meterd.store.statements import CHUNK, Row, delete_keys, insert_rows, replace_rows
 
-_DEVICE_BITS = 14
-_SERIES_BITS = 20
-_CHUNK = 500  # ids in one statement
 _LONG_AGO = 40 * DAY
-
-Row = dict[str, Any]
-
-
-def block_id(device: int, time: int) -> int:
-    """The key of the block that begins in the hour of `time` (Unix ms)."""
-    return (time - time % HOUR) << _DEVICE_BITS | device
-
-
-def block_ids(device: int, day: int) -> list[int]:
-    """Every key that a block of this UTC day may have."""
-    return [block_id(device, day * DAY + number * HOUR) for number in range(24)]
-
-
-def dirty_id(device: int, day: int) -> int:
-    return day << _DEVICE_BITS | device
-
-
-def dirty_of(key: int) -> tuple[int, int]:
-    """(device, day)."""
-    return key & ((1 << _DEVICE_BITS) - 1), key >> _DEVICE_BITS
-
-
-def rollup_id(one: int, day: int) -> int:
-    return one << _SERIES_BITS | day
-
-
-def hour_id(one: int, number: int) -> int:
-    return number << 32 | one
-
-
-@dataclass(slots=True)
-class Change:
-    """What one transaction of sealing does, all of it or nothing."""
-
-    blocks: dict[int, Span] = field(default_factory=dict)
-    bodies: dict[int, bytes] = field(default_factory=dict)
-    gone: list[int] = field(default_factory=list)  # blocks that were merged into others
-    journal_gone: list[int] = field(default_factory=list)
-    carry: bytes | None = None  # the polls of those rows that are in no block yet
-    hours: dict[int, Row] = field(default_factory=dict)
-    rollups: list[Row] = field(default_factory=list)
-    rollups_gone: list[int] = field(default_factory=list)
-    stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
-    cleaned: set[int] = field(default_factory=set)
-    samples_gone: tuple[int, int] | None = None  # plain rows from and until Unix ms
-
-    def add(self, key: int, span: Span) -> None:
-        self.blocks[key] = span
-        self.bodies[key] = blocks.encode(span)
-
-    def drop(self, key: int) -> Span:
-        """A block that becomes part of another one."""
-        del self.bodies[key]
-        return self.blocks.pop(key)
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.bodies.values()))
-
-    @property
-    def devices(self) -> set[int]:
-        """Whose blocks and days it changes."""
-        days = (dirty_of(key)[0] for key in (*self.stained, *self.cleaned))
-        return {span.device for span in self.blocks.values()}.union(days)
 
 
 class Ledger:
@@ -149,11 +83,11 @@ class Ledger:
         polls = self._rows(number, spans) if number is not None else []
         with self.writing({span.device for span in spans}) as connection:
             self._catalog.settle(connection, spans)
-            _insert(connection, journal, polls)
+            insert_rows(connection, journal, polls)
             if plain:
                 plainrows.keep(connection, spans)
             rows = [{"name": name, "body": text} for name, text in memos.items()]
-            _replace(connection, memo, "name", rows)
+            replace_rows(connection, memo, "name", rows)
         self._catalog.settled()
         self._next += 1
         return number
@@ -220,8 +154,8 @@ class Ledger:
         """The hours' rows there are. Raises StoreError."""
         found: dict[int, Row] = {}
         with self.transaction() as connection:
-            for start in range(0, len(keys), _CHUNK):
-                asked = select(hour).where(hour.c.id.in_(list(keys[start : start + _CHUNK])))
+            for start in range(0, len(keys), CHUNK):
+                asked = select(hour).where(hour.c.id.in_(list(keys[start : start + CHUNK])))
                 for row in connection.execute(asked).mappings():
                     found[row["id"]] = dict(row)
         return found
@@ -248,20 +182,20 @@ class Ledger:
         """One transaction of sealing; the number of the carry's row. Raises StoreError."""
         number = None
         with self.writing(change.devices) as connection:
-            _delete(connection, block, "id", [*change.gone, *change.blocks])
+            delete_keys(connection, block, "id", [*change.gone, *change.blocks])
             rows = [
                 _block_row(key, span, change.bodies[key]) for key, span in change.blocks.items()
             ]
-            _insert(connection, block, rows)
-            _replace(connection, hour, "id", list(change.hours.values()))
-            _delete(connection, rollup, "id", change.rollups_gone)
-            _insert(connection, rollup, change.rollups)
-            _delete(connection, dirty, "id", list(change.cleaned))
-            _replace(connection, dirty, "id", [{"id": key} for key in change.stained])
+            insert_rows(connection, block, rows)
+            replace_rows(connection, hour, "id", list(change.hours.values()))
+            delete_keys(connection, rollup, "id", change.rollups_gone)
+            insert_rows(connection, rollup, change.rollups)
+            delete_keys(connection, dirty, "id", list(change.cleaned))
+            replace_rows(connection, dirty, "id", [{"id": key} for key in change.stained])
             if change.carry is not None:
                 number = self._next
-                _insert(connection, journal, self._carried(number, change.carry))
-            _delete(connection, journal, "id", self._keys(change.journal_gone))
+                insert_rows(connection, journal, self._carried(number, change.carry))
+            delete_keys(connection, journal, "id", self._keys(change.journal_gone))
             if change.samples_gone is not None:
                 start, end = change.samples_gone
                 old = delete(sample).where(sample.c.time >= start, sample.c.time < end)
@@ -287,7 +221,7 @@ class Ledger:
         if rows or firsts:
             touched = {*firsts, *(row["series_id"] for row in rows)}
             with self.writing(map(self._catalog.owner, touched)) as connection:
-                _replace(connection, newest, "series_id", rows)
+                replace_rows(connection, newest, "series_id", rows)
                 for one, first in firsts.items():
                     connection.execute(update(series).where(series.c.id == one).values(first=first))
 
@@ -301,9 +235,9 @@ class Ledger:
             held = connection.scalar(select(func.min(dirty.c.id)))
             if held is not None:
                 day = min(day, dirty_of(held)[1])
-            old = select(block.c.id).where(block.c.id < (day * DAY) << _DEVICE_BITS)
+            old = select(block.c.id).where(block.c.id < block_id(0, day * DAY))
             keys = list(connection.scalars(old.order_by(block.c.id).limit(most)))
-            _delete(connection, block, "id", keys)
+            delete_keys(connection, block, "id", keys)
             return len(keys)
 
     def trim_plain(self, before: int) -> bool:
@@ -335,20 +269,3 @@ def _block_row(key: int, span: Span, body: bytes) -> Row:
     times = span.times
     row = {"id": key, "device_id": span.device, "t0": times[0], "t1": times[-1]}
     return {**row, "n": len(times), "body": body}
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    if rows:
-        connection.execute(insert(table), list(rows))
-
-
-def _delete(connection: Connection, table: Table, key: str, keys: Sequence[object]) -> None:
-    for start in range(0, len(keys), _CHUNK):
-        some = keys[start : start + _CHUNK]
-        connection.execute(delete(table).where(table.c[key].in_(some)))
-
-
-def _replace(connection: Connection, table: Table, key: str, rows: Sequence[Row]) -> None:
-    # An upsert has three dialects, a delete before the insert one.
-    _delete(connection, table, key, [row[key] for row in rows])
-    _insert(connection, table, rows)

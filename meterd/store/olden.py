@@ -11,11 +11,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Column, Span, regular, runs
+from meterd.store.change import Change
 from meterd.store.cuts import HOUR
-from meterd.store.ledger import Change, Ledger, Row
+from meterd.store.format.columns import Column, Span, regular, runs
+from meterd.store.ledger import Ledger
 from meterd.store.schema import GOOD, INVALID, sample
 from meterd.store.sealing import Sealer
+from meterd.store.statements import Row
 
 _MEMO = "store.old_samples"  # body: Unix ms before which rows are old ones; empty: all moved
 _NAN = float("nan")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Select, bindparam, func, select
 
-from meterd.store import quarterly
-from meterd.store import rollup as rollups
 from meterd.store.cuts import DAY
 from meterd.store.folds import Piece
-from meterd.store.ledger import block_ids, dirty_id, dirty_of, rollup_id
+from meterd.store.format import quarterly
+from meterd.store.format import rollup as rollups
+from meterd.store.keys import block_ids, dirty_id, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, rollup
 from meterd.store.tracks import Track, joined, of_block
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Insert, delete, insert, select
 
-from meterd.store.columns import Column, Span
+from meterd.store.format.columns import Column, Span
 from meterd.store.schema import GOOD, sample
 
 CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below a second

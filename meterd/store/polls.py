@@ -1,13 +1,13 @@
-"""Polls again from what the journal or the spool kept of them."""
+"""Polls as the journal has them, and polls again from what it or the spool kept of them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Column, Span
-from meterd.store.hot import Hot
+from meterd.store.format.columns import Column, Sheet, Span, merge
+from meterd.store.hot import Hot, Stretch
 from meterd.store.schema import QUALITIES
 
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
@@ -60,6 +60,22 @@ def replay(rows: Iterable[tuple[int, list[Span]]], hot: Hot, catalog: Catalog) -
         for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
             hot.take(poll)
     return newest
+
+
+def journal_spans(batch: Sequence[Stretch], catalog: Catalog) -> list[Span]:
+    """What a journal row says of these polls, device by device."""
+    by_device: dict[str, list[Span]] = {}
+    for stretch in batch:
+        owner = catalog.device(stretch.device)
+        spans = by_device.setdefault(stretch.device, [])
+        spans += (span for span in stretch.rows(owner, catalog.one) if span.times)
+    return [span for spans in by_device.values() for span in _for_journal(spans)]
+
+
+def _for_journal(spans: list[Span]) -> list[Span]:
+    """Rows as they are, which is quicker than to merge them; anything else as one span."""
+    rows = len(spans) == 1 or all(isinstance(span, Sheet) for span in spans)
+    return spans if rows else [merge(spans)]
 
 
 def _doubts(column: Column) -> Iterator[tuple[int, Doubt]]:

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind
-from meterd.store import rollup
 from meterd.store.asked import Asked
 from meterd.store.catalog import Catalog, Known, Name
 from meterd.store.cuts import DAY
 from meterd.store.folds import Buckets, Piece
+from meterd.store.format import rollup
+from meterd.store.format.rollup import QUARTER_MS, Quarter
 from meterd.store.past import Past
-from meterd.store.rollup import QUARTER_MS, Quarter
 from meterd.store.standins import first_raw, stand_ins
 from meterd.store.tracks import EMPTY, Track, joined
 

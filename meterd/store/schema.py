@@ -1,9 +1,9 @@
 """The tables, as the newest migration leaves them; docs/sql.md shows them to people.
 
 device   1 ─── n   series
-journal  one row a commit: the polls that no block holds yet (journal.py)
-block    one row a device and span of hours: sealed polls (block.py)
-rollup   one row a series and UTC day: 96 quarter hours (rollup.py)
+journal  one row a commit: the polls that no block holds yet (format/journal.py)
+block    one row a device and span of hours: sealed polls (format/block.py)
+rollup   one row a series and UTC day: 96 quarter hours (format/rollup.py)
 hour     one plain row a series and hour, for people with a SQL client
 newest   the newest value of each series, written now and then, for the same people
 dirty    days whose roll-ups do not say what their blocks hold
@@ -179,7 +179,7 @@ correction = Table(
     Column("undone_by", String(190)),
 )
 
-# id = correction << 20 | part. The body is a block (block.py) of the samples as they were.
+# id = correction << 20 | part. The body is a block (format/block.py) of the samples as they were.
 corrected = Table(
     "corrected",
     metadata,

@@ -6,13 +6,16 @@ nothing has happened: the polls are still in the journal and in memory.
 
 from collections.abc import Container, Iterable, Mapping
 
-from meterd.store import cuts, journal
+from meterd.store import cuts
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Span, merge
+from meterd.store.change import Change
 from meterd.store.cuts import DAY, HOUR
+from meterd.store.format import journal
+from meterd.store.format.columns import Span, merge
 from meterd.store.hot import Hot
 from meterd.store.hours import Tips, hour_rows
-from meterd.store.ledger import Change, Ledger, block_id, dirty_id, dirty_of
+from meterd.store.keys import block_id, dirty_id, dirty_of
+from meterd.store.ledger import Ledger
 
 # How long after an hour's end its polls are sealed: late ones want to come along.
 GRACE = 120_000

@@ -3,22 +3,29 @@
 A number of the journal is a row for each device here: `number << 14 | device`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from meterd.errors import StoreError
-from meterd.store import journal as journals
 from meterd.store.catalog import Catalog
-from meterd.store.columns import Span
 from meterd.store.corrupt import DamageError
 from meterd.store.database import Database
-from meterd.store.ledger import Ledger, Row, dirty_of
+from meterd.store.format import journal as journals
+from meterd.store.format.columns import Span
+from meterd.store.hot import Hot
+from meterd.store.keys import dirty_of
+from meterd.store.ledger import Ledger
+from meterd.store.polls import replay
 from meterd.store.schema import journal
-from meterd.store.share import Share
+from meterd.store.share import Leased, Share
+from meterd.store.statements import Row
 
 _BITS = 14
+
+_log = logging.getLogger(__name__)
 
 
 class SharedLedger(Ledger):
@@ -106,3 +113,26 @@ class SharedLedger(Ledger):
             connection.execute(insert(journal), self._rows(self._next, spans))
             connection.execute(delete(journal).where(journal.c.id == row.id))
             self._next += 1
+
+
+def taken_over(
+    ledger: SharedLedger, adopted: Mapping[str, Leased], catalog: Catalog
+) -> tuple[Hot, dict[int, int]]:
+    """What the journal has of devices that are new here, and the newest time of each number.
+
+    Raises StoreError.
+    """
+    # Read again as a whole: what is here already is the same, and the last one counts.
+    found = Hot()
+    rows = replay(ledger.journal(), found, catalog)
+    for name in found.devices():
+        if ledger.held.get(name) == adopted.get(name):
+            found.drop(name)
+    return found, rows
+
+
+def forget_others(hot: Hot, held: Container[str]) -> None:
+    """Polls of devices that other meterds have by now are theirs to write."""
+    for name in hot.devices():
+        if name not in held and (lost := hot.drop(name)):
+            _log.warning("%d samples of %s are dropped: it is not ours", lost, name)

@@ -19,9 +19,9 @@ from typing import Any
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store import journal
 from meterd.store.catalog import Catalog
-from meterd.store.columns import merge
+from meterd.store.format import journal
+from meterd.store.format.columns import merge
 from meterd.store.hot import Stretch
 from meterd.store.polls import Polls
 from meterd.store.records import Log, mapped

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from meterd.model.quantity import Kind
-from meterd.store import planes, quarterly
-from meterd.store import rollup as rollups
 from meterd.store.catalog import Known
 from meterd.store.cuts import DAY
-from meterd.store.frame import named, payload
-from meterd.store.ledger import rollup_id
-from meterd.store.rollup import QUARTER_MS, QUARTERS
+from meterd.store.format import planes, quarterly
+from meterd.store.format import rollup as rollups
+from meterd.store.format.frame import named, payload
+from meterd.store.format.rollup import QUARTER_MS, QUARTERS
+from meterd.store.format.varint import Cursor
+from meterd.store.keys import rollup_id
 from meterd.store.schema import block, rollup
 from meterd.store.tracks import EMPTY, Track
-from meterd.store.varint import Cursor
 
 _ID_BITS = 14  # of a block's id below its first time
 _BITMAP = QUARTERS // 8
@@ -102,7 +102,7 @@ def _days(connection: Connection, one: int, first: int, end: int) -> Iterator[_D
 
 
 def _quarters(body: bytes) -> tuple[Numbers, NDArray[np.bool_], Numbers]:
-    """Numbers, whether they have samples, and rises: what rollup.py packs, less its lanes."""
+    """Numbers, whether they have samples, and rises, as format/rollup.py packs them; no lanes."""
     with named(rollups.WHAT):
         cursor = Cursor(payload(rollups.FORMAT, body))
         day, count = cursor.signed(), cursor.number()

@@ -16,7 +16,7 @@ from typing import Any
 
 from meterd.model.sample import Doubt, Layout, Poll
 from meterd.store import cuts
-from meterd.store.columns import Column, Sheet, Span, regular, runs
+from meterd.store.format.columns import Column, Sheet, Span, regular, runs
 from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")

@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from meterd.store import arrays
 from meterd.store.catalog import Name
-from meterd.store.columns import State
+from meterd.store.format import arrays
+from meterd.store.format.columns import State
 from meterd.store.schema import INVALID, QUALITIES
 from meterd.store.stretch import Stretch
 

@@ -16,7 +16,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, Sink, failed
 from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
-from meterd.store.correct import Correction
+from meterd.store.tools.correct import Correction
 
 NOW = 1_795_255_200_000  # 2026-11-21T10:00:00Z
 

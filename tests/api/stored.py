@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store.correct import Corrections
 from meterd.store.reader import Reader
+from meterd.store.tools.correct import Corrections
 from meterd.store.writer import Writer
 from tests.api.fake import NOW, FakeSite
 

@@ -104,6 +104,21 @@ async def test_a_bad_reload_leaves_the_site_as_it_was(house: House, tmp_path: Pa
     await site.close()
 
 
+async def test_the_same_store_with_other_settings_misses_no_poll(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=2)
+    slower = house.text("a").replace("commit: 1s", "commit: 7s")
+    assert slower != house.text("a")
+    await site.apply(settings(slower))
+    await until_polled(site, "a", more=2)
+    state = site.latest.states["a"]
+    assert state.last is not None
+    (points,) = await site.reader.range(["a"], ["device.up"], 0, state.last.time + 1, 0, "avg")
+    assert len(points.points) == state.polls
+    await site.close()
+
+
 async def test_a_changed_rule_is_there_after_a_reload(house: House) -> None:
     site = Site(SystemClock())
     await site.apply(house.settings("a"))

@@ -6,7 +6,6 @@ from meterd.energy.quarter import QUARTER, Found
 from meterd.energy.sampled import Sampled, quarters
 
 Series = Mapping[str, Sampled]
-COUNTER = [(-QUARTER, 9.0), (0, 10.0), (QUARTER, 12.0), (2 * QUARTER, 15.0)]
 
 
 async def ask(series: Series, quantity: str = "active_energy.import") -> Found:
@@ -18,18 +17,6 @@ async def ask(series: Series, quantity: str = "active_energy.import") -> Found:
 
 def power(watts: float) -> Sampled:
     return [(n * QUARTER, watts) for n in range(3)]
-
-
-async def test_a_guarded_counter_comes_first() -> None:
-    series = {"guarded.active_energy.import": COUNTER, "active_power": power(999)}
-    found, method = await ask(series)
-    assert [one.increase for one in found] == [2000, 3000]
-    assert method == "counter"
-
-
-async def test_a_counter_that_says_nothing_is_not_replaced_by_power() -> None:
-    found, method = await ask({"guarded.active_energy.import": [], "active_power": power(999)})
-    assert (found, method) == ([], "counter")
 
 
 @pytest.mark.parametrize(

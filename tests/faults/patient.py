@@ -15,10 +15,10 @@ P = ParamSpec("P")
 
 # No longer than this, in seconds, is waited without a look at what the waiting really took.
 _SLICE = 0.004
-# Woken later by so much, the machine is busy, and for a while time goes by at a third.
-_HALT = 0.003
+# Woken later by so much, the machine is busy, and for a while time goes by at half its pace.
+_HALT = 0.008
 _BUSY = 0.2
-_SLOWER = 1 / 3
+_SLOWER = 1 / 2
 
 
 class _Selector(selectors.DefaultSelector):

@@ -20,7 +20,7 @@ import sqlalchemy.dialects.sqlite  # noqa: F401 (loaded once, before the forks)
 
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
-from meterd.store import writer as writers
+from meterd.store import worker as workers
 from meterd.store.rescue import Precautions
 from meterd.store.writer import Writer
 from tests.store.nursery import COLUMNS, LAYOUT, kept, say, value
@@ -28,7 +28,7 @@ from tests.store.nursery import COLUMNS, LAYOUT, kept, say, value
 assert alembic.command
 
 # Between two tries of a store that failed, in seconds: faults that pass are met in a short life.
-writers._RETRY = 0.3
+workers._RETRY = 0.3
 
 _MOST = 400  # polls that no commit has confirmed
 

@@ -11,7 +11,7 @@ import pytest
 from meterd.errors import StoreError
 from meterd.model.sample import Layout, Poll
 from meterd.store import rescue
-from meterd.store import writer as writers
+from meterd.store import worker as workers
 from meterd.store.rescue import Precautions
 from meterd.store.writer import Writer
 from tests.store.rigs import raw, samples, store, url_of
@@ -108,7 +108,7 @@ async def test_a_full_disk_is_survived_with_a_reserve_and_recovered_from_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     polls = noise(800)
-    monkeypatch.setattr(writers, "_RETRY", 0.3)
+    monkeypatch.setattr(workers, "_RETRY", 0.3)
     monkeypatch.setattr(rescue, "_RESERVE_EVERY", 0.1)
     with mounted(tmp_path / "mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs") as mount:
         path, reserve = mount / "meterd.db", mount / "meterd.db.reserve"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store import keeper
+from meterd.store import chores
 from meterd.store.writer import Writer
 
 from .rigs import Hands, poll, raw, rows, samples, store, url_of
@@ -81,7 +81,7 @@ async def test_moving_goes_on_where_it_was_cut_short(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = told(old)
-    monkeypatch.setattr(keeper, "_PAUSE", 1e9)  # seconds: one hour's rows a start
+    monkeypatch.setattr(chores, "_PAUSE", 1e9)  # seconds: one hour's rows a start
     left = [len(expected)]
     for _ in range(6):
         writer = Writer(url_of(old), commit=1e9, clock=Hands(START + 5 * 3_600_000))

@@ -9,8 +9,9 @@ from meterd.errors import StoreError
 from meterd.model.sample import Layout
 from meterd.store import database, migrate
 from meterd.store.catalog import Catalog
+from meterd.store.change import Change
 from meterd.store.hot import Hot
-from meterd.store.ledger import Change, Ledger
+from meterd.store.ledger import Ledger
 from meterd.store.sealing import GRACE, Sealer
 
 from .rigs import poll, rows, samples, url_of

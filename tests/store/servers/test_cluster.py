@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from meterd.errors import StoreError
 from meterd.store import database
-from meterd.store import writer as writers
+from meterd.store import worker as workers
 from meterd.store.cluster import Leases
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, Hands, opened, poll
@@ -275,7 +275,7 @@ async def test_turns_under_load_lose_nothing_that_was_confirmed_and_double_nothi
     server: Engine, urls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """Both commit all the time while leases go to and fro; each holder tells its own times."""
-    monkeypatch.setattr(writers, "_RETRY", 0.1)
+    monkeypatch.setattr(workers, "_RETRY", 0.1)
     names = ["x", "y", "z"]
     confirmed: dict[str, set[int]] = {name: set() for name in names}
     taken: dict[str, set[int]] = {name: set() for name in names}

@@ -117,7 +117,7 @@ async def test_transactions_that_lose_against_another_node_are_done_again(
             raise
 
     monkeypatch.setattr(Ledger, "commit", commit)
-    monkeypatch.setattr("meterd.store.writer._TURNS", 50)
+    monkeypatch.setattr("meterd.store.worker._TURNS", 50)
     async with opened(Writer(urls, commit=NEVER)) as writer:
         writer.remember("shared", "0")
         await writer.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store import writer as writers
+from meterd.store import worker as workers
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, opened, poll
 
@@ -21,7 +21,7 @@ DEVICES = ("one", "two")
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "_RETRY", 0.1)
+    monkeypatch.setattr(workers, "_RETRY", 0.1)
 
 
 class Load:

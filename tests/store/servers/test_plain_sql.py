@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import meterd
-from meterd.store import check, database, tools
-from meterd.store.correct import Ask, Corrections
-from meterd.store.move import move
+from meterd.store import database
 from meterd.store.reader import Reader
+from meterd.store.tools import check, overview
+from meterd.store.tools.correct import Ask, Corrections
+from meterd.store.tools.move import move
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, Hands, opened, url_of
 from tests.store.test_sealing import DAY, HOUR, START, alike, answers, feed, history
@@ -66,7 +67,7 @@ async def test_a_store_moves_to_a_server_and_back(server: Engine, tmp_path: Path
         assert 0 < move(database.find(url_of(path)), url).sent < first.sent
     server_side = database.find(url)
     assert list(check.problems(server_side)) == []
-    assert tools.info(server_side).samples == tools.info(database.find(url_of(path))).samples
+    assert overview.info(server_side).samples == overview.info(database.find(url_of(path))).samples
     outside = Reader.outside(url)
     alike(await answers(outside, START, START + 50 * HOUR), expected)
     outside.close()

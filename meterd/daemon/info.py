@@ -1,0 +1,42 @@
+"""What is told of a device to those who ask."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meterd.config.settings import Settings
+from meterd.model.sample import Driver
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One device as it is configured, for those who ask. `interval` is in seconds.
+
+    `timeout` is what one of its exchanges may take now, in seconds, where its driver tells.
+    """
+
+    id: str
+    driver: str
+    model: str | None
+    link: str
+    interval: float
+    labels: Mapping[str, str]
+    enabled: bool
+    timeout: float | None
+    commands: tuple[str, ...] = ()
+
+
+def info_of(name: str, settings: Settings, driver: Driver | None) -> DeviceInfo:
+    """A configured device; `driver` is its own where it is polled."""
+    device = settings.devices[name]
+    named = settings.links.get(device.link)
+    return DeviceInfo(
+        id=name,
+        driver=device.driver,
+        model=getattr(device.options, "map", None),
+        link=named.url if named else device.link,
+        interval=device.interval,
+        labels=device.labels,
+        enabled=device.enabled,
+        timeout=getattr(driver, "timeout", None),
+        commands=device.commands,
+    )

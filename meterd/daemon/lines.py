@@ -1,0 +1,146 @@
+"""The links in use: what each carries, and the loop that polls it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from meterd.config.settings import DeviceSettings, Settings
+from meterd.daemon.limit import Limit
+from meterd.daemon.memory import CounterMemory, Memos
+from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
+from meterd.daemon.service import ContainedDriver, forever
+from meterd.drivers.modbus import ModbusMeter
+from meterd.model.clock import Clock
+from meterd.model.sample import Driver, Sink
+from meterd.poll.bus import SLOT, Bus
+from meterd.wire.link import Link
+
+log = logging.getLogger(__name__)
+
+_BUSES_A_SLOT = 10
+
+
+@dataclass(slots=True)
+class _Running:
+    """A link in use, and the loop that polls its devices."""
+
+    plan: LinkPlan
+    link: Link
+    bus: Bus
+    task: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A link that is not opened yet, and the drivers of its devices."""
+
+    plan: LinkPlan
+    link: Link
+    drivers: Sequence[tuple[str, Driver, DeviceSettings]]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What has been built and not yet started, and which links run on."""
+
+    built: list[Built] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+
+
+class Lines:
+    """Every link of a site, by its key."""
+
+    def __init__(self, clock: Clock, sinks: Sequence[Sink], counters: CounterMemory) -> None:
+        """Every bus holds `sinks`, this very list, so that a reload reaches those that run on."""
+        self._clock = clock
+        self._sinks = sinks
+        self._counters = counters
+        self._running: dict[str, _Running] = {}
+        self._drivers: dict[str, Driver] = {}
+        self._limit = Limit()
+
+    def prepare(self, settings: Settings) -> Prepared:
+        """Build the links that are new or different; start nothing. Raises ConfigError."""
+        prepared = Prepared()
+        for key, plan in link_plans(settings).items():
+            running = self._running.get(key)
+            if running is not None and running.plan == plan:
+                prepared.kept.add(key)
+            else:
+                link = plan.open()
+                prepared.built.append(Built(plan, link, devices(plan, link)))
+        return prepared
+
+    def start(self, built: Built, memos: Memos) -> None:
+        """Poll a link's devices, their counters where they stood."""
+        members = []
+        for name, driver, settings in built.drivers:
+            counters = guards(name, driver, settings, self._counters.state(name, memos))
+            self._counters.add(name, counters)
+            self._drivers[name] = driver
+            device = polled(name, ContainedDriver(name, driver, self._limit), settings)
+            members.append(replace(device, counters=counters, noticed=self._counters.notice))
+        key = built.plan.key
+        # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
+        slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)
+        bus = Bus(key, members, self._sinks, self._clock, slot=slot)
+        task = asyncio.create_task(forever(f"bus {key}", bus.run))
+        self._running[key] = _Running(built.plan, built.link, bus, task)
+
+    async def stop(self, kept: set[str] | frozenset[str] = frozenset()) -> None:
+        """Stop polling, and close the links, of all but those that are kept."""
+        stopping = [self._running.pop(key) for key in set(self._running) - kept]
+        for running in stopping:
+            running.task.cancel()
+        await asyncio.gather(*(running.task for running in stopping), return_exceptions=True)
+        for running in stopping:
+            await running.link.close()
+
+    def places(self) -> dict[str, str]:
+        """The key of the link that each device is on."""
+        return {name: key for key, one in self._running.items() for name, _ in one.plan.devices}
+
+    def driver(self, device: str) -> Driver | None:
+        return self._drivers.get(device)
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Link -> name of an event -> how often it happened since the start."""
+        return {key: dict(running.link.counters) for key, running in self._running.items()}
+
+    def overdue(self) -> dict[str, float]:
+        """The buses that give no sign of life, with the seconds since their last one."""
+        now = self._clock.monotonic()
+        return {
+            f"bus {key}": now - running.bus.last_poll
+            for key, running in self._running.items()
+            if now - running.bus.last_poll > running.bus.patience
+        }
+
+    def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
+        """A polled Modbus meter, its link, and the lock that its bus holds for each poll."""
+        meter = self._drivers.get(device)
+        running = self._of(device)
+        if not isinstance(meter, ModbusMeter) or running is None:
+            return None
+        return meter, running.link, running.bus.turn
+
+    async def command(self, device: str, command: str) -> None:
+        """Make a device act, between two polls.
+
+        Raises LookupError where its driver has no such command, LinkError, DeviceError.
+        """
+        driver: Any = self._drivers.get(device)
+        running = self._of(device)
+        if running is None or command not in getattr(driver, "commands", ()):
+            raise LookupError(command)
+        async with running.bus.turn:
+            log.warning("%s is sent the command %s", device, command)
+            await driver.act(command)
+
+    def _of(self, device: str) -> _Running | None:
+        for running in self._running.values():
+            if any(name == device for name, _ in running.plan.devices):
+                return running
+        return None

@@ -1,0 +1,44 @@
+"""What sealing changes in the store: collected first, then written as a whole."""
+
+from dataclasses import dataclass, field
+
+from meterd.store.format import block as blocks
+from meterd.store.format.columns import Span
+from meterd.store.keys import dirty_of
+from meterd.store.statements import Row
+
+
+@dataclass(slots=True)
+class Change:
+    """What one transaction of sealing does, all of it or nothing."""
+
+    blocks: dict[int, Span] = field(default_factory=dict)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    gone: list[int] = field(default_factory=list)  # blocks that were merged into others
+    journal_gone: list[int] = field(default_factory=list)
+    carry: bytes | None = None  # the polls of those rows that are in no block yet
+    hours: dict[int, Row] = field(default_factory=dict)
+    rollups: list[Row] = field(default_factory=list)
+    rollups_gone: list[int] = field(default_factory=list)
+    stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
+    cleaned: set[int] = field(default_factory=set)
+    samples_gone: tuple[int, int] | None = None  # plain rows from and until Unix ms
+
+    def add(self, key: int, span: Span) -> None:
+        self.blocks[key] = span
+        self.bodies[key] = blocks.encode(span)
+
+    def drop(self, key: int) -> Span:
+        """A block that becomes part of another one."""
+        del self.bodies[key]
+        return self.blocks.pop(key)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.bodies.values()))
+
+    @property
+    def devices(self) -> set[int]:
+        """Whose blocks and days it changes."""
+        days = (dirty_of(key)[0] for key in (*self.stained, *self.cleaned))
+        return {span.device for span in self.blocks.values()}.union(days)

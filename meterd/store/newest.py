@@ -1,0 +1,65 @@
+"""The newest value of each series, as a row that people read with plain SQL."""
+
+from collections.abc import Iterator
+from math import isnan
+
+from meterd.model.sample import Quality
+from meterd.store.catalog import Catalog
+from meterd.store.hot import Hot, Stretch
+from meterd.store.ledger import Ledger
+from meterd.store.schema import QUALITIES, REASON_LENGTH
+from meterd.store.statements import Row
+
+
+class Newest:
+    """Lives in the writer's thread: what is newer than the rows that were written."""
+
+    def __init__(self, hot: Hot, catalog: Catalog) -> None:
+        self._hot = hot
+        self._catalog = catalog
+        self._rows: dict[int, Row] = {}
+        self._written: dict[int, int] = {}  # the time of each series' row
+
+    def load(self) -> None:
+        """Late polls, of who imports history, are not the newest ones."""
+        lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
+        self._written.update((one, last) for one, last in lasts if last is not None)
+
+    def forget(self) -> None:
+        """What waits to be written."""
+        self._rows.clear()
+
+    def look(self) -> None:
+        """At what is in memory and in the journal."""
+        for stretch in self._hot.tails():
+            for row in newest_rows(stretch, self._catalog):
+                self.note(row)
+
+    def note(self, row: Row) -> None:
+        one, time = row["series_id"], row["time"]
+        if self._rows.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
+            self._rows[one] = row
+
+    def write(self, ledger: Ledger) -> bool:
+        """All that is new; there never is more to do. Raises StoreError."""
+        self.look()
+        rows, self._rows = self._rows, {}
+        ledger.write_newest(list(rows.values()), self._catalog.sunk)
+        self._written.update((one, row["time"]) for one, row in rows.items())
+        self._catalog.sunk.clear()
+        return False
+
+
+def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:
+    """The newest value of each series among polls that are in the journal."""
+    for column, time, value, doubt in stretch.newest():
+        quality = Quality.GOOD if doubt is None else doubt.quality
+        if doubt is None and isnan(value):
+            quality = Quality.INVALID
+        yield {
+            "series_id": catalog.one(stretch.device, *column),
+            "time": time,
+            "value": None if isnan(value) else value,
+            "quality": QUALITIES[quality],
+            "reason": doubt.reason[:REASON_LENGTH] or None if doubt is not None else None,
+        }

@@ -1,0 +1,229 @@
+"""Whether a store is what it should be: every body decoded, every roll-up made again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import date
+from math import isnan
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from meterd.errors import StoreError
+from meterd.store import hours
+from meterd.store.catalog import Catalog
+from meterd.store.change import Change
+from meterd.store.closing import Closer
+from meterd.store.cuts import DAY
+from meterd.store.database import Database
+from meterd.store.format import block as blocks
+from meterd.store.format import columns, rollup
+from meterd.store.format import journal as journals
+from meterd.store.format.columns import Span
+from meterd.store.format.rollup import Quarter
+from meterd.store.hot import Hot
+from meterd.store.keys import block_id, dirty_id, rollup_id
+from meterd.store.ledger import Ledger
+from meterd.store.polls import replay
+from meterd.store.schema import corrected, dirty, journal
+from meterd.store.schema import rollup as rollups
+from meterd.store.sealing import Sealer
+from meterd.store.tools.overview import BlockRow, Note, filed_spans, looking, rows_of_blocks
+
+_COLUMNS = ("n", "min", "max", "sum")
+
+
+class Look(Ledger):
+    """A ledger over a reader's connection: what it is told to write, it keeps to itself."""
+
+    def __init__(self, connection: Connection, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._connection = connection
+        self.changes: list[Change] = []
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        return nullcontext(self._connection)
+
+    def apply(self, change: Change) -> int | None:
+        self.changes.append(change)
+        return None
+
+
+def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
+    """What is wrong, a sentence each; a daemon may go on writing meanwhile.
+
+    Raises StoreError where there is nothing to check, or it cannot be read at all.
+    """
+    with looking(database) as (connection, _):
+        if database.path is not None:
+            found = connection.scalars(text("PRAGMA integrity_check"))
+            yield from (f"SQLite: {line}" for line in found if line != "ok")
+        checker = _Checker(connection)
+        yield from checker.journal(database)
+        yield from checker.blocks(note)
+        yield from checker.rollups()
+        yield from checker.recomputed(note)
+        yield from checker.audit()
+
+
+class _Checker:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._catalog = Catalog()
+        self._catalog.load(connection)
+        self._journal_is_sound = True
+        self._days: dict[tuple[int, int], bool] = {}  # (device, day) -> all its blocks are sound
+
+    def journal(self, database: Database) -> Iterator[str]:
+        for number in list(self._connection.scalars(select(journal.c.id).order_by(journal.c.id))):
+            body = self._connection.scalar(select(journal.c.body).where(journal.c.id == number))
+            for wrong in self._body(f"journal row {number}", body or b""):
+                self._journal_is_sound = False
+                yield wrong
+        try:
+            for _ in filed_spans(database, self._catalog):
+                pass
+        except StoreError as error:
+            yield f"journal file: {error}"
+
+    def _body(self, what: str, body: bytes) -> Iterator[str]:
+        try:
+            spans = journals.decode(body)
+        except StoreError as error:
+            yield f"{what}: {error}"
+            return
+        for span in spans:
+            yield from (f"{what}: {wrong}" for wrong in self._wrong(span))
+
+    def blocks(self, note: Note) -> Iterator[str]:
+        for row in rows_of_blocks(self._connection):
+            found = list(self._block(row))
+            place = row.device_id, row.t0 // DAY
+            self._days[place] = self._days.get(place, True) and not found
+            device = self._catalog.names.get(row.device_id, f"number {row.device_id}")
+            for wrong in found:
+                yield f"block {row.id} (device {device}, {_date(row.t0 // DAY)}): {wrong}"
+            note(1)
+
+    def _block(self, row: BlockRow) -> Iterator[str]:
+        try:
+            span = blocks.decode(row.body)
+        except StoreError as error:
+            yield str(error)
+            return
+        told = (span.device, len(span.times), span.times[0], span.times[-1])
+        if told != (row.device_id, row.n, row.t0, row.t1):
+            yield f"its row says device, polls, first and last are other than its body: {told}"
+        if row.id != block_id(row.device_id, row.t0):
+            yield "its id is not that of its device and first hour"
+        yield from self._wrong(span)
+
+    def _wrong(self, span: Span) -> Iterator[str]:
+        try:
+            columns.check(span)
+        except ValueError as error:
+            yield str(error)
+        owned = {one.id for one in self._catalog.by_device.get(span.device, ())}
+        strange = [str(one.series) for one in span.columns if one.series not in owned]
+        if strange:
+            yield f"its device has no series {', '.join(strange[:5])}"
+
+    def rollups(self) -> Iterator[str]:
+        """Each one by itself."""
+        last = -1
+        while True:
+            asked = select(rollups).where(rollups.c.id > last).order_by(rollups.c.id).limit(500)
+            rows = self._connection.execute(asked).mappings().all()
+            for row in rows:
+                for wrong in _rollup(dict(row)):
+                    yield f"roll-up of {self._name(row['series_id'])}, {_date(row['day'])}: {wrong}"
+            if len(rows) < 500:
+                return
+            last = rows[-1]["id"]
+
+    def _name(self, one: int) -> str:
+        known = self._catalog.by_id.get(one)
+        return " ".join(known.name[:2]) if known else f"unknown series {one}"
+
+    def recomputed(self, note: Note) -> Iterator[str]:
+        """Roll-ups of closed days, made again of their blocks."""
+        hot, catalog = Hot(), self._catalog
+        look = Look(self._connection, catalog)
+        if not self._journal_is_sound:
+            return  # told already; what follows the last day is not known
+        replay(look.journal(), hot, catalog)
+        stained = set(self._connection.scalars(select(dirty.c.id)))
+        closer = Closer(hot, catalog, Sealer(hot, catalog, {}, set()))
+        for (device, day), sound in sorted(self._days.items()):
+            key = dirty_id(device, day)
+            if not sound or key in stained or device not in catalog.names:
+                continue
+            look.changes.clear()
+            closer.close(look, key)
+            yield from self._compared(device, day, look.changes[-1].rollups)
+            note(1)
+
+    def _compared(self, device: int, day: int, made: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        ids = [rollup_id(one.id, day) for one in self._catalog.by_device.get(device, ())]
+        asked = select(rollups).where(rollups.c.id.in_(ids))
+        there = {row["id"]: row for row in self._connection.execute(asked).mappings()}
+        for row in made:
+            if not row["n"]:
+                continue
+            stored = there.get(row["id"])
+            what = f"roll-up of {self._name(row['series_id'])}, {_date(day)}"
+            if stored is None:
+                yield f"{what}: is missing"
+                continue
+            wrong = _differences(dict(stored), dict(row))
+            if wrong:
+                yield f"{what}: {wrong} are not what its blocks say"
+
+    def audit(self) -> Iterator[str]:
+        for key in list(self._connection.scalars(select(corrected.c.id))):
+            body = self._connection.scalar(select(corrected.c.body).where(corrected.c.id == key))
+            try:
+                blocks.decode(body or b"")
+            except StoreError as error:
+                yield f"corrected {key}: {error}"
+
+
+def _rollup(row: Mapping[str, Any]) -> Iterator[str]:
+    if row["id"] != rollup_id(row["series_id"], row["day"]):
+        yield "its id is not that of its series and day"
+    try:
+        day, quarters = rollup.unpack(row["quarters"])
+    except StoreError as error:
+        yield str(error)
+        return
+    total = hours.total(quarters.values())
+    wrong = [name for name in (*_COLUMNS, "increase") if not _equal(row[name], total[name])]
+    if day != row["day"] or wrong:
+        yield f"{', '.join(wrong) or 'its day'} differ from its quarter hours"
+
+
+def _differences(stored: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+    """Which columns differ. Rises at the edges depend on what came later on other days."""
+    wrong = [name for name in (*_COLUMNS, "first", "last") if not _equal(stored[name], made[name])]
+    try:
+        was, now = (_inner(rollup.unpack(row["quarters"])[1]) for row in (stored, made))
+    except StoreError:
+        return ""  # told already
+    if {n: was.get(n) for n in now} != now:
+        wrong.append("increases")
+    return ", ".join(wrong)
+
+
+def _inner(quarters: Mapping[int, Quarter]) -> dict[int, int | None]:
+    """Increases of quarters with samples in them and in both neighbours."""
+    full = {number for number, quarter in quarters.items() if quarter.n}
+    return {n: quarters[n].increase for n in full if {n - 1, n + 1} <= full}
+
+
+def _equal(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one == other or (isnan(one) and isnan(other))
+
+
+def _date(day: int) -> str:
+    return date.fromordinal(date(1970, 1, 1).toordinal() + day).isoformat()

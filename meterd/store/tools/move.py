@@ -1,0 +1,236 @@
+"""A store copied to another database, row by row with their keys: again and again, if need be.
+
+What is there already, and is the same, is not sent again: a copy that was broken off goes on
+where it stood, and one that is done again catches up with what came since.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+
+from meterd.errors import StoreError
+from meterd.store import database as databases
+from meterd.store import migrate
+from meterd.store.catalog import Catalog
+from meterd.store.database import Database, Opened
+from meterd.store.schema import (
+    block,
+    corrected,
+    correction,
+    device,
+    dirty,
+    hour,
+    journal,
+    memo,
+    newest,
+    rollup,
+    series,
+)
+from meterd.store.tools.overview import filed_spans, looking
+
+Told = Callable[[str, int], None]
+"""Is told the table, and how many more of its rows are done."""
+
+_MARK = "moved-from"
+_CHUNK = 500
+_CRC = 4  # bytes at the end of each body
+_BODIES = ("body", "quarters")
+# Parents first; what changes with each commit last.
+TABLES: tuple[Table, ...] = (
+    device,
+    series,
+    block,
+    rollup,
+    hour,
+    correction,
+    corrected,
+    dirty,
+    newest,
+    journal,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Rows there are, and those that had to be sent or deleted this time."""
+
+    rows: Mapping[str, int]
+    sent: int
+    deleted: int
+
+
+def rows(database: Database) -> int:
+    """How many rows a copy has to look at. Raises StoreError."""
+    with looking(database) as (connection, _):
+        return sum(_count(connection, table) for table in TABLES)
+
+
+def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: None) -> Moved:
+    """Makes another database the same as `source`, which may be in use meanwhile.
+
+    Raises StoreError: already_running where a meterd writes to the target; unavailable where the
+    target holds something else, or is newer than the source.
+    """
+    target = databases.find(url)
+    if target.label == source.label:
+        raise StoreError("source and target are the same store", code="unavailable")
+    if any(span.times for span in filed_spans(source, Catalog())):
+        text = (
+            "polls wait in the journal file beside the store; stop meterd, set store.journal back "
+            "to table, start and stop it once, and move then"
+        )
+        raise StoreError(text, code="unavailable")
+    with _held(target):
+        migrate.upgrade(target)
+        opened = target.writing()
+        try:
+            with looking(source) as (old, _):
+                return _Copy(old, opened, source.label, told).run()
+        finally:
+            opened.close()
+
+
+@contextmanager
+def _held(target: Database) -> Iterator[None]:
+    target.prepare()
+    lock = target.lock()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Copy:
+    def __init__(self, old: Connection, new: Opened, label: str, told: Told) -> None:
+        self._old = old
+        self._new = new
+        self._label = label
+        self._told = told
+        self._sent = 0
+        self._deleted = 0
+
+    def run(self) -> Moved:
+        self._claim()
+        for table in TABLES:
+            self._table(table)
+        counts = {}
+        with self._new.begin() as new:
+            _replace(new, memo, "name", [dict(row) for row in self._memos()])
+            for table in TABLES:
+                counts[table.name] = there = _count(new, table)
+                if there != (here := _count(self._old, table)):
+                    text = f"table {table.name} has {here} rows, its copy {there}; run it again"
+                    raise StoreError(text, code="unavailable")
+        return Moved(counts, self._sent, self._deleted)
+
+    def _memos(self) -> Sequence[Any]:
+        return self._old.execute(select(memo).where(memo.c.name != _MARK)).mappings().all()
+
+    def _claim(self) -> None:
+        """Refuse to overwrite what is no copy of this store, or was used as a store since."""
+        with self._new.begin() as new:
+            mark = new.scalar(select(memo.c.body).where(memo.c.name == _MARK))
+            if mark is None and _count(new, device):
+                text = "the target holds another store already; name an empty database"
+                raise StoreError(text, code="unavailable")
+            if mark is not None and mark != self._label:
+                text = f"the target is a copy of {mark}; name an empty database"
+                raise StoreError(text, code="unavailable")
+            here, there = (_newest(connection) for connection in (self._old, new))
+            if there > here:
+                text = "the target has newer samples: a meterd has used it since; nothing is done"
+                raise StoreError(text, code="unavailable")
+            if mark is None:
+                new.execute(insert(memo), {"name": _MARK, "body": self._label})
+
+    def _table(self, table: Table) -> None:
+        key = table.primary_key.columns[0]
+        last = -1
+        while True:
+            seen = _digests(self._old, table, key > last, limit=_CHUNK)
+            high = max(seen) if len(seen) == _CHUNK else None
+            self._chunk(table, key, seen, last, high)
+            self._told(table.name, len(seen))
+            if high is None:
+                return
+            last = high
+
+    def _chunk(
+        self,
+        table: Table,
+        key: ColumnElement[Any],
+        seen: Mapping[int, tuple[Any, ...]],
+        last: int,
+        high: int | None,
+    ) -> None:
+        with self._new.begin() as new:
+            within = key > last if high is None else (key > last) & (key <= high)
+            there = _digests(new, table, within)
+            wanted = [one for one, digest in seen.items() if there.get(one) != digest]
+            gone = [one for one in there if one not in seen or one in wanted]
+            if gone and table in (device, series):
+                # Others refer to these, which never change but in their first time.
+                wanted = self._updated(new, table, seen, there)
+                gone = []
+            for start in range(0, len(gone), _CHUNK):
+                new.execute(delete(table).where(key.in_(gone[start : start + _CHUNK])))
+            if wanted:
+                found = self._old.execute(select(table).where(key.in_(wanted))).mappings()
+                new.execute(insert(table), [dict(row) for row in found])
+        self._sent += len(wanted)
+        self._deleted += len(set(gone) - set(wanted))
+
+    def _updated(
+        self,
+        new: Connection,
+        table: Table,
+        seen: Mapping[int, tuple[Any, ...]],
+        there: Mapping[int, tuple[Any, ...]],
+    ) -> list[int]:
+        """Renews the rows that are there; returns those that are not."""
+        for one in seen.keys() & there.keys():
+            if seen[one] != there[one]:
+                row = self._old.execute(select(table).where(table.c.id == one)).mappings().one()
+                new.execute(update(table).where(table.c.id == one).values(**row))
+                self._sent += 1
+        return [one for one in seen if one not in there]
+
+
+def _digests(
+    connection: Connection, table: Table, within: ColumnElement[bool], limit: int | None = None
+) -> dict[int, tuple[Any, ...]]:
+    """By key, what tells whether two rows are the same: of a body its length and checksum."""
+    columns: list[ColumnElement[Any]] = []
+    for column in table.columns:
+        if column.name in _BODIES:
+            size = func.length(column)
+            columns += [size, func.substr(column, size - (_CRC - 1), _CRC)]
+        else:
+            columns.append(column)
+    key = table.primary_key.columns[0]
+    asked = select(key.label("the_key"), *columns).where(within).order_by(key)
+    if limit is not None:
+        asked = asked.limit(limit)
+    return {row[0]: tuple(map(_plain, row[1:])) for row in connection.execute(asked)}
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+def _newest(connection: Connection) -> int:
+    return connection.scalar(select(func.max(newest.c.time))) or 0
+
+
+def _replace(connection: Connection, table: Table, key: str, found: list[dict[str, Any]]) -> None:
+    if found:
+        names = [row[key] for row in found]
+        connection.execute(delete(table).where(table.c[key].in_(names)))
+        connection.execute(insert(table), found)

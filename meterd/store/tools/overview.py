@@ -1,0 +1,184 @@
+"""What people want to know of a store: counts, sizes, times, and whether it is an older one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Connection, Table, func, select, text
+
+from meterd.errors import StoreError
+from meterd.store import filed, migrate
+from meterd.store.catalog import Catalog
+from meterd.store.cuts import since
+from meterd.store.database import Database
+from meterd.store.format import block as blocks
+from meterd.store.format.columns import Span
+from meterd.store.format.frame import unsealed
+from meterd.store.hot import Hot
+from meterd.store.ledger import journal_rows
+from meterd.store.schema import block, correction, device, dirty, journal, rollup, series
+
+_CHUNK = 200  # blocks in memory at a time
+_SIZES = {
+    "postgresql": "SELECT pg_database_size(current_database())",
+    "mysql": "SELECT sum(data_length + index_length) FROM information_schema.tables "
+    "WHERE table_schema = DATABASE()",
+}
+
+_LAST = select(block.c.device_id, func.max(block.c.t1)).group_by(block.c.device_id)
+
+Note = Callable[[int], None]
+"""Is told how much more of the work is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Bytes, and counts of rows; times are Unix ms. `samples` are those in blocks and journal.
+
+    `size` is the whole file with its log, None where a server does not tell.
+    """
+
+    label: str
+    schema: str
+    size: int | None
+    devices: int
+    series: int
+    samples: int
+    oldest: int | None
+    newest: int | None
+    journal_rows: int
+    journal_bytes: int
+    blocks: int
+    block_bytes: int
+    rollups: int
+    rollup_bytes: int
+    dirty_days: int
+    corrections: int
+
+    @property
+    def bytes_per_sample(self) -> float | None:
+        """Of blocks, journal and roll-ups, without what the database adds."""
+        used = self.journal_bytes + self.block_bytes + self.rollup_bytes
+        return used / self.samples if self.samples else None
+
+
+@contextmanager
+def looking(database: Database) -> Iterator[tuple[Connection, str]]:
+    """A connection that writes nothing, and the schema there is.
+
+    Raises StoreError: unavailable where there is no store, or an older one.
+    """
+    if not database.made():
+        raise StoreError(f"{database.label}: there is no store yet", code="unavailable")
+    with database.reading() as connection:
+        if not migrate.is_current(connection):
+            raise StoreError(f"{database.label}: it is empty", code="unavailable")
+        yield connection, migrate.version(connection) or ""
+
+
+def info(database: Database, note: Note = lambda _: None) -> Info:
+    """Reads the head of every block, so it takes a second a hundred MB. Raises StoreError."""
+    with looking(database) as (connection, schema):
+
+        def count(table: Table) -> int:
+            return connection.scalar(select(func.count()).select_from(table)) or 0
+
+        found = list(_in_blocks(connection, note))
+        catalog = Catalog()
+        catalog.load(connection)
+        rows = [span for _, spans in journal_rows(connection) for span in spans]
+        rows += list(filed_spans(database, catalog))
+        # Journal rows may hold polls that are in blocks since.
+        sealed = {row[0]: row[1] for row in connection.execute(_LAST)}
+        rows = [since(span, sealed.get(span.device, -1) + 1) for span in rows]
+        spans = [(span.samples, span.times[0], span.times[-1]) for span in rows if span.times]
+        times = [time for _, *both in (*found, *spans) for time in both]
+        return Info(
+            database.label,
+            schema,
+            _size(database, connection),
+            count(device),
+            count(series),
+            sum(samples for samples, *_ in (*found, *spans)),
+            min(times, default=None),
+            max(times, default=None),
+            count(journal),
+            _bytes(connection, journal.c.body),
+            count(block),
+            _bytes(connection, block.c.body),
+            count(rollup),
+            _bytes(connection, rollup.c.quarters),
+            count(dirty),
+            count(correction),
+        )
+
+
+def _in_blocks(connection: Connection, note: Note) -> Iterator[tuple[int, int, int]]:
+    """Samples, first and last time of each block."""
+    for row in rows_of_blocks(connection):
+        with unsealed(blocks.WHAT, blocks.FORMAT, row.body) as cursor:
+            pieces = blocks.cut(cursor, None)
+        yield sum(len(piece.rows) for piece in pieces.series), row.t0, row.t1
+        note(1)
+
+
+def rows_of_blocks(connection: Connection) -> Iterator["BlockRow"]:
+    """All blocks by id, a few in memory at a time."""
+    last = -1
+    while True:
+        asked = select(block).where(block.c.id > last).order_by(block.c.id).limit(_CHUNK)
+        rows = connection.execute(asked).all()
+        for row in rows:
+            yield BlockRow(row.id, row.device_id, row.t0, row.t1, row.n, row.body)
+        if len(rows) < _CHUNK:
+            return
+        last = rows[-1].id
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    id: int
+    device_id: int
+    t0: int
+    t1: int
+    n: int
+    body: bytes
+
+
+def filed_spans(database: Database, catalog: Catalog) -> Iterator[Span]:
+    """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
+    if database.path is None or not filed.place(database.path).exists():
+        return
+    hot, names = Hot(), dict[tuple[str, str, str], int]()
+    for poll in filed.read(filed.place(database.path)):
+        hot.take(poll)
+    for name in hot.devices():
+        number = catalog.devices.get(name, 0)
+        for stretch in hot.stretches(name):
+            yield from stretch.spans(number, lambda *one: names.setdefault(one, len(names)))
+
+
+def _bytes(connection: Connection, body: ColumnElement[bytes]) -> int:
+    return int(connection.scalar(select(func.sum(func.length(body)))) or 0)
+
+
+def _size(database: Database, connection: Connection) -> int | None:
+    if database.path is not None:
+        return sum(file.stat().st_size for file in files(database.path) if file.exists())
+    asked = _SIZES.get(connection.dialect.name.replace("mariadb", "mysql"))
+    return int(connection.scalar(text(asked)) or 0) if asked else None
+
+
+def files(path: Path) -> list[Path]:
+    """A SQLite database and what belongs to it."""
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".journal"))]
+
+
+def is_behind(database: Database) -> bool:
+    """Whether it has an older schema than this meterd's. Raises StoreError."""
+    if not database.made():
+        return False
+    with database.reading() as connection:
+        found = migrate.version(connection)
+    return found is not None and found != migrate.versions()[-1]

@@ -1,0 +1,227 @@
+"""What the writer's thread does: commits on time, errands between them, mending what fails."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from meterd.errors import StoreError
+from meterd.model.clock import Clock
+from meterd.store.database import Database, Held
+from meterd.store.errands import Errand, Errands
+from meterd.store.hot import Hot, Stretch
+from meterd.store.keeper import Keeper
+from meterd.store.rescue import Rescue
+
+_TURNS = 5  # after conflicts with other transactions, and after mends
+# A server that is not there yet is waited for; everything else that is wrong is told at once.
+_AWAY = ("unreachable", "conflict")
+_RETRY = 5.0  # seconds between two tries while the store cannot be written
+_BEAT = 1.0  # seconds; the thread shows at least this often that it lives
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """`run` is the thread. The loop only reads what has a public name, and sets `stopping`,
+    `settling` and `wake`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hot: Hot,
+        keeper: Keeper,
+        rescue: Rescue,
+        *,
+        clock: Clock,
+        commit: float,
+        confirmed: Callable[[Sequence[Stretch]], None] | None,
+    ) -> None:
+        self._database = database
+        self._hot = hot
+        self._keeper = keeper
+        self._rescue = rescue
+        self._clock = clock
+        self._commit = commit
+        self._confirmed = confirmed
+        self._memos: dict[str, str] = {}
+        self._guard = threading.Lock()
+        self._met = False  # whether the store has been open since the start
+        self.errands = Errands()
+        self.wake = threading.Event()
+        self.stopping = False
+        self.settling = False
+        self.recalled: dict[str, str] = {}
+        self.writable = False
+        self.committed = 0
+        self.last_commit = 0.0
+        self.took = 0.0
+        self.error: StoreError | None = None
+        self.alive = clock.monotonic()
+
+    def remember(self, name: str, body: str) -> None:
+        """From any thread."""
+        with self._guard:
+            self._memos[name] = body
+
+    def run(self) -> None:
+        lock = None
+        try:
+            lock = self._start()
+            if lock is not None:
+                self._work()
+                self._finish()
+        finally:
+            self._keeper.close()
+            self._rescue.close()
+            if lock is not None:
+                lock.release()
+            # Also where the thread breaks: nobody may wait for it for ever.
+            self.writable = False
+            self.errands.end()
+
+    def _start(self) -> Held | None:
+        asked = self.errands.take(work=False)
+        lock = None
+        try:
+            self._database.prepare()
+            lock = self._database.lock()
+            self._persist(self._open)
+        except StoreError as error:
+            self._keeper.fail()
+            self.error = error
+            if lock is None or error.code not in _AWAY:
+                if lock is not None:
+                    lock.release()
+                _reply(asked, error)
+                return None
+            _log.error("not reached yet, polls wait in memory: %s", error)
+        self._rescue.open()
+        self.writable = self.error is None
+        _reply(asked, None)
+        return lock
+
+    def _open(self) -> None:
+        """What was remembered before this start; once the store is reached."""
+        if not self._met:
+            self.recalled = self._keeper.open().memos()
+            self._met = True
+
+    def _work(self) -> None:
+        first = self._commit if self.writable else min(self._commit, _RETRY)
+        due = self._clock.monotonic() + first
+        while not self.stopping:
+            self.alive = now = self._clock.monotonic()
+            self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
+            self.wake.clear()
+            asked = self.errands.take(work=False)
+            if asked or self._clock.monotonic() >= due:
+                _reply(asked, self._try(self._commit_and_settle))
+                pause = self._commit if self.writable else min(self._commit, _RETRY)
+                due = self._clock.monotonic() + pause
+            if self.writable:
+                self._try(self._keeper.work)
+            if self.writable:
+                self._try(self._bring_back)
+            self._run_errands()
+
+    def _next(self, due: float) -> float:
+        """The monotonic time at which there is something to do."""
+        if not self.writable:
+            return due
+        return self._clock.monotonic() if self._rescue.waits else min(due, self._keeper.due)
+
+    def _run_errands(self) -> None:
+        for errand in self.errands.take(work=True):
+            found: list[Any] = []
+
+            def run(errand: Errand[Any] = errand, told: list[Any] = found) -> None:
+                if errand.work is not None:
+                    told.append(errand.work(self._keeper.open()))
+
+            error = self._try(run)
+            errand.answer(error, *found[-1:])
+
+    def _finish(self) -> None:
+        error = self._try(self._commit_waiting)
+        if error is None:
+            self._try(self._keeper.finish)
+        else:
+            self._rescue.shelter_all()
+        _reply(self.errands.take(work=False), error)
+        if lost := self._hot.waiting:
+            _log.error("%d samples are lost: %s", lost, error)
+
+    def _try(self, work: Callable[[], None]) -> StoreError | None:
+        try:
+            self._persist(work)
+        except StoreError as error:
+            self._keeper.fail()
+            self._rescue.make_room()
+            if self.writable:
+                _log.error("not writable, polls wait in memory: %s", error)
+            self.writable = False
+            self.error = error
+            return error
+        if not self.writable:
+            _log.warning("writable again; %d samples were dropped", self._rescue.dropped)
+        self.writable = True
+        self.error = None
+        return None
+
+    def _persist(self, work: Callable[[], None]) -> None:
+        """Another transaction may win over this one, or something be mended: then once more."""
+        for _ in range(_TURNS):
+            try:
+                return work()
+            except StoreError as error:
+                self._keeper.fail()
+                if error.code != "conflict" and not self._rescue.helps(error):
+                    raise
+        work()
+        return None
+
+    def _bring_back(self) -> None:
+        """What was spooled meanwhile, one record of it; and the reserve."""
+        if self._rescue.waits:
+            self._count(self._rescue.bring_back())
+        self._rescue.tidy()
+
+    def _commit_and_settle(self) -> None:
+        self._open()
+        self._commit_waiting()
+        if self.settling:
+            self.settling = False
+            while self._rescue.waits:
+                self._bring_back()
+            self._keeper.settle()
+
+    def _commit_waiting(self) -> None:
+        """Commits what waits now; what is taken meanwhile waits for the next time."""
+        left = self._hot.waiting
+        while left > 0 or self._memos:
+            self.alive = began = self._clock.monotonic()
+            with self._guard:
+                memos = dict(self._memos)
+            batch = self._keeper.commit(memos)
+            with self._guard:
+                # One that was replaced meanwhile waits for the next commit.
+                self._memos = {n: body for n, body in self._memos.items() if memos.get(n) != body}
+            self.took = self._clock.monotonic() - began
+            self.last_commit = self._clock.now_ms() / 1000
+            left -= self._count(batch)
+            if not batch:
+                break
+
+    def _count(self, batch: Sequence[Stretch]) -> int:
+        samples = sum(stretch.samples for stretch in batch)
+        self.committed += samples
+        if self._confirmed is not None and batch:
+            self._confirmed(batch)
+        return samples
+
+
+def _reply(asked: Sequence[Errand[Any]], error: StoreError | None) -> None:
+    for one in asked:
+        one.answer(error)
