@@ -12,6 +12,8 @@ QUICK = (
     "serialbus",
     "fleet",
     "promql",
+    "serve",
+    "streams",
     "processes",
 )
 # These need the data set, and take some fifteen minutes.

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.report import Figure
 from bench.transactions import cpu
 from meterd.alerts.engine import Alerts
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.model.clock import SystemClock
 from meterd.model.quantity import CATALOGUE
 from meterd.model.sample import Reading

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from meterd.alerts.hooks.notice import Hook, Notice
-from meterd.alerts.rules import Rule, Rules
+from meterd.alerts.rule import Rule
+from meterd.alerts.rules import Rules
 from meterd.alerts.silences import Ack, Silence, Silences
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from meterd.alerts.rule import Rule
 from meterd.model.alert import Alert, AlertState
-
-if TYPE_CHECKING:
-    from meterd.alerts.rules import Rule
 
 
 @dataclass(slots=True)
 class Episode:
     """`began` and `changed` are monotonic seconds."""
 
-    rule: "Rule"
+    rule: Rule
     id: str
     device: str
     unit: str
@@ -65,7 +63,7 @@ class Episode:
         }
 
 
-def restored(saved: Mapping[str, Any], rule: "Rule", now: float) -> Episode:
+def restored(saved: Mapping[str, Any], rule: Rule, now: float) -> Episode:
     """As it was before the restart; nothing is known of its value until the next poll.
 
     Raises ValueError, TypeError or KeyError for what is no saved episode.

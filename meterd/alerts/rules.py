@@ -7,10 +7,10 @@ to a duration. What is not known is no evidence: it neither starts, ends nor rip
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meterd.alerts.episode import Episode, restored
+from meterd.alerts.rule import Rule
 from meterd.alerts.silences import unique
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
@@ -21,59 +21,6 @@ REMEMBERED = 15 * 60.0
 REMEMBERED_LIMIT = 1000
 
 _EVIDENCE = (Quality.GOOD, Quality.ESTIMATED)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A threshold: exactly one of `equals`, `above` and `below`.
-
-    `device` lists those it watches, empty for every one. With `clear_below` an `above` alert
-    ends only below that value, with `clear_above` a `below` alert above it. `hold` ("for") is
-    how many seconds the condition must hold before it fires. `notify` names hooks.
-    """
-
-    name: str
-    quantity: str
-    device: tuple[str, ...] = ()
-    equals: float | None = None
-    above: float | None = None
-    below: float | None = None
-    clear_below: float | None = None
-    clear_above: float | None = None
-    hold: float = 0.0
-    severity: str = "warning"
-    notify: tuple[str, ...] = ()
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        if sum(limit is not None for limit in (self.equals, self.above, self.below)) != 1:
-            text = f"rule {self.name}: give exactly one of equals, above and below"
-            raise ConfigError(text)
-
-    def watches(self, device: str) -> bool:
-        return not self.device or device in self.device
-
-    def holds(self, value: float) -> bool:
-        """Whether the value is what the rule warns of."""
-        if self.above is not None:
-            return value > self.above
-        if self.below is not None:
-            return value < self.below
-        return value == self.equals
-
-    def clears(self, value: float) -> bool:
-        """Whether the value ends an alert that fires."""
-        if self.above is not None and self.clear_below is not None:
-            return value < self.clear_below
-        if self.below is not None and self.clear_above is not None:
-            return value > self.clear_above
-        return not self.holds(value)
-
-    @property
-    def condition(self) -> tuple[object, ...]:
-        """What an alert's state hangs on; the rest may change under a running alert."""
-        limits = (self.equals, self.above, self.below, self.clear_below, self.clear_above)
-        return (self.quantity, *limits)
 
 
 class Rules:

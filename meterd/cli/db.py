@@ -13,7 +13,7 @@ from meterd.cli.progress import progress
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
-    from meterd.store.database import Database
+    from meterd.store.connections import Database
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PAGE = 4096

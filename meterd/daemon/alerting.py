@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from meterd.alerts.hooks.webhook import Webhook
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.config.settings import Settings
 from meterd.daemon import own
 

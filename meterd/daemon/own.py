@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.model.sample import Layout, Poll
 from meterd.store.writer import WriterStatus
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
 from meterd.alerts.hooks.webhook import Webhook
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.config.settings import Settings
 from meterd.daemon import alerting, own
 from meterd.daemon.alerted import AlertMemory

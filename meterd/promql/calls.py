@@ -1,7 +1,7 @@
 """Function calls: arguments evaluated, the right table asked, names dropped as Prometheus does."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
@@ -20,18 +20,16 @@ from meterd.promql.frame import (
 )
 from meterd.promql.functions import NATIVE, histogram, labels, maths, ranged
 from meterd.promql.nodes import Call, Node, Selector
+from meterd.promql.run import Run
 from meterd.promql.source import Times, Values
 from meterd.promql.spans import Spans
 from meterd.promql.window import window
-
-if TYPE_CHECKING:
-    from meterd.promql.evaluate import Evaluation
 
 Answer = Frame | Values
 _COUNTED = ("_total", "_sum", "_count", "_bucket")
 
 
-def call(run: "Evaluation", node: Call, times: Times) -> Answer:
+def call(run: Run, node: Call, times: Times) -> Answer:
     """Raises QueryError."""
     if node.name in ranged.RANGED:
         return _ranged(run, node, times)
@@ -45,7 +43,7 @@ def call(run: "Evaluation", node: Call, times: Times) -> Answer:
     return _SHAPED[node.name](run, node, times)
 
 
-def _ranged(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _ranged(run: Run, node: Call, times: Times) -> Frame:
     spans: Spans | None = None
     numbers: list[Values] = []
     for arg in node.args:
@@ -57,7 +55,7 @@ def _ranged(run: "Evaluation", node: Call, times: Times) -> Frame:
     return _over(run, node.name, spans, numbers, times)
 
 
-def _over(run: "Evaluation", name: str, spans: Spans, numbers: list[Values], times: Times) -> Frame:
+def _over(run: Run, name: str, spans: Spans, numbers: list[Values], times: Times) -> Frame:
     function = ranged.RANGED[name]
     found: list[tuple[Labels, Values, np.ndarray]] = []
     for key, (at, values) in zip(spans.labels, spans.series, strict=True):
@@ -76,19 +74,19 @@ def _over(run: "Evaluation", name: str, spans: Spans, numbers: list[Values], tim
     return united(list(keys), np.array(rows), np.array(there))
 
 
-def _check_counter(run: "Evaluation", name: str) -> None:
+def _check_counter(run: Run, name: str) -> None:
     if name and not name.endswith(_COUNTED):
         ends = "/".join(_COUNTED)
         what = f'metric might not be a counter, name does not end in {ends}: "{name}"'
         run.budget.inform(what)
 
 
-def _absent(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _absent(run: Run, node: Call, times: Times) -> Frame:
     there = np.asarray(run.frame(node.args[0], times).here.any(axis=0))
     return _missing(node.args[0], ~there)
 
 
-def _absent_over_time(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _absent_over_time(run: Run, node: Call, times: Times) -> Frame:
     spans = run.spans(node.args[0], times)
     there = np.zeros(len(times), dtype=np.bool_)
     for at, values in spans.series:
@@ -111,7 +109,7 @@ def _missing(arg: Node, here: np.ndarray) -> Frame:
     return Frame([pack(fixed)], np.ones((1, len(here))), here[None, :])
 
 
-def _scalar(run: "Evaluation", node: Call, times: Times) -> Values:
+def _scalar(run: Run, node: Call, times: Times) -> Values:
     frame = run.frame(node.args[0], times)
     if not len(frame.labels):
         return np.full(len(times), np.nan)
@@ -120,7 +118,7 @@ def _scalar(run: "Evaluation", node: Call, times: Times) -> Values:
     return np.where(one, frame.values[row, np.arange(len(times))], np.nan)
 
 
-def _timestamp(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _timestamp(run: Run, node: Call, times: Times) -> Frame:
     """A selector's samples have times of their own; anything else is of its step."""
     arg = node.args[0]
     if isinstance(arg, Selector):
@@ -132,7 +130,7 @@ def _timestamp(run: "Evaluation", node: Call, times: Times) -> Frame:
     return united([nameless(each) for each in frame.labels], seconds, frame.here)
 
 
-def _clamp(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _clamp(run: Run, node: Call, times: Times) -> Frame:
     frame = run.frame(node.args[0], times)
     low, high = run.scalar(node.args[1], times), run.scalar(node.args[2], times)
     bounded = mapped(frame, lambda values: maths.greatest(low, maths.least(high, values)))
@@ -140,47 +138,47 @@ def _clamp(run: "Evaluation", node: Call, times: Times) -> Frame:
 
 
 def _bound(change: Callable[[Values, Values], Values]) -> Callable[..., Frame]:
-    def bounded(run: "Evaluation", node: Call, times: Times) -> Frame:
+    def bounded(run: Run, node: Call, times: Times) -> Frame:
         limit = run.scalar(node.args[1], times)
         return mapped(run.frame(node.args[0], times), lambda values: change(values, limit))
 
     return bounded
 
 
-def _round(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _round(run: Run, node: Call, times: Times) -> Frame:
     nearest = run.scalar(node.args[1], times) if len(node.args) > 1 else np.ones(len(times))
     frame = run.frame(node.args[0], times)
     return mapped(frame, lambda values: maths.rounded(values, nearest))
 
 
-def _quantile(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _quantile(run: Run, node: Call, times: Times) -> Frame:
     wanted = run.scalar(node.args[0], times)
     check_quantile(wanted, run.budget)
     return histogram.quantile(run.frame(node.args[1], times), wanted, run.budget)
 
 
-def _fraction(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _fraction(run: Run, node: Call, times: Times) -> Frame:
     low, high = run.scalar(node.args[0], times), run.scalar(node.args[1], times)
     return histogram.fraction(run.frame(node.args[2], times), low, high, run.budget)
 
 
-def _texts(run: "Evaluation", node: Call, times: Times) -> list[str]:
+def _texts(run: Run, node: Call, times: Times) -> list[str]:
     return [cast("str", run.value(arg, times)) for arg in node.args[1:]]
 
 
-def _label_replace(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _label_replace(run: Run, node: Call, times: Times) -> Frame:
     target, template, source, pattern = _texts(run, node, times)
     frame = run.frame(node.args[0], times)
     return labels.replaced(frame, target, template, source, pattern)
 
 
-def _label_join(run: "Evaluation", node: Call, times: Times) -> Frame:
+def _label_join(run: Run, node: Call, times: Times) -> Frame:
     target, separator, *sources = _texts(run, node, times)
     return labels.joined(run.frame(node.args[0], times), target, separator, sources)
 
 
 def _sort(*, up: bool) -> Callable[..., Frame]:
-    def ordered(run: "Evaluation", node: Call, times: Times) -> Frame:
+    def ordered(run: Run, node: Call, times: Times) -> Frame:
         """By value at the first step, NaN last; only instant answers show an order."""
         frame = run.frame(node.args[0], times)
         first = frame.values[:, 0]
@@ -191,7 +189,7 @@ def _sort(*, up: bool) -> Callable[..., Frame]:
 
 
 def _sort_by_label(*, up: bool) -> Callable[..., Frame]:
-    def ordered(run: "Evaluation", node: Call, times: Times) -> Frame:
+    def ordered(run: Run, node: Call, times: Times) -> Frame:
         frame = run.frame(node.args[0], times)
         names = _texts(run, node, times)
 
@@ -205,7 +203,7 @@ def _sort_by_label(*, up: bool) -> Callable[..., Frame]:
     return ordered
 
 
-_SHAPED: dict[str, Callable[["Evaluation", Call, Times], Answer]] = {
+_SHAPED: dict[str, Callable[[Run, Call, Times], Answer]] = {
     "absent": _absent,
     "absent_over_time": _absent_over_time,
     "clamp": _clamp,

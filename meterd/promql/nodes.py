@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from meterd.promql.select import Matcher
+from meterd.promql.matcher import Matcher
 
 ValueType = Literal["scalar", "vector", "matrix", "string"]
 SET_OPERATORS = frozenset(("and", "or", "unless"))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import promql_parser
 
 from meterd.promql.guard import MAX_TIME_MS, Parsed, mapped, parse
+from meterd.promql.matcher import Matcher, compiled
 from meterd.promql.nodes import (
     Aggregate,
     Binary,
@@ -25,7 +26,6 @@ from meterd.promql.nodes import (
     ValueType,
 )
 from meterd.promql.result import QueryError
-from meterd.promql.select import Matcher, compiled
 
 # Their answers follow the clock of the step, whatever their arguments are fixed to.
 _CLOCKED = frozenset(

@@ -6,6 +6,7 @@
 < #230.0 003 12.00 50.0\\r                              ratings
 > I\\r
 < #Meterd          SU600      1.0       \\r             company 15, model 10, firmware 10
+> S.5R0003\\r                                          orders are obeyed without a word
 """
 
 import asyncio
@@ -26,7 +27,8 @@ IDENTITY = f"#{'Meterd':<15} {'SU600':<10} {'1.0':<10}"
 _CR = b"\r"
 _LONGEST = 64
 _BITS = 10
-_SHUTDOWN = re.compile(r"S(\.\d|\d\d?)(?:R(\d{4}))?")
+# Tenths of a minute from .2 on, minutes up to 10; 00 is in no document, but works widely.
+_SHUTDOWN = re.compile(r"S(\.[2-9]|0?\d|10)(?:R(\d{4}))?")
 _TEST = re.compile(r"T(\d\d)")
 _DEEP = 99 * 60.0
 # A real UPS thinks 50 to 70 ms; tests are in a hurry.

@@ -34,7 +34,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.store.catalog import MOST_DEVICES
-from meterd.store.database import Opened
+from meterd.store.connections import Opened
 from meterd.store.schema import device, lease, memo
 from meterd.store.servers import ServerDatabase
 from meterd.store.share import Leased, Share, now_ms

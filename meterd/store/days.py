@@ -7,8 +7,8 @@ from sqlalchemy import Connection, select
 
 from meterd.store import cuts
 from meterd.store.catalog import Catalog, Name
+from meterd.store.connections import Database
 from meterd.store.cuts import DAY
-from meterd.store.database import Database
 from meterd.store.format import block as blocks
 from meterd.store.format.columns import Span, merge
 from meterd.store.hot import Hot

@@ -16,7 +16,7 @@ from typing import Any
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store.catalog import Catalog, Name
-from meterd.store.database import Database
+from meterd.store.connections import Database
 from meterd.store.format import journal
 from meterd.store.format.columns import Span
 from meterd.store.ledger import Ledger

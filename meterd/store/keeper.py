@@ -10,8 +10,8 @@ from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
+from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
-from meterd.store.database import Database
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.ledger import Ledger

@@ -11,9 +11,9 @@ from meterd.errors import StoreError
 from meterd.store import plainrows
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
+from meterd.store.connections import Database, Opened
 from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.cuts import DAY
-from meterd.store.database import Database, Opened
 from meterd.store.format import block as blocks
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span

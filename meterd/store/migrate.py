@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 import meterd
 from meterd.errors import StoreError
 from meterd.store import precopy, views
-from meterd.store.database import Database
+from meterd.store.connections import Database
 
 _VERSIONS = "alembic_version"
 

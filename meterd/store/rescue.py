@@ -7,7 +7,7 @@ from pathlib import Path
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store import corrupt
-from meterd.store.database import Database
+from meterd.store.connections import Database
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import BATCH, Keeper
 from meterd.store.reserve import Reserve

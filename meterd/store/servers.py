@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
-from meterd.store.database import Connections, Opened
+from meterd.store.connections import Connections, Opened
 from meterd.store.mishaps import meaning, told
 
 _CONNECT = 5  # seconds for one node

@@ -7,7 +7,7 @@ from threading import Lock
 from sqlalchemy import Connection, select, text, update
 
 from meterd.errors import StoreError
-from meterd.store.database import Database
+from meterd.store.connections import Database
 from meterd.store.migrate import upgrade
 from meterd.store.schema import lease
 

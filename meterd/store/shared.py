@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from meterd.errors import StoreError
 from meterd.store.catalog import Catalog
+from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
-from meterd.store.database import Database
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
-from meterd.store.database import Connections, Opened
+from meterd.store.connections import Connections, Opened
 from meterd.store.lock import Lock
 
 _SCHEME = "sqlite:///"

@@ -7,7 +7,7 @@ from typing import Any
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.store.database import Database, Held
+from meterd.store.connections import Database, Held
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
@@ -23,8 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread. The loop only reads what has a public name, and sets `stopping`,
-    `settling` and `wake`.
+    """`run` is the thread; the writer on the loop sets `stopping` and `settling`, then `wake`.
+
+    All else that has a public name is only read there; what it means is in WriterStatus.
     """
 
     def __init__(

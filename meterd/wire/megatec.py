@@ -1,7 +1,8 @@
-"""Megatec lines: one command, one line of answer, each ended by CR.
+"""Megatec lines: one command, one line of answer, each ended by CR. Orders meet silence.
 
 > Q1\\r
 < (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\\r
+> T\\r
 """
 
 import re
@@ -15,6 +16,9 @@ _PRINTABLE = re.compile(rb"[ -~]*")
 # A status line whose CR was lost: it is whole when its eight status characters are there.
 _WHOLE_STATUS = re.compile(rb"\([ -~]* [01]{8}")
 _REFUSALS = (b"N", b"NAK", b"(NAK")
+# What units say that do not keep silent about an order they took, and how that begins.
+_TAKEN = (b"ACK", b"(ACK", b"OK")
+_TAKEN_STARTS = (b"A", b"(", b"O")
 # The longest line asked for has 47 bytes; blanks that some firmware pads with fit as well.
 LINE_LIMIT = 128
 
@@ -37,10 +41,27 @@ async def ask(link: Link, command: str, start: bytes) -> str:
         return line
 
 
+async def tell(link: Link, command: str) -> None:
+    """Send an order, once: silence or an ACK means that the unit took it.
+
+    Raises Unsupported when the unit echoes or refuses it, ProtocolError (code `garbled`) when
+    something else came, so that nobody knows, and the link's own LinkError.
+    """
+    verdict = _Verdict(link, command.encode("ascii"), _TAKEN_STARTS)
+    try:
+        await link.exchange(command.encode("ascii") + _CR, verdict, quiet=True)
+    except LinkError as error:
+        if error.code != "timeout":
+            raise
+        verdict.at_silence()
+        # No answer was owed, so none is missing.
+        link.count("timeout", -1)
+
+
 class _Answer:
     """Looks for the answer to one command in what arrives."""
 
-    def __init__(self, link: Link, command: bytes, start: bytes) -> None:
+    def __init__(self, link: Link, command: bytes, start: bytes | tuple[bytes, ...]) -> None:
         self._link = link
         self._command = command
         self._start = start
@@ -101,3 +122,21 @@ class _Answer:
         asked = self._command.decode("ascii")
         how = "echoed" if line == self._command else f"answered {line.decode('ascii')}"
         return Unsupported(f"the unit does not know {asked}: it {how}", code="unsupported")
+
+
+class _Verdict(_Answer):
+    """Looks for what a unit says to an order, mostly nothing."""
+
+    def at_silence(self) -> str | None:
+        """None for the silence that means yes; an answer may lack its CR here, too."""
+        heard = self._heard.strip(_PADDING)
+        return self._judge(heard) if heard else None
+
+    def _judge(self, line: bytes) -> str:
+        if line == self._command or line in _REFUSALS:
+            raise self._refused(line)
+        if line not in _TAKEN:
+            told = self._command.decode("ascii")
+            text = f"{line[:60]!r} does not say whether {told} was taken"
+            raise ProtocolError(text, code="garbled")
+        return line.decode("ascii")

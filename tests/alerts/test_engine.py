@@ -6,7 +6,7 @@ import pytest
 
 from meterd.alerts.engine import Alerts
 from meterd.alerts.hooks import HOOKS, Hook, Notice, Webhook
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.errors import ConfigError
 from meterd.model.alert import AlertState
 from tests.alerts.polls import FakeClock, poll

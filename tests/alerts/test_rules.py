@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.alerts.rules import REMEMBERED, REMEMBERED_LIMIT, Rule, Rules
+from meterd.alerts.rule import Rule
+from meterd.alerts.rules import REMEMBERED, REMEMBERED_LIMIT, Rules
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.sample import Poll, Quality

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from meterd.alerts.engine import Alerts
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.alerts.silences import MOST_SILENCES, Silence
 from tests.alerts.polls import START_MS, FakeClock, poll
 from tests.alerts.test_engine import Recorder

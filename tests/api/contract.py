@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meterd.alerts.engine import Alerts
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.api.app import Running
 from tests.api.conftest import FixedClock
 from tests.api.fake import NOW, good, home

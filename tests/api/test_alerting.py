@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession
 
 from meterd.alerts.engine import Alerts
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.api.app import Running
 from meterd.api.silences import LONGEST
 from meterd.errors import DeviceError, LinkError

@@ -12,6 +12,7 @@ from meterd.store.reader import Reader
 Sample: TypeAlias = tuple[str, str, int]
 """Device, quantity, Unix ms."""
 
+
 def stored(path: Path) -> dict[Sample, float | None]:
     """Every sample of the file, as another process finds them; fails where it is damaged."""
     with closing(sqlite3.connect(path)) as connection:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from meterd.alerts.engine import Alerts
-from meterd.alerts.rules import Rule
+from meterd.alerts.rule import Rule
 from meterd.drivers.megatec import MegatecOptions, MegatecUps
 from meterd.errors import LinkError
 from meterd.model.alert import AlertState

@@ -221,3 +221,28 @@ async def test_the_link_never_replaces_a_file(tmp_path: Path) -> None:
 async def test_a_meters_fault_is_unknown_to_a_ups() -> None:
     with pytest.raises(ConfigError, match="unknown fault 'wrong_tid'"):
         UpsServer(Ups(), faults=[Fault("wrong_tid")])
+
+
+def test_an_order_that_no_document_knows_is_echoed_and_not_obeyed() -> None:
+    clock = StoppedClock()
+    model = Ups(clock=clock)
+    for command in ("S.1", "S.0R0003", "S11", "S99R0003", "S.5R3", "T00", "T5", "T100", "CTL", "c"):
+        assert answer(model, command) == command
+    clock.now += 3600
+    assert model.state() is UpsState.ONLINE
+    assert answer(model, "Q1").endswith(" 00001001")
+
+
+def test_after_load_off_c_turns_the_output_on_when_it_has_rested() -> None:
+    clock = StoppedClock()
+    model = Ups(clock=clock)
+    answer(model, "S00R0000")
+    clock.now += 1
+    assert model.state() is UpsState.OFF
+    assert answer(model, "Q1").split()[2] == "000.0"
+    answer(model, "C")
+    clock.now += 9
+    assert model.state() is UpsState.OFF
+    clock.now += 2
+    assert model.state() is UpsState.ONLINE
+    assert answer(model, "Q1").endswith(" 00001001")

@@ -7,8 +7,9 @@ from meterd.api.promapi.desk import Deadline, Desk
 from meterd.api.promapi.params import Params
 from meterd.api.promapi.reply import Reply, Trouble, reply
 from meterd.api.promapi.source import Known, SiteSource
+from meterd.promql.matcher import Matcher
 from meterd.promql.result import QueryError
-from meterd.promql.select import Matcher, matching, parse_selector
+from meterd.promql.select import matching, parse_selector
 
 # More selectors than any client sends.
 _MOST_SELECTORS = 100

@@ -3,9 +3,19 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from meterd.model.duration import seconds
 
 _VOLTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*V?")
+_MUSTEK_OFF = 9 * 60
 _CALIBRATION = "four numbers SECONDS,LOAD,SECONDS,LOAD, like 240,100,720,50"
 
 
@@ -26,6 +36,35 @@ def _calibration(value: object) -> object:
         raise ValueError(f"runtimecal is {_CALIBRATION}") from error
 
 
+def _duration(value: object) -> object:
+    """Seconds; a number without a unit is none, but for 0."""
+    found = seconds(value) if isinstance(value, str) else None
+    if found is None and (isinstance(value, bool) or value != 0):
+        raise ValueError("must be a duration with its unit, such as 30s or 3m")
+    return found or 0.0
+
+
+def _off_delay(value: float) -> float:
+    """What S can say: .2 to .9 of a minute, or whole minutes."""
+    step = 6 if value < 60 else 60
+    if not 12 <= value <= 600 or value % step:
+        raise ValueError("offdelay is 12s, 18s, 24s … 54s, or 1m, 2m … 10m: all that S can say")
+    return value
+
+
+def _on_delay(value: float) -> float:
+    if not 0 <= value <= 9999 * 60 or value % 60:
+        raise ValueError("ondelay is 0, or whole minutes of 1m to 9999m, such as 3m")
+    return value
+
+
+def _test_time(value: float) -> float:
+    if not 60 <= value <= 99 * 60 or value % 60:
+        raise ValueError("testtime is whole minutes of 1m to 99m, such as 10m")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
 Volts = Annotated[float, BeforeValidator(_volts), Field(gt=0, le=1000, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
@@ -56,6 +95,8 @@ class MegatecOptions(BaseModel):
     """A Megatec UPS. `protocol`: megatec asks Q1, mustek asks QS, auto finds out.
 
     `ratings: false` and `vendor: false` never send F and I: some units lock up on them.
+    For commands: the output goes off `offdelay` after shutdown.return or shutdown.stayoff, and
+    on again `ondelay` later (0: as soon as there is mains); test.battery.start takes `testtime`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +107,16 @@ class MegatecOptions(BaseModel):
     ignore_shutdown_bit: bool = False
     ratings: bool = True
     vendor: bool = True
+    offdelay: Annotated[Duration, AfterValidator(_off_delay)] = 30.0
+    # NUT's three minutes: after one or two, old firmware never comes back.
+    ondelay: Annotated[Duration, AfterValidator(_on_delay)] = 180.0
+    testtime: Annotated[Duration, AfterValidator(_test_time)] = 600.0
+
+    @model_validator(mode="after")
+    def _mustek_counts_to_nine(self) -> Self:
+        if self.protocol == "mustek" and self.offdelay > _MUSTEK_OFF:
+            raise ValueError("offdelay is at most 9m where the protocol is mustek")
+        return self
 
     @model_validator(mode="after")
     def _calibrates(self) -> Self:

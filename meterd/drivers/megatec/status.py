@@ -27,6 +27,11 @@ class Letters:
         """The link was reopened: the unit may be another one, unless it was shutting down."""
         self._rises = self._rises and self._shutting_down
 
+    def ordered(self, before: Status) -> None:
+        """A shutdown was ordered: where the bit was clear before, it says so from now on."""
+        if not before.bit(1):
+            self._rises = self._shutting_down = True
+
     def read(self, status: Status) -> list[Reading]:
         on_battery = status.bit(7)
         readings = [

@@ -1,6 +1,6 @@
-"""One Megatec UPS: the status line each time, ratings and names once."""
+"""One Megatec UPS: the status line each time, ratings and names once, orders when asked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,11 +17,12 @@ from meterd.drivers.megatec.lines import (
     unknown,
 )
 from meterd.drivers.megatec.options import MegatecOptions
+from meterd.drivers.megatec.orders import orders
 from meterd.drivers.megatec.status import Letters
-from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
 from meterd.wire.link import Link
-from meterd.wire.megatec import ask
+from meterd.wire.megatec import ask, tell
 
 _DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
 # Reads before a question that met silence is asked again: ten minutes at the usual 2 s.
@@ -43,7 +44,7 @@ class _Question:
 
 
 class MegatecUps:
-    """A UPS behind a serial port. Asks Q1 or QS, F and I; never sends what makes it act."""
+    """A UPS behind a serial port. Polls ask Q1 or QS, F and I; only `act` makes it act."""
 
     Options: ClassVar[type[Any]] = MegatecOptions
     LINK_DEFAULTS: ClassVar[Mapping[str, str]] = {
@@ -68,6 +69,7 @@ class MegatecUps:
         self._battery = Battery(options.battery, options.runtimecal)
         self._own_nominal = options.battery.nominal is not None
         self._thermometer = False
+        self._orders = orders(options)
 
     @staticmethod
     def link_defaults(options: MegatecOptions) -> Mapping[str, str]:
@@ -78,17 +80,44 @@ class MegatecUps:
         """Bytes sent and received by each request of one poll: the status line alone."""
         return [(_REQUEST_SIZE, _STATUS_SIZE)]
 
+    @property
+    def commands(self) -> Sequence[str]:
+        """What `act` can do, by NUT's names."""
+        return tuple(self._orders)
+
     async def read(self) -> list[Reading]:
         """Raises LinkError when the unit is silent or garbled, Unsupported when it refuses."""
+        dialect, status = await self._meet()
+        self._reads += 1
+        await self._once(self._ratings, lambda line: cut_ratings(line, dialect))
+        await self._once(self._names, cut_info)
+        return self._readings(dialect, status)
+
+    async def act(self, command: str) -> None:
+        """Send one of `commands`, once. Nothing is sent to a unit that does not give its status.
+
+        Raises Unsupported when the unit refuses, DeviceError when a test could drop the load,
+        LinkError when it is silent before or nobody can say whether it was taken.
+        """
+        order = self._orders[command]
+        dialect, before = await self._meet()
+        order.check(before)
+        try:
+            await tell(self._link, order.command)
+        except (DeviceError, ProtocolError):
+            if not order.shows(before, await self._ask_status(dialect)):
+                raise
+        if order.shuts_down:
+            self._letters.ordered(before)
+
+    async def _meet(self) -> tuple[Dialect, Status]:
+        """The status, and in which dialect: found out again after a reopening."""
         if self._link.epoch != self._epoch:
             self._dialect = None
         dialect, status = await self._status()
         if self._link.epoch != self._epoch:
             self._meet_anew()
-        self._reads += 1
-        await self._once(self._ratings, lambda line: cut_ratings(line, dialect))
-        await self._once(self._names, cut_info)
-        return self._readings(dialect, status)
+        return dialect, status
 
     def _meet_anew(self) -> None:
         """The link was reopened, perhaps to another unit."""

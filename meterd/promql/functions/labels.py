@@ -6,8 +6,8 @@ from typing import Any
 
 from meterd.promql.frame import Frame, Labels, get, united
 from meterd.promql.frame import pack as packed
+from meterd.promql.matcher import regex
 from meterd.promql.result import QueryError
-from meterd.promql.select import regex
 
 _GROUP = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
 

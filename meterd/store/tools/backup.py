@@ -9,7 +9,7 @@ from pathlib import Path
 from meterd.errors import StoreError
 from meterd.store import database as databases
 from meterd.store import filed, migrate
-from meterd.store.database import Database
+from meterd.store.connections import Database
 from meterd.store.records import mapped, sync_folder
 from meterd.store.tools.overview import Note, files
 

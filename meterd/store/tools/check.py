@@ -13,8 +13,8 @@ from meterd.store import hours
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
+from meterd.store.connections import Database
 from meterd.store.cuts import DAY
-from meterd.store.database import Database
 from meterd.store.format import block as blocks
 from meterd.store.format import columns, rollup
 from meterd.store.format import journal as journals

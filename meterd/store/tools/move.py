@@ -15,7 +15,7 @@ from meterd.errors import StoreError
 from meterd.store import database as databases
 from meterd.store import migrate
 from meterd.store.catalog import Catalog
-from meterd.store.database import Database, Opened
+from meterd.store.connections import Database, Opened
 from meterd.store.schema import (
     block,
     corrected,

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select, text
 from meterd.errors import StoreError
 from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
+from meterd.store.connections import Database
 from meterd.store.cuts import since
-from meterd.store.database import Database
 from meterd.store.format import block as blocks
 from meterd.store.format.columns import Span
 from meterd.store.format.frame import unsealed

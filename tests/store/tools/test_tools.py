@@ -8,7 +8,7 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.store import database
-from meterd.store.database import Database
+from meterd.store.connections import Database
 from meterd.store.tools import backup, check, compacting, overview
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, Hands, opened, poll, rows, samples, store, url_of

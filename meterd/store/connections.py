@@ -1,0 +1,111 @@
+"""What every kind of database can do for the store, and connections to it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.pool import NullPool
+
+from meterd.errors import StoreError
+
+
+class Held(Protocol):
+    """A lock that one meterd holds on a store."""
+
+    def release(self) -> None: ...
+
+
+class Database(Protocol):
+    """One database, whichever program keeps it. Every method maps errors to StoreError.
+
+    `label` names it in messages, without secrets; `path` is its file, None on a server;
+    `folder` is where files of its neighbourhood (spool, copies) belong.
+    """
+
+    label: str
+    path: Path | None
+    folder: Path
+
+    def prepare(self) -> None:
+        """Make what must be there before the first connection. Raises StoreError."""
+
+    def made(self) -> bool:
+        """Whether a database is there at all; false spares readers an error."""
+
+    def lock(self) -> Held:
+        """Keep every other meterd away. Raises StoreError(code="already_running")."""
+
+    def writing(self) -> "Opened":
+        """A connection for the one writer. Raises StoreError."""
+
+    def reading(self, abandoned: Event | None = None) -> AbstractContextManager[Connection]:
+        """A connection that writes nothing and sees one moment; stops once `abandoned`."""
+
+    def mapped(self) -> AbstractContextManager[None]:
+        """Turns what drivers, SQLAlchemy and the file system raise into StoreError."""
+
+
+class Connections:
+    """Makes connections of one kind; `begin` is said first in each of their transactions."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        mapped: Callable[[], AbstractContextManager[None]],
+        *,
+        dialect: str = "sqlite",
+        begin: str = "",
+    ) -> None:
+        """`connect` makes a DBAPI connection."""
+        self._connect = connect
+        self._mapped = mapped
+        self._local = threading.local()
+        self._engine = create_engine(f"{dialect}://", creator=self._make, poolclass=NullPool)
+        if begin:
+            event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+
+    def _make(self) -> Any:
+        raw = self._connect()
+        self._local.made.append(raw)
+        return raw
+
+    def open(self) -> "Opened":
+        """To be used and closed in the thread that calls. Raises StoreError."""
+        # After a failed rollback SQLAlchemy forgets its connection without closing it, so
+        # every one that was ever made is remembered.
+        made = self._local.made = []
+        with self._mapped():
+            return Opened(self._engine.connect(), made, self._mapped)
+
+
+class Opened:
+    """One open connection; after a StoreError close it and open another."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        made: list[Any],
+        mapped: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.connection = connection
+        self._made = made
+        self._mapped = mapped
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: all of it or nothing. Raises StoreError."""
+        with self._mapped(), self.connection.begin():
+            yield self.connection
+
+    def close(self) -> None:
+        """Never raises: what a commit confirmed is safe, and the rest is not here."""
+        with suppress(StoreError), self._mapped():
+            self.connection.close()
+        for raw in self._made:
+            with suppress(StoreError), self._mapped():
+                raw.close()
+        self._made.clear()
