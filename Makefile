@@ -13,9 +13,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
 
-# Two workers, then alone what they would disturb.
+# Three workers, most of which wait; then alone what they would disturb.
 test: system check
-	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not long and not quiet'
+	$(BIN)/pytest -q -n 3 --dist loadfile -m 'not long and not quiet'
 	$(BIN)/pytest -q -m 'quiet and not long'
 
 test-long: system $(VENV)/.dev

@@ -14,7 +14,7 @@ from meterd.sim.serve import meter_bank
 from tests.e2e.running import Daemon, daemon
 from tests.e2e.stored import Sample, shown, stored
 
-KILLS = 10
+KILLS = 5
 DEVICES = 10
 MODEL = "eastron_sdm120"
 # Seconds from the first round of polls to the kill; it commits every second.

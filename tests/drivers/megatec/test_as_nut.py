@@ -37,6 +37,7 @@ class Listener(UpsServer):
         return found[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "keys"),
     [("", {}), ("offdelay = 120\nondelay = 3600", {"offdelay": "2m", "ondelay": "1h"})],
