@@ -62,12 +62,12 @@ def written(url: str, framer: str, events: list[Event]) -> Recording:
 async def test_a_field_recording_gives_the_same_readings_and_the_same_error(
     framer: Framer, kind: str
 ) -> None:
-    query = "?timeout=100ms" + ("&framer=rtu" if framer == "rtu" else "")
+    query = "?timeout=500ms" + ("&framer=rtu" if framer == "rtu" else "")
     events: list[Event] = []
     async with serve_meter(METER, framer=framer, seed=3) as server:
         url = f"tcp://127.0.0.1:{server.port}/1{query}"
         seen = await polls(f"{METER}@{url}", 1, events)
-        server.faults = [Fault(kind, seconds=0.13 if kind == "late" else 0.0)]
+        server.faults = [Fault(kind, seconds=0.6 if kind == "late" else 0.0)]
         await asyncio.sleep(0.25)
         seen += await polls(f"{METER}@{url}", 1, events)
     assert [poll.up for poll in seen] == [True, False]
