@@ -4,6 +4,8 @@ import platform
 import sys
 from importlib import import_module
 
+from bench.report import show
+
 QUICK = (
     "transactions",
     "values",
@@ -16,7 +18,7 @@ QUICK = (
     "streams",
     "processes",
 )
-# These need the data set, and take some fifteen minutes.
+# These need the data set, and take half an hour.
 STORE = ("codec", "store", "flash", "history")
 
 
@@ -26,12 +28,8 @@ def main() -> None:
         sys.exit(f"no part {' '.join(sorted(unknown))}: there are {' '.join((*QUICK, *STORE))}")
     parts = [import_module(f"bench.{name}") for name in names]
     figures = [figure for part in parts for figure in part.measure()]
-    lines = [("what", "measured", "goal", "verdict"), *(figure.line() for figure in figures)]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
     print(f"Python {platform.python_version()}, {platform.machine()}", file=sys.stderr)
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    show(figures)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.phases import COUNTERS, STEP, minutes, series
-from bench.report import Figure
+from bench.report import Figure, show
 from meterd.store.format import arrays, block, journal, rollup
 from meterd.store.format.columns import Column, Span, merge
 
@@ -164,5 +164,4 @@ def measure() -> list[Figure]:
 
 
 if __name__ == "__main__":
-    for figure in measure():
-        print(*figure.line(), sep="  ")
+    show(measure())

@@ -1,8 +1,9 @@
 """Bytes that reach the device for each sample, counted on an ext4 of its own on a loop device.
 
-meterd's whole way to the disk, and Prometheus' by remote write, which it does not sync by itself.
-Both from 16:00 to 01:30, so that a day ends; each 30 s of the stream everything is synced, as the
-kernel does it. Needs root and a loop device: elsewhere nothing is measured.
+meterd's whole way to the disk; Prometheus' by remote write, which it does not sync by itself; and
+InfluxDB's by line protocol, which it syncs with each write. All from 16:00 to 01:30, so that a day
+ends; each 30 s of the stream everything is synced, as the kernel does it. Needs root and a loop
+device: elsewhere nothing is measured.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bench import house, phases, prometheus
+from bench import house, influx, phases, prometheus
 from bench.remote import sender
-from bench.report import Figure
+from bench.report import Figure, show
 from meterd.model.sample import Poll
 from meterd.store.writer import Writer
 
 COMMIT = 30  # s
+WRITE = 10  # s; how often a collector writes to InfluxDB unless told otherwise
 HOURS = 9.5
 _START = house.FIRST_DAY * house.DAY_MS + 16 * 3_600_000
 _SIZE_MB = 2048
@@ -153,7 +155,7 @@ def beside(stream: Stream, rows: Sequence[Row]) -> float:
     with device() as target:
         folder = target.mount / "data"
         with prometheus.server(folder, "--web.enable-remote-write-receiver") as server:
-            send = sender(server.url, labels)
+            send = sender(server, labels)
             before = target.written()
             now = _START
             for tick in range(stream.ticks):
@@ -163,6 +165,28 @@ def beside(stream: Stream, rows: Sequence[Row]) -> float:
                     target.sync()
             time.sleep(_COMPACTING)
             written = target.written() - before
+    return written / stream.samples
+
+
+def influxdb(stream: Stream, rows: Sequence[Row]) -> float:
+    """InfluxDB's bytes a sample, as it is set up by default. What it still holds isn't counted."""
+    fields = influx.fields(house.NAMES)
+    lines = [influx.head(f"m{meter}") + fields for meter in range(stream.devices)]
+    with device() as target, influx.server(target.mount / "data", merged=False) as server:
+        now, waiting, before = _START, "", 0
+        for tick in range(stream.ticks):
+            polls = zip(lines, _at(stream, rows, tick), strict=True)
+            waiting += "".join([line % (*row, now) for line, row in polls])
+            now += 1000 * stream.step
+            if now // 1000 % WRITE == 0:
+                influx.write(server, waiting)
+                waiting = ""
+                # The first one makes its list of series, 32 MiB, once for all.
+                before = before or target.written()
+            if now // 1000 % COMMIT == 0:
+                target.sync()
+        time.sleep(_COMPACTING)
+        written = target.written() - before
     return written / stream.samples
 
 
@@ -186,16 +210,24 @@ def _figures(stream: Stream, data: Path) -> Iterator[Figure]:
     rows = stream.rows(data)
     table = asyncio.run(meterd(stream, rows, to_file=False))
     file = asyncio.run(meterd(stream, rows, to_file=True))
+    others = _others(stream, rows)
     most = 0.65 if stream is FLEET else 0.9
-    yield Figure(f"device bytes, {stream.name}: journal in a table", table, "B/sample")
-    yield Figure("  in a file", file, "B/sample")
-    if prometheus.there():
-        other = beside(stream, rows)
-        yield Figure("  Prometheus", other, "B/sample")
+    what = f"device bytes, {stream.name}: journal in a table"
+    yield Figure(what, table, "B/sample", beside=others)
+    yield Figure("  in a file", file, "B/sample", beside=others)
+    if other := others.get("Prometheus"):
         yield Figure("  table / Prometheus", table / other, "", most)
         yield Figure("  file / Prometheus", file / other, "", 0.3)
 
 
+def _others(stream: Stream, rows: Sequence[Row]) -> dict[str, float]:
+    found = {}
+    if prometheus.there():
+        found["Prometheus"] = beside(stream, rows)
+    if influx.there():
+        found["InfluxDB"] = influxdb(stream, rows)
+    return found
+
+
 if __name__ == "__main__":
-    for figure in measure():
-        print(*figure.line(), sep="  ")
+    show(measure())

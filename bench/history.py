@@ -1,28 +1,29 @@
-"""What questions cost over a year of one meter, 126 M samples; and Prometheus with the same ones.
+"""What questions cost over a year of one meter, 126 M samples; and others with the same ones.
 
-The year is made first, which takes some five minutes and 100 MB; both stores go at the end.
-Costs are CPU time of meterd's thread, and of Prometheus' whole server (it also speaks HTTP, some
-0.3 ms a request).
+Prometheus, InfluxDB and plain rows have the twelve series that are asked for. All is made first,
+and goes at the end. Costs are CPU time of meterd's thread, of the others' whole servers (they also
+speak HTTP, some 0.3 ms a request), and of the thread that asks in SQL; and the time until the
+answer was there. Every store's answers must be the same.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
 import orjson
 
-from bench import house, prometheus, year
-from bench.report import Figure
+from bench import house, influx, prometheus, rows, year
+from bench.answers import Cost, Means, Side, Window, cost, differ
+from bench.report import Figure, show
 from meterd.store.asked import Asked, SeriesPoints
 from meterd.store.reader import Reader
+from meterd.store.tracks import Track
 
-_ROUNDS = 7
-_SECONDS = 0.6  # of Prometheus' CPU for each figure: the kernel counts hundredths
 _END = (house.FIRST_DAY + year.DAYS) * house.DAY_MS
 _GAUGES = ("voltage", "current", "active_power", "reactive_power", "apparent_power")
 NAMES = (
@@ -30,6 +31,8 @@ NAMES = (
     "active_power",
     "active_energy.import",
 )
+
+Series = Sequence[tuple[str, Track]]
 
 
 class _Question(NamedTuple):
@@ -40,9 +43,8 @@ class _Question(NamedTuple):
     share: float | None  # of Prometheus' CPU
 
     @property
-    def start(self) -> int:
-        """Unix ms."""
-        return _END - self.days * house.DAY_MS
+    def window(self) -> Window:
+        return Window(_END - self.days * house.DAY_MS, _END, 1000 * self.step)
 
 
 _QUESTIONS = (
@@ -53,6 +55,28 @@ _QUESTIONS = (
 )
 
 
+class _Ours:
+    """Asks meterd's reader; `dumped` also makes JSON of it, as the API does."""
+
+    def __init__(self, reader: Reader, *, dumped: bool) -> None:
+        self._reader = reader
+        self._dumped = dumped
+
+    def cpu(self) -> float:
+        return time.thread_time()
+
+    def ask(self, names: Sequence[str], window: Window) -> list[SeriesPoints]:
+        asked = Asked.of([house.DEVICE], names, *window, "avg")
+        answer = self._reader._range(asked, Event())
+        if self._dumped:
+            orjson.dumps([[one.quantity, one.points] for one in answer])
+        return answer
+
+    def means(self, answer: object) -> Means:
+        assert isinstance(answer, list)
+        return {one.quantity: one.points for one in answer}
+
+
 def measure() -> list[Figure]:
     data = house.data()
     if data is None:
@@ -60,81 +84,92 @@ def measure() -> list[Figure]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "year.db")
-        year.make(path, data)
-        return figures(path, Path(folder, "prometheus"))
+        with _said("the year by the functions that seal and close, not through the writer"):
+            year.make(path, data)
+        return figures(path, Path(folder))
 
 
-def figures(path: Path, beside: Path) -> list[Figure]:
-    """Of a store that has the year; Prometheus' blocks are made where they are not there."""
+def figures(path: Path, folder: Path) -> list[Figure]:
+    """Of a store that has the year; the others' are made in that folder."""
     samples = year.DAYS * house.POLLS * len(house.NAMES)
     found = [
         Figure("a year of 40 series in a file", path.stat().st_size / samples, "B/sample", 0.85)
     ]
     with ExitStack() as stack:
-        reader = Reader.outside(f"sqlite:///{path}")
-        stack.callback(reader.close)
-        server = None
-        if prometheus.there():
-            if not beside.exists():
-                _fill(reader, beside)
-            server = stack.enter_context(prometheus.server(beside))
+        reader = stack.enter_context(closing(Reader.outside(f"sqlite:///{path}")))
+        others = dict(_others(stack, _series(reader), folder))
         for count in (1, len(NAMES)):
             for question in _QUESTIONS:
-                found += _asked(reader, server, question, NAMES[:count])
+                found += _asked(reader, others, question, NAMES[:count])
     return found
 
 
-def _fill(reader: Reader, beside: Path) -> None:
+def _series(reader: Reader) -> Series:
     units = dict(zip(house.LAYOUT.quantities, house.LAYOUT.units, strict=True))
     names = [(house.DEVICE, name, units[name]) for name in NAMES]
-    tracks = reader.columns(names, 0, _END, most=1 << 30)
-    prometheus.fill(beside, list(zip(NAMES, tracks, strict=True)))
+    return list(zip(NAMES, reader.columns(names, 0, _END, most=1 << 30), strict=True))
+
+
+def _others(stack: ExitStack, series: Series, folder: Path) -> Iterator[tuple[str, Side]]:
+    if prometheus.there():
+        home = folder / "prometheus"
+        with _said("Prometheus' blocks"):
+            prometheus.fill(home, series)
+        yield "Prometheus", prometheus.Side(stack.enter_context(prometheus.server(home)))
+    if influx.there():
+        home = folder / "influxdb"
+        server = stack.enter_context(influx.server(home, merged=True))
+        with _said("InfluxDB's shards"):
+            influx.fill(server, home, series)
+        yield "InfluxDB", influx.Side(server)
+    path = folder / "rows.db"
+    with _said("plain rows"):
+        rows.fill(path, _in_order(series))
+    yield "plain rows", stack.enter_context(closing(rows.Side(path, NAMES)))
+
+
+def _in_order(series: Series) -> Iterator[tuple[int, int, float]]:
+    """One series after the other: the fullest pages that rows can have."""
+    for number, (_, track) in enumerate(series):
+        times, values = track.times.tolist(), track.values.tolist()
+        yield from ((number, at, value) for at, value in zip(times, values, strict=True))
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    print(f"made {what}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 def _asked(
-    reader: Reader, server: prometheus.Server | None, question: _Question, names: tuple[str, ...]
+    reader: Reader, others: dict[str, Side], question: _Question, names: tuple[str, ...]
 ) -> Iterator[Figure]:
-    whole = len(names) == len(NAMES)
-    asked = Asked.of([house.DEVICE], names, question.start, _END, 1000 * question.step, "avg")
-    answer: list[SeriesPoints] = []
-
-    def ask() -> None:
-        answer[:] = reader._range(asked, Event())
-
-    ours = _cost(ask)
-    body = _cost(lambda: orjson.dumps([[one.quantity, one.points] for one in answer]))
+    side = _Ours(reader, dumped=False)
+    ours, answer = cost(side, names, question.window)
+    whole, _ = cost(_Ours(reader, dumped=True), names, question.window)
+    costs = dict(_costs(others, question.window, names, side.means(answer)))
+    every = len(names) == len(NAMES)
+    cpus = {name: one.cpu for name, one in costs.items()}
+    walls = {name: one.wall for name, one in costs.items()}
     what = f"{len(names)} series, {question.what}"
-    yield Figure(what, ours, "ms", question.most if whole else None)
-    yield Figure("  and as JSON", ours + body, "ms")
-    if server is not None:
-        other = _theirs(server, question, names)
-        share = question.share if whole or question.days == 1 else None
-        yield Figure("  Prometheus", other, "ms")
-        yield Figure("  ours with JSON / Prometheus", (ours + body) / other, "", share)
+    yield Figure(what, ours.cpu, "ms", question.most if every else None)
+    yield Figure("  and as JSON", whole.cpu, "ms", beside=cpus)
+    yield Figure("  on the clock", whole.wall, "ms", beside=walls)
+    if "Prometheus" in cpus:
+        share = question.share if every or question.days == 1 else None
+        yield Figure("  with JSON / Prometheus", whole.cpu / cpus["Prometheus"], "", share)
 
 
-def _cost(run: Callable[[], object]) -> float:
-    """The least ms of CPU: others may share the core."""
-    spent: list[float] = []
-    for _ in range(_ROUNDS):
-        before = time.thread_time()
-        run()
-        spent.append(time.thread_time() - before)
-    return 1e3 * min(spent)
-
-
-def _theirs(server: prometheus.Server, question: _Question, names: tuple[str, ...]) -> float:
-    chosen = f'house{{q=~"{"|".join(names)}"}}'.replace(".", "[.]")
-    query = f"avg_over_time({chosen}[{question.step}s])"
-    span = question.start // 1000 + question.step, _END // 1000, question.step
-    server.range(query, *span)
-    before, times = server.cpu(), 0
-    while server.cpu() - before < _SECONDS:
-        server.range(query, *span)
-        times += 1
-    return 1e3 * (server.cpu() - before) / times
+def _costs(
+    others: dict[str, Side], window: Window, names: tuple[str, ...], ours: Means
+) -> Iterator[tuple[str, Cost]]:
+    for name, side in others.items():
+        spent, answer = cost(side, names, window)
+        if parted := differ(ours, side.means(answer)):
+            raise RuntimeError(f"meterd and {name} answer differently: {parted}")
+        yield name, spent
 
 
 if __name__ == "__main__":
-    for figure in measure():
-        print(*figure.line(), sep="  ")
+    show(measure())

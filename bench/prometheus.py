@@ -1,25 +1,23 @@
 """Prometheus beside meterd: the same samples in its blocks, and what a question costs it."""
 
-import os
-import socket
+import json
 import subprocess
-import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
 
+from bench import peer
+from bench.answers import Means, Window
+from bench.peer import Peer
 from meterd.store.tracks import Track
 
 _BLOCK = 486 * 3_600_000  # ms; what a year's blocks grow to, as far as it merges them
 _CONFIG = "global: {scrape_interval: 10s}\n"
-_PATIENCE = 60.0
 
 
 def there() -> bool:
-    return bool(which("prometheus") and which("promtool"))
+    return peer.installed("Prometheus", "prometheus", "promtool")
 
 
 def fill(folder: Path, series: Sequence[tuple[str, Track]]) -> None:
@@ -47,68 +45,47 @@ def _write(path: Path, series: Sequence[tuple[str, Track]]) -> None:
         file.write("# EOF\n")
 
 
-def size(folder: Path) -> int:
-    """Bytes of its files."""
-    return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-
-
-class Server:
-    """One that runs, on loopback."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
-        self._process = process
-        self.url = f"http://127.0.0.1:{port}"
-
-    def cpu(self) -> float:
-        """User and system seconds so far; the kernel counts hundredths."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def resident(self) -> float:
-        """MiB."""
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-    def range(self, query: str, start: int, end: int, step: int) -> bytes:
-        """Unix seconds, and seconds."""
-        asked = {"query": query, "start": start, "end": end, "step": step}
-        return self.get("/api/v1/query_range?" + urllib.parse.urlencode(asked))
-
-    def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=_PATIENCE) as answer:
-            body: bytes = answer.read()
-            return body
-
-
 @contextmanager
-def server(folder: Path, *more: str) -> Iterator[Server]:
+def server(folder: Path, *more: str) -> Iterator[Peer]:
     """Serves the blocks of a folder."""
     config = folder.parent / "prometheus.yml"
     config.write_text(_CONFIG)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = peer.ports(1)
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=10y"]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen([*command, *more], stdout=quiet, stderr=quiet)
-    try:
-        found = Server(process, port)
-        _wait(found)
+    with peer.running([*command, *more], port, "/-/ready") as found:
         yield found
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
-def _wait(found: Server) -> None:
-    limit = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            found.get("/-/ready")
-        except OSError:
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+class Side:
+    """Asks one that holds what `fill` wrote."""
+
+    def __init__(self, server: Peer) -> None:
+        self.cpu = server.cpu
+        self._server = server
+
+    def ask(self, names: Sequence[str], window: Window) -> bytes:
+        """A range has both its ends, so it is asked for at the last ms of each bucket."""
+        start, end, step = window
+        chosen = f'house{{q=~"{"|".join(names)}"}}'.replace(".", "[.]")
+        query = f"avg_over_time({chosen}[{step - 1}ms])"
+        asked = {
+            "query": query,
+            "start": (start + step - 1) / 1000,
+            "end": (end - 1) / 1000,
+            "step": step / 1000,
+        }
+        return self._server.get("/api/v1/query_range?" + urllib.parse.urlencode(asked))
+
+    def means(self, answer: object) -> Means:
+        """Its times are the last ms of buckets, whose starts follow from their distance."""
+        assert isinstance(answer, bytes)
+        found = json.loads(answer)["data"]["result"]
+        times = [round(1000 * at) for at, _ in found[0]["values"][:2]]
+        step = times[1] - times[0]
+        return {
+            one["metric"]["q"]: [
+                (round(1000 * at) + 1 - step, float(mean)) for at, mean in one["values"]
+            ]
+            for one in found
+        }

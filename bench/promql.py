@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.report import Figure
+from bench.report import Figure, show
 from meterd.model.sample import Layout, Poll
 from meterd.store.writer import Writer
 
@@ -186,8 +186,7 @@ def measure() -> list[Figure]:
 
 
 def main() -> None:
-    for figure in measure():
-        print("  ".join(figure.line()))
+    show(measure())
 
 
 if __name__ == "__main__":

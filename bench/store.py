@@ -1,4 +1,4 @@
-"""What the store costs: bytes at rest, CPU from poll to block, stalls, memory; beside Prometheus.
+"""What the store costs: bytes at rest, CPU from poll to block, stalls, memory; beside others.
 
 The house's days through the Writer as the daemon has it, with a clock of the stream's: poll,
 commit, seal, close. Everything in the file counts: roll-ups, the hours' plain rows, free pages.
@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import house, prometheus
+from bench import house, influx, peer, prometheus, rows
 from bench.flash import Stepped
-from bench.report import Figure
+from bench.report import Figure, show
 from meterd.model.sample import Poll
 from meterd.store.tracks import Track
 from meterd.store.writer import Writer
@@ -52,10 +52,10 @@ def _polls(days: Days, late: bool) -> Iterator[Poll]:
             yield Poll(house.DEVICE, time_, house.LAYOUT, row)
 
 
-async def _at_rest(days: Days, late: bool, path: Path, rows: float | None = None) -> float:
+async def _at_rest(days: Days, late: bool, path: Path, kept: float | None = None) -> float:
     """Bytes a sample."""
     clock = Stepped()
-    writer = Writer(f"sqlite:///{path}", commit=1e9, clock=clock, rows=rows)
+    writer = Writer(f"sqlite:///{path}", commit=1e9, clock=clock, rows=kept)
     await writer.open()
     for n, poll in enumerate(_polls(days, late), 1):
         clock.now = poll.time
@@ -75,30 +75,50 @@ def _bytes(path: Path) -> int:
     return path.stat().st_size
 
 
-def _beside(days: Days, late: bool, folder: Path) -> float:
-    """Prometheus' blocks."""
+def _beside(days: Days, late: bool, folder: Path) -> dict[str, float]:
+    """Bytes a sample of Prometheus' blocks, InfluxDB's shards, and plain rows."""
     times = np.array([at for n in range(len(days)) for at in _late(house.times(n), late)])
     series = [
         (name, Track(times, np.concatenate([np.frombuffer(day[place]) for day in days])))
         for place, name in enumerate(house.NAMES)
     ]
-    prometheus.fill(folder, series)
-    return prometheus.size(folder) / (len(times) * len(series))
+    sizes = {"plain rows": _plain(series, folder / "rows.db")}
+    if prometheus.there():
+        prometheus.fill(folder / "prometheus", series)
+        sizes["Prometheus"] = peer.size(folder / "prometheus")
+    if influx.there():
+        with influx.server(folder / "influxdb", merged=True) as server:
+            influx.fill(server, folder / "influxdb", series)
+        sizes["InfluxDB"] = influx.size(folder / "influxdb")
+    samples = len(times) * len(series)
+    return {name: sizes[name] / samples for name in sorted(sizes, reverse=True)}
+
+
+def _plain(series: list[tuple[str, Track]], path: Path) -> int:
+    """Poll by poll, as they come."""
+    times = series[0][1].times.tolist()
+    polls = zip(*(track.values.tolist() for _, track in series), strict=True)
+    rows.fill(
+        path,
+        (
+            (n, at, value)
+            for at, poll in zip(times, polls, strict=True)
+            for n, value in enumerate(poll)
+        ),
+    )
+    return path.stat().st_size
 
 
 def _sizes(days: Days) -> Iterator[Figure]:
     for late, most in ((False, 0.85), (True, 1.0)):
         what = "40 series at 10 s, " + ("20-120 ms late" if late else "at rest")
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "meterd.db")
-            size = asyncio.run(_at_rest(days, late, path))
-            yield Figure(f"{what}, with everything", size, "B/sample", most)
-            if prometheus.there():
-                other = _beside(days, late, Path(folder, "prometheus"))
-                yield Figure("  Prometheus", other, "B/sample")
+            size = asyncio.run(_at_rest(days, late, Path(folder, "meterd.db")))
+            others = _beside(days, late, Path(folder))
+        yield Figure(f"{what}, with everything", size, "B/sample", most, others)
     with tempfile.TemporaryDirectory() as folder:
-        size = asyncio.run(_at_rest(days[:1], False, Path(folder, "m.db"), rows=1e9))
-        yield Figure("  with plain rows of one day beside", size, "B/sample")
+        size = asyncio.run(_at_rest(days[:1], False, Path(folder, "m.db"), kept=1e9))
+        yield Figure("  with `store.rows` of one day", size, "B/sample")
 
 
 class Running(Stepped):
@@ -245,5 +265,4 @@ def measure() -> list[Figure]:
 
 
 if __name__ == "__main__":
-    for figure in measure():
-        print(*figure.line(), sep="  ")
+    show(measure())

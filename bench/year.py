@@ -93,8 +93,6 @@ def _change(
         if catalog.by_id[column.series].kind is Kind.COUNTER:
             after = times[-1] + house.STEP_MS, following[column.series - first]
         _roll(change, span, column, catalog, after)
-    # Only its times are needed any more.
-    change.blocks = {key: Span(1, times, ()) for key in change.blocks}
     return change
 
 

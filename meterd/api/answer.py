@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from meterd.api.crowd import Crowd
 from meterd.api.site import Site
 
 JSON = "application/json"
@@ -19,7 +20,8 @@ class Call(NamedTuple):
 
     `body` is whole and at most LARGEST_BODY bytes, `media` its Content-Type; `who` is the name
     that logged in, "" where nobody had to; `base` is what stands before every path outside;
-    `last_event` is the last event that a client of a stream has seen.
+    `last_event` is the last event that a client of a stream has seen; `crowd` is who is
+    being served.
     """
 
     site: Site
@@ -31,6 +33,7 @@ class Call(NamedTuple):
     who: str = ""
     base: str = ""
     last_event: str = ""
+    crowd: Crowd = Crowd()
 
 
 class Answer(NamedTuple):

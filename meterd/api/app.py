@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -11,9 +12,11 @@ from meterd.api import door, query
 from meterd.api.answer import Answer, Call, Flow, Following
 from meterd.api.auth.locks import Access, Locks
 from meterd.api.connection import Connection
+from meterd.api.crowd import Crowd
 from meterd.api.entrance import Entrance, Left, bind
 from meterd.api.guard import Guard
 from meterd.api.headers import HEADERS, STRICT
+from meterd.api.hosts import is_loopback
 from meterd.api.limits import Guests, Limits
 from meterd.api.live.fanout import STREAM, Fanout
 from meterd.api.problem import Refusal, quote
@@ -49,10 +52,10 @@ def build(
 ) -> web.Application:
     """The application for `site`; `listen` is the host that it will be bound to."""
     rules, clock = (
-        rules or Rules(Access(is_loopback=door.is_loopback(listen))),
+        rules or Rules(Access(is_loopback=is_loopback(listen))),
         clock or SystemClock(),
     )
-    return _built(site, _guard(listen, rules, clock), clock, rules)
+    return _built(site, _guard(listen, rules, clock), clock, rules, Crowd())
 
 
 def _guard(listen: str, rules: Rules, clock: Clock) -> Guard:
@@ -61,11 +64,11 @@ def _guard(listen: str, rules: Rules, clock: Clock) -> Guard:
     return Guard(name, Locks(rules.access, clock), Way(rules.trusted, rules.base))
 
 
-def _built(site: Site, guard: Guard, clock: Clock, rules: Rules) -> web.Application:
+def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -> web.Application:
     app = web.Application(
         middlewares=[door.doorman(guard.check, _nowhere)], client_max_size=door.LARGEST_BODY
     )
-    fanout = Fanout(site, clock, rules.limits.streams)
+    fanout = Fanout(site, clock, rules.limits.streams, crowd)
     app.on_shutdown.append(lambda _: fanout.close())
     for route in (*ROUTES, *FILES):
         handler = _handler(route, site, clock, guard, rules.limits, fanout)
@@ -74,7 +77,7 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules) -> web.Applicat
             app.router.add_route(route.method, path, handler)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
-    prometheus = PrometheusApi(site, clock, lambda: site.reader)
+    prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd)
     app.cleanup_ctx.append(prometheus.life)
     for one in prometheus.routes():
         for path in dict.fromkeys((one.path, rules.base + one.path)):
@@ -106,8 +109,10 @@ def _handler(
             who.name if who else "",
             via.prefix,
             headers.get("Last-Event-ID", ""),
+            fanout.crowd,
         )
-        return await _answer(await route.function(call, asked), request, fanout)
+        answer = await route.function(call, asked)
+        return await _answer(answer, request, fanout, who.is_welcome if who else _always)
 
     return handle
 
@@ -134,15 +139,22 @@ async def _strict(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _answer(
-    answer: Answer | Flow | Following, request: web.Request, fanout: Fanout
+    answer: Answer | Flow | Following,
+    request: web.Request,
+    fanout: Fanout,
+    is_welcome: Callable[[], bool],
 ) -> web.StreamResponse:
     if isinstance(answer, Answer):
         return await respond(answer, request)
     if isinstance(answer, Flow):
-        return await pour(answer, request)
+        return await pour(answer, request, is_welcome)
     if request.method == "HEAD":
         return web.Response(headers={**HEADERS, **STREAM})
-    return await fanout.follow(request, answer)
+    return await fanout.follow(request, answer, is_welcome)
+
+
+def _always() -> bool:
+    return True
 
 
 def _nowhere(path: str) -> Refusal:
@@ -198,10 +210,10 @@ async def serve(
 
     Raises OSError where the address is taken or not this machine's.
     """
-    rules = rules or Rules(Access(is_loopback=door.is_loopback(host)))
+    rules = rules or Rules(Access(is_loopback=is_loopback(host)))
     clock = clock or SystemClock()
-    guard = _guard(host, rules, clock)
-    runner = web.AppRunner(_built(site, guard, clock, rules), shutdown_timeout=_GRACE)
+    guard, crowd = _guard(host, rules, clock), Crowd()
+    runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
     await runner.setup()
     try:
         sockets = await (instead_of.hand_over() if instead_of else bind(host, port))
@@ -214,7 +226,7 @@ async def serve(
     def make(left: Left) -> Connection:
         return Connection(runner.server, loop, rules.limits, quiet, left)
 
-    guests = Guests(rules.limits, lambda one: door.is_loopback(one) or guard.way.is_trusted(one))
+    guests = Guests(rules.limits, lambda one: is_loopback(one) or guard.way.is_trusted(one), crowd)
     entrance = Entrance(sockets, make, guests, rules.limits, quiet, rules.certificate)
     entrance.open()
     notes = asyncio.create_task(_note(guard.locks))

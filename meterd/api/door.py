@@ -1,10 +1,8 @@
 """What happens to every request before and after its route: checks, refusals, gzip."""
 
 import asyncio
-import ipaddress
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -31,40 +29,6 @@ _GZIP_WINDOW = 31  # zlib's word for "with a gzip header"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[str], Refusal]
-
-
-@lru_cache(1024)
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address or name."""
-    name = host.strip("[]").lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _host(header: str) -> str:
-    """`[::1]:8420` -> `::1`, `localhost:8420` -> `localhost`."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
-
-
-def check_host(header: str | None, listen: str) -> None:
-    """On loopback, refuse names that are not local: they come from a rebound DNS name."""
-    if not is_loopback(listen):
-        return
-    name = _host(header or "")
-    if not is_loopback(name) and name.lower() != listen.lower():
-        raise Refusal(
-            421,
-            "foreign_host",
-            f"meterd listens on loopback and is not known as {problem.quote(name)}",
-            hint="use http://localhost; a proxy in front belongs in api.trusted_proxies; to be "
-            "reached by others, set api.listen",
-        )
 
 
 def check_origin(headers: Mapping[str, str], via: Via) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from meterd.api import known
 from meterd.api.answer import Answer, Call, encode
 from meterd.api.problem import Refusal, unknown
-from meterd.api.query import Moment, Name, Query
+from meterd.api.query import Between, Moment, Name
 from meterd.api.times import rfc3339
 from meterd.energy.bill import Bill, money
 from meterd.energy.clock import DAY
@@ -47,7 +47,7 @@ class EnergySite(Protocol):
         """
 
 
-class EnergyQuery(Query):
+class EnergyQuery(Between):
     device: list[Name] = Field([], description="These devices; may be repeated; absent: all")
     quantity: list[Name] = Field(
         [],

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from meterd.api import known
 from meterd.api.answer import Call, Flow
 from meterd.api.problem import Refusal
-from meterd.api.query import Moment, Name, Query
+from meterd.api.query import Between, Moment, Name
 from meterd.store.tools.export import TEXTS, Source, Wanted, lines
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
@@ -27,7 +27,7 @@ Form = Annotated[
 ]
 
 
-class ExportQuery(Query):
+class ExportQuery(Between):
     device: list[Name] = Field([], description="These devices; may be repeated; absent: all")
     quantity: list[Name] = Field([], description="These quantities; may be repeated; absent: all")
     start: Moment | None = Field(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from meterd.api.auth.locks import Asked, Locks
-from meterd.api.auth.scope import Who
-from meterd.api.door import check_host, check_origin
+from meterd.api.auth.scope import ANYBODY, Who
+from meterd.api.door import check_origin
+from meterd.api.hosts import check_host, check_near
 from meterd.api.problem import Refusal
 from meterd.api.route import Scope
 from meterd.api.via import Via, Way
@@ -31,12 +32,14 @@ class Guard:
             check_host(request.headers.get("Host"), self.listen)
 
     async def let_in(self, request: web.Request, via: Via, scope: Scope) -> Who | None:
-        """Who asks; None where it does not matter. Raises Refusal: 401, 403 or 429."""
+        """Who asks; None where it does not matter. Raises Refusal: 401, 403, 421 or 429."""
         if scope == "open":
             return None
         if scope != "read":
             check_origin(request.headers, via)
         who = await self.locks.who(_asked(request, via))
+        if who == ANYBODY and not via.is_trusted:
+            check_near(request.headers.get("Host"), self.listen)
         if who.may(scope):
             return who
         if not who.name:

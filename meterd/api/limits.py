@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from meterd.api.crowd import Crowd
+
 # File descriptors that stay free for devices, the store and hooks.
 _RESERVED = 256
 _FEWEST = 16
@@ -37,28 +39,39 @@ class Limits:
 
 
 class Guests:
-    """Counts who is in, from accept to close."""
+    """Counts who is in, from accept to close; also in the server's `crowd`."""
 
-    def __init__(self, limits: Limits, is_exempt: Callable[[str], bool]) -> None:
+    def __init__(
+        self, limits: Limits, is_exempt: Callable[[str], bool], crowd: Crowd | None = None
+    ) -> None:
+        self._crowd = crowd or Crowd()
         self._room = limits.room
         self._most_each = limits.most_each
         self._is_exempt = is_exempt
         self._each: Counter[str] = Counter()
-        self.count = 0
-        self.refused = 0
+
+    @property
+    def count(self) -> int:
+        """Who is in now."""
+        return self._crowd.connections
+
+    @property
+    def refused(self) -> int:
+        """How many were turned away so far."""
+        return self._crowd.refused
 
     def admit(self, address: str) -> bool:
         """Whether one more may come in from there; then it counts until `leave`."""
         has_many = self._each[address] >= self._most_each and not self._is_exempt(address)
         if has_many or self.count >= self._room:
-            self.refused += 1
+            self._crowd.refused += 1
             return False
         self._each[address] += 1
-        self.count += 1
+        self._crowd.connections += 1
         return True
 
     def leave(self, address: str) -> None:
-        self.count -= 1
+        self._crowd.connections -= 1
         self._each[address] -= 1
         if not self._each[address]:
             del self._each[address]

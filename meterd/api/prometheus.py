@@ -15,6 +15,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from meterd.api.answer import Answer, Call
+from meterd.api.crowd import Crowd
 from meterd.api.latest import newest
 from meterd.api.promapi import names, own, prices
 from meterd.api.promapi.own import Families
@@ -32,12 +33,13 @@ _UP = CATALOGUE[DEVICE_UP]
 class SiteCollector(Collector):
     """Reads the site at the moment of a scrape; `now` is Unix ms."""
 
-    def __init__(self, site: Site, now: int) -> None:
+    def __init__(self, site: Site, crowd: Crowd, now: int) -> None:
         self._site = site
+        self._crowd = crowd
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        families = own.all_of(self._site, self._now)
+        families = own.all_of(self._site, self._crowd, self._now)
         for labels, price in Prices.of(self._site, self._now).latest():
             families.own(prices.METRIC, price, labels)
         for device in self._site.devices():
@@ -72,7 +74,7 @@ def _wants_openmetrics(accept: str) -> bool:
 
 async def show(call: Call, query: NoQuery) -> Answer:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(SiteCollector(call.site, call.now))
+    registry.register(SiteCollector(call.site, call.crowd, call.now))
     if _wants_openmetrics(call.accept):
         text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return Answer(text, openmetrics.CONTENT_TYPE_LATEST)

@@ -41,7 +41,7 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Span(Query):
+class Between(Query):
     """Base of queries with `start` and `end`: Grafana's plug-ins have times in ms only."""
 
     from_: Annotated[int | None, _MILLIS] = Field(
@@ -150,7 +150,7 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
             raise Refusal(400, "repeated_parameter", detail, parameter=name[:_LONGEST_NAME])
         else:
             given[name] = values[0]
-    if issubclass(model, Span):
+    if issubclass(model, Between):
         _settle(given)
     try:
         return model.model_validate(given, context={"now": now})

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, RootModel
 from meterd.api import known
 from meterd.api.answer import Answer, Call, encode, tagged
 from meterd.api.problem import Refusal
-from meterd.api.query import Aggregate, Count, Moment, Name, Span, Step
+from meterd.api.query import Aggregate, Count, Moment, Name, Between, Step
 from meterd.api.site import Points, Site
 from meterd.api.window import (
     COMFORTABLE_POINTS,
@@ -27,7 +27,7 @@ from meterd.model.quantity import CATALOGUE
 DEADLINE = 20.0  # seconds that the store may think
 
 
-class RangeQuery(Span):
+class RangeQuery(Between):
     device: list[Name] = Field([], description="These devices; may be repeated; absent: all")
     quantity: list[Name] = Field([], description="These quantities; may be repeated; absent: all")
     start: Moment | None = Field(

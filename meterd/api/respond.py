@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -30,8 +30,13 @@ async def respond(answer: Answer, request: web.Request) -> web.Response:
     return web.Response(body=body, status=answer.status, headers=headers)
 
 
-async def pour(flow: Flow, request: web.Request) -> web.StreamResponse:
-    """Part by part, as fast as the client takes them. Raises what the first part raises."""
+async def pour(
+    flow: Flow, request: web.Request, is_welcome: Callable[[], bool]
+) -> web.StreamResponse:
+    """Part by part, as fast as the client takes them. Raises what the first part raises.
+
+    It ends where the client's login does: a slow client may take hours.
+    """
     response = web.StreamResponse(headers={**_PLAIN, **flow.headers, "Content-Type": flow.media})
     if request.method == "HEAD":
         return response
@@ -44,15 +49,20 @@ async def pour(flow: Flow, request: web.Request) -> web.StreamResponse:
         first = await anext(flow.parts, b"")
         await response.prepare(request)
         await response.write(first)
-        await _rest(flow.parts, request, response)
+        await _rest(flow.parts, request, response, is_welcome)
     return response
 
 
 async def _rest(
-    parts: AsyncIterator[bytes], request: web.Request, response: web.StreamResponse
+    parts: AsyncIterator[bytes],
+    request: web.Request,
+    response: web.StreamResponse,
+    is_welcome: Callable[[], bool],
 ) -> None:
     try:
         async for part in parts:
+            if not is_welcome():
+                raise Refusal(401, "unauthorized", "the login has ended")
             await response.write(part)
     except (Refusal, StoreError) as error:
         # Half an answer that ended as it should would be taken for all of it.

@@ -8,11 +8,21 @@ from meterd.store.keys import dirty_of
 from meterd.store.statements import Row
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the store says of a block beside its body. Times are Unix ms."""
+
+    device: int
+    first: int
+    last: int
+    count: int
+
+
 @dataclass(slots=True)
 class Change:
     """What one transaction of sealing does, all of it or nothing."""
 
-    blocks: dict[int, Span] = field(default_factory=dict)
+    blocks: dict[int, Head] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)  # blocks that were merged into others
     journal_gone: list[int] = field(default_factory=list)
@@ -25,13 +35,14 @@ class Change:
     samples_gone: tuple[int, int] | None = None  # plain rows from and until Unix ms
 
     def add(self, key: int, span: Span) -> None:
-        self.blocks[key] = span
+        times = span.times
+        self.blocks[key] = Head(span.device, times[0], times[-1], len(times))
         self.bodies[key] = blocks.encode(span)
 
     def drop(self, key: int) -> Span:
         """A block that becomes part of another one."""
-        del self.bodies[key]
-        return self.blocks.pop(key)
+        del self.blocks[key]
+        return blocks.decode(self.bodies.pop(key))
 
     @property
     def size(self) -> int:
@@ -41,4 +52,4 @@ class Change:
     def devices(self) -> set[int]:
         """Whose blocks and days it changes."""
         days = (dirty_of(key)[0] for key in (*self.stained, *self.cleaned))
-        return {span.device for span in self.blocks.values()}.union(days)
+        return {one.device for one in self.blocks.values()}.union(days)

@@ -11,12 +11,12 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store.catalog import Catalog, Name
 from meterd.store.connections import Database
+from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.format import journal
 from meterd.store.format.columns import Span
 from meterd.store.ledger import Ledger
@@ -67,7 +67,16 @@ class Filed:
     def polls(self) -> Iterator[Poll]:
         """What the file holds, oldest first. What it told under other numbers is told again."""
         names: dict[int, Name] = {}
-        yield from _polls(self._open().bodies(), names)
+        for number, record in enumerate(self._open().bodies()):
+            try:
+                found = list(_polls(record, names))
+            except StoreError as error:
+                # Its checksum is right, so no second look would help; the rest is as good as ever.
+                damaged = DamageError("journal-file", number, str(error))
+                keep_body(self._path.parent, damaged, record)
+                self.stale = True
+                continue
+            yield from found
         known = {number: one.name for number, one in self._catalog.by_id.items()}
         if any(known.get(number, name) != name for number, name in names.items()):
             self.stale = True
@@ -111,27 +120,32 @@ def read(path: Path) -> list[Poll]:
 
     Raises StoreError.
     """
-    return list(_polls(read_halves(path), {}))
+    names: dict[int, Name] = {}
+    return [poll for record in read_halves(path) for poll in _polls(record, names)]
 
 
 def _numbers(spans: Iterable[Span]) -> set[int]:
     return {column.series for span in spans for column in span.columns}
 
 
-def _polls(records: Iterable[bytes], names: dict[int, Name]) -> Iterator[Poll]:
-    for record in records:
-        end = _LENGTH + int.from_bytes(record[:_LENGTH], "little")
-        for number, device, quantity, unit in _listed(record[_LENGTH:end]):
-            names[number] = device, quantity, unit
-        polls = Polls(names.__getitem__)
-        for span in journal.decode(record[end:]):
-            if span.columns:
-                yield from polls.of(span, names[span.columns[0].series][0])
+def _polls(record: bytes, names: dict[int, Name]) -> Iterator[Poll]:
+    """Of one record; `names` are those told before, and get what it tells."""
+    end = _LENGTH + int.from_bytes(record[:_LENGTH], "little")
+    for number, device, quantity, unit in _listed(record[_LENGTH:end]):
+        names[number] = device, quantity, unit
+    polls = Polls(names.__getitem__)
+    spans = [span for span in journal.decode(record[end:]) if span.columns]
+    if strange := sorted(_numbers(spans) - names.keys()):
+        text = f"a record of the journal file has series {strange[0]}, which it does not name"
+        raise StoreError(text, code="corrupt")
+    for span in spans:
+        yield from polls.of(span, names[span.columns[0].series][0])
 
 
-def _listed(told: bytes) -> list[Any]:
+def _listed(told: bytes) -> list[tuple[int, str, str, str]]:
     try:
-        return list(json.loads(zlib.decompress(told))) if told else []
-    except (ValueError, zlib.error) as error:
+        listed = json.loads(zlib.decompress(told)) if told else []
+        return [(int(number), str(a), str(b), str(c)) for number, a, b, c in listed]
+    except (TypeError, ValueError, zlib.error) as error:
         text = f"a record of the journal file is damaged: {error}"
         raise StoreError(text, code="corrupt") from error

@@ -5,7 +5,7 @@ for as long as references or some kilobytes move, never while anything is writte
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from meterd.model.sample import Poll
@@ -97,15 +97,15 @@ class Hot:
             self._waiting -= samples
             return samples
 
-    def sealed(self, device: str, before: int) -> None:
-        """What is older, and in the journal, is in blocks now."""
+    def sealed(self, device: str, before: int, seen: Iterable[tuple[Stretch, int]]) -> None:
+        """What is older is in blocks now, of the first so many rows of these stretches."""
         with self._guard:
-            stretches = self._stretches.get(device, [])
-            for stretch in stretches:
-                for start, end in reversed(stretch.older(before)):
+            for stretch, rows in seen:
+                for start, end in reversed(stretch.older(before, rows)):
                     stretch.remove(start, end)
             # The newest stays even when it is empty: its layouts are known.
-            self._stretches[device] = [s for s in stretches[:-1] if s.times] + stretches[-1:]
+            if stretches := self._stretches.get(device):
+                self._stretches[device] = [s for s in stretches[:-1] if s.times] + stretches[-1:]
 
     def stretches(self, device: str, *, kept: bool = False) -> list[Stretch]:
         """Copies of all rows of a device, or of those in the journal, in order of arrival."""

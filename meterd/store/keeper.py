@@ -103,6 +103,7 @@ class Keeper:
 
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
+        self._sealer.interrupt()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
@@ -110,6 +111,11 @@ class Keeper:
             self._filed.close()
 
     close = fail
+
+    def lend(self) -> Ledger:
+        """The store, for somebody who may change what is sealed. Raises StoreError."""
+        self._sealer.interrupt()
+        return self.open()
 
     def start_over(self) -> None:
         """The database was put aside: the next one is empty, and gets all that is still here."""
@@ -163,8 +169,7 @@ class Keeper:
             self._sealer.dirty |= ledger.dirty()
             self._hot.unconfirm()
         # A commit whose confirmation was lost may have left a row that is not known here.
-        now = self._clock.now_ms()
-        self._rows.update((n, now) for n in there if n not in self._rows)
+        self._rows.update((n, self._clock.now_ms()) for n in there if n not in self._rows)
 
     def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
         while True:

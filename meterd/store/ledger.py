@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from meterd.errors import StoreError
 from meterd.store import plainrows
 from meterd.store.catalog import Catalog
-from meterd.store.change import Change
+from meterd.store.change import Change, Head
 from meterd.store.connections import Database, Opened
 from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.cuts import DAY
@@ -183,9 +183,7 @@ class Ledger:
         number = None
         with self.writing(change.devices) as connection:
             delete_keys(connection, block, "id", [*change.gone, *change.blocks])
-            rows = [
-                _block_row(key, span, change.bodies[key]) for key, span in change.blocks.items()
-            ]
+            rows = [_block_row(key, one, change.bodies[key]) for key, one in change.blocks.items()]
             insert_rows(connection, block, rows)
             replace_rows(connection, hour, "id", list(change.hours.values()))
             delete_keys(connection, rollup, "id", change.rollups_gone)
@@ -265,7 +263,6 @@ def _decoded(row: Any) -> Span:
         raise DamageError("block", row.id, str(error)) from error
 
 
-def _block_row(key: int, span: Span, body: bytes) -> Row:
-    times = span.times
-    row = {"id": key, "device_id": span.device, "t0": times[0], "t1": times[-1]}
-    return {**row, "n": len(times), "body": body}
+def _block_row(key: int, one: Head, body: bytes) -> Row:
+    row = {"id": key, "device_id": one.device, "t0": one.first, "t1": one.last}
+    return {**row, "n": one.count, "body": body}

@@ -1,11 +1,13 @@
 """Polls as the journal has them, and polls again from what it or the spool kept of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from operator import attrgetter
 
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.catalog import Catalog
+from meterd.store.corrupt import DamageError
 from meterd.store.format.columns import Column, Sheet, Span, merge
 from meterd.store.hot import Hot, Stretch
 from meterd.store.schema import QUALITIES
@@ -49,17 +51,42 @@ class Polls:
 
 
 def replay(rows: Iterable[tuple[int, list[Span]]], hot: Hot, catalog: Catalog) -> dict[int, int]:
-    """Takes the polls of journal rows; returns the newest time (Unix ms) of each row."""
+    """Takes the polls of journal rows; returns the newest time (Unix ms) of each row.
+
+    Raises DamageError for a row of devices or series that the store does not have.
+    """
     polls = Polls(lambda number: catalog.by_id[number].name)
     newest: dict[int, int] = {}
-    for number, spans in rows:
-        newest[number] = max((span.times[-1] for span in spans), default=0)
-        catalog.note(spans)
-        told = (polls.of(span, catalog.names[span.device]) for span in spans)
-        # Layouts that took turns are spans of their own.
-        for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
-            hot.take(poll)
+    # Closed at once where a row is refused: the rows may come out of a transaction.
+    with closing(_each(rows)) as each:
+        for number, spans in each:
+            if strange := _strange(spans, catalog):
+                text = f"it holds polls of {strange}, which the store does not have"
+                raise DamageError("journal", number, text)
+            newest[number] = max((span.times[-1] for span in spans), default=0)
+            catalog.note(spans)
+            told = (polls.of(span, catalog.names[span.device]) for span in spans)
+            # Layouts that took turns are spans of their own.
+            for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
+                hot.take(poll)
     return newest
+
+
+def _each(rows: Iterable[tuple[int, list[Span]]]) -> Generator[tuple[int, list[Span]]]:
+    yield from rows
+
+
+def _strange(spans: Iterable[Span], catalog: Catalog) -> str:
+    """The first device or series that nobody knows, or a series that is another device's."""
+    for span in spans:
+        name = catalog.names.get(span.device)
+        if name is None:
+            return f"device {span.device}"
+        for column in span.columns:
+            known = catalog.by_id.get(column.series)
+            if known is None or known.name[0] != name:
+                return f"series {column.series} of {name}"
+    return ""
 
 
 def journal_spans(batch: Sequence[Stretch], catalog: Catalog) -> list[Span]:

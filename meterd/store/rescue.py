@@ -2,12 +2,14 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store import corrupt
 from meterd.store.connections import Database
+from meterd.store.corrupt import DamageError
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import BATCH, Keeper
 from meterd.store.reserve import Reserve
@@ -50,6 +52,7 @@ class Rescue:
         self._spool = Spool(plan.spool or beside.with_name(f"{beside.name}.spool"), plan.size)
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
+        self._names = count(clock.now_ms())  # of what cannot be read
         self.dropped = 0
         self.spooled = 0
         self.set_aside = 0
@@ -127,7 +130,8 @@ class Rescue:
             polls = list(unpack(record))
         except StoreError as error:
             # Its checksum is right, so no second look would help.
-            _log.error("%s; it is left out", error)
+            damaged = DamageError("spool", next(self._names), str(error))
+            corrupt.keep_body(self._database.folder, damaged, record)
             polls = []
         batch = self._keeper.take_back(polls)
         self._spool.done(sum(stretch.samples for stretch in batch))

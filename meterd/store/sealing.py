@@ -1,10 +1,11 @@
 """Makes blocks of the polls of past hours, and tells which days they change.
 
-Everything is read and encoded first; then one short transaction writes it. Where that fails,
-nothing has happened: the polls are still in the journal and in memory.
+Everything is read and encoded first, bit by bit, with commits between; then one transaction
+writes it. Where that fails, nothing has happened: the polls are still in the journal and in memory.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
 
 from meterd.store import cuts
 from meterd.store.catalog import Catalog
@@ -12,21 +13,41 @@ from meterd.store.change import Change
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.format import journal
 from meterd.store.format.columns import Span, merge
-from meterd.store.hot import Hot
+from meterd.store.hot import Hot, Stretch
 from meterd.store.hours import Tips, hour_rows
 from meterd.store.keys import block_id, dirty_id, dirty_of
 from meterd.store.ledger import Ledger
 
 # How long after an hour's end its polls are sealed: late ones want to come along.
 GRACE = 120_000
-# Bytes of bodies in one transaction, so that it stays far below a second on an SD card.
+# Bytes of bodies in one transaction: an hour of 4,000 series at 10 s has a third of it.
 _MOST = 4 << 20
-# Samples after which a commit may come between: some 40 ms of work. Fewer cost flash.
-_PIECE = 40_000
+# Samples that are encoded at once, before a commit may come between: some 15 ms of work.
+_PIECE = 10_000
 # A hole of this many ms before a block may have changed what was made of days before.
 _HOLE = 900_000
 # But not the 50 years between a clock that began in 1970 and the right one.
 _LONGEST_HOLE = 400 * DAY
+
+
+@dataclass(slots=True)
+class _Sealed:
+    """A device's polls before `until` (Unix ms), of those that were there when it was looked at."""
+
+    until: int
+    polls: int
+    seen: list[tuple[Stretch, int]]  # and how many rows of it
+
+
+@dataclass(slots=True)
+class _Round:
+    """All devices once: what is encoded of them and not written yet."""
+
+    until: int  # Unix ms
+    left: list[str]
+    old: list[int]  # journal rows that have nothing newer
+    change: Change = field(default_factory=Change)
+    done: dict[str, _Sealed] = field(default_factory=dict)
 
 
 class Sealer:
@@ -38,65 +59,72 @@ class Sealer:
         self._rows = rows
         self.dirty = dirty
         self._tips: dict[int, Tips] = {}
-        self._left: list[str] = []  # devices that the round has not come to
-        self._until = 0  # the edge of the round, Unix ms
+        self._round: _Round | None = None
 
     def forget(self) -> None:
         """Another database is in the place of the one that was known."""
         self.dirty.clear()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Somebody else writes: a round begins anew, with what the store has then."""
+        self._round = None
         self._tips.clear()
-        self._left = []
 
     def keep_only(self, devices: Container[int]) -> None:
         """Other meterds have the others."""
         self.dirty.intersection_update([key for key in self.dirty if dirty_of(key)[0] in devices])
-        for device in [one for one in self._tips if one not in devices]:
-            del self._tips[device]
+        self.interrupt()
 
     def begins(self, now: int) -> bool:
         """Whether `seal` would begin a round in which there is something old."""
         edge = _edge(now)
         oldest = (self._hot.oldest(name) for name in self._hot.devices())
-        return not self._left and any(time is not None and time < edge for time in oldest)
+        return self._round is None and any(time is not None and time < edge for time in oldest)
 
     def seal(self, ledger: Ledger, now: int, most: int = _PIECE) -> tuple[int, bool]:
-        """Seals of what is ripe at `now` (Unix ms) about `most` samples, device by device.
+        """Encodes of what is ripe at `now` (Unix ms) about `most` samples, device by device.
 
-        How many polls, and whether the round goes on: the next commit may want to come between.
-        Raises StoreError.
+        What the round has encoded is written with the last of it. How many polls were written,
+        and whether the round goes on: the next commit may want to come between. Raises StoreError.
         """
-        if not self._left:
-            self._left = self._hot.devices()
-            self._until = _edge(now)
         try:
-            return self._round(ledger, most), bool(self._left)
+            return self._piece(ledger, now, most)
         except BaseException:
-            self._left = []
+            self.interrupt()
             raise
 
-    def _round(self, ledger: Ledger, most: int) -> int:
-        change, done, polls = Change(), dict[str, int](), 0
-        while self._left and most > 0 and change.size <= _MOST:
-            device = self._left.pop()
-            count, until = self._device(ledger, change, device, self._until)
-            if count:
-                polls += count
-                done[device] = until
-                most -= count * self._width(device)
-        if not self._left:
-            self._carry(ledger, change, done, self._until)
-        if change.blocks or change.journal_gone:
-            self._apply(ledger, change, done)
-        return polls
+    def _piece(self, ledger: Ledger, now: int, most: int) -> tuple[int, bool]:
+        if self._round is None:
+            edge = _edge(now)
+            old = [number for number, newest in self._rows.items() if newest < edge]
+            self._round = _Round(edge, self._hot.devices(), old)
+        one = self._round
+        while one.left and most > 0 and one.change.size <= _MOST:
+            most -= self._device(ledger, one, one.left.pop())
+        if not one.left:
+            self._carry(ledger, one)
+            self._round = None
+        change = one.change
+        due = not one.left or change.size > _MOST
+        ready = due and bool(change.blocks or change.journal_gone)
+        return self._write(ledger, one) if ready else 0, bool(one.left)
 
-    def _width(self, name: str) -> int:
-        return len(self._catalog.by_device.get(self._catalog.device(name), ()))
+    def _write(self, ledger: Ledger, one: _Round) -> int:
+        self._apply(ledger, one.change)
+        for name, sealed in one.done.items():
+            # What came late meanwhile is in no block, and stays.
+            self._hot.sealed(name, sealed.until, sealed.seen)
+        written = sum(sealed.polls for sealed in one.done.values())
+        one.change, one.done = Change(), {}
+        return written
 
     def seal_late(self, ledger: Ledger, spans: Iterable[Span], change: Change) -> None:
         """Blocks of polls that came another way, of one hour, oldest hours first.
 
         Raises StoreError.
         """
+        self.interrupt()
         for span in spans:
             if span.device not in self._tips:
                 self._tips[span.device] = Tips(ledger.previous(span.device, span.times[0]))
@@ -105,35 +133,45 @@ class Sealer:
             found = hour_rows(whole, whole, self._catalog, tips.samples)
             change.hours.update((row["id"], row) for row in found)
             tips.note(whole)
-        self._apply(ledger, change, {})
+        self._apply(ledger, change)
 
-    def _device(self, ledger: Ledger, change: Change, name: str, edge: int) -> tuple[int, int]:
-        """How many polls of the device this change seals, and until when (Unix ms)."""
+    def _device(self, ledger: Ledger, one: _Round, name: str) -> int:
+        """Encodes what is ripe of a device; how many samples."""
         oldest = self._hot.oldest(name)
-        whole = self.span(name) if oldest is not None and oldest < edge else None
-        parts = cuts.ripe(whole.times, edge) if whole is not None else []
+        copies = self._kept(name) if oldest is not None and oldest < one.until else []
+        whole = self._merged(name, copies)
+        parts = cuts.ripe(whole.times, one.until) if whole is not None else []
         if whole is None or not parts:
-            return 0, 0
+            return 0
         if whole.device not in self._tips:
             self._tips[whole.device] = Tips(ledger.previous(whole.device, whole.times[0]))
         tips = self._tips[whole.device]
         for start, end in parts:
-            span = self._block(ledger, change, cuts.part(whole, start, end), tips.time)
-            change.hours.update(
+            span = self._block(ledger, one.change, cuts.part(whole, start, end), tips.time)
+            one.change.hours.update(
                 (row["id"], row) for row in hour_rows(span, whole, self._catalog, tips.samples)
             )
             tips.note(span)
             self._catalog.note([span])
-        sealed = parts[-1][1]
-        over = sealed == len(whole.times) or whole.times[sealed] >= edge
-        return sealed, edge if over else whole.times[sealed - 1] + 1
+        count = parts[-1][1]
+        over = count == len(whole.times) or whole.times[count] >= one.until
+        until = one.until if over else whole.times[count - 1] + 1
+        seen = [(copy.origin or copy, len(copy.times)) for copy in copies]
+        one.done[name] = _Sealed(until, count, seen)
+        return count * len(self._catalog.by_device.get(whole.device, ()))
 
     def span(self, name: str) -> Span | None:
         """All polls of a device that are in the journal and in no block."""
+        return self._merged(name, self._kept(name))
+
+    def _kept(self, name: str) -> list[Stretch]:
+        return self._hot.stretches(name, kept=True)
+
+    def _merged(self, name: str, copies: Iterable[Stretch]) -> Span | None:
         owner = self._catalog.device(name)
         spans = [
             span
-            for stretch in self._hot.stretches(name, kept=True)
+            for stretch in copies
             for span in stretch.spans(owner, self._catalog.one)
             if span.times
         ]
@@ -167,28 +205,27 @@ class Sealer:
         fresh = [
             key
             for key, one in change.blocks.items()
-            if one.device == span.device and touches(key, one.times[-1])
+            if one.device == span.device and touches(key, one.last)
         ]
         change.gone += stored
         return [*ledger.read(stored), *map(change.drop, fresh)]
 
-    def _carry(self, ledger: Ledger, change: Change, done: Mapping[str, int], edge: int) -> None:
+    def _carry(self, ledger: Ledger, one: _Round) -> None:
         """Old journal rows go; their polls that are in no block yet move to a new one."""
-        old = [number for number, newest in self._rows.items() if newest < edge]
-        if not old or (len(old) == 1 and not done):
+        if not one.old or (len(one.old) == 1 and not one.done):
             return
         left = []
         for name in self._hot.devices():
             # The usual device has nothing left, and putting its polls together takes long.
-            oldest = self._hot.oldest(name)
-            idle = oldest is None or oldest >= edge or done.get(name, 0) >= edge
+            oldest, done = self._hot.oldest(name), one.done.get(name)
+            since = done.until if done is not None else 0
+            idle = oldest is None or oldest >= one.until or since >= one.until
             span = None if idle else self.span(name)
             if span is not None:
-                rest = cuts.since(span, done.get(name, 0))
-                left.append(cuts.until(rest, edge))
+                left.append(cuts.until(cuts.since(span, since), one.until))
         left = [span for span in left if span.times]
-        change.journal_gone = old
-        change.carry = journal.encode(left, ledger.digits) if left else None
+        one.change.journal_gone = one.old
+        one.change.carry = journal.encode(left, ledger.digits) if left else None
 
     def rewrite(self, ledger: Ledger) -> None:
         """The journal anew, with nothing but what no block has. Raises StoreError.
@@ -196,19 +233,18 @@ class Sealer:
         A row that spans hours keeps polls that were sealed since. After a restart they pass for
         the newest of their time, so what was said of that time meanwhile would be undone.
         """
+        self.interrupt()
         spans = [self.span(name) for name in self._hot.devices()]
         left = [span for span in spans if span is not None and span.times]
         carry = journal.encode(left, ledger.digits) if left else None
-        self._apply(ledger, Change(journal_gone=list(self._rows), carry=carry), {})
+        self._apply(ledger, Change(journal_gone=list(self._rows), carry=carry))
 
-    def _apply(self, ledger: Ledger, change: Change, done: Mapping[str, int]) -> None:
+    def _apply(self, ledger: Ledger, change: Change) -> None:
         carried = ledger.apply(change)
         self.dirty |= change.stained
-        newest = max((self._rows.pop(number) for number in change.journal_gone), default=0)
+        newest = max((self._rows.pop(number, 0) for number in change.journal_gone), default=0)
         if carried is not None:
             self._rows[carried] = newest
-        for device, until in done.items():
-            self._hot.sealed(device, until)
 
 
 def _edge(now: int) -> int:

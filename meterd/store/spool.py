@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
@@ -56,18 +56,38 @@ def pack(batch: Sequence[Stretch]) -> bytes:
 def unpack(record: bytes) -> Iterator[Poll]:
     """The polls of a record. Raises StoreError (corrupt)."""
     names, body = _names(record)
-    series = [(str(one[0]), str(one[1]), str(one[2])) for one in names["series"]]
-    polls = Polls(lambda number: series[number - 1])
+    devices, series = dict(enumerate(names.devices, 1)), dict(enumerate(names.series, 1))
+    polls = Polls(series.__getitem__)
     for span in journal.decode(body):
-        yield from polls.of(span, names["devices"][span.device - 1])
+        if span.device not in devices or any(one.series not in series for one in span.columns):
+            text = "a record of the spool has polls of what it does not name"
+            raise StoreError(text, code="corrupt")
+        yield from polls.of(span, devices[span.device])
 
 
-def _names(record: bytes) -> tuple[dict[str, Any], bytes]:
+class _Names(NamedTuple):
+    samples: int
+    devices: list[str]
+    series: list[tuple[str, str, str]]
+
+
+def _names(record: bytes) -> tuple[_Names, bytes]:
     end = _LENGTH + int.from_bytes(record[:_LENGTH], "little")
     try:
-        return json.loads(zlib.decompress(record[_LENGTH:end])), record[end:]
-    except (ValueError, zlib.error) as error:
+        told = json.loads(zlib.decompress(record[_LENGTH:end]))
+        series = [(str(device), str(name), str(unit)) for device, name, unit in told["series"]]
+        names = _Names(int(told["samples"]), [str(one) for one in told["devices"]], series)
+    except (LookupError, TypeError, ValueError, zlib.error) as error:
         raise StoreError(f"a record of the spool is damaged: {error}", code="corrupt") from error
+    return names, record[end:]
+
+
+def _samples(record: bytes) -> int:
+    """One that cannot be read is left out when its turn comes."""
+    try:
+        return _names(record)[0].samples
+    except StoreError:
+        return 0
 
 
 @dataclass(slots=True)
@@ -96,7 +116,7 @@ class Spool:
         for path in found:
             log = Log(path)
             try:
-                samples = sum(_names(body)[0]["samples"] for body in log.bodies())
+                samples = sum(_samples(body) for body in log.bodies())
                 self._parts.append(_Part(path, samples, log.size))
             finally:
                 log.close()

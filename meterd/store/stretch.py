@@ -133,9 +133,10 @@ class Stretch:
         }
         self.kept -= max(0, min(self.kept, end) - start)
 
-    def older(self, before: int) -> list[tuple[int, int]]:
-        """The rows in the journal that are older than `before`, as ranges."""
-        old = [row for row, time in enumerate(self.times[: self.kept]) if time < before]
+    def older(self, before: int, among: int) -> list[tuple[int, int]]:
+        """Rows older than `before`, as ranges: of the first so many, and if in the journal."""
+        times = self.times[: min(among, self.kept)]
+        old = [row for row, time in enumerate(times) if time < before]
         if old and old[-1] - old[0] == len(old) - 1:
             return [(old[0], old[-1] + 1)]
         return [(row, row + 1) for row in old]

@@ -139,7 +139,7 @@ class Worker:
 
             def run(errand: Errand[Any] = errand, told: list[Any] = found) -> None:
                 if errand.work is not None:
-                    told.append(errand.work(self._keeper.open()))
+                    told.append(errand.work(self._keeper.lend()))
 
             error = self._try(run)
             errand.answer(error, *found[-1:])

@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import json
+import socket
 import logging
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from meterd.api.answer import Answer
 from meterd.api.app import Running, serve
 from meterd.api.connection import LONGEST_LINE
-from meterd.api.door import LARGEST_BODY, check_host
+from meterd.api.door import LARGEST_BODY
+from meterd.api.hosts import check_host, check_near
 from meterd.api.problem import ProblemDetails, Refusal
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.series import AllSeries
@@ -179,6 +181,37 @@ def test_on_loopback_only_local_names_are_answered(
     with pytest.raises(Refusal) as refused:
         check_host(host, listen)
     assert refused.value.status == 421
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "allowed"),
+    [
+        ("0.0.0.0", "192.0.2.7:8420", True),
+        ("0.0.0.0", "[2001:db8::7]:8420", True),
+        ("0.0.0.0", "localhost:8420", True),
+        ("0.0.0.0", "nas:8420", True),
+        ("0.0.0.0", "nas.lan", True),
+        ("0.0.0.0", "Raspberry.Local.:8420", True),
+        ("0.0.0.0", "meter.home.arpa", True),
+        ("0.0.0.0", socket.gethostname(), True),
+        ("meter.example", "meter.example:8420", True),
+        ("0.0.0.0", None, True),
+        ("0.0.0.0", "evil.example:8420", False),
+        ("0.0.0.0", "192.0.2.7.evil.example", False),
+        ("0.0.0.0", "evillan.example", False),
+        ("0.0.0.0", "evil.xlan", False),
+        ("meter.example", "x.meter.example", False),
+    ],
+)
+def test_without_a_login_names_that_a_public_dns_may_give_out_are_refused(
+    listen: str, host: str | None, allowed: bool
+) -> None:
+    if allowed:
+        check_near(host, listen)
+        return
+    with pytest.raises(Refusal) as refused:
+        check_near(host, listen)
+    assert (refused.value.status, refused.value.code) == (421, "foreign_host")
 
 
 async def test_long_answers_are_gzip_for_those_who_take_it(running: Running) -> None:

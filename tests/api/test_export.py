@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.api.conftest import FixedClock, served
+from tests.api.fake import NOW
 from tests.api.stored import StoredSite, stored_site
 
 PATH = "/api/v1/export"
@@ -71,7 +72,6 @@ async def test_what_is_not_committed_yet_is_there_too(
     site: StoredSite, client: ClientSession
 ) -> None:
     from meterd.model.sample import Layout, Poll
-    from tests.api.fake import NOW
 
     assert site.writer is not None
     site.writer.take(Poll("new", NOW, Layout.of([("frequency", "Hz")]), (50.0,)))
@@ -97,3 +97,12 @@ async def test_mistakes_are_told(
 ) -> None:
     async with client.get(PATH, params=query) as answer:
         assert (answer.status, (await answer.json())["code"]) == (status, code)
+
+
+async def test_from_and_to_are_times_in_milliseconds(client: ClientSession) -> None:
+    asked = {"device": "solar", "quantity": "active_power"}
+    by_name = await rows(client, **asked, start="now-30m", end="now-10m")
+    span = {"from": str(NOW - 1_800_000), "to": str(NOW - 600_000)}
+    assert await rows(client, **asked, **span) == by_name
+    async with client.get(PATH, params={**asked, **span, "start": "now-1h"}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "repeated_parameter")

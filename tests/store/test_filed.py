@@ -1,16 +1,21 @@
 """The journal in a file: the same answers as from the table, at every restart."""
 
 import shutil
+from array import array
 from pathlib import Path
 
 import pytest
 
 from meterd.errors import StoreError
 from meterd.store import filed
+from meterd.store.format import journal
+from meterd.store.format.columns import Column, Span
+from meterd.store.records import Halves
 from meterd.store.writer import Writer
 
 from .rigs import Hands, poll, raw, rows, samples, store
 from .test_sealing import HOUR, START, alike, answers, feed, history
+from .test_trouble import found
 
 
 async def test_commits_go_to_the_file_and_hours_to_blocks(tmp_path: Path) -> None:
@@ -104,6 +109,28 @@ async def test_a_database_that_is_gone_leaves_what_the_file_holds(tmp_path: Path
     async with store(path, to_file=True) as (_, reader):
         assert await raw(reader) == [(1, 1.0)]
     assert samples(path) == [(1, "voltage.l1", 1.0)]
+
+
+async def test_a_record_of_nobody_is_kept_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    async with store(path, to_file=True) as (writer, _):
+        writer.take(poll(1, 1.0))
+        await writer.flush()
+    halves = Halves(filed.place(path), 0)
+    stranger = Span(1, array("q", [2]), (Column(99, range(1), array("d", [2.0])),))
+    halves.append(bytes(4) + journal.encode([stranger], {}))
+    halves.close()
+    with pytest.raises(StoreError, match="series 99, which it does not name"):
+        filed.read(filed.place(path))
+    async with store(path, to_file=True) as (writer, reader):
+        assert await raw(reader) == [(1, 1.0)]
+        writer.take(poll(3, 3.0))
+        await writer.settle()
+    assert len(found(tmp_path, "meterd.damaged-journal-file-*")) == 1
+    async with store(path, to_file=True) as (_, reader):
+        assert await raw(reader) == [(1, 1.0), (3, 3.0)]
+    assert len(found(tmp_path, "meterd.damaged-journal-file-*")) == 1
+    assert len(samples(path)) == 2
 
 
 def test_a_server_has_no_place_for_the_file() -> None:

@@ -1,5 +1,6 @@
 """Sealing goes on device by device, and commits may come in between."""
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
-from meterd.store import database, migrate
+from meterd.store import database, migrate, sealing
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
+from meterd.store.format.columns import Column, Span
 from meterd.store.hot import Hot
 from meterd.store.ledger import Ledger
 from meterd.store.sealing import GRACE, Sealer
@@ -50,6 +52,10 @@ class Rig:
         self.rows[number] = max(times)
         self.hot.confirm(batch)
 
+    def seal(self, now: int = NOW) -> None:
+        while self.sealer.seal(self.ledger, now, 1)[1]:
+            pass
+
     def blocks(self) -> int:
         return len(rows(self.path, "SELECT id FROM block"))
 
@@ -63,15 +69,23 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made.ledger.close()
 
 
-def test_each_piece_seals_some_devices_and_the_last_one_clears_the_journal(rig: Rig) -> None:
+def test_each_piece_encodes_some_devices_and_the_last_one_writes_them_all(rig: Rig) -> None:
     assert rig.sealer.begins(NOW)
-    assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
-    assert rig.blocks() == 1
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (0, True)
     assert not rig.sealer.begins(NOW)
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (0, True)
+    assert rig.blocks() == 0
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (len(DEVICES) * POLLS, False)
+    assert rig.blocks() == len(DEVICES)
+    assert not rig.sealer.begins(NOW)
+
+
+def test_much_is_written_bit_by_bit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_MOST", 10)
+    assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, False)
     assert rig.blocks() == len(DEVICES)
-    assert not rig.sealer.begins(NOW)
 
 
 def test_nothing_is_lost_of_what_is_committed_between_two_pieces(rig: Rig) -> None:
@@ -82,11 +96,35 @@ def test_nothing_is_lost_of_what_is_committed_between_two_pieces(rig: Rig) -> No
         _, more = rig.sealer.seal(rig.ledger, NOW, 1)
         for device in DEVICES:
             rig.take(device, time)
-    while rig.sealer.seal(rig.ledger, NOW + HOUR, 1)[1]:
-        pass
+    rig.seal(NOW + HOUR)
     times = [*range(START, START + POLLS * 5000, 5000), *late, NOW]
     wanted = sorted((at, "voltage.l1", at / 1000) for at in times for _ in DEVICES)
     assert samples(rig.path) == wanted
+
+
+def test_what_came_late_between_two_pieces_outlives_a_crash_after_them(rig: Rig) -> None:
+    more = True
+    while more:
+        for device in DEVICES:
+            rig.take(device, START + 2500)
+        _, more = rig.sealer.seal(rig.ledger, NOW, 1)
+    times = [*range(START, START + POLLS * 5000, 5000), START + 2500, NOW]
+    # Another process finds blocks and journal only.
+    wanted = sorted((at, "voltage.l1", at / 1000) for at in times for _ in DEVICES)
+    assert samples(rig.path) == wanted
+
+
+def test_another_writer_between_two_pieces_makes_the_round_begin_anew(rig: Rig) -> None:
+    rig.sealer.seal(rig.ledger, NOW, 1)
+    owner = rig.catalog.device(DEVICES[0])
+    one = rig.catalog.one(DEVICES[0], "voltage.l1", "V")
+    there = Column(one, range(1), array("d", [7.0]))
+    span = Span(owner, array("q", [START + 1]), (there,))
+    rig.sealer.seal_late(rig.ledger, [span], Change())
+    assert rig.sealer.begins(NOW)
+    rig.seal()
+    assert (START + 1, "voltage.l1", 7.0) in samples(rig.path)
+    assert rig.blocks() == len(DEVICES)
 
 
 def test_a_round_that_fails_begins_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +134,9 @@ def test_a_round_that_fails_begins_again(rig: Rig, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as broken:
         broken.setattr(Ledger, "apply", lambda _, change: refused(change))
         with pytest.raises(StoreError):
-            rig.sealer.seal(rig.ledger, NOW, 1)
+            rig.seal()
     assert rig.sealer.begins(NOW)
-    while rig.sealer.seal(rig.ledger, NOW, 1)[1]:
-        pass
+    rig.seal()
     assert rig.blocks() == len(DEVICES)
 
 

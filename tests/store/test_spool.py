@@ -1,5 +1,7 @@
+import json
 import logging
 import random
+import zlib
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from meterd.errors import StoreError
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.hot import Hot
+from meterd.store.records import Log
 from meterd.store.rescue import Precautions
 from meterd.store.spool import Spool, pack, unpack
 
@@ -58,6 +61,26 @@ def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(StoreError) as refused:
             list(unpack(bad))
         assert refused.value.code == "corrupt"
+
+
+async def test_a_record_that_cannot_be_read_is_kept_and_the_others_come_back(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "meterd.db"
+    good = pack(taken([poll(1, 1.0)]).uncommitted(10))
+    size = int.from_bytes(good[:4], "little")
+    told = zlib.compress(json.dumps({"samples": 1, "devices": [], "series": []}).encode())
+    nameless = len(told).to_bytes(4, "little") + told + good[4 + size :]
+    log = Log(tmp_path / "meterd.db.spool-000001")
+    for record in (nameless, good, b"\0\0\0\0"):
+        log.append(record)
+    log.close()
+    async with store(path) as (writer, reader):
+        await writer.settle()
+        assert await raw(reader) == [(1, 1.0)]
+        assert writer.status.spooled == 0
+    assert len(found(tmp_path, "meterd.damaged-spool-*")) == 2
+    assert found(tmp_path, "*.spool-*") == []
 
 
 def filled(path: Path, size: int, count: int) -> tuple[Spool, int]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 from meterd.api.auth import tokens
@@ -47,11 +48,20 @@ class Keyring:
         if token is None:
             self._look(at_once=True)
             token = self._tokens.get(kept)
-        now = self._clock.now_ms() // 1000
-        if token is None or (token.expires is not None and token.expires <= now):
+        now = self._now()
+        if token is None or _is_over(token, now):
             return None
         self._used[kept] = now
-        return Who(token.name, frozenset(token.scopes))
+        return Who(token.name, frozenset(token.scopes), partial(self._opens, kept))
+
+    def _opens(self, kept: str) -> bool:
+        """Whether the token of that hash is still good."""
+        self._look()
+        token = self._tokens.get(kept)
+        return token is not None and not _is_over(token, self._now())
+
+    def _now(self) -> int:
+        return self._clock.now_ms() // 1000
 
     def _look(self, *, at_once: bool = False) -> None:
         now = self._clock.monotonic()
@@ -80,6 +90,10 @@ class Keyring:
             tokens.replace(tokens.used_file(self._path), json.dumps(kept).encode())
         except MeterdError as error:
             log.warning("when tokens were last used is not noted: %s", error)
+
+
+def _is_over(token: Token, now: int) -> bool:
+    return token.expires is not None and token.expires <= now
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

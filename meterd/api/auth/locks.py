@@ -5,7 +5,7 @@ import binascii
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meterd.api.auth.digest import Digest, Verdict, parse
@@ -92,7 +92,9 @@ class Locks:
             return LOCAL
         is_open = access.insecure and not access.login_always and not access.users
         # Behind a proxy on loopback there is a network, too, and only `insecure` opens that.
-        return ANYBODY if is_open and not self.keyring.exists else None
+        if not is_open or self.keyring.exists:
+            return None
+        return replace(ANYBODY, is_welcome=lambda: not self.keyring.exists)
 
     def _bearer(self, secret: str, address: str) -> Who:
         if (who := self.keyring.who(secret)) is not None:

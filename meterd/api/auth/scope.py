@@ -1,6 +1,7 @@
 """What somebody may do, and who it is."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 SCOPES = ("read", "admin", "command")
 """Look; acknowledge, silence and correct; send commands to devices. All may read."""
@@ -8,10 +9,14 @@ SCOPES = ("read", "admin", "command")
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Somebody who logged in; `name` is "" for one who did not have to."""
+    """Somebody who logged in; `name` is "" for one who did not have to.
+
+    `is_welcome` tells at any later time whether that still holds: an answer may take hours.
+    """
 
     name: str
     scopes: frozenset[str]
+    is_welcome: Callable[[], bool] = field(default=lambda: True, compare=False, repr=False)
 
     def may(self, scope: str) -> bool:
         return scope in ("open", "read") or scope in self.scopes

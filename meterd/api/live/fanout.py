@@ -9,6 +9,7 @@ from aiohttp import HttpVersion11, web
 
 from meterd.api.answer import EVENTS, Following
 from meterd.api.connection import Connection
+from meterd.api.crowd import Crowd
 from meterd.api.headers import HEADERS
 from meterd.api.live.form import Change, Filter, changes, state
 from meterd.api.live.listener import MOST_WAITING, Listener, chunk, event
@@ -21,6 +22,7 @@ from meterd.model.clock import Clock
 from meterd.model.sample import Poll
 
 HEARTBEAT = 15.0  # seconds without news after which a sign of life is sent
+LOOK_EVERY = 1.0  # seconds between two looks at who is still welcome, where there are news
 LINGER = 60.0  # seconds that news are kept where nobody listens
 # Polls are gathered for so long, in seconds; and the more clients there are, the longer is the
 # time from one event to the next, so that what they cost has an end.
@@ -48,41 +50,44 @@ class _Group:
 
 
 class Fanout:
-    """Streams for one server. `slow` counts how often a client fell behind."""
+    """Streams for one server, counted in its `crowd`."""
 
-    def __init__(self, site: Site, clock: Clock, most: int) -> None:
+    def __init__(self, site: Site, clock: Clock, most: int, crowd: Crowd | None = None) -> None:
         self._site = site
         self._clock = clock
         self._most = most
+        self.crowd = crowd or Crowd()
         self._news = News(site, clock.now_ms())
         self._groups: dict[Filter, _Group] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._leave: Callable[[], None] | None = None
-        self._deserted = self._next = 0.0
+        self._deserted = self._next = self._looked = 0.0
         self._closed = False
-        self.slow = 0
 
     def take(self, poll: Poll) -> None:
         """As a sink: the poll, and somebody to tell of it."""
         self._news.take(poll)
         self._wake.set()
 
-    @property
-    def count(self) -> int:
-        """Clients now."""
-        return sum(len(group.members) for group in self._groups.values())
+    async def follow(
+        self,
+        request: web.Request,
+        following: Following,
+        is_welcome: Callable[[], bool] = lambda: True,
+    ) -> web.StreamResponse:
+        """Serve one client until it goes, is welcome no more, or `close`.
 
-    async def follow(self, request: web.Request, following: Following) -> web.StreamResponse:
-        """Serve one client until it goes or `close`. Raises Refusal (503) where it is full."""
-        if self._closed or self.count >= self._most:
+        Raises Refusal (503) where it is full.
+        """
+        if self._closed or self.crowd.streams >= self._most:
             detail = f"there are {self._most} streams already"
             headers = {"Retry-After": "10"}
             raise Refusal(503, "too_many_streams", detail, hint="use latest", headers=headers)
         response = web.StreamResponse(headers={**HEADERS, **STREAM})
         response.force_close()
         await response.prepare(request)
-        listener = _listener(request)
+        listener = _listener(request, is_welcome)
         if listener is None or self._closed:
             return response
         group = self._join(Filter(following.devices, following.quantities), listener)
@@ -101,10 +106,12 @@ class Fanout:
         if group is None:
             group = self._groups[wanted] = _Group(wanted, self._clock.monotonic())
         group.members.add(listener)
+        self.crowd.streams += 1
         return group
 
     def _part(self, group: _Group, listener: Listener) -> None:
         group.members.discard(listener)
+        self.crowd.streams -= 1
         if not group.members and self._groups.get(group.wanted) is group:
             del self._groups[group.wanted]
         self._deserted = self._clock.monotonic()
@@ -138,17 +145,30 @@ class Fanout:
     # -- the loop ------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while self.count or self._clock.monotonic() - self._deserted < LINGER:
+        while self.crowd.streams or self._clock.monotonic() - self._deserted < LINGER:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT / 5):
                     await self._wake.wait()
             if self._wake.is_set():
                 await asyncio.sleep(max(_GATHER, self._next - self._clock.monotonic()))
                 self._wake.clear()
-                self._next = self._clock.monotonic() + min(_GAP_MOST, _GAP_EACH * self.count)
+                gap = min(_GAP_MOST, _GAP_EACH * self.crowd.streams)
+                self._next = self._clock.monotonic() + gap
+            await self._dismiss()
             await self._tell(self._news.flush(self._clock.now_ms()))
             await self._reassure()
         self._stop()
+
+    async def _dismiss(self) -> None:
+        """End the streams of those whose login has ended."""
+        if abs(self._clock.monotonic() - self._looked) < LOOK_EVERY:
+            return
+        self._looked = self._clock.monotonic()
+        for number, listener in enumerate(tuple(self._listeners())):
+            if not listener.is_welcome():
+                listener.drop()
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
 
     async def _tell(self, change: Change | None) -> None:
         if change is None:
@@ -171,7 +191,7 @@ class Fanout:
         """A client that fell behind gets nothing until it has read all, and then the state."""
         if not listener.is_behind:
             listener.is_behind = True
-            self.slow += 1
+            self.crowd.slow += 1
         elif listener.has_caught_up:
             listener.is_behind = False
             self._say(listener, self._state(group.wanted))
@@ -204,13 +224,13 @@ class Fanout:
             self._stop()
 
 
-def _listener(request: web.Request) -> Listener | None:
+def _listener(request: web.Request, is_welcome: Callable[[], bool]) -> Listener | None:
     """None where the client is gone already."""
     transport = request.transport
     if not isinstance(transport, asyncio.WriteTransport) or transport.is_closing():
         return None
     over = asyncio.get_running_loop().create_future()
-    listener = Listener(transport, request.version >= HttpVersion11, over)
+    listener = Listener(transport, request.version >= HttpVersion11, over, is_welcome)
     if isinstance(request.protocol, Connection):
         request.protocol.when_lost(listener.end)
     listener.settle_in()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # Bytes that may wait in this process for a client; beyond, it is behind and is told no more.
@@ -24,11 +25,15 @@ def chunk(data: bytes) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """`is_chunked`: the client speaks HTTP/1.1. `over` ends its request."""
+    """`is_chunked`: the client speaks HTTP/1.1. `over` ends its request.
+
+    `is_welcome`: whether its login is still good.
+    """
 
     transport: asyncio.WriteTransport
     is_chunked: bool
     over: "asyncio.Future[None]"
+    is_welcome: Callable[[], bool]
     is_behind: bool = False
 
     def settle_in(self) -> None:

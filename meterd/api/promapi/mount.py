@@ -8,6 +8,7 @@ from functools import partial
 from aiohttp import web
 
 from meterd.api import door
+from meterd.api.crowd import Crowd
 from meterd.api.headers import HEADERS
 from meterd.api.promapi import discovery, queries, rules, status
 from meterd.api.promapi.desk import Desk
@@ -69,11 +70,13 @@ class Mounted:
 class PrometheusApi:
     """Prometheus' API for a site. `life` goes into the application's cleanup_ctx."""
 
-    def __init__(self, site: Site, clock: Clock, history: Callable[[], History]) -> None:
+    def __init__(
+        self, site: Site, clock: Clock, history: Callable[[], History], crowd: Crowd | None = None
+    ) -> None:
         """`history` gives the store's reader of the moment: a reload changes it."""
         self._site = site
         self._clock = clock
-        self._desk = Desk(site, clock, history, OwnHistory(site))
+        self._desk = Desk(site, clock, history, OwnHistory(site, crowd))
 
     async def life(self, app: web.Application) -> AsyncIterator[None]:
         """Look at meterd's own health all the while, and end the threads."""

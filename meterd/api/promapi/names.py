@@ -37,6 +37,10 @@ OWN: Mapping[str, tuple[str, str]] = {
         "counter",
         "Time that a link polled; its rate is the load",
     ),
+    "meterd_connections": ("gauge", "Connections to the API"),
+    "meterd_connections_refused": ("counter", "Connections that there was no room for"),
+    "meterd_streams": ("gauge", "Clients that follow changes as they happen"),
+    "meterd_streams_slow": ("counter", "How often the client of a stream fell behind"),
     "meterd_alerts": ("gauge", "Alerts by state and severity"),
     "meterd_tariff_price": (
         "gauge",

@@ -9,6 +9,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from meterd import __version__
+from meterd.api.crowd import Crowd
 from meterd.api.promapi import names
 from meterd.api.promapi.names import OWN, Labels, Meaning
 from meterd.api.site import DeviceInfo, Site
@@ -78,10 +79,11 @@ def vitals_of(site: Site) -> Vitals | None:
     return vitals if isinstance(vitals, Vitals) else None
 
 
-def all_of(site: Site, now: int) -> Families:
+def all_of(site: Site, crowd: Crowd, now: int) -> Families:
     """All that meterd tells of itself; `now` is Unix ms."""
     families = Families()
     process(families, site, now)
+    clients(families, crowd)
     named: dict[str, Labels] = {}
     for known in site.devices():
         state = site.latest.states.get(known.id)
@@ -115,6 +117,14 @@ def vitals(families: Families, vitals: Vitals, devices: Mapping[str, Labels]) ->
     for link, seconds in vitals.busy.items():
         families.own("meterd_link_busy_seconds", seconds, {"link": link})
     families.histogram("meterd_loop_lag_seconds", vitals.lag)
+
+
+def clients(families: Families, crowd: Crowd) -> None:
+    """Who is being served."""
+    families.own("meterd_connections", crowd.connections)
+    families.own("meterd_connections_refused", crowd.refused)
+    families.own("meterd_streams", crowd.streams)
+    families.own("meterd_streams_slow", crowd.slow)
 
 
 def process(families: Families, site: Site, now: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meterd.api.crowd import Crowd
 from meterd.api.promapi import own
 from meterd.api.promapi.names import Meaning
 from meterd.api.site import Site
@@ -53,8 +54,9 @@ class _Row:
 class OwnHistory:
     """The newest rows, and one more every now and then."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, crowd: Crowd | None = None) -> None:
         self._site = site
+        self._crowd = crowd or Crowd()
         self._rows: deque[_Row] = deque(maxlen=_KEEP_ROWS)
 
     async def run(self, clock: Clock) -> None:
@@ -75,7 +77,7 @@ class OwnHistory:
         if self._rows and now <= self._rows[-1].time:
             return  # the clock was set back
         found: dict[Key, float] = {}
-        for family in own.all_of(self._site, now):
+        for family in own.all_of(self._site, self._crowd, now):
             for sample in family.samples:
                 labels = {**sample.labels, "__name__": sample.name}
                 found[tuple(sorted(labels.items()))] = sample.value

@@ -8,9 +8,13 @@ from meterd.errors import ProtocolError
 from meterd.model.sample import Quality, Reading
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
-# Megatec fills what it cannot supply with @, Voltronic with -.
-_FILLER = re.compile(r"\.?[@-][@.-]*")
+_BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]*)?")
+# Megatec fills what it cannot supply with @, Voltronic with - and #.
+_FILLER = re.compile(r"\.?[@#-][@#.-]*")
 _BITS = re.compile(r"[01]{8}")
+_FIGURE = re.compile(r"[0-9@-]")
+# A cell's voltage is told in hundredths.
+_FINE = re.compile(r"[0-9]+\.[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,14 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A status line: a Reading a field, and the eight characters b7 to b0."""
+    """A status line: a Reading a field, and the eight characters b7 to b0.
+
+    `fine`: the battery's voltage came in hundredths, as that of one cell does.
+    """
 
     fields: dict[str, Reading]
     bits: str
+    fine: bool = False
 
     def bit(self, number: int) -> bool:
         """b7 is the leftmost."""
@@ -63,7 +71,7 @@ def _status(side: str) -> tuple[Field, ...]:
         Field("ups.load", "%", 0, 999),
         Field(f"{side}.frequency", "Hz", 40, 70),
         Field("battery.voltage", "V", 0, 600),
-        Field("ups.temperature", "°C", 0, 100),
+        Field("ups.temperature", "°C", -40, 100),
     )
 
 
@@ -79,6 +87,8 @@ def _ratings(side: str) -> tuple[Field, ...]:
     )
 
 
+# The battery's word in both dialects.
+_BATTERY = 5
 MEGATEC = Dialect("Q1", _status("input"), _ratings("input"))
 MUSTEK = Dialect("QS", _status("output"), _ratings("output"))
 
@@ -93,13 +103,35 @@ def number(reading: Reading) -> float | None:
     return reading.value if isinstance(reading.value, float) else None
 
 
+# What the documents draw, each figure as 0.
+_DRAWN = (
+    "(000.0 000.0 000.0 000 00.0 00.0 00.0 00000000",
+    "(000.0 000.0 000.0 000 00.0 0.00 00.0 00000000",
+    "#000.0 000 00.00 00.0",
+    "#000.0 000 000.0 00.0",
+)
+
+
+def shape(line: str) -> str:
+    """The line with each figure as 0: a byte that was lost or doubled changes it."""
+    return _FIGURE.sub("0", line)
+
+
+def is_drawn(line: str) -> bool:
+    """Whether the line is one that the documents draw, to the byte."""
+    if shape(line) in _DRAWN or _is_newer_info(line):
+        return True
+    return len(line) == _INFO_SIZE and line[16] == line[27] == " "
+
+
 def cut_status(line: str, dialect: Dialect) -> Status:
     """Exactly eight words, the last of exactly eight bits. Raises ProtocolError."""
     words = _words(line)
     if len(words) != len(dialect.status) + 1 or not _BITS.fullmatch(words[-1]):
         raise _garbled(line, "status line")
     fields = _cut(line, words[:-1], dialect.status)
-    return Status({reading.quantity: reading for reading in fields}, words[-1])
+    fine = _FINE.fullmatch(words[_BATTERY]) is not None
+    return Status({reading.quantity: reading for reading in fields}, words[-1], fine)
 
 
 def cut_ratings(line: str, dialect: Dialect) -> list[Reading]:
@@ -122,9 +154,10 @@ def _cut(line: str, words: Sequence[str], fields: Sequence[Field]) -> list[Readi
 def _read(line: str, word: str, field: Field) -> Reading:
     if _FILLER.fullmatch(word):
         return unknown(field.quantity, field.unit, "the unit does not supply it")
-    if not _NUMBER.fullmatch(word):
+    signed = field.low < 0 and _BELOW_ZERO.fullmatch(word)
+    if not signed and not _NUMBER.fullmatch(word):
         raise _garbled(line, "line of numbers")
-    value = float(word)
+    value = float(word) + 0.0  # -0.0 is 0.0
     if not field.allows(value):
         return unknown(field.quantity, field.unit, f"the unit says {word}, which cannot be")
     return Reading(field.quantity, value, field.unit)
@@ -148,6 +181,7 @@ _NEWER_INFO = (
     ("info.firmware", 28, 38),
 )
 _INFO_SIZES = range(28, 41)
+_INFO_SIZE = 38
 _NEWER_INFO_SIZE = 37
 _DIGITS = re.compile(r"[0-9]{5}")
 
@@ -156,9 +190,14 @@ def cut_info(line: str) -> list[Reading]:
     """The names that are not blank. Raises ProtocolError."""
     if len(line) not in _INFO_SIZES:
         raise _garbled(line, "line of names")
-    newer = len(line) == _NEWER_INFO_SIZE and line[16] == " " and _DIGITS.fullmatch(line[22:27])
-    texts = ((name, line[a:b].strip(" #")) for name, a, b in (_NEWER_INFO if newer else _INFO))
+    places = _NEWER_INFO if _is_newer_info(line) else _INFO
+    texts = ((name, line[a:b].strip(" #")) for name, a, b in places)
     return [Reading(name, text) for name, text in texts if text.strip("@-. ")]
+
+
+def _is_newer_info(line: str) -> bool:
+    is_size = len(line) == _NEWER_INFO_SIZE
+    return is_size and line[16] == " " and _DIGITS.fullmatch(line[22:27]) is not None
 
 
 def _garbled(line: str, what: str) -> ProtocolError:

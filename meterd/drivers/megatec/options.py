@@ -64,6 +64,12 @@ def _test_time(value: float) -> float:
     return value
 
 
+def _charge_time(value: float) -> float:
+    if not 60 <= value <= 7 * 86400:
+        raise ValueError("chargetime is 1m to 7d, such as 6h")
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(_duration)]
 Volts = Annotated[float, BeforeValidator(_volts), Field(gt=0, le=1000, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,6 +81,7 @@ class BatteryOptions(BaseModel):
     """The battery as a whole, all its packs in series; each key overrides what the unit says.
 
     `packs` is what the unit's own reading is multiplied by; `low` and `high` are empty and full.
+    Charging it takes `chargetime`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +90,8 @@ class BatteryOptions(BaseModel):
     packs: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     low: Volts | None = None
     high: Volts | None = None
+    # NUT's twelve hours.
+    chargetime: Annotated[Duration, AfterValidator(_charge_time)] = 12 * 3600.0
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -1,10 +1,11 @@
 """One Megatec UPS: the status line each time, ratings and names once, orders when asked."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from meterd.drivers.megatec.battery import Battery
+from meterd.drivers.megatec.battery import Battery, State
 from meterd.drivers.megatec.lines import (
     MEGATEC,
     MUSTEK,
@@ -13,7 +14,9 @@ from meterd.drivers.megatec.lines import (
     cut_info,
     cut_ratings,
     cut_status,
+    is_drawn,
     number,
+    shape,
     unknown,
 )
 from meterd.drivers.megatec.options import MegatecOptions
@@ -23,6 +26,8 @@ from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
 from meterd.wire.link import Link
 from meterd.wire.megatec import ask, tell
+
+T = TypeVar("T")
 
 _DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
 # Reads before a question that met silence is asked again: ten minutes at the usual 2 s.
@@ -56,7 +61,13 @@ class MegatecUps:
         "rts": "0",
     }
 
-    def __init__(self, link: Link, options: MegatecOptions) -> None:
+    def __init__(
+        self,
+        link: Link,
+        options: MegatecOptions,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._link = link
         self._dialects = _DIALECTS[options.protocol]
         self._dialect: Dialect | None = None
@@ -67,8 +78,11 @@ class MegatecUps:
         self._asked = [q for q in (self._ratings, self._names) if not q.settled]
         self._letters = Letters(ignore_shutdown_bit=options.ignore_shutdown_bit)
         self._battery = Battery(options.battery, options.runtimecal)
+        self._monotonic = monotonic
         self._own_nominal = options.battery.nominal is not None
         self._thermometer = False
+        # Of the last answer to each command, figures as 0.
+        self._shapes: dict[str, str] = {}
         self._orders = orders(options)
 
     @staticmethod
@@ -144,6 +158,9 @@ class MegatecUps:
             else:
                 self._dialect = dialect
                 return dialect, status
+        if failure is None and len(self._dialects) > 1:
+            text = "the unit knows neither Q1 nor QS: it speaks another protocol"
+            raise Unsupported(text, code="unsupported") from refusal
         raise failure or refusal or AssertionError("there is at least one dialect")
 
     async def _try_status(self, dialect: Dialect) -> Status:
@@ -154,13 +171,38 @@ class MegatecUps:
             return await self._ask_status(dialect)
 
     async def _ask_status(self, dialect: Dialect) -> Status:
-        return cut_status(await ask(self._link, dialect.command, b"("), dialect)
+        return await self._hear(dialect.command, b"(", lambda line: cut_status(line, dialect))
+
+    async def _hear(self, command: str, start: bytes, cut: Callable[[str], T]) -> T:
+        """The answer: as the documents draw it, or else in the shape that it had before.
+
+        A lost or doubled byte leaves numbers that look real, so any other is asked again.
+        """
+        heard = {self._shapes.get(command)}
+        for _ in range(2):
+            line = await ask(self._link, command, start)
+            answer = self._cut(line, cut)
+            found = shape(line)
+            if is_drawn(line) or found in heard:
+                self._shapes[command] = found
+                return answer
+            heard.add(found)
+        self._link.count("garbled")
+        text = f"{line!r} has another shape than the answer before: the line loses bytes"
+        raise ProtocolError(text, code="garbled")
+
+    def _cut(self, line: str, cut: Callable[[str], T]) -> T:
+        try:
+            return cut(line)
+        except ProtocolError:
+            self._link.count("garbled")
+            raise
 
     async def _once(self, question: _Question, cut: Callable[[str], list[Reading]]) -> None:
         if question.settled or self._reads < question.again:
             return
         try:
-            question.readings = cut(await ask(self._link, question.command, b"#"))
+            question.readings = await self._hear(question.command, b"#", cut)
             question.settled = True
         except Unsupported:
             question.readings, question.settled = [], True
@@ -171,7 +213,7 @@ class MegatecUps:
 
     def _readings(self, dialect: Dialect, status: Status) -> list[Reading]:
         said = dict(status.fields)
-        voltage = said.pop("battery.voltage")
+        del said["battery.voltage"]
         rated = {reading.quantity: reading for reading in self._ratings.readings}
         nominal = rated.get("battery.voltage.nominal")
         if self._own_nominal:
@@ -181,11 +223,20 @@ class MegatecUps:
             said["input.frequency"] = _input_frequency(status)
         return [
             *said.values(),
-            *self._battery.read(voltage, number(nominal) if nominal else None, _load(status)),
+            *self._battery.read(self._state(status), number(nominal) if nominal else None),
             *self._letters.read(status),
             *rated.values(),
             *self._names.readings,
         ]
+
+    def _state(self, status: Status) -> State:
+        return State(
+            voltage=status.fields["battery.voltage"],
+            fine=status.fine,
+            load=status.value("ups.load"),
+            drains=status.bit(7) or status.bit(2),
+            time=self._monotonic(),
+        )
 
     def _temperature(self, said: Reading) -> Reading:
         """Fillers look like temperatures; they count once another value proved a thermometer."""
@@ -198,10 +249,6 @@ class MegatecUps:
         if value == 0:
             return unknown("ups.temperature", "°C", reason)
         return said._replace(reason=reason, quality=Quality.SUSPECT)
-
-
-def _load(status: Status) -> float | None:
-    return status.value("ups.load")
 
 
 def _input_frequency(status: Status) -> Reading:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from meterd.api.app import Rules, Running
+from meterd.api.app import Rules, Running, serve
+from meterd.api.auth import tokens
+from meterd.api.auth.locks import Access
 from meterd.api.routes import FILES, ROUTES
+from tests.api.fake import good, home
 from tests.api.locked import LATEST, PASSWORD, ask, basic, locked, scoped, token
 from tests.cli.command import run
 from tests.clocks import FakeClock
@@ -162,6 +165,65 @@ async def test_an_open_network_may_look_until_there_is_a_token(tmp_path: Path) -
         (tmp_path / "meterd.tokens").unlink()
         clock.pass_by(1.0)
         assert (await ask(running)).status == 401
+
+
+async def test_an_open_network_is_closed_to_names_that_strangers_give_out(tmp_path: Path) -> None:
+    access: dict[str, Any] = {
+        "is_loopback": False,
+        "login_always": False,
+        "insecure": True,
+        "users": {},
+    }
+    site = home()
+    rules = Rules(Access(**access, tokens=tmp_path / "meterd.tokens"), trusted=("127.0.0.1",))
+    running = await serve(site, "0.0.0.0", 0, rules=Rules(rules.access))
+    try:
+        for path in (LATEST, "/", "/metrics", "/prometheus/api/v1/labels"):
+            refused = await ask(running, path, Host="evil.example")
+            assert (refused.status, refused.json["code"]) == (421, "foreign_host")
+            assert (await ask(running, path, Host="nas.lan:8420")).status == 200
+        assert (await ask(running, "/healthz", Host="evil.example")).status == 200
+        key = token(tmp_path, "grafana")
+        assert (await ask(running, Host="evil.example", Authorization=key)).status == 200
+    finally:
+        await running.close()
+    (tmp_path / "meterd.tokens").unlink()
+    proxied = await serve(site, "0.0.0.0", 0, rules=rules)
+    try:
+        assert (await ask(proxied, Host="home.example", X_Forwarded_For="192.0.2.1")).status == 200
+    finally:
+        await proxied.close()
+
+
+async def heard(reader: asyncio.StreamReader, what: bytes) -> None:
+    async with asyncio.timeout(10):
+        await reader.readuntil(what)
+
+
+@pytest.mark.parametrize("ending", ["revoked", "expired"])
+async def test_a_stream_ends_with_its_token(tmp_path: Path, ending: str) -> None:
+    kept, clock, site = tmp_path / "meterd.tokens", FakeClock(), home()
+    now = clock.now_ms() // 1000
+    secret = tokens.add(kept, "phone", ("read",), now, now + 60)
+    token(tmp_path, "wall")
+    async with locked(folder=tmp_path, clock=clock, site=site) as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        writer.write(
+            b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n"
+            + f"Authorization: Bearer {secret}\r\n\r\n".encode()
+        )
+        await heard(reader, b"event: state")
+        clock.pass_by(30)
+        site.take(good("main", clock.now_ms(), {"active_power": (1.0, "W")}))
+        await heard(reader, b"event: changes")
+        if ending == "revoked":
+            tokens.revoke(kept, "phone")
+        clock.pass_by(31)
+        site.take(good("main", clock.now_ms(), {"active_power": (2.0, "W")}))
+        async with asyncio.timeout(10):
+            rest = await reader.read()
+        assert b"event: changes" not in rest
+        writer.close()
 
 
 @pytest.mark.usefixtures("scoped")
