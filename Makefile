@@ -19,7 +19,7 @@ test: system check
 	$(BIN)/pytest -q -m 'quiet and not long'
 
 test-long: system $(VENV)/.dev
-	$(BIN)/pytest -m 'long or not long'
+	$(BIN)/pytest -o faulthandler_timeout=3600 -m 'long or not long'
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
