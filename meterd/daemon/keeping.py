@@ -27,6 +27,8 @@ class Store:
         self.corrections = Corrections(self.writer, self.reader)
 
     async def close(self) -> None:
+        # The last connection to SQLite's file puts its log away, and that has to be the writer's.
+        self.reader.rest()
         await self.writer.close()
         self.reader.close()
 

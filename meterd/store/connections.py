@@ -45,6 +45,9 @@ class Database(Protocol):
     def reading(self, abandoned: Event | None = None) -> AbstractContextManager[Connection]:
         """A connection that writes nothing and sees one moment; stops once `abandoned`."""
 
+    def rest(self) -> None:
+        """Closes what waits for the next reader; from now on each opens its own."""
+
     def mapped(self) -> AbstractContextManager[None]:
         """Turns what drivers, SQLAlchemy and the file system raise into StoreError."""
 

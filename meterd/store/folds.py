@@ -37,57 +37,90 @@ _POINTS: dict[str, _Point] = {
     "sum": lambda piece: piece.total,
     "count": lambda piece: piece.n,
 }
+# Which lane an aggregate is made of, beside n, and how rows of it become one.
+_LANES = {"avg": "total", "sum": "total", "min": "low", "max": "high", "last": "last"}
+_REDUCED = {"total": np.add, "low": np.minimum, "high": np.maximum}
+
+
+class Edges:
+    """Where buckets of `step` ms begin; the series of a device mostly share their times."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self._times: Times = np.empty(0, np.int64)
+        self._found = self._times, np.empty(0, np.intp)
+
+    def of(self, times: Times) -> "tuple[Times, NDArray[np.intp]]":
+        """The starts of the buckets that have samples, and each one's first sample."""
+        if not np.array_equal(times, self._times):
+            starts = times // self.step * self.step
+            first = _changes(starts)
+            self._times, self._found = times, (starts[first], first)
+        return self._found
 
 
 @dataclass(slots=True)
 class Buckets:
-    """The buckets of one series, `step` ms wide, [t, t + step), named by their start."""
+    """The buckets of one series, [t, t + step), named by their start, as far as `agg` needs them.
 
-    step: int
+    Lanes that it does not need hold anything.
+    """
+
+    agg: str
+    edges: Edges
     pieces: list[Piece] = field(default_factory=list)
 
     def add(self, track: Track) -> None:
         """Samples, younger than all before; none of them null."""
         if len(track.times):
-            ones = np.ones(len(track.times))
+            starts, first = self.edges.of(track.times)
+            n = np.diff(first, append=len(track.times)).astype(np.float64)
             values = track.values
-            starts = track.times - track.times % self.step
-            self.pieces.append(_shrunk(Piece(starts, ones, values, values, values, values)))
+            lanes = Piece(starts, n, values, values, values, values)
+            self.pieces.append(self._folded(lanes, starts, n, first, len(track.times)))
 
     def add_piece(self, piece: Piece) -> None:
         """Aggregates of what is younger than all before; starts may be any time in a bucket."""
         if len(piece.starts):
-            starts = piece.starts - piece.starts % self.step
-            self.pieces.append(_shrunk(piece._replace(starts=starts)))
+            starts = piece.starts // self.edges.step * self.edges.step
+            lanes = [np.asarray(lane, np.float64) for lane in piece[1:]]
+            self.pieces.append(self._shrunk(Piece(starts, *lanes)))
 
-    def points(self, agg: str) -> list[tuple[int, float]]:
+    def points(self) -> list[tuple[int, float]]:
         """(start, value) of each bucket with samples, in time order."""
         if not self.pieces:
             return []
-        whole = _shrunk(_joined(self.pieces))
-        values = _POINTS[agg](whole)
+        whole = self.pieces[0] if len(self.pieces) == 1 else self._shrunk(_joined(self.pieces))
+        values = _POINTS[self.agg](whole)
         return list(zip(whole.starts.tolist(), values.tolist(), strict=True))
+
+    def _shrunk(self, piece: Piece) -> Piece:
+        """Equal neighbours become one."""
+        starts = piece.starts
+        first = _changes(starts)
+        if len(first) == len(starts):
+            return piece
+        n = np.add.reduceat(piece.n, first)
+        return self._folded(piece, starts[first], n, first, len(starts))
+
+    def _folded(
+        self, lanes: Piece, starts: Times, n: Values, first: "NDArray[np.intp]", count: int
+    ) -> Piece:
+        """Rows from each `first` to before the next one, of so many, become one."""
+        name = _LANES.get(self.agg)
+        if name is None:
+            return Piece(starts, n, n, n, n, n)
+        if name == "last":
+            one = lanes.last[np.append(first[1:], count) - 1]
+        else:
+            one = _REDUCED[name].reduceat(getattr(lanes, name), first)
+        return Piece(starts, n, one, one, one, one)
 
 
 def _joined(pieces: Sequence[Piece]) -> Piece:
-    starts = np.concatenate([piece.starts for piece in pieces])
-    rest = ([piece[place] for piece in pieces] for place in range(1, len(Piece._fields)))
-    n, total, low, high, last = (np.concatenate(part).astype(np.float64) for part in rest)
-    return Piece(starts, n, total, low, high, last)
+    return Piece(*(np.concatenate(lanes) for lanes in zip(*pieces, strict=True)))
 
 
-def _shrunk(piece: Piece) -> Piece:
-    """Equal neighbours become one."""
-    starts = piece.starts
-    first = np.flatnonzero(np.concatenate(([True], starts[1:] != starts[:-1])))
-    if len(first) == len(starts):
-        return piece
-    last = np.append(first[1:], len(starts)) - 1
-    return Piece(
-        starts[first],
-        np.add.reduceat(piece.n, first),
-        np.add.reduceat(piece.total, first),
-        np.minimum.reduceat(piece.low, first),
-        np.maximum.reduceat(piece.high, first),
-        piece.last[last],
-    )
+def _changes(starts: Times) -> "NDArray[np.intp]":
+    """Where another bucket begins."""
+    return np.flatnonzero(np.concatenate(([True], starts[1:] != starts[:-1])))

@@ -118,6 +118,13 @@ class Hot:
         with self._guard:
             return [one.tail() for one in self._all() if one.kept]
 
+    def names(self) -> set[tuple[str, str, str]]:
+        """Device, quantity and unit of each series here."""
+        with self._guard:
+            return {
+                (one.device, *column) for one in self._all() if one.times for column in one.columns
+            }
+
     def extents(self) -> dict[tuple[str, str, str], tuple[int, int]]:
         """The first and last time of each series here."""
         found: dict[tuple[str, str, str], tuple[int, int]] = {}

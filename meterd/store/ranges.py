@@ -14,7 +14,7 @@ from meterd.model.quantity import Kind
 from meterd.store.asked import Asked
 from meterd.store.catalog import Catalog, Known, Name
 from meterd.store.cuts import DAY
-from meterd.store.folds import Buckets, Piece
+from meterd.store.folds import Buckets, Edges, Piece
 from meterd.store.format import rollup
 from meterd.store.format.rollup import QUARTER_MS, Quarter
 from meterd.store.past import Past
@@ -112,13 +112,13 @@ def points(
     stored = {moment.catalog.by_id[one].name for known in ids.values() for one in known}
     for name in names:
         if name not in stored:
-            yield name, _buckets_of(asked, moment.hot.get(name, EMPTY)).points(asked.agg)
+            yield name, _buckets_of(asked, moment.hot.get(name, EMPTY)).points()
     for device, known in ids.items():
         yield from _device(moment, past, device, [moment.catalog.by_id[k] for k in known], asked)
 
 
 def _buckets_of(asked: Asked, track: Track) -> Buckets:
-    buckets = Buckets(asked.step)
+    buckets = Buckets(asked.agg, Edges(asked.step))
     buckets.add(track.within(asked.start, asked.end).told())
     return buckets
 
@@ -131,7 +131,8 @@ def _device(
     hot = {one.id: moment.hot.get(one.name, EMPTY).within(asked.start, asked.end) for one in known}
     recent = min((int(track.times[0]) for track in hot.values() if len(track.times)), default=None)
     rolled = _rolled(past, device, asked, window, recent)
-    buckets = {one.id: Buckets(asked.step) for one in known}
+    edges = Edges(asked.step)
+    buckets = {one.id: Buckets(asked.agg, edges) for one in known}
     read = 0
     for first, end in _alike(window.all(), rolled):
         if first in rolled:
@@ -144,7 +145,7 @@ def _device(
             read += count
             _need_at_most(read, MOST_READ)
     for one in known:
-        yield one.name, buckets[one.id].points(asked.agg)
+        yield one.name, buckets[one.id].points()
 
 
 def _alike(days: range, rolled: frozenset[int]) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Answers history from short read-only connections, and from what is in memory."""
+"""Answers history in short read-only transactions, and from what is in memory."""
 
 import asyncio
 import threading
@@ -34,7 +34,7 @@ class Reader:
 
     def __init__(self, url: str | Sequence[str], memory: Memory) -> None:
         """Raises StoreError for a URL that means no database."""
-        self._database = database.find(url)
+        self._database = database.find(url, kept=_THREADS)
         self._memory = memory
         self._made = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
@@ -61,6 +61,11 @@ class Reader:
     def close(self) -> None:
         """No question may follow; those under way end unheard."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._database.rest()
+
+    def rest(self) -> None:
+        """Holds nothing of the store between two questions: its writer wants to close it."""
+        self._database.rest()
 
     async def series(self) -> list[SeriesInfo]:
         """Every series that holds samples, by device and quantity. Raises StoreError."""
@@ -87,7 +92,7 @@ class Reader:
         return await self._ask(partial(self._range, asked))
 
     def _range(self, asked: Asked, abandoned: threading.Event) -> list[SeriesPoints]:
-        names = [one.name for one in self._known() if asked.wants(one.name)]
+        names = sorted(name for name in self._names() if asked.wants(name))
         found = self._answer(
             names, abandoned, lambda moment: list(ranges.points(moment, names, asked))
         )
@@ -102,6 +107,10 @@ class Reader:
         )
         return sorted(infos, key=lambda info: (info.device, info.quantity, info.unit))
 
+    def _names(self) -> set[Name]:
+        """Of all series, whether committed or not."""
+        return {*self._memory.catalog.series, *self._memory.hot.names()}
+
     def _known(self) -> list[Known]:
         """What the store has, and what waits for its first commit."""
         known = dict(self._memory.catalog.series)
@@ -115,7 +124,7 @@ class Reader:
 
     def has(self, name: Name) -> bool:
         """Whether there is such a series, committed or not."""
-        return name in self._memory.catalog.series or name in self._memory.hot.extents()
+        return name in self._memory.catalog.series or name in self._memory.hot.names()
 
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
 from meterd.store.connections import Connections, Opened
+from meterd.store.kept import Kept, Place
 from meterd.store.lock import Lock
 
 _SCHEME = "sqlite:///"
@@ -64,7 +65,8 @@ def locate(url: str) -> Path:
 class SqliteDatabase:
     """A store in one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: int = 0) -> None:
+        """`kept`: how many connections for reading stay open between two questions."""
         self.path: Path | None = path
         self.label = f"store {path}"
         self.folder = path.parent
@@ -72,6 +74,7 @@ class SqliteDatabase:
         # A deferred transaction that reads, then writes, is refused without any patience.
         self._writing = Connections(self._for_writing, self.mapped, begin="BEGIN IMMEDIATE")
         self._reading = Connections(self._for_reading, self.mapped, begin="BEGIN")
+        self._kept = Kept(kept)
 
     def prepare(self) -> None:
         """Folders below the one that meterd runs in are made: a relative URL names such."""
@@ -113,19 +116,34 @@ class SqliteDatabase:
 
     def _for_reading(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file))}?mode=ro"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_READ_PATIENCE)
+        # One thread at a time uses it.
+        return sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=_READ_PATIENCE, check_same_thread=False
+        )
 
     @contextmanager
     def reading(self, abandoned: Event | None = None) -> Iterator[Connection]:
-        opened = self._reading.open()
+        place = self._place()
+        opened = self._kept.take(place) or self._reading.open()
         try:
             with opened.begin() as connection:
-                if abandoned is not None:
-                    raw: Any = connection.connection.dbapi_connection
-                    raw.set_progress_handler(abandoned.is_set, _STEPS)
+                raw: Any = connection.connection.dbapi_connection
+                raw.set_progress_handler(abandoned.is_set if abandoned else None, _STEPS)
                 yield connection
-        finally:
+        except BaseException:
             opened.close()
+            raise
+        self._kept.give(place, opened)
+
+    def rest(self) -> None:
+        self._kept.close()
+
+    def _place(self) -> Place:
+        try:
+            told = self._file.stat()
+        except OSError:
+            return None
+        return told.st_dev, told.st_ino
 
     @contextmanager
     def mapped(self) -> Iterator[None]:
