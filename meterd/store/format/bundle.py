@@ -47,13 +47,28 @@ def _written(polls: _Polls, nulls: bytes, digits: bytearray) -> bytes:
     wide = b""
     if wrong:
         _search(polls, digits, wrong)
+        words = _mended(words, polls, digits, wrong)
         others = [number == AS_IS for number in digits]
         rest = array("d", chain.from_iterable(compress(poll, others) for poll in polls))
         wide = planes.doubles(rest) if rest else b""
-        known = [not other for other in others]
-        polls = [array("d", compress(poll, known)) for poll in polls]
-        words, _ = _tried(polls, bytes(compress(digits, known)))
     return bytes(digits) + bytes((bool(nulls),)) + nulls + _numbers(words) + wide
+
+
+def _mended(words: list[bytes], polls: _Polls, digits: bytearray, wrong: list[int]) -> list[bytes]:
+    """Those series anew, with the digits that were found; without what stays as it is.
+
+    They are few in each commit: a value had one digit more than those before.
+    """
+    part = [array("d", map(poll.__getitem__, wrong)) for poll in polls]
+    fresh, _ = _tried(part, bytes(digits[place] % AS_IS for place in wrong))
+    chosen = [number != AS_IS for number in digits]
+    found = []
+    for old, new in zip(words, fresh, strict=True):
+        lanes = array("q", old)
+        for place, word in zip(wrong, array("q", new), strict=True):
+            lanes[place] = word
+        found.append(array("q", compress(lanes, chosen)).tobytes())
+    return found
 
 
 def _search(polls: _Polls, digits: bytearray, wrong: list[int]) -> None:
