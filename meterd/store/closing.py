@@ -12,7 +12,7 @@ from meterd.store.hot import Hot
 from meterd.store.hours import At, first_since, plain, quarters, rollup_row
 from meterd.store.keys import block_id, dirty_of, rollup_id
 from meterd.store.ledger import Ledger
-from meterd.store.sealing import GRACE, Sealer
+from meterd.store.sealing import GRACE, MOST_BYTES, Sealer
 from meterd.store.statements import Row
 
 # The day's last block must be there, and the first poll of the next day, to which counters
@@ -30,10 +30,42 @@ class Closer:
         self._hot = hot
         self._catalog = catalog
         self._sealer = sealer
+        self._made = Change()  # and not written yet
+        self._seen = sealer.changes
 
-    def due(self, now: int) -> list[int]:
-        """The days that may be closed at `now` (Unix ms), oldest first, by dirty_id."""
-        return [key for key in sorted(self._sealer.dirty) if self._may_close(key, now)]
+    def work(self, ledger: Ledger, now: int) -> bool:
+        """Closes one of the days that may be closed at `now` (Unix ms), oldest first.
+
+        Some days of several devices are written at once. Whether there is more to do; a commit
+        may want to come between. Raises StoreError.
+        """
+        if self._seen != self._sealer.changes:
+            # What was made of the blocks that were there then.
+            self._made, self._seen = Change(), self._sealer.changes
+        waiting = self._made.cleaned
+        key = next((key for key in self._due(now) if key not in waiting), None)
+        devices = {dirty_of(one)[0] for one in waiting}
+        if key is None or dirty_of(key)[0] in devices or self._made.size > MOST_BYTES:
+            # A device's next day goes on where the roll-ups of this one end.
+            if waiting:
+                self._write(ledger)
+            return key is not None
+        self._close(ledger, key, self._made)
+        return True
+
+    def close(self, ledger: Ledger, key: int) -> None:
+        """One device's day, by dirty_id. Raises StoreError."""
+        self._close(ledger, key, self._made)
+        self._write(ledger)
+
+    def _write(self, ledger: Ledger) -> None:
+        made, self._made = self._made, Change()
+        ledger.apply(made)
+        self._sealer.dirty -= made.cleaned
+
+    def _due(self, now: int) -> Iterator[int]:
+        """The days that may be closed, oldest first, by dirty_id."""
+        return (key for key in sorted(self._sealer.dirty) if self._may_close(key, now))
 
     def _may_close(self, key: int, now: int) -> bool:
         device, day = dirty_of(key)
@@ -46,11 +78,9 @@ class Closer:
             return False
         return oldest is not None or now >= end + _PATIENCE
 
-    def close(self, ledger: Ledger, key: int) -> None:
-        """One device's day. Raises StoreError."""
+    def _close(self, ledger: Ledger, key: int, change: Change) -> None:
         device, day = dirty_of(key)
         headers = ledger.headers(device, day)
-        change = Change(cleaned={key})
         spans = ledger.read([key for key, _, _ in headers])
         span = merge(spans) if spans else None
         if span is not None and len(headers) > 1 and len(span.times) <= MOST_POLLS:
@@ -62,8 +92,7 @@ class Closer:
             change.rollups_gone.append(rollup_id(column.series, day))
             hours += self._roll(ledger, change, day, column, span, follow)
         change.hours.update((row["id"], row) for row in _new(ledger, hours))
-        ledger.apply(change)
-        self._sealer.dirty.discard(key)
+        change.cleaned.add(key)
 
     def _columns(self, device: int, span: Span | None) -> Iterator[Column]:
         """Every series of the device; those without polls that day are empty."""

@@ -26,6 +26,7 @@ from meterd.store.shared import SharedLedger, forget_others, taken_over
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
+_NEWEST_SPARING = 3600.0  # seconds; the same where flash is to be spared
 _ALL = 1 << 62  # samples
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ class Keeper:
         self._chores = Chores(clock)
         self._chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
         self._chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
-        self._chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
+        newest = _NEWEST_SPARING if to_file else NEWEST_EVERY
+        self._chores.add(self._newest.write, newest, SEAL_EVERY)
         self._chores.add(self._retention.trim, TRIM_EVERY)
         self._chores.add(self._move_old, TRIM_EVERY)
 
@@ -268,7 +270,7 @@ class Keeper:
         try:
             return do(self.open())
         except DamageError as damaged:
-            self.open().put_aside(damaged, self._database.folder)
+            self.lend().put_aside(damaged, self._database.folder)
             return True
 
     def _seal(self, ledger: Ledger) -> bool:
@@ -294,7 +296,4 @@ class Keeper:
         return more
 
     def _close_day(self, ledger: Ledger) -> bool:
-        due = self._closer.due(self._clock.now_ms())
-        if due:
-            self._closer.close(ledger, due[0])
-        return len(due) > 1
+        return self._closer.work(ledger, self._clock.now_ms())

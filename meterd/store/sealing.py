@@ -20,8 +20,8 @@ from meterd.store.ledger import Ledger
 
 # How long after an hour's end its polls are sealed: late ones want to come along.
 GRACE = 120_000
-# Bytes of bodies in one transaction: an hour of 4,000 series at 10 s has a third of it.
-_MOST = 4 << 20
+# Bytes of bodies in one transaction: an hour of 4,000 series at 10 s has half of it.
+MOST_BYTES = 2 << 20
 # Samples that are encoded at once, before a commit may come between: some 15 ms of work.
 _PIECE = 10_000
 # A hole of this many ms before a block may have changed what was made of days before.
@@ -60,6 +60,7 @@ class Sealer:
         self.dirty = dirty
         self._tips: dict[int, Tips] = {}
         self._round: _Round | None = None
+        self.changes = 0  # rises when what was made of the store's blocks may be wrong by now
 
     def forget(self) -> None:
         """Another database is in the place of the one that was known."""
@@ -70,6 +71,7 @@ class Sealer:
         """Somebody else writes: a round begins anew, with what the store has then."""
         self._round = None
         self._tips.clear()
+        self.changes += 1
 
     def keep_only(self, devices: Container[int]) -> None:
         """Other meterds have the others."""
@@ -100,13 +102,13 @@ class Sealer:
             old = [number for number, newest in self._rows.items() if newest < edge]
             self._round = _Round(edge, self._hot.devices(), old)
         one = self._round
-        while one.left and most > 0 and one.change.size <= _MOST:
+        while one.left and most > 0 and one.change.size <= MOST_BYTES:
             most -= self._device(ledger, one, one.left.pop())
         if not one.left:
             self._carry(ledger, one)
             self._round = None
         change = one.change
-        due = not one.left or change.size > _MOST
+        due = not one.left or change.size > MOST_BYTES
         ready = due and bool(change.blocks or change.journal_gone)
         return self._write(ledger, one) if ready else 0, bool(one.left)
 
@@ -241,6 +243,7 @@ class Sealer:
 
     def _apply(self, ledger: Ledger, change: Change) -> None:
         carried = ledger.apply(change)
+        self.changes += 1
         self.dirty |= change.stained
         newest = max((self._rows.pop(number, 0) for number in change.journal_gone), default=0)
         if carried is not None:

@@ -37,7 +37,8 @@ class WriterStatus:
     seconds. `alive` is the monotonic time of the thread's last sign of life, in seconds: it
     may be as old as one commit takes; far older means that the disk, or the thread, hangs.
     `code` is that of the StoreError behind `error`. `spooled` samples are in files, as the store
-    could not take them yet; `set_aside` counts database files that were damaged.
+    could not take them yet; `set_aside` counts database files that were damaged. `due` is the
+    monotonic time at which something is to be sealed, closed or tidied; meanwhile it is soon.
     """
 
     writable: bool
@@ -51,6 +52,7 @@ class WriterStatus:
     code: str = ""
     spooled: int = 0
     set_aside: int = 0
+    due: float = 0.0
 
 
 class Writer:
@@ -81,8 +83,10 @@ class Writer:
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
-        self.memory = Memory(Hot(), Catalog())
-        hot, catalog = self.memory.hot, self.memory.catalog
+        self._hot = hot = Hot()
+        catalog = Catalog()
+        seen = hot if share is None else share.serve(hot, catalog, self.flush)
+        self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
             self._database,
             hot,
@@ -120,7 +124,11 @@ class Writer:
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
-        self.memory.hot.take(poll)
+        self._hot.take(poll)
+
+    def writes_for(self, device: str) -> bool:
+        """Whether polls of the device are ours to keep, or another meterd's (cluster.py)."""
+        return self._share is None or device in self._share.held
 
     def remember(self, name: str, body: str) -> None:
         """Keep a text for the next start, with the next commit; the newest of a name stays."""
@@ -137,7 +145,7 @@ class Writer:
         error = worker.error
         return WriterStatus(
             writable=worker.writable,
-            queued=self.memory.hot.waiting,
+            queued=self._hot.waiting,
             committed=worker.committed,
             dropped=rescue.dropped,
             last_commit=worker.last_commit,
@@ -147,6 +155,7 @@ class Writer:
             code="" if error is None else error.code,
             spooled=rescue.spooled,
             set_aside=rescue.set_aside,
+            due=self._keeper.due,
         )
 
     async def flush(self) -> None:

@@ -11,6 +11,7 @@ from meterd.model.sample import Layout
 from meterd.store import database, migrate, sealing
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
+from meterd.store.closing import Closer
 from meterd.store.format.columns import Column, Span
 from meterd.store.hot import Hot
 from meterd.store.ledger import Ledger
@@ -81,7 +82,7 @@ def test_each_piece_encodes_some_devices_and_the_last_one_writes_them_all(rig: R
 
 
 def test_much_is_written_bit_by_bit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "_MOST", 10)
+    monkeypatch.setattr(sealing, "MOST_BYTES", 10)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, False)
@@ -153,3 +154,62 @@ def test_the_tail_of_what_is_kept_has_the_newest_of_each_layout(tmp_path: Path) 
         ("voltage.l1", START + 2),
     ]
     rig.ledger.close()
+
+
+DAY = 24 * HOUR
+NEXT = START + DAY + 2 * HOUR
+
+
+def closing(rig: Rig) -> Closer:
+    """Sealed polls of a day whose end is long over, and the next day's first ones."""
+    for device in DEVICES:
+        rig.take(device, *range(START + 3 * HOUR, START + 4 * HOUR, 5000), NEXT)
+    rig.seal(NEXT)
+    return Closer(rig.hot, rig.catalog, rig.sealer)
+
+
+def rolled(rig: Rig) -> list[int]:
+    """How many samples each day's roll-up counts."""
+    return [int(str(n)) for (n,) in rows(rig.path, "SELECT n FROM rollup ORDER BY id")]
+
+
+def test_days_of_several_devices_are_closed_at_once(rig: Rig) -> None:
+    closer = closing(rig)
+    assert rig.blocks() == 2 * len(DEVICES)
+    for _ in DEVICES:
+        assert closer.work(rig.ledger, NEXT)
+        assert rolled(rig) == []
+    assert not closer.work(rig.ledger, NEXT)
+    # The poll of START + HOUR + GRACE is one of them.
+    assert rolled(rig) == [POLLS + 1 + 720] * len(DEVICES)
+    assert rig.blocks() == len(DEVICES)
+    assert not rig.sealer.dirty
+    assert not closer.work(rig.ledger, NEXT)
+
+
+def test_a_day_is_closed_anew_when_late_polls_are_sealed_before_it_is_written(rig: Rig) -> None:
+    closer = closing(rig)
+    closer.work(rig.ledger, NEXT)
+    before = len(samples(rig.path))
+    for device in DEVICES:
+        rig.take(device, START + 2500)
+    rig.seal(NEXT)
+    while closer.work(rig.ledger, NEXT):
+        pass
+    assert len(samples(rig.path)) == before + len(DEVICES)
+    assert rolled(rig) == [POLLS + 1 + 720 + 1] * len(DEVICES)
+
+
+def test_a_device_has_one_day_closed_before_the_next(rig: Rig) -> None:
+    closer = closing(rig)
+    later = NEXT + DAY
+    for device in DEVICES:
+        rig.take(device, *range(NEXT + HOUR, NEXT + 2 * HOUR, 5000), later)
+    rig.seal(later)
+    steps = 0
+    while closer.work(rig.ledger, later):
+        steps += 1
+    assert len(rolled(rig)) == 2 * len(DEVICES)
+    assert not rig.sealer.dirty
+    # Each day once, and once more to write the first three before the others.
+    assert steps == 2 * len(DEVICES) + 1
