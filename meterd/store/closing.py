@@ -26,10 +26,12 @@ MOST_POLLS = 10_000
 class Closer:
     """Lives in the writer's thread, behind the sealer."""
 
-    def __init__(self, hot: Hot, catalog: Catalog, sealer: Sealer) -> None:
+    def __init__(self, hot: Hot, catalog: Catalog, sealer: Sealer, *, merging: bool = True) -> None:
+        """`merging`: whether the blocks of a day become one, which writes each sample again."""
         self._hot = hot
         self._catalog = catalog
         self._sealer = sealer
+        self._merging = merging
         self._made = Change()  # and not written yet
         self._seen = sealer.changes
 
@@ -83,7 +85,8 @@ class Closer:
         headers = ledger.headers(device, day)
         spans = ledger.read([key for key, _, _ in headers])
         span = merge(spans) if spans else None
-        if span is not None and len(headers) > 1 and len(span.times) <= MOST_POLLS:
+        few = self._merging and len(headers) > 1
+        if span is not None and few and len(span.times) <= MOST_POLLS:
             change.gone += [key for key, _, _ in headers]
             change.add(block_id(device, span.times[0]), span)
         follow = self._follow(ledger, device, (day + 1) * DAY)

@@ -26,7 +26,6 @@ from meterd.store.shared import SharedLedger, forget_others, taken_over
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
-_NEWEST_SPARING = 3600.0  # seconds; the same where flash is to be spared
 _ALL = 1 << 62  # samples
 
 _log = logging.getLogger(__name__)
@@ -67,15 +66,17 @@ class Keeper:
         self._loaded = False
         self._filed = filed.beside(database, catalog) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
-        self._closer = Closer(hot, catalog, self._sealer)
+        self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
         self._olden = Olden(catalog, self._sealer, delete=rows is None)
-        self._newest = Newest(hot, catalog)
+        self._newest = Newest(hot, catalog, clock)
         self._retention = Retention(clock, keep, rows)
         self._chores = Chores(clock)
         self._chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
         self._chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
-        newest = _NEWEST_SPARING if to_file else NEWEST_EVERY
-        self._chores.add(self._newest.write, newest, SEAL_EVERY)
+        if to_file:
+            self._chores.add(self._newest.write_hourly, SEAL_EVERY, SEAL_EVERY)
+        else:
+            self._chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
         self._chores.add(self._retention.trim, TRIM_EVERY)
         self._chores.add(self._move_old, TRIM_EVERY)
 

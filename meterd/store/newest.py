@@ -3,20 +3,25 @@
 from collections.abc import Iterator
 from math import isnan
 
+from meterd.model.clock import Clock
 from meterd.model.sample import Quality
 from meterd.store.catalog import Catalog
+from meterd.store.cuts import HOUR
 from meterd.store.hot import Hot, Stretch
 from meterd.store.ledger import Ledger
 from meterd.store.schema import QUALITIES, REASON_LENGTH
+from meterd.store.sealing import GRACE
 from meterd.store.statements import Row
 
 
 class Newest:
     """Lives in the writer's thread: what is newer than the rows that were written."""
 
-    def __init__(self, hot: Hot, catalog: Catalog) -> None:
+    def __init__(self, hot: Hot, catalog: Catalog, clock: Clock) -> None:
         self._hot = hot
         self._catalog = catalog
+        self._clock = clock
+        self._hour = 0  # in which `write_hourly` wrote
         self._rows: dict[int, Row] = {}
         self._written: dict[int, int] = {}  # the time of each series' row
 
@@ -48,6 +53,14 @@ class Newest:
         self._written.update((one, row["time"]) for one, row in rows.items())
         self._catalog.sunk.clear()
         return False
+
+    def write_hourly(self, ledger: Ledger) -> bool:
+        """The same once an hour, when its polls are sealed: so the disk has both at one time."""
+        hour = (self._clock.now_ms() - GRACE) // HOUR
+        if hour == self._hour:
+            return False
+        self._hour = hour
+        return self.write(ledger)
 
 
 def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:

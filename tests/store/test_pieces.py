@@ -15,7 +15,9 @@ from meterd.store.closing import Closer
 from meterd.store.format.columns import Column, Span
 from meterd.store.hot import Hot
 from meterd.store.ledger import Ledger
+from meterd.store.newest import Newest
 from meterd.store.sealing import GRACE, Sealer
+from tests.clocks import FakeClock
 
 from .rigs import poll, rows, samples, url_of
 
@@ -185,6 +187,32 @@ def test_days_of_several_devices_are_closed_at_once(rig: Rig) -> None:
     assert rig.blocks() == len(DEVICES)
     assert not rig.sealer.dirty
     assert not closer.work(rig.ledger, NEXT)
+
+
+def test_blocks_of_a_day_stay_as_they_are_where_flash_is_spared(rig: Rig) -> None:
+    closing(rig)
+    closer = Closer(rig.hot, rig.catalog, rig.sealer, merging=False)
+    while closer.work(rig.ledger, NEXT):
+        pass
+    assert rolled(rig) == [POLLS + 1 + 720] * len(DEVICES)
+    assert rig.blocks() == 2 * len(DEVICES)
+
+
+def test_where_flash_is_spared_newest_values_are_written_when_an_hour_is_sealed(rig: Rig) -> None:
+    clock = FakeClock(utc_ms=NOW)
+    newest = Newest(rig.hot, rig.catalog, clock)
+
+    def told() -> list[int]:
+        assert not newest.write_hourly(rig.ledger)
+        return [int(str(time)) for (time,) in rows(rig.path, "SELECT time FROM newest")]
+
+    assert told() == [NOW] * len(DEVICES)
+    for device in DEVICES:
+        rig.take(device, NOW + HOUR - 1)
+    clock.pass_by((HOUR - 1) / 1000)
+    assert told() == [NOW] * len(DEVICES)
+    clock.pass_by(0.001)
+    assert told() == [NOW + HOUR - 1] * len(DEVICES)
 
 
 def test_a_day_is_closed_anew_when_late_polls_are_sealed_before_it_is_written(rig: Rig) -> None:
