@@ -35,7 +35,8 @@ fix: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev
+bench: system $(VENV)/.dev
+	@sh tests/system.sh influxd:influxdb wrk:wrk
 	$(BIN)/python -m bench
 
 # The programs of the system that some tests talk to. Where they cannot be installed, those

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Event
@@ -19,6 +20,7 @@ import orjson
 
 from bench import house, influx, prometheus, rows, year
 from bench.answers import Cost, Means, Side, Window, cost, differ
+from bench.peer import Peer
 from bench.report import Figure, show
 from meterd.store.asked import Asked, SeriesPoints
 from meterd.store.reader import Reader
@@ -84,48 +86,59 @@ def measure() -> list[Figure]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "year.db")
-        with _said("the year by the functions that seal and close, not through the writer"):
-            year.make(path, data)
-        return figures(path, Path(folder))
+        with _said("meterd's year through its writer, a commit each hour of the stream"):
+            series = year.make(path, data, NAMES)
+        return figures(path, series, Path(folder))
 
 
-def figures(path: Path, folder: Path) -> list[Figure]:
-    """Of a store that has the year; the others' are made in that folder."""
+def figures(path: Path, series: Series, folder: Path) -> list[Figure]:
+    """Of a store that has the year; the others get these series, and are made in that folder."""
     samples = year.DAYS * house.POLLS * len(house.NAMES)
-    found = [
-        Figure("a year of 40 series in a file", path.stat().st_size / samples, "B/sample", 0.85)
-    ]
+    size = path.stat().st_size / samples
+    found = [Figure("a year of 40 series in a file", size, "B/sample", 0.85)]
     with ExitStack() as stack:
+        others = _others(stack, series, folder)
         reader = stack.enter_context(closing(Reader.outside(f"sqlite:///{path}")))
-        others = dict(_others(stack, _series(reader), folder))
         for count in (1, len(NAMES)):
             for question in _QUESTIONS:
                 found += _asked(reader, others, question, NAMES[:count])
     return found
 
 
-def _series(reader: Reader) -> Series:
-    units = dict(zip(house.LAYOUT.quantities, house.LAYOUT.units, strict=True))
-    names = [(house.DEVICE, name, units[name]) for name in NAMES]
-    return list(zip(NAMES, reader.columns(names, 0, _END, most=1 << 30), strict=True))
+def _others(stack: ExitStack, series: Series, folder: Path) -> dict[str, Side]:
+    """Made side by side: most of it is work of other processes."""
+    path, chunks, shards = (folder / name for name in ("rows.db", "prometheus", "influxdb"))
+    found: dict[str, Side] = {}
+    with ThreadPoolExecutor() as pool:
+        done = [pool.submit(_fill_rows, path, series)]
+        if prometheus.there():
+            done.append(pool.submit(_fill_prometheus, chunks, series))
+        if influx.there():
+            server = stack.enter_context(influx.server(shards, merged=True))
+            done.append(pool.submit(_fill_influx, server, shards, series))
+            found["InfluxDB"] = influx.Side(server)
+    for one in done:
+        one.result()
+    found["plain rows"] = stack.enter_context(closing(rows.Side(path, NAMES)))
+    if not prometheus.there():
+        return found
+    server = stack.enter_context(prometheus.server(chunks))
+    return {"Prometheus": prometheus.Side(server), **found}
 
 
-def _others(stack: ExitStack, series: Series, folder: Path) -> Iterator[tuple[str, Side]]:
-    if prometheus.there():
-        home = folder / "prometheus"
-        with _said("Prometheus' blocks"):
-            prometheus.fill(home, series)
-        yield "Prometheus", prometheus.Side(stack.enter_context(prometheus.server(home)))
-    if influx.there():
-        home = folder / "influxdb"
-        server = stack.enter_context(influx.server(home, merged=True))
-        with _said("InfluxDB's shards"):
-            influx.fill(server, home, series)
-        yield "InfluxDB", influx.Side(server)
-    path = folder / "rows.db"
+def _fill_rows(path: Path, series: Series) -> None:
     with _said("plain rows"):
         rows.fill(path, _in_order(series))
-    yield "plain rows", stack.enter_context(closing(rows.Side(path, NAMES)))
+
+
+def _fill_prometheus(home: Path, series: Series) -> None:
+    with _said("Prometheus' blocks"):
+        prometheus.fill(home, series)
+
+
+def _fill_influx(server: Peer, home: Path, series: Series) -> None:
+    with _said("InfluxDB's shards"):
+        influx.fill(server, home, series)
 
 
 def _in_order(series: Series) -> Iterator[tuple[int, int, float]]:

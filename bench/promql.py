@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import prometheus
 from bench.report import Figure, show
 from meterd.model.sample import Layout, Poll
 from meterd.store.writer import Writer
@@ -170,6 +171,8 @@ def _meterd(folder: Path, start: int, query: str) -> float:
 
 
 def measure() -> list[Figure]:
+    if not prometheus.there():
+        return []
     # A day that is over: two days ago, from midnight on.
     start = (int(time.time()) // 86_400 - 2) * 86_400
     query = f"rate({METRIC}[5m])"

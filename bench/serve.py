@@ -3,13 +3,13 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from bench import peer
 from bench.report import Figure
 
 SERIES = 40
@@ -81,7 +81,7 @@ def _cpu(pid: int) -> float:
 
 
 def _latest(port: int, pid: int) -> list[Figure]:
-    if shutil.which("wrk") is None:
+    if not peer.installed("wrk", "wrk"):
         return []
     url = f"http://127.0.0.1:{port}/api/v1/latest"
     command = ["wrk", "-t1", "-c8", f"-d{_SECONDS}", url]

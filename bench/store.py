@@ -82,7 +82,7 @@ def _beside(days: Days, late: bool, folder: Path) -> dict[str, float]:
         (name, Track(times, np.concatenate([np.frombuffer(day[place]) for day in days])))
         for place, name in enumerate(house.NAMES)
     ]
-    sizes = {"plain rows": _plain(series, folder / "rows.db")}
+    sizes: dict[str, int] = {}
     if prometheus.there():
         prometheus.fill(folder / "prometheus", series)
         sizes["Prometheus"] = peer.size(folder / "prometheus")
@@ -90,8 +90,9 @@ def _beside(days: Days, late: bool, folder: Path) -> dict[str, float]:
         with influx.server(folder / "influxdb", merged=True) as server:
             influx.fill(server, folder / "influxdb", series)
         sizes["InfluxDB"] = influx.size(folder / "influxdb")
+    sizes["plain rows"] = _plain(series, folder / "rows.db")
     samples = len(times) * len(series)
-    return {name: sizes[name] / samples for name in sorted(sizes, reverse=True)}
+    return {name: size / samples for name, size in sizes.items()}
 
 
 def _plain(series: list[tuple[str, Track]], path: Path) -> int:

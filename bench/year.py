@@ -1,108 +1,72 @@
-"""A store that holds a year of the house, made with the store's own sealing code.
+"""A year of the house through the writer as the daemon has it, and the same samples for others.
 
-A year through the writer takes ten minutes; the blocks, roll-ups and hours are the same ones.
+Its commits are an hour of the stream apart, so that a year takes minutes; blocks, roll-ups and
+hours don't depend on that. Another process makes the samples.
 """
 
 import asyncio
-from array import array
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Sequence
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bench import house, phases
-from meterd.model.quantity import Kind
-from meterd.store import database, hours
-from meterd.store.catalog import Catalog
-from meterd.store.change import Change
-from meterd.store.format.columns import Column, Span
-from meterd.store.keys import block_id
-from meterd.store.ledger import Ledger
+import numpy as np
+
+from bench import house
+from bench.flash import Stepped
+from meterd.store.tracks import Track
 from meterd.store.writer import Writer
 
 DAYS = 365
-_A_TIME = 5  # days in one piece of work
-
-Bases = list[float]
-
-
-def make(path: Path, data: Path, days: int = DAYS) -> None:
-    """Writes the store at `path`. Memory: some 300 MB a process."""
-    url = f"sqlite:///{path}"
-    asyncio.run(_first(url, data, days))
-    target = database.find(url)
-    catalog = Catalog()
-    ledger = Ledger(target, catalog)
-    ids = [catalog.series[house.DEVICE, *one].id for one in _columns()]
-    with ProcessPoolExecutor(2, initializer=_load, initargs=(data, days)) as pool:
-        bases = _bases(list(pool.map(_rises, range(days), chunksize=_A_TIME)))
-        piece = partial(_change, ids, catalog)
-        for change in pool.map(piece, range(days), bases[:-1], bases[1:], chunksize=_A_TIME):
-            ledger.apply(change)
-    begin = house.times(0)[0]
-    ledger.write_newest([], dict.fromkeys(ids, begin))
-    ledger.close()
+_COMMIT = 3600 // 10  # polls
+_SETTLED = 26 * 3600 * 1000  # ms; by then a day is closed without the next one's polls
 
 
-def _columns() -> Iterator[tuple[str, str]]:
-    yield from zip(house.LAYOUT.quantities, house.LAYOUT.units, strict=True)
+def make(path: Path, data: Path, names: Sequence[str], days: int = DAYS) -> list[tuple[str, Track]]:
+    """Writes the store at `path`; gives these series as they went in (25 MB each)."""
+    values = np.empty((len(names), days * house.POLLS))
+    asyncio.run(_write(path, _kept(_made(data, days), names, values)))
+    times = np.concatenate([np.asarray(house.times(number)) for number in range(days)])
+    return [(name, Track(times, row)) for name, row in zip(names, values, strict=True)]
 
 
-async def _first(url: str, data: Path, days: int) -> None:
-    """The poll after the last day: it makes the series, and counters rise to it."""
-    writer = Writer(url, commit=1e9)
+def _kept(
+    days: Iterator[house.Lanes], names: Sequence[str], values: "np.ndarray[tuple[int, int]]"
+) -> Iterator[house.Lanes]:
+    places = [house.NAMES.index(name) for name in names]
+    for number, lanes in enumerate(days):
+        start = number * house.POLLS
+        for row, place in zip(values, places, strict=True):
+            row[start : start + house.POLLS] = lanes[place]
+        yield lanes
+
+
+async def _write(path: Path, days: Iterator[house.Lanes]) -> None:
+    clock = Stepped()
+    writer = Writer(f"sqlite:///{path}", commit=1e9, clock=clock)
     await writer.open()
-    day = next(house.lanes(data, 0, 1))
-    writer.take(next(house.polls(days, day)))
+    for number, lanes in enumerate(days):
+        for n, poll in enumerate(house.polls(number, lanes), 1):
+            clock.now = poll.time
+            writer.take(poll)
+            if n % _COMMIT == 0:
+                await writer.flush()
+    clock.now += _SETTLED
+    await writer.settle()
     await writer.close()
 
 
-def _bases(rises: list[Bases]) -> list[Bases]:
-    found = [[4_100_000.0] * phases.COUNTERS]
-    for day in rises:
-        found.append([base + rise for base, rise in zip(found[-1], day, strict=True)])
-    return found
+def _made(data: Path, days: int) -> Iterator[house.Lanes]:
+    """One day ahead of who takes them. Raises EOFError where the other process fails."""
+    ours, theirs = Pipe(duplex=False)
+    process = Process(target=_give, args=(theirs, data, days), daemon=True)
+    process.start()
+    theirs.close()
+    for _ in range(days):
+        yield ours.recv()
+    process.join()
 
 
-# In the processes.
-
-_houses: list[house.House] = []
-
-
-def _load(data: Path, days: int) -> None:
-    _houses[:] = [house.House(data, 0, days)]
-
-
-def _rises(number: int) -> Bases:
-    return house.rises(_houses[0].day(number))
-
-
-def _change(
-    ids: list[int], catalog: Catalog, number: int, bases: Bases, following: Bases
-) -> Change:
-    """What closing one day writes."""
-    lanes = house.raised(_houses[0].day(number), bases)
-    times = array("q", house.times(number))
-    rows = range(len(times))
-    columns = sorted(Column(one, rows, lane) for one, lane in zip(ids, lanes, strict=True))
-    span, change = Span(1, times, tuple(columns)), Change()
-    change.add(block_id(1, times[0]), span)
-    first = ids[-phases.COUNTERS]
-    for column in span.columns:
-        after = None
-        if catalog.by_id[column.series].kind is Kind.COUNTER:
-            after = times[-1] + house.STEP_MS, following[column.series - first]
-        _roll(change, span, column, catalog, after)
-    return change
-
-
-def _roll(
-    change: Change, span: Span, column: Column, catalog: Catalog, after: hours.At | None
-) -> None:
-    day = span.times[0] // house.DAY_MS
-    found = hours.quarters(span, column, catalog, None, after)
-    row = hours.rollup_row(column.series, day, found, span.times, column.values)
-    if row is not None:
-        change.rollups.append(row)
-    kept = {number: one for number, one in found.items() if number // 96 == day}
-    change.hours.update((one["id"], one) for one in hours.plain(column.series, kept))
+def _give(to: "Connection[house.Lanes, None]", data: Path, days: int) -> None:
+    for day in house.lanes(data, 0, days):
+        to.send(day)

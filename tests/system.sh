@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the programs that tests talk to, where this user may; says so where not.
+# Installs the programs that tests talk to, where this user may; says so where not. More can be
+# named in the same way: system.sh influxd:influxdb
 set -eu
 
 # program that must be there : Debian package that brings it
-WANTED="mbpoll:mbpoll upsc:nut-client upsd:nut-server socat:socat chromium:chromium cc:gcc strace:strace xfs_io:xfsprogs faketime:faketime promtool:prometheus mariadbd:mariadb-server rsync:rsync npm:npm"
+WANTED="mbpoll:mbpoll upsc:nut-client upsd:nut-server socat:socat chromium:chromium cc:gcc strace:strace xfs_io:xfsprogs faketime:faketime promtool:prometheus mariadbd:mariadb-server rsync:rsync npm:npm $*"
 missing=""
 for pair in $WANTED; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || [ -x "/sbin/${pair%%:*}" ] \
