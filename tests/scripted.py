@@ -80,6 +80,7 @@ class ScriptedLink:
         ticket: int = 0,
         pace: Pace | None = None,
         station: int = 0,
+        once: bool = False,
     ) -> T:
         self.epoch = self.epoch or 1
         self.sent.append(request)

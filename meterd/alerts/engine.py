@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from meterd.alerts import owed
 from meterd.alerts.hooks.notice import Hook, Notice
 from meterd.alerts.rule import Rule
 from meterd.alerts.rules import Rules
@@ -77,7 +78,7 @@ class Alerts:
     def _is_due(self, alert: Alert, now: int) -> bool:
         """Whether its silence is over, and nobody has said that they know."""
         is_open = alert.state is AlertState.FIRING and alert.id not in self._acks
-        return is_open and not self._silences.covering(alert, now)
+        return is_open and not self._silences.covers(alert, now)
 
     # -- who knows, and who does not want to ---------------------------------------------------
 
@@ -122,6 +123,11 @@ class Alerts:
         """Whether a `for` runs, so that `saved` differs from moment to moment."""
         return any(alert.state is AlertState.PENDING for alert in self.active())
 
+    @property
+    def owed(self) -> int:
+        """Notices that some hook has not delivered yet."""
+        return owed.count(self._hooks)
+
     def saved(self) -> dict[str, Any]:
         """All that is to outlive the process, as plain data."""
         return {
@@ -129,16 +135,21 @@ class Alerts:
             "acks": [asdict(ack) for ack in self._acks.values()],
             "silences": [asdict(silence) for silence in self.silences()],
             "untold": sorted(self._untold),
+            "owed": owed.saved(self._hooks),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on where `saved` ended. Raises ValueError, TypeError or KeyError for other data."""
         acks = [Ack(**one) for one in saved["acks"]]
         silences = [Silence(**one) for one in saved["silences"]]
+        waiting = owed.restored(saved.get("owed", {}))  # older notes have none
         self._rules.restore(saved["alerts"], self._clock.monotonic())
         self._acks = {ack.alert: ack for ack in acks}
         self._silences.restore(silences)
         self._untold = set(saved["untold"])
+        for name, notices in waiting.items():
+            for notice in notices if name in self._hooks else ():
+                self._hooks[name].post(notice)
 
     def active(self) -> list[Alert]:
         """Pending, firing and just resolved alerts, newest first."""
@@ -155,12 +166,13 @@ class Alerts:
     ) -> None:
         """After a reload; alerts whose rule and device are still there go on (see Rules.replace).
 
-        Raises ConfigError before anything changes. Ends of alerts go to the new hooks that have
-        the name of the old, so start those before, and close the old ones after.
+        Raises ConfigError before anything changes. Ends of alerts, and what the old hooks did not
+        deliver yet, go to the new hooks of the same name: start those before, close the old after.
         """
         rules = tuple(rules)
         _check_hooks(rules, hooks)
         ended = self._rules.replace(rules, self._clock.monotonic(), self._clock.now_ms(), devices)
+        owed.hand_over(self._hooks, hooks)
         self._hooks, self._site, self._labels = hooks, site, labels or {}
         self._tell(ended)
         self._named = {rule.name: rule for rule in rules}

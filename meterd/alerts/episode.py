@@ -10,7 +10,7 @@ from meterd.model.alert import Alert, AlertState
 
 @dataclass(slots=True)
 class Episode:
-    """`began` and `changed` are monotonic seconds."""
+    """`began`, `changed` and `cleared` (None while it holds) are monotonic seconds."""
 
     rule: Rule
     id: str
@@ -23,10 +23,16 @@ class Episode:
     changed: float
     state: AlertState = AlertState.PENDING
     known: bool = True
+    cleared: float | None = None
 
     def ripe(self, now: float) -> bool:
         pending = self.state is AlertState.PENDING
         return pending and self.known and now - self.began >= self.rule.hold
+
+    def over(self, now: float) -> bool:
+        """Whether it fires, and has been clear for long enough."""
+        clear = self.cleared if self.known and self.state is AlertState.FIRING else None
+        return clear is not None and now - clear >= self.rule.clear_hold
 
     def become(self, state: AlertState, now: float, now_ms: int) -> Alert:
         self.state, self.changed, self.updated = state, now, now_ms
@@ -59,6 +65,7 @@ class Episode:
             "updated": self.updated,
             "held": now - self.began,
             "settled": now - self.changed,
+            "clear": None if self.cleared is None else now - self.cleared,
             "state": str(self.state),
         }
 
@@ -68,6 +75,7 @@ def restored(saved: Mapping[str, Any], rule: Rule, now: float) -> Episode:
 
     Raises ValueError, TypeError or KeyError for what is no saved episode.
     """
+    clear = saved.get("clear")  # older notes have none
     return Episode(
         rule=rule,
         id=str(saved["id"]),
@@ -80,4 +88,5 @@ def restored(saved: Mapping[str, Any], rule: Rule, now: float) -> Episode:
         changed=now - max(0.0, float(saved["settled"])),
         state=AlertState(saved["state"]),
         known=False,
+        cleared=None if clear is None else now - max(0.0, float(clear)),
     )

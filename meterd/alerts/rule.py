@@ -11,7 +11,8 @@ class Rule:
 
     `device` lists those it watches, empty for every one. With `clear_below` an `above` alert
     ends only below that value, with `clear_above` a `below` alert above it. `hold` ("for") is
-    how many seconds the condition must hold before it fires. `notify` names hooks.
+    how many seconds the condition must hold before it fires, `clear_hold` ("clear_for") how many
+    it must have been clear before it ends. `notify` names hooks.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Rule:
     clear_below: float | None = None
     clear_above: float | None = None
     hold: float = 0.0
+    clear_hold: float = 0.0
     severity: str = "warning"
     notify: tuple[str, ...] = ()
     text: str = ""

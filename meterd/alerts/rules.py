@@ -56,8 +56,10 @@ class Rules:
         """What the passing of time alone changes."""
         while self._resolved and now - self._resolved[0].changed > REMEMBERED:
             self._resolved.popleft()
+        over = [key for key, episode in self._episodes.items() if episode.over(now)]
+        ended = [self._end(key, now, now_ms) for key in over]
         ripe = [episode for episode in self._episodes.values() if episode.ripe(now)]
-        return [episode.become(AlertState.FIRING, now, now_ms) for episode in ripe]
+        return ended + [episode.become(AlertState.FIRING, now, now_ms) for episode in ripe]
 
     def active(self) -> list[Alert]:
         """Pending, firing, and resolved within the last quarter of an hour; newest first."""
@@ -133,8 +135,13 @@ class Rules:
         if episode is None:
             return self._begin(rule, poll, value, unit, now) if rule.holds(value) else ()
         episode.value, episode.updated, episode.known = value, poll.time, True
-        firing = episode.state is AlertState.FIRING
-        if rule.clears(value) if firing else not rule.holds(value):
+        if episode.state is AlertState.FIRING:
+            if not rule.clears(value):
+                episode.cleared = None
+            elif episode.cleared is None:
+                episode.cleared = now
+            return (self._end(key, now, poll.time),) if episode.over(now) else ()
+        if not rule.holds(value):
             return (self._end(key, now, poll.time),)
         return (episode.become(AlertState.FIRING, now, poll.time),) if episode.ripe(now) else ()
 

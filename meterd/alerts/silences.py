@@ -1,8 +1,9 @@
 """Who knows of an alert already (acks), and what is not to be told for a while (silences)."""
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from meterd.model.alert import Alert
 
@@ -55,6 +56,8 @@ class Silences:
     def __init__(self, new_id: Callable[[], str] = unique) -> None:
         self._new_id = new_id
         self._all: dict[str, Silence] = {}
+        # By device, "" for every one; the first to end comes first.
+        self._of: dict[str, list[Silence]] = {}
 
     def next_id(self) -> str:
         return self._new_id()
@@ -63,25 +66,44 @@ class Silences:
         """Raises ValueError where there are too many."""
         if len(self._all) >= MOST_SILENCES:
             raise ValueError(f"there are {MOST_SILENCES} silences already")
-        self._all[silence.id] = silence
+        self._set(self._all | {silence.id: silence})
 
     def remove(self, silence: str) -> bool:
         """False where there is none of that id."""
-        return self._all.pop(silence, None) is not None
+        if silence not in self._all:
+            return False
+        self._set({key: one for key, one in self._all.items() if key != silence})
+        return True
 
     def listed(self) -> list[Silence]:
         """Those that end first come first."""
-        return sorted(self._all.values(), key=lambda one: (one.end, one.id))
+        return list(self._all.values())
 
     def covering(self, alert: Alert, now: int) -> list[str]:
         """The ids of those that keep it quiet."""
-        return [one.id for one in self.listed() if one.covers(alert, now)]
+        return [one.id for one in self._about(alert) if one.covers(alert, now)]
+
+    def covers(self, alert: Alert, now: int) -> bool:
+        """Whether any keeps it quiet."""
+        return any(one.covers(alert, now) for one in self._about(alert))
 
     def prune(self, now: int) -> bool:
         """Forget what is over; whether there was any."""
-        before = len(self._all)
-        self._all = {key: one for key, one in self._all.items() if one.end > now}
-        return len(self._all) != before
+        left = {key: one for key, one in self._all.items() if one.end > now}
+        if len(left) == len(self._all):
+            return False
+        self._set(left)
+        return True
 
     def restore(self, silences: Iterable[Silence]) -> None:
-        self._all = {one.id: one for one in silences}
+        self._set({one.id: one for one in silences})
+
+    def _about(self, alert: Alert) -> Iterable[Silence]:
+        return chain(self._of.get(alert.device, ()), self._of.get("", ()))
+
+    def _set(self, silences: Mapping[str, Silence]) -> None:
+        ordered = sorted(silences.values(), key=lambda one: (one.end, one.id))
+        self._all = {one.id: one for one in ordered}
+        self._of = {}
+        for one in ordered:
+            self._of.setdefault(one.device, []).append(one)

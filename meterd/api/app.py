@@ -74,14 +74,15 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
         handler = _handler(route, site, clock, guard, rules.limits, fanout)
         # A proxy may take the base off, or leave it on.
         for path in dict.fromkeys((route.path, rules.base + route.path)):
-            app.router.add_route(route.method, path, handler)
+            app.router.add_route(route.method, path, handler, expect_handler=door.expect)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
     prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd)
     app.cleanup_ctx.append(prometheus.life)
     for one in prometheus.routes():
         for path in dict.fromkeys((one.path, rules.base + one.path)):
-            app.router.add_route(one.method, path, _mounted(one, guard, rules.limits))
+            handler = _mounted(one, guard, rules.limits)
+            app.router.add_route(one.method, path, handler, expect_handler=door.expect)
     if rules.base:
         app.router.add_route("GET", rules.base, _to_page(guard))
     if rules.certificate is not None:

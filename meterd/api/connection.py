@@ -84,6 +84,9 @@ class Connection(web.RequestHandler):
             return
         self._bytes += len(data)
         super().data_received(data)
+        if self._messages:
+            # The headers are there, and what follows is a body: its limit is told with a 413.
+            self._bytes = 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from meterd.api import known
+from meterd.api import body, known
 from meterd.api.answer import Answer, Call, as_json
+from meterd.api.body import Body
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import Moment, Name, NoQuery
 from meterd.api.times import rfc3339
@@ -19,7 +20,6 @@ _DEADLINE = 300.0
 _SOMEBODY = "somebody on this machine"
 
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=BaseModel)
 
 
 class Book(Protocol):
@@ -49,10 +49,8 @@ class CorrectionList(BaseModel):
     corrections: list[CorrectionRow] = Field(description="The newest first")
 
 
-class Marking(BaseModel):
+class Marking(Body):
     """What a POST says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: Name
     quantity: Name
@@ -69,10 +67,8 @@ class Marking(BaseModel):
         return why.strip()
 
 
-class Undoing(BaseModel):
+class Undoing(Body):
     """What may be said of an undoing; no body is fine, too."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     who: str = Field("", max_length=LONGEST_WHO)
 
@@ -83,7 +79,7 @@ async def list_all(call: Call, query: NoQuery) -> Answer:
 
 async def mark(call: Call, query: NoQuery) -> Answer:
     """Every valid sample of the interval becomes invalid; the old ones are kept."""
-    marking = _parsed(Marking, call.body or b"null", call.now)
+    marking = body.read(Marking, call)
     if marking.start >= marking.end or marking.end > call.now:
         detail = "start has to lie before end, and end may not lie in the future"
         raise Refusal(422, "bad_range", detail, parameter="end")
@@ -102,7 +98,7 @@ async def undo(call: Call, query: NoQuery) -> Answer:
     number = call.path["id"]
     if not number.isdecimal() or len(number) > 9:
         raise Refusal(404, "unknown_correction", f"there is no correction {quote(number)}")
-    said = _parsed(Undoing, call.body or b"{}", call.now)
+    said = body.read(Undoing, call)
     who = call.who or said.who or _SOMEBODY
     return as_json(row_of(await _done(_book(call).undo(int(number), who, call.now))))
 
@@ -128,18 +124,6 @@ def row_of(one: Correction) -> dict[str, Any]:
 
 def _book(call: Call) -> Book:
     return cast("Book", call.site.corrections)  # type: ignore[attr-defined]
-
-
-def _parsed(model: type[_M], body: bytes, now: int) -> _M:
-    try:
-        return model.model_validate_json(body, context={"now": now})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        hint = f"send a JSON object with {', '.join(model.model_fields)}"
-        what = first["msg"].removeprefix("Value error, ")
-        detail = f"{name}: {what}" if name else what
-        raise Refusal(400, "bad_body", detail, hint=hint, parameter=name) from error
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:

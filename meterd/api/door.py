@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Middleware
 
 from meterd.api import problem
@@ -53,6 +53,11 @@ def too_large() -> Refusal:
 def _check_body(request: web.Request) -> None:
     if (request.content_length or 0) > LARGEST_BODY:
         raise too_large()
+    coding = request.headers.get("Content-Encoding", "identity")
+    if request.can_read_body and coding.strip().lower() not in ("", "identity"):
+        detail = f"the body is coded as {problem.quote(coding)}"
+        headers = {"Accept-Encoding": "identity"}
+        raise Refusal(415, "coded_body", detail, hint="send it as it is", headers=headers)
 
 
 async def body_of(request: web.Request, seconds: float) -> bytes:
@@ -67,6 +72,19 @@ async def body_of(request: web.Request, seconds: float) -> bytes:
         raise Refusal(408, "slow_body", detail, headers={"Connection": "close"}) from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Refusal(400, "bad_http", "the body is not well-formed") from error
+
+
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """Who asks before sending a body is told to go on, or at once that it is too long."""
+    if request.version < HttpVersion11 or request.headers["Expect"].lower() != "100-continue":
+        return None
+    if (request.content_length or 0) > LARGEST_BODY:
+        response = refuse(too_large())
+        response.force_close()
+        return response
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
+    return None
 
 
 def _refusal_of(error: web.HTTPException, request: web.BaseRequest, nowhere: Nowhere) -> Refusal:

@@ -17,7 +17,7 @@ from meterd.energy.bill import Bill, money
 from meterd.energy.clock import DAY
 from meterd.energy.consumption import Consumption, Metered, consume, cut, metered, since
 from meterd.energy.periods import HOUR, Period, Span
-from meterd.energy.quarter import Found
+from meterd.energy.quarter import COUNTER, Found, floor
 from meterd.energy.tally import Bucket
 from meterd.energy.tariff import Tariff
 from meterd.model.quantity import CATALOGUE
@@ -25,6 +25,7 @@ from meterd.model.quantity import CATALOGUE
 MOST_BUCKETS = 11_000  # a series, as of points
 MOST_ROWS = 50_000  # an answer: about 12 MB of JSON
 DEADLINE = 20.0  # seconds that the store may think
+_LONG = 32 * DAY  # of a question, in ms
 _WIDTH = {Period.HOUR: HOUR, Period.DAY: DAY}
 
 IMPORT = "active_energy.import"
@@ -118,6 +119,7 @@ class _Question(NamedTuple):
     pieces: list[Span]
     now: int
     tariff: Tariff | None
+    firsts: Mapping[str, int]
 
 
 def row(device: str, asked: Metered, bucket: Bucket, method: str) -> dict[str, Any]:
@@ -232,7 +234,8 @@ async def show(call: Call, query: EnergyQuery) -> Answer:
         )
         hint = "ask for fewer devices, a shorter range or a longer period"
         raise Refusal(422, "too_much", detail, hint=hint, parameter="device")
-    question = _Question(site, zone, pieces, call.now, tariff)
+    firsts = await _firsts(call, pieces)
+    question = _Question(site, zone, pieces, call.now, tariff, firsts)
     head = {"period": query.period, "timezone": call.site.timezone, "tariff": query.tariff}
     parts = await _in_time(question, devices, asked, bool(query.device))
     return Answer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
@@ -245,6 +248,20 @@ async def _devices(call: Call, query: EnergyQuery) -> list[str]:
         devices += [one.device for one in await call.site.reader.series()]
     known.need_devices(query.device, devices)
     return list(dict.fromkeys(query.device or devices))
+
+
+async def _firsts(call: Call, pieces: Sequence[Span]) -> dict[str, int]:
+    """The first sample (Unix ms) of each device: nobody need look for power before it.
+
+    Empty for short questions, which have nothing to gain.
+    """
+    firsts: dict[str, int] = {}
+    if not pieces or pieces[0].start > call.now - _LONG:
+        return firsts
+    for one in await call.site.reader.series():
+        if one.first is not None:
+            firsts[one.device] = min(one.first, firsts.get(one.device, one.first))
+    return firsts
 
 
 async def _in_time(
@@ -263,11 +280,14 @@ async def _energy(
     question: _Question, devices: Sequence[str], asked: Sequence[Metered], named: bool
 ) -> AsyncIterator[bytes]:
     """The rows of each series, in JSON. A UPS that nobody named has no rows of nulls."""
-    site, zone, pieces, now, tariff = question
+    site, zone, pieces, now, tariff, firsts = question
+
+    async def known(device: str, quantity: str, start: int, end: int) -> Found:
+        start = max(start, floor(firsts.get(device, start)))
+        return await site.quarters(device, quantity, start, end) if start < end else ((), COUNTER)
+
     for device, each in product(devices, asked):
-        found = await consume(
-            site.quarters, device, each, pieces, zone=zone, now=now, tariff=tariff
-        )
+        found = await consume(known, device, each, pieces, zone=zone, now=now, tariff=tariff)
         if found.buckets and (named or found.method):
             yield encode(rows_of(device, each, found, tariff))[1:-1]
         # Polls go on while a large answer is written: one series at a time.

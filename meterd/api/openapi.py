@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +17,7 @@ from meterd.api.route import Route
 
 _REF = "#/components/schemas/{model}"
 # What the door may answer on every path, before a route is asked.
-_DOOR = (400, 408, 413, 421, 431, 500)
+_DOOR = (400, 408, 413, 415, 421, 431, 500)
 _LOCK = (401, 429)
 
 _SCHEMES = {
@@ -86,7 +87,9 @@ def document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
     }
 
 
-def answer(routes: Sequence[Route], base: str) -> Answer:
+@lru_cache(16)
+def answer(routes: tuple[Route, ...], base: str) -> Answer:
+    """Made once for each base: it takes 30 ms."""
     return tagged(encode(document(routes, base)))
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, RootModel
 from meterd.api import known
 from meterd.api.answer import Answer, Call, encode, tagged
 from meterd.api.problem import Refusal
-from meterd.api.query import Aggregate, Count, Moment, Name, Between, Step
+from meterd.api.query import Aggregate, Between, Count, Moment, Name, Step
 from meterd.api.site import Points, Site
 from meterd.api.window import (
     COMFORTABLE_POINTS,

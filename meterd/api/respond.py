@@ -21,7 +21,8 @@ async def respond(answer: Answer, request: web.Request) -> web.Response:
     """A whole body; 304 where the client says that it has it."""
     headers = {**_PLAIN, **answer.headers, "Content-Type": answer.media}
     etag = headers.get("ETag")
-    if etag is not None and etag in request.headers.get("If-None-Match", ""):
+    known = request.headers.get("If-None-Match", "")
+    if etag is not None and (etag in known or known.strip() == "*"):
         del headers["Content-Type"]
         return web.Response(status=304, headers=headers)
     body, is_gzip = await door.squeeze(answer.body, request.headers.get("Accept-Encoding", ""))

@@ -119,7 +119,7 @@ ROUTES: tuple[Route, ...] = (
         corrections.CorrectionRow,
         method="POST",
         body=corrections.Undoing,
-        refusals=(400, 404, 503),
+        refusals=(400, 404, 422, 503),
         scope="admin",
     ),
     Route(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from meterd.alerts.engine import Alerts
+from meterd.config.settings import Settings
 from meterd.model.alert import Alert
 from meterd.model.sample import Sink
 from meterd.poll.counters import Event
@@ -108,7 +109,10 @@ class Reader(Protocol):
 
 
 class StoreStatus(Protocol):
-    """How the store's writer fares; `last_commit` is in Unix seconds, 0 before the first."""
+    """How the store's writer fares; `last_commit` is in Unix seconds, 0 before the first.
+
+    `spooled` samples wait in files, `set_aside` counts database files that were damaged.
+    """
 
     @property
     def writable(self) -> bool: ...
@@ -118,6 +122,10 @@ class StoreStatus(Protocol):
     def committed(self) -> int: ...
     @property
     def dropped(self) -> int: ...
+    @property
+    def spooled(self) -> int: ...
+    @property
+    def set_aside(self) -> int: ...
     @property
     def last_commit(self) -> float: ...
     @property
@@ -132,6 +140,8 @@ class Site(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def settings(self) -> Settings: ...
     @property
     def timezone(self) -> str: ...
     @property

@@ -185,7 +185,9 @@ def _host(host: str, url: str) -> Finding:
     except OSError as error:
         todo = "correct the name, or write its address"
         return Finding("link", WRONG, f"{url}: {host}: {error.strerror or error}", todo)
-    return Finding("link", FINE, f"{url}: {host} is {found[0][4][0]}; `meterd check --online` asks")
+    address = str(found[0][4][0])
+    known = "" if address == host else f" {host} is {address},"
+    return Finding("link", FINE, f"{url}:{known} not asked; `meterd check --online` does")
 
 
 def ports(settings: Settings, is_running: bool) -> Iterator[Finding]:

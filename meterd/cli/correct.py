@@ -4,7 +4,7 @@ import asyncio
 import getpass
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ from meterd.errors import StoreError
 if TYPE_CHECKING:
     from meterd.store.tools.correct import Correction, Corrections
 
+_T = TypeVar("_T")
+
+_FLAGS = {"list": "is_list", "finish": "is_rest"}
 _COLUMNS = (
     *("id", "device", "quantity", "start", "end", "samples", "state"),
     *("why", "who", "made", "undone", "undone_by"),
@@ -29,6 +32,7 @@ Examples:
   meterd correct main frequency --start now-2h --end now-1h --why "bad clamp"
   meterd correct --list
   meterd correct --undo 3
+  meterd correct --finish
 """
 )
 @click.argument("device", required=False)
@@ -39,6 +43,7 @@ Examples:
 @click.option("--who", metavar="NAME", help="Who says so; else your user's name.")
 @click.option("--list", "is_list", is_flag=True, help="What was marked, the newest first.")
 @click.option("--undo", type=click.IntRange(1), metavar="ID", help="Put back what stood there.")
+@click.option("--finish", "is_rest", is_flag=True, help="Go on with what was broken off.")
 @config_option
 @output.format_option
 def command(config: Path | None, format_: str | None, **asked: Any) -> None:
@@ -46,26 +51,69 @@ def command(config: Path | None, format_: str | None, **asked: Any) -> None:
 
     The values stay, and stand in an audit table besides, with who, why and when. Charts,
     sums and energy leave them out; roll-ups are made anew. A daemon that runs is asked to
-    do it (where it wants a login, with the token in METERD_TOKEN).
+    do it (where it wants a login, with the token in METERD_TOKEN). One that was broken off is
+    `unfinished`: the next correction goes on with it first, and so does --finish.
     """
     settings = load_settings(config)
+    _need_one(asked)
     if asked["is_list"]:
         rows = _listed(settings)
+    elif asked["is_rest"]:
+        rows = _finished(settings)
     elif asked["undo"] is not None:
-        rows = [_undone(settings, asked["undo"], asked["who"] or getpass.getuser())]
+        rows = [_undone(settings, asked["undo"], asked["who"] or _user())]
     else:
         rows = [_marked(settings, asked)]
     output.show(_COLUMNS, rows, format_, {"corrections": rows})
 
 
+def _need_one(asked: dict[str, Any]) -> None:
+    """One thing at a time: what is left out silently would be taken for done."""
+    named = [f"--{name}" for name in ("list", "finish") if asked[_FLAGS[name]]]
+    named += ["--undo"] if asked["undo"] is not None else []
+    named += ["a new correction"] if asked["device"] or asked["start"] or asked["end"] else []
+    if len(named) > 1:
+        raise click.UsageError(f"{' and '.join(named)} do not go together: give one of them.")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        # As in a container whose user has no name.
+        raise click.UsageError("Your user has no name: give --who.") from error
+
+
 def _listed(settings: Settings) -> list[dict[str, Any]]:
-    from meterd.api.corrections import row_of
     from meterd.store import database
     from meterd.store.tools.correct import listed
     from meterd.store.tools.overview import looking
 
     with looking(database.find(settings.store.url)) as (connection, _):
-        return [row_of(one) for one in listed(connection)]
+        found = listed(connection)
+    if rest := [str(one.id) for one in found if one.state == "unfinished"]:
+        text = f"unfinished: {', '.join(rest)}; `meterd correct --finish` goes on with what was"
+        click.echo(f"{text}\nbroken off, `--undo ID` puts back what stood there.", err=True)
+    return [_row(one) for one in found]
+
+
+def _row(one: "Correction") -> dict[str, Any]:
+    from meterd.api.corrections import row_of
+
+    return row_of(one) | {"state": one.state}
+
+
+def _finished(settings: Settings) -> list[dict[str, Any]]:
+    try:
+        found = asyncio.run(_here(settings, lambda book: book.finish(now_ms())))
+    except StoreError as error:
+        if error.code != "already_running":
+            raise
+        text = "meterd runs: it goes on with what was broken off before its next correction"
+        raise StoreError(f"{text}; or stop it and say this again", code=error.code) from error
+    if not found:
+        click.echo("Nothing was broken off.", err=True)
+    return [_row(one) for one in found]
 
 
 def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +127,7 @@ def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
     start, end = (moment(f"--{name}", asked[name], now) for name in ("start", "end"))
     if start >= end or end > now:
         raise click.UsageError("--start has to lie before --end, and --end not in the future.")
-    who = asked["who"] or getpass.getuser()
+    who = asked["who"] or _user()
     ask = Ask(asked["device"], asked["quantity"], start, end, asked["why"].strip(), who)
     body = {"device": ask.device, "quantity": ask.quantity, "why": ask.why, "who": who}
     body |= {"start": f"{start / 1000:.3f}", "end": f"{end / 1000:.3f}"}
@@ -98,10 +146,8 @@ def _done(
     body: object,
 ) -> dict[str, Any]:
     """By this process, or by the daemon where one keeps the store."""
-    from meterd.api.corrections import row_of
-
     try:
-        return row_of(asyncio.run(_here(settings, work)))
+        return _row(asyncio.run(_here(settings, work)))
     except StoreError as error:
         if error.code != "already_running":
             raise
@@ -111,14 +157,13 @@ def _done(
     return found
 
 
-async def _here(
-    settings: Settings, work: "Callable[[Corrections], Awaitable[Correction]]"
-) -> "Correction":
+async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
     from meterd.store.reader import Reader
     from meterd.store.tools.correct import Corrections
     from meterd.store.writer import Writer
 
-    writer = Writer(settings.store.url, rows=settings.store.rows)
+    store = settings.store
+    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file")
     await writer.open()
     try:
         reader = Reader(settings.store.url, writer.memory)

@@ -36,7 +36,9 @@ def command() -> None:
     """
 
 
-@command.command("info")
+@command.command(
+    "info", short_help="Size, samples, bytes per sample, devices, oldest and newest sample."
+)
 @config_option
 @output.format_option
 def _info(config: Path | None, format_: str | None) -> None:
@@ -53,7 +55,9 @@ def _info(config: Path | None, format_: str | None) -> None:
     output.show(("what", "value"), [_rounded(row) for row in rows], format_, facts)
 
 
-@command.command("check")
+@command.command(
+    "check", short_help="Decode every block, make every roll-up again, name what is wrong."
+)
 @config_option
 @output.format_option
 def _check(config: Path | None, format_: str | None) -> int:
@@ -71,47 +75,46 @@ def _check(config: Path | None, format_: str | None) -> int:
     return 0
 
 
-@command.command("backup")
+@command.command("backup", short_help="Copy the store into a file, while meterd runs.")
 @click.argument("file", type=_FILE)
 @config_option
 def _backup(file: Path, config: Path | None) -> None:
     """Copy the store into FILE, while meterd runs; the copy is checked."""
     from meterd.store.tools import backup
-    from meterd.store.tools.move import move, rows
+    from meterd.store.tools.move import rows
 
     database = _database(config)
+    if not database.made():
+        raise MeterdError(f"{database.label}: there is no store yet", code="unavailable")
     if database.path is None:
-        if file.exists():
-            raise MeterdError(f"{file} exists; name a file that does not", code="exists")
-        with progress("Copying", rows(database)) as note:
-            move(database, f"sqlite:///{file.absolute()}", lambda _, more: note(more))
-        size = file.stat().st_size
+        with progress("Copying rows", rows(database)) as note:
+            size = backup.of_server(database, file, note)
     else:
-        if not database.made():
-            raise MeterdError(f"{database.label}: there is no store yet", code="unavailable")
         with progress("Copying", database.path.stat().st_size // _PAGE) as note:
             size = backup.backup(database, file, note)
     click.echo(f"{file}: {size} bytes; `meterd db restore {file}` puts it back.", err=True)
 
 
-@command.command("restore")
+@command.command("restore", short_help="Put a backup in the place of the store.")
 @click.argument("file", type=_FILE)
 @config_option
 def _restore(file: Path, config: Path | None) -> None:
     """Put the backup FILE in the place of the store; the old one is kept aside."""
     from meterd.store.tools import backup
 
-    for old in backup.restore(_database(config), file, _now()):
+    with progress("Copying") as note:
+        aside = backup.restore(_database(config), file, _now(), note)
+    for old in aside:
         click.echo(f"kept: {old}", err=True)
     click.echo(f"{file} is the store now; start meterd.", err=True)
 
 
-@command.command("migrate")
+@command.command("migrate", short_help="Bring the store to this meterd's schema.")
 @config_option
 def _migrate(config: Path | None) -> None:
     """Bring the store to this meterd's schema; a file is copied before."""
     from meterd.store import migrate
-    from meterd.store.tools import backup, overview
+    from meterd.store.tools import overview
 
     database = _database(config)
     database.prepare()
@@ -120,28 +123,26 @@ def _migrate(config: Path | None) -> None:
         if not overview.is_behind(database) and database.made():
             click.echo(f"The schema is {migrate.versions()[-1]} already.", err=True)
             return
-        if database.path is not None and database.made():
-            copy = database.path.with_name(f"{database.path.name}.before-{_stamp()}")
-            backup.backup(database, copy)
-            click.echo(f"kept: {copy}", err=True)
-        migrate.upgrade(database)
+        with progress("Copying and changing"):
+            migrate.upgrade(database)
     finally:
         lock.release()
     click.echo(f"The schema is {migrate.versions()[-1]} now.", err=True)
 
 
-@command.command("compact")
+@command.command("compact", short_help="Merge small blocks of past days, give free pages back.")
 @config_option
 def _compact(config: Path | None) -> None:
     """Merge small blocks of past days, and give free pages back."""
     from meterd.store.tools import compacting
 
     settings = load_settings(config)
-    before, after = asyncio.run(compacting.compact(settings.store.url, _now()))
+    with progress("Merging blocks"):
+        before, after = asyncio.run(compacting.compact(settings.store.url, _now()))
     click.echo(f"{before} blocks became {after}.", err=True)
 
 
-@command.command("move")
+@command.command("move", short_help="Copy the store to another database, while meterd runs.")
 @click.argument("url")
 @config_option
 def _move(url: str, config: Path | None) -> None:
@@ -152,8 +153,12 @@ def _move(url: str, config: Path | None) -> None:
     from meterd.store.tools.move import move, rows
 
     database = _database(config)
-    with progress("Copying rows", rows(database)) as note:
-        done = move(database, url, lambda _, more: note(more))
+    try:
+        with progress("Copying rows", rows(database)) as note:
+            done = move(database, url, lambda _, more: note(more))
+    except KeyboardInterrupt:
+        click.echo("Broken off: the same command goes on from here.", err=True)
+        raise
     total = sum(done.rows.values())
     click.echo(f"{total} rows are the same in both; {done.sent} were sent now.", err=True)
     click.echo(
@@ -173,12 +178,6 @@ def _now() -> int:
     from meterd.model.clock import SystemClock
 
     return SystemClock().now_ms()
-
-
-def _stamp() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(_now() / 1000, UTC).strftime("%Y%m%dT%H%M%S")
 
 
 def _time(ms: int | None) -> str | None:

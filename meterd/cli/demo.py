@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from meterd.cli.place import check_alone, place
 from meterd.cli.run import serve
 from meterd.cli.talk import start_log
 from meterd.config.load import parse
@@ -66,6 +67,7 @@ def command(listen: str, insecure: bool, log: bool) -> None:
     Nothing is configured and nothing is kept: the store is a temporary file. The mains fail
     after 15 seconds, for 20 seconds, and again every three minutes.
     """
+    place(listen) if insecure else check_alone(listen)
     if log:
         start_log()
     with tempfile.TemporaryDirectory(prefix="meterd-demo-") as folder:

@@ -28,7 +28,7 @@ def command(config: Path | None, format_: str | None) -> int:
     output.show(_COLUMNS, rows, format_, {"findings": rows})
     wrong = sum(one.state == ailments.WRONG for one in found)
     if wrong:
-        click.echo(f"{wrong} things are wrong.", err=True)
+        click.echo(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.", err=True)
     return 1 if wrong else 0
 
 

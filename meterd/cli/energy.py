@@ -143,7 +143,11 @@ def _columns(rows: Sequence[Mapping[str, Any]], table: bool) -> list[str]:
     split = [f"rates.{rate}.{part}" for rate in rates for part in parts]
     costs = _COSTS if any("cost" in row for row in rows) else ()
     columns = [*_COLUMNS, *costs, *split, *_TRUST]
-    return [column for column in columns if not (table and column in _WIDE)]
+    if not table:
+        return columns
+    estimated = any(row.get("estimated_share") for row in rows)
+    left_out = _WIDE if estimated else (*_WIDE, "estimated_share")
+    return [column for column in columns if column not in left_out]
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +167,8 @@ def _for_people(row: Mapping[str, Any], zone: tzinfo) -> dict[str, Any]:
 
 def _local(time: str, zone: tzinfo) -> str:
     moment = datetime.fromisoformat(time).replace(tzinfo=UTC).astimezone(zone)
-    return moment.isoformat(" ", "minutes")
+    is_midnight = not (moment.hour or moment.minute)
+    return moment.date().isoformat() if is_midnight else moment.isoformat(" ", "minutes")
 
 
 def _cents(cost: str | None) -> str | None:
@@ -178,7 +183,7 @@ def _known(asked: tuple[str, ...], known: Mapping[str, object], what: str) -> tu
     for name in asked:
         if name not in known:
             hint = near(name, known) or f"the configuration has no `{what}s:`"
-            raise click.UsageError(f"There is no {what} {name!r}: {hint}.")
+            raise click.UsageError(f"There is no {what} {name!r}: {hint}")
     return asked
 
 

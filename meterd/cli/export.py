@@ -2,21 +2,24 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from meterd.cli.configuration import config_option, load_settings
+from meterd.cli.progress import progress
 from meterd.cli.times import moment, now_ms
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
-    from meterd.store.asked import SeriesInfo
+    from meterd.config.settings import Settings
     from meterd.store.reader import Reader
-    from meterd.store.tools.export import Line, Wanted
+    from meterd.store.tools.export import Wanted
 
 _FORMATS = ("csv", "ndjson", "openmetrics", "parquet")
+_RESOLUTIONS = ("raw", "15m", "1h", "1d")
 
 
 @click.command(
@@ -25,6 +28,7 @@ Examples:
   meterd export > all.csv
   meterd export main --quantity active_power --start now-7d --format ndjson
   meterd export --format openmetrics -o history.om
+  meterd export --resolution 1d --quantity active_energy.import
   meterd export main --format parquet -o main.parquet
 """
 )
@@ -34,35 +38,91 @@ Examples:
 @click.option("--end", metavar="TIME", help="The first moment after it; else now.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), default="csv", show_default=True)
 @click.option(
+    "--resolution",
+    type=click.Choice(_RESOLUTIONS),
+    default="raw",
+    show_default=True,
+    help="Samples as they were, or what quarter hours, hours or UTC days come to.",
+)
+@click.option(
     "-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="A file."
 )
 @config_option
-def command(config: Path | None, target: Path | None, format_: str, **asked: Any) -> None:
+def command(
+    config: Path | None, target: Path | None, format_: str, resolution: str, **asked: Any
+) -> None:
     """Write every sample with its quality, as long as it takes; meterd may run meanwhile.
 
     A null is empty (csv) or null. openmetrics leaves out what is null or invalid; it is what
     `promtool tsdb create-blocks-from openmetrics` reads. parquet needs `meterd[parquet]`.
+    Where `keep: {raw: …}` has deleted samples, --resolution 15m, 1h and 1d still have their
+    number, least, mean and greatest value, and what counters rose by, also over a gap.
     """
     from meterd.store.reader import Reader
 
-    now = now_ms()
     settings = load_settings(config)
+    if format_ == "parquet" and target is None:
+        raise click.UsageError("parquet is no text: name a file with -o.")
     reader = Reader.outside(settings.store.url)
     try:
-        wanted = _wanted(reader, now, **asked)
-        if format_ == "parquet":
-            _parquet(reader, wanted, target)
-        elif target is None:
-            _write(_texts(reader, wanted, format_), sys.stdout)
+        wanted = _wanted(reader, now_ms(), **asked)
+        if resolution == "raw":
+            _tell_of_deleted(settings, reader, wanted)
+        if target is None:
+            _print(_texts(reader, wanted, format_, resolution))
+        elif format_ == "parquet":
+            with _whole(target) as place:
+                _parquet(reader, wanted, place, resolution)
         else:
-            with target.open("w", encoding="utf-8", newline="") as file:
-                _write(_texts(reader, wanted, format_), file)
+            with _whole(target) as place, place.open("w", encoding="utf-8", newline="") as file:
+                _write(_texts(reader, wanted, format_, resolution), file)
+    finally:
+        reader.close()
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A file that is there once it is whole, and till then as it was; a pipe is what it is."""
+    place = target.resolve()
+    is_file = place.is_file() or not place.exists()
+    partly = place.with_name(f"{place.name}.part") if is_file else place
+    try:
+        yield partly
+        if is_file:
+            partly.replace(place)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise MeterdError(f"{target}: {error.strerror}", code="output") from error
+        raise MeterdError(f"{target}: {error.strerror or error}", code="output") from error
     finally:
-        reader.close()
+        if is_file:
+            with suppress(OSError):
+                partly.unlink(missing_ok=True)
+
+
+def _print(texts: Iterable[str]) -> None:
+    try:
+        _write(texts, sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise MeterdError(f"stdout: {error.strerror or error}", code="output") from error
+
+
+def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:
+    """Nobody is to take the oldest samples that are left for the first there were."""
+    from meterd.store import database
+    from meterd.store.standins import first_raw
+    from meterd.store.tools.export import rfc3339, series
+
+    first = min((info.first for info in series(reader, wanted)), default=None)
+    if first is None:
+        return
+    with database.find(settings.store.url).reading() as connection:
+        left = first_raw(connection, 0)
+    if max(first, wanted.start) < left:
+        text = f"note: samples before {rfc3339(left)} are deleted (store.keep.raw);"
+        click.echo(f"{text}\n--resolution 15m, 1h or 1d has what is left of them.", err=True)
 
 
 def _wanted(
@@ -83,8 +143,8 @@ def _wanted(
     ):
         for name in asked:
             if name not in known:
-                hint = near(name, known) or "see GET series"
-                raise click.UsageError(f"The store has no {what} {name!r}: {hint}.")
+                hint = near(name, known) or "it is empty"
+                raise click.UsageError(f"The store has no {what} {name!r}: {hint}")
     first = moment("--start", start, now) if start else 0
     last = moment("--end", end, now) if end else now + 1
     if first >= last:
@@ -93,58 +153,32 @@ def _wanted(
 
 
 def _write(texts: Iterable[str], file: Any) -> None:
-    for text in texts:
-        file.write(text)
+    # On a terminal the text itself shows that it goes on.
+    with progress("Writing") if not file.isatty() else nullcontext(lambda _: None) as note:
+        for text in texts:
+            file.write(text)
+            note(1)
     file.flush()
 
 
-def _texts(reader: "Reader", wanted: "Wanted", format_: str) -> Iterator[str]:
-    from meterd.store.tools.export import TEXTS, lines
+def _texts(reader: "Reader", wanted: "Wanted", format_: str, resolution: str) -> Iterator[str]:
+    from meterd.cli import openmetrics
+    from meterd.store.tools import coarse, export
 
+    if resolution == "raw":
+        if format_ == "openmetrics":
+            return openmetrics.samples(reader, wanted)
+        return export.TEXTS[format_](export.lines(reader, wanted))
     if format_ == "openmetrics":
-        yield from _openmetrics(reader, wanted)
-    else:
-        yield from TEXTS[format_](lines(reader, wanted))
+        return openmetrics.buckets(reader, wanted, resolution)
+    return coarse.TEXTS[format_](coarse.buckets(reader, wanted, resolution))
 
 
-def _openmetrics(reader: "Reader", wanted: "Wanted") -> Iterator[str]:
-    """Family by family, since their samples have to stand together."""
-    from meterd.api.promapi import names
-    from meterd.model.quantity import describe
-    from meterd.store.tools.export import of_series, series
-
-    families: dict[str, list[SeriesInfo]] = {}
-    for info in series(reader, wanted):
-        if quantity := describe(info.quantity, info.unit):
-            families.setdefault(names.metric_name(quantity), []).append(info)
-    for metric, infos in sorted(families.items()):
-        quantity = describe(infos[0].quantity, infos[0].unit)
-        if quantity is None:
-            continue
-        kind, family = names.metric_type(quantity), metric.removesuffix("_total")
-        yield f"# TYPE {family} {kind}\n"
-        if unit := names.metric_unit(quantity):
-            yield f"# UNIT {family} {unit}\n"
-        for info in infos:
-            yield from _points(metric, info, of_series(reader, info.device, [info], wanted))
-    yield "# EOF\n"
-
-
-def _points(metric: str, info: "SeriesInfo", found: "Iterable[Line]") -> Iterator[str]:
-    from meterd.model.quantity import describe
-
-    quantity = describe(info.quantity, info.unit)
-    phase = f',phase="{quantity.phase}"' if quantity and quantity.phase else ""
-    name = f'{metric}{{device="{info.device}"{phase}}}'
-    for line in found:
-        if line.value is not None and line.quality != "invalid":
-            yield f"{name} {line.value!r} {line.time // 1000}.{line.time % 1000:03}\n"
-
-
-def _parquet(reader: "Reader", wanted: "Wanted", target: Path | None) -> None:
-    from meterd.store.tools.export import lines
+def _parquet(reader: "Reader", wanted: "Wanted", target: Path, resolution: str) -> None:
+    from meterd.store.tools import coarse, export
     from meterd.store.tools.parquet import write
 
-    if target is None:
-        raise click.UsageError("parquet is no text: name a file with -o.")
-    write(lines(reader, wanted), target)
+    if resolution == "raw":
+        write(export.lines(reader, wanted), export.COLUMNS, target)
+    else:
+        write(coarse.buckets(reader, wanted, resolution), coarse.COLUMNS, target)

@@ -1,7 +1,8 @@
 """`meterd import`: history from other systems, out of CSV files."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Set
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,6 +12,8 @@ import click
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
 from meterd.cli.times import now_ms
+from meterd.config.settings import StoreSettings
+from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
     from meterd.store.tools.imports import CsvFile
@@ -26,9 +29,14 @@ Examples:
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--zone", metavar="ZONE", help="The time zone of times that do not say theirs.")
+@click.option(
+    "--replace", is_flag=True, help="Also days whose samples are deleted: only the file's count."
+)
 @click.option("--dry-run", is_flag=True, help="Check the file and tell what is in it; no more.")
 @config_option
-def command(file: Path, zone: str | None, dry_run: bool, config: Path | None) -> None:
+def command(
+    file: Path, zone: str | None, replace: bool, dry_run: bool, config: Path | None
+) -> None:
     """Take samples of a CSV file into the store, while meterd does not run.
 
     Its columns are time, device, quantity, value (and unit, quality, reason); or time and
@@ -39,7 +47,8 @@ def command(file: Path, zone: str | None, dry_run: bool, config: Path | None) ->
     from meterd.store.tools.imports import CsvFile
 
     found = CsvFile(file, _zone(zone), now_ms())
-    told = found.check()
+    with progress("Checking"):
+        told = found.check()
     if told.first is None or told.last is None:
         click.echo(f"{file} holds no samples.", err=True)
         return
@@ -49,13 +58,34 @@ def command(file: Path, zone: str | None, dry_run: bool, config: Path | None) ->
         click.echo(f"{file}: {what}; every line is understood.", err=True)
         return
     settings = load_settings(config)
+    if not replace:
+        _need_whole(settings.store, told.days)
     with progress("Importing", told.samples) as note:
-        asyncio.run(_bring(settings.store.url, found, note))
+        asyncio.run(_bring(settings.store, found, note))
     click.echo(f"{what} are in the store.", err=True)
     known = {name for name in told.devices if name in settings.devices}
     if strange := sorted(told.devices - known):
         names = ", ".join(strange[:5])
         click.echo(f"note: meterd.yaml has no device {names}: their history stays alone.", err=True)
+
+
+def _need_whole(store: StoreSettings, days: Set[tuple[str, int]]) -> None:
+    """Roll-ups of a day whose samples are deleted would become those of the file's rows alone."""
+    from meterd.store import database
+    from meterd.store.tools.bring import forgotten
+
+    if lost := forgotten(database.find(store.url), days):
+        some = ", ".join(f"{device} {_date(day)}" for device, day in lost[:3])
+        text = (
+            f"samples of {len(lost)} days are deleted (store.keep.raw) and only their roll-ups are "
+            f"left: {some}{', …' if len(lost) > 3 else ''}; hint: take those days out of the file, "
+            "or, where it has all there is to know of them, say --replace"
+        )
+        raise MeterdError(text, code="import")
+
+
+def _date(day: int) -> date:
+    return date(1970, 1, 1) + timedelta(days=day)
 
 
 def _zone(name: str | None) -> ZoneInfo | None:
@@ -67,11 +97,11 @@ def _zone(name: str | None) -> ZoneInfo | None:
         raise click.UsageError(f"There is no time zone {name!r}: write Europe/Berlin.") from error
 
 
-async def _bring(url: str | Sequence[str], found: "CsvFile", note: Callable[[int], None]) -> None:
+async def _bring(store: StoreSettings, found: "CsvFile", note: Callable[[int], None]) -> None:
     from meterd.store.tools.bring import bring
     from meterd.store.writer import Writer
 
-    writer = Writer(url, commit=60.0)
+    writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=store.journal == "file")
     await writer.open()
     try:
         await bring(writer, found.rows(), note)

@@ -134,6 +134,16 @@ def _summary(found: RegisterMap | Head, *, rows: int) -> dict[str, Any]:
     }
 
 
+def _bits(row: Row) -> str:
+    """The bit that is the value, or the first and the last."""
+    first = row.bit or 0
+    return f"{first}" if row.bits == 1 else f"{first}..{first + row.bits - 1}"
+
+
+def _short(scale: float | str) -> str:
+    return scale if isinstance(scale, str) else f"{scale:g}"
+
+
 def _line(row: Row) -> dict[str, Any]:
     scale = (
         row.scale if row.scale_register is None else f"@{row.scale_register}*{row.scale_factor:g}"
@@ -142,9 +152,9 @@ def _line(row: Row) -> dict[str, Any]:
         "quantity": row.quantity,
         "function": row.function,
         "address": row.address,
-        "type": row.type if row.bit is None else f"{row.type}[{row.bit}]",
+        "type": row.type if row.bit is None else f"{row.type}[{_bits(row)}]",
         "unit": row.unit,
-        "scale": scale,
+        "scale": scale if not row.offset else f"{_short(scale)}{row.offset:+g}",
         "tier": row.tier,
         "optional": row.optional,
     }

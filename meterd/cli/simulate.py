@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from meterd.cli.place import place
 from meterd.errors import ConfigError
 
 
@@ -27,7 +28,13 @@ reset unplug. UPS: timeout late garbage noise truncate echo nak unplug.
 )
 @click.argument("what", metavar="MAP|ups", required=False)
 @click.option("--listen", default="127.0.0.1:5020", show_default=True, help="A meter's HOST:PORT.")
-@click.option("--unit", default=1, show_default=True, type=click.IntRange(0, 255))
+@click.option(
+    "--unit",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 255),
+    help="The unit that answers.",
+)
 @click.option("--framer", default="socket", type=click.Choice(["socket", "rtu"]), show_default=True)
 @click.option("--pty", type=click.Path(path_type=Path), help="A link to the serial port.")
 @click.option("--fault", "faults", default="", help="How to misbehave, see below.")
@@ -72,7 +79,7 @@ def _simulator(
             raise ConfigError(f"--outage {outage!r} is no duration such as 30s")
         script = Script(((5.0, length),)) if length else None
         return serve_ups(link_path=pty, faults=parse_faults(faults), script=script, seed=seed)
-    host, port = _place(listen)
+    host, port = place(listen)
     return serve_meter(
         what,
         host=host,
@@ -82,17 +89,6 @@ def _simulator(
         faults=parse_faults(faults),
         seed=seed,
     )
-
-
-def _place(listen: str) -> tuple[str, int]:
-    from pydantic_core import PydanticCustomError
-
-    from meterd.config.listen import split_listen
-
-    try:
-        return split_listen(listen)
-    except PydanticCustomError as error:
-        raise ConfigError(f"--listen {listen!r} is not HOST:PORT") from error
 
 
 def _replayer(
@@ -108,7 +104,7 @@ def _replayer(
     recording = parse(text, str(file))
     for device in recording.devices:
         click.echo(f"recorded: {device}", err=True)
-    host, port = _place(listen)
+    host, port = place(listen)
     serial = pty is not None or recording.head.get("link", "").startswith("serial:")
     return serve_replay(recording, host=host, port=port, pty=serial, link_path=pty)
 

@@ -85,7 +85,8 @@ Headers = Annotated[
 class RuleSettings(Section):
     """One rule. Exactly one of equals, above and below is set; `device` empty is every device.
 
-    `for_` is how long it must hold before it fires, in seconds.
+    `for_` is how long it must hold before it fires, `clear_for` how long it must be clear before
+    it ends; both in seconds.
     """
 
     device: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
@@ -96,6 +97,7 @@ class RuleSettings(Section):
     clear_below: Number | None = None
     clear_above: Number | None = None
     for_: Annotated[float, between("0s", "30d")] = Field(default=0.0, alias="for")
+    clear_for: Annotated[float, between("0s", "30d")] = 0.0
     severity: Literal["info", "warning", "critical"] = "warning"
     notify: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     text: Annotated[str, Field(max_length=500), AfterValidator(one_line)] | None = None

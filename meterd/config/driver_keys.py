@@ -44,11 +44,18 @@ def _options(
         own = _own(model, known, node, path, problems)
         return model.model_validate(own, context=context)
     except ValidationError as error:
-        explain(error, root, problems, path)
+        explain(error, root, problems, path, _nested(model) if model else ())
     except ConfigError as error:
         # A driver that cannot be loaded, or a file of the user's that the driver read.
         problems.adopt(error, driver.place, ".".join(path))
     return None
+
+
+def _nested(model: type[BaseModel]) -> list[str]:
+    """The keys of its sections: those of its own that are unknown are found before."""
+    kinds = (field.annotation for field in model.model_fields.values())
+    sections = (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return [key for section in sections for key in section.model_fields]
 
 
 def _own(

@@ -44,6 +44,7 @@ _RANGES = {
     "too_short": ("a list of {} or more", "min_length"),
     "too_long": ("a list of at most {}", "max_length"),
 }
+_MERGE, _NO_MERGE = "<<", "YAML 1.2 has no merge keys (`<<`): write the keys out"
 _SHAPES = ("model", "dict", "mapping", "list", "tuple", "set", "frozen_set")
 
 
@@ -122,6 +123,8 @@ def _explain_one(detail: ErrorDetails, root: Node, problems: Problems, loc: Loc,
 def _missing_hint(spot: Spot, key: str) -> str:
     """A key that looks like the missing one was probably meant to be it."""
     present = set(spot.node.entries) if isinstance(spot.node, Keys) else set()
+    if _MERGE in present:
+        return _NO_MERGE
     if found := difflib.get_close_matches(key, present - set(keys_at(spot.path)), n=1):
         return f"is {excerpt(found[0])} meant to be it?"
     return f"add `{key}:` to it"
@@ -131,8 +134,8 @@ def unknown_key(problems: Problems, spot: Spot, known: Sequence[str]) -> None:
     """A key that is not known here, at its place."""
     *parents, key = spot.path
     hint = near(key, known)
-    if key == "<<":
-        hint = "YAML 1.2 has no merge keys: write the keys out"
+    if key == _MERGE:
+        hint = _NO_MERGE
     where = f"{'.'.join(parents)}: " if parents else ""
     problems.add(Code.UNKNOWN_KEY, spot.key_place, f"{where}unknown key {excerpt(key)}", hint)
 
@@ -198,6 +201,8 @@ def _type_hint(words: str, node: Node) -> str:
     is_word = (
         isinstance(node, Scalar) and not isinstance(node.value, str) and node.value is not None
     )
+    if isinstance(node, Items) and words == _KINDS["dict"]:
+        return "each entry is a `name:` with its keys below it, without a dash"
     return "put it in quotes to make it a text" if words == "a text" and is_word else ""
 
 

@@ -20,7 +20,8 @@ class AlertMemory:
     def __init__(self, alerts: Alerts, clock: Clock) -> None:
         self._alerts = alerts
         self._clock = clock
-        self._version = 0
+        # Version and undelivered notices, as last noted.
+        self._state = 0, 0
         self._noted = 0.0
 
     def restore(self, memos: Memos) -> None:
@@ -37,9 +38,12 @@ class AlertMemory:
         """To be called each second."""
         now = self._clock.monotonic()
         ripens = now - self._noted >= _EVERY and self._alerts.is_ripening
-        if self._alerts.version != self._version or ripens:
+        if self._now() != self._state or ripens:
             self.save(memos)
 
     def save(self, memos: Memos) -> None:
-        self._version, self._noted = self._alerts.version, self._clock.monotonic()
+        self._state, self._noted = self._now(), self._clock.monotonic()
         memos.remember(_NAME, json.dumps(self._alerts.saved()))
+
+    def _now(self) -> tuple[int, int]:
+        return self._alerts.version, self._alerts.owed

@@ -31,6 +31,7 @@ def rules(settings: Settings) -> Iterator[Rule]:
             clear_below=rule.clear_below,
             clear_above=rule.clear_above,
             hold=rule.for_,
+            clear_hold=rule.clear_for,
             severity=rule.severity,
             notify=rule.notify,
             text=rule.text or "",

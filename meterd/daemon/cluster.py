@@ -8,6 +8,9 @@ from meterd.config.cluster import ClusterSettings
 from meterd.config.settings import Settings
 from meterd.daemon.service import forever
 from meterd.model.clock import Clock
+from meterd.model.quantity import DEVICE_UP
+from meterd.model.sample import Fault, Poll, failed
+from meterd.poll.latest import Latest
 from meterd.store.cluster import Leases
 from meterd.store.share import Share
 
@@ -21,7 +24,11 @@ class Cluster:
         changed: Callable[[frozenset[str]], Awaitable[None]],
         clock: Clock,
     ) -> None:
-        """`changed` is told what is held whenever that differs."""
+        """`changed` is told what is held whenever that differs.
+
+        `elsewhere` is what other meterds committed last of the devices that they poll.
+        """
+        self.elsewhere = Latest()
         self.settings: ClusterSettings | None = None
         self._wanted = wanted
         self._changed = changed
@@ -55,9 +62,20 @@ class Cluster:
         await self.close()
         self.settings = settings
         self._leases = leases
+        self.elsewhere.keep_only(())
         if leases is not None:
+            leases.heard = self._hear
             run = partial(leases.run, self._wanted, self._changed)
             self._task = asyncio.create_task(forever("leases", run))
+
+    def _hear(self, polls: Sequence[Poll]) -> None:
+        self.elsewhere.keep_only({poll.device for poll in polls})
+        for poll in polls:
+            last = self.elsewhere.states[poll.device].last
+            if last is not None and poll.time <= last.time:
+                continue
+            # The store keeps that a device was down, but not why.
+            self.elsewhere.take(poll if poll.value(DEVICE_UP) != 0 else _down(poll))
 
     async def stop(self) -> None:
         """No lease is renewed or taken from now on."""
@@ -76,3 +94,7 @@ class Cluster:
 
 def share_of(leases: Leases | None) -> Share | None:
     return None if leases is None else leases.share
+
+
+def _down(poll: Poll) -> Poll:
+    return failed(poll.device, poll.time, Fault("elsewhere", "another meterd could not read it"))

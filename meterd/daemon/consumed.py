@@ -44,16 +44,25 @@ class Consumed:
         return found, method
 
     def _counted(self, device: str, quantity: str, start: int, end: int) -> list[Quarter] | None:
-        """From the guarded counter; None where the device has none."""
-        guarded = GUARDED + quantity
-        described = describe(guarded)
-        reader = self._reader()
-        name = device, guarded, described.unit if described else "1"
-        if described is None or not reader.has(name):
+        """From the guarded counter, and from the register for the time before there was one.
+
+        That is what was imported from another system. None where the device has neither.
+        """
+        described = describe(GUARDED + quantity)
+        if described is None:
             return None
+        reader = self._reader()
+        guarded, register = (
+            (device, name, described.unit) for name in (GUARDED + quantity, quantity)
+        )
+        if not (reader.has(guarded) or reader.has(register)):
+            return None
+        found = reader.quarters(guarded, start, end)
+        begun = min(found, default=end // QUARTER) * QUARTER
+        earlier = reader.quarters(register, start, begun) if reader.has(register) else {}
         return [
             Quarter(number * QUARTER, one.increase, one.estimated)
-            for number, one in reader.quarters(name, start, end).items()
+            for number, one in {**earlier, **found}.items()
             if one.increase is not None
         ]
 

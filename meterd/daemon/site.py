@@ -20,6 +20,7 @@ from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import link_plans
 from meterd.daemon.service import ContainedSink, forever
+from meterd.daemon.undated import Undated
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import Found
@@ -54,6 +55,7 @@ class Site:
         self._alerts_task: asyncio.Task[None] | None = None
         self._hooks: dict[str, Webhook] = {}
         self._store: Store | None = None
+        self._undated = Undated(clock)
         self._sinks: list[Sink] = []
         self._followers: list[Sink] = []
         self.vitals = Vitals()
@@ -232,6 +234,7 @@ class Site:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
+        self._undated.close()
         if self._store is not None:
             self._memory.save(self._store.writer)
             self._alert_memory.save(self._store.writer)
@@ -257,7 +260,8 @@ class Site:
 
     def _use(self, writer: Sink) -> None:
         """Polls go to this writer from now on."""
-        sinks: tuple[Sink, ...] = (self.latest, writer, self._alerts, self.vitals)
+        self._undated.sink = writer
+        sinks: tuple[Sink, ...] = (self.latest, self._undated, self._alerts, self.vitals)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
 
     async def _watch_alerts(self) -> None:

@@ -6,7 +6,7 @@ rows      | voltage.l1 | voltage.l2 |   hole   | current.l1 | @scale   |
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +17,10 @@ from meterd.model.sample import Quality, Reading
 
 _GOOD = Quality.GOOD
 _WHOLE = values.WHOLE
+Scales = Mapping[tuple[int, int], int]
+"""Exponents by function and address of their registers."""
+
+NO_SCALES: Scales = {}
 # Beyond, whole numbers lose digits as floats.
 _EXACT = 2**53
 # Functions whose replies are registers, not single bits.
@@ -47,6 +51,7 @@ class Block:
         scaled = any(row.type[0] != "f" for row in self.rows) or set(self._linear) != {(1.0, 1.0)}
         self._scales = self._linear if scaled else None
         self._floats = tuple(i for i, row in enumerate(self.rows) if row.type == "f32")
+        self.apart = any(row.apart for row in self.rows)
         self._packed = struct.Struct(f">{len(self._floats)}f")
 
     def __repr__(self) -> str:
@@ -84,11 +89,14 @@ class Block:
         places = [(n >> 3, n & 7) for n in range(self.words)]
         return lambda data: raws(bytes(x for i, n in places for x in (0, data[i] >> n & 1)))
 
-    def decode(self, data: bytes) -> list[Reading]:
-        """One reading a row, from the reply's registers (2 bytes each)."""
-        return list(self.columns(data))
+    def decode(self, data: bytes, scales: Scales = NO_SCALES) -> list[Reading]:
+        """One reading a row, from the reply's registers (2 bytes each).
 
-    def columns(self, data: bytes) -> Columns:
+        `scales` are exponents of rows that have them apart, by function and address.
+        """
+        return list(self.columns(data, scales))
+
+    def columns(self, data: bytes, scales: Scales = NO_SCALES) -> Columns:
         """The same as columns."""
         raws: Sequence[Any] = self._raws(data)
         if self._floats:
@@ -97,11 +105,11 @@ class Block:
         if self._easy and self._any_absent.isdisjoint(raws) and math.isfinite(sum(raws)):
             if self._scales is None:
                 return Columns(self.shape, raws)
-            scales = zip(raws, self._scales, strict=True)
-            return Columns(self.shape, [raw * f / d for raw, (f, d) in scales])  # type: ignore[misc]
-        return self._looked_at(raws, data)
+            pairs = zip(raws, self._scales, strict=True)
+            return Columns(self.shape, [raw * f / d for raw, (f, d) in pairs])  # type: ignore[misc]
+        return self._looked_at(raws, data, scales)
 
-    def _looked_at(self, raws: Sequence[Any], data: bytes) -> Columns:
+    def _looked_at(self, raws: Sequence[Any], data: bytes, scales: Scales) -> Columns:
         """Row by row, where one of them is not simply a number that is there."""
         found: list[Any] = []
         remarks: dict[int, Remark] = {}
@@ -110,7 +118,7 @@ class Block:
             if linear is not None and -math.inf < raw < math.inf and raw not in absent:
                 found.append(raw * linear[0] / linear[1])
                 continue
-            reading = values.reading(row, raw, absent, self._exponent(row, data))
+            reading = values.reading(row, raw, absent, self._exponent(row, data, scales))
             value: Any = reading.value
             if isinstance(value, int) and -_EXACT <= value <= _EXACT:
                 value = float(value)
@@ -119,9 +127,11 @@ class Block:
                 remarks[i] = Remark(reading.reason, reading.quality)
         return Columns(self.shape, found, remarks)
 
-    def _exponent(self, row: Row, data: bytes) -> int | None:
+    def _exponent(self, row: Row, data: bytes, scales: Scales) -> int | None:
         if row.scale_register is None:
             return None
+        if row.apart:
+            return scales.get((row.function, row.scale_register))
         offset = 2 * (row.scale_register - self.address)
         return int.from_bytes(data[offset : offset + 2], "big", signed=True)
 

@@ -108,7 +108,7 @@ class Ground:
 
 def _needed(row: Row) -> list[int]:
     """The registers that hold the value, and the one that holds its scale."""
-    scale = () if row.scale_register is None else (row.scale_register,)
+    scale = () if row.near_scale is None else (row.near_scale,)
     return [*range(row.address, row.address + row.words), *scale]
 
 

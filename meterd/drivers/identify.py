@@ -168,9 +168,9 @@ def telling(register_map: RegisterMap) -> list[Request]:
 
 def _first(register_map: RegisterMap) -> Iterator[Row]:
     """The row that tells most, and the names that the unit gives itself."""
-    rows = {row.quantity: row for row in register_map.rows}
+    rows = _by_quantity(register_map)
     named = (rows[name] for name in _TELLING if name in rows)
-    fallback = (row for row in register_map.rows if _range(row.quantity))
+    fallback = (row for row in rows.values() if _range(row.quantity))
     if (row := next(named, None) or next(fallback, None)) is not None:
         yield row
     yield from (rows[name] for name in _NAMES if name in rows and rows[name].type == "str")
@@ -178,8 +178,13 @@ def _first(register_map: RegisterMap) -> Iterator[Row]:
 
 def _more(register_map: RegisterMap) -> Iterator[Row]:
     first = {row.quantity for row in _first(register_map)}
-    rows = {row.quantity: row for row in register_map.rows}
+    rows = _by_quantity(register_map)
     yield from (rows[name] for name in _ASKED if name in rows and name not in first)
+
+
+def _by_quantity(register_map: RegisterMap) -> dict[str, Row]:
+    """Rows that tell something by themselves: not those whose scale is elsewhere."""
+    return {row.quantity: row for row in register_map.rows if not row.apart}
 
 
 def _request(register_map: RegisterMap, row: Row) -> Request:

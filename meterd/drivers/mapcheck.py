@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from meterd.drivers import planner
+from meterd.drivers import farscales, planner
 from meterd.drivers.blocks import Block
 from meterd.drivers.mapfile import UNSAID
 from meterd.drivers.registers import BRIDGE, RegisterMap, Row
@@ -67,10 +67,7 @@ def problems(found: RegisterMap, file: str, places: Places) -> list[Problem]:
 def _way_out(row: Row) -> str:
     if row.scale_register is None:
         return "all registers of a row are read in one request; see limits"
-    return (
-        "a row and its scale are read in one request; where nobody changes the meter's scale, "
-        "read it with `meterd probe` and write it as a number, scale: 0.1"
-    )
+    return "neither a row nor its scale may lie in a range that is unreadable; see limits"
 
 
 def requests(found: RegisterMap) -> list[Request]:
@@ -105,6 +102,7 @@ def doubts(found: RegisterMap, file: str, places: Places) -> list[Doubt]:
         *_references(found, doubt),
         *_halves(found, doubt),
         *_texts(found, doubt),
+        *_far_scales(found, doubt),
     ]
     if found.serial is None and found.tcp is None:
         what = "no defaults for a serial line: each link's URL must give baud and parity"
@@ -122,6 +120,7 @@ def _blocks(found: RegisterMap) -> Iterator[tuple[str, Block]]:
     polled = [row for row in found.rows if row.tier != "static"]
     once = [row for row in found.rows if row.tier == "static"]
     yield from (("poll", block) for block in planner.plan(found, polled))
+    yield from (("poll", block) for block in farscales.requests(found))
     yield from (("once", block) for block in planner.plan(found, once))
 
 
@@ -178,6 +177,18 @@ def _texts(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
             near = difflib.get_close_matches(row.quantity, INFO, n=1)
             hint = f"did you mean {near[0]}?" if near else f"usual are {', '.join(INFO)}"
             yield doubt(row, "W109", "is a text that no other meter has", hint)
+
+
+def _far_scales(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Scales in requests of their own: often a wrong address, and not for nothing."""
+    rows = [row for row in found.rows if row.apart]
+    if rows:
+        what = f"lies far from its scale, @{rows[0].scale_register}, which is read by itself"
+        hint = (
+            "that is one request more a poll; where nobody changes the meter's scale, "
+            "read it with `meterd probe` and write it as a number, scale: 0.1"
+        )
+        yield doubt(rows[0], "W110", what, hint)
 
 
 def _largest(row: Row) -> float:

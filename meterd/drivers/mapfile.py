@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from meterd.drivers import maphints, maprows
-from meterd.drivers.maprows import number, whole
+from meterd.drivers.ground import Ground
+from meterd.drivers.mapnodes import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.errors import ConfigError, Problem
 from meterd.model.duration import seconds
@@ -102,7 +104,7 @@ class _Reader:
         )
         if self._problems:
             raise ConfigError(self._problems)
-        return found
+        return replace(found, rows=_parted(found))
 
     def _problem(self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
         try:
@@ -196,6 +198,20 @@ class _Reader:
             row = maprows.RowReader(self._problem, rows, name).row()
             if len(self._problems) == known:
                 yield row
+
+
+def _parted(found: RegisterMap) -> tuple[Row, ...]:
+    """The rows, those marked whose scale no request within the limits can hold as well."""
+    ground = Ground(found)
+
+    def is_far(row: Row) -> bool:
+        place = row.scale_register
+        if place is None or ground.fits(row.function, row.first, row.last):
+            return False
+        spans = [(row.address, row.address + row.words - 1), (place, place)]
+        return all(ground.fits(row.function, *span) for span in spans)
+
+    return tuple(replace(row, apart=True) if is_far(row) else row for row in found.rows)
 
 
 def _no_rows(data: Any, file: str) -> Problem:

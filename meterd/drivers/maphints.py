@@ -30,6 +30,13 @@ _TYPES = {
     "boolean": "bits",
     "bitfield": "bits",
     "bitmap": "bits",
+    "byte": "bits with bit: [0, 7]",
+    "uint8": "bits with bit: [0, 7], or [8, 15] for the high byte",
+    "nibble": "bits with bit: [0, 3]",
+    "mod10": "m10k",
+    "mod10k": "m10k",
+    "mod10000": "m10k",
+    "sign_magnitude": "m16 or m32",
 }
 # Words that are too short, or too far off, to be near to a quantity's name.
 _QUANTITIES = {
@@ -47,7 +54,7 @@ _QUANTITIES = {
     "export": ["active_energy.export"],
 }
 _ROWS = ("registers", "values", "points", "quantities", "row")
-_SIZED = re.compile(r"(uint|int|float|real|sint|i|u|s|f)_?(16|32|64)")
+_SIZED = re.compile(r"(uint|int|float|real|sint|i|u|s|f)_?(16|32|48|64)")
 _LETTERS = {"uint": "u", "u": "u", "int": "s", "sint": "s", "i": "s", "s": "s"}
 _HEX = re.compile(r"(?:0x|\$)?([0-9a-f]+)h?", re.IGNORECASE)
 # Beginning of the reference numbers that manuals print, and the function that reads them.

@@ -4,10 +4,12 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
 from meterd.drivers import maphints
+from meterd.drivers.mapnodes import Tell, flag, number, whole
 from meterd.drivers.registers import Row
+from meterd.drivers.values import WHOLES
 from meterd.model import quantity as catalogue
 from meterd.model import units
 
@@ -22,11 +24,13 @@ WORDS = {
     "u64": 4,
     "s64": 4,
     "f64": 4,
+    **WHOLES,
 }
-COUNTED = {"str": 16, "bits": 1, "bcd": 2}
+COUNTED = {"str": 16, "bits": 1, "bcd": 2, "m10k": 2}
+_MOST_GROUPS = 4
 TIERS = ("fast", "slow", "static")
 KEYS = tuple(
-    "function address type count word_order byte_order scale unit na wrap enum bit tier"  # noqa: SIM905
+    "function address type count word_order byte_order scale offset unit na wrap enum bit tier"  # noqa: SIM905
     " optional alone note".split()
 )
 # Functions whose registers are single bits.
@@ -35,44 +39,6 @@ _SCALE = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})(?:\*(-?\d+(?:\.\d+)?(?:[eE][
 # Texts that name a device; those of the catalogue's INFO are the usual ones.
 _TEXT = re.compile(r"info(\.[a-z0-9_]+)+")
 _FLOATS = {"f16": ">e", "f32": ">f", "f64": ">d"}
-
-
-class Tell(Protocol):
-    """Notes a mistake at a key of a node of the file."""
-
-    def __call__(
-        self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003"
-    ) -> None: ...
-
-
-def number(
-    tell: Tell,
-    node: Mapping[str, Any],
-    key: str,
-    default: int,
-    low: int,
-    high: int,
-    of: str = "",
-    hint: str = "",
-) -> int:
-    """An integer between `low` and `high`; `of` names the row in the mistake."""
-    value = node.get(key, default)
-    if isinstance(value, float) and value.is_integer():  # YAML has 1e8 for a float
-        value = int(value)
-    if not whole(value) or not low <= value <= high:
-        told = f"is {value!r}" if key in node else "is missing"
-        tell(node, key, f"{of}{key} {told}, allowed {low}..{high}", hint)
-        return default
-    return int(value)
-
-
-def flag(tell: Tell, node: Mapping[str, Any], key: str, of: str = "") -> bool:
-    """True or false; YAML 1.2 reads yes and no as words, and a word must not pass as true."""
-    value = node.get(key, False)
-    if not isinstance(value, bool):
-        tell(node, key, f"{of}{key} is true or false, not {value!r}")
-        return False
-    return value
 
 
 class RowReader:
@@ -94,7 +60,7 @@ class RowReader:
         unit = "" if node.get("unit", "1") is None else str(node.get("unit", "1"))
         self._known(unit, kind)
         words = self._words(kind)
-        bit = self._bit(kind, words)
+        bit, bits = self._bit(kind, words)
         address = self._address(words)
         if function in BITS:  # each bit is a register there
             address, words, bit = self._coil(address, words, bit)
@@ -119,6 +85,8 @@ class RowReader:
             optional=flag(tell, node, "optional", of),
             alone=flag(tell, node, "alone", of),
             bit=bit,
+            bits=bits,
+            offset=self._offset(kind),
         )
 
     def _type(self, function: int) -> str:
@@ -146,7 +114,8 @@ class RowReader:
 
     def _words(self, kind: str) -> int:
         if kind in COUNTED:
-            return number(self._tell, self._node, "count", COUNTED[kind], 1, 125, self._of)
+            most = _MOST_GROUPS if kind == "m10k" else 125
+            return number(self._tell, self._node, "count", COUNTED[kind], 1, most, self._of)
         words = WORDS.get(kind, 1)
         if kind in WORDS and self._node.get("count", words) != words:
             count = self._node["count"]
@@ -156,22 +125,49 @@ class RowReader:
 
     def _coil(self, address: int, count: int, bit: int | None) -> tuple[int, int, int | None]:
         """Address, count and bit of a row of functions 1 and 2: always one."""
+        if isinstance(self._node.get("bit"), list):
+            self._tell(self._node, "bit", f"{self._of}a row of functions 1 and 2 is one bit")
         if count > 1 and bit is None and "count" in self._node:
             what = f"{self._of}count is {count}, but a row of functions 1 and 2 is one bit"
             self._tell(self._node, "count", what, "one row for each")
         return address + (bit or 0), 1, None
 
-    def _bit(self, kind: str, words: int) -> int | None:
+    def _bit(self, kind: str, words: int) -> tuple[int | None, int]:
+        """The first bit of the value, and how many they are."""
         if "bit" not in self._node:
-            return None
+            return None, 1
         if kind != "bits":
             self._tell(self._node, "bit", f"{self._of}bit goes with type bits, not {kind}")
-        return number(self._tell, self._node, "bit", 0, 0, 16 * words - 1, self._of)
+        value = self._node["bit"]
+        if not isinstance(value, list):
+            return number(self._tell, self._node, "bit", 0, 0, 16 * words - 1, self._of), 1
+        ends = [one for one in value if whole(one)]
+        if len(value) == len(ends) == 2 and 0 <= ends[0] <= ends[1] < 16 * words:
+            return ends[0], ends[1] - ends[0] + 1
+        what = f"{self._of}bit is {value!r}, allowed one, or [first, last], of 0..{16 * words - 1}"
+        self._tell(
+            self._node, "bit", what, "the low byte is bit: [0, 7], the high one bit: [8, 15]"
+        )
+        return 0, 1
+
+    def _offset(self, kind: str) -> float:
+        value = self._node.get("offset", 0)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            hint = "in the unit of the row: the value is the raw number times scale, plus offset"
+            self._tell(self._node, "offset", f"{self._of}offset is no number: {value!r}", hint)
+            return 0.0
+        if value and kind == "str":
+            self._tell(self._node, "offset", f"{self._of}a text has no offset")
+        return float(value)
 
     def _wrap(self, kind: str, words: int) -> int | None:
         if "wrap" not in self._node:
             return None
-        most = 10 ** (4 * words) if kind == "bcd" else 1 << 16 * words
+        most = 10 ** (4 * words) if kind in ("bcd", "m10k") else 1 << 16 * words
         most = 1 << 64 if kind in _FLOATS else most
         hint = f"the raw count at which it starts again; {kind} holds less than {most}"
         return number(self._tell, self._node, "wrap", 0, 1, most, self._of, hint)
@@ -200,7 +196,8 @@ class RowReader:
 
     def _scale(self, kind: str) -> tuple[float, int | None, float]:
         value = self._node.get("scale", 1)
-        if kind in ("str", "bits") and "scale" in self._node and value != 1:
+        plain = kind == "bits" and not isinstance(self._node.get("bit"), list)
+        if (kind == "str" or plain) and "scale" in self._node and value != 1:
             self._tell(self._node, "scale", f"{self._of}{kind} has no scale")
             return 1.0, None, 1.0
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -267,8 +264,3 @@ def _raw(value: object, kind: str) -> object:
 
 def _register(text: str) -> int:
     return int(text, 16) if text.startswith("0x") else int(text)
-
-
-def whole(value: object) -> TypeGuard[int]:
-    """Whether it is an integer; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,6 +1,6 @@
 """Modbus meters: reads request by request what a register map lays out."""
 
-import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
+from meterd.drivers.farscales import FarScales
 from meterd.drivers.lengths import on as lengths_on
 from meterd.drivers.library import SUNSPEC, load_map
 from meterd.drivers.options import ModbusOptions
@@ -16,6 +17,7 @@ from meterd.drivers.reach import Reach
 from meterd.drivers.refusals import Findings, Search
 from meterd.drivers.registers import Row
 from meterd.drivers.schedule import SLOW, Schedule
+from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.errors import DeviceError, LinkError, Unsupported
@@ -69,9 +71,10 @@ class ModbusMeter:
         self._rethink = _RETHINK
         # The longest request that was ever answered; what was refused below it was not too long.
         self._proven = 0
-        # A longer one that got no answer at all, and whether that may still be looked into.
-        self._mute: Block | None = None
-        self._curious = True
+        self._scales = FarScales(self.map, self._fetch)
+        self._silence = Silence(
+            functools.partial(self._fetch, kept=False), self._schedule, interval
+        )
 
     @staticmethod
     def build(link: Link, options: ModbusOptions, *, interval: float) -> Driver:
@@ -96,15 +99,17 @@ class ModbusMeter:
             self._start_over()
         # A poll that fails leaves everything owed: the meter may be another one when it is back.
         number, self._poll = self._poll, 0
-        if self._mute is not None:
-            await self._listen(self._mute)
+        if self._silence.begin():
+            await self._silence.look(long=self._is_long)
         said = await self._ask(number)
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
         self._poll = number + 1
         self._think(number)
-        if self._refused:
-            said.append(Columns.of(list(self._refused.values())))
+        if self._silence.end():
+            await self._silence.again()
+        if left_out := [*self._refused.values(), *self._silence.readings()]:
+            said.append(Columns.of(left_out))
         return Columns.joined(said)
 
     @property
@@ -125,7 +130,7 @@ class ModbusMeter:
 
     def report(self) -> PlanReport:
         """What its polls cost on the mean: slow rows come with every n-th only."""
-        fast, all_rows = self._schedule.blocks(self._schedule.ordinary), self._schedule.blocks(1)
+        fast, all_rows = self._requests(self._schedule.ordinary), self._requests(1)
         costs, often = self._learner.costs(), self._schedule.every
         plain, full = (describe_plan(parts, costs, self._interval) for parts in (fast, all_rows))
         return replace(
@@ -136,12 +141,18 @@ class ModbusMeter:
 
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
-        parts = self._schedule.blocks(self._schedule.ordinary)
+        parts = self._requests(self._schedule.ordinary)
         return [self.client.sizes(part.function, part.words) for part in parts]
+
+    def _requests(self, number: int) -> list[Block]:
+        """All that such a poll costs, scales that lie apart included."""
+        parts = self._schedule.blocks(number)
+        return [*parts, *self._scales.blocks] if any(part.apart for part in parts) else parts
 
     def _start_over(self) -> None:
         self._schedule.start_over()
         self._refused = {}
+        self._scales.forget()
         self._budget = SPLIT_BUDGET
         self._poll = 0
         self._rethink = _RETHINK
@@ -158,57 +169,52 @@ class ModbusMeter:
     async def _ask(self, number: int) -> list[Columns]:
         """All requests of this poll; once more where it turned out how to ask instead."""
         said: list[Columns] = []
-        for part in self._schedule.blocks(number):
+        parts = self._schedule.blocks(number)
+        apart = self._scales.blocks and any(part.apart for part in parts)
+        if apart:
+            await self._scales.before()
+        for part in parts:
             columns = await self._read(part)
             if columns is None:
                 self._budget -= len(said) + 1
                 self._think(_NEVER)
                 return await self._ask(number)
             said.append(columns)
-        return said
+        return [await self._scales.after(Columns.joined(said))] if apart else said
 
     async def _read(self, part: Block) -> Columns | None:
         """What one request says; None where the plan it belongs to is no good."""
         try:
-            data = await self.client.read(part.function, part.address, part.words)
+            return part.columns(await self._fetch(part), self._scales.known)
         except Unsupported as refusal:
             return await self._search(part, refusal)
-        except LinkError as error:
-            if error.code == "timeout" and self._curious and self._is_long(part):
-                self._mute = None if self.client.is_late else part
+        except (LinkError, DeviceError) as error:
+            if not self.client.is_late:
+                self._silence.lost(part, error, long=self._is_long(part))
             raise
+
+    async def _fetch(self, part: Block, *, kept: bool = True) -> bytes:
+        """The values of one request; what it took is learned from."""
+        data = await self.client.read(part.function, part.address, part.words, kept=kept)
         self._learner.saw(part.words, self._link.took)
         if part.words > self._proven:
             self._proven = part.words
-        return part.columns(data)
+        return data
 
     def _is_long(self, part: Block) -> bool:
         """Whether its length may be what is wrong with a request."""
         return part.words > self._proven and len(part.rows) > 1 and part.function in _REGISTERS
 
-    async def _listen(self, part: Block) -> None:
-        """Some meters say nothing to a request that is too long: ask for less, once and for all."""
-        first = block(self._schedule.ground, part.rows[:1])
-        with contextlib.suppress(DeviceError):
-            await self.client.read(first.function, first.address, first.words)
-        # So there is somebody. It may have come back just now.
-        self._mute, self._curious = None, False
-        if not await self._answers(part.rows):
-            findings = await self._bisect(part)
-            self._schedule.limit(findings.most)
-
     async def _answers(self, rows: Sequence[Row]) -> bool:
         """Whether these rows can be had in one request."""
-        one = block(self._schedule.ground, rows)
         try:
-            await self.client.read(one.function, one.address, one.words)
+            await self._fetch(block(self._schedule.ground, rows), kept=False)
         except Unsupported:
             return False
         except LinkError as error:
             if error.code != "timeout":
                 raise
             return False
-        self._proven = max(self._proven, one.words)
         return True
 
     async def _bisect(self, part: Block) -> Findings:
@@ -235,12 +241,12 @@ class ModbusMeter:
             self._budget -= 1
             one = block(self._schedule.ground, rows)
             try:
-                data = await self.client.read(one.function, one.address, one.words)
+                data = await self._fetch(one)
             except Unsupported:
                 search.note(answered=False)
             else:
                 search.note(answered=True)
-                said.append(one.columns(data))
+                said.append(one.columns(data, self._scales.known))
         self._leave_out(search.findings(), refusal)
         return Columns.joined(said)
 
@@ -266,6 +272,6 @@ def _unclear(row: Row, refusal: Unsupported) -> str:
 
 def _step(row: Row) -> float | None:
     known = describe(row.quantity)
-    if row.scale_register is not None or known is None:
+    if row.scale_register is not None or row.offset or known is None:
         return None
     return row.scale * (factor(row.unit, known.unit) or 1.0)

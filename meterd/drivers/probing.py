@@ -13,7 +13,10 @@ from meterd.drivers.values import CODES, shortest
 
 ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
 _SINGLE = ("u16", "s16")
-_MULTIPLE = {2: ("u32", "s32", "f32"), 4: ("u64", "s64", "f64")}
+_MULTIPLE = {2: ("u32", "s32", "f32"), 3: ("u48", "s48"), 4: ("u64", "s64", "f64")}
+# Read as decimals in groups of four, and as a sign and a size, where they can be.
+_GROUPED = (2, 4)
+_SIGNED = {1: "m16", 2: "m32"}
 
 # Integers carry their decimals as a power of ten.
 _SCALES = (1, 10, 100, 1000)
@@ -47,10 +50,28 @@ def decodings(data: bytes) -> Iterator[Decoding]:
         for kind in kinds:
             for order in ORDERS:
                 yield _number(kind, order, _ordered(data[: 2 * words], order))
+    yield from _unusual(data)
     digits = data[:4].hex()
     yield Decoding("bcd", "", digits.lstrip("0") or "0" if digits.isdecimal() else None, "")
     text = _text(data)
     yield Decoding("str", "", text, "text" if text and len(text) >= _SHORTEST_TEXT else "")
+
+
+def _unusual(data: bytes) -> Iterator[Decoding]:
+    """What few meters have, and only where it differs from what is there already."""
+    for words, kind in _SIGNED.items():
+        top = 1 << 16 * words - 1
+        for order in ("ABCD", "CDAB")[:words] if len(data) >= 2 * words else ():
+            raw = int.from_bytes(_ordered(data[: 2 * words], order), "big")
+            if raw > top:
+                value = top - raw
+                yield Decoding(kind, order if words > 1 else "", value, _integer_mark(value))
+    for words in _GROUPED:
+        groups = struct.unpack(f">{words}H", data[: 2 * words]) if len(data) >= 2 * words else ()
+        if groups and max(groups) < 10_000:
+            for order, ordered in (("ABCD", groups), ("CDAB", groups[::-1])):
+                text = "".join(f"{group:04d}" for group in ordered)
+                yield Decoding(f"m10k {words}", order, int(text), _integer_mark(int(text)))
 
 
 def _ordered(data: bytes, order: str) -> bytes:
@@ -63,6 +84,9 @@ def _ordered(data: bytes, order: str) -> bytes:
 
 
 def _number(kind: str, order: str, data: bytes) -> Decoding:
+    if kind not in CODES:
+        whole = int.from_bytes(data, "big", signed=kind[0] == "s")
+        return Decoding(kind, order, whole, _integer_mark(whole))
     (raw,) = struct.unpack(f">{CODES[kind]}", data)
     if not isinstance(raw, float):
         return Decoding(kind, order, raw, _integer_mark(raw))

@@ -10,9 +10,12 @@ BRIDGE = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor.
+    """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor,
+    and in either case plus `offset`, which is in `unit`.
 
-    `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0.
+    `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0, and
+    is the first of `bits` that are the value.
+    `apart`: the scale register lies too far to be read in the same request.
     """
 
     quantity: str
@@ -34,18 +37,26 @@ class Row:
     optional: bool = False
     alone: bool = False
     bit: int | None = None
+    bits: int = 1
+    offset: float = 0.0
+    apart: bool = False
+
+    @property
+    def near_scale(self) -> int | None:
+        """The scale register, if it must be in the request."""
+        return None if self.apart else self.scale_register
 
     @property
     def first(self) -> int:
         """The first register that must be in the request."""
-        scale = self.address if self.scale_register is None else self.scale_register
+        scale = self.address if self.near_scale is None else self.near_scale
         return min(self.address, scale)
 
     @property
     def last(self) -> int:
         """The last register that must be in the request."""
         end = self.address + self.words - 1
-        return max(end, end if self.scale_register is None else self.scale_register)
+        return max(end, end if self.near_scale is None else self.near_scale)
 
 
 @dataclass(frozen=True, slots=True)

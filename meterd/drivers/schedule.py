@@ -1,7 +1,7 @@
 """Schedule: which rows of a map are due at a poll, and the requests that fetch them together."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 from meterd.drivers.blocks import Block
@@ -10,7 +10,10 @@ from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import Lengths
 from meterd.drivers.planner import better, plan
 from meterd.drivers.refusals import Findings
-from meterd.drivers.registers import RegisterMap
+from meterd.drivers.registers import RegisterMap, Row
+
+Closed = tuple[tuple[int, int, int], ...]
+"""As in `Findings`."""
 
 # How often rows of the tier `slow` are read, in seconds.
 SLOW = 60.0
@@ -110,11 +113,21 @@ class Schedule:
         self.ground = self.ground.without(findings.refused, findings.closed, findings.most)
         self._forget()
 
-    def limit(self, most: int | None) -> None:
-        """Ask for no more registers at once, for good; None: nothing was found."""
-        if most is not None:
-            self._whole = self._whole.without(most=most)
-            self.avoid(Findings(most=most))
+    def limit(self, most: int | None, closed: Closed = ()) -> None:
+        """Ask for no more registers at once (None: nothing was found), nor across, for good."""
+        if most is not None or closed:
+            self._whole = self._whole.without((), closed, most)
+            self.avoid(Findings(closed=closed, most=most))
+
+    def leave_out(self, rows: Iterable[Row]) -> None:
+        """Leave out just these rows until told otherwise, over starts, too."""
+        whole = self._whole
+        before = {row.quantity for row in whole.refused}
+        learnt = [row for row in self.ground.refused if row.quantity not in before]
+        self._whole = Ground(whole.map, rows, whole.closed, whole.most)
+        closed, most = self.ground.closed, self.ground.most
+        self.ground = Ground(whole.map, (*self._whole.refused, *learnt), closed, most)
+        self._forget()
 
     def start_over(self) -> None:
         """Forget what was refused: behind a reopened link there may be another meter."""

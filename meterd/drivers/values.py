@@ -3,9 +3,11 @@
 A multi-word value is brought into big-endian order first; then one struct takes it.
 """
 
+import functools
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from meterd.drivers.registers import Row
@@ -22,6 +24,10 @@ CODES = {
     "f32": "f",
     "f64": "d",
 }
+# Whole numbers that no struct code takes; `m`: the highest bit is the sign, the rest the size.
+WHOLES = {"u48": 3, "s48": 3, "m16": 1, "m32": 2}
+# Values of one group of decimals, where each register holds four of them.
+_GROUP = 10_000
 # What a sleeping or unprogrammed chip answers; no meter counts to exactly this.
 _DEAD = 0xDEADBEEF
 _F32 = struct.Struct(">f")
@@ -71,6 +77,7 @@ def linear(row: Row) -> tuple[float, float] | None:
         row.type not in CODES
         or row.scale_register is not None
         or row.na_ranges
+        or row.offset
         or (row.words == 4 and row.scale == 1 and row.type != "f64")
         or row.quantity.startswith("info.")
     ):
@@ -147,6 +154,10 @@ def _inverse(factor: float) -> int:
 
 def scaled(row: Row, raw: float, exponent: int | None = None) -> float:
     """Raw to the row's unit. A scale of 0.1 divides by 10, so that decimals stay exact."""
+    if row.offset:
+        # A sum of decimals carries a rounding error, which nine digits have not.
+        bare = replace(row, offset=0.0)
+        return round(scaled(bare, raw, exponent) + row.offset, 9)
     factor = row.scale if exponent is None else row.scale_factor
     if factor == 1 and not exponent:
         return raw
@@ -196,15 +207,33 @@ def _of_bytes(row: Row, raw: bytes, exponent: object) -> Reading:
     number = int.from_bytes(raw, "big")
     if number in row.na or _in_ranges(row, number):
         return Reading(row.quantity, None, row.unit, _ABSENT)
-    if row.type == "bits":
-        value = number if row.bit is None else number >> row.bit & 1
-        return Reading(row.quantity, float(value), row.unit)
-    digits = raw.hex()
-    if not digits.isdecimal():
-        return Reading(row.quantity, None, row.unit, "no BCD digits")
+    value = _whole(row, raw, number)
+    if value is None:
+        told = "BCD digits" if row.type == "bcd" else "groups of four decimals"
+        return Reading(row.quantity, None, row.unit, f"no {told}")
     if row.quantity.startswith("info."):
-        return Reading(row.quantity, digits.lstrip("0") or "0", "")
-    return _measured(row, int(digits), exponent)
+        return Reading(row.quantity, str(value), "")
+    return _measured(row, value, exponent)
+
+
+def _whole(row: Row, raw: bytes, number: int) -> int | None:
+    """The whole number that these bytes are, `number` if they are one; None if they are none."""
+    top = 1 << 8 * len(raw) - 1
+    match row.type:
+        case "bits":
+            return number if row.bit is None else number >> row.bit & (1 << row.bits) - 1
+        case "bcd":
+            return int(raw.hex()) if raw.hex().isdecimal() else None
+        case "m10k":
+            groups = [int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)]
+            if max(groups) >= _GROUP:
+                return None
+            return functools.reduce(lambda total, group: total * _GROUP + group, groups)
+        case "s48":
+            return number - 2 * top if number >= top else number
+        case "m16" | "m32":
+            return top - number if number >= top else number
+    return number
 
 
 def _text(row: Row, raw: bytes) -> Reading:

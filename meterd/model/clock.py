@@ -5,6 +5,9 @@ import math
 import time
 from typing import Protocol
 
+# 2020-01-01: no clock that was set shows less. One that nobody set begins in 1970, or in 2000.
+EARLIEST_MS = 1_577_836_800_000
+
 
 class Clock(Protocol):
     """Two clocks: one for durations, one for people."""

@@ -18,7 +18,8 @@ IDENTITY = ("info.serial_number", "info.model")
 QUIET = 600.0
 
 # Values of the integer types, from 0 on, before they start again.
-_WRAPS = {"u16": 16, "s16": 15, "u32": 32, "s32": 31, "u64": 64, "s64": 63}
+_WRAPS = {"u16": 16, "s16": 15, "u32": 32, "s32": 31, "u48": 48, "s48": 47, "u64": 64, "s64": 63}
+_DECIMAL = ("bcd", "m10k")
 _DOUBTS = {
     What.HELD: Quality.SUSPECT,
     What.STUCK: Quality.SUSPECT,
@@ -49,7 +50,7 @@ class Form(NamedTuple):
         raw = wrap if wrap is not None else 2 ** _WRAPS[kind] if kind in _WRAPS else None
         # Six digits, as values have: 2**32 steps of 0.1 are 429496729.6.
         around = None if raw is None else round(raw * scale, 6)
-        return cls(around, scale if kind in _WRAPS or kind == "bcd" else DEFAULT_RESOLUTION)
+        return cls(around, scale if kind in _WRAPS or kind in _DECIMAL else DEFAULT_RESOLUTION)
 
 
 class Event(NamedTuple):

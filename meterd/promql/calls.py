@@ -67,6 +67,7 @@ def _over(run: Run, name: str, spans: Spans, numbers: list[Values], times: Times
         if name in ranged.COUNTERS and len(at):
             _check_counter(run, get(key, NAME))
         if here.any():
+            run.budget.spend(len(times))
             found.append((key if name in ranged.KEEP_NAME else nameless(key), data, here))
     if not found:
         return empty(len(times))
@@ -169,12 +170,12 @@ def _texts(run: Run, node: Call, times: Times) -> list[str]:
 def _label_replace(run: Run, node: Call, times: Times) -> Frame:
     target, template, source, pattern = _texts(run, node, times)
     frame = run.frame(node.args[0], times)
-    return labels.replaced(frame, target, template, source, pattern)
+    return labels.replaced(frame, target, template, source, pattern, run.budget)
 
 
 def _label_join(run: Run, node: Call, times: Times) -> Frame:
     target, separator, *sources = _texts(run, node, times)
-    return labels.joined(run.frame(node.args[0], times), target, separator, sources)
+    return labels.joined(run.frame(node.args[0], times), target, separator, sources, run.budget)
 
 
 def _sort(*, up: bool) -> Callable[..., Frame]:

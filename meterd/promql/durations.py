@@ -4,6 +4,8 @@ import re
 
 from meterd.promql.result import QueryError
 
+LONGEST_MS = (1 << 63) // 1_000_000  # of any duration: 292 years, as far as Go counts
+
 _UNITS = {
     "y": 365 * 86_400_000,
     "w": 7 * 86_400_000,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from meterd.promql.astray import astray
 from meterd.promql.durations import milliseconds
 from meterd.promql.lexer import Token, parse_error, tokens, unquote
 from meterd.promql.result import QueryError
@@ -24,6 +25,8 @@ MAX_TIME_MS = 1 << 53  # times, offsets and ranges beyond it are no whole millis
 
 _PLACE = "\ue000"  # private use: stands before a string's number; queries cannot bring it in
 _HELD = re.compile(_PLACE + r"(\d+)")
+# What is left to say where the parser says no more than no.
+_VAGUE = "parse error: syntax error: these words and signs make no expression in this order"
 _OCTAL = re.compile(r"0[0-7]+")  # as Go reads whole numbers
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
 _BRACKET = {"(": "parenthesis", "[": "bracket", "{": "brace"}
@@ -71,8 +74,12 @@ def parse(query: str) -> Parsed:
     with mapped(query):
         text = cleaned.of(pieces)
     texts = tuple(cleaned.texts)
-    with mapped(query, texts):
-        tree = promql_parser.parse(text)
+    try:
+        with mapped(query, texts):
+            tree = promql_parser.parse(text)
+    except QueryError as error:
+        found = astray(query, pieces) if str(error) == _VAGUE else None
+        raise found or error from error
     return Parsed(query, tree, texts, tuple(cleaned.moments))
 
 
@@ -97,7 +104,7 @@ def _located(query: str, text: str) -> QueryError:
     what = re.sub(r"'([^']*)'", r'"\1"', text)
     what = _TYPE.sub(lambda found: f"{found[1]} {_TYPES[found[2]]}", what)
     if what == "invalid promql query":
-        what = "syntax error: these words and signs make no expression in this order"
+        return QueryError("bad_data", _VAGUE)
     named = re.search(r'function (?:with name )?"([\w:]+)"', what)
     places = named and re.search(rf"\b{re.escape(named[1])}\b", query)
     if places:

@@ -30,7 +30,7 @@ def compiled(matcher: Matcher) -> Callable[[str], bool]:
     return lambda found: whole(found) is None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)  # one takes up to some MB
 def regex(pattern: str) -> Any:
     """RE2, which cannot backtrack; the dot meets newlines, as in Prometheus 3.
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import promql_parser
 
-from meterd.promql.guard import MAX_TIME_MS, Parsed, mapped, parse
+from meterd.promql.durations import LONGEST_MS
+from meterd.promql.guard import Parsed, mapped, parse
 from meterd.promql.matcher import Matcher, compiled
 from meterd.promql.nodes import (
     Aggregate,
@@ -201,7 +202,7 @@ def _type(kind: Any) -> ValueType:
 def _ms(length: timedelta) -> int:
     """Whole ms; a float of seconds would lose some."""
     ms = length // timedelta(milliseconds=1)
-    if abs(ms) > MAX_TIME_MS:
+    if abs(ms) > LONGEST_MS:
         raise _refused("duration out of range")
     return ms
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from meterd.promql.matcher import Matcher, compiled
-from meterd.promql.plan import selector
 from meterd.promql.source import Labelled
 
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
     """The matchers of a `match[]`. Raises QueryError (bad_data) where it is no vector selector."""
+    from meterd.promql.plan import selector
+
     return selector(text).matchers
 
 

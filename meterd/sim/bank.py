@@ -1,6 +1,6 @@
 """The registers of one unit, and which requests it refuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum, StrEnum
 from typing import Protocol
 
@@ -116,12 +116,10 @@ def _readable(
     register_map: RegisterMap, strictness: Strictness
 ) -> dict[int, list[tuple[int, int]]]:
     """By function the [first, last] ranges that one request may lie in."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for row in sorted(register_map.rows, key=lambda row: row.first):
-        ranges = found.setdefault(row.function, [])
-        if row.alone:
-            continue
-        first, last = _span(register_map, row.first, row.last, strictness)
+    found: dict[int, list[tuple[int, int]]] = {row.function: [] for row in register_map.rows}
+    for function, low, high in sorted(_spans(register_map)):
+        ranges = found[function]
+        first, last = _span(register_map, low, high, strictness)
         bridge = register_map.bridge if strictness is Strictness.SPANS else 0
         if ranges and first - ranges[-1][1] - 1 <= bridge:
             ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
@@ -130,6 +128,15 @@ def _readable(
     if strictness is Strictness.ANY:
         found = {function: [(0, 0xFFFF)] for function in found}
     return {function: _without(ranges, register_map) for function, ranges in found.items()}
+
+
+def _spans(register_map: RegisterMap) -> Iterator[tuple[int, int, int]]:
+    """Function, first and last register of each value, and of each scale that lies apart."""
+    for row in register_map.rows:
+        if not row.alone:
+            yield row.function, row.first, row.last
+        if row.apart and row.scale_register is not None:
+            yield row.function, row.scale_register, row.scale_register
 
 
 def _span(register_map: RegisterMap, first: int, last: int, strict: Strictness) -> tuple[int, int]:

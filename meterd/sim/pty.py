@@ -44,9 +44,19 @@ class PtyPort:
         os.set_blocking(self._master, False)
         self.path = os.ttyname(self._slave)
         if self._link is not None:
-            self._link.unlink(missing_ok=True)
-            self._link.symlink_to(self.path)
+            self._point(self._link)
         asyncio.get_running_loop().add_reader(self._master, self._readable)
+
+    def _point(self, link: Path) -> None:
+        try:
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.path)
+        except OSError as error:
+            os.close(self._master)
+            os.close(self._slave)
+            self._master = self._slave = -1
+            text = f"{link} cannot be made a link: {error.strerror}; choose another path"
+            raise ConfigError(text) from error
 
     def close(self) -> None:
         """The port is gone: clients see a hang-up."""

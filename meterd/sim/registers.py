@@ -54,8 +54,10 @@ def encode(register_map: RegisterMap, values: Mapping[str, Value]) -> Image:
         bank = words.setdefault(row.function, {})
         if row.bit is not None:
             # Several rows share a status word, each its bit.
-            on = bool(_value(row, values))
-            bank[row.address] = bank.get(row.address, 0) | on << row.bit
+            field = _field(row, _value(row, values)) << row.bit
+            parts = _ordered(row, field.to_bytes(2 * row.words, "big"))
+            for address, word in enumerate(parts, row.address):
+                bank[address] = bank.get(address, 0) | word
             continue
         bank.update(enumerate(encoded, row.address))
     for (function, register), exponent in exponents.items():
@@ -76,6 +78,10 @@ def encode_row(row: Row, value: Value, exponent: int = 0) -> tuple[int, ...]:
         return tuple(int(bool(number)) for _ in range(row.words))
     if row.type == "bcd":
         return _ordered(row, _digits(_raw(row, number, exponent), row.words))
+    if row.type == "m10k":
+        return _ordered(row, _groups(_raw(row, number, exponent), row.words))
+    if row.type in ("m16", "m32") and number is not None:
+        return _ordered(row, _sign_and_size(row, number, exponent))
     if row.type in _FLOATS:
         return _ordered(row, _floating(row, number, exponent))
     return _ordered(row, _whole(row, number, exponent).to_bytes(2 * row.words, "big"))
@@ -101,7 +107,7 @@ def _multiplier(unit: str) -> float:
 def _raw(row: Row, value: float | None, exponent: int) -> float:
     """The number that the registers hold, before it is cut to its type."""
     scale = row.scale if row.scale_register is None else row.scale_factor * 10.0**exponent
-    return (value or 0.0) / _multiplier(row.unit) / scale
+    return ((value or 0.0) / _multiplier(row.unit) - row.offset) / scale
 
 
 def _floating(row: Row, value: float | None, exponent: int) -> bytes:
@@ -131,6 +137,27 @@ def _whole(row: Row, value: float | None, exponent: int) -> int:
     while raw & mask in row.na:
         raw -= 1 if raw > low else -1
     return raw & mask
+
+
+def _field(row: Row, value: Value) -> int:
+    """What the bits of a row hold: a flag's 1 for whatever is not 0."""
+    if row.bits == 1:
+        return int(bool(value))
+    number = value if isinstance(value, int | float) else 0.0
+    return max(0, min(round(_raw(row, number, 0)), (1 << row.bits) - 1))
+
+
+def _sign_and_size(row: Row, value: float, exponent: int) -> bytes:
+    top = 1 << 16 * row.words - 1
+    raw = max(1 - top, min(round(_raw(row, value, exponent)), top - 1))
+    return (abs(raw) | (top if raw < 0 else 0)).to_bytes(2 * row.words, "big")
+
+
+def _groups(raw: float, words: int) -> bytes:
+    """Four decimals to a word, as a number."""
+    number = round(abs(raw)) % 10_000**words
+    found = [number // 10_000**place % 10_000 for place in reversed(range(words))]
+    return b"".join(group.to_bytes(2, "big") for group in found)
 
 
 def _digits(raw: float, words: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
@@ -64,16 +65,30 @@ class Catalog:
         lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
         for row in connection.execute(select(series)):
             made.add(row.id)
-            if row.id in self.by_id:
-                continue
-            name = self.names[row.device_id], row.quantity, row.unit
-            known = Known(row.id, name, Kind(row.kind))
-            if row.first is not None:
-                known.widen(row.first, lasts.get(row.id, row.first))
-            self._add(known, row.device_id)
+            if row.id not in self.by_id:
+                self._found(row, lasts.get(row.id))
         self._new_series = [
             self._row(known) for known in self.by_id.values() if known.id not in made
         ]
+
+    def learn(self, connection: Connection) -> None:
+        """Devices and series that other meterds have made since (others.py)."""
+        for row in connection.execute(select(device)):
+            if row.id not in self.names:
+                self.names[row.id] = row.name
+                self.devices[row.name] = row.id
+        unknown = [row for row in connection.execute(select(series)) if row.id not in self.by_id]
+        lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
+        for row in unknown:
+            self._found(row, lasts.get(row.id))
+
+    def _found(self, row: Any, last: int | None) -> None:
+        """A series of the store; `last` is the time of its newest sample, where that is known."""
+        name = self.names[row.device_id], row.quantity, row.unit
+        known = Known(row.id, name, Kind(row.kind))
+        if row.first is not None:
+            known.widen(row.first, row.first if last is None else last)
+        self._add(known, row.device_id)
 
     def _add(self, known: Known, owner: int) -> None:
         self._next = max(self._next, known.id + 1)

@@ -4,16 +4,23 @@ Each device has a row in `lease`: its holder, a token, and until when, by the da
 
 - **Beat.** Every half period each meterd renews its leases to two periods from now, and takes
   those that are over or that nobody had. Taking raises the token by one. So a device whose
-  meterd died has another one before three periods have passed; a live one gives nothing back.
+  meterd died has another one before three periods have passed.
 - **Fence.** Each transaction that writes for a device first locks its lease and compares the
   token with the one that this meterd was given. Where it is another one, nothing is written and
   the device is given up, with all that is in memory of it; the rest is written in the next try.
   The transaction also counts in that row, so that on a Galera cluster, whose nodes do not see
   each other's locks, either the writer or the taker loses its certification.
+- **Fair shares.** Each meterd has a row of its own in `lease`, beyond the devices' numbers, with
+  the same end; its token is a checksum of the devices it is told to poll. Those that are told the
+  same share them evenly: who has too many stops to poll some, commits them, and only then gives
+  them back. Who is told other devices takes what nobody has.
 - **Numbers.** A device is numbered, alone in a transaction, before it is leased. Its series are
   `device << 16 | 1, 2, …`, and journal rows `n << 14 | device`, one for each device of a commit:
   so nobody needs to know what others number, and a row belongs to one device as a block does.
 - **Adoption.** The new holder reads the journal rows of the device and seals them as its own.
+- **An older store.** Where an administrator restored a copy, leases are older than those known
+  here. Then each meterd takes only its own ones anew for the length of a lease, as it has in
+  memory what the copy lacks.
 
 Rows of a meterd that was alone before are cut into such rows at the first start. What two
 meterds remember (counters, by device) goes with the lease. The nodes' clocks need not agree
@@ -24,8 +31,9 @@ import asyncio
 import logging
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,8 +41,11 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
+from meterd.model.sample import Poll
 from meterd.store.catalog import MOST_DEVICES
 from meterd.store.connections import Opened
+from meterd.store.fair import Fair, chosen
+from meterd.store.members import Member, checksum, living
 from meterd.store.schema import device, lease, memo
 from meterd.store.servers import ServerDatabase
 from meterd.store.share import Leased, Share, now_ms
@@ -46,6 +57,17 @@ _TURNS = 5  # after conflicts with other meterds
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one beat found and did. `until` is in Unix ms of the database's clock."""
+
+    until: int
+    held: Mapping[str, Leased]
+    memos: Mapping[str, str]
+    most: int  # devices that we are to have
+    older: bool  # the store is an older one than at the last beat
 
 
 class Leases:
@@ -68,9 +90,9 @@ class Leases:
         if any(one.startswith("sqlite:") for one in urls):
             text = "a cluster needs a store on a server: postgresql:// or mariadb://"
             raise StoreError(text, code="unavailable")
-        self.share = Share(ServerDatabase(urls))
         # Each start is another holder: what it knew before is not what it knows now.
         self.holder = f"{name or socket.gethostname()[:60]} {uuid.uuid4().hex[:12]}"
+        self.share = Share(ServerDatabase(urls), self.holder)
         self._database = ServerDatabase(urls, shared=True)
         self._opened: Opened | None = None
         self._made = False
@@ -78,14 +100,18 @@ class Leases:
         self._alone = alone
         self._clock = clock or SystemClock()
         self._good_until = float("-inf")
+        self.heard: Callable[[Sequence[Poll]], None] | None = None  # what others committed
         self._told: frozenset[str] = frozenset()
+        self._leaving: frozenset[str] = frozenset()
+        self._member = Member(self.holder)
+        self._careful_until = float("-inf")
 
     @property
     def held(self) -> frozenset[str]:
         """The devices that may be polled now."""
         if self._alone == "pause" and self._clock.monotonic() > self._good_until:
             return frozenset()
-        return frozenset(self.share.held)
+        return frozenset(self.share.held) - self._leaving
 
     async def run(
         self,
@@ -95,9 +121,12 @@ class Leases:
         """For ever: renews and takes; `changed` is told what is held whenever that differs."""
         while True:
             await self.beat(wanted())
+            if self.heard is not None:
+                self.heard(self.share.others.newest())
             if self._told != self.held:
                 self._told = self.held
                 await changed(self._told)
+            await self.hand_over()
             await self._clock.sleep(self._period / _BEATS)
 
     async def beat(self, wanted: Sequence[str]) -> None:
@@ -106,6 +135,17 @@ class Leases:
             await asyncio.to_thread(self._beat, tuple(wanted))
         except StoreError as error:
             _log.warning("leases are not renewed: %s", error)
+
+    async def hand_over(self) -> None:
+        """Gives back what is too much; it is polled no more, and is committed here first."""
+        if not self._leaving:
+            return
+        try:
+            if self.share.flush is not None:
+                await self.share.flush()
+            await asyncio.to_thread(self._release)
+        except StoreError as error:
+            _log.warning("no device is handed over: %s", error)
 
     async def close(self) -> None:
         """Gives everything back, so that others take it at once; after the writer's close."""
@@ -124,50 +164,101 @@ class Leases:
             self._made = True
         for name in self._missing(wanted):
             self._turns(partial(_number, name=name))
-        held, memos = self._turns(partial(self._leased, wanted=wanted))
+        turn = self._turns(partial(self._turn, wanted=wanted))
+        if turn.older:
+            _log.warning("the store is an older one than before: only our own leases are taken")
+            self._careful_until = began + self._period * _LENGTH
+        self._member.until = turn.until
         self._good_until = began + self._period * _LENGTH
-        for gone in self.share.held.keys() - held:
+        for gone in self.share.held.keys() - turn.held:
             _log.warning("another meterd has %s by now", gone)
-        if held.keys() - self.share.held.keys():
-            self.share.memos = memos
-        self.share.held = held
+        if turn.held.keys() - self.share.held.keys():
+            self.share.memos = turn.memos
+        self.share.held = turn.held
+        self._leaving = chosen(turn.held, self._leaving, turn.most)
+        held = [one.id for one in turn.held.values()]
+        self._turns(lambda connection: self.share.others.look(connection, held))
+
+    def _release(self) -> None:
+        going = {
+            name: one
+            for name, one in self.share.held.items()
+            if name in self._leaving - self.share.waiting()
+        }
+        ids = sorted(one.id for one in going.values())
+        ours = (lease.c.holder == self.holder) & lease.c.device_id.in_(ids)
+        ended = update(lease).where(ours).values(until=0, holder="")
+        self._turns(lambda connection: connection.execute(ended))
+        kept = {name: one for name, one in self.share.held.items() if name not in going}
+        self.share.held = kept
+        self._leaving -= going.keys()
+        _log.info("handed over: %s", ", ".join(sorted(going)) or "nothing yet")
 
     def _missing(self, wanted: Sequence[str]) -> list[str]:
         known = self._turns(lambda connection: set(connection.scalars(select(device.c.name))))
         return [name for name in wanted if name not in known]
 
-    def _leased(
-        self, connection: Connection, wanted: Sequence[str]
-    ) -> tuple[dict[str, Leased], dict[str, str]]:
-        """What is held after this transaction, and what was remembered before it."""
+    def _turn(self, connection: Connection, wanted: Sequence[str]) -> _Turn:
+        """Our row and our leases renewed, and what is free taken as far as it is our share."""
         now = now_ms(connection)
         until = now + round(self._period * _LENGTH * 1000)
-        ids = {
-            row.id: row.name
-            for row in connection.execute(select(device).where(device.c.name.in_(wanted)))
-        }
-        asked = select(lease).where(lease.c.device_id.in_(ids)).order_by(lease.c.device_id)
-        there = {row.device_id: row for row in connection.execute(asked.with_for_update())}
+        asked = select(device).where(device.c.name.in_(wanted)).order_by(device.c.id)
+        ids = {row.id: row.name for row in connection.execute(asked)}
+        told = checksum(wanted)
+        older = self._member.show(connection, now, until, told)
+        locked = select(lease).where(lease.c.device_id.in_(ids)).order_by(lease.c.device_id)
+        there = {row.device_id: row for row in connection.execute(locked.with_for_update())}
+        fair = self._fair(ids, there, now, living(connection, now, told))
+        most = fair.most(self.holder)
+        careful = older or self._clock.monotonic() < self._careful_until
+        room = 0 if careful else most - fair.counts[self.holder]
         held = {}
-        for number, name in sorted(ids.items()):
+        for number, name in ids.items():
             row = there.get(number)
-            if row is not None and row.holder != self.holder and row.until >= now:
-                continue
-            token = self._taken(connection, number, row, until)
-            held[name] = Leased(number, token)
+            if not self._has(number, row):
+                if room <= 0 or not _is_free(row, now):
+                    continue
+                room -= 1
+            held[name] = Leased(number, self._taken(connection, number, row, until))
         memos = {row.name: row.body for row in connection.execute(select(memo))}
-        return held, memos
+        return _Turn(until, held, memos, most, older)
+
+    def _fair(
+        self, ids: Iterable[int], there: Mapping[int, Any], now: int, alike: Iterable[str]
+    ) -> Fair:
+        """`alike` are the living meterds that want the same devices as we do."""
+        counts = dict.fromkeys(alike, 0)
+        counts[self.holder] = free = 0
+        for number in ids:
+            row = there.get(number)
+            if self._has(number, row):
+                counts[self.holder] += 1
+            elif _is_free(row, now):
+                free += 1
+            elif row is not None and row.holder in counts:
+                counts[row.holder] += 1
+        return Fair(counts, free)
+
+    def _has(self, number: int, row: Any) -> bool:
+        """Whether a device is ours, even if its lease is over, or older than we know."""
+        known = next((one for one in self.share.held.values() if one.id == number), None)
+        if row is None:
+            return known is not None
+        if row.holder == self.holder:
+            return True
+        return known is not None and row.token < known.token and row.until < self._member.until
 
     def _taken(self, connection: Connection, number: int, row: Any, until: int) -> int:
         """The token of a lease that is ours now."""
+        known = {one.id: one.token for one in self.share.held.values()}.get(number, 0)
         if row is None:
-            first = {"device_id": number, "holder": self.holder, "token": 1}
+            token = known + 1
+            first = {"device_id": number, "holder": self.holder, "token": token}
             connection.execute(insert(lease), {**first, "until": until, "writes": 0})
-            return 1
+            return token
         # One that was given up comes back with a new token, and is adopted anew.
-        known = {one.id: one.token for one in self.share.held.values()}
-        mine = row.holder == self.holder and known.get(number) == row.token
-        token: int = row.token if mine else row.token + 1
+        mine = row.holder == self.holder and known == row.token
+        token = known if mine else max(row.token, known) + 1
         ours = {"holder": self.holder, "token": token, "until": until}
         connection.execute(update(lease).where(lease.c.device_id == number).values(**ours))
         return token
@@ -199,3 +290,7 @@ def _number(connection: Connection, name: str) -> None:
         text = f"a store holds {MOST_DEVICES - 1} devices at most"
         raise StoreError(text, code="unavailable")
     connection.execute(insert(device), {"id": number, "name": name})
+
+
+def _is_free(row: Any, now: int) -> bool:
+    return row is None or bool(row.until < now)

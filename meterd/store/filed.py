@@ -120,8 +120,18 @@ def read(path: Path) -> list[Poll]:
 
     Raises StoreError.
     """
+    return told(read_halves(path))
+
+
+def records(database: Database) -> list[bytes]:
+    """What the file beside a database holds now, whoever writes it. Raises StoreError."""
+    return [] if database.path is None else read_halves(place(database.path))
+
+
+def told(some: Iterable[bytes]) -> list[Poll]:
+    """The polls of a file's records. Raises StoreError."""
     names: dict[int, Name] = {}
-    return [poll for record in read_halves(path) for poll in _polls(record, names)]
+    return [poll for record in some for poll in _polls(record, names)]
 
 
 def _numbers(spans: Iterable[Span]) -> set[int]:

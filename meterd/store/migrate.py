@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 import meterd
 from meterd.errors import StoreError
-from meterd.store import precopy, views
+from meterd.store import precopy, seat, views
 from meterd.store.connections import Database
 
 _VERSIONS = "alembic_version"
@@ -35,7 +35,7 @@ def version(connection: Connection) -> str | None:
 
     Raises StoreError: newer_schema; unavailable where it is another program's database.
     """
-    tables = inspect(connection).get_table_names()
+    tables = [name for name in inspect(connection).get_table_names() if name != seat.TABLE]
     if not tables:
         return None
     if _VERSIONS not in tables:
@@ -66,8 +66,8 @@ def is_current(connection: Connection) -> bool:
 def upgrade(database: Database) -> None:
     """Makes or upgrades the schema. Idempotent.
 
-    Whoever calls holds the lock (lock.py). Raises StoreError: unavailable, full, corrupt,
-    newer_schema.
+    Whoever calls holds the lock (lock.py); on servers the connection does. Raises StoreError:
+    unavailable, full, corrupt, newer_schema, already_running.
     """
     database.prepare()
     if database.made():
@@ -81,7 +81,9 @@ def upgrade(database: Database) -> None:
     opened = database.writing()
     try:
         with opened.begin() as connection:
-            _run(connection)
+            # Another meterd may have done it while we waited for the lock.
+            if version(connection) != versions()[-1]:
+                _run(connection)
     finally:
         opened.close()
 

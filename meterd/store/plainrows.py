@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from typing import Any
 
-from sqlalchemy import Connection, Insert, delete, insert, select
+from sqlalchemy import Connection, Insert, delete, insert, select, true
 
 from meterd.store.format.columns import Column, Span
 from meterd.store.schema import GOOD, sample
@@ -19,12 +19,18 @@ def keep(connection: Connection, spans: Iterable[Span]) -> None:
         connection.execute(_upsert(connection.dialect.name), rows)
 
 
-def forget(connection: Connection, before: int, most: int = CHUNK) -> bool:
-    """Deletes the oldest rows from before `before` (Unix ms); whether there are more."""
-    oldest = select(sample.c.time).order_by(sample.c.time).offset(most).limit(1)
+def forget(
+    connection: Connection, before: int, most: int = CHUNK, *, of: Sequence[int] | None = None
+) -> bool:
+    """Deletes the oldest rows from before `before` (Unix ms); whether there are more.
+
+    `of` are the series that it is about; None means all of them.
+    """
+    ours = true() if of is None else sample.c.series.in_(of)
+    oldest = select(sample.c.time).where(ours).order_by(sample.c.time).offset(most).limit(1)
     edge = connection.scalar(oldest)
     cut = before if edge is None else min(before, edge + 1)
-    connection.execute(delete(sample).where(sample.c.time < cut))
+    connection.execute(delete(sample).where(sample.c.time < cut, ours))
     return edge is not None and edge < before
 
 

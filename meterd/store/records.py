@@ -103,11 +103,10 @@ class Log:
             raise
 
     def _begin(self) -> None:
-        if os.pread(self._file, len(_MAGIC), 0) != _MAGIC:
-            _write(self._file, _MAGIC, 0)
-            os.fdatasync(self._file)
-            sync_folder(self.path.parent)
         self._end, self._next = len(_MAGIC), 1
+        self._is_new = os.pread(self._file, len(_MAGIC), 0) != _MAGIC
+        if self._is_new:
+            return  # nothing is written before the first record: the disk may be full
         for number, end, _ in _scan(self._file, self._end, os.fstat(self._file).st_size):
             self._end, self._next, self.count = end, number + 1, self.count + 1
         # A sound record after a damaged one must not follow the next that is written.
@@ -122,9 +121,18 @@ class Log:
         """On the disk when it returns; where it raises, the record is not there."""
         record = framed(self._next, body)
         with mapped(self.path):
+            if self._is_new:
+                self._entitle()
             _write(self._file, record, self._end)
             os.fdatasync(self._file)
         self._end, self._next, self.count = self._end + len(record), self._next + 1, self.count + 1
+
+    def _entitle(self) -> None:
+        os.ftruncate(self._file, 0)
+        _write(self._file, _MAGIC, 0)
+        os.fdatasync(self._file)
+        sync_folder(self.path.parent)
+        self._is_new = False
 
     def bodies(self) -> Iterator[bytes]:
         """Oldest first."""

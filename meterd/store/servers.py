@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from meterd.errors import StoreError
 from meterd.store.connections import Connections, Opened
 from meterd.store.mishaps import meaning, told
+from meterd.store.seat import Seat
 
 _CONNECT = 5  # seconds for one node
 _PATIENCE = 60  # seconds for one statement
@@ -30,6 +31,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "postgresql": ("sslmode", "sslrootcert", "sslcert", "sslkey"),
     "mariadb": ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket"),
 }
+_FILES = {"sslrootcert", "sslcert", "sslkey", "ssl_ca", "ssl_cert", "ssl_key"}
 
 
 class ServerDatabase:
@@ -59,6 +61,7 @@ class ServerDatabase:
             return Connections(lambda: self._any(writing), self.mapped, dialect=dialect)
 
         self._writing = of(True)
+        self._seat = Seat(self._writing.open)
         self._reading = of(False)
 
     def prepare(self) -> None:
@@ -72,7 +75,14 @@ class ServerDatabase:
         return _NoLock()
 
     def writing(self) -> Opened:
-        return self._writing.open()
+        opened = self._writing.open()
+        if self.kind != "mariadb" or self._shared:
+            return opened
+        try:
+            return self._seat.take(opened) if _is_many(opened) else opened
+        except BaseException:
+            opened.close()
+            raise
 
     @contextmanager
     def reading(self, abandoned: Event | None = None) -> Iterator[Connection]:
@@ -82,6 +92,9 @@ class ServerDatabase:
                 yield connection
         finally:
             opened.close()
+
+    def rest(self) -> None:
+        """Nothing is kept open for readers."""
 
     def _any(self, writing: bool) -> Any:
         """A connection to the node that answered last, else to the next one."""
@@ -153,7 +166,13 @@ def _shown(url: URL) -> str:
 
 
 def _options(url: URL) -> dict[str, Any]:
-    return {name: str(value) for name, value in url.query.items()}
+    """Raises StoreError for a file that is not there: the drivers say so without its name."""
+    found = {name: str(value) for name, value in url.query.items()}
+    for name in found.keys() & _FILES:
+        if found[name] != "system" and not Path(found[name]).is_file():
+            text = f"{_shown(url)}: {name}={found[name]} is no file; correct store.url"
+            raise StoreError(text, code="unavailable")
+    return found
 
 
 def _postgresql(url: URL, writing: bool, shared: bool) -> Any:
@@ -220,7 +239,7 @@ def _mariadb(url: URL, writing: bool, shared: bool) -> Any:
         raw.close()
         raise
     if writing and not shared and not many:
-        # A node of a cluster would hold it for itself alone, and refuses to.
+        # A node of a cluster would hold it for itself alone, and refuses to (seat.py).
         _need(raw, f"SELECT GET_LOCK(CONCAT('{_LOCK} ', DATABASE()), 0)")
     return raw
 
@@ -242,6 +261,13 @@ def _is_cluster(raw: Any) -> bool:
     _say(raw, "SET SESSION wsrep_sync_wait = 7")
     _say(raw, "SELECT count(*) FROM information_schema.schemata")
     return True
+
+
+def _is_many(opened: Opened) -> bool:
+    """The same of a connection to the store."""
+    with opened.begin() as connection:
+        found = connection.exec_driver_sql("SHOW VARIABLES LIKE 'wsrep_on'").first()
+    return found is not None and found[1] != "OFF"
 
 
 def _say(raw: Any, statement: str) -> Any:

@@ -4,24 +4,27 @@ A number of the journal is a row for each device here: `number << 14 | device`.
 """
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
 
 from meterd.errors import StoreError
+from meterd.store import plainrows
 from meterd.store.catalog import Catalog
+from meterd.store.change import Change
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
+from meterd.store.cuts import DAY
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot
-from meterd.store.keys import dirty_of
+from meterd.store.keys import block_id, dirty_of
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
-from meterd.store.schema import journal
+from meterd.store.schema import block, dirty, journal, lease
 from meterd.store.share import Leased, Share
-from meterd.store.statements import Row
+from meterd.store.statements import Row, delete_keys
 
 _BITS = 14
 
@@ -32,26 +35,52 @@ class SharedLedger(Ledger):
     """A ledger that touches nothing of other meterds' devices (cluster.py)."""
 
     def __init__(self, database: Database, catalog: Catalog, share: Share) -> None:
-        """It is about what is held now; once that differs it is of no use. Raises StoreError."""
+        """It is about what is held now; once that differs it is of no use. Raises StoreError.
+
+        `behind`: an older store is in the place of the one that was known; what is in memory has
+        to go there again.
+        """
         self._share = share
         self.held = dict(share.held)
         self._ours = {one.id: one.token for one in self.held.values()}
-        super().__init__(database, catalog)
+        self._all = False  # whether the next transaction is about every device
+        with share.others.guard:
+            super().__init__(database, catalog)
         try:
             with self.transaction() as connection:
                 self._split(connection)
+                self.behind = self._is_behind(connection)
         except BaseException:
             self.close()
             raise
+        share.others.adopted = frozenset(self._ours)
 
     def _greet(self, connection: Connection) -> None:
         """Others are welcome."""
 
+    def _is_behind(self, connection: Connection) -> bool:
+        share = self._share
+        there = connection.execute(select(lease).where(lease.c.device_id.in_(self._ours))).all()
+        found = share.lacks(there)
+        # From now on this one is what is known.
+        share.counts = {row.device_id: row.writes for row in there}
+        return found
+
     @contextmanager
     def writing(self, devices: Iterable[int]) -> Iterator[Connection]:
         with self.transaction() as connection:
-            self._share.fence(connection, devices, self._ours)
+            about = self._ours if self._all else devices
+            counts = self._share.fence(connection, about, self._ours)
             yield connection
+        self._share.counts.update(counts)
+
+    def apply(self, change: Change) -> int | None:
+        # Journal rows go for every device that is held, whether it has blocks in here or not.
+        self._all = bool(change.journal_gone) or change.carry is not None
+        try:
+            return super().apply(change)
+        finally:
+            self._all = False
 
     def commit(
         self,
@@ -65,17 +94,22 @@ class SharedLedger(Ledger):
         return super().commit(spans, memos, plain=plain, filed=filed)
 
     def _rows(self, number: int, spans: Sequence[Span]) -> list[Row]:
+        # Layouts that take turns are spans of their own (polls.py).
+        by_device: dict[int, list[Span]] = {}
+        for span in spans:
+            by_device.setdefault(span.device, []).append(span)
         return [
             {
-                "id": number << _BITS | span.device,
-                "device_id": span.device,
-                "body": journals.encode([span], self.digits),
+                "id": number << _BITS | one,
+                "device_id": one,
+                "body": journals.encode(some, self.digits),
             }
-            for span in spans
+            for one, some in by_device.items()
         ]
 
     def _carried(self, number: int, body: bytes) -> list[Row]:
-        return self._rows(number, journals.decode(body))
+        spans = journals.decode(body)
+        return self._rows(number, [span for span in spans if span.device in self._ours])
 
     def _keys(self, numbers: Sequence[int]) -> list[int]:
         return [number << _BITS | one for number in numbers for one in self._ours]
@@ -100,6 +134,26 @@ class SharedLedger(Ledger):
     def dirty(self) -> set[int]:
         return {key for key in super().dirty() if dirty_of(key)[0] in self._ours}
 
+    def trim(self, before: int, most: int) -> int:
+        """As a lone meterd does, of devices that are held, and of those that nobody has."""
+        if not self._ours:
+            return 0
+        with self.writing(self._ours) as connection:
+            devices = {*self._ours, *self._share.orphans(connection)}
+            asked = select(block.c.id).where(_old(connection, devices, before // DAY))
+            keys = list(connection.scalars(asked.order_by(block.c.id).limit(most)))
+            delete_keys(connection, block, "id", keys)
+            return len(keys)
+
+    def trim_plain(self, before: int) -> bool:
+        if not self._ours:
+            return False
+        with self.writing(self._ours) as connection:
+            devices = {*self._ours, *self._share.orphans(connection)}
+            known = self._catalog.by_device
+            series = [one.id for device in devices for one in known.get(device, ())]
+            return plainrows.forget(connection, before, of=series)
+
     def _split(self, connection: Connection) -> None:
         """Rows of a meterd that was alone become rows of one device each."""
         asked = select(journal.c.id, journal.c.body).where(journal.c.device_id.is_(None))
@@ -113,6 +167,23 @@ class SharedLedger(Ledger):
             connection.execute(insert(journal), self._rows(self._next, spans))
             connection.execute(delete(journal).where(journal.c.id == row.id))
             self._next += 1
+
+
+def _old(connection: Connection, devices: Collection[int], day: int) -> ColumnElement[bool]:
+    """Blocks of these devices from before a UTC day, and before their days that are dirty."""
+    firsts: dict[int, int] = {}
+    for key in sorted(connection.scalars(select(dirty.c.id))):
+        owner, first = dirty_of(key)
+        if owner in devices and first < day:
+            firsts.setdefault(owner, first)
+    clean = [one for one in sorted(devices) if one not in firsts]
+    return or_(
+        block.c.device_id.in_(clean) & (block.c.id < block_id(0, day * DAY)),
+        *(
+            (block.c.device_id == one) & (block.c.id < block_id(0, first * DAY))
+            for one, first in firsts.items()
+        ),
+    )
 
 
 def taken_over(

@@ -97,6 +97,14 @@ class _Part:
     size: int
 
 
+def _found(path: Path) -> _Part:
+    log = Log(path)
+    try:
+        return _Part(path, sum(_samples(body) for body in log.bodies()), log.size)
+    finally:
+        log.close()
+
+
 class Spool:
     """To be used in the writer's thread. Its methods raise StoreError where files fail."""
 
@@ -109,17 +117,18 @@ class Spool:
         self._reading: deque[bytes] | None = None  # what is left of the oldest part
 
     def open(self) -> None:
-        """Finds what an earlier meterd has left."""
+        """Finds what an earlier meterd has left; one file that fails is told after the others."""
         named = re.compile(re.escape(self._path.name) + r"-\d{6,}")
         with mapped(self._path):
             found = sorted(p for p in self._path.parent.iterdir() if named.fullmatch(p.name))
+        failed: StoreError | None = None
         for path in found:
-            log = Log(path)
             try:
-                samples = sum(_samples(body) for body in log.bodies())
-                self._parts.append(_Part(path, samples, log.size))
-            finally:
-                log.close()
+                self._parts.append(_found(path))
+            except StoreError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     @property
     def samples(self) -> int:

@@ -26,6 +26,16 @@ _GAP = (
 )
 
 
+_TAKEN = (
+    "it hangs up before it answers anything: does another client hold it, "
+    "or is this a port for something else?"
+)
+_UNHEARD = "nothing was ever heard here: check the unit's number, the timeout, and "
+_UNHEARD_LINE = "the wires (A and B changed over?), and whether the line is really set to "
+_UNHEARD_GATEWAY = "the wires and the baud rate behind the gateway"
+_UNHEARD_NETWORK = "?framer=rtu where a gateway passes serial frames through"
+
+
 class Hints:
     """Of one link. What was answered once proves for good that a pause is not needed.
 
@@ -37,6 +47,8 @@ class Hints:
         "_connects",
         "_first",
         "_first_losses",
+        "_framer",
+        "_heard",
         "_line",
         "_losses",
         "_noise_before",
@@ -44,11 +56,13 @@ class Hints:
         "prompt",
     )
 
-    def __init__(self, line: str = "") -> None:
+    def __init__(self, line: str = "", *, framer: str = "socket") -> None:
         self.prompt = _NOBODY
         """Stations that answered a request which came soon after their answer before."""
         self._line = line
+        self._framer = framer
         self._first = False
+        self._heard = False
         self._first_losses = 0
         self._connects = False
         self._losses: dict[int, int] | None = None
@@ -63,6 +77,7 @@ class Hints:
         """A whole frame came, be it a no. `soon`: the station had just answered before."""
         self._connects = self._connects or self._first
         self._first = False
+        self._heard = True
         self._noises = 0
         if soon:
             self.prompt = _with(self.prompt, station)
@@ -78,9 +93,13 @@ class Hints:
         first, self._first = self._first, False
         noisy = rest or error.code in _NONSENSE or noise > self._noise_before
         self._noise_before = noise
+        self._heard = self._heard or noisy
         hint = self._of_noise(noisy)
         if error.code == "timeout" and not noisy:
             hint = hint or self._of_haste(station, first=first, soon=soon)
+            hint = hint or self._of_silence(station)
+        if error.code == "closed" and first:
+            hint = hint or _TAKEN
         return type(error)(f"{error}{MARK}{hint}", code=error.code) if hint else error
 
     def _of_noise(self, noisy: bool) -> str:
@@ -95,6 +114,13 @@ class Hints:
         if station not in self.prompt and self._hasty(station, soon) >= _LOSSES:
             return _GAP
         return _CONNECT if self._first_losses >= _LOSSES else ""
+
+    def _of_silence(self, station: int) -> str:
+        if self._heard or not station:
+            return ""
+        if self._line:
+            return f"{_UNHEARD}{_UNHEARD_LINE}{self._line}"
+        return _UNHEARD + (_UNHEARD_NETWORK if self._framer == "socket" else _UNHEARD_GATEWAY)
 
     def _hasty(self, station: int, soon: bool) -> int:
         """How often this one was lost right after its answer before, `soon`: now again."""

@@ -38,13 +38,16 @@ class Link(Protocol):
         ticket: int = 0,
         pace: Pace | None = None,
         station: int = 0,
+        once: bool = False,
     ) -> T:
         """Send `request`, give what arrives to `parse` until it returns an answer.
 
         One deadline of `timeout` seconds (the link's own if None) bounds the whole exchange.
         `pace` may know that answers come sooner, and learns. `quiet`: replies carry no id, so
         input from before is thrown away, and after a failure the link listens until the line is
-        silent. `station` is who is asked: some buses need a pause when that changes.
+        silent. `station` is who is asked: some buses need a pause when that changes. A question
+        is asked again where the connection closes before the answer; `once` forbids that: what
+        makes a device act must not be sent twice.
         Raises LinkError, or what `parse` raises.
         """
 

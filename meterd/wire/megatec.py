@@ -49,8 +49,13 @@ async def tell(link: Link, command: str) -> None:
     """
     verdict = _Verdict(link, command.encode("ascii"), _TAKEN_STARTS)
     try:
-        await link.exchange(command.encode("ascii") + _CR, verdict, quiet=True)
+        await link.exchange(command.encode("ascii") + _CR, verdict, quiet=True, once=True)
     except LinkError as error:
+        if error.code == "closed":
+            text = (
+                f"{error}: nobody knows whether {command} was taken; look before sending it again"
+            )
+            raise LinkError(text, code="closed") from error
         if error.code != "timeout":
             raise
         verdict.at_silence()

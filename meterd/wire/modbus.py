@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Final
 
 from pymodbus.framer import FramerBase
@@ -49,6 +52,11 @@ _WAIT = (5, 6)
 # Pauses before a busy device is asked again, in seconds; then it is an error.
 _BUSY_PAUSES = (0.1, 0.2, 0.4)
 
+Read = tuple[int, int, int]
+"""Function, address and count."""
+_NOBODY: Final[frozenset[int]] = frozenset()
+_NOTHING: Final[Read] = (0, 0, 0)
+_length = itemgetter(2)
 
 Observer = Callable[[int, int, int, bytes], None]
 
@@ -59,7 +67,7 @@ class ModbusClient:
     `observe` is told of each read that was answered: function, address, count and registers.
     """
 
-    __slots__ = ("_framer", "_frames", "_link", "_owed", "_sizes", "_unit", "observe")
+    __slots__ = ("_framer", "_frames", "_link", "_owed", "_proven", "_sizes", "_unit", "observe")
 
     def __init__(self, link: Link, unit: int) -> None:
         self._link = link
@@ -67,16 +75,20 @@ class ModbusClient:
         self._framer = link.options["framer"]
         self.observe: Observer | None = None
         self._frames: dict[tuple[int, int, int], tuple[bytes, int, Pace]] = {}
-        # Without ids: whether a late reply may still come, and the sizes that it may have.
-        self._owed = False
-        self._sizes: frozenset[int] = frozenset()
+        # Without ids: the sizes of late replies that may still come, those of replies that are
+        # kept, and the longest read that was answered.
+        self._owed = self._sizes = _NOBODY
+        self._proven = _NOTHING
 
-    async def read(self, function: int, address: int, count: int) -> bytes:
+    async def read(self, function: int, address: int, count: int, *, kept: bool = True) -> bytes:
         """The registers as they came, 2 bytes each (1 bit each for functions 1 and 2).
 
-        Raises Refused, ModbusException, or LinkError when no reply matched in time.
+        `kept`: whether they are used, or only whether there is an answer at all. Raises Refused,
+        ModbusException, or LinkError when no reply matched in time.
         """
-        once = self._read_serial if self._framer in _SERIAL else self._ask_tcp
+        once = self._ask_tcp
+        if self._framer in _SERIAL:
+            once = functools.partial(self._read_serial, kept=kept)
         busy = 0
         while True:
             try:
@@ -147,19 +159,31 @@ class ModbusClient:
 
     # -- without -----------------------------------------------------------------------------
 
-    async def _read_serial(self, function: int, address: int, count: int) -> bytes:
-        if (size := payload(function, count)) not in self._sizes:
+    async def _read_serial(self, function: int, address: int, count: int, *, kept: bool) -> bytes:
+        size = payload(function, count)
+        if kept and size not in self._sizes:
             self._sizes |= {size}
         if self._owed:
             await self._fence(function, address, count)
-        return await self._ask_serial(function, address, count)
+        read = (function, address, count)
+        self._owed = frozenset((size,))
+        try:
+            registers = await self._ask_serial(*read)
+        except LinkError:
+            self._proven = _NOTHING if read == self._proven else self._proven
+            raise
+        except DeviceError:
+            self._owed = _NOBODY
+            raise
+        self._owed = _NOBODY
+        self._proven = max(self._proven, read, key=_length)
+        return registers
 
     async def _ask_serial(self, function: int, address: int, count: int) -> bytes:
         request, size, pace = self._frame(function, address, count)
         reply = _SERIAL[self._framer][1](self._link, self._unit, function, size)
-        owed, self._owed = self._owed, True
         try:
-            registers = await self._link.exchange(
+            return await self._link.exchange(
                 request,
                 reply.parse,
                 timeout=self._link.timeout + self._on_the_wire(function, count),
@@ -168,24 +192,33 @@ class ModbusClient:
             )
         except LinkError as error:
             raise reply.explained(error, late=pace.late) from error
-        except DeviceError:
-            self._owed = owed
-            raise
-        self._owed = owed
-        return registers
 
     async def _fence(self, function: int, address: int, count: int) -> None:
-        """Before the first read after a lost reply: ask for a size that no real read ever has.
+        """Before the first read after a lost reply: ask for a size that no kept read ever has.
 
         A bus answers in order. So once this answer is there (a no is one, too), a late reply
-        to a real read came before it and was dropped by its size, or will never come; and the
-        late answers to other fences fit no real read.
+        to a read came before it and was dropped by its size, or will never come; and the
+        late answers to other fences fit no read that is kept.
         """
-        candidates = (count - 2, count - 1, count + 2, count + 1, *range(1, _MOST))
-        sizes = {n: payload(function, n) for n in candidates if 0 < n <= _MOST}
-        fence = next((n for n, size in sizes.items() if size not in self._sizes), None)
+        fences = itertools.chain(self._parts_of_proven(), _near(function, address, count))
+        sizes = self._sizes | self._owed
+        fence = next((one for one in fences if payload(one[0], one[2]) not in sizes), None)
         if fence is not None:
             self._link.count("fences")
+            proven, self._proven = self._proven, _NOTHING
             with contextlib.suppress(DeviceError):
-                await self._ask_serial(function, address, fence)
-        self._owed = False
+                await self._ask_serial(*fence)
+            self._proven = proven
+        self._owed = _NOBODY
+
+    def _parts_of_proven(self) -> Iterator[Read]:
+        """What the unit surely answers: there may be registers that it is silent on."""
+        function, address, count = self._proven
+        yield from ((function, address, n) for n in (count - 2, *range(count - 1, 0, -1)) if n > 0)
+
+
+def _near(function: int, address: int, count: int) -> Iterator[Read]:
+    """Reads of other lengths, those that differ least first."""
+    for n in (count - 2, count - 1, count + 2, count + 1, *range(1, _MOST)):
+        if 0 < n <= _MOST:
+            yield function, address, n

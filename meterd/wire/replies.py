@@ -12,7 +12,7 @@ from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
-from meterd.wire.hints import hint
+from meterd.wire.hints import MARK, hint
 from meterd.wire.link import Link
 
 _DECODER = DecodePDU(is_server=False)
@@ -50,12 +50,43 @@ ILLEGAL_FUNCTION = 1
 _REFUSALS = (ILLEGAL_FUNCTION, 2, 3)
 
 
+# What replies that do not match may mean, by what is wrong with them.
+_WHY = {
+    "wrong_unit": "another unit answers: check the unit's number",
+    "wrong_count": "it gives another number of registers than it was asked for: if it always "
+    "does, set limits: {max_registers: …} in its map",
+    "wrong_function": "answers are mixed up: does another program use this gateway?",
+    "foreign_tid": "answers are mixed up: does another program use this gateway?",
+}
+_NOISE = (
+    "check the baud rate and the parity of the line, behind a gateway too; a device that "
+    "speaks Modbus TCP itself needs no framer=rtu"
+)
+# What to do about exceptions that are no refusals.
+_FAULTY = "the device reports a fault of its own: look at its display"
+_WAYS_OUT = {
+    4: _FAULTY,
+    7: _FAULTY,
+    8: _FAULTY,
+    5: "it needs longer: raise the interval",
+    6: "it needs longer: raise the interval",
+    10: "check the gateway's settings and the unit's number",
+    11: "check the unit's number, and the wires and the baud rate behind the gateway",
+}
+_NO_FRAME = (
+    f"bytes that are no Modbus TCP frame{MARK}if a gateway passes serial frames through, "
+    "write ?framer=rtu behind the link's address; else this is no Modbus port"
+)
+
+
 class ModbusException(DeviceError):  # noqa: N818 (the protocol calls it an exception)
     """The device answered with an exception; `exception` is its number."""
 
     def __init__(self, exception: int) -> None:
         name = EXCEPTIONS.get(exception, "a code of the vendor's own")
-        super().__init__(f"exception {exception}: {name}", code=f"exception_{exception}")
+        way_out = f"{MARK}{_WAYS_OUT[exception]}" if exception in _WAYS_OUT else ""
+        text = f"exception {exception}: {name}{way_out}"
+        super().__init__(text, code=f"exception_{exception}")
         self.exception = exception
 
 
@@ -101,7 +132,10 @@ class Reply:
         if not self._dropped:
             return error
         causes = ", ".join(self._dropped)
-        text = f"only replies that do not match ({causes}){hint(str(error))}"
+        frames = (f"{MARK}{_WHY[cause]}" for cause in self._dropped if cause in _WHY)
+        noise = hint(str(error)) or f"{MARK}{_NOISE}"
+        why = next(frames, noise if "noise" in self._dropped else "")
+        text = f"only replies that do not match ({causes}){why}"
         return ProtocolError(text, code="bad_reply")
 
     def _drop(self, cause: str) -> None:
@@ -150,7 +184,7 @@ class TcpReply(Reply):
         while len(buffer) >= _HEADER.size:
             ticket, protocol, length, unit = _HEADER.unpack_from(buffer)
             if protocol or length not in _MBAP_LENGTHS:
-                raise ProtocolError("bytes that are no Modbus TCP frame", code="bad_frame")
+                raise ProtocolError(_NO_FRAME, code="bad_frame")
             end = 6 + length
             if len(buffer) < end:
                 return None

@@ -31,12 +31,7 @@ class StreamLink:
     # Whether replies still owed die with the connection, so that opening anew makes sure.
     REOPEN_FORGETS = True
 
-    def __init__(
-        self,
-        url: str,
-        options: Mapping[str, str],
-        times: Times,
-    ) -> None:
+    def __init__(self, url: str, options: Mapping[str, str], times: Times) -> None:
         self.url = url
         self.options = options
         self.epoch = 0
@@ -52,7 +47,7 @@ class StreamLink:
         self._expired: deque[tuple[int, Pace | None]] | None = None
         self._ticket = random.randrange(_TICKETS)
         self._deadline = Deadline()
-        self._hints = Hints(self._line())
+        self._hints = Hints(self._line(), framer=options.get("framer", ""))
         # Who gave the last answer, 0 after one that was lost; and whether any was lost since.
         self._spoke = 0
         self._doubt = True
@@ -104,6 +99,7 @@ class StreamLink:
         ticket: int = 0,
         pace: Pace | None = None,
         station: int = 0,
+        once: bool = False,
     ) -> T:
         async with self._lock:
             self.counters["exchanges"] += 1
@@ -117,7 +113,7 @@ class StreamLink:
                 return await self._once(stream, request, parse, limit, quiet, ticket, pace, station)
             except LinkError as error:
                 # A gateway may close an idle connection; that is no failure of the device.
-                if error.code != "closed" or self._fresh:
+                if error.code != "closed" or self._fresh or once:
                     raise
                 self.counters["reopened"] += 1
             stream = await self._ready(quiet, station)
@@ -195,11 +191,14 @@ class StreamLink:
         since, self._unsettled_since = self._unsettled_since, None
         silent = since is None or await self._silence(stream, since)
         heard = bool(stream.buffer)
+        # What is left of a reply that came in time, and was none, is not late.
+        late = heard and since is not None and stream.last_byte > since
         if heard:
-            self.counters["stray" if since is None else "late_own"] += 1
             stream.buffer.clear()
-            if since is not None and self._expired and (pace := self._expired[-1][1]):
-                pace.late = True
+        if late or (heard and since is None):
+            self.counters["late_own" if late else "stray"] += 1
+        if late and self._expired and (pace := self._expired[-1][1]):
+            pace.late = True
         return silent and (since is None or heard or not self.REOPEN_FORGETS)
 
     async def _silence(self, stream: Stream, since: float) -> bool:

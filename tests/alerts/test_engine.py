@@ -20,12 +20,19 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[Notice] = []
+        self.waiting: list[Notice] = []
 
     async def start(self) -> None:
         pass
 
     def post(self, notice: Notice) -> None:
         self.told.append(notice)
+
+    def undelivered(self) -> list[Notice]:
+        return self.waiting
+
+    def forget(self) -> None:
+        self.waiting = []
 
     async def close(self, grace: float) -> None:
         pass

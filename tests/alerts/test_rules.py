@@ -131,6 +131,59 @@ def test_with_hysteresis_a_flapping_value_fires_once() -> None:
     assert counts == {"firing": 1}
 
 
+CALM = Rule("high", "voltage.l1", above=253, clear_below=250, clear_hold=5)
+
+
+def test_what_flaps_is_over_once_it_was_clear_for_long_enough() -> None:
+    engine = rules(CALM)
+    found = played(engine, 254, *[249, 249, 249, 254] * 20, *[249] * 6, 249)
+    assert [one for changes in found for one in changes] == ["firing", "resolved"]
+    assert found[-2] == ["resolved"]
+
+
+def test_what_is_between_the_limits_is_not_clear() -> None:
+    assert played(rules(CALM), 254, 249, 249, 251, *[249] * 5) == [["firing"], *[[]] * 8]
+
+
+def test_time_alone_ends_what_is_clear() -> None:
+    engine = rules(CALM)
+    played(engine, 254, 249)
+    assert engine.tick(105.9, START_MS) == []
+    (ended,) = engine.tick(106, START_MS + 6000)
+    assert (ended.state, ended.updated) == (RESOLVED, START_MS + 6000)
+    assert engine.tick(107, START_MS) == []
+
+
+@pytest.mark.parametrize("blind", [poll(None), down(), poll(249.0, quality=Quality.SUSPECT)])
+def test_what_is_not_known_does_not_end_what_was_clear(blind: Poll) -> None:
+    engine = rules(CALM)
+    played(engine, 254, 249)
+    engine.take(blind, 102)
+    assert engine.tick(120, START_MS) == []
+    assert states(engine.take(poll(249.0), 121)) == [RESOLVED]
+
+
+def test_being_clear_goes_on_over_a_restart() -> None:
+    engine = rules(CALM)
+    played(engine, 254, 249, 249, 249)
+    after = rules(CALM)
+    after.restore(engine.saved(103), 7)
+    assert after.tick(20, START_MS) == []
+    assert after.take(poll(249.0), 9.9) == []
+    assert states(after.take(poll(249.0), 10)) == [RESOLVED]
+
+
+def test_a_state_noted_before_there_was_such_a_time_is_read() -> None:
+    engine = rules(CALM)
+    played(engine, 254)
+    saved = engine.saved(103)
+    for one in saved:
+        del one["clear"]
+    after = rules(CALM)
+    after.restore(saved, 7)
+    assert [alert.state for alert in after.active()] == [FIRING]
+
+
 def test_one_alert_keeps_its_id_and_the_next_has_another() -> None:
     engine = rules(AT_ONCE)
     ids = [

@@ -179,3 +179,19 @@ def test_what_is_no_state_changes_nothing(saved: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         desk.alerts.restore(saved)
     assert desk.alerts.active() == []
+
+
+def test_many_silences_cost_each_alert_only_those_of_its_device() -> None:
+    desk = Desk()
+    for number in range(200):
+        desk.silence(600 + number, device=f"meter-{number}")
+    everywhere = desk.silence(5)
+    here = desk.silence(900, device="main")
+    desk.see(254.0)
+    (alert,) = desk.alerts.active()
+    assert set(desk.alerts.silenced_by(alert)) == {here.id, everywhere.id}
+    assert len(desk.alerts.silences()) == 202
+    assert desk.alerts.silences()[0] == everywhere
+    assert desk.alerts.unsilence(here.id)
+    desk.wait(5)
+    assert desk.ops.said() == [("high", "firing")]

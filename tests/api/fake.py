@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meterd.alerts.engine import Alerts
+from meterd.config.settings import Settings
 from meterd.energy.quarter import COUNTER, Found
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
@@ -58,6 +59,8 @@ class FakeStatus:
     queued: int = 12
     committed: int = 3400
     dropped: int = 0
+    spooled: int = 0
+    set_aside: int = 0
     last_commit: float = NOW / 1000 - 4
     error: str = ""
 
@@ -135,6 +138,7 @@ class FakeBook:
 @dataclass
 class FakeSite:
     name: str = "Home"
+    settings: Settings = field(default_factory=Settings)
     timezone: str = "Australia/Brisbane"
     started: int = NOW - 3_600_000
     latest: Latest = field(default_factory=Latest)

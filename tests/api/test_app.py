@@ -1,8 +1,9 @@
 import asyncio
 import gzip
 import json
-import socket
 import logging
+import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -15,7 +16,7 @@ from meterd.api.answer import Answer
 from meterd.api.app import Running, serve
 from meterd.api.connection import LONGEST_LINE
 from meterd.api.door import LARGEST_BODY
-from meterd.api.hosts import check_host, check_near
+from meterd.api.hosts import check_host, check_near, own_names
 from meterd.api.problem import ProblemDetails, Refusal
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.series import AllSeries
@@ -212,6 +213,16 @@ def test_without_a_login_names_that_a_public_dns_may_give_out_are_refused(
     with pytest.raises(Refusal) as refused:
         check_near(host, listen)
     assert (refused.value.status, refused.value.code) == (421, "foreign_host")
+
+
+def test_a_machine_knows_its_name_in_the_domains_that_it_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "NAS")
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("# search x\nnameserver 192.0.2.1\nsearch Fritz.Box. a.example\n\n")
+    assert own_names(resolver) == {"nas", "nas.fritz.box", "nas.a.example"}
+    assert own_names(tmp_path / "none") == {"nas"}
 
 
 async def test_long_answers_are_gzip_for_those_who_take_it(running: Running) -> None:

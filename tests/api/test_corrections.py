@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from meterd.api.answer import JSON
 from meterd.api.app import Rules
 from meterd.api.auth import tokens
 from meterd.api.auth.locks import Access
@@ -68,10 +69,10 @@ async def test_an_interval_is_marked_listed_and_undone(client: ClientSession) ->
 @pytest.mark.parametrize(
     ("more", "status", "code"),
     [
-        ({"why": " "}, 400, "bad_body"),
-        ({"why": None}, 400, "bad_body"),
-        ({"start": "yesterday"}, 400, "bad_body"),
-        ({"oops": 1}, 400, "bad_body"),
+        ({"why": " "}, 422, "bad_body"),
+        ({"why": None}, 422, "bad_body"),
+        ({"start": "yesterday"}, 422, "bad_body"),
+        ({"oops": 1}, 422, "bad_body"),
         ({"device": "mian"}, 404, "unknown_device"),
         ({"quantity": "activ_power"}, 404, "unknown_quantity"),
         ({"quantity": "frequency"}, 404, "unknown_correction"),
@@ -86,6 +87,14 @@ async def test_mistakes_are_told_and_change_nothing(
     got, told = await post(client, **{**ASKED, **more})
     assert (got, told["code"]) == (status, code), told
     assert await power(client) == before
+
+
+async def test_a_correction_is_json_and_says_so(client: ClientSession) -> None:
+    for path in (PATH, f"{PATH}/1/undo"):
+        async with client.post(path, data={"who": "a form"}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (415, "bad_media")
+        async with client.post(path, data=b"{", headers={"Content-Type": JSON}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (400, "bad_json")
 
 
 async def test_what_does_not_exist_cannot_be_undone(client: ClientSession) -> None:

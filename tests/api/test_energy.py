@@ -14,7 +14,8 @@ from meterd.api.answer import Call
 from meterd.api.energy import Energy, EnergyQuery
 from meterd.api.problem import Refusal
 from meterd.api.query import parse
-from meterd.energy.quarter import QUARTER, Found, Quarter
+from meterd.energy.clock import DAY
+from meterd.energy.quarter import QUARTER, Found, Quarter, floor
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from tests.api.fake import NOW, FakeDevice, FakeSeries, FakeSite
@@ -242,3 +243,20 @@ async def test_trouble_of_the_store_is_not_hidden(site: EnergyFake) -> None:
     site.failure = StoreError("it cannot be read", code="unavailable")
     with pytest.raises(StoreError):
         await ask(site, "")
+
+
+async def test_nothing_is_looked_for_before_the_first_sample_of_a_device(site: EnergyFake) -> None:
+    first = NOW - 40 * DAY + 1
+    site.reader.known = [FakeSeries("main", "active_power", "W", first=first)]
+    body = await ask(site, "device=main&period=year&start=0")
+    assert min(start for *_, start, _ in site.asked_for) == floor(first)
+    assert len(body["energy"]) == 57
+    assert [row["known_share"] for row in body["energy"]][:56] == [0.0] * 56
+    assert body["energy"][-1]["value"] == (NOW - floor(first)) // QUARTER * 250
+
+
+async def test_from_and_to_are_times_in_milliseconds(site: EnergyFake) -> None:
+    span = f"from={NOW - 2 * HOUR}&to={NOW}"
+    assert await ask(site, f"device=main&period=hour&{span}") == await ask(site, MAIN)
+    wrong = await refused(site, f"device=main&{span}&start=now-1h")
+    assert (wrong.status, wrong.code) == (400, "repeated_parameter")

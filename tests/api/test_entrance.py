@@ -127,6 +127,57 @@ async def test_a_long_body_is_refused_whatever_it_says_of_its_length(
         writer.close()
 
 
+async def test_a_body_that_comes_before_anybody_looked_is_refused_and_not_cut_off() -> None:
+    """The loop reads on while the request is not begun: that are no headers any more."""
+    async with limited(head_bytes=1000) as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        async with asyncio.timeout(5):
+            while not running._entrance._connections:
+                await asyncio.sleep(0.01)
+        (connection,) = running._entrance._connections
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGEST_BODY + 1}\r\n\r\n"
+        for data in (head.encode(), b"x" * 2000, b"x" * 2000):
+            connection.data_received(data)
+        first = await asyncio.wait_for(reader.readline(), 5)
+        assert first.startswith(b"HTTP/1.1 4")
+        writer.close()
+
+
+@pytest.mark.usefixtures("scoped")
+@pytest.mark.parametrize(
+    ("length", "first"), [(5, b"HTTP/1.1 100"), (LARGEST_BODY + 1, b"HTTP/1.1 413")]
+)
+async def test_who_asks_first_is_told_to_go_on_or_not(length: int, first: bytes) -> None:
+    async with limited() as running:
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        head = (
+            "POST /test/admin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Content-Length: {length}\r\nExpect: 100-Continue\r\n\r\n"
+        )
+        writer.write(head.encode())
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(first)
+        if length == 5:
+            writer.write(b"hello")
+            assert b'"body":"hello"' in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+
+@pytest.mark.usefixtures("scoped")
+async def test_an_expectation_that_nobody_knows_is_no_matter() -> None:
+    async with limited() as running:
+        reply = await ask(running, "/test/admin", "POST", b"hello", Expect="nonsense")
+        assert (reply.status, reply.json["body"]) == (200, "hello")
+
+
+@pytest.mark.usefixtures("scoped")
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("x", 415), ("Identity", 200)])
+async def test_a_body_that_is_coded_is_refused(coding: str, status: int) -> None:
+    async with limited() as running:
+        reply = await ask(running, "/test/admin", "POST", b"hello", Content_Encoding=coding)
+        assert reply.status == status
+        assert (await ask(running, "/test/read", Content_Encoding=coding)).status == 200
+
+
 @pytest.mark.usefixtures("scoped")
 async def test_a_malformed_body_is_a_400() -> None:
     async with limited() as running:

@@ -5,7 +5,7 @@ import pytest
 
 from meterd.api.app import build
 from meterd.api.examples import EXAMPLES
-from meterd.api.openapi import document
+from meterd.api.openapi import answer, document
 from meterd.api.query import AGGREGATES, names_of
 from meterd.api.routes import FILES, ROUTES
 from tests.api.fake import home
@@ -103,3 +103,8 @@ def test_bodies_are_described() -> None:
     for path, method, operation in METHODS:
         if method == "post" and not path.endswith("/undo"):
             assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+
+
+def test_it_is_made_once_for_each_base() -> None:
+    assert answer(ROUTES, "") is answer(ROUTES, "")
+    assert answer(ROUTES, "/meterd") is not answer(ROUTES, "")

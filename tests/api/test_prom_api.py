@@ -7,9 +7,10 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from meterd.api.promapi import desk, queries
+from meterd.config.settings import Settings
 from meterd.errors import StoreError
 from meterd.model.alert import AlertState
-from tests.api.fake import NOW, FakeSite, alert
+from tests.api.fake import NOW, FakeSite, alert, good
 from tests.api.promhistory import FakeHistory, served, stored
 
 NOW_S = NOW // 1000
@@ -159,6 +160,20 @@ async def test_times_are_seconds_or_rfc_3339(
         ("label/U__a_2e_b/values", {}, 'invalid label name: "a.b"'),
         ("rules", {"type": "x"}, 'invalid parameter "type"'),
         ("query_exemplars", {"query": "x", "start": "2", "end": "1"}, 'invalid parameter "end"'),
+        ("query_exemplars", {"query": "1+"}, "1:3: parse error: unexpected end of input"),
+        ("query", {"query": "x[300y]"}, "duration out of range"),
+        ("query", {"query": "x offset 293y"}, "duration out of range"),
+        ("query", {"query": "1", "timeout": "1e10"}, 'invalid parameter "timeout"'),
+        (
+            "query_range",
+            {"query": "1", "start": "1", "end": "2", "step": "1000y"},
+            'invalid parameter "step": cannot parse "1000y" to a valid duration',
+        ),
+        # Of Prometheus 3, and only where it is told to be experimental.
+        ("query", {"query": "info(x)"}, 'unknown function with name "info"'),
+        ("query", {"query": "x + fill(0) y"}, "fill modifiers are experimental"),
+        ("query", {"query": "x smoothed"}, 'unexpected identifier "smoothed"'),
+        ("query", {"query": "rate(x[5m] anchored)"}, 'unexpected identifier "anchored"'),
         ("format_query", {"query": "sum("}, "parse error"),
     ],
 )
@@ -309,30 +324,79 @@ async def test_a_query_can_be_formatted(client: ClientSession) -> None:
     assert await data(client, "format_query", query="sum(x)by(a)/2") == "sum by (a) (x) / 2"
 
 
+RULES = {
+    "on-battery": {"device": "rack-ups", "quantity": "ups.status.ob", "equals": 1, "for": "5s"},
+    "gone": {"quantity": "device.up", "equals": 0, "severity": "critical", "text": "It is gone"},
+    "overvoltage": {"device": ["main", "solar"], "quantity": "voltage.l1", "above": 253.5},
+    "drained": {"quantity": "active_power", "below": -1e16},
+    "own": {"quantity": "x.heat.pump", "above": 0},
+}
+
+
+def configured(site: FakeSite) -> None:
+    site.settings = Settings.model_validate({"alerts": {"rules": RULES}})
+
+
+async def rules(client: ClientSession, **params: Any) -> dict[str, Any]:
+    (group,) = (await data(client, "rules", **params))["groups"]
+    return {rule["name"]: rule for rule in group["rules"]}
+
+
+async def test_every_rule_is_there_whether_it_has_alerts_or_not(
+    client: ClientSession, site: FakeSite
+) -> None:
+    configured(site)
+    found = await rules(client)
+    assert list(found)[-5:] == list(RULES)
+    assert {"store-not-writable", "store-set-aside"} < found.keys()
+    assert {rule["state"] for rule in found.values()} == {"inactive"}
+    assert found["on-battery"]["duration"] == 5
+    assert found["gone"]["labels"] == {"severity": "critical"}
+    assert found["gone"]["annotations"] == {"summary": "It is gone"}
+    assert found["gone"]["alerts"] == []
+    assert "alerts" not in (await rules(client, exclude_alerts="true"))["gone"]
+
+
+async def test_a_rule_is_told_as_a_query_that_runs(client: ClientSession, site: FakeSite) -> None:
+    configured(site)
+    layout = {"x.heat.pump": (2.0, "kW"), "voltage.l1": (250.0, "V")}
+    site.take(good("main", NOW, layout))
+    queries = {name: rule["query"] for name, rule in (await rules(client)).items()}
+    assert queries["on-battery"] == 'meterd_ups_status_ob{device="rack-ups"} == 1'
+    voltage = 'meterd_voltage_volts{device=~"main|solar", phase="l1"} > 253.5'
+    assert queries["overvoltage"] == voltage
+    assert queries["drained"] == 'meterd_active_power_watts{phase=""} < -1e+16'
+    assert queries["gone"] == "meterd_device_up == 0"
+    assert queries["store-not-writable"] == "meterd_store_writable == 0"
+    assert queries["store-set-aside"] == "meterd_store_files_set_aside_total > 0"
+    assert 'quantity="x.heat.pump"' in queries["own"]
+    for text in queries.values():
+        assert (await data(client, "query", query=text, time=NOW_S))["resultType"] == "vector"
+
+
 async def test_alerts_and_rules_have_prometheus_shape(
     client: ClientSession, site: FakeSite
 ) -> None:
+    configured(site)
     site.firing = [
         alert(NOW),
+        alert(NOW, id="b", rule="overvoltage", device="main", state=AlertState.PENDING),
         alert(NOW, id="c", rule="gone", device="main", state=AlertState.RESOLVED),
     ]
-    (one,) = (await data(client, "alerts"))["alerts"]
+    one, _ = (await data(client, "alerts"))["alerts"]
     assert one["labels"]["alertname"] == "on-battery"
     assert one["labels"]["device"] == "rack-ups"
     assert (one["state"], one["value"]) == ("firing", "1e+00")
     assert one["activeAt"] == "2026-11-21T09:58:25.000Z"
-    (group,) = (await data(client, "rules"))["groups"]
-    states = {rule["name"]: (rule["state"], len(rule["alerts"])) for rule in group["rules"]}
-    assert states == {"on-battery": ("firing", 1), "gone": ("inactive", 0)}
-    assert {rule["type"] for rule in group["rules"]} == {"alerting"}
-    (only,) = (await data(client, "rules", **{"rule_name[]": "gone"}))["groups"]
-    assert [rule["name"] for rule in only["rules"]] == ["gone"]
+    found = await rules(client)
+    states = {name: (rule["state"], len(rule["alerts"])) for name, rule in found.items()}
+    assert states["on-battery"] == ("firing", 1)
+    assert states["overvoltage"] == ("pending", 1)
+    assert states["gone"] == ("inactive", 0)
+    assert {rule["type"] for rule in found.values()} == {"alerting"}
+    assert list(await rules(client, **{"rule_name[]": "gone"})) == ["gone"]
     assert (await data(client, "rules", type="record"))["groups"] == []
-
-
-async def test_without_alerts_there_are_no_groups(client: ClientSession, site: FakeSite) -> None:
     site.firing = []
-    assert await data(client, "rules") == {"groups": []}
     assert await data(client, "alerts") == {"alerts": []}
 
 

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from meterd.api.promapi import ownhistory
@@ -9,7 +11,8 @@ from meterd.daemon.vitals import Vitals
 from meterd.model.sample import Fault, failed
 from meterd.promql.engine import instant
 from meterd.promql.source import is_stale
-from tests.api.fake import NOW, FakeDevice, FakeSite
+from tests.api.conftest import FixedClock
+from tests.api.fake import NOW, FakeDevice, FakeSite, good
 from tests.api.promhistory import FakeHistory
 
 FAULT: Key = (("__name__", "meterd_poll_faults_total"), ("code", "refused"), ("device", "solar"))
@@ -61,6 +64,26 @@ def test_it_looks_as_often_as_the_quickest_device_is_polled(site: FakeSite) -> N
     assert history.pace() == ownhistory.SLOWEST
     site.known = [FakeDevice(str(number), interval=1.0) for number in range(50)]
     assert history.pace() == ownhistory.SLOWEST
+
+
+async def test_a_look_at_many_devices_leaves_the_loop_its_turns(site: FakeSite) -> None:
+    for number in range(100):
+        site.add(FakeDevice(str(number)), good(str(number), NOW, {"frequency": (50.0, "Hz")}))
+    history = OwnHistory(site)
+    looking = asyncio.create_task(history.run(FixedClock()))
+    turns = 0
+    while not history.series():
+        turns += 1
+        await asyncio.sleep(0)
+    looking.cancel()
+    assert turns >= 5
+    assert list(history.series()) == list(_looked(site))
+
+
+def _looked(site: FakeSite) -> list[Key]:
+    history = OwnHistory(site)
+    history.look(NOW)
+    return list(history.series())
 
 
 def test_a_clock_that_was_set_back_adds_nothing(site: FakeSite) -> None:

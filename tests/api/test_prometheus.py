@@ -7,6 +7,9 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from meterd.api import prometheus
+from meterd.api.answer import Call
+from meterd.api.app import Running
 from meterd.api.promapi.names import (
     device_labels,
     metric_name,
@@ -14,6 +17,7 @@ from meterd.api.promapi.names import (
     metric_type,
     metric_unit,
 )
+from meterd.api.query import NoQuery
 from meterd.daemon.vitals import Vitals
 from meterd.model.alert import AlertState
 from meterd.model.quantity import CATALOGUE, describe
@@ -244,3 +248,44 @@ async def test_promtool_finds_nothing_to_complain_about(client: ClientSession) -
     )
     said, _ = await process.communicate(text)
     assert (process.returncode, said) == (0, b"")
+
+
+async def test_clients_are_counted_and_those_that_fall_behind(running: Running) -> None:
+    async with ClientSession(running.url) as client:
+        before = await scrape(client)
+        assert before["meterd_streams"].samples[0].value == 0
+        async with client.get("/api/v1/stream") as stream:
+            await stream.content.readline()
+            during = await scrape(client)
+            assert during["meterd_streams"].samples[0].value == 1
+            assert during["meterd_connections"].samples[0].value == 2
+    for name in ("meterd_streams_slow_total", "meterd_connections_refused_total"):
+        (sample,) = [one for one in during[name].samples if one.name == name]
+        assert sample.value == 0
+
+
+async def test_what_the_store_could_not_take_is_told(site: FakeSite, client: ClientSession) -> None:
+    site.status = FakeStatus(writable=False, spooled=120, set_aside=1)
+    families = await scrape(client)
+    assert families["meterd_store_spooled_samples"].samples[0].value == 120
+    assert families["meterd_store_files_set_aside_total"].samples[0].value == 1
+
+
+async def test_many_devices_are_told_in_portions_between_which_polls_go_on() -> None:
+    site = home()
+    for number in range(100):
+        name = f"meter-{number}"
+        site.add(FakeDevice(name), good(name, NOW, {"active_power": (1.0, "W")}))
+    turns = 0
+
+    async def polls() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(polls())
+    answer = await prometheus.show(Call(site, NOW, {}, ""), NoQuery())
+    task.cancel()
+    assert answer.body.count(b"meterd_active_power_watts{") >= 100
+    assert turns >= 10

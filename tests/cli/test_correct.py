@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +52,30 @@ def test_marked_listed_and_undone_without_a_daemon(site: Site) -> None:
             2,
             "no time",
         ),
-        (("correct", "main", "frequency", *WINDOW, "--why", "x"), 1, "no valid frequency"),
+        (("correct", "main", "frequency", *WINDOW, "--why", "x"), 1, "store has no frequency"),
         (("correct", "--undo", "9"), 1, "does not exist"),
+        (("correct", "--list", "--undo", "9"), 2, "do not go together"),
+        (("correct", "main", "--finish"), 2, "do not go together"),
     ],
 )
 def test_mistakes_are_told(site: Site, words: tuple[str, ...], code: int, says: str) -> None:
     done = site(*words)
     assert (done.code, done.out) == (code, "")
     assert says in done.err
+
+
+def test_what_was_broken_off_is_shown_and_finished(site: Site) -> None:
+    before = valid(site)
+    assert "Nothing was broken off" in site("correct", "--finish").err
+    assert site(*MARK).code == 0
+    with closing(sqlite3.connect(site.path)) as connection, connection:
+        connection.execute("UPDATE correction SET done = NULL, n = 0")
+    done = site("correct", "--list", "--format", "json")
+    assert json.loads(done.out)["corrections"][0]["state"] == "unfinished"
+    assert "unfinished: 1" in done.err
+    done = site("correct", "--finish", "--format", "json")
+    (made,) = json.loads(done.out)["corrections"]
+    assert (made["state"], made["samples"], valid(site)) == ("marked", 60, before - 60)
 
 
 async def through_daemon(

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from meterd.store import migrate
 from tests.cli.stores import DAYS, Site
-from tests.store.rigs import samples
+from tests.store.rigs import rows, samples
 
 
 def test_info_is_told_in_every_format(site: Site) -> None:
@@ -38,7 +38,7 @@ def test_a_sound_store_is_exit_code_0_and_a_damaged_one_1(site: Site) -> None:
 
 
 def test_no_store_is_told_and_not_made(empty: Site) -> None:
-    for words in (("info",), ("check",), ("backup", "copy.db")):
+    for words in (("info",), ("check",), ("backup", "copy.db"), ("compact",)):
         done = empty("db", *words)
         assert (done.code, "no store yet" in done.err or "not" in done.err) == (1, True), done
     assert not empty.path.exists()
@@ -54,6 +54,14 @@ def test_a_backup_is_taken_put_back_and_never_overwritten(site: Site) -> None:
     site.path.unlink()
     done = site("db", "restore", str(copy))
     assert done.code == 0, done.err
+    assert samples(site.path) == before
+
+
+def test_what_is_no_backup_is_told_and_the_store_stays(site: Site) -> None:
+    before = samples(site.path)
+    for name, says in (("history.csv", "no backup of a store"), ("nothing.db", "is not there")):
+        done = site("db", "restore", str(site.folder / name))
+        assert (done.code, says in done.err, "store.url" in done.out) == (1, True, False), done
     assert samples(site.path) == before
 
 
@@ -94,7 +102,10 @@ def test_migrating_keeps_a_copy_and_does_nothing_twice(site: Site) -> None:
     done = site("db", "migrate")
     assert done.code == 0, done.err
     assert f"The schema is {newest} now" in done.err
-    assert list(site.folder.glob("meterd.db.before-*"))
+    # One copy, not one of the command and one of the migration.
+    (kept,) = site.folder.glob("meterd.db.*-0004*")
+    assert rows(kept, "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert list(site.folder.glob("meterd.db.before-*")) == []
     assert site("db", "check").code == 0
 
 

@@ -104,10 +104,17 @@ def test_a_tariff_adds_costs_and_a_column_for_each_rate(energy: Run) -> None:
 
 def test_people_get_local_times_and_cents(energy: Run) -> None:
     table = energy(*SPRING, "--tariff", "home", "--format", "table")
-    assert "2026-03-29 00:00+01:00" in table
-    assert "2026-03-30 00:00+02:00" in table
+    assert " 2026-03-29 " in table
+    assert " 2026-03-30 " in table
     assert " 7.38 " in table
     assert "7.3798" not in table
+    # What is the same in every row is no column: 80 are all that many terminals have.
+    assert "estimated" not in table
+    plain = energy(*SPRING, "--format", "table")
+    assert max(len(line.rstrip()) for line in plain.splitlines()) <= 80
+    hours = energy(*SPRING, "--period", "hour", "--format", "table")
+    assert "2026-03-29 01:00+01:00" in hours
+    assert "2026-03-29 03:00+02:00" in hours
 
 
 def test_other_quantities_and_periods_can_be_asked_for(energy: Run) -> None:

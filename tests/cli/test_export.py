@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import re
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,16 @@ def test_parquet_without_its_package_says_how_to_get_it(site: Site) -> None:
     pytest.skip("pyarrow is installed")
 
 
+def test_parquet_of_buckets(site: Site) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = site.folder / "x.parquet"
+    words = ("export", "--resolution", "1h", "--format", "parquet", "-o", str(file))
+    assert site(*words).code == 0
+    table = parquet.read_table(file)
+    assert table.column_names[4:9] == ["n", "min", "mean", "max", "increase"]
+    assert sum(table.column("n").to_pylist()) == DAYS * 1440 * 2
+
+
 def test_parquet_holds_the_same(site: Site) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     file = site.folder / "x.parquet"
@@ -92,6 +104,80 @@ def test_parquet_holds_the_same(site: Site) -> None:
     table = parquet.read_table(file)
     assert table.num_rows == DAYS * 1440 * 2
     assert table.column("time")[1].value - table.column("time")[0].value == MINUTE
+
+
+@pytest.mark.parametrize(("resolution", "count"), [("15m", 96), ("1h", 24), ("1d", 1)])
+def test_a_day_in_each_resolution(site: Site, resolution: str, count: int) -> None:
+    day = site.start // 86_400_000 + 1
+    window = ("--start", str(day * 86_400), "--end", str((day + 1) * 86_400))
+    words = ("export", "--resolution", resolution, *window)
+    rows = list(csv.DictReader(io.StringIO(site(*words).out)))
+    power = [row for row in rows if row["quantity"] == "active_power"]
+    energy = [row for row in rows if row["quantity"] == "active_energy.import"]
+    assert len(power) == len(energy) == count
+    assert sum(int(row["n"]) for row in power) == 1440
+    assert sum(float(row["increase"]) for row in energy) == 14_400
+    objects = [json.loads(line) for line in site(*words, "--format", "ndjson").out.splitlines()]
+    assert [one["mean"] for one in objects[count:]] == [float(row["mean"]) for row in power]
+    assert objects[-1]["increase"] is None
+
+
+def test_openmetrics_of_buckets_are_gauges_of_their_own(site: Site) -> None:
+    lines = site("export", "--resolution", "1d", "--format", "openmetrics").out.splitlines()
+    assert [line for line in lines if line.startswith("#")] == [
+        "# TYPE meterd_active_energy_import_watthours_increase gauge",
+        "# TYPE meterd_active_power_watts_min gauge",
+        "# TYPE meterd_active_power_watts_mean gauge",
+        "# TYPE meterd_active_power_watts_max gauge",
+        "# EOF",
+    ]
+
+
+@pytest.mark.needs("promtool")
+def test_promtool_reads_buckets(site: Site) -> None:
+    file = site.folder / "history.om"
+    words = ("export", "--resolution", "15m", "--format", "openmetrics", "-o", str(file))
+    assert site(*words).code == 0
+    blocks = site.folder / "blocks"
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(file), str(blocks)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_deleted_samples_are_told(site: Site) -> None:
+    assert "note:" not in site("export").err
+    with closing(sqlite3.connect(site.path)) as connection, connection:
+        connection.execute("DELETE FROM block WHERE id = (SELECT min(id) FROM block)")
+    done = site("export")
+    assert (done.code, done.out.count("\n") > 1) == (0, True)
+    assert "are deleted (store.keep.raw)" in done.err
+    assert "--resolution 15m" in done.err
+    assert "note:" not in site("export", "--start", "now-1h").err
+    assert "note:" not in site("export", "--resolution", "1d").err
+
+
+def test_a_file_stays_as_it_was_until_the_new_one_is_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = site.folder / "out.csv"
+    file.write_text("before")
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("meterd.cli.export._write", broken)
+        done = site("export", "-o", str(file))
+    assert (done.code, file.read_text()) == (1, "before")
+    assert f"{file}: No space left on device" in done.err
+    assert sorted(site.folder.glob("out.csv*")) == [file]
+    assert site("export", "-o", str(site.folder / "no" / "out.csv")).code == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_stdout_is_told(site: Site) -> None:
+    done = site("export", "-o", "/dev/full")
+    assert (done.code, "No space left" in done.err) == (1, True)
 
 
 def test_no_store_is_told(empty: Site) -> None:

@@ -1,8 +1,17 @@
 """`meterd import`: what it tells, and that a running meterd or a mistake writes nothing."""
 
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+
+from meterd.model.sample import Layout, Poll
 from meterd.store import database
+from meterd.store.writer import Writer
 from tests.cli.stores import Site
-from tests.store.rigs import samples
+from tests.store.rigs import NEVER, opened, rows, samples
+
+DAY = 86_400_000
 
 HEAD = "time,device,quantity,unit,value\n"
 
@@ -53,3 +62,51 @@ def test_nothing_and_nowhere_are_told(empty: Site) -> None:
     assert (done.code, "No such file" in done.err) == (1, True)
     done = empty("import", str(empty.folder / "h.csv"), "--zone", "Berlin")
     assert (done.code, "There is no time zone 'Berlin'" in done.err) == (2, True)
+
+
+def test_imported_energy_is_energy(site: Site) -> None:
+    day = (site.start // DAY + 1) * DAY // 1000
+    window = ("--start", str(day), "--end", str(day + 86_400))
+    done = site("energy", "main", "--period", "hour", *window, "--format", "json")
+    hours = json.loads(done.out)["energy"]
+    assert [(one["value"], one["method"]) for one in hours] == [(600, "counter")] * 24
+    assert all(one["complete"] for one in hours)
+
+
+async def test_a_guarded_counter_goes_on_where_the_imported_register_ends(empty: Site) -> None:
+    energy = Layout.of([("active_energy.import", "Wh"), ("guarded.active_energy.import", "Wh")])
+    file = empty.folder / "h.csv"
+    rows = (f"2026-01-01T{at // 60:02}:{at % 60:02}:00Z,{at}" for at in range(0, 121, 5))
+    file.write_text("\n".join(["time,main/active_energy.import [Wh]", *rows]))
+    done = await asyncio.to_thread(empty, "import", str(file))
+    assert done.code == 0, done.err
+    start = 1_767_225_600_000
+    async with opened(Writer(f"sqlite:///{empty.path}", commit=NEVER)) as writer:
+        for at in range(120, 241, 5):
+            writer.take(Poll("main", start + at * 60_000, energy, (at, 7000.0 + at)))
+    window = ("--start", str(start // 1000), "--end", str(start // 1000 + 14_400))
+    done = await asyncio.to_thread(
+        empty, "energy", "main", "--period", "hour", *window, "--format", "json"
+    )
+    assert [one["value"] for one in json.loads(done.out)["energy"]] == [60, 60, 60, 60]
+
+
+def test_a_day_of_which_only_roll_ups_are_left_is_not_made_anew_by_chance(site: Site) -> None:
+    day = site.start // DAY + 1
+    with closing(sqlite3.connect(site.path)) as connection, connection:
+        connection.execute(f"DELETE FROM block WHERE t0 < {(day + 1) * DAY}")
+    daily = f"SELECT quantity, n, max FROM v_daily WHERE time_ms = {day * DAY} ORDER BY 1"
+    before = rows(site.path, daily)
+    assert [row[1] for row in before] == [1440, 1440]
+    file = site.folder / "one.csv"
+    file.write_text(f"time,main/voltage.l1\n{day * DAY // 1000 + 60},230\n")
+    done = site("import", str(file))
+    assert (done.code, "only their roll-ups" in done.err) == (1, True), done
+    assert rows(site.path, daily) == before
+    # Days that have their samples take more of them.
+    file.write_text(f"time,main/voltage.l1\n{(day + 1) * DAY // 1000 + 60},230\n")
+    assert site("import", str(file)).code == 0
+    assert rows(site.path, daily) == before
+    done = site("import", str(site.folder / "history.csv"), "--replace")
+    assert done.code == 0, done.err
+    assert rows(site.path, daily) == before

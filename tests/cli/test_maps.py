@@ -63,6 +63,17 @@ def test_a_bit_is_shown_with_its_type(capsys: pytest.CaptureFixture[str]) -> Non
     assert "bits[4]" in inside(capsys, "maps", "apc_nmc2").out
 
 
+def test_several_bits_and_an_offset_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.yaml"
+    row = "{function: 4, address: 0, type: bits, bit: [8, 15], scale: 0.5, offset: -40, unit: °C}"
+    own.write_text(f"rows:\n  temperature: {row}\n")
+    out = inside(capsys, "maps", str(own)).out
+    assert "bits[8..15]" in out
+    assert "0.5-40" in out
+
+
 def test_mistakes_end_with_the_code_of_bad_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

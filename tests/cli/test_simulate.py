@@ -54,6 +54,8 @@ async def test_it_ends_when_it_is_told_to(number: signal.Signals) -> None:
         (("eastron_sdm630", "--fault", "late:lots"), "late:0.2"),
         (("eastron_sdm630", "--fault", "nak", "--listen", "127.0.0.1:0"), "wrong_unit"),
         (("eastron_sdm630", "--listen", "here"), "HOST:PORT"),
+        (("ups", "--pty", "/nowhere/ups"), "/nowhere/ups cannot be made a link: No such file"),
+        (("ups", "--pty", "/dev/null"), "choose another path"),
     ],
 )
 def test_what_it_cannot_serve_is_said(

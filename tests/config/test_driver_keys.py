@@ -50,6 +50,7 @@ def test_the_drivers_rules_are_told_at_the_exact_place(
 def test_an_unknown_key_may_be_a_common_or_a_drivers_own() -> None:
     assert problem(METER.format("map: m, intervall: 1s")).hint == "did you mean interval?"
     assert problem(METER.format("map: m, unnit: 1")).hint == "did you mean unit?"
+    assert problem(METER.format("map: m, battery: {pasks: 1}")).hint == "did you mean packs?"
 
 
 def test_a_careless_drivers_unknown_keys_are_told_all_the_same() -> None:

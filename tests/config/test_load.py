@@ -66,7 +66,13 @@ def test_long_and_odd_values_are_cut_and_escaped() -> None:
 
 def test_merge_keys_are_explained() -> None:
     found = problem("links: {a: &a {url: 'tcp://h'}, b: {<<: *a, url: 'tcp://h'}}\n")
-    assert (found.code, found.hint) == ("C020", "YAML 1.2 has no merge keys: write the keys out")
+    assert (found.code, found.hint[:26]) == ("C020", "YAML 1.2 has no merge keys")
+    text = "devices: {a: &a {driver: meter, link: 'tcp://h', map: m}, b: {<<: *a}}\n"
+    assert {one.hint[:26] for one in problems(text)} == {"YAML 1.2 has no merge keys"}
+
+
+def test_a_list_of_devices_is_explained() -> None:
+    assert "without a dash" in problem("devices:\n  - driver: meter\n").hint
 
 
 def test_load_reads_a_file_and_names_it(tmp_path: Path) -> None:

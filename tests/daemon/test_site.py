@@ -10,9 +10,10 @@ from meterd.cli.demo import settings
 from meterd.config.settings import Settings
 from meterd.daemon.site import Site
 from meterd.errors import ConfigError, StoreError
-from meterd.model.clock import SystemClock
+from meterd.model.clock import EARLIEST_MS, SystemClock
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
+from tests.store.rigs import samples
 
 _DEVICE = (
     "  {name}: {{driver: modbus, map: eastron_sdm120, link: '{url}', unit: 1, "
@@ -46,6 +47,16 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     yield found
     for meter in found.meters.values():
         await meter.stop()
+
+
+class Unset(SystemClock):
+    """A machine's clock that nobody has set, until `is_set`."""
+
+    is_set = False
+
+    def now_ms(self) -> int:
+        now = super().now_ms()
+        return now if self.is_set else now - EARLIEST_MS
 
 
 async def until_polled(site: Site, *names: str, more: int = 1) -> None:
@@ -156,3 +167,19 @@ async def test_a_running_total_goes_on_after_a_restart(house: House) -> None:
         await site.close()
     assert totals[1] >= totals[0] > 0
     assert totals[1] - totals[0] < 1000
+
+
+async def test_polls_before_the_clock_is_set_are_stored_with_their_right_times(
+    house: House,
+) -> None:
+    clock, started = Unset(), SystemClock().now_ms()
+    site = Site(clock)
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=3)
+    clock.is_set = True
+    await until_polled(site, "a", more=2)
+    polled = site.latest.states["a"].polls
+    await site.close()
+    found = [time for time, name, _ in samples(house.folder / "m.db") if name == "device.up"]
+    assert len(found) >= polled
+    assert min(found) >= started

@@ -7,17 +7,21 @@ import pytest
 from meterd.drivers.library import load_map, shipped
 from meterd.errors import ConfigError
 
-FAR = 'rows:\n  active_power: {function: 3, address: 2, type: s16, unit: kW, scale: "@130"}\n'
+LONG = """\
+rows:
+  active_power: {function: 3, address: 2, type: s32, unit: kW}
+limits: {max_registers: 1}
+"""
 
 
 def test_a_map_of_ones_own_that_no_request_can_read_is_not_taken(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
-    own.write_text(FAR)
+    own.write_text(LONG)
     with pytest.raises(ConfigError) as caught:
         load_map(str(own))
     (problem,) = caught.value.problems
     assert (problem.file, problem.line, problem.code) == (str(own), 2, "M006")
-    assert "needs 129 registers at once" in problem.what
+    assert "needs 2 registers at once" in problem.what
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:

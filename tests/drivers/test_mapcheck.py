@@ -83,11 +83,23 @@ def test_low_confidence_is_told() -> None:
     ]
 
 
-def test_a_scale_out_of_reach_is_a_mistake_at_its_row() -> None:
-    (told, *_) = of_rows(
-        'voltage.l1: {function: 4, address: 0, type: s16, scale: "@3208", unit: V}'
-    )
-    assert told.startswith("own.yaml:7:3: error[M006]: voltage.l1 needs 3209 registers at once")
+def test_a_scale_out_of_reach_costs_a_request_of_its_own() -> None:
+    row = 'voltage.l1: {function: 4, address: 0, type: s16, scale: "@3208", unit: V}'
+    (told,) = of_rows(row)
+    assert "warning[W110]: voltage.l1 lies far from its scale, @3208" in told
+    assert "write it as a number, scale: 0.1" in told
+    found = requests(parse(f"{HEAD}{SERIAL}rows:\n  {row}\n", "own", "own.yaml"))
+    assert [(one.when, one.first, one.registers, one.rows) for one in found] == [
+        ("poll", 0, 1, ("voltage.l1",)),
+        ("poll", 3208, 1, ("@3208",)),
+    ]
+
+
+def test_a_scale_that_must_not_be_read_is_a_mistake_at_its_row() -> None:
+    head = f"{HEAD}{SERIAL}limits: {{unreadable: [[3200, 3300]]}}\n"
+    row = 'voltage.l1: {function: 4, address: 0, type: s16, scale: "@3208", unit: V}'
+    (told, *_) = of_rows(row, head=head)
+    assert "error[M006]: voltage.l1 needs 3209 registers at once" in told
 
 
 def test_a_row_in_an_unreadable_range_is_a_mistake() -> None:
@@ -137,9 +149,3 @@ def test_a_text_that_nothing_else_has_is_doubted() -> None:
     (told,) = of_rows("info.seral_number: {function: 4, address: 0, type: str, count: 4}")
     assert "warning[W109]: info.seral_number" in told
     assert "did you mean info.serial_number?" in told
-
-
-def test_the_way_out_of_a_scale_that_is_too_far_is_told() -> None:
-    told, *_ = of_rows('voltage.l1: {function: 4, address: 0, type: s16, scale: "@130", unit: V}')
-    assert "M006" in told
-    assert "write it as a number, scale: 0.1" in told

@@ -397,3 +397,32 @@ async def test_two_meters_of_one_model_behind_a_gateway_are_asked_for_different_
     finally:
         await link.close()
         await server.stop()
+
+
+async def test_what_is_learnt_of_one_meter_is_not_held_against_its_twin(tmp_path: Path) -> None:
+    """One model, one map, one bus: one gives 11 registers at once, another 20, one refuses one."""
+    banks = {1: Short(11), 2: Short(20), 3: Picky({5}), 4: Picky()}
+    server = ModbusServer(banks)
+    await server.start_tcp()
+    link = open_link(parse(server.url), defaults={})
+    try:
+        file = str(groups(tmp_path))
+        options = {unit: ModbusOptions(map=file, unit=unit) for unit in banks}
+        meters = {unit: ModbusMeter(link, one, interval=1.0) for unit, one in options.items()}
+        said: dict[int, dict[str, object]] = {}
+        for _ in range(3):
+            for unit, meter in meters.items():
+                since = len(banks[unit].asked)
+                said[unit] = {r.quantity: r.value for r in await meter.read()}
+        for unit, most in {1: 11, 2: 20}.items():
+            asked = banks[unit].asked[-blocks_of(most, GROUPS.values()) :]
+            assert max(len(one) for one in asked) <= most
+        assert len(banks[4].asked) - since == len(GROUPS)
+        whole = said[4]
+        assert None not in whole.values()
+        assert len(whole) == sum(GROUPS.values())
+        assert said[1] == said[2] == whole
+        assert said[3] == {**whole, "x.r5": None}
+    finally:
+        await link.close()
+        await server.stop()

@@ -64,3 +64,26 @@ def test_a_scaled_voltage_is_marked_with_its_scale() -> None:
     assert by_key("08fe")["u16", ""].looks_like == "voltage, scale 0.1"  # 2302
     assert by_key("00e6")["u16", ""].looks_like == "voltage"  # 230
     assert by_key("0000")["u16", ""].looks_like == ""
+
+
+def test_three_registers_show_48_bits_too() -> None:
+    found = by_key("000000010002")
+    assert found["u48", "ABCD"].value == 65538
+    assert found["s48", "CDAB"].value == 2 << 32 | 1 << 16
+    assert by_key("ffffffffffff")["s48", "ABCD"].value == -1
+
+
+def test_a_sign_apart_shows_where_it_can_be_one() -> None:
+    found = by_key("88fd")
+    assert (found["m16", ""].value, found["m16", ""].looks_like) == (-2301, "voltage, scale 0.1")
+    assert by_key("00058000")["m32", "CDAB"].value == -5
+    assert ("m16", "") not in by_key("08fd")
+    assert ("m16", "") not in by_key("8000")
+
+
+def test_groups_of_decimals_show_where_they_can_be_some() -> None:
+    found = by_key("0001270f")
+    assert found["m10k 2", "ABCD"].value == 19999
+    assert found["m10k 2", "CDAB"].value == 99990001
+    assert by_key("0000000000012710").keys().isdisjoint({("m10k 4", "ABCD"), ("m10k 4", "CDAB")})
+    assert by_key("0001000200030004")["m10k 4", "ABCD"].value == 1000200030004

@@ -39,14 +39,19 @@ METERS = {
     "acme_contacts": Meter(3),
     "acme_orders": Meter(0),
     "acme_sparse": Meter(1),
+    "bytepack_nt4": Meter(247, 16),
     "chint_dtsu666": Meter(1),
     "etactica_em": Meter(7, 24),
+    "farscale_p1": Meter(1, 50),
+    "ionic_9000": Meter(100, 64),
     "iskra_mc330": Meter(33, 16, filled=True),
     "lumel_nd20": Meter(1),
     "rayleigh_ri-d175": Meter(1, 40),
     "satec_pm130": Meter(255, 2),
     "shelly_pro-3em": Meter(1, 60),
+    "tariffo_b2": Meter(17, 10, filled=True),
     "veris_e50": Meter(1, filled=True),
+    "wattera_x3": Meter(3),
 }
 BANKS = [
     pytest.param(name, bank, id=f"{name}, {bank.name}")

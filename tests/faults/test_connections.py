@@ -244,6 +244,7 @@ async def test_without_the_pause_a_hint_names_the_setting_within_five_polls(
 @patient
 async def test_a_dead_unit_among_others_gets_no_hint_at_pauses(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2)) as bus:
+        await bus.polled(2, 1)
         bus.spoil("timeout")
         await bus.polled(VICTIM, 6)
     told = {poll.fault.text for poll in bus.of(VICTIM) if poll.fault}

@@ -129,9 +129,47 @@ def test_times_beyond_reason_are_refused() -> None:
     assert caught.value.kind == "bad_data"
 
 
-@pytest.mark.parametrize("query", ["x offset 9999y", "x @ -1e12", "x offset -9999y"])
+@pytest.mark.parametrize("query", ["x offset 292y", "x @ -1e12", "x offset -292y"])
 def test_far_times_within_reason_are_just_empty(query: str) -> None:
     assert instant(_ramp(1), query, 10**15).data == ()
+
+
+@pytest.mark.parametrize("query", ["x offset 293y", "x[9999y]", "x offset -9999y"])
+def test_durations_end_where_those_of_prometheus_do(query: str) -> None:
+    with pytest.raises(QueryError, match="duration out of range") as caught:
+        instant(_ramp(1), query, 0)
+    assert caught.value.kind == "bad_data"
+
+
+def test_what_a_range_function_makes_counts_as_samples() -> None:
+    source, limits = _ramp(20, series=30), Limits(max_samples=30 * 1000)
+    assert _rows(query_range(source, "rate(x[1m])", 0, 190_000, 1_000, limits=limits))
+    for query in ("rate(x[1h])", "last_over_time(x[1h])"):
+        with pytest.raises(QueryError, match="too many samples") as caught:
+            query_range(source, query, 0, 2_000_000, 1_000, limits=limits)
+        assert caught.value.kind == "execution"
+
+
+def test_functions_of_labels_look_at_the_clock() -> None:
+    ticks = itertools.count()
+    limits = Limits(deadline=50.0, clock=lambda: float(next(ticks)))
+    for query in ('label_replace(x, "a", "$1", "i", "(.*)")', 'label_join(x, "a", "-", "i")'):
+        with pytest.raises(QueryError, match="timed out"):
+            instant(_ramp(1, series=200), query, 0, limits=limits)
+
+
+def test_labels_do_not_grow_until_all_memory_is_full() -> None:
+    many = "$1" * 10
+    inner = label = 'label_replace(x, "a", "0123456789", "i", ".*")'
+    for _ in range(9):
+        label = f'label_replace({label}, "a", "{many}", "a", "(.*)")'
+    long = f'label_replace({inner}, "a", "{"y" * 9000}", "i", ".*")'
+    for query in (label, f'label_join({long}, "b", "-", "a", "a")'):
+        with pytest.raises(QueryError, match="longer than 16384") as caught:
+            instant(_ramp(1), query, 0)
+        assert caught.value.kind == "execution"
+    (row,) = _rows(instant(_ramp(1), f'label_join({long}, "b", "-", "a")', 0))
+    assert len(dict(row.labels)["b"]) == 9000
 
 
 def test_what_is_fixed_to_a_moment_is_read_once() -> None:

@@ -94,7 +94,7 @@ async def test_a_meter_that_takes_one_client_has_one_and_serves_three() -> None:
         polling = asyncio.create_task(daemon())
         await asyncio.gather(program(0), program(100))
         ended.set()
-        assert await polling > 10
+        assert await polling > 1
         assert site.link.counters["opened"] == 1
         assert len(site.server.lines) == 1
         assert site.proxy.counters["remembered"] > 0

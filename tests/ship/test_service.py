@@ -115,3 +115,15 @@ def test_the_udev_rule_names_a_tty() -> None:
     assert parts[0] == 'SUBSYSTEM=="tty"'
     assert 'SYMLINK+="meterd-ups"' in parts
     assert all("=" in part and part.endswith('"') for part in parts)
+
+
+def test_the_commands_that_it_begins_with_lead_to_what_it_names() -> None:
+    head = [line[6:] for line in UNIT.read_text().splitlines() if line.startswith("#     ")]
+    text = "\n".join(head[: head.index("systemctl daemon-reload && systemctl enable --now meterd")])
+    (start,) = SERVICE["ExecStart"]
+    program, *_, configuration = start.split()
+    assert f"venv {program.removesuffix('/bin/meterd')} " in text
+    # -D makes /etc/meterd, which is not there before.
+    assert f"install -D -m 0640 -g meterd meterd.yaml {configuration}" in text
+    assert "config/meterd.service /etc/systemd/system/meterd.service" in text
+    assert SERVICE["User"] == [next(line for line in head if "useradd" in line).split()[-1]]

@@ -165,3 +165,22 @@ def test_an_old_generation_is_never_read(tmp_path: Path) -> None:
 
 def test_no_file_has_no_records(tmp_path: Path) -> None:
     assert read_halves(tmp_path / "journal") == []
+
+
+def test_a_log_writes_nothing_before_its_first_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        log = Log(path)
+        assert list(log.bodies()) == []
+        with pytest.raises(StoreError, match="No space"):
+            log.append(b"one")
+    log.append(b"one")
+    log.close()
+    assert found(path) == [b"one"]

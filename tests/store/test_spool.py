@@ -83,6 +83,18 @@ async def test_a_record_that_cannot_be_read_is_kept_and_the_others_come_back(
     assert found(tmp_path, "*.spool-*") == []
 
 
+def test_one_file_that_cannot_be_opened_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "spool-000001").mkdir()
+    log = Log(tmp_path / "spool-000002")
+    log.append(pack(taken([poll(1, 1.0)]).uncommitted(10)))
+    log.close()
+    spool = Spool(tmp_path / "spool", 1 << 20)
+    with pytest.raises(StoreError, match="spool-000001"):
+        spool.open()
+    assert spool.samples == 1
+    spool.close()
+
+
 def filled(path: Path, size: int, count: int) -> tuple[Spool, int]:
     spool, dropped = Spool(path, size), 0
     spool.open()

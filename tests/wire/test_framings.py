@@ -70,7 +70,8 @@ async def test_udp() -> None:
 
 
 async def test_udp_where_nobody_listens() -> None:
-    link = open_link(parse(f"udp://127.0.0.1:{free_port()}"), defaults={})
+    # Another address than ours: a socket that happens to get this port would talk to itself.
+    link = open_link(parse(f"udp://127.0.0.2:{free_port()}"), defaults={})
     with pytest.raises(LinkError) as caught:
         await ModbusClient(link, UNIT).read(3, 0, 4)
     assert caught.value.code in ("refused", "timeout")

@@ -37,6 +37,7 @@ def test_one_that_ever_answered_at_once_needs_no_gap() -> None:
 
 def test_a_dead_station_is_not_said_to_need_a_gap() -> None:
     hints = Hints()
+    hints.answered(8, soon=False)
     assert not any(hint(lose(hints)) for _ in range(20))
 
 
@@ -100,3 +101,18 @@ def test_bytes_that_never_become_an_answer_are_noise() -> None:
     hints = Hints("2400 8N1")
     texts = [str(hints.lost(silence(), 0, soon=False, noise=0, rest=True)) for _ in range(5)]
     assert ["2400 8N1" in text for text in texts] == [False] * 4 + [True]
+
+
+def test_where_nothing_was_ever_heard_the_usual_mistakes_are_named() -> None:
+    assert "?framer=rtu" in lose(Hints())
+    assert "really set to 9600 8N1" in lose(Hints("9600 8N1"))
+    assert "?framer=rtu" not in lose(Hints(), noise=3)
+    assert "nothing was ever heard" not in lose(Hints("2400 8N1"), station=0)
+
+
+def test_one_that_hangs_up_at_the_first_request_may_be_held_by_another() -> None:
+    hints = Hints()
+    closed = LinkError("closed the connection", code="closed")
+    assert not hint(str(hints.lost(closed, STATION, soon=False, noise=0)))
+    hints.opened()
+    assert "another client" in str(hints.lost(closed, STATION, soon=False, noise=0))

@@ -18,6 +18,7 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient, ModbusException, Refused
+from tests.faults.patient import patient
 from tests.wire.stamped import StampedBank, check
 
 TIMEOUT = 0.03
@@ -102,6 +103,7 @@ async def test_registers_come_as_asked(wire: str) -> None:
         "dribble@15ms",
     ],
 )
+@patient
 async def test_a_fault_is_an_error_and_the_next_read_is_right(wire: str, fault: str) -> None:
     async with bench(wire) as b:
         await b.read()
@@ -297,3 +299,16 @@ def check_stamp(data: bytes, before: int, address: int, count: int, unit: int) -
     assert (stamp - before) & 0xFFFF in range(1, 1000)
     rest = stamp.to_bytes(2, "big") + data[2:]
     check(rest, after=stamp - 1, address=address, count=count, unit=unit)
+
+
+@pytest.mark.parametrize("wire", ["rtu", "pty"])
+@patient
+async def test_frames_that_are_spoilt_are_not_said_to_be_late(wire: str) -> None:
+    async with bench(wire) as b:
+        await b.read()
+        b.server.faults = (Fault("garbage"),)
+        for _ in range(4):
+            with pytest.raises(LinkError) as caught:
+                await b.read()
+            assert "raise it" not in str(caught.value)
+        assert b.link.counters["late_own"] == 0

@@ -11,6 +11,7 @@ from meterd.errors import LinkError
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
+from meterd.wire.megatec import tell
 
 
 def free_port() -> int:
@@ -137,4 +138,53 @@ async def test_a_cancelled_exchange_leaves_a_link_that_works() -> None:
         question.cancel()
         await asyncio.gather(question, return_exceptions=True)
         assert await link.exchange(b"b", anything) == b"b"
+        await link.close()
+
+
+@contextlib.asynccontextmanager
+async def hanging_up(after: int) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers so many questions of a connection and hangs up at the next one."""
+    heard: list[bytes] = []
+    connections: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            for _ in range(after):
+                heard.append(await reader.read(64))
+                writer.write(b"!")
+            heard.append(await reader.read(64))
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
+    await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 10)
+    server.close()
+
+
+def taken(buffer: bytearray) -> bytes | None:
+    found = bytes(buffer)
+    buffer.clear()
+    return found or None
+
+
+async def test_a_question_is_asked_again_where_the_connection_ends() -> None:
+    async with hanging_up(after=1) as (url, heard):
+        link = link_to(url)
+        await link.exchange(b"a", taken, quiet=False)
+        assert await link.exchange(b"b", taken, quiet=False) == b"!"
+        assert heard == [b"a", b"b", b"b"]
+        await link.close()
+
+
+async def test_an_order_is_sent_once_though_the_connection_ends() -> None:
+    async with hanging_up(after=1) as (url, heard):
+        link = link_to(url)
+        await link.exchange(b"a", taken)
+        with pytest.raises(LinkError, match=r"nobody knows whether S\.5 was taken") as caught:
+            await tell(link, "S.5")
+        assert caught.value.code == "closed"
+        assert await link.exchange(b"c", taken) == b"!"
+        assert heard == [b"a", b"S.5\r", b"c"]
         await link.close()

@@ -1,6 +1,6 @@
 """What a hook is told, and what a hook is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,12 @@ class Hook(Protocol):
 
     def post(self, notice: Notice) -> None:
         """Take a notice; never waits, never fails."""
+
+    def undelivered(self) -> Sequence[Notice]:
+        """What waits, the oldest first; also after it was closed."""
+
+    def forget(self) -> None:
+        """Somebody else delivers what waits."""
 
     async def close(self, grace: float) -> None:
         """Try for `grace` seconds to deliver what is left, then stop."""

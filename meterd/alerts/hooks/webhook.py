@@ -15,9 +15,10 @@ import email.utils
 import json
 import logging
 import math
+import os
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -119,6 +120,12 @@ class Webhook:
         self._queue.append(notice)
         self._wake.set()
 
+    def undelivered(self) -> Sequence[Notice]:
+        return tuple(self._queue)
+
+    def forget(self) -> None:
+        self._queue.clear()
+
     async def close(self, grace: float) -> None:
         self._closing = True
         self._wake.set()
@@ -198,11 +205,26 @@ class Webhook:
             text = f"it cannot be sent, see url and headers: {type(error).__name__}"
             raise _DeliveryError(text, retry=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _DeliveryError(type(error).__name__, retry=True) from error
+            raise _DeliveryError(_why(error), retry=True) from error
         if status in _SUCCESS:
             return
         retry = status == _TOO_MANY_REQUESTS or status in _SERVER_ERRORS
         raise _DeliveryError(f"it answered {status}", retry=retry, wait=_seconds(wait))
+
+
+def _why(error: Exception) -> str:
+    """In words of the system's own, and never the error's text."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name is not known"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not trusted here"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection instead of answering"
+    cause = getattr(error, "os_error", error)
+    number = cause.errno if isinstance(cause, OSError) else None
+    return os.strerror(number) if number else type(error).__name__
 
 
 def body(notice: Notice) -> bytes:

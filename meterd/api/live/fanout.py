@@ -31,6 +31,8 @@ _GAP_EACH = 0.0009
 _GAP_MOST = 0.9
 # Clients that are written to before the event loop gets a turn.
 _AT_ONCE = 50
+# Seconds that a state may be told to one more client, where nothing changed since.
+_STATE_KEEPS = 0.5
 
 # Nothing between here and the client may hold an event back, or change it.
 STREAM = {
@@ -42,10 +44,15 @@ STREAM = {
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """All who want the same; `told` is when they last were, in monotonic seconds."""
+    """All who want the same; `told` is when they last were, in monotonic seconds.
+
+    `state` is the last one that somebody was greeted with, and when, and after which change.
+    """
 
     wanted: Filter
     told: float
+    state: bytes = b""
+    state_at: tuple[float, str] = (0.0, "")
     members: set[Listener] = field(default_factory=set)
 
 
@@ -92,7 +99,7 @@ class Fanout:
             return response
         group = self._join(Filter(following.devices, following.quantities), listener)
         try:
-            self._greet(listener, group.wanted, following.last_event)
+            self._greet(listener, group, following.last_event)
             await listener.over
         finally:
             self._part(group, listener)
@@ -116,24 +123,29 @@ class Fanout:
             del self._groups[group.wanted]
         self._deserted = self._clock.monotonic()
 
-    def _greet(self, listener: Listener, wanted: Filter, last: str) -> None:
+    def _greet(self, listener: Listener, group: _Group, last: str) -> None:
         """What the client has missed if that is still here, else everything."""
         missed = self._news.since(last) if last else None
         if missed is not None:
-            parts = [self._told(change, wanted) for change in missed]
+            parts = [self._told(change, group.wanted) for change in missed]
             whole = b"".join(part for part in parts if part)
             if len(whole) < MOST_WAITING:
                 # Browsers say "open" only when something comes.
                 self._say(listener, whole + self._beat())
                 return
-        self._say(listener, self._state(wanted))
+        self._say(listener, self._state(group))
 
     def _say(self, listener: Listener, data: bytes) -> None:
         listener.say(data, chunk(data))
 
-    def _state(self, wanted: Filter) -> bytes:
-        body = state(self._site, wanted, self._clock.now_ms())
-        return event("state", body, self._news.number)
+    def _state(self, group: _Group) -> bytes:
+        """Made once for all who come at the same time: after a restart those are many."""
+        now, number = self._clock.monotonic(), self._news.number
+        made_at, made_for = group.state_at
+        if number != made_for or abs(now - made_at) >= _STATE_KEEPS:
+            body = state(self._site, group.wanted, self._clock.now_ms())
+            group.state, group.state_at = event("state", body, number), (now, number)
+        return group.state
 
     def _told(self, change: Change, wanted: Filter) -> bytes | None:
         body = changes(change, wanted)
@@ -194,7 +206,7 @@ class Fanout:
             self.crowd.slow += 1
         elif listener.has_caught_up:
             listener.is_behind = False
-            self._say(listener, self._state(group.wanted))
+            self._say(listener, self._state(group))
 
     async def _reassure(self) -> None:
         now = self._clock.monotonic()

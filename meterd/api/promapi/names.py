@@ -51,6 +51,8 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_store_queued_samples": ("gauge", "Samples that wait for the next commit"),
     "meterd_store_committed_samples": ("counter", "Samples that are safely stored"),
     "meterd_store_dropped_samples": ("counter", "Samples that were lost on the way to the store"),
+    "meterd_store_spooled_samples": ("gauge", "Samples in files, until the store takes them"),
+    "meterd_store_files_set_aside": ("counter", "Database files that were damaged, and put aside"),
     "meterd_store_last_commit_duration_seconds": ("gauge", "Time that the last commit took"),
     "meterd_store_last_commit_timestamp_seconds": ("gauge", "The last commit, Unix time"),
 }

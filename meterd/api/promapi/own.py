@@ -18,6 +18,9 @@ from meterd.model.alert import AlertState
 from meterd.model.quantity import INFO, Quantity
 from meterd.poll.latest import DeviceState
 
+# Devices that are looked at before the event loop gets a turn: about 3 ms.
+AT_ONCE = 20
+
 
 class Families:
     """Metric families in the order in which they first got a sample."""
@@ -79,21 +82,26 @@ def vitals_of(site: Site) -> Vitals | None:
     return vitals if isinstance(vitals, Vitals) else None
 
 
-def all_of(site: Site, crowd: Crowd, now: int) -> Families:
-    """All that meterd tells of itself; `now` is Unix ms."""
-    families = Families()
+def steps(families: Families, site: Site, crowd: Crowd, now: int) -> Iterator[None]:
+    """Puts into `families` all that meterd tells of itself; `now` is Unix ms.
+
+    It pauses now and then: a thousand devices take a tenth of a second, and polls have to go on.
+    """
     process(families, site, now)
     clients(families, crowd)
     named: dict[str, Labels] = {}
-    for known in site.devices():
+    measured = vitals_of(site)
+    for number, known in enumerate(site.devices()):
         state = site.latest.states.get(known.id)
         if state is not None:
-            named[known.id] = {**names.device_labels(known.labels), "device": known.id}
-            device(families, known, state, named[known.id])
-    measured = vitals_of(site)
+            labels = named[known.id] = {**names.device_labels(known.labels), "device": known.id}
+            device(families, known, state, labels)
+            if measured is not None and (durations := measured.polls.get(known.id)) is not None:
+                families.histogram("meterd_poll_duration_seconds", durations, labels)
+        if number % AT_ONCE == AT_ONCE - 1:
+            yield
     if measured is not None:
         vitals(families, measured, named)
-    return families
 
 
 def device(families: Families, device: DeviceInfo, state: DeviceState, labels: Labels) -> None:
@@ -107,10 +115,7 @@ def device(families: Families, device: DeviceInfo, state: DeviceState, labels: L
 
 
 def vitals(families: Families, vitals: Vitals, devices: Mapping[str, Labels]) -> None:
-    """Durations, faults, load. `devices`: the labels of each device that is there."""
-    for name, labels in devices.items():
-        if (durations := vitals.polls.get(name)) is not None:
-            families.histogram("meterd_poll_duration_seconds", durations, labels)
+    """Faults, load. `devices`: the labels of each device that is there."""
     for (name, code), count in sorted(vitals.faults.items()):
         if name in devices:
             families.own("meterd_poll_faults", count, {**devices[name], "code": code})
@@ -146,6 +151,8 @@ def _store(families: Families, site: Site) -> None:
     families.own("meterd_store_queued_samples", store.queued)
     families.own("meterd_store_committed_samples", store.committed)
     families.own("meterd_store_dropped_samples", store.dropped)
+    families.own("meterd_store_spooled_samples", store.spooled)
+    families.own("meterd_store_files_set_aside", store.set_aside)
     if not store.last_commit:
         return
     families.own("meterd_store_last_commit_timestamp_seconds", store.last_commit)

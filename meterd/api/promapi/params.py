@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from meterd.api.promapi.reply import Trouble
+from meterd.promql.durations import LONGEST_MS
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -118,13 +119,14 @@ def moment(text: str) -> int | None:
 def duration(text: str) -> int | None:
     """`15`, `0.5` (seconds), `1h30m`, `1m0s` as ms; None if it is neither."""
     if _NUMBER.fullmatch(text):
-        return _milliseconds(text, 1000)
+        ms = _milliseconds(text, 1000)
+        return ms if ms is not None and abs(ms) <= LONGEST_MS else None
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         return None
     parts = zip(match.groups(), _UNITS, strict=True)
     ms = sum(int(number[:18]) * unit for number, unit in parts if number)
-    return ms if ms <= LATEST else None
+    return ms if ms <= LONGEST_MS else None
 
 
 def _milliseconds(text: str, factor: int) -> int | None:

@@ -1,14 +1,16 @@
-"""PromQL over HTTP: query, query_range, and what an editor of queries asks besides."""
+"""PromQL over HTTP: query, query_range, and what an editor of queries asks besides.
+
+The engine and the parser (4 MB) load with the first question: not everybody has a Grafana.
+"""
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 from meterd.api.promapi.desk import LONGEST, Deadline, Desk
 from meterd.api.promapi.params import LATEST, Params, invalid
 from meterd.api.promapi.reply import TRUNCATED, Reply, Trouble, reply
 from meterd.api.promsource import MOST_SAMPLES
-from meterd.promql import encode, engine, guard
+from meterd.promql import encode, guard
 from meterd.promql.result import Limits, QueryError, Result
 
 # Prometheus' own bound, and its words: Grafana's users know them.
@@ -28,9 +30,13 @@ async def query(desk: Desk, params: Params) -> Reply:
     at = params.moment("time", desk.clock.now_ms())
     text = _text(params)
     source = desk.source()
-    return await _evaluated(
-        desk, params, limit, lambda limits: engine.instant(source, text, at, limits=limits)
-    )
+
+    def evaluate(limits: Limits) -> Result:
+        from meterd.promql import engine
+
+        return engine.instant(source, text, at, limits=limits)
+
+    return await _evaluated(desk, params, limit, evaluate)
 
 
 async def query_range(desk: Desk, params: Params) -> Reply:
@@ -44,13 +50,18 @@ async def query_range(desk: Desk, params: Params) -> Reply:
         raise Trouble("bad_data", _TOO_FINE)
     text = _text(params)
     source = desk.source()
-    evaluate = partial(engine.query_range, source, text, start, end, step)
-    return await _evaluated(desk, params, limit, lambda limits: evaluate(limits=limits))
+
+    def evaluate(limits: Limits) -> Result:
+        from meterd.promql import engine
+
+        return engine.query_range(source, text, start, end, step, limits=limits)
+
+    return await _evaluated(desk, params, limit, evaluate)
 
 
 async def exemplars(desk: Desk, params: Params) -> Reply:
     """Meters have none; Grafana asks all the same."""
-    _text(params)
+    guard.parse(_text(params))
     params.window()
     return reply([])
 

@@ -1,20 +1,23 @@
 """Alerts and their rules in Prometheus' shape, for Grafana's alert list."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meterd.alerts.rule import Rule
 from meterd.api.promapi import names
 from meterd.api.promapi.desk import Desk
+from meterd.api.promapi.expression import quantity_of, query
 from meterd.api.promapi.params import Params, invalid
 from meterd.api.promapi.reply import Reply, reply
 from meterd.api.times import rfc3339
+from meterd.daemon.alerting import rules as configured
 from meterd.model.alert import Alert, AlertState
-from meterd.model.quantity import Kind, Quantity, describe
 
 _GROUP, _FILE = "meterd", "meterd.yaml"
 _ACTIVE = (AlertState.PENDING, AlertState.FIRING)
 # From the calmest to the worst: a rule is as bad as its worst alert.
-_STATES = ("inactive", "pending", "firing")
+_STATES = ("pending", "firing")
+_CALM = "inactive"
 
 
 def go_float(value: float | None) -> str:
@@ -33,13 +36,10 @@ def go_float(value: float | None) -> str:
     return f"{digits}e{int(exponent):+03d}"
 
 
-def _quantity(alert: Alert) -> Quantity:
-    known = describe(alert.quantity, alert.unit)
-    return known or Quantity(alert.quantity, alert.unit, Kind.GAUGE, "")
-
-
 def _labels(alert: Alert, devices: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    labels = names.series_labels(_quantity(alert), alert.device, devices.get(alert.device, {}))
+    labels = names.series_labels(
+        quantity_of(alert.quantity, alert.unit), alert.device, devices.get(alert.device, {})
+    )
     labels |= {"alertname": alert.rule, "severity": alert.severity, "quantity": alert.quantity}
     return dict(sorted(labels.items()))
 
@@ -66,18 +66,24 @@ async def alerts(desk: Desk, params: Params) -> Reply:
 
 
 async def rules(desk: Desk, params: Params) -> Reply:
-    """The rules that have had something to say lately, each with its alerts."""
+    """Every rule of the configuration and of meterd itself, each with its alerts."""
     kind = params.one("type")
     if kind not in ("", "alert", "record"):
         raise invalid("type", f'not supported value "{kind[:80]}"')
     wanted = params.all("rule_name[]")
     by_rule: dict[str, list[Alert]] = {}
-    for alert in desk.site.alerts() if _asked(params, kind) else ():
-        if not wanted or alert.rule in wanted:
-            by_rule.setdefault(alert.rule, []).append(alert)
-    devices, now = _devices(desk), desk.clock.now_ms()
-    found = [_rule(name, of_it, devices, now) for name, of_it in sorted(by_rule.items())]
-    return reply({"groups": [_group(found, now)] if found else []})
+    for alert in desk.site.alerts():
+        by_rule.setdefault(alert.rule, []).append(alert)
+    found = [
+        _rule(desk, rule, by_rule.get(rule.name, ()), is_bare=_is_bare(params))
+        for rule in (configured(desk.site.settings) if _asked(params, kind) else ())
+        if not wanted or rule.name in wanted
+    ]
+    return reply({"groups": [_group(found, desk.clock.now_ms())] if found else []})
+
+
+def _is_bare(params: Params) -> bool:
+    return params.one("exclude_alerts").lower() in ("true", "1", "t")
 
 
 def _asked(params: Params, kind: str) -> bool:
@@ -99,30 +105,20 @@ def _group(found: Sequence[Mapping[str, Any]], now: int) -> dict[str, Any]:
     }
 
 
-def _rule(
-    name: str, of_it: Sequence[Alert], devices: Mapping[str, Mapping[str, str]], now: int
-) -> dict[str, Any]:
-    state = max((str(alert.state) for alert in of_it), key=_badness)
-    return {
+def _rule(desk: Desk, rule: Rule, of_it: Sequence[Alert], *, is_bare: bool) -> dict[str, Any]:
+    devices = _devices(desk)
+    active = [alert for alert in of_it if alert.state in _ACTIVE]
+    shown = {
         "type": "alerting",
-        "name": name,
-        # What the rule looks at; its limits are in meterd.yaml.
-        "query": " or ".join(_metrics(of_it)),
-        "duration": 0,
+        "name": rule.name,
+        "query": query(desk.site, rule),
+        "duration": rule.hold,
         "keepFiringFor": 0,
-        "labels": {"severity": of_it[0].severity},
-        "annotations": {},
-        "state": state if state in _STATES else "inactive",
+        "labels": {"severity": rule.severity},
+        "annotations": {"summary": rule.text} if rule.text else {},
+        "state": max((str(alert.state) for alert in active), key=_STATES.index, default=_CALM),
         "health": "ok",
         "evaluationTime": 0,
-        "lastEvaluation": rfc3339(max((alert.updated for alert in of_it), default=now)),
-        "alerts": [_one(alert, devices) for alert in of_it if alert.state in _ACTIVE],
+        "lastEvaluation": rfc3339(desk.clock.now_ms()),
     }
-
-
-def _badness(state: str) -> int:
-    return _STATES.index(state) if state in _STATES else -1
-
-
-def _metrics(of_it: Iterable[Alert]) -> list[str]:
-    return sorted({names.metric_name(_quantity(alert)) for alert in of_it})
+    return shown if is_bare else {**shown, "alerts": [_one(alert, devices) for alert in active]}

@@ -16,6 +16,7 @@ from meterd.model.duration import seconds
 
 _VOLTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*V?")
 _MUSTEK_OFF = 9 * 60
+_CALIBRATED = 4
 _CALIBRATION = "four numbers SECONDS,LOAD,SECONDS,LOAD, like 240,100,720,50"
 
 
@@ -28,12 +29,16 @@ def _volts(value: object) -> object:
 
 
 def _calibration(value: object) -> object:
-    if not isinstance(value, str):
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list | tuple):
         return value
     try:
-        return tuple(float(word) for word in value.split(","))
-    except ValueError as error:
+        numbers = tuple(float(word) for word in words)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"runtimecal is {_CALIBRATION}") from error
+    if len(numbers) != _CALIBRATED:
+        raise ValueError(f"runtimecal is {_CALIBRATION}")
+    return numbers
 
 
 def _duration(value: object) -> object:

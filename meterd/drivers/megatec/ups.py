@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from meterd.drivers.megatec.battery import Battery, State
+from meterd.drivers.megatec.hearing import Hearing
 from meterd.drivers.megatec.lines import (
     MEGATEC,
     MUSTEK,
@@ -14,9 +15,7 @@ from meterd.drivers.megatec.lines import (
     cut_info,
     cut_ratings,
     cut_status,
-    is_drawn,
     number,
-    shape,
     unknown,
 )
 from meterd.drivers.megatec.options import MegatecOptions
@@ -25,9 +24,7 @@ from meterd.drivers.megatec.status import Letters
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
 from meterd.wire.link import Link
-from meterd.wire.megatec import ask, tell
-
-T = TypeVar("T")
+from meterd.wire.megatec import tell
 
 _DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
 # Reads before a question that met silence is asked again: ten minutes at the usual 2 s.
@@ -81,8 +78,7 @@ class MegatecUps:
         self._monotonic = monotonic
         self._own_nominal = options.battery.nominal is not None
         self._thermometer = False
-        # Of the last answer to each command, figures as 0.
-        self._shapes: dict[str, str] = {}
+        self._hearing = Hearing(link)
         self._orders = orders(options)
 
     @staticmethod
@@ -171,38 +167,15 @@ class MegatecUps:
             return await self._ask_status(dialect)
 
     async def _ask_status(self, dialect: Dialect) -> Status:
-        return await self._hear(dialect.command, b"(", lambda line: cut_status(line, dialect))
-
-    async def _hear(self, command: str, start: bytes, cut: Callable[[str], T]) -> T:
-        """The answer: as the documents draw it, or else in the shape that it had before.
-
-        A lost or doubled byte leaves numbers that look real, so any other is asked again.
-        """
-        heard = {self._shapes.get(command)}
-        for _ in range(2):
-            line = await ask(self._link, command, start)
-            answer = self._cut(line, cut)
-            found = shape(line)
-            if is_drawn(line) or found in heard:
-                self._shapes[command] = found
-                return answer
-            heard.add(found)
-        self._link.count("garbled")
-        text = f"{line!r} has another shape than the answer before: the line loses bytes"
-        raise ProtocolError(text, code="garbled")
-
-    def _cut(self, line: str, cut: Callable[[str], T]) -> T:
-        try:
-            return cut(line)
-        except ProtocolError:
-            self._link.count("garbled")
-            raise
+        return await self._hearing.ask(
+            dialect.command, b"(", lambda line: cut_status(line, dialect)
+        )
 
     async def _once(self, question: _Question, cut: Callable[[str], list[Reading]]) -> None:
         if question.settled or self._reads < question.again:
             return
         try:
-            question.readings = await self._hear(question.command, b"#", cut)
+            question.readings = await self._hearing.ask(question.command, b"#", cut)
             question.settled = True
         except Unsupported:
             question.readings, question.settled = [], True

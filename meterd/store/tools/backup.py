@@ -1,16 +1,21 @@
 """Backups of a store in a file: taken while meterd runs, checked, and put back."""
 
-import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from meterd.errors import StoreError
+from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import filed, migrate
+from meterd.store import migrate
+from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
+from meterd.store.ledger import Ledger
 from meterd.store.records import mapped, sync_folder
+from meterd.store.tools.beside import spans, together
+from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
 
 _PAGES = 256  # at a time: a MB, so that the progress is seen
@@ -22,28 +27,43 @@ def backup(database: Database, target: Path, note: Note = lambda _: None) -> int
     A meterd may go on writing. Raises StoreError, also where `target` exists.
     """
     source = _file_of(database)
-    if target.exists():
-        raise StoreError(f"{target} exists; name a file that does not", code="unavailable")
-    partly = target.with_name(f"{target.name}.part")
-    try:
-        with mapped(target):
-            # First the file that only meterd's next start would read: what goes into blocks
-            # meanwhile is then there twice, which is harmless.
-            if filed.place(source).exists():
-                shutil.copyfile(filed.place(source), filed.place(partly))
-            _copy(source, partly, note)
-        _absorb(partly)
-        sound(partly)
-        with mapped(target):
-            partly.rename(target)
-            sync_folder(target.parent)
-    finally:
-        for file in files(partly):
-            file.unlink(missing_ok=True)
+    with _new(target) as partly:
+        with together(database, lambda: _moment(database, source)) as (polls, old):
+            _copy(old, partly, note)
+        _absorb(partly, polls)
+        # What is wrong with the copy was wrong before: SQLite copies pages as they are.
+        sound(partly, database.label)
     return target.stat().st_size
 
 
-def restore(database: Database, backup: Path, now: int) -> list[Path]:
+def of_server(database: Database, target: Path, note: Note = lambda _: None) -> int:
+    """Copies a store on a server into a SQLite file; returns its bytes.
+
+    A meterd may go on writing. Raises StoreError, also where `target` exists.
+    """
+    with _new(target) as partly:
+        move(database, _url(partly), lambda _, more: note(more))
+        with _found(partly).mapped(), closing(sqlite3.connect(partly)) as copy:
+            copy.execute("PRAGMA journal_mode = DELETE")
+        sound(partly, database.label)
+    return target.stat().st_size
+
+
+@contextmanager
+def _new(target: Path) -> Iterator[Path]:
+    """A place for a copy, which gets its name once it is whole."""
+    if target.exists():
+        raise StoreError(f"{target} exists; name a file that does not", code="unavailable")
+    if not target.parent.is_dir():
+        raise StoreError(f"{target.parent} is not a folder; make it first", code="unavailable")
+    with _made(target.with_name(f"{target.name}.part")) as partly:
+        yield partly
+        with mapped(target):
+            partly.rename(target)
+            sync_folder(target.parent)
+
+
+def restore(database: Database, backup: Path, now: int, note: Note = lambda _: None) -> list[Path]:
     """Puts a backup in the place of the store; returns what was set aside, `now` is Unix ms.
 
     Raises StoreError: already_running while a meterd keeps the store; unavailable, corrupt,
@@ -52,79 +72,119 @@ def restore(database: Database, backup: Path, now: int) -> list[Path]:
     target = _file_of(database)
     if not backup.is_file():
         raise StoreError(f"{backup} is not there", code="unavailable")
-    sound(backup)
+    try:
+        sound(backup)
+    except StoreError as error:
+        if error.code != "corrupt":
+            raise
+        text = f"{backup} is damaged, or no backup of a store; the store stays as it is ({error})"
+        raise StoreError(text, code="corrupt") from error
     database.prepare()
     lock = database.lock()
-    partly = target.with_name(f"{target.name}.restoring")
     try:
-        with mapped(target):
-            partly.unlink(missing_ok=True)
-            _copy(backup, partly, lambda _: None)
-            aside = _set_aside(target, now)
-            partly.rename(target)
-            sync_folder(target.parent)
+        with _made(target.with_name(f"{target.name}.restoring")) as partly:
+            held = _found(backup)
+            with together(held, lambda: _moment(held, backup)) as (polls, old):
+                _copy(old, partly, note)
+            _absorb(partly, polls)
+            with mapped(target):
+                aside = _set_aside(target, now)
+                partly.rename(target)
+                sync_folder(target.parent)
     finally:
-        for file in files(partly):
-            file.unlink(missing_ok=True)
         lock.release()
     return aside
 
 
-def sound(path: Path) -> None:
-    """Raises StoreError where a file is no store that this meterd can read, or is damaged."""
-    place = databases.find(f"sqlite:///{path.absolute()}")
-    with place.reading() as connection:
+def sound(path: Path, label: str = "") -> None:
+    """Raises StoreError where a file is no store that this meterd can read, or is damaged.
+
+    `label` names it where that is not its path.
+    """
+    with _found(path).reading() as connection:
         if migrate.version(connection) is None:
-            raise StoreError(f"{path} is empty", code="unavailable")
+            raise StoreError(f"{label or path} is empty", code="unavailable")
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
     if found != ["ok"]:
-        raise StoreError(f"{path} is damaged: {found[0]}", code="corrupt")
+        raise StoreError(f"{label or path} is damaged: {found[0]}", code="corrupt")
 
 
 def _file_of(database: Database) -> Path:
     if database.path is None:
-        text = f"{database.label} is no file; `meterd db move sqlite:///FILE` copies it into one"
+        text = (
+            f"{database.label} is no file, so none is put in its place; make an empty database and "
+            "copy the backup there: `meterd db move URL` with `store: {url: sqlite:///BACKUP}`"
+        )
         raise StoreError(text, code="unavailable")
     return database.path
 
 
-def _copy(source: Path, target: Path, note: Note) -> None:
-    uri = f"{source.absolute().as_uri()}?mode=ro"
-    with (
-        closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old,
-        closing(sqlite3.connect(target)) as new,
-    ):
-        # One moment of the store, however long the copy takes.
-        old.execute("BEGIN")
-        old.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        done = 0
+@contextmanager
+def _made(partly: Path) -> Iterator[Path]:
+    """A place for a copy, free of what one that was broken off has left, and free again."""
+    with mapped(partly):
+        _remove(partly)
+    try:
+        yield partly
+    finally:
+        with suppress(OSError):
+            _remove(partly)
 
-        def told(status: int, left: int, total: int) -> None:
-            nonlocal done
-            note(total - left - done)
-            done = total - left
 
+def _remove(path: Path) -> None:
+    others = (path.with_name(f"{path.name}{end}") for end in ("-journal", ".lock"))
+    for file in (*files(path), *others):
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _moment(database: Database, path: Path) -> Iterator[sqlite3.Connection]:
+    """One moment of a store, however long the copy takes."""
+    with database.mapped():
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        old = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        with database.mapped():
+            old.execute("BEGIN")
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        yield old
+    finally:
+        old.close()
+
+
+def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
+    done = 0
+
+    def told(status: int, left: int, total: int) -> None:
+        nonlocal done
+        note(total - left - done)
+        done = total - left
+
+    with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         new.execute("PRAGMA journal_mode = DELETE")
 
 
-def _absorb(copy: Path) -> None:
+def _found(path: Path) -> Database:
+    return databases.find(_url(path))
+
+
+def _url(path: Path) -> str:
+    return f"sqlite:///{path.absolute()}"
+
+
+def _absorb(target: Path, polls: Sequence[Poll]) -> None:
     """Polls of a journal file become part of the copy: a backup is one file."""
-    if not filed.place(copy).exists():
+    if not polls:
         return
-    import asyncio
-
-    from meterd.store.writer import Writer
-
-    writer = Writer(f"sqlite:///{copy.absolute()}")
-
-    async def run() -> None:
-        await writer.open()
-        await writer.close()
-
-    asyncio.run(run())
-    copy.with_name(f"{copy.name}.lock").unlink(missing_ok=True)
-    with closing(sqlite3.connect(copy)) as connection:
+    copy, catalog = _found(target), Catalog()
+    ledger = Ledger(copy, catalog)
+    try:
+        for some in spans(polls, catalog):
+            ledger.commit(some, {})
+    finally:
+        ledger.close()
+    with copy.mapped(), closing(sqlite3.connect(target)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
 
 

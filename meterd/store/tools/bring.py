@@ -1,15 +1,59 @@
 """Rows of an import on their way into the store: late polls, sealed at once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from functools import lru_cache
 from itertools import islice
 
+from sqlalchemy import Connection, select
+
 from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.store.catalog import Catalog
+from meterd.store.connections import Database
+from meterd.store.cuts import DAY
+from meterd.store.keys import block_id, rollup_id
+from meterd.store.migrate import is_current
+from meterd.store.schema import block, rollup
 from meterd.store.tools.imports import Row
 from meterd.store.writer import Writer
 
 _BATCH = 20_000  # rows that are in memory at a time
 _SEAL = 400_000  # samples between two times of sealing
+
+
+def forgotten(database: Database, days: Set[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Those of the days (device, since 1970) whose samples are deleted, and roll-ups are left.
+
+    Roll-ups are made anew of what there is, so those of a whole day would become those of the
+    rows that are imported. Raises StoreError.
+    """
+    if not days or not database.made():
+        return []
+    first, last = min(day for _, day in days), max(day for _, day in days)
+    with database.reading() as connection:
+        if not is_current(connection):
+            return []
+        catalog = Catalog()
+        catalog.load(connection)
+        rolled = _rolled(connection, catalog, {device for device, _ in days}, first, last)
+        near = block.c.id.between(block_id(0, first * DAY), block_id(0, (last + 1) * DAY))
+        asked = select(block.c.device_id, block.c.t0).where(near)
+        there = {
+            (catalog.names.get(row[0], ""), row[1] // DAY) for row in connection.execute(asked)
+        }
+    return sorted((days & rolled) - there)
+
+
+def _rolled(
+    connection: Connection, catalog: Catalog, devices: Set[str], first: int, last: int
+) -> set[tuple[str, int]]:
+    """The days of which these devices have roll-ups of samples."""
+    found: set[tuple[str, int]] = set()
+    for device in devices & catalog.devices.keys():
+        for known in catalog.by_device.get(catalog.devices[device], ()):
+            keys = rollup.c.id.between(rollup_id(known.id, first), rollup_id(known.id, last))
+            asked = select(rollup.c.day).where(keys, rollup.c.n > 0)
+            found.update((device, day) for day in connection.scalars(asked))
+    return found
 
 
 async def bring(writer: Writer, rows: Iterable[Row], note: Callable[[int], None]) -> int:

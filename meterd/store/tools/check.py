@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
-from math import isnan
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
-from meterd.store import hours
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
@@ -27,9 +25,10 @@ from meterd.store.polls import replay
 from meterd.store.schema import corrected, dirty, journal
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
+from meterd.store.tools import plain
 from meterd.store.tools.overview import BlockRow, Note, filed_spans, looking, rows_of_blocks
 
-_COLUMNS = ("n", "min", "max", "sum")
+_FEW = 20  # roll-ups at a time: their hours are asked for in one statement
 
 
 class Look(Ledger):
@@ -128,17 +127,28 @@ class _Checker:
             yield f"its device has no series {', '.join(strange[:5])}"
 
     def rollups(self) -> Iterator[str]:
-        """Each one by itself."""
+        """Each one by itself, and the plain rows of its hours."""
+        stained = set(self._connection.scalars(select(dirty.c.id)))
         last = -1
         while True:
-            asked = select(rollups).where(rollups.c.id > last).order_by(rollups.c.id).limit(500)
-            rows = self._connection.execute(asked).mappings().all()
+            asked = select(rollups).where(rollups.c.id > last).order_by(rollups.c.id).limit(_FEW)
+            rows = [dict(row) for row in self._connection.execute(asked).mappings()]
+            sound: list[plain.Day] = []
             for row in rows:
-                for wrong in _rollup(dict(row)):
-                    yield f"roll-up of {self._name(row['series_id'])}, {_date(row['day'])}: {wrong}"
-            if len(rows) < 500:
+                name = f"{self._name(row['series_id'])}, {_date(row['day'])}"
+                found, wrong = plain.of_rollup(row)
+                yield from (f"roll-up of {name}: {text}" for text in wrong)
+                if found is not None and self._key(row) not in stained:
+                    sound.append((row["series_id"], row["day"], found))
+            for series, day, wrong_hours in plain.of_hours(self._connection, sound):
+                yield f"hours of {self._name(series)}, {_date(day)}: {wrong_hours}"
+            if len(rows) < _FEW:
                 return
             last = rows[-1]["id"]
+
+    def _key(self, row: Mapping[str, Any]) -> int | None:
+        known = self._catalog.by_id.get(row["series_id"])
+        return dirty_id(self._catalog.devices[known.name[0]], row["day"]) if known else None
 
     def _name(self, one: int) -> str:
         known = self._catalog.by_id.get(one)
@@ -187,23 +197,11 @@ class _Checker:
                 yield f"corrected {key}: {error}"
 
 
-def _rollup(row: Mapping[str, Any]) -> Iterator[str]:
-    if row["id"] != rollup_id(row["series_id"], row["day"]):
-        yield "its id is not that of its series and day"
-    try:
-        day, quarters = rollup.unpack(row["quarters"])
-    except StoreError as error:
-        yield str(error)
-        return
-    total = hours.total(quarters.values())
-    wrong = [name for name in (*_COLUMNS, "increase") if not _equal(row[name], total[name])]
-    if day != row["day"] or wrong:
-        yield f"{', '.join(wrong) or 'its day'} differ from its quarter hours"
-
-
 def _differences(stored: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     """Which columns differ. Rises at the edges depend on what came later on other days."""
-    wrong = [name for name in (*_COLUMNS, "first", "last") if not _equal(stored[name], made[name])]
+    wrong = [
+        name for name in (*plain.COLUMNS, *plain.EDGES) if not plain.equal(stored[name], made[name])
+    ]
     try:
         was, now = (_inner(rollup.unpack(row["quarters"])[1]) for row in (stored, made))
     except StoreError:
@@ -217,12 +215,6 @@ def _inner(quarters: Mapping[int, Quarter]) -> dict[int, int | None]:
     """Increases of quarters with samples in them and in both neighbours."""
     full = {number for number, quarter in quarters.items() if quarter.n}
     return {n: quarters[n].increase for n in full if {n - 1, n + 1} <= full}
-
-
-def _equal(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one == other or (isnan(one) and isnan(other))
 
 
 def _date(day: int) -> str:

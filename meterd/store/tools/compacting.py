@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, insert, select
 
+from meterd.errors import StoreError
 from meterd.store import database as databases
 from meterd.store.closing import MOST_POLLS
 from meterd.store.cuts import DAY, HOUR
@@ -24,6 +25,9 @@ async def compact(url: str | Sequence[str], now: int) -> tuple[int, int]:
 
     Returns how many blocks there were and are. Raises StoreError: already_running, …
     """
+    place = databases.find(url)
+    if not place.made():
+        raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
     before = await _with_writer(url, lambda writer: writer.do(partial(_stain, now=now)))
     await _with_writer(url, lambda writer: writer.settle())
     after = await _with_writer(url, lambda writer: writer.do(_blocks))

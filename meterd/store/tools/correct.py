@@ -6,71 +6,46 @@ takes the old ones again, from the table `corrected`.
 """
 
 import asyncio
+import logging
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import isnan
 from typing import Any
-
-from sqlalchemy import Connection, func, insert, select, update
 
 from meterd.errors import MeterdError, StoreError
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store import cuts
 from meterd.store.catalog import Name
-from meterd.store.cuts import DAY
-from meterd.store.format import block as blocks
+from meterd.store.cuts import DAY, HOUR
 from meterd.store.format.columns import Column, Span, runs
-from meterd.store.ledger import Ledger
+from meterd.store.keys import hour_id
 from meterd.store.plainrows import cells
 from meterd.store.reader import Reader
-from meterd.store.schema import INVALID, QUALITIES, REASON_LENGTH, corrected, correction, newest
+from meterd.store.schema import INVALID, QUALITIES, REASON_LENGTH
+from meterd.store.tools import audit
+from meterd.store.tools.audit import LONGEST_WHO, LONGEST_WHY, Ask, Correction, listed
 from meterd.store.writer import Writer
 
-LONGEST_WHY = 500
-LONGEST_WHO = 190
+__all__ = (
+    "LONGEST_WHO",
+    "LONGEST_WHY",
+    "Ask",
+    "Correction",
+    "Corrections",
+    "NothingThereError",
+    "listed",
+)
+
 # Samples that are taken before they are sealed: about 20 MB of memory.
 _BREATHE = 50_000
 _PART_BITS = 20
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 
+_log = logging.getLogger(__name__)
+
 
 class NothingThereError(MeterdError):
     """What was named does not exist; a person has to name something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """One interval start <= time < end; times are Unix ms. `n` counts the samples marked.
-
-    `done` is None while it is under way, or where it was broken off; `undone` until it is.
-    """
-
-    id: int
-    device: str
-    quantity: str
-    start: int
-    end: int
-    n: int
-    why: str
-    who: str
-    made: int
-    done: int | None = None
-    undone: int | None = None
-    undone_by: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What is to be marked, why, and who says so."""
-
-    device: str
-    quantity: str
-    start: int
-    end: int
-    why: str
-    who: str
 
 
 class Corrections:
@@ -83,62 +58,128 @@ class Corrections:
 
     async def all(self) -> list[Correction]:
         """The newest first. Raises StoreError."""
-        return await self._writer.do(_all)
+        return await self._writer.do(audit.every)
 
     async def mark(self, ask: Ask, now: int) -> Correction:
         """Marks every sample of the interval that is not invalid already; `now` is Unix ms.
 
-        One that was broken off (`done` is None) may be undone, or asked for again.
+        What was broken off before is finished first.
         Raises StoreError; NothingThereError where there is no sample to mark.
         """
         async with self._turn:
+            await self._finish(now)
             await self._writer.flush()
             names = await self._names(ask)
+            if not names:
+                text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
+                raise NothingThereError(text)
             days = [day for day in _days(ask) if await self._found(ask, names, day)]
             if not days:
                 raise NothingThereError(f"{ask.device} has no valid {ask.quantity} in that time")
-            number = await self._writer.do(lambda ledger: _begin(ledger, ask, now))
-            return await self._mark(number, ask, names, days, now)
+            number = await self._writer.do(lambda ledger: audit.begin(ledger, ask, now))
+            return await self._mark(number, ask, now)
 
     async def undo(self, number: int, who: str, now: int) -> Correction:
-        """Puts back what stood there. Raises StoreError, NothingThereError."""
+        """Puts back what stood there, also of one that was broken off.
+
+        Raises StoreError, NothingThereError.
+        """
         async with self._turn:
-            known = {one.id: one for one in await self.all()}
-            found = known.get(number)
+            found = await self._one(number)
             if found is None or found.undone is not None:
                 what = "is undone already" if found else "does not exist"
                 raise NothingThereError(f"correction {number} {what}")
-            parts = await self._writer.do(lambda ledger: _parts(ledger, number))
-            for part in parts:
-                span = await self._writer.do(partial(_body, key=part))
-                await self._take(span, None)
-            await self._writer.settle()
-            values = {"undone": now, "undone_by": who[:LONGEST_WHO]}
-            await self._writer.do(lambda ledger: _note(ledger, number, values))
-            return (await self._one(number)) or found
+            return await self._undo(found, who, now)
 
-    async def _mark(
-        self, number: int, ask: Ask, names: frozenset[Name], days: Sequence[int], now: int
-    ) -> Correction:
-        waiting = count = 0
-        for part, day in enumerate(days):
+    async def finish(self, now: int) -> list[Correction]:
+        """What was broken off: marks the rest, or puts back the rest. Raises StoreError."""
+        async with self._turn:
+            return await self._finish(now)
+
+    async def _finish(self, now: int) -> list[Correction]:
+        finished: list[Correction] = []
+        if self._writer.memory.catalog.shared:
+            # Another meterd of the cluster may be at it.
+            return finished
+        for one in reversed(await self.all()):
+            if one.state != "unfinished":
+                continue
+            try:
+                finished.append(await self._resume(one, now))
+            except StoreError as error:
+                if error.code != "corrupt":
+                    raise
+                # Others are none the worse for it.
+                _log.error("correction %d cannot be finished: %s", one.id, error)
+        return finished
+
+    async def _resume(self, one: Correction, now: int) -> Correction:
+        if one.undone_by:
+            return await self._undo(one, one.undone_by, now)
+        ask = Ask(one.device, one.quantity, one.start, one.end, one.why, one.who)
+        return await self._mark(one.id, ask, now)
+
+    async def _undo(self, found: Correction, who: str, now: int) -> Correction:
+        who, number = who[:LONGEST_WHO], found.id
+        await self._writer.do(partial(audit.note, number=number, values={"undone_by": who}))
+        for part in await self._writer.do(partial(audit.parts, number=number)):
+            await self._take(await self._writer.do(partial(audit.body, key=part)), None)
+        await self._writer.settle()
+        await self._writer.do(partial(audit.note, number=number, values={"undone": now}))
+        return (await self._one(number)) or found
+
+    async def _mark(self, number: int, ask: Ask, now: int) -> Correction:
+        """All of it, or the rest of one that was broken off."""
+        await self._writer.flush()
+        names, reason = await self._names(ask), f"marked: {ask.why}"
+        parts = await self._writer.do(partial(audit.parts, number=number))
+        count = 0
+        for part in parts:
+            # It was safe already; whether it was replaced, too, nobody knows.
+            old = await self._writer.do(partial(audit.body, key=part))
+            await self._take(old, reason)
+            count += old.samples
+        waiting, key = count, max(parts, default=(number << _PART_BITS) - 1)
+        for day in _days(ask):
             span = await self._found(ask, names, day)
             if span is None:
                 continue
-            key = number << _PART_BITS | part
+            key += 1
             # First what stood there is safe, then it is replaced.
-            await self._writer.do(partial(_keep, number=number, key=key, old=span))
-            await self._take(span, f"marked: {ask.why}")
+            await self._writer.do(partial(audit.keep, number=number, key=key, old=span))
+            await self._take(span, reason)
             count, waiting = count + span.samples, waiting + span.samples
             if waiting > _BREATHE:
                 await self._writer.settle()
                 waiting = 0
         await self._writer.settle()
-        await self._writer.do(lambda ledger: _note(ledger, number, {"done": now, "n": count}))
+        await self._sweep(ask, names)
+        await self._writer.do(partial(audit.note, number=number, values={"done": now, "n": count}))
         made = await self._one(number)
         if made is None:
             raise StoreError(f"correction {number} is gone", code="unavailable")
         return made
+
+    async def _sweep(self, ask: Ask, names: frozenset[Name]) -> None:
+        """Plain rows of hours in which nothing valid is left; sealing only makes such that have."""
+        known = [self._writer.memory.catalog.series[name].id for name in names]
+        for day in _days(ask):
+            start, end = max(ask.start, day * DAY), min(ask.end, (day + 1) * DAY)
+            touched = range(start // HOUR, -(-end // HOUR))
+            left = await asyncio.to_thread(self._hours, ask.device, day, names)
+            keys = [hour_id(one, at) for one in known for at in touched if (one, at) not in left]
+            await self._writer.do(partial(audit.forget_hours, keys=keys))
+
+    def _hours(self, device: str, day: int, names: frozenset[Name]) -> set[tuple[int, int]]:
+        """Series and hours with valid samples."""
+        told = self._reader.day(device, day, names)
+        valid = [_valid(told.span, column) for column in told.span.columns] if told else []
+        return {
+            (column.series, time // HOUR)
+            for column in valid
+            if told is not None
+            for time in told.span.times_of(column)
+        }
 
     async def _one(self, number: int) -> Correction | None:
         return next((one for one in await self.all() if one.id == number), None)
@@ -171,7 +212,7 @@ class Corrections:
                 row = {"time": time, "value": kept, "quality": state[0]}
                 lasts[column.series] = {**row, "reason": state[1] or None}
         await self._writer.flush()
-        await self._writer.do(lambda ledger: _renew(ledger, lasts))
+        await self._writer.do(lambda ledger: audit.renew(ledger, lasts))
 
 
 @lru_cache(256)
@@ -193,65 +234,3 @@ def _valid(span: Span, column: Column) -> Column:
     values = array("d", [cell[1] for _, cell in kept])
     states = runs(((1, cell[2], cell[3]) for _, cell in kept), values)
     return Column(column.series, array("I", [row for row, _ in kept]), values, states)
-
-
-# -- in the writer's thread -----------------------------------------------------------------------
-
-
-def _begin(ledger: Ledger, ask: Ask, now: int) -> int:
-    with ledger.transaction() as connection:
-        number = (connection.scalar(select(func.max(correction.c.id))) or 0) + 1
-        row = {"id": number, "device": ask.device, "quantity": ask.quantity, "n": 0}
-        row |= {"start_ms": ask.start, "end_ms": ask.end, "made": now}
-        row |= {"why": ask.why[:LONGEST_WHY], "who": ask.who[:LONGEST_WHO]}
-        connection.execute(insert(correction), row)
-    return number
-
-
-def _keep(ledger: Ledger, number: int, key: int, old: Span) -> None:
-    row = {"id": key, "correction_id": number, "n": old.samples, "body": blocks.encode(old)}
-    with ledger.transaction() as connection:
-        connection.execute(insert(corrected), row)
-
-
-def _note(ledger: Ledger, number: int, values: dict[str, Any]) -> None:
-    with ledger.transaction() as connection:
-        connection.execute(update(correction).where(correction.c.id == number).values(values))
-
-
-def _renew(ledger: Ledger, lasts: dict[int, dict[str, Any]]) -> None:
-    """The newest value, too, where it is one of these."""
-    with ledger.transaction() as connection:
-        for one, row in lasts.items():
-            same = (newest.c.series_id == one) & (newest.c.time == row["time"])
-            connection.execute(update(newest).where(same).values(row))
-
-
-def _parts(ledger: Ledger, number: int) -> list[int]:
-    asked = select(corrected.c.id).where(corrected.c.correction_id == number)
-    with ledger.transaction() as connection:
-        return list(connection.scalars(asked.order_by(corrected.c.id)))
-
-
-def _body(ledger: Ledger, key: int) -> Span:
-    with ledger.transaction() as connection:
-        body = connection.scalar(select(corrected.c.body).where(corrected.c.id == key))
-    return blocks.decode(body or b"")
-
-
-def _all(ledger: Ledger) -> list[Correction]:
-    with ledger.transaction() as connection:
-        return listed(connection)
-
-
-def listed(connection: Connection) -> list[Correction]:
-    """The newest first."""
-    rows = connection.execute(select(correction).order_by(correction.c.id.desc()))
-    return list(_corrections(rows.mappings()))
-
-
-def _corrections(rows: Any) -> Iterator[Correction]:
-    for row in rows:
-        fields = dict(row)
-        fields["start"], fields["end"] = fields.pop("start_ms"), fields.pop("end_ms")
-        yield Correction(**fields)

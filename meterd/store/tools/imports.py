@@ -59,18 +59,25 @@ class _Target:
 
 @dataclass(slots=True)
 class Imported:
-    """What came along; times are Unix ms of the oldest and newest row."""
+    """What came along; times are Unix ms of the oldest and newest row.
+
+    `days`: device and UTC day (since 1970) of each row.
+    """
 
     samples: int = 0
     first: int | None = None
     last: int | None = None
-    devices: set[str] = field(default_factory=set)
+    days: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def devices(self) -> set[str]:
+        return {device for device, _ in self.days}
 
     def note(self, row: Row) -> None:
         self.samples += 1
         self.first = row.time if self.first is None else min(self.first, row.time)
         self.last = row.time if self.last is None else max(self.last, row.time)
-        self.devices.add(row.device)
+        self.days.add((row.device, row.time // _DAY))
 
 
 class CsvFile:

@@ -9,13 +9,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from meterd.errors import StoreError
+from meterd.model.sample import Poll
 from meterd.store import database as databases
 from meterd.store import migrate
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database, Opened
+from meterd.store.format import journal as journals
 from meterd.store.schema import (
     block,
     corrected,
@@ -27,15 +40,18 @@ from meterd.store.schema import (
     memo,
     newest,
     rollup,
+    sample,
     series,
 )
-from meterd.store.tools.overview import filed_spans, looking
+from meterd.store.tools.beside import spans, together
+from meterd.store.tools.overview import looking
 
 Told = Callable[[str, int], None]
 """Is told the table, and how many more of its rows are done."""
 
 _MARK = "moved-from"
 _CHUNK = 500
+_PLAIN = 20_000  # rows of `sample`, which are small
 _CRC = 4  # bytes at the end of each body
 _BODIES = ("body", "quarters")
 # Parents first; what changes with each commit last.
@@ -52,6 +68,10 @@ TABLES: tuple[Table, ...] = (
     journal,
 )
 
+_FORGET = delete(sample).where(
+    sample.c.time == bindparam("at"), sample.c.series == bindparam("one")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -65,7 +85,7 @@ class Moved:
 def rows(database: Database) -> int:
     """How many rows a copy has to look at. Raises StoreError."""
     with looking(database) as (connection, _):
-        return sum(_count(connection, table) for table in TABLES)
+        return sum(_count(connection, table) for table in (*TABLES, sample))
 
 
 def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: None) -> Moved:
@@ -77,18 +97,12 @@ def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: Non
     target = databases.find(url)
     if target.label == source.label:
         raise StoreError("source and target are the same store", code="unavailable")
-    if any(span.times for span in filed_spans(source, Catalog())):
-        text = (
-            "polls wait in the journal file beside the store; stop meterd, set store.journal back "
-            "to table, start and stop it once, and move then"
-        )
-        raise StoreError(text, code="unavailable")
     with _held(target):
         migrate.upgrade(target)
         opened = target.writing()
         try:
-            with looking(source) as (old, _):
-                return _Copy(old, opened, source.label, told).run()
+            with together(source, lambda: looking(source)) as (polls, (old, _)):
+                return _Copy(old, opened, source.label, told).run(polls)
         finally:
             opened.close()
 
@@ -112,19 +126,59 @@ class _Copy:
         self._sent = 0
         self._deleted = 0
 
-    def run(self) -> Moved:
+    def run(self, polls: Sequence[Poll]) -> Moved:
+        """`polls` are those of a journal file: they become rows of the copy's journal."""
         self._claim()
         for table in TABLES:
             self._table(table)
+        self._samples()
         counts = {}
         with self._new.begin() as new:
             _replace(new, memo, "name", [dict(row) for row in self._memos()])
-            for table in TABLES:
+            for table in (*TABLES, sample):
                 counts[table.name] = there = _count(new, table)
                 if there != (here := _count(self._old, table)):
                     text = f"table {table.name} has {here} rows, its copy {there}; run it again"
                     raise StoreError(text, code="unavailable")
+            counts[journal.name] += self._absorb(new, polls)
         return Moved(counts, self._sent, self._deleted)
+
+    def _absorb(self, new: Connection, polls: Sequence[Poll]) -> int:
+        """The next time they are in no row of the source, so they go, and come again."""
+        catalog = Catalog()
+        catalog.load(self._old)
+        top = self._old.scalar(select(func.max(journal.c.id))) or 0
+        made = [
+            {"id": number, "body": journals.encode(some, {})}
+            for number, some in enumerate(spans(polls, catalog), top + 1)
+        ]
+        if made:
+            new.execute(insert(journal), made)
+        self._sent += len(made)
+        return len(made)
+
+    def _samples(self) -> None:
+        """Plain rows (`store.rows`), a stretch of time at a time."""
+        time, last = sample.c.time, -1
+        while True:
+            later = select(time).where(time > last).order_by(time)
+            edge = self._old.scalar(later.offset(_PLAIN).limit(1))
+            within = time > last if edge is None else (time > last) & (time <= edge)
+            here = _plain_rows(self._old, within)
+            with self._new.begin() as new:
+                there = _plain_rows(new, within)
+                gone = [key for key, row in there.items() if here.get(key) != row]
+                come = [row for key, row in here.items() if there.get(key) != row]
+                if gone:
+                    new.execute(_FORGET, [{"at": at, "one": one} for at, one in gone])
+                if come:
+                    new.execute(insert(sample), [row._asdict() for row in come])
+            self._sent += len(come)
+            self._deleted += sum(key not in here for key in gone)
+            self._told(sample.name, len(here))
+            if edge is None:
+                return
+            last = edge
 
     def _memos(self) -> Sequence[Any]:
         return self._old.execute(select(memo).where(memo.c.name != _MARK)).mappings().all()
@@ -219,6 +273,13 @@ def _digests(
 
 def _plain(value: Any) -> Any:
     return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+def _plain_rows(
+    connection: Connection, within: ColumnElement[bool]
+) -> dict[tuple[int, int], Row[Any]]:
+    found = connection.execute(select(sample).where(within))
+    return {(row.time, row.series): row for row in found}
 
 
 def _count(connection: Connection, table: Table) -> int:

@@ -1,22 +1,36 @@
 """Webhooks against a real server on loopback: what is retried, what is dropped, who waits."""
 
 import asyncio
+import errno
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import unused_port
 
 from meterd.alerts.hooks import Notice, Webhook
-from meterd.alerts.hooks.webhook import Backoff
+from meterd.alerts.hooks.webhook import Backoff, _why
 from meterd.model.alert import Alert, AlertState
 
 QUICK = Backoff(0.01, 0.04)
+KEY = ConnectionKey(
+    "secret.example",
+    443,
+    is_ssl=True,
+    ssl=True,
+    proxy=None,
+    proxy_auth=None,
+    proxy_headers_hash=None,
+)
+DNS = aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "secret"))
 FIRING, RESOLVED = AlertState.FIRING, AlertState.RESOLVED
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -263,9 +277,24 @@ async def test_a_closed_port_that_opens_gets_everything_in_order(
     assert receiver.deliveries == [f"a{number}.firing" for number in range(5)]
     lines = [r.getMessage() for r in caplog.records if r.name.startswith("meterd")]
     assert len(lines) == 2
-    assert lines[0].startswith("hook ops is down: ")
+    assert lines[0] == f"hook ops is down: {os.strerror(errno.ECONNREFUSED)}"
     assert lines[1].startswith("hook ops is back after ")
     assert "secret" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DNS, "its host name is not known"),
+        (aiohttp.ServerDisconnectedError("secret"), "it closed the connection"),
+        (aiohttp.ClientOSError(errno.EHOSTUNREACH, "secret"), os.strerror(errno.EHOSTUNREACH)),
+        (aiohttp.ClientPayloadError("secret"), "ClientPayloadError"),
+        (OSError("secret"), "OSError"),
+    ],
+)
+def test_why_it_is_down_is_said_without_its_address(error: Exception, said: str) -> None:
+    assert _why(error).startswith(said)
+    assert "secret" not in _why(error)
 
 
 async def test_one_that_hangs_does_not_delay_another() -> None:

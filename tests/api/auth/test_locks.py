@@ -1,6 +1,7 @@
 """The lock as a client meets it, over real sockets."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from meterd.api import app
+from meterd.api.answer import Call, Flow
 from meterd.api.app import Rules, Running, serve
 from meterd.api.auth import tokens
 from meterd.api.auth.locks import Access
+from meterd.api.query import NoQuery
+from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
 from tests.api.fake import good, home
 from tests.api.locked import LATEST, PASSWORD, ask, basic, locked, scoped, token
@@ -198,6 +203,37 @@ async def test_an_open_network_is_closed_to_names_that_strangers_give_out(tmp_pa
 async def heard(reader: asyncio.StreamReader, what: bytes) -> None:
     async with asyncio.timeout(10):
         await reader.readuntil(what)
+
+
+async def test_a_long_answer_is_cut_off_when_its_token_is_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoked, clock = asyncio.Event(), FakeClock()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"the first part"
+        await revoked.wait()
+        yield b"the second part"
+
+    async def export(call: Call, query: NoQuery) -> Flow:
+        return Flow(parts(), "text/csv")
+
+    monkeypatch.setattr(app, "ROUTES", (*ROUTES, Route("/test/flow", "", export, listed=False)))
+    async with locked(folder=tmp_path, clock=clock) as running:
+        key = token(tmp_path, "phone")
+        reader, writer = await asyncio.open_connection(running.host, running.port)
+        head = f"GET /test/flow HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n\r\n"
+        writer.write(head.encode())
+        await heard(reader, b"the first part")
+        tokens.revoke(tmp_path / "meterd.tokens", "phone")
+        clock.pass_by(1.0)
+        revoked.set()
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                rest = await reader.read()
+            assert b"second" not in rest
+            assert not rest.endswith(b"0\r\n\r\n"), "it looks whole"
+        writer.close()
 
 
 @pytest.mark.parametrize("ending", ["revoked", "expired"])

@@ -13,7 +13,7 @@ from aiohttp import ClientResponse, ClientSession
 
 from meterd.api.app import Rules, Running, serve
 from meterd.api.limits import Limits
-from meterd.api.live import fanout
+from meterd.api.live import fanout, form
 from meterd.model.sample import Fault, failed
 from tests.api.fake import NOW, FakeSite, alert, good
 
@@ -192,6 +192,27 @@ async def test_streams_have_a_limit_and_free_their_place(site: FakeSite) -> None
         await server.close()
 
 
+async def test_the_state_is_made_once_for_all_who_come_together(
+    client: ClientSession, site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    def counted(*words: Any) -> bytes:
+        made.append(words)
+        return form.state(*words)
+
+    monkeypatch.setattr(fanout, "state", counted)
+    async with listening(client) as (ear, first), listening(client) as (_, second):
+        assert (len(made), second) == (1, first)
+        async with listening(client, "?device=main") as (_, other):
+            assert (len(made), list(by_device(other))) == (2, ["main"])
+        site.take(good("main", NOW, POWER))
+        await ear.next()
+        async with listening(client) as (_, third):
+            assert by_device(third)["main"]["samples"]["active_power"]["value"] == 100.0
+        assert len(made) == 3
+
+
 async def test_who_reads_nothing_falls_behind_alone_and_gets_the_state_anew(
     client: ClientSession, site: FakeSite, running: Running
 ) -> None:
@@ -210,5 +231,7 @@ async def test_who_reads_nothing_falls_behind_alone_and_gets_the_state_anew(
         while said.count(b"event: state") < 2:
             site.take(good("solar", NOW, POWER))
             said += await asyncio.wait_for(reader.read(1 << 20), 5)
+        async with client.get("/metrics") as scraped:
+            assert "meterd_streams_slow_total 1.0" in await scraped.text()
     writer.close()
     assert said.count(b"event: changes") < 24

@@ -76,7 +76,7 @@ async def test_the_factor_is_found_once_and_kept() -> None:
 
 
 async def test_a_voltage_that_fits_nothing_is_given_as_it_came() -> None:
-    link = scripted(at("0000"), at("09.0"), at("13.0"))
+    link = scripted(at("00.0"), at("09.0"), at("13.0"))
     ups = MegatecUps(link, options())
     polls = [named(await ups.read()) for _ in range(3)]
     assert [poll["battery.voltage"].value for poll in polls] == [0.0, 9.0, 13.0]
@@ -102,8 +102,71 @@ async def test_a_voltage_that_fits_nothing_is_given_as_it_came() -> None:
         (15.1, 12, None),
         (26.8, 12, 0.5),
         (8.0, 12, None),
-        (0.9, 2, 2),
+        (27.2, 48, 2),
+        (9.9, 24, 2),
+        (1.25, 12, None),
+        (0.9, 2, None),
     ],
 )
 def test_packs_by_cells_or_the_table(volts: float, nominal: float, packs: float | None) -> None:
-    assert guess_packs(volts, nominal) == packs
+    assert guess_packs(volts, nominal, fine=volts < 3) == packs
+
+
+async def test_a_battery_of_12_volts_that_reads_2_is_dead_and_no_cell() -> None:
+    readings = await read(scripted(at("02.1")))
+    assert values(readings, "battery.voltage", "battery.charge") == [2.1, None]
+    assert "battery.packs" not in readings
+
+
+async def test_guessed_packs_make_the_voltage_an_estimate() -> None:
+    half = scripted(at("13.6"), f=b"#230.0 003 24.00 50.0\r")
+    voltage = (await read(half))["battery.voltage"]
+    assert (voltage.value, voltage.quality) == (27.2, Quality.ESTIMATED)
+    assert "battery.packs" in voltage.reason
+    voltage = (await read(half, battery={"packs": 2}))["battery.voltage"]
+    assert (voltage.value, voltage.quality) == (27.2, Quality.GOOD)
+
+
+class Hours:
+    """A clock to be set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now * 3600
+
+
+@pytest.mark.parametrize("drain", ["10001000", "00001100"])
+async def test_mains_voltage_does_not_make_an_empty_battery_full(drain: str) -> None:
+    link = scripted(at("13.6"), at("11.7", bits=drain), at("13.2"))
+    clock = Hours()
+    ups = MegatecUps(link, options(runtimecal="240,100,720,50"), monotonic=clock)
+    seen = []
+    for hour in (0, 1, 2, 5, 8, 9, 10):
+        clock.now = hour
+        readings = named(await ups.read())
+        charge, runtime = values(readings, "battery.charge", "battery.runtime")
+        seen.append(charge)
+        assert isinstance(charge, float)
+        assert runtime == pytest.approx(7.2 * charge, abs=5)
+        assert readings["battery.charge"].quality is Quality.ESTIMATED
+    # It counts from the first look on mains: 100 % in 12 hours.
+    assert seen == [100, 50, 50, 75, 100, 100, 100]
+
+
+async def test_the_time_that_charging_takes_can_be_set() -> None:
+    link = scripted(at("11.7", bits="10001000"), at("13.2"))
+    clock = Hours()
+    ups = MegatecUps(link, options(battery={"chargetime": "4h"}), monotonic=clock)
+    seen = []
+    for hour in (0, 1, 2, 3):
+        clock.now = hour
+        seen.append(named(await ups.read())["battery.charge"].value)
+    assert seen == [50, 50, 75, 100]
+
+
+async def test_a_second_outage_goes_on_from_what_is_left() -> None:
+    volts = (("11.7", "10001000"), ("13.2", "00001000"), ("11.2", "10001000"))
+    link = scripted(*(at(value, bits=bits) for value, bits in volts), at("13.2"))
+    ups = MegatecUps(link, options(), monotonic=Hours())
+    assert [named(await ups.read())["battery.charge"].value for _ in range(4)] == [50, 50, 31, 31]

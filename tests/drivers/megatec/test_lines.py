@@ -30,6 +30,9 @@ from tests.drivers.megatec.units import LINE
         ("(226.0 195.0 226.0 014 19.0 27.5 30.0 00001000", "input.frequency", None),
         ("(226.0 195.0 226.0 014 00.0 27.5 30.0 00001000", "input.frequency", 0.0),
         ("(226.0 195.0 226.0 014 49.0 27.5 100.1 00001000", "ups.temperature", None),
+        ("(226.0 195.0 226.0 014 49.0 27.5 -5.0 00001000", "ups.temperature", -5.0),
+        ("(226.0 195.0 226.0 014 49.0 27.5 -99. 00001000", "ups.temperature", None),
+        ("(226.0 195.0 226.0 014 49.0 27.5 ##.# 00001000", "ups.temperature", None),
     ],
 )
 def test_one_field_of_a_status_line(line: str, name: str, value: float | None) -> None:
@@ -75,15 +78,16 @@ def oracle(line: str) -> list[float | None] | None:
     if len(words) != 8 or len(words[7]) != 8 or set(words[7]) - {"0", "1"}:
         return None
     found: list[float | None] = []
-    bounds = [(0, 600)] * 3 + [(0, 999), (40, 70), (0, 600), (0, 100)]
+    bounds = [(0, 600)] * 3 + [(0, 999), (40, 70), (0, 600), (-40, 100)]
     for word, (low, high) in zip(words[:7], bounds, strict=True):
-        if not set(word) - set("@-.") and set(word) & set("@-"):
+        if not set(word) - set("@-.#") and word.lstrip(".")[:1] in set("@-#"):
             found.append(None)
             continue
-        whole, _, rest = word.partition(".")
+        sign = -1 if low < 0 and word.startswith("-") else 1
+        whole, _, rest = word.removeprefix("-" if sign < 0 else "").partition(".")
         if not whole or set(whole + rest) - set("0123456789"):
             return None
-        value = int(whole) + (int(rest) / 10 ** len(rest) if rest else 0)
+        value = sign * (int(whole) + (int(rest) / 10 ** len(rest) if rest else 0))
         found.append(value if value == 0 or low <= value <= high else None)
     return found
 

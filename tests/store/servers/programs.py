@@ -115,6 +115,7 @@ class Server:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
+        children = _children(self._process.pid)
         self._process.send_signal(number)
         try:
             self._process.wait(_PATIENCE)
@@ -122,6 +123,24 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._process = None
+        # Those of a PostgreSQL that was killed hold its memory, and no other one starts meanwhile.
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end and any(map(_is_running, children)):
+            time.sleep(0.02)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        told = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(child) for child in told.split()]
+    return []
+
+
+def _is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        # After the name in parentheses: a zombie has ended, whoever is to be told.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def run(command: Sequence[str], **options: str) -> None:

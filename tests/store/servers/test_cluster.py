@@ -3,15 +3,13 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from meterd.errors import StoreError
+from meterd.model.sample import Layout
 from meterd.store import database
 from meterd.store import worker as workers
 from meterd.store.cluster import Leases
@@ -20,39 +18,8 @@ from tests.store.rigs import METER, NEVER, Hands, opened, poll
 
 from .conftest import ENGINES
 from .engines import Engine, database_of
+from .rig import PERIOD, meterd
 from .test_conformance import HOUR, START, stored
-
-PERIOD = 10.0  # seconds; beats come when the test says so
-
-
-@dataclass(slots=True)
-class One:
-    """One meterd of the cluster."""
-
-    leases: Leases
-    writer: Writer
-
-    async def beat(self, *wanted: str) -> frozenset[str]:
-        await self.leases.beat(wanted)
-        return self.leases.held
-
-    async def tell(self, device: str, times: range) -> None:
-        for time in times:
-            values = (float(time), -float(time), time * 10.0)
-            self.writer.take(poll(time, *values, device=device, layout=METER))
-        await self.writer.flush()
-
-
-@asynccontextmanager
-async def meterd(urls: list[str], name: str, hands: Hands | None = None) -> AsyncIterator[One]:
-    # On a cluster of databases each prefers another node.
-    turn = ord(name) % len(urls)
-    urls = [*urls[turn:], *urls[:turn]]
-    leases = Leases(urls, name=name, period=PERIOD)
-    writer = Writer(urls, commit=NEVER, share=leases.share, clock=hands)
-    async with opened(writer):
-        yield One(leases, writer)
-    await leases.close()
 
 
 @pytest.fixture(params=ENGINES)
@@ -68,7 +35,7 @@ def urls(server: Engine, tmp_path: Path) -> list[str]:
 
 def expire(server: Engine, tmp_path: Path) -> None:
     """As if their meterd had been silent for long."""
-    server.ask("UPDATE lease SET until = 1", database_of(tmp_path))
+    server.ask("UPDATE lease SET until = 1 WHERE device_id < 16384", database_of(tmp_path))
 
 
 def ask(urls: list[str], question: str) -> list[tuple[object, ...]]:
@@ -107,12 +74,16 @@ async def test_many_that_start_at_once_never_share_a_device(urls: list[str]) -> 
         for _ in range(4):
             await asyncio.sleep(said.uniform(0, 0.02))
             await leases.beat(said.sample(names, len(names)))
+            await leases.hand_over()
 
     await asyncio.gather(*map(start, fleet))
-    for leases in fleet:
+    # Whoever was first had too many; twice round, and all that it gave back is taken.
+    for leases in fleet * 2:
         await leases.beat(names)
+        await leases.hand_over()
     held = [name for leases in fleet for name in leases.held]
     assert sorted(held) == sorted(names)
+    assert [len(leases.held) for leases in fleet] == [3, 3, 3, 3]
     rows = ask(urls, "SELECT id, name FROM device")
     assert len({row[0] for row in rows}) == len({row[1] for row in rows}) == len(names)
     for leases in fleet:
@@ -141,6 +112,22 @@ async def test_several_writers_share_journal_series_and_blocks(urls: list[str]) 
     series = ask(urls, "SELECT id, device_id FROM series")
     assert len({row[0] for row in series}) == 6
     assert all(int(str(one)) >> 16 == owner for one, owner in series)
+
+
+async def test_polls_with_other_columns_in_turns_are_one_journal_row(urls: list[str]) -> None:
+    few = Layout.of([("voltage.l1", "V")])
+    async with meterd(urls, "a") as a:
+        await a.beat("x")
+        for time in range(100):
+            if time % 5:
+                a.writer.take(poll(time, float(time), device="x", layout=few))
+            else:
+                a.take("x", range(time, time + 1))
+        await a.writer.flush()
+        assert ask(urls, "SELECT count(*) FROM journal") == [(1,)]
+    found = stored(urls[0])
+    assert len(found["x", "voltage.l1", "V"]) == 100
+    assert len(found["x", "active_power", "W"]) == 20
 
 
 async def test_another_meterd_adopts_what_was_not_sealed(
@@ -216,7 +203,7 @@ async def test_a_device_that_comes_back_is_adopted_anew(
             await one.tell("x", range(turn * 100, turn * 100 + 100))
             assert await other.beat("x") == frozenset()
     need(urls, "x", range(600))
-    assert ask(urls, "SELECT token FROM lease") == [(6,)]
+    assert ask(urls, "SELECT token FROM lease WHERE device_id = 1") == [(6,)]
 
 
 async def test_what_a_lone_meterd_left_is_taken_over(urls: list[str]) -> None:
@@ -267,7 +254,7 @@ async def test_leases_are_kept_while_the_server_is_away_or_not_as_one_likes(
     assert pausing.held == {"y"}
     for leases in (going, pausing):
         await leases.close()
-    assert ask(urls, "SELECT max(token) FROM lease") == [(1,)]
+    assert ask(urls, "SELECT max(token) FROM lease WHERE device_id < 16384") == [(1,)]
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(8, marks=pytest.mark.long)])

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, LargeBinary
 from sqlalchemy.sql.sqltypes import _Binary
 
 from meterd.model.sample import Doubt, Layout, Quality
-from meterd.store import database, keeper, migrate, views
+from meterd.store import database, keeper, migrate, seat, views
 from meterd.store.reader import Reader
 from meterd.store.schema import metadata
 from meterd.store.writer import Writer
@@ -51,7 +51,11 @@ def differences(connection: Connection) -> list[object]:
         # MariaDB gives a BLOB of some length the name of the shortest kind that holds it.
         return not isinstance(there, _Binary) if isinstance(ours, LargeBinary) else None
 
-    context = MigrationContext.configure(connection, opts={"compare_type": differ})
+    def is_ours(name: str | None, *_: object) -> bool:
+        return name != seat.TABLE  # which is there before any schema is
+
+    opts = {"compare_type": differ, "include_name": is_ours}
+    context = MigrationContext.configure(connection, opts=opts)
     return list(compare_metadata(context, metadata))
 
 

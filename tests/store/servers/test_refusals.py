@@ -2,19 +2,25 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from meterd.errors import StoreError
 from meterd.store import database
+from meterd.store.mishaps import meaning
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
+from tests.api import certificates
 from tests.store.rigs import NEVER, opened, poll
 
 from .engines import Engine, Postgres, database_of
 from .programs import PASSWORD, QUOTED, free_port
 from .test_conformance import stored
+
+_ADMINISTRATOR = "local all all scram-sha-256\nhost all postgres all scram-sha-256\n"
 
 
 async def refusal(url: str, caplog: pytest.LogCaptureFixture) -> StoreError:
@@ -38,7 +44,7 @@ async def test_a_wrong_password_is_named(
     (url,) = server.urls(database_of(tmp_path))
     error = await refusal(url.replace(QUOTED, f"{QUOTED}x"), caplog)
     assert error.code == "unavailable"
-    assert str(error).endswith("check user and password in store.url")
+    assert "check user and password in store.url" in str(error)
 
 
 async def test_a_missing_database_is_named(
@@ -63,6 +69,94 @@ async def test_missing_rights_are_named(
     error = await refusal(url, caplog)
     assert error.code == "unavailable"
     assert "grant that user the right to make and change tables" in str(error)
+
+
+@contextmanager
+def wanting_tls(server: Engine) -> Iterator[None]:
+    if not isinstance(server, Postgres):
+        server.ask("ALTER USER 'meterd'@'127.0.0.1' REQUIRE SSL")
+        yield
+        server.ask("ALTER USER 'meterd'@'127.0.0.1' REQUIRE NONE")
+        return
+    rules = Path(str(server.ask("SHOW hba_file")[0][0]))
+    before = rules.read_text()
+    rules.write_text(f"hostssl all meterd all scram-sha-256\n{_ADMINISTRATOR}")
+    server.ask("SELECT pg_reload_conf()")
+    yield
+    rules.write_text(before)
+    server.ask("SELECT pg_reload_conf()")
+
+
+async def test_a_server_that_wants_tls_is_named(
+    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    with wanting_tls(server):
+        await until(url, lambda error: error is not None)
+        error = await refusal(url, caplog)
+    await until(url, lambda error: error is None)
+    assert error.code == "unavailable"
+    wanted = "add ?sslmode=require" if isinstance(server, Postgres) else "needs ?ssl_ca=FILE"
+    assert wanted in str(error)
+
+
+async def until(url: str, fits: Callable[[StoreError | None], bool]) -> None:
+    """What an administrator changes is not so at once."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                with database.find(url).reading():
+                    found = None
+            except StoreError as error:
+                found = error
+            if fits(found):
+                return
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.needs("openssl")
+async def test_a_server_without_tls_is_named(
+    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    is_postgres = isinstance(server, Postgres)
+    more = "sslmode=require" if is_postgres else f"ssl_ca={certificates.make(tmp_path).certificate}"
+    error = await refusal(f"{url}?{more}", caplog)
+    assert error.code == "unavailable"
+    assert str(error).endswith("check the TLS options and the certificates that store.url names")
+
+
+async def test_a_certificate_that_is_not_there_is_named(
+    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (url,) = server.urls(database_of(tmp_path))
+    option = "sslrootcert" if isinstance(server, Postgres) else "ssl_ca"
+    error = await refusal(f"{url}?{option}={tmp_path}/ca.pem", caplog)
+    assert error.code == "unavailable"
+    assert f"{option}={tmp_path}/ca.pem is no file; correct store.url" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (
+            OSError(2003, "Name or service not known"),
+            "unreachable",
+            "correct the host in store.url",
+        ),
+        (OSError("failed to resolve host 'db'"), "unreachable", "correct the host in store.url"),
+        (OSError("connection timeout expired"), "unreachable", "its firewall"),
+        (OSError(2003, "timed out"), "unreachable", "its firewall"),
+        (OSError(1045, "Access denied"), "unavailable", "check user and password in store.url"),
+        (OSError(1049, "Unknown database 'd'"), "unavailable", "make that database first"),
+        (OSError("SSL connection has been closed unexpectedly"), "unreachable", ""),
+    ],
+)
+def test_what_is_wrong_says_what_to_do(error: OSError, code: str, says: str) -> None:
+    found, advice = meaning(error)
+    assert found == code
+    assert says in advice
+    assert bool(says) == bool(advice)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +193,7 @@ async def test_a_server_that_is_down_is_waited_for(server: Engine, tmp_path: Pat
             before = writer.status
             assert not before.writable
             assert "refused" in before.error
+            assert before.error.endswith("start the server, or correct host and port in store.url")
             assert PASSWORD not in before.error
             for time in range(1000, 2000):
                 writer.take(poll(time, float(time)))

@@ -1,11 +1,15 @@
 """Corrections: marked values do not count, are kept with who and why, and come back."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meterd.errors import StoreError
+from meterd.store import database
+from meterd.store.ledger import Ledger
 from meterd.store.reader import Reader
+from meterd.store.tools import check
 from meterd.store.tools.correct import Ask, Corrections, NothingThereError
 from meterd.store.writer import Writer
 from tests.store.rigs import Hands, raw, rows, store, url_of
@@ -99,7 +103,7 @@ async def test_what_is_not_there_cannot_be_marked_or_undone(tmp_path: Path) -> N
         corrections = Corrections(writer, reader)
         with pytest.raises(NothingThereError, match="no valid active_power"):
             await corrections.mark(ask(START - DAY, START), hands.now)
-        with pytest.raises(NothingThereError, match="no valid voltage"):
+        with pytest.raises(NothingThereError, match="store has no voltage"):
             await corrections.mark(ask(START, START + HOUR, "voltage"), hands.now)
         assert await corrections.all() == []
         made = await corrections.mark(ask(START, START + HOUR), hands.now)
@@ -153,6 +157,116 @@ async def test_what_a_long_commit_said_does_not_come_back(tmp_path: Path) -> Non
         assert len(await raw(reader, POWER)) == 4.5 * 360
         await writer.settle()
         assert len(await raw(reader, POWER)) == 4.5 * 360
+
+
+async def test_hours_of_which_nothing_is_left_are_no_rows_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    question = f"SELECT time_ms, n, max FROM v_hourly WHERE quantity = '{POWER}' ORDER BY 1"
+    async with store(path, clock=hands) as (writer, reader):
+        await feed(writer, hands, history(4, START, 30))
+        await writer.settle()
+        before = rows(path, question)
+        corrections = Corrections(writer, reader)
+        window = START + 3 * HOUR, START + 5 * HOUR + HOUR // 2
+        made = await corrections.mark(ask(*window), hands.now)
+        after = rows(path, question)
+        assert len(after) == len(before) - 2
+        assert (after[3][0], after[3][1]) == (START + 5 * HOUR, 180)
+        await corrections.undo(made.id, "anna", hands.now)
+        assert rows(path, question) == before
+    assert list(check.problems(database.find(url_of(path)))) == []
+
+
+class BrokenOffError(Exception):
+    """Whoever corrects is gone."""
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, corrections: Corrections, after: int) -> None:
+    """So many days are replaced, and then nothing more."""
+    left, real = [after], corrections._take
+
+    async def take(*some: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise BrokenOffError
+        await real(*some)
+
+    monkeypatch.setattr(corrections, "_take", take)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_one_that_was_broken_off_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    start, end = START + 20 * HOUR, START + 50 * HOUR
+    async with store(path, clock=hands) as (writer, reader):
+        await feed(writer, hands, history(8, START, 56))
+        await writer.settle()
+        before = await raw(reader, POWER)
+        corrections = Corrections(writer, reader)
+        breaks(monkeypatch, corrections, after)
+        with pytest.raises(BrokenOffError):
+            await corrections.mark(ask(start, end), hands.now)
+        (known,) = await corrections.all()
+        assert (known.state, known.done) == ("unfinished", None)
+    async with store(path, clock=hands) as (writer, reader):
+        corrections = Corrections(writer, reader)
+        other = await corrections.mark(ask(START + 51 * HOUR, START + 52 * HOUR), hands.now)
+        first = (await corrections.all())[1]
+        assert (first.state, other.state, first.n) == ("marked", "marked", 30 * 360)
+        assert not [time for time, _ in await raw(reader, POWER) if start <= time < end]
+        assert await corrections.finish(hands.now) == []
+        for one in (first, other):
+            await corrections.undo(one.id, "anna", hands.now)
+        assert await raw(reader, POWER) == before
+    assert list(check.problems(database.find(url_of(path)))) == []
+
+
+async def test_undoing_that_was_broken_off_shows_and_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    async with store(path, clock=hands) as (writer, reader):
+        await feed(writer, hands, history(9, START, 30))
+        await writer.settle()
+        before = await raw(reader, POWER)
+        corrections = Corrections(writer, reader)
+        made = await corrections.mark(ask(START + HOUR, START + 28 * HOUR), hands.now)
+        breaks(monkeypatch, corrections, 1)
+        with pytest.raises(BrokenOffError):
+            await corrections.undo(made.id, "bert", hands.now)
+        monkeypatch.undo()
+        assert [one.state for one in await corrections.all()] == ["unfinished"]
+        (done,) = await Corrections(writer, reader).finish(hands.now)
+        assert (done.state, done.undone_by) == ("undone", "bert")
+        assert await raw(reader, POWER) == before
+
+
+async def test_one_whose_old_values_are_damaged_does_not_hold_up_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    async with store(path, clock=hands) as (writer, reader):
+        await feed(writer, hands, history(10, START, 4))
+        corrections = Corrections(writer, reader)
+        breaks(monkeypatch, corrections, 0)
+        with pytest.raises(BrokenOffError):
+            await corrections.mark(ask(START, START + HOUR), hands.now)
+        monkeypatch.undo()
+        await writer.do(damage)
+        made = await corrections.mark(ask(START + HOUR, START + 2 * HOUR), hands.now)
+        assert (made.n, made.state) == (360, "marked")
+        assert "correction 1 cannot be finished" in caplog.text
+
+
+def damage(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("UPDATE corrected SET body = x'0102'")
 
 
 async def test_work_for_the_writers_thread_ends_with_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from meterd.store.reader import Reader
 from meterd.store.tools import check
 from meterd.store.tools.move import TABLES, move
 from meterd.store.writer import Writer
-from tests.store.rigs import NEVER, Hands, opened, poll, rows, samples, store, url_of
+from tests.store.rigs import METER, NEVER, Hands, opened, poll, rows, samples, store, url_of
 from tests.store.test_sealing import DAY, HOUR, START, alike, answers, feed, history
 
 
@@ -71,6 +71,62 @@ async def test_broken_off_it_goes_on_where_it_stood(tmp_path: Path) -> None:
     moved = move(database.find(url_of(path)), url_of(copy))
     assert moved.sent < sum(moved.rows.values()) - int(str(there)) + 1
     same(path, copy)
+
+
+async def test_polls_of_a_journal_file_come_along_from_a_running_store(tmp_path: Path) -> None:
+    path, copy = tmp_path / "a.db", tmp_path / "b.db"
+    hands = Hands(START)
+    async with store(path, clock=hands, to_file=True) as (writer, reader):
+        await feed(writer, hands, history(5, START, 5.5))
+        await writer.settle()
+        first = move(database.find(url_of(path)), url_of(copy))
+        assert samples(copy) == samples(path)
+        await feed(writer, hands, history(6, START + 6 * HOUR, 2.5, energy=90_000.0))
+        second = move(database.find(url_of(path)), url_of(copy))
+        assert samples(copy) == samples(path)
+        expected = await answers(reader, START, START + 9 * HOUR)
+    assert (first.rows["journal"], second.rows["journal"]) == (1, 1)
+    assert list(check.problems(database.find(url_of(copy)))) == []
+    async with store(copy, clock=hands) as (writer, reader):
+        alike(await answers(reader, START, START + 9 * HOUR), expected)
+        await writer.settle()
+        alike(await answers(reader, START, START + 9 * HOUR), expected)
+
+
+async def test_plain_rows_come_along_and_go_with_those_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meterd.store.tools.move._PLAIN", 500)
+    path, copy = tmp_path / "a.db", tmp_path / "b.db"
+    hands = Hands(START)
+    told: list[tuple[str, int]] = []
+    question = "SELECT * FROM sample ORDER BY time, series"
+    async with store(path, clock=hands, rows=2 * 86_400) as (writer, _):
+        await feed(writer, hands, history(7, START, 3))
+        await writer.settle()
+
+        def stop(table: str, count: int) -> None:
+            told.append((table, count))
+            if table == "sample" and len(told) > 15:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            move(database.find(url_of(path)), url_of(copy), stop)
+        there = len(rows(copy, question))
+        assert 0 < there < len(rows(path, question))
+        again = move(database.find(url_of(path)), url_of(copy))
+        assert again.sent == len(rows(path, question)) - there
+        assert rows(copy, question) == rows(path, question)
+        # One is other, some are too old, some are new.
+        writer.take(poll(START + HOUR, 1.0, None, 3.0, layout=METER))
+        hands.now = START + 2 * DAY + HOUR
+        writer.take(poll(hands.now, 230.0))
+        hands.elapsed += 2 * 86_400
+        await writer.settle()
+        last = move(database.find(url_of(path)), url_of(copy))
+    assert rows(copy, question) == rows(path, question)
+    assert last.deleted > 1000
+    assert last.rows["sample"] == len(rows(path, question))
 
 
 async def test_another_store_is_never_overwritten(tmp_path: Path) -> None:

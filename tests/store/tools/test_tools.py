@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database
+from meterd.store import database, filed
 from meterd.store.connections import Database
 from meterd.store.tools import backup, check, compacting, overview
 from meterd.store.writer import Writer
@@ -92,6 +92,37 @@ async def test_what_is_wrong_is_named(tmp_path: Path, statement: str, says: str)
     assert any("main" in line or "journal" in line or "unknown" in line for line in found)
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *(("rollup", name) for name in ("n", "min", "max", "sum", "increase", "day", "series_id")),
+        *(("rollup", name) for name in ("first_time", "first", "last_time", "last")),
+        *(("hour", name) for name in ("n", "min", "max", "sum", "increase")),
+    ],
+)
+async def test_a_plain_column_that_differs_from_the_packed_ones_is_found(
+    tmp_path: Path, table: str, column: str
+) -> None:
+    path = tmp_path / "meterd.db"
+    await filled(path, 26)
+    # Not even the blocks are there to ask.
+    execute(path, "DELETE FROM block")
+    assert list(check.problems(place(path))) == []
+    chosen = f"WHERE id = (SELECT min(id) FROM {table} WHERE {column} IS NOT NULL)"
+    far = "1e7" if column in ("min", "max", "sum", "first", "last", "increase") else "900001"
+    execute(path, f"UPDATE {table} SET {column} = {column} + {far} {chosen}")
+    wrong = next(check.problems(place(path)))
+    assert column.removesuffix("_id") in wrong
+
+
+async def test_an_hour_too_much_or_missing_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    await filled(path, 26)
+    execute(path, "DELETE FROM hour WHERE id = (SELECT min(id) FROM hour)")
+    (wrong,) = check.problems(place(path))
+    assert "2023-12-09: 00:00 is missing" in wrong
+
+
 async def test_values_changed_behind_their_checksum_are_found(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     await filled(path, 50)
@@ -122,6 +153,74 @@ async def test_a_backup_of_a_running_store_is_a_store(tmp_path: Path) -> None:
     assert list(check.problems(place(copy))) == []
     with pytest.raises(StoreError, match="exists"):
         backup.backup(place(path), copy)
+
+
+async def test_a_backup_holds_what_the_journal_file_holds(tmp_path: Path) -> None:
+    path, copy = tmp_path / "meterd.db", tmp_path / "copy.db"
+    hands = Hands(START)
+    async with store(path, clock=hands, to_file=True) as (writer, _):
+        await feed(writer, hands, history(4, START, 5.5))
+        await writer.settle()
+        confirmed = samples(path)
+        backup.backup(place(path), copy)
+        assert samples(copy) == confirmed
+        await feed(writer, hands, history(5, START + 6 * HOUR, 1))
+    assert sorted(file.name for file in files_in(tmp_path, "copy.db*")) == ["copy.db"]
+    assert list(check.problems(place(copy))) == []
+    backup.restore(place(path), copy, START)
+    assert samples(path) == confirmed
+    async with store(path, clock=hands, to_file=True) as (writer, _):
+        await writer.settle()
+    assert samples(path) == confirmed
+
+
+async def test_a_journal_file_that_begins_anew_during_a_backup_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "meterd.db", tmp_path / "copy.db"
+    hands, looks = Hands(START), list[int]()
+    async with store(path, clock=hands, to_file=True) as (writer, _):
+        await feed(writer, hands, history(4, START, 2.5))
+        stale = filed.records(place(path))
+        await writer.settle()
+        real = filed.records
+
+        def records(database: Database) -> list[bytes]:
+            looks.append(1)
+            return stale if len(looks) == 1 else real(database)
+
+        monkeypatch.setattr(filed, "records", records)
+        backup.backup(place(path), copy)
+        assert samples(copy) == samples(path)
+    assert len(looks) == 4
+    assert rows(copy, "SELECT count(*) FROM journal") == [(1,)]
+
+
+async def test_a_copy_that_has_no_room_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "meterd.db"
+    await filled(path, 5)
+    left = tmp_path / "copy.db.part-wal"
+    left.write_bytes(b"what a copy that was killed has left")
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_PAGES", 1)
+        with pytest.raises(StoreError, match="disk is full"):
+            backup.backup(place(path), tmp_path / "copy.db", full)
+    with pytest.raises(KeyboardInterrupt):
+        backup.backup(place(path), tmp_path / "copy.db", interrupted)
+    assert files_in(tmp_path, "copy.db*") == []
+    with pytest.raises(StoreError, match="make it first"):
+        backup.backup(place(path), tmp_path / "nowhere" / "copy.db")
+    assert backup.backup(place(path), tmp_path / "copy.db") > 0
+
+
+def interrupted(_: int) -> None:
+    raise KeyboardInterrupt
 
 
 async def test_a_backup_is_put_back_and_the_old_file_kept(tmp_path: Path) -> None:

@@ -1,0 +1,210 @@
+"""Silence: rows that a meter gives no answer for, though it answers for all others.
+
+poll 1 | a b | c d e f |               the second request is lost, and the poll with it
+poll 2 | a b | c d e f |               and again, so it is no accident
+poll 3 | a |                           a witness: somebody is there
+       | c d e f | c d | e | e | f |   lost again, so it is halved; e is lost alone, and once more
+       | a b | c d | f |               the poll itself; e is asked again after a while
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from meterd.drivers.blocks import Block
+from meterd.drivers.planner import block, plan
+from meterd.drivers.reach import Reach
+from meterd.drivers.refusals import Findings, Search
+from meterd.drivers.registers import Row
+from meterd.drivers.schedule import Schedule
+from meterd.errors import DeviceError, LinkError, Unsupported
+from meterd.model.sample import Reading
+
+Fetch = Callable[[Block], Awaitable[bytes]]
+"""One request: its values, or LinkError or DeviceError."""
+
+_Mute = tuple[Row, str, bool]
+"""A row that is left out, why, and whether it was asked alone."""
+
+# What searching may cost until AGAIN is over; a request that nobody answers costs its timeout
+# and the listening after it.
+BUDGET = 60
+_ANSWERED, _LOST = 1, 2
+# Seconds after which one of these rows is asked again.
+AGAIN = 600.0
+# Failures after which the link is as it was.
+_HARMLESS = ("timeout", "bad_reply")
+
+
+class Silence:
+    """Of one meter. What it finds holds over reconnects, which silence itself brings about."""
+
+    __slots__ = (
+        "_before",
+        "_budget",
+        "_every",
+        "_fetch",
+        "_mute",
+        "_polls",
+        "_schedule",
+        "_suspect",
+        "_tries",
+    )
+
+    def __init__(self, fetch: Fetch, schedule: Schedule, interval: float) -> None:
+        self._fetch = fetch
+        self._schedule = schedule
+        self._every = max(1, round(AGAIN / interval))
+        self._polls = self._tries = 0
+        self._budget = BUDGET
+        self._suspect: Block | None = None
+        # What the poll before was lost for.
+        self._before: tuple[Row, ...] = ()
+        self._mute: dict[str, _Mute] = {}
+
+    def lost(self, part: Block, error: LinkError | DeviceError, *, long: bool) -> None:
+        """A request of a poll had no answer, or a no that says nothing of its registers.
+
+        Looked into when it happens twice in a row; at once if no answer came to one that may be
+        too `long`.
+        """
+        before, self._before = self._before, part.rows
+        harmless = isinstance(error, DeviceError) or error.code in _HARMLESS
+        odd = (long and error.code == "timeout") or before == part.rows
+        if harmless and odd and self._budget > 0:
+            self._suspect = part
+
+    def begin(self) -> bool:
+        """Before each poll: whether there is something to look into first."""
+        self._polls += 1
+        if self._polls % self._every == 0:
+            self._budget = BUDGET
+        return self._suspect is not None
+
+    def end(self) -> bool:
+        """After each good poll: whether it is time to ask for what is left out."""
+        self._before = ()
+        return bool(self._mute) and self._polls % self._every == 0
+
+    async def look(self, *, long: Callable[[Block], bool]) -> None:
+        """Was it these registers that the poll before was lost for?
+
+        `long`: whether a request may have been too long. Raises what the witness fails by: so
+        does the poll then, at the cost of one request.
+        """
+        part = self._suspect
+        if part is None:
+            return
+        if (witness := self._witness(part)) is not None:
+            with contextlib.suppress(Unsupported):
+                await self._fetch(witness)
+            self._tries = 0
+            await self._examine(part, long=long(part))
+        self._suspect = None
+
+    async def again(self) -> None:
+        """Ask for one of the rows that are left out."""
+        self._mute = await self._fewer()
+        self._leave_out()
+
+    def readings(self) -> list[Reading]:
+        """What to say of the rows that are left out."""
+        return [
+            Reading(row.quantity, None, row.unit, _reason(row, why))
+            for row, why, _ in self._mute.values()
+            if not row.optional
+        ]
+
+    async def _fewer(self) -> dict[str, _Mute]:
+        """Without those that were never asked alone; else one is asked, and goes or stands last."""
+        left = {name: one for name, one in self._mute.items() if one[2]}
+        if len(left) < len(self._mute):
+            return left
+        name, (row, known, _) = next(iter(left.items()))
+        del left[name]
+        why: str | None = known
+        with contextlib.suppress(LinkError):
+            why = await self._failure([row])
+        return left if why is None else {**left, name: (row, why, True)}
+
+    def _witness(self, part: Block) -> Block | None:
+        """Another request that anybody would answer: each time another one, as it may be mute too.
+
+        None where the map has no other.
+        """
+        plan = self._schedule.blocks(0)
+        others = [one.rows[:1] for one in plan if one.rows != part.rows]
+        middle = len(part.rows) // 2
+        mine = [part.rows[:1], part.rows[-1:], part.rows[middle : middle + 1]]
+        places = [*others, *(mine if len(part.rows) > 1 else ())]
+        if not places:
+            return None
+        self._tries += 1
+        return block(self._schedule.ground, places[(self._tries - 1) % len(places)])
+
+    async def _examine(self, part: Block, *, long: bool) -> None:
+        """Somebody is there, so find out what it is that he does not answer."""
+        if self._budget <= 0 or (why := await self._failure(part.rows)) is None:
+            return
+        if long:
+            reach = Reach(self._schedule.ground, part.rows)
+            await self._ask(reach)
+            found = reach.findings()
+            self._note(found, why)
+            if found.most is not None or found.closed:
+                return
+            rest = [row for row in part.rows if row not in found.refused]
+            await self._examine_all(
+                plan(self._schedule.ground.map, rest, ground=self._schedule.ground)
+            )
+            return
+        search = Search(self._schedule.ground, part.rows)
+        await self._ask(search)
+        found = search.findings()
+        # What was ever answered at this length is not too long.
+        self._note(Findings(found.refused, found.unclear, found.closed), why)
+
+    async def _examine_all(self, parts: Iterable[Block]) -> None:
+        for part in parts:
+            await self._examine(part, long=False)
+
+    async def _ask(self, search: Reach | Search) -> None:
+        while self._budget > 0 and (rows := search.batch()) is not None:
+            search.note(answered=await self._failure(rows) is None)
+
+    async def _failure(self, rows: Sequence[Row]) -> str | None:
+        """Why these rows are not answered in one request; a single one gets a second chance.
+
+        Raises LinkError where the link is gone.
+        """
+        why = None
+        for _ in range(2 if len(rows) == 1 else 1):
+            self._budget -= _ANSWERED
+            try:
+                await self._fetch(block(self._schedule.ground, rows))
+            except DeviceError as error:
+                why = str(error)
+            except LinkError as error:
+                if error.code not in _HARMLESS:
+                    raise
+                self._budget -= _LOST - _ANSWERED
+                why = str(error)
+            else:
+                return None
+        return why
+
+    def _note(self, found: Findings, why: str) -> None:
+        unclear = {row.quantity for row in found.unclear}
+        for row in found.refused:
+            self._mute[row.quantity] = row, why, row.quantity not in unclear
+        self._schedule.limit(found.most, found.closed)
+        self._leave_out()
+
+    def _leave_out(self) -> None:
+        self._schedule.leave_out(row for row, _, _ in self._mute.values())
+
+
+def _reason(row: Row, why: str) -> str:
+    return (
+        f"the meter answers others, but not register {row.address} (function {row.function}): "
+        f"{why}; it is asked again every {AGAIN / 60:g} min"
+    )

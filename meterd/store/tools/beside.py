@@ -1,0 +1,58 @@
+"""The polls of a journal file beside a database (`store.journal: file`), on their way into a copy.
+
+The writer moves polls from the file into blocks, so both are looked at as of one moment.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
+
+from meterd.errors import StoreError
+from meterd.model.sample import Poll
+from meterd.store import filed
+from meterd.store.catalog import Catalog
+from meterd.store.connections import Database
+from meterd.store.format.columns import Span
+from meterd.store.hot import Hot
+from meterd.store.polls import journal_spans
+
+_BATCH = 200_000  # samples of one journal row
+_TURNS = 5
+
+_T = TypeVar("_T")
+
+
+@contextmanager
+def together(
+    database: Database, look: Callable[[], AbstractContextManager[_T]]
+) -> Iterator[tuple[list[Poll], _T]]:
+    """What the file holds, and a `look` at the database at the same moment.
+
+    Every poll that was confirmed before is in one of them. Raises StoreError.
+    """
+    for turn in range(_TURNS):
+        with ExitStack() as stack:
+            before = filed.records(database)
+            found = stack.enter_context(look())
+            # Else it has begun anew in between: what it held is in blocks, corrected perhaps.
+            steady = filed.records(database)[: len(before)] == before
+            if steady or turn == _TURNS - 1:
+                yield filed.told(before), found
+                return
+
+
+def spans(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Span]]:
+    """Of each journal row that the polls become in a copy.
+
+    Raises StoreError where the database does not know their series.
+    """
+    hot = Hot()
+    for poll in polls:
+        hot.take(poll)
+    while batch := hot.uncommitted(_BATCH):
+        made = journal_spans(batch, catalog)
+        if catalog.fresh:
+            text = "the journal file has series that the store lacks; start meterd once with both"
+            raise StoreError(text, code="unavailable")
+        hot.confirm(batch)
+        yield made

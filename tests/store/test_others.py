@@ -1,0 +1,21 @@
+"""What readers see of several memories."""
+
+from meterd.store.hot import Hot
+from meterd.store.others import Others, Seen
+
+# What only a writer asks, of its own memory.
+WRITING = {"adopt", "uncommitted", "confirm", "forget", "unconfirm", "drop", "sealed", "tails"}
+
+
+def test_everything_that_readers_ask_is_answered_of_all_memories() -> None:
+    asked = {name for name in vars(Hot) if not name.startswith("_")} - WRITING
+    assert asked <= set(vars(Seen))
+
+
+def test_without_others_it_is_our_own() -> None:
+    seen = Seen(Hot(), Others())
+    assert seen.devices() == []
+    assert seen.names() == set()
+    assert seen.extents() == {}
+    assert seen.oldest("x") is None
+    assert seen.stretches("x") == []
