@@ -105,7 +105,6 @@ async def undo(call: Call, query: NoQuery) -> Answer:
 
 def row_of(one: Correction) -> dict[str, Any]:
     """As it is served."""
-    state = "unfinished" if one.done is None else "marked"
     return {
         "id": one.id,
         "device": one.device,
@@ -116,7 +115,7 @@ def row_of(one: Correction) -> dict[str, Any]:
         "why": one.why,
         "who": one.who,
         "made": rfc3339(one.made),
-        "state": state if one.undone is None else "undone",
+        "state": one.state,
         "undone": None if one.undone is None else rfc3339(one.undone),
         "undone_by": one.undone_by,
     }

@@ -1,4 +1,4 @@
-"""Export: every sample of a window as CSV or NDJSON, as long as it takes."""
+"""Export: every sample of a window, or buckets of them, as CSV or NDJSON, as long as it takes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -11,9 +11,13 @@ from meterd.api import known
 from meterd.api.answer import Call, Flow
 from meterd.api.problem import Refusal
 from meterd.api.query import Between, Moment, Name
+from meterd.store.tools import coarse
 from meterd.store.tools.export import TEXTS, Source, Wanted, lines
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
+
+
+RESOLUTIONS = ("raw", *coarse.RESOLUTIONS)
 
 
 def _form(value: object) -> object:
@@ -22,8 +26,18 @@ def _form(value: object) -> object:
     return value
 
 
+def _resolution(value: object) -> object:
+    if value not in RESOLUTIONS:
+        allowed = {"allowed": list(RESOLUTIONS)}
+        raise PydanticCustomError("bad_resolution", "is no resolution of exports", allowed)
+    return value
+
+
 Form = Annotated[
     str, BeforeValidator(_form), WithJsonSchema({"type": "string", "enum": list(MEDIA)})
+]
+Resolution = Annotated[
+    str, BeforeValidator(_resolution), WithJsonSchema({"type": "string", "enum": list(RESOLUTIONS)})
 ]
 
 
@@ -37,10 +51,15 @@ class ExportQuery(Between):
         None, description="Moment after the last; RFC 3339, Unix seconds or now; absent: now"
     )
     format: Form = Field("csv", description="csv (with a header) or ndjson (one object a line)")
+    resolution: Resolution = Field(
+        "raw",
+        description="raw: every sample; 15m, 1h or 1d (UTC): n, min, mean, max and increase of "
+        "each bucket, which are there even where raw samples are deleted",
+    )
 
 
 async def show(call: Call, query: ExportQuery) -> Flow:
-    """Every sample with its quality; nulls are empty (csv) or null, never 0."""
+    """Every sample with its quality, or buckets; nulls are empty (csv) or null, never 0."""
     end = call.now + 1 if query.end is None else query.end
     start = query.start or 0
     if start >= end:
@@ -53,6 +72,9 @@ async def show(call: Call, query: ExportQuery) -> Flow:
     reader = cast("Source", call.site.reader)
     headers = {"Content-Disposition": f'attachment; filename="meterd.{query.format}"'}
     pieces = TEXTS[query.format](lines(reader, wanted))
+    if query.resolution != "raw":
+        rolled = cast("coarse.Rolled", call.site.reader)
+        pieces = coarse.TEXTS[query.format](coarse.buckets(rolled, wanted, query.resolution))
     return Flow(_parts(pieces), MEDIA[query.format], headers)
 
 

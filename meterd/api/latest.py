@@ -158,6 +158,8 @@ def _body(call: Call, query: LatestQuery) -> bytes:
     rows: list[bytes] = []
     for device in site.devices():
         state = site.latest.states.get(device.id)
+        if state is None or state.last is None:
+            state = site.elsewhere.states.get(device.id)
         if state is not None and (not query.device or device.id in query.device):
             rows += memory.rows(device, state, now)
     return b'{"time":"%b","samples":[%b]}' % (rfc3339(now).encode(), b",".join(rows))

@@ -149,6 +149,10 @@ class Site(Protocol):
     @property
     def latest(self) -> Latest: ...
     @property
+    def elsewhere(self) -> Latest:
+        """Of devices that other meterds on the same store poll: what they committed last."""
+
+    @property
     def reader(self) -> Reader: ...
 
     def devices(self) -> Sequence[DeviceInfo]:

@@ -110,6 +110,11 @@ class Site:
         settings, driver = self.settings, self._lines.driver
         return [info_of(name, settings, driver(name)) for name in settings.devices]
 
+    @property
+    def elsewhere(self) -> Latest:
+        """What other meterds committed last of the devices that they poll."""
+        return self._cluster.elsewhere
+
     def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
         """A polled Modbus meter, its link, and the lock that its bus holds for each poll."""
         return self._lines.modbus(device)
@@ -215,6 +220,9 @@ class Site:
 
     async def _leased(self, held: frozenset[str]) -> None:
         log.info("polled here: %s", ", ".join(sorted(held)) or "nothing")
+        if self._store is not None:
+            # Who has a device next goes on with its counters.
+            self._memory.save(self._store.writer)
         async with self._turn:
             await self._apply(self.settings)
 

@@ -28,6 +28,7 @@ class Change:
     journal_gone: list[int] = field(default_factory=list)
     carry: bytes | None = None  # the polls of those rows that are in no block yet
     hours: dict[int, Row] = field(default_factory=dict)
+    hours_gone: list[int] = field(default_factory=list)
     rollups: list[Row] = field(default_factory=list)
     rollups_gone: list[int] = field(default_factory=list)
     stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id

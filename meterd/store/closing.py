@@ -1,6 +1,6 @@
 """Ends a device's day: one block where there were many, and the roll-ups of its series."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from meterd.model.quantity import Kind
 from meterd.store import cuts
@@ -10,7 +10,7 @@ from meterd.store.cuts import DAY, HOUR
 from meterd.store.format.columns import Column, Span, merge
 from meterd.store.hot import Hot
 from meterd.store.hours import At, first_since, plain, quarters, rollup_row
-from meterd.store.keys import block_id, dirty_of, rollup_id
+from meterd.store.keys import block_id, dirty_of, hour_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.sealing import GRACE, MOST_BYTES, Sealer
 from meterd.store.statements import Row
@@ -82,11 +82,16 @@ class Closer:
 
     def _close(self, ledger: Ledger, key: int, change: Change) -> None:
         device, day = dirty_of(key)
+        change.cleaned.add(key)
         headers = ledger.headers(device, day)
+        count = sum(n for _, _, n in headers)
+        series = [one.id for one in self._catalog.by_device.get(device, ())]
+        if ledger.most_rolled(series, day) > count:
+            # Raw samples were deleted since: what is left would be less than is known.
+            return
         spans = ledger.read([key for key, _, _ in headers])
         span = merge(spans) if spans else None
-        few = self._merging and len(headers) > 1
-        if span is not None and few and len(span.times) <= MOST_POLLS:
+        if span is not None and self._merging and len(headers) > 1 and count <= MOST_POLLS:
             change.gone += [key for key, _, _ in headers]
             change.add(block_id(device, span.times[0]), span)
         follow = self._follow(ledger, device, (day + 1) * DAY)
@@ -94,8 +99,9 @@ class Closer:
         for column in self._columns(device, span):
             change.rollups_gone.append(rollup_id(column.series, day))
             hours += self._roll(ledger, change, day, column, span, follow)
-        change.hours.update((row["id"], row) for row in _new(ledger, hours))
-        change.cleaned.add(key)
+        _note_hours(
+            ledger, change, [hour_id(one, day * 24 + n) for one in series for n in range(24)], hours
+        )
 
     def _columns(self, device: int, span: Span | None) -> Iterator[Column]:
         """Every series of the device; those without polls that day are empty."""
@@ -141,7 +147,8 @@ def _after(follow: Span | None, series: int, time: int) -> At | None:
     return None
 
 
-def _new(ledger: Ledger, rows: list[Row]) -> list[Row]:
-    """Those that the store does not have just so: most of them were right when they were made."""
-    known = ledger.hours([row["id"] for row in rows])
-    return [row for row in rows if known.get(row["id"]) != row]
+def _note_hours(ledger: Ledger, change: Change, keys: Sequence[int], rows: list[Row]) -> None:
+    """What the store has otherwise, of these hours: most rows were right when they were made."""
+    known = ledger.hours(keys)
+    change.hours.update((row["id"], row) for row in rows if known.get(row["id"]) != row)
+    change.hours_gone += known.keys() - {row["id"] for row in rows}

@@ -19,6 +19,7 @@ from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.format import journal
 from meterd.store.format.columns import Span
+from meterd.store.hot import Hot
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
 from meterd.store.records import Halves, read_halves
@@ -132,6 +133,14 @@ def told(some: Iterable[bytes]) -> list[Poll]:
     """The polls of a file's records. Raises StoreError."""
     names: dict[int, Name] = {}
     return [poll for record in some for poll in _polls(record, names)]
+
+
+def left(database: Path, mine: Filed | None) -> Hot:
+    """The same beside a database, in memory; `mine` where it is the journal. Raises StoreError."""
+    found = Hot()
+    for poll in read(place(database)) if mine is None else mine.polls():
+        found.take(poll)
+    return found
 
 
 def _numbers(spans: Iterable[Span]) -> set[int]:

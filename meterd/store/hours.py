@@ -68,6 +68,8 @@ def hour_rows(span: Span, whole: Span, catalog: Catalog, tips: Mapping[int, At])
     follow = {column.series: column for column in whole.columns}
     hours = range(span.times[0] // HOUR * _AN_HOUR, (span.times[-1] // HOUR + 1) * _AN_HOUR)
     for column in span.columns:
+        if column.series not in catalog.by_id:
+            continue  # somebody took its row out of the table of series
         known = follow.get(column.series)
         counter = catalog.by_id[column.series].kind is Kind.COUNTER
         after = None

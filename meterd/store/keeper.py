@@ -152,27 +152,35 @@ class Keeper:
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._sealer.keep_only(ids)
+        if ledger.behind:
+            self._write_again(ledger)
         if held.items() - self._adopted.items():
             found, rows = taken_over(ledger, self._adopted, self._catalog)
             self._rows.update(rows)
             self._hot.adopt(found)
-        there, now = set(ledger.numbers()), self._clock.now_ms()
-        for number in self._rows.keys() - there:
-            del self._rows[number]
-        self._rows.update((number, now) for number in there if number not in self._rows)
+        self._know_rows(set(ledger.numbers()))
         self._adopted = held
         self._loaded = True
 
     def _meet_again(self, ledger: Ledger) -> None:
         there = set(ledger.numbers())
         if self._rows.keys() - there:
-            _log.warning("the store lacks what it had: all that is in memory goes there again")
-            self._rows.clear()
-            self._sealer.forget()
-            self._sealer.dirty |= ledger.dirty()
-            self._hot.unconfirm()
+            self._write_again(ledger)
         # A commit whose confirmation was lost may have left a row that is not known here.
-        self._rows.update((n, self._clock.now_ms()) for n in there if n not in self._rows)
+        self._know_rows(there)
+
+    def _know_rows(self, there: set[int]) -> None:
+        now = self._clock.now_ms()
+        kept = {number: self._rows.get(number, now) for number in there}
+        self._rows.clear()
+        self._rows.update(kept)
+
+    def _write_again(self, ledger: Ledger) -> None:
+        _log.warning("the store lacks what it had: all that is in memory goes there again")
+        self._rows.clear()
+        self._sealer.forget()
+        self._sealer.dirty |= ledger.dirty()
+        self._hot.unconfirm()
 
     def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
         while True:
@@ -187,9 +195,7 @@ class Keeper:
         path = self._database.path
         if path is None:
             return
-        left = Hot()
-        for poll in filed.read(filed.place(path)) if self._filed is None else self._filed.polls():
-            left.take(poll)
+        left = filed.left(path, self._filed)
         spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
@@ -197,8 +203,6 @@ class Keeper:
             filed.place(path).unlink(missing_ok=True)
         self._catalog.note(spans)
         self._hot.adopt(left)
-
-    # -- commits ------------------------------------------------------------------------------
 
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
@@ -234,8 +238,6 @@ class Keeper:
         if number is not None:
             self._rows[number] = max(span.times[-1] for span in spans)
 
-    # -- chores -------------------------------------------------------------------------------
-
     @property
     def due(self) -> float:
         """The monotonic time of the next chore, in seconds."""
@@ -254,16 +256,11 @@ class Keeper:
 
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
-        for do in (
-            self._move_old,
-            self._seal,
-            self._close_day,
-            self._newest.write,
-            self._retention.trim,
-        ):
+        rest = self._newest.write, self._retention.trim
+        for do in (self._move_old, self._seal, self._close_day, *rest):
             while self._piece(do):
                 pass
-        if self._filed is None and self._share is None and self._rows:
+        if self._filed is None and self._rows:
             self._sealer.rewrite(self.open())
         self._chores.put_off()
 

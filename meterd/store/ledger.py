@@ -160,6 +160,15 @@ class Ledger:
                     found[row["id"]] = dict(row)
         return found
 
+    def most_rolled(self, series: Sequence[int], day: int) -> int:
+        """The most samples that a roll-up of these series counts of a day. Raises StoreError."""
+        keys, most = [rollup_id(one, day) for one in series], 0
+        with self.transaction() as connection:
+            for start in range(0, len(keys), CHUNK):
+                mine = rollup.c.id.in_(keys[start : start + CHUNK])
+                most = max(most, connection.scalar(select(func.max(rollup.c.n)).where(mine)) or 0)
+        return most
+
     def before(self, one: int, day: int) -> tuple[int, float] | None:
         """The last sample of a series before a UTC day, by its roll-ups. Raises StoreError."""
         earlier = rollup.c.id.between(rollup_id(one, 0), rollup_id(one, day) - 1)
@@ -186,6 +195,7 @@ class Ledger:
             rows = [_block_row(key, one, change.bodies[key]) for key, one in change.blocks.items()]
             insert_rows(connection, block, rows)
             replace_rows(connection, hour, "id", list(change.hours.values()))
+            delete_keys(connection, hour, "id", change.hours_gone)
             delete_keys(connection, rollup, "id", change.rollups_gone)
             insert_rows(connection, rollup, change.rollups)
             delete_keys(connection, dirty, "id", list(change.cleaned))

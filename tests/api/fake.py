@@ -142,6 +142,7 @@ class FakeSite:
     timezone: str = "Australia/Brisbane"
     started: int = NOW - 3_600_000
     latest: Latest = field(default_factory=Latest)
+    elsewhere: Latest = field(default_factory=Latest)
     reader: FakeReader = field(default_factory=FakeReader)
     known: list[FakeDevice] = field(default_factory=list)
     firing: list[Alert] = field(default_factory=list)

@@ -106,3 +106,19 @@ async def test_from_and_to_are_times_in_milliseconds(client: ClientSession) -> N
     assert await rows(client, **asked, **span) == by_name
     async with client.get(PATH, params={**asked, **span, "start": "now-1h"}) as answer:
         assert (answer.status, (await answer.json())["code"]) == (400, "repeated_parameter")
+
+
+async def test_buckets_instead_of_samples(client: ClientSession) -> None:
+    query = {"device": "solar", "quantity": "active_power", "resolution": "1h"}
+    first, second = await rows(client, **query)
+    assert first["time"].startswith("2026-11-21T08:00")
+    assert [first[name] for name in ("n", "min", "mean", "max")] == ["60", "0.0", "29.5", "59.0"]
+    assert second["mean"] == "89.5"
+
+
+async def test_a_resolution_that_is_none_is_refused_with_those_there_are(
+    client: ClientSession,
+) -> None:
+    async with client.get(PATH, params={"resolution": "7m"}) as answer:
+        assert answer.status == 400
+        assert "15m" in await answer.text()

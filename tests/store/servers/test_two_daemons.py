@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -58,6 +58,28 @@ async def shown_by(running: Daemon) -> set[str]:
     return {one["device"] for one in found["series"] if one["points"]}
 
 
+async def settled(up: Sequence[Daemon], everything: set[str]) -> None:
+    """Once both poll their share, and each shows what both poll."""
+
+    async def all_polled() -> bool | None:
+        return set().union(*[await polled_by(one) for one in up]) == everything or None
+
+    async def shared() -> bool | None:
+        return [len(await polled_by(one)) for one in up] == [2, 2] or None
+
+    async def all_shown() -> bool | None:
+        return [await shown_by(one) for one in up] == [everything, everything] or None
+
+    async def all_latest() -> bool | None:
+        latest = [{device for device, _ in await one.latest()} for one in up]
+        return latest == [everything, everything] or None
+
+    await eventually(all_polled, "every device polled by somebody")
+    await eventually(shared, "each polls half of them")
+    await eventually(all_shown, "each shows all of them")
+    await eventually(all_latest, "each has the latest of all of them")
+
+
 @pytest.mark.long
 async def test_another_daemon_steps_in_within_three_periods(server: Engine, tmp_path: Path) -> None:
     (url,) = server.urls(database_of(tmp_path))
@@ -72,20 +94,7 @@ async def test_another_daemon_steps_in_within_three_periods(server: Engine, tmp_
             for file in files
         ]
 
-        async def all_polled() -> bool | None:
-            return set().union(*[await polled_by(one) for one in up]) == everything or None
-
-        await eventually(all_polled, "every device polled by somebody")
-
-        async def shared() -> bool | None:
-            return [len(await polled_by(one)) for one in up] == [2, 2] or None
-
-        await eventually(shared, "each polls half of them")
-
-        async def all_shown() -> bool | None:
-            return [await shown_by(one) for one in up] == [everything, everything] or None
-
-        await eventually(all_shown, "each shows all of them")
+        await settled(up, everything)
         for _ in range(5):
             both = [await polled_by(one) for one in up]
             assert not both[0] & both[1]
