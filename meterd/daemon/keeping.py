@@ -1,10 +1,13 @@
 """The store in use: its writer, its reader, and how another takes its place."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meterd.config.settings import StoreSettings
 from meterd.errors import StoreError
+from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll, Sink
 from meterd.store.reader import Reader
 from meterd.store.rescue import Precautions
@@ -14,6 +17,8 @@ from meterd.store.writer import Writer
 
 # The writer wakes at least once a commit; so long after that it is stuck.
 _PATIENCE = 120.0
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -25,8 +30,22 @@ class Store:
         self.writer = _writer(settings, share)
         self.reader = Reader(settings.url, self.writer.memory)
         self.corrections = Corrections(self.writer, self.reader)
+        self.finishing: asyncio.Task[None] | None = None
+
+    async def finish(self) -> None:
+        """Corrections that were broken off before this start."""
+        try:
+            done = await self.corrections.finish(SystemClock().now_ms())
+        except StoreError as error:
+            log.warning("corrections that were broken off wait for the next one: %s", error)
+            return
+        for one in done:
+            log.warning("correction %d was broken off; it is finished now", one.id)
 
     async def close(self) -> None:
+        if self.finishing is not None:
+            self.finishing.cancel()
+            await asyncio.gather(self.finishing, return_exceptions=True)
         # The last connection to SQLite's file puts its log away, and that has to be the writer's.
         self.reader.rest()
         await self.writer.close()
@@ -74,6 +93,7 @@ async def replaced(
     except StoreError:
         again = await _opened(old.settings, old.share)
         old.writer, old.reader, old.corrections = again.writer, again.reader, again.corrections
+        old.finishing = again.finishing
         _hand_on(waiting, old, use)
         raise
     _hand_on(waiting, store, use)
@@ -93,6 +113,7 @@ async def _opened(settings: StoreSettings, share: Share | None) -> Store:
     except StoreError:
         store.reader.close()
         raise
+    store.finishing = asyncio.create_task(store.finish())
     return store
 
 

@@ -4,6 +4,7 @@ Everything is read and encoded first, bit by bit, with commits between; then one
 writes it. Where that fails, nothing has happened: the polls are still in the journal and in memory.
 """
 
+import logging
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ _PIECE = 10_000
 _HOLE = 900_000
 # But not the 50 years between a clock that began in 1970 and the right one.
 _LONGEST_HOLE = 400 * DAY
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -149,6 +152,12 @@ class Sealer:
             self._tips[whole.device] = Tips(ledger.previous(whole.device, whole.times[0]))
         tips = self._tips[whole.device]
         for start, end in parts:
+            if self._is_deleted(ledger, one, whole.device, whole.times[start] // DAY):
+                told = (
+                    "%s: %d polls came too late: the raw samples of their day are deleted already"
+                )
+                _log.warning(told, name, end - start)
+                continue
             span = self._block(ledger, one.change, cuts.part(whole, start, end), tips.time)
             one.change.hours.update(
                 (row["id"], row) for row in hour_rows(span, whole, self._catalog, tips.samples)
@@ -161,6 +170,14 @@ class Sealer:
         seen = [(copy.origin or copy, len(copy.times)) for copy in copies]
         one.done[name] = _Sealed(until, count, seen)
         return count * len(self._catalog.by_device.get(whole.device, ()))
+
+    def _is_deleted(self, ledger: Ledger, one: _Round, device: int, day: int) -> bool:
+        """Whether roll-ups know more of a day than its blocks hold by now."""
+        if day >= one.until // DAY - 1 or dirty_id(device, day) in self.dirty | one.change.stained:
+            return False
+        there = sum(n for _, _, n in ledger.headers(device, day))
+        series = [one.id for one in self._catalog.by_device.get(device, ())]
+        return ledger.most_rolled(series, day) > there
 
     def span(self, name: str) -> Span | None:
         """All polls of a device that are in the journal and in no block."""

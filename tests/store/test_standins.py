@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from meterd.model.sample import Poll
 from meterd.store.reader import Reader
 
-from .rigs import url_of
-from .trimming import DAY, ENERGY, EVERY, HOUR, POWER, START, history, trimmed, watts
+from .rigs import Hands, rows, store, url_of
+from .trimming import DAY, ENERGY, EVERY, HOUR, LAYOUT, POWER, START, history, trimmed, watts
 
 FIVE = 300_000
 
@@ -67,3 +68,22 @@ async def test_answers_of_raw_samples_do_not_make_up_any(tmp_path: Path) -> None
     (found,) = await reader.range(["main"], ["active_power"], START, START + 5 * DAY, 0, "avg")
     reader.close()
     assert found.points[0][0] == START + 2 * DAY
+
+
+async def test_what_comes_late_for_a_day_without_raw_samples_leaves_its_roll_ups(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "meterd.db"
+    polls = history(4)
+    await trimmed(path, polls, 1)
+    wanted = "SELECT id, n, sum, increase FROM rollup ORDER BY id"
+    before, hours = rows(path, wanted), rows(path, "SELECT * FROM hour ORDER BY id")
+    hands = Hands(polls[-1].time)
+    async with store(path, clock=hands) as (writer, reader):
+        writer.take(Poll("main", START + 5 * HOUR + 7, LAYOUT, (500.0, 5000.0), {}))
+        await writer.settle()
+        first = await reader.range(["main"], ["active_power"], START, START + DAY, DAY, "count")
+    assert rows(path, wanted) == before
+    assert [point for one in first for point in one.points] == [(START, DAY / EVERY)]
+    assert rows(path, "SELECT * FROM hour ORDER BY id") == hours
+    assert "main: 1 polls came too late" in caplog.text

@@ -66,6 +66,7 @@ class Corrections:
         What was broken off before is finished first.
         Raises StoreError; NothingThereError where there is no sample to mark.
         """
+        self._need_ours(ask.device)
         async with self._turn:
             await self._finish(now)
             await self._writer.flush()
@@ -89,6 +90,7 @@ class Corrections:
             if found is None or found.undone is not None:
                 what = "is undone already" if found else "does not exist"
                 raise NothingThereError(f"correction {number} {what}")
+            self._need_ours(found.device)
             return await self._undo(found, who, now)
 
     async def finish(self, now: int) -> list[Correction]:
@@ -98,11 +100,9 @@ class Corrections:
 
     async def _finish(self, now: int) -> list[Correction]:
         finished: list[Correction] = []
-        if self._writer.memory.catalog.shared:
-            # Another meterd of the cluster may be at it.
-            return finished
         for one in reversed(await self.all()):
-            if one.state != "unfinished":
+            # Of a cluster's devices, each meterd goes on with those that it polls.
+            if one.state != "unfinished" or not self._writer.writes_for(one.device):
                 continue
             try:
                 finished.append(await self._resume(one, now))
@@ -112,6 +112,11 @@ class Corrections:
                 # Others are none the worse for it.
                 _log.error("correction %d cannot be finished: %s", one.id, error)
         return finished
+
+    def _need_ours(self, device: str) -> None:
+        if not self._writer.writes_for(device):
+            text = f"another meterd of this cluster polls {device}: correct it there"
+            raise StoreError(text, code="unavailable")
 
     async def _resume(self, one: Correction, now: int) -> Correction:
         if one.undone_by:

@@ -73,7 +73,9 @@ def looking(database: Database) -> Iterator[tuple[Connection, str]]:
         raise StoreError(f"{database.label}: there is no store yet", code="unavailable")
     with database.reading() as connection:
         if not migrate.is_current(connection):
-            raise StoreError(f"{database.label}: it is empty", code="unavailable")
+            raise StoreError(
+                f"{database.label}: it is empty; `meterd run` makes its tables", code="unavailable"
+            )
         yield connection, migrate.version(connection) or ""
 
 
