@@ -8,12 +8,13 @@ import numpy as np
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from meterd.store.cuts import DAY
+from meterd.store.decoded import Decoded
 from meterd.store.folds import Piece
 from meterd.store.format import quarterly
 from meterd.store.format import rollup as rollups
 from meterd.store.keys import block_ids, dirty_id, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, rollup
-from meterd.store.tracks import Track, joined, of_block
+from meterd.store.tracks import Track, joined
 
 # What of a roll-up's lanes each aggregate is made of.
 _LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
@@ -31,8 +32,9 @@ _DAYS = 20  # asked for in one statement: at most 480 keys
 class Past:
     """The store as it was when the transaction began; without a connection it is empty."""
 
-    def __init__(self, connection: Connection | None) -> None:
+    def __init__(self, connection: Connection | None, decoded: Decoded) -> None:
         self._connection = connection
+        self._decoded = decoded
         self._dirty: set[int] = set()
         self._first_raw: int | None = None
         if connection is not None:
@@ -54,12 +56,21 @@ class Past:
         """(day, what its blocks hold of the wanted series), for the days that have blocks."""
         for start in range(0, len(days), _DAYS):
             some = days[start : start + _DAYS]
-            bodies: dict[int, list[bytes]] = {}
+            found: dict[int, list[tuple[int, bytes]]] = {}
             for key, body in self._bodies([one for day in some for one in block_ids(device, day)]):
-                bodies.setdefault((key >> 14) // DAY, []).append(body)
+                found.setdefault((key >> 14) // DAY, []).append((key, body))
             for day in some:
-                if day in bodies:
-                    yield day, _tracks(bodies[day], wanted)
+                if day in found:
+                    yield day, self._tracks(found[day], wanted)
+
+    def _tracks(
+        self, blocks: Sequence[tuple[int, bytes]], wanted: Sequence[int]
+    ) -> dict[int, Track]:
+        found: dict[int, list[Track]] = {}
+        for key, body in blocks:
+            for one, track in self._decoded.tracks(key, body, wanted):
+                found.setdefault(one, []).append(track)
+        return {one: joined(tracks) for one, tracks in found.items()}
 
     def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         if self._connection is not None:
@@ -118,11 +129,3 @@ def _rolled(*columns: str) -> Select[Any]:
 
 def _keys(one: int, first: int, end: int) -> dict[str, int]:
     return {"low": rollup_id(one, first), "high": rollup_id(one, end) - 1}
-
-
-def _tracks(bodies: Sequence[bytes], wanted: Sequence[int]) -> dict[int, Track]:
-    found: dict[int, list[Track]] = {}
-    for body in bodies:
-        for one, track in of_block(body, wanted):
-            found.setdefault(one, []).append(track)
-    return {one: joined(tracks) for one, tracks in found.items()}

@@ -14,6 +14,7 @@ from meterd.model.quantity import Kind
 from meterd.store.asked import Asked
 from meterd.store.catalog import Catalog, Known, Name
 from meterd.store.cuts import DAY
+from meterd.store.decoded import Decoded
 from meterd.store.folds import Buckets, Edges, Piece
 from meterd.store.format import rollup
 from meterd.store.format.rollup import QUARTER_MS, Quarter
@@ -35,6 +36,7 @@ class Moment:
     catalog: Catalog
     hot: Mapping[Name, Track]
     abandoned: Event
+    decoded: Decoded
 
     def go_on(self) -> None:
         """Raises StoreError where nobody waits for the answer any more."""
@@ -72,7 +74,7 @@ def tracks(
     """
     found: dict[Name, list[Track]] = {name: [] for name in names}
     window = _bounded(moment, names, start, end)
-    past = Past(moment.connection)
+    past = Past(moment.connection, moment.decoded)
     count = 0
     left = window.start if raw_only else first_raw(moment.connection, window.end)
     for device, known in _by_device(moment, names).items():
@@ -107,7 +109,7 @@ def points(
             track = found[name].told()
             yield name, list(zip(track.times.tolist(), track.values.tolist(), strict=True))
         return
-    past = Past(moment.connection)
+    past = Past(moment.connection, moment.decoded)
     ids = _by_device(moment, names)
     stored = {moment.catalog.by_id[one].name for known in ids.values() for one in known}
     for name in names:
@@ -237,7 +239,7 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     counter = known is not None and known.kind is Kind.COUNTER
     if known is None:
         return _folded(track, counter, wanted)
-    past = Past(moment.connection)
+    past = Past(moment.connection, moment.decoded)
     device = moment.catalog.devices[name[0]]
     recent = int(track.times[0]) if len(track.times) else None
     window = _bounded(moment, [name], start, end)

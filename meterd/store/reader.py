@@ -14,6 +14,7 @@ from meterd.store import database, days, filed, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
 from meterd.store.days import DaySpan
+from meterd.store.decoded import Decoded
 from meterd.store.hot import Hot
 from meterd.store.ledger import journal_rows
 from meterd.store.polls import replay
@@ -36,6 +37,7 @@ class Reader:
         """Raises StoreError for a URL that means no database."""
         self._database = database.find(url, kept=_THREADS)
         self._memory = memory
+        self._decoded = Decoded()
         self._made = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
 
@@ -169,11 +171,12 @@ class Reader:
         hot = _recent(self._memory.hot, frozenset(names))
         catalog = self._memory.catalog
         if not self._database.made():
-            return question(Moment(None, catalog, hot, abandoned))
+            return question(Moment(None, catalog, hot, abandoned, self._decoded))
         with self._database.reading(abandoned) as connection:
             # Once made it stays so; who puts another file in its place stops meterd first.
             self._made = self._made or migrate.version(connection) is not None
-            return question(Moment(connection if self._made else None, catalog, hot, abandoned))
+            there = connection if self._made else None
+            return question(Moment(there, catalog, hot, abandoned, self._decoded))
 
 
 def _recent(hot: Hot, names: frozenset[Name]) -> dict[Name, Track]:

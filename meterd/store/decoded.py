@@ -1,0 +1,71 @@
+"""Series of blocks that were decoded lately: a chart asks for the same ones every few seconds."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meterd.store.tracks import Times, Track, of_block
+
+MOST_BYTES = 8 << 20  # twelve series at 10 s for eight days
+
+_Key = tuple[int, int, bytes]
+
+
+@dataclass(slots=True)
+class _Block:
+    """What was asked for of one block; None for series that it does not have."""
+
+    found: dict[int, Track | None] = field(default_factory=dict)
+    size: int = 0
+
+
+class Decoded:
+    """To be used from any thread. What is oldest in use goes first."""
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        """`most`: bytes of arrays."""
+        self._guard = threading.Lock()
+        self._most = most
+        self._size = 0
+        self._blocks: OrderedDict[_Key, _Block] = OrderedDict()
+
+    def tracks(self, number: int, body: bytes, wanted: Sequence[int]) -> list[tuple[int, Track]]:
+        """The wanted series of the block with that key. Raises StoreError (corrupt).
+
+        The arrays are not to be written to.
+        """
+        # A block that was merged with late polls has the same key and another checksum.
+        key = number, len(body), bytes(body[-4:])
+        with self._guard:
+            block = self._blocks.setdefault(key, _Block())
+            self._blocks.move_to_end(key)
+            known = dict(block.found)
+        missing = [one for one in wanted if one not in known]
+        if missing:
+            fresh = dict.fromkeys(missing, None) | dict(of_block(body, missing))
+            known |= fresh
+            self._keep(key, fresh)
+        return [(one, track) for one in wanted if (track := known[one]) is not None]
+
+    def _keep(self, key: _Key, fresh: dict[int, Track | None]) -> None:
+        with self._guard:
+            block = self._blocks.get(key)
+            if block is None:
+                return  # it was let go meanwhile
+            before, block.size = block.size, 0
+            block.found |= fresh
+            there = [track for track in block.found.values() if track is not None]
+            # Series of one block mostly share their times.
+            times = {id(base): base.nbytes for base in map(_base, there)}
+            block.size = sum(times.values()) + sum(track.values.nbytes for track in there)
+            self._size += block.size - before
+            while self._size > self._most:
+                _, gone = self._blocks.popitem(last=False)
+                self._size -= gone.size
+
+
+def _base(track: Track) -> Times:
+    """The array that the times are a part of."""
+    base: Times | None = track.times.base
+    return track.times if base is None else base
