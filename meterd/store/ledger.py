@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from meterd.errors import StoreError
 from meterd.store import plainrows
@@ -23,6 +23,22 @@ from meterd.store.share import need_alone
 from meterd.store.statements import CHUNK, Row, delete_keys, insert_rows, replace_rows
 
 _LONG_AGO = 40 * DAY
+# Made once, as they are asked for each device and hour: SQLAlchemy takes longer than SQLite does.
+_HEADERS = (
+    select(block.c.id, block.c.t1, block.c.n)
+    .where(block.c.id.in_(bindparam("keys", expanding=True)))
+    .order_by(block.c.id)
+)
+_PREVIOUS = (
+    select(block.c.id, block.c.body)
+    .where(
+        block.c.id.between(bindparam("low"), bindparam("high")),
+        block.c.device_id == bindparam("device"),
+        block.c.t0 < bindparam("time"),
+    )
+    .order_by(block.c.id.desc())
+    .limit(1)
+)
 
 
 class Ledger:
@@ -87,7 +103,7 @@ class Ledger:
             if plain:
                 plainrows.keep(connection, spans)
             rows = [{"name": name, "body": text} for name, text in memos.items()]
-            replace_rows(connection, memo, "name", rows)
+            replace_rows(connection, memo, rows)
         self._catalog.settled()
         self._next += 1
         return number
@@ -109,10 +125,9 @@ class Ledger:
 
     def headers(self, device: int, day: int) -> list[tuple[int, int, int]]:
         """(id, t1, n) of a day's blocks, oldest first. Raises StoreError."""
-        wanted = block.c.id.in_(block_ids(device, day))
-        asked = select(block.c.id, block.c.t1, block.c.n).where(wanted).order_by(block.c.id)
         with self.transaction() as connection:
-            return [(row.id, row.t1, row.n) for row in connection.execute(asked)]
+            found = connection.execute(_HEADERS, {"keys": block_ids(device, day)})
+            return [(row.id, row.t1, row.n) for row in found]
 
     def read(self, keys: Iterable[int]) -> list[Span]:
         """The spans of these blocks, oldest first. Raises StoreError."""
@@ -126,15 +141,10 @@ class Ledger:
 
     def previous(self, device: int, time: int) -> Span | None:
         """The device's newest block that began before `time`, not too long ago."""
-        near = block.c.id.between(block_id(0, max(0, time - _LONG_AGO)), block_id(device, time))
-        asked = (
-            select(block.c.id, block.c.body)
-            .where(near, block.c.device_id == device, block.c.t0 < time)
-            .order_by(block.c.id.desc())
-            .limit(1)
-        )
+        low, high = block_id(0, max(0, time - _LONG_AGO)), block_id(device, time)
+        asked = {"low": low, "high": high, "device": device, "time": time}
         with self.transaction() as connection:
-            found = connection.execute(asked).first()
+            found = connection.execute(_PREVIOUS, asked).first()
         return None if found is None else _decoded(found)
 
     def following(self, device: int, time: int) -> Span | None:
@@ -194,12 +204,12 @@ class Ledger:
             delete_keys(connection, block, "id", [*change.gone, *change.blocks])
             rows = [_block_row(key, one, change.bodies[key]) for key, one in change.blocks.items()]
             insert_rows(connection, block, rows)
-            replace_rows(connection, hour, "id", list(change.hours.values()))
+            replace_rows(connection, hour, list(change.hours.values()))
             delete_keys(connection, hour, "id", change.hours_gone)
             delete_keys(connection, rollup, "id", change.rollups_gone)
             insert_rows(connection, rollup, change.rollups)
             delete_keys(connection, dirty, "id", list(change.cleaned))
-            replace_rows(connection, dirty, "id", [{"id": key} for key in change.stained])
+            replace_rows(connection, dirty, [{"id": key} for key in change.stained])
             if change.carry is not None:
                 number = self._next
                 insert_rows(connection, journal, self._carried(number, change.carry))
@@ -229,7 +239,7 @@ class Ledger:
         if rows or firsts:
             touched = {*firsts, *(row["series_id"] for row in rows)}
             with self.writing(map(self._catalog.owner, touched)) as connection:
-                replace_rows(connection, newest, "series_id", rows)
+                replace_rows(connection, newest, rows)
                 for one, first in firsts.items():
                     connection.execute(update(series).where(series.c.id == one).values(first=first))
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from typing import Any
 
-from sqlalchemy import Connection, Insert, delete, insert, select, true
+from sqlalchemy import Connection, delete, select, true
 
 from meterd.store.format.columns import Column, Span
 from meterd.store.schema import GOOD, sample
+from meterd.store.statements import replace_rows
 
 CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below a second
 
@@ -15,8 +16,7 @@ CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below
 def keep(connection: Connection, spans: Iterable[Span]) -> None:
     """Every sample of the spans; one that is there already is replaced."""
     rows = [row for span in spans for column in span.columns for row in _rows(span, column)]
-    if rows:
-        connection.execute(_upsert(connection.dialect.name), rows)
+    replace_rows(connection, sample, rows)
 
 
 def forget(
@@ -53,20 +53,3 @@ def cells(span: Span, column: Column) -> Iterator[tuple[int, float, int, str]]:
         for row in range(at, at + count):
             yield times[row], values[row], quality, reason
         at += count
-
-
-def _upsert(dialect: str) -> Insert:
-    names = ("value", "quality", "reason")
-    if dialect == "sqlite":
-        return insert(sample).prefix_with("OR REPLACE")
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        made = postgresql.insert(sample)
-        return made.on_conflict_do_update(
-            index_elements=["time", "series"], set_={name: made.excluded[name] for name in names}
-        )
-    from sqlalchemy.dialects import mysql
-
-    row = mysql.insert(sample)
-    return row.on_duplicate_key_update({name: row.inserted[name] for name in names})

@@ -1,9 +1,10 @@
 """Statements that every dialect understands, in pieces that it takes."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert
+from sqlalchemy import Connection, Insert, Table, delete, insert
 
 CHUNK = 500  # ids in one statement
 
@@ -21,7 +22,27 @@ def delete_keys(connection: Connection, table: Table, key: str, keys: Sequence[o
         connection.execute(delete(table).where(table.c[key].in_(some)))
 
 
-def replace_rows(connection: Connection, table: Table, key: str, rows: Sequence[Row]) -> None:
-    # An upsert has three dialects, a delete before the insert one.
-    delete_keys(connection, table, key, [row[key] for row in rows])
-    insert_rows(connection, table, rows)
+def replace_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Rows with a key that is there already take the place of the old ones."""
+    if rows:
+        connection.execute(_upsert(table, connection.dialect.name), list(rows))
+
+
+@cache
+def _upsert(table: Table, dialect: str) -> Insert:
+    keys = [column.name for column in table.primary_key]
+    names = [column.name for column in table.columns if column.name not in keys]
+    if dialect == "sqlite":
+        return insert(table).prefix_with("OR REPLACE")
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        made = postgresql.insert(table)
+        if not names:
+            return made.on_conflict_do_nothing(index_elements=keys)
+        told = {name: made.excluded[name] for name in names}
+        return made.on_conflict_do_update(index_elements=keys, set_=told)
+    from sqlalchemy.dialects import mysql
+
+    row = mysql.insert(table)
+    return row.on_duplicate_key_update({name: row.inserted[name] for name in names or keys})

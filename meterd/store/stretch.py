@@ -34,6 +34,8 @@ class _Kind:
     pick: Callable[[Any], Any] | None
     places: tuple[int, ...]  # of the layout's columns in the stretch
     placed: frozenset[int]
+    # Its series, ascending, and their places; once their numbers were asked for.
+    order: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(slots=True)
@@ -204,10 +206,12 @@ class Stretch:
 
     def _sheet(self, device: int, naming: Naming, kind: _Kind, rows: Sequence[int]) -> Sheet | None:
         """Rows that all have the columns of one layout; None where something is null."""
-        order = [one for one in self._order(naming) if one[1] in kind.placed]
-        if not order:
+        if kind.order is None:
+            listed = [one for one in self._order(naming) if one[1] in kind.placed]
+            kind.order = tuple(one for one, _ in listed), tuple(place for _, place in listed)
+        ids, places = kind.order
+        if not ids:
             return None
-        ids, places = zip(*order, strict=True)
         times, values, width = self.times, self.values, len(self.columns)
         if len(rows) < len(times):
             times = array("q", [times[row] for row in rows])

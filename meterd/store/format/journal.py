@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, chain, compress, repeat, zip_longest
-from operator import sub
+from operator import itemgetter, sub
 
 from meterd.store.format import bundle, planes, texts, varint
 from meterd.store.format.bundle import AS_IS, laid
@@ -32,6 +32,8 @@ MOST_BYTES = 1 << 28  # inflated; a damaged length must not eat the memory
 _WHAT = "a journal row"
 _LEVEL = 4  # 7 % smaller than 1, for 0.02 µs a sample
 _WINDOW, _MEMORY = -15, 6
+
+_Pick = Callable[["array[float]"], Iterable[float]]
 
 
 def encode(spans: Sequence[Span], digits: MutableMapping[int, int] | None = None) -> bytes:
@@ -83,20 +85,31 @@ def _sheet_shapes(sheets: Sequence[Sheet]) -> bytes:
     """What is before the series, of spans whose columns have all rows."""
     for sheet in sheets:
         check_order(sheet)
-    ids = [one for sheet in sheets for one in sheet.ids]
     shapes = _shapes(sheets, [len(sheet.ids) for sheet in sheets])
-    return shapes + planes.lay(_differences(ids)) + 2 * planes.ZEROS + _states((), ())
+    ids, _, _ = _of_sheets(tuple(sheet.ids for sheet in sheets))
+    return shapes + ids + 2 * planes.ZEROS + _states((), ())
 
 
 def _sheet_series(sheets: Sequence[Sheet], digits: MutableMapping[int, int]) -> Iterator[bytes]:
     """By length and woven like `_groups` does; but row by row, as they are."""
     for length in sorted({len(sheet.times) for sheet in sheets}):
         mine = [sheet for sheet in sheets if len(sheet.times) == length]
-        order = _woven(tuple(len(sheet.ids) for sheet in mine))
-        ids = [one for sheet in mine for one in sheet.ids]
-        polls = [array("d", map(_row(mine, row).__getitem__, order)) for row in range(length)]
-        series = [ids[place] for place in order]
+        _, pick, series = _of_sheets(tuple(sheet.ids for sheet in mine))
+        polls = [array("d", pick(_row(mine, row))) for row in range(length)]
         yield _learned(series, digits, partial(bundle.write_polls, polls))
+
+
+@lru_cache(maxsize=4)
+def _of_sheets(ids: tuple[tuple[int, ...], ...]) -> tuple[bytes, _Pick, tuple[int, ...]]:
+    """The ids as they are written, what weaves a row of them, and the woven ids.
+
+    From one commit to the next they are mostly the same, and thousands.
+    """
+    order = _woven(tuple(map(len, ids)))
+    flat = list(chain.from_iterable(ids))
+    # Of one place, itemgetter would give no tuple.
+    pick: _Pick = itemgetter(*order) if len(order) > 1 else tuple
+    return planes.lay(_differences(flat)), pick, tuple(flat[place] for place in order)
 
 
 def _row(sheets: Sequence[Sheet], row: int) -> "array[float]":
