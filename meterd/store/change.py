@@ -1,5 +1,6 @@
 """What sealing changes in the store: collected first, then written as a whole."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from meterd.store.format import block as blocks
@@ -35,10 +36,11 @@ class Change:
     cleaned: set[int] = field(default_factory=set)
     samples_gone: tuple[int, int] | None = None  # plain rows from and until Unix ms
 
-    def add(self, key: int, span: Span) -> None:
+    def add(self, key: int, span: Span, encoded: Sequence[bytes] | None = None) -> None:
+        """`encoded` are the columns' values, where that was done already."""
         times = span.times
         self.blocks[key] = Head(span.device, times[0], times[-1], len(times))
-        self.bodies[key] = blocks.encode(span)
+        self.bodies[key] = blocks.encode(span, encoded)
 
     def drop(self, key: int) -> Span:
         """A block that becomes part of another one."""

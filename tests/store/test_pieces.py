@@ -8,6 +8,7 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
+from meterd.store import closing as closing_days
 from meterd.store import database, migrate, sealing
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
@@ -187,6 +188,19 @@ def test_days_of_several_devices_are_closed_at_once(rig: Rig) -> None:
     assert rig.blocks() == len(DEVICES)
     assert not rig.sealer.dirty
     assert not closer.work(rig.ledger, NEXT)
+
+
+def test_a_day_is_closed_step_by_step(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing_days, "_PIECE", 500)
+    closer = closing(rig)
+    steps = 0
+    while closer.work(rig.ledger, NEXT):
+        steps += 1
+        assert rig.blocks() == 2 * len(DEVICES)
+    # Three blocks' worth of reading, encoding and counting for each.
+    assert steps > 3 * len(DEVICES)
+    assert rolled(rig) == [POLLS + 1 + 720] * len(DEVICES)
+    assert rig.blocks() == len(DEVICES)
 
 
 def test_blocks_of_a_day_stay_as_they_are_where_flash_is_spared(rig: Rig) -> None:

@@ -6,7 +6,7 @@ Format byte and checksum are around it (frame.py), the head is in heads.py, time
 each series in codec.py.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -40,12 +40,17 @@ class Pieces:
     series: tuple[Piece, ...]
 
 
-def encode(span: Span) -> bytes:
-    """Equal spans give equal bytes. Raises ValueError for a span that breaks its own rules."""
+def encode(span: Span, encoded: Sequence[bytes] | None = None) -> bytes:
+    """Equal spans give equal bytes. Raises ValueError for a span that breaks its own rules.
+
+    `encoded` is what codec.encode made of each column's values, where it was asked before.
+    """
     check(span)
     if len(span.times) > MOST_TIMES:
         raise ValueError(f"a block holds {MOST_TIMES} times at most, not {len(span.times)}")
-    bodies = [codec.encode(column.values) for column in span.columns]
+    if encoded is None:
+        encoded = [codec.encode(column.values) for column in span.columns]
+    bodies = list(encoded)
     reasons = texts.numbered(span.columns)
     head = heads.write(span.columns, len(span.times), list(map(len, bodies)), reasons)
     parts = [
