@@ -1,7 +1,7 @@
 """Samples with their qualities, a device and UTC day at a time: for exports and corrections."""
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
@@ -85,8 +85,7 @@ def _recent(
     if oldest is None or oldest >= end:
         return
     for stretch in hot.stretches(device):
-        # A stretch remembers its numbers, and these are of no use to anybody else.
-        for span in replace(stretch, order=[]).spans(0, naming):
+        for span in stretch.unnumbered().spans(0, naming):
             part = cuts.since(cuts.until(span, end), start)
             columns = (column for column in part.columns if naming.names[column.series] in wanted)
             if part.times:

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ def pack(batch: Sequence[Stretch]) -> bytes:
         spans.setdefault(stretch.device, []).extend(
             # A stretch remembers the numbers that the store gave; here they are others.
             span
-            for span in replace(stretch, order=[]).spans(owner, local.one)
+            for span in stretch.unnumbered().spans(owner, local.one)
             if span.times
         )
     body = journal.encode([merge(some) for some in spans.values() if some])

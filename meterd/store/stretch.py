@@ -9,7 +9,7 @@ A stretch has polls with a common set of columns:
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from operator import ge, itemgetter
 from typing import Any
@@ -21,6 +21,9 @@ from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
 _MOST_KINDS = 250
+
+_Laid = tuple[tuple[int, ...], tuple[int, ...]]
+"""Series of a layout, ascending, and their places in the stretch."""
 
 Naming = Callable[[str, str, str], int]
 """The number of a series, by device, quantity and unit."""
@@ -34,8 +37,6 @@ class _Kind:
     pick: Callable[[Any], Any] | None
     places: tuple[int, ...]  # of the layout's columns in the stretch
     placed: frozenset[int]
-    # Its series, ascending, and their places; once their numbers were asked for.
-    order: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Stretch:
     origin: "Stretch | None" = None  # what this is a copy of
     present: dict[frozenset[int], Sequence[int]] = field(default_factory=dict)
     order: list[tuple[int, int]] = field(default_factory=list)  # see `_order`; empty until asked
+    laid: dict[tuple[int, ...], _Laid] = field(default_factory=dict)  # by places of a layout
 
     @classmethod
     def of(cls, poll: Poll) -> "Stretch":
@@ -114,7 +116,12 @@ class Stretch:
             end - start,
             self,
             order=self.order,
+            laid=self.laid,
         )
+
+    def unnumbered(self) -> "Stretch":
+        """For who numbers series in another way: a stretch remembers the numbers it was told."""
+        return replace(self, order=[], laid={})
 
     def tail(self) -> "Stretch":
         """The kept rows from which on each of their layouts is met."""
@@ -206,10 +213,11 @@ class Stretch:
 
     def _sheet(self, device: int, naming: Naming, kind: _Kind, rows: Sequence[int]) -> Sheet | None:
         """Rows that all have the columns of one layout; None where something is null."""
-        if kind.order is None:
+        if kind.places not in self.laid:
             listed = [one for one in self._order(naming) if one[1] in kind.placed]
-            kind.order = tuple(one for one, _ in listed), tuple(place for _, place in listed)
-        ids, places = kind.order
+            found = tuple(one for one, _ in listed), tuple(place for _, place in listed)
+            self.laid[kind.places] = found
+        ids, places = self.laid[kind.places]
         if not ids:
             return None
         times, values, width = self.times, self.values, len(self.columns)
