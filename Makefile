@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
 
-# Three workers, most of which wait; then alone what they would disturb.
+# Three workers, most of which wait; then what they would disturb, which is no work for two.
 test: system check
 	$(BIN)/pytest -q -n 3 --dist loadfile -m 'not long and not quiet'
-	$(BIN)/pytest -q -m 'quiet and not long'
+	$(BIN)/pytest -q -n 2 --dist loadfile -m 'quiet and not long'
 
 test-long: system $(VENV)/.dev
 	$(BIN)/pytest -o faulthandler_timeout=3600 -m 'long or not long'
