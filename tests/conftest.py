@@ -14,7 +14,7 @@ _PLACES = os.pathsep.join(
 _FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
 
 
-# Tests that misbehave on time, which busy workers would disturb: `make test` runs them by themselves.
+# Tests that misbehave on time, which busy workers would disturb: `make test` runs them last.
 _QUIET = (
     "drivers/test_survey.py",
     "faults/",
