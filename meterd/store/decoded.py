@@ -9,6 +9,8 @@ from meterd.store.tracks import Times, Track, of_block
 
 MOST_BYTES = 8 << 20  # twelve series at 10 s for eight days
 
+_OVERHEAD = 500  # bytes of a block without its arrays, about
+
 _Key = tuple[int, int, bytes]
 
 
@@ -24,7 +26,7 @@ class Decoded:
     """To be used from any thread. What is oldest in use goes first."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
-        """`most`: bytes of arrays."""
+        """`most`: bytes."""
         self._guard = threading.Lock()
         self._most = most
         self._size = 0
@@ -38,9 +40,10 @@ class Decoded:
         # A block that was merged with late polls has the same key and another checksum.
         key = number, len(body), bytes(body[-4:])
         with self._guard:
-            block = self._blocks.setdefault(key, _Block())
-            self._blocks.move_to_end(key)
-            known = dict(block.found)
+            block = self._blocks.get(key)
+            known = {} if block is None else dict(block.found)
+            if block is not None:
+                self._blocks.move_to_end(key)
         missing = [one for one in wanted if one not in known]
         if missing:
             fresh = dict.fromkeys(missing, None) | dict(of_block(body, missing))
@@ -50,15 +53,15 @@ class Decoded:
 
     def _keep(self, key: _Key, fresh: dict[int, Track | None]) -> None:
         with self._guard:
-            block = self._blocks.get(key)
-            if block is None:
-                return  # it was let go meanwhile
-            before, block.size = block.size, 0
+            block = self._blocks.setdefault(key, _Block())
+            before = block.size
             block.found |= fresh
             there = [track for track in block.found.values() if track is not None]
             # Series of one block mostly share their times.
             times = {id(base): base.nbytes for base in map(_base, there)}
-            block.size = sum(times.values()) + sum(track.values.nbytes for track in there)
+            arrays = sum(times.values()) + sum(track.values.nbytes for track in there)
+            # Also where it has none of the series: a long window meets thousands of such blocks.
+            block.size = _OVERHEAD + arrays
             self._size += block.size - before
             while self._size > self._most:
                 _, gone = self._blocks.popitem(last=False)

@@ -112,7 +112,7 @@ class Sealer:
             self._round = None
         change = one.change
         due = not one.left or change.size > MOST_BYTES
-        ready = due and bool(change.blocks or change.journal_gone)
+        ready = due and bool(change.journal_gone or one.done)
         return self._write(ledger, one) if ready else 0, bool(one.left)
 
     def _write(self, ledger: Ledger, one: _Round) -> int:

@@ -57,8 +57,8 @@ def test_a_block_that_was_written_anew_is_another_one(asked: list[list[int]]) ->
 
 
 def test_what_is_oldest_in_use_goes_first(asked: list[list[int]]) -> None:
-    # Times and values of one series are 1,600 bytes.
-    cache, packed = Decoded(4000), body(1.5)
+    # Times and values of one series are 1,600 bytes, and 500 more.
+    cache, packed = Decoded(5000), body(1.5)
     for number in (1, 2, 1, 3, 1, 2):
         told(cache, number, packed, 1)
     assert len(asked) == 4
@@ -75,3 +75,10 @@ def test_what_is_damaged_is_not_kept() -> None:
     for _ in range(2):
         with pytest.raises(StoreError):
             cache.tracks(1, bytes(packed), [1])
+
+
+def test_blocks_without_the_series_take_room_too(asked: list[list[int]]) -> None:
+    cache, packed = Decoded(1200), body(1.5)
+    for number in (1, 2, 3, 1):
+        assert told(cache, number, packed, 9) == {}
+    assert len(asked) == 4

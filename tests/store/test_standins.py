@@ -87,3 +87,19 @@ async def test_what_comes_late_for_a_day_without_raw_samples_leaves_its_roll_ups
     assert [point for one in first for point in one.points] == [(START, DAY / EVERY)]
     assert rows(path, "SELECT * FROM hour ORDER BY id") == hours
     assert "main: 1 polls came too late" in caplog.text
+
+
+async def test_what_came_too_late_is_told_once_and_does_not_stay_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "meterd.db"
+    polls = history(4)
+    await trimmed(path, polls, 1)
+    hands = Hands(polls[-1].time)
+    async with store(path, clock=hands) as (writer, _):
+        # In one row of the journal with a poll of this hour, which keeps that row.
+        writer.take(Poll("main", START + 5 * HOUR + 7, LAYOUT, (500.0, 5000.0), {}))
+        writer.take(Poll("main", polls[-1].time + 1, LAYOUT, (500.0, 5000.0), {}))
+        for _ in range(3):
+            await writer.settle()
+    assert caplog.text.count("came too late") == 1

@@ -43,6 +43,7 @@ from meterd.store.schema import (
     sample,
     series,
 )
+from meterd.store.statements import replace_rows
 from meterd.store.tools.beside import spans, together
 from meterd.store.tools.overview import looking
 
@@ -134,7 +135,7 @@ class _Copy:
         self._samples()
         counts = {}
         with self._new.begin() as new:
-            _replace(new, memo, "name", [dict(row) for row in self._memos()])
+            replace_rows(new, memo, [dict(row) for row in self._memos()])
             for table in (*TABLES, sample):
                 counts[table.name] = there = _count(new, table)
                 if there != (here := _count(self._old, table)):
@@ -288,10 +289,3 @@ def _count(connection: Connection, table: Table) -> int:
 
 def _newest(connection: Connection) -> int:
     return connection.scalar(select(func.max(newest.c.time))) or 0
-
-
-def _replace(connection: Connection, table: Table, key: str, found: list[dict[str, Any]]) -> None:
-    if found:
-        names = [row[key] for row in found]
-        connection.execute(delete(table).where(table.c[key].in_(names)))
-        connection.execute(insert(table), found)

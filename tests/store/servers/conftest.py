@@ -49,9 +49,21 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture(params=SERVERS)
+def single(request: pytest.FixtureRequest) -> Engine:
+    """A server of one machine."""
+    found: Engine = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=ENGINES)
 def server(request: pytest.FixtureRequest) -> Engine:
     found: Engine = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def urls(server: Engine, tmp_path: Path) -> list[str]:
+    return server.urls(database_of(tmp_path))
 
 
 @pytest.fixture(params=ENGINES)

@@ -7,22 +7,10 @@ import pytest
 from meterd.store.tools.correct import Ask, Corrections
 from tests.store.rigs import Hands
 
-from .conftest import ENGINES
 from .engines import Engine, database_of
 from .rig import meterd
 from .test_cluster import expire, need
 from .test_conformance import HOUR, START, stored
-
-
-@pytest.fixture(params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def urls(server: Engine, tmp_path: Path) -> list[str]:
-    return server.urls(database_of(tmp_path))
 
 
 async def test_marks_stay_when_another_meterd_takes_the_device(

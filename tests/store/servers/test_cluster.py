@@ -16,21 +16,9 @@ from meterd.store.cluster import Leases
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, Hands, opened, poll
 
-from .conftest import ENGINES
 from .engines import Engine, database_of
 from .rig import PERIOD, meterd
 from .test_conformance import HOUR, START, stored
-
-
-@pytest.fixture(params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def urls(server: Engine, tmp_path: Path) -> list[str]:
-    return server.urls(database_of(tmp_path))
 
 
 def expire(server: Engine, tmp_path: Path) -> None:

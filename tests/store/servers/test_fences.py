@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.store.rigs import Hands
 
-from .conftest import ENGINES
 from .engines import Engine, database_of
 from .rig import meterd
 from .test_cluster import ask, expire, need
@@ -14,17 +11,6 @@ from .test_conformance import HOUR, START
 
 DAY = 24 * HOUR
 KEEP = 10 * DAY / 1000
-
-
-@pytest.fixture(params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def urls(server: Engine, tmp_path: Path) -> list[str]:
-    return server.urls(database_of(tmp_path))
 
 
 def blocks(urls: list[str]) -> dict[object, object]:

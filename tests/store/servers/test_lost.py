@@ -73,18 +73,18 @@ def need_all(urls: list[str], count: int) -> None:
 
 
 @pytest.fixture
-def relay(server: Engine) -> Iterator[Relay]:
-    made = Relay(server.servers[0].port)
+def relay(single: Engine) -> Iterator[Relay]:
+    made = Relay(single.servers[0].port)
     yield made
     made.end()
 
 
 @pytest.mark.parametrize("lose", [False, True], ids=["arrived", "lost"])
 async def test_a_commit_whose_confirmation_is_lost_is_neither_lost_nor_doubled(
-    server: Engine, relay: Relay, tmp_path: Path, lose: bool
+    single: Engine, relay: Relay, tmp_path: Path, lose: bool
 ) -> None:
-    urls = server.urls(database_of(tmp_path))
-    through = urls[0].replace(f":{server.servers[0].port}/", f":{relay.port}/")
+    urls = single.urls(database_of(tmp_path))
+    through = urls[0].replace(f":{single.servers[0].port}/", f":{relay.port}/")
     said = random.Random(1)
     async with opened(Writer(through, commit=0.05)) as writer, loaded(writer) as load:
         for _ in range(20):
@@ -98,15 +98,15 @@ async def test_a_commit_whose_confirmation_is_lost_is_neither_lost_nor_doubled(
         assert relay.cuts == 20
     assert writer.status.queued == 0
     need_all(urls, load.taken)
-    journal = server.ask("SELECT count(*) FROM journal", database_of(tmp_path))
+    journal = single.ask("SELECT count(*) FROM journal", database_of(tmp_path))
     assert journal[0][0] >= 20
 
 
 async def test_connections_that_are_cut_at_any_moment_lose_nothing(
-    server: Engine, relay: Relay, tmp_path: Path
+    single: Engine, relay: Relay, tmp_path: Path
 ) -> None:
-    urls = server.urls(database_of(tmp_path))
-    through = urls[0].replace(f":{server.servers[0].port}/", f":{relay.port}/")
+    urls = single.urls(database_of(tmp_path))
+    through = urls[0].replace(f":{single.servers[0].port}/", f":{relay.port}/")
     said = random.Random(2)
     async with opened(Writer(through, commit=0.01)) as writer, loaded(writer) as load:
         for _ in range(30):
@@ -118,10 +118,10 @@ async def test_connections_that_are_cut_at_any_moment_lose_nothing(
 
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.long)])
 async def test_a_server_that_restarts_under_load_loses_and_doubles_nothing(
-    server: Engine, tmp_path: Path, times: int
+    single: Engine, tmp_path: Path, times: int
 ) -> None:
-    urls = server.urls(database_of(tmp_path))
-    (one,) = server.servers
+    urls = single.urls(database_of(tmp_path))
+    (one,) = single.servers
     said = random.Random(3)
     async with opened(Writer(urls[0], commit=0.05)) as writer, loaded(writer) as load:
         for number in range(times):
@@ -130,21 +130,21 @@ async def test_a_server_that_restarts_under_load_loses_and_doubles_nothing(
             await asyncio.to_thread(one.kill if number % 2 else one.stop)
             await asyncio.sleep(said.uniform(0, 0.3))
             one.launch()
-            await asyncio.to_thread(server.await_up)
+            await asyncio.to_thread(single.await_up)
         await committed(writer, 100)
     need_all(urls, load.taken)
 
 
-async def test_the_lock_ends_with_its_connection(server: Engine, tmp_path: Path) -> None:
+async def test_the_lock_ends_with_its_connection(single: Engine, tmp_path: Path) -> None:
     from meterd.errors import StoreError
 
-    (url,) = server.urls(database_of(tmp_path))
+    (url,) = single.urls(database_of(tmp_path))
     async with opened(Writer(url, commit=NEVER)):
         with pytest.raises(StoreError) as refused:
             await Writer(url).open()
         assert refused.value.code == "already_running"
         # Another database of the same server is another store.
-        (other,) = server.urls(database_of(tmp_path / "other"))
+        (other,) = single.urls(database_of(tmp_path / "other"))
         async with opened(Writer(other, commit=NEVER)):
             pass
     async with opened(Writer(url, commit=NEVER)) as writer:

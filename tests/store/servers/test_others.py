@@ -2,26 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.store.rigs import Hands
 
-from .conftest import ENGINES
 from .engines import Engine, database_of
 from .rig import One, meterd
 from .test_cluster import expire, need
 from .test_conformance import HOUR, START
-
-
-@pytest.fixture(params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def urls(server: Engine, tmp_path: Path) -> list[str]:
-    return server.urls(database_of(tmp_path))
 
 
 def series(one: One) -> set[str]:

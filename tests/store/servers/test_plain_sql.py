@@ -22,9 +22,9 @@ QUESTIONS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 
 
 async def test_the_pages_questions_have_the_answers_of_sqlite(
-    server: Engine, tmp_path: Path
+    single: Engine, tmp_path: Path
 ) -> None:
-    (url, *_), path = server.urls("plain"), tmp_path / "meterd.db"
+    (url, *_), path = single.urls("plain"), tmp_path / "meterd.db"
     hands = Hands(START)
     for place in (url, url_of(path)):
         hands.now = START
@@ -35,23 +35,23 @@ async def test_the_pages_questions_have_the_answers_of_sqlite(
     assert len(QUESTIONS) == 7
     for question in QUESTIONS:
         own = question.replace(") / 86400000", ") DIV 86400000")
-        found = server.ask(question if server.kind == "postgresql" else own, "plain")
+        found = single.ask(question if single.kind == "postgresql" else own, "plain")
         with database.find(url_of(path)).reading() as connection:
             expected = connection.exec_driver_sql(question).fetchall()
         assert len(found) == len(expected), question
     daily = "SELECT device, time_ms, n, mean, increase FROM v_daily ORDER BY quantity"
     with database.find(url_of(path)).reading() as connection:
         expected = connection.exec_driver_sql(daily).fetchall()
-    for row, other in zip(server.ask(daily, "plain"), expected, strict=True):
+    for row, other in zip(single.ask(daily, "plain"), expected, strict=True):
         assert tuple(row[:3]) == tuple(other[:3])
         assert row[3] == pytest.approx(other[3])
         assert row[4] == (None if other[4] is None else pytest.approx(other[4]))
-    ((time,),) = server.ask("SELECT min(time) FROM v_hourly", "plain")
+    ((time,),) = single.ask("SELECT min(time) FROM v_hourly", "plain")
     assert time.strftime("%Y-%m-%dT%H:%M:%S") == "2023-12-09T00:00:00"
 
 
-async def test_a_store_moves_to_a_server_and_back(server: Engine, tmp_path: Path) -> None:
-    (url, *_), path, back = server.urls("moved"), tmp_path / "a.db", tmp_path / "b.db"
+async def test_a_store_moves_to_a_server_and_back(single: Engine, tmp_path: Path) -> None:
+    (url, *_), path, back = single.urls("moved"), tmp_path / "a.db", tmp_path / "b.db"
     hands = Hands(START)
     async with opened(Writer(url_of(path), commit=NEVER, clock=hands)) as writer:
         await feed(writer, hands, history(2, START, 50))
@@ -77,8 +77,8 @@ async def test_a_store_moves_to_a_server_and_back(server: Engine, tmp_path: Path
     outside.close()
 
 
-async def test_corrections_work_on_a_server(server: Engine) -> None:
-    (url, *_) = server.urls("corrected")
+async def test_corrections_work_on_a_server(single: Engine) -> None:
+    (url, *_) = single.urls("corrected")
     hands = Hands(START)
     async with opened(Writer(url, commit=NEVER, clock=hands)) as writer:
         reader = Reader(url, writer.memory)
@@ -94,4 +94,4 @@ async def test_corrections_work_on_a_server(server: Engine) -> None:
         (told,) = await reader.range(["main"], ["active_power"], START, START + DAY, DAY, "count")
         assert told.points == [(START, 24 * 360)]
         reader.close()
-    assert server.ask("SELECT who, why, n FROM correction", "corrected") == [("anna", "clamp", 360)]
+    assert single.ask("SELECT who, why, n FROM correction", "corrected") == [("anna", "clamp", 360)]

@@ -39,64 +39,64 @@ async def refusal(url: str, caplog: pytest.LogCaptureFixture) -> StoreError:
 
 
 async def test_a_wrong_password_is_named(
-    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    single: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (url,) = server.urls(database_of(tmp_path))
+    (url,) = single.urls(database_of(tmp_path))
     error = await refusal(url.replace(QUOTED, f"{QUOTED}x"), caplog)
     assert error.code == "unavailable"
     assert "check user and password in store.url" in str(error)
 
 
 async def test_a_missing_database_is_named(
-    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    single: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (url,) = server.urls(database_of(tmp_path))
+    (url,) = single.urls(database_of(tmp_path))
     error = await refusal(f"{url}x", caplog)
     assert error.code == "unavailable"
     assert "make it first" in str(error) or "make that database first" in str(error)
 
 
 async def test_missing_rights_are_named(
-    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    single: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = database_of(tmp_path)
-    (url,) = server.urls(name)
-    if isinstance(server, Postgres):
-        server.ask(f"ALTER DATABASE {name} OWNER TO postgres")
+    (url,) = single.urls(name)
+    if isinstance(single, Postgres):
+        single.ask(f"ALTER DATABASE {name} OWNER TO postgres")
     else:
-        server.ask(f"REVOKE ALL ON {name}.* FROM 'meterd'@'127.0.0.1'")
-        server.ask(f"GRANT SELECT ON {name}.* TO 'meterd'@'127.0.0.1'")
+        single.ask(f"REVOKE ALL ON {name}.* FROM 'meterd'@'127.0.0.1'")
+        single.ask(f"GRANT SELECT ON {name}.* TO 'meterd'@'127.0.0.1'")
     error = await refusal(url, caplog)
     assert error.code == "unavailable"
     assert "grant that user the right to make and change tables" in str(error)
 
 
 @contextmanager
-def wanting_tls(server: Engine) -> Iterator[None]:
-    if not isinstance(server, Postgres):
-        server.ask("ALTER USER 'meterd'@'127.0.0.1' REQUIRE SSL")
+def wanting_tls(single: Engine) -> Iterator[None]:
+    if not isinstance(single, Postgres):
+        single.ask("ALTER USER 'meterd'@'127.0.0.1' REQUIRE SSL")
         yield
-        server.ask("ALTER USER 'meterd'@'127.0.0.1' REQUIRE NONE")
+        single.ask("ALTER USER 'meterd'@'127.0.0.1' REQUIRE NONE")
         return
-    rules = Path(str(server.ask("SHOW hba_file")[0][0]))
+    rules = Path(str(single.ask("SHOW hba_file")[0][0]))
     before = rules.read_text()
     rules.write_text(f"hostssl all meterd all scram-sha-256\n{_ADMINISTRATOR}")
-    server.ask("SELECT pg_reload_conf()")
+    single.ask("SELECT pg_reload_conf()")
     yield
     rules.write_text(before)
-    server.ask("SELECT pg_reload_conf()")
+    single.ask("SELECT pg_reload_conf()")
 
 
 async def test_a_server_that_wants_tls_is_named(
-    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    single: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (url,) = server.urls(database_of(tmp_path))
-    with wanting_tls(server):
+    (url,) = single.urls(database_of(tmp_path))
+    with wanting_tls(single):
         await until(url, lambda error: error is not None)
         error = await refusal(url, caplog)
     await until(url, lambda error: error is None)
     assert error.code == "unavailable"
-    wanted = "add ?sslmode=require" if isinstance(server, Postgres) else "needs ?ssl_ca=FILE"
+    wanted = "add ?sslmode=require" if isinstance(single, Postgres) else "needs ?ssl_ca=FILE"
     assert wanted in str(error)
 
 
@@ -116,10 +116,10 @@ async def until(url: str, fits: Callable[[StoreError | None], bool]) -> None:
 
 @pytest.mark.needs("openssl")
 async def test_a_server_without_tls_is_named(
-    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    single: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (url,) = server.urls(database_of(tmp_path))
-    is_postgres = isinstance(server, Postgres)
+    (url,) = single.urls(database_of(tmp_path))
+    is_postgres = isinstance(single, Postgres)
     more = "sslmode=require" if is_postgres else f"ssl_ca={certificates.make(tmp_path).certificate}"
     error = await refusal(f"{url}?{more}", caplog)
     assert error.code == "unavailable"
@@ -127,10 +127,10 @@ async def test_a_server_without_tls_is_named(
 
 
 async def test_a_certificate_that_is_not_there_is_named(
-    server: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    single: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (url,) = server.urls(database_of(tmp_path))
-    option = "sslrootcert" if isinstance(server, Postgres) else "ssl_ca"
+    (url,) = single.urls(database_of(tmp_path))
+    option = "sslrootcert" if isinstance(single, Postgres) else "ssl_ca"
     error = await refusal(f"{url}?{option}={tmp_path}/ca.pem", caplog)
     assert error.code == "unavailable"
     assert f"{option}={tmp_path}/ca.pem is no file; correct store.url" in str(error)
@@ -182,9 +182,9 @@ def test_the_nodes_of_a_store_are_of_one_kind() -> None:
         database.find(["mariadb://u:p@h/d", "postgresql://u:p@h/d"])
 
 
-async def test_a_server_that_is_down_is_waited_for(server: Engine, tmp_path: Path) -> None:
-    (url,) = server.urls(database_of(tmp_path))
-    (one,) = server.servers
+async def test_a_server_that_is_down_is_waited_for(single: Engine, tmp_path: Path) -> None:
+    (url,) = single.urls(database_of(tmp_path))
+    (one,) = single.servers
     one.kill()
     writer = Writer(url, commit=0.2)
     reader = Reader(url, writer.memory)
@@ -201,7 +201,7 @@ async def test_a_server_that_is_down_is_waited_for(server: Engine, tmp_path: Pat
                 await reader.range(["main"], None, 0, 5000, 0, "avg")
             assert refused.value.code == "unreachable"
             one.launch()
-            await asyncio.to_thread(server.await_up)
+            await asyncio.to_thread(single.await_up)
             async with asyncio.timeout(20):
                 while not writer.status.writable:
                     await asyncio.sleep(0.05)
@@ -215,12 +215,12 @@ async def test_a_server_that_is_down_is_waited_for(server: Engine, tmp_path: Pat
 
 
 async def test_what_was_remembered_is_found_when_a_server_comes_late(
-    server: Engine, tmp_path: Path
+    single: Engine, tmp_path: Path
 ) -> None:
-    (url,) = server.urls(database_of(tmp_path))
+    (url,) = single.urls(database_of(tmp_path))
     async with opened(Writer(url, commit=NEVER)) as writer:
         writer.remember("counters main", "7")
-    late = url.replace(f":{server.servers[0].port}/", f":{free_port()}/")
+    late = url.replace(f":{single.servers[0].port}/", f":{free_port()}/")
     async with opened(Writer([late], commit=NEVER)) as writer:
         assert writer.recall("counters main") is None
     async with opened(Writer([late, url], commit=NEVER)) as writer:

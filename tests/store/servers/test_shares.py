@@ -11,24 +11,12 @@ import pytest
 from meterd.errors import StoreError
 from tests.store.rigs import Hands
 
-from .conftest import ENGINES
 from .engines import Engine, database_of
 from .rig import One, meterd
 from .test_cluster import ask, expire, need
 from .test_conformance import START
 
 NAMES = ("u", "v", "w", "x")
-
-
-@pytest.fixture(params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def urls(server: Engine, tmp_path: Path) -> list[str]:
-    return server.urls(database_of(tmp_path))
 
 
 async def test_a_meterd_that_comes_later_is_given_its_share(

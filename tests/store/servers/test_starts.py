@@ -12,8 +12,7 @@ from meterd.store import database, migrate
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened, poll
 
-from .conftest import ENGINES
-from .engines import Engine, Maria, database_of
+from .engines import Maria, database_of
 from .rig import meterd
 from .test_conformance import differences, stored
 
@@ -59,17 +58,6 @@ async def main(*urls):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@pytest.fixture(params=ENGINES)
-def server(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def urls(server: Engine, tmp_path: Path) -> list[str]:
-    return server.urls(database_of(tmp_path))
 
 
 async def started(script: str, *arguments: str) -> asyncio.subprocess.Process:

@@ -81,8 +81,8 @@ async def settled(up: Sequence[Daemon], everything: set[str]) -> None:
 
 
 @pytest.mark.long
-async def test_another_daemon_steps_in_within_three_periods(server: Engine, tmp_path: Path) -> None:
-    (url,) = server.urls(database_of(tmp_path))
+async def test_another_daemon_steps_in_within_three_periods(single: Engine, tmp_path: Path) -> None:
+    (url,) = single.urls(database_of(tmp_path))
     everything = {f"m{number}" for number in range(DEVICES)}
     took = []
     async with AsyncExitStack() as stack:
