@@ -1,4 +1,4 @@
-"""What was noticed of counters lately: rollovers, resets, glitches, swapped meters."""
+"""What was noticed lately: devices down and back, rows left out, counters that jumped, reloads."""
 
 from pydantic import BaseModel, Field
 
@@ -6,15 +6,16 @@ from meterd.api import pages
 from meterd.api.answer import Answer, Call, encode, tagged
 from meterd.api.pages import Page, PageQuery
 from meterd.api.times import rfc3339
-from meterd.poll.counters import Event
+from meterd.model.event import Event, EventKind, Scalar
 
 
 class OneEvent(BaseModel):
     time: str = Field(description="When it was noticed, RFC 3339")
-    device: str
-    quantity: str
-    kind: str = Field(description="rollover, reset, glitch, stuck or swap")
+    device: str = Field(description="Whose it is; empty: meterd's own")
+    quantity: str = Field(description="What it is about; empty where that is no quantity")
+    kind: str = Field(description=f"One of {', '.join(EventKind)}")
     text: str
+    data: dict[str, Scalar] = Field(description="The facts, for programs")
 
 
 class Events(Page):
@@ -22,18 +23,19 @@ class Events(Page):
 
 
 def _key(event: Event) -> str:
-    return "\n".join((str(event.time_ms), event.device, event.quantity, str(event.kind)))
+    return "\n".join((str(event.time), event.device, str(event.kind), event.text))
 
 
 async def list_all(call: Call, query: PageQuery) -> Answer:
     some, following = pages.cut(call.site.events(), query, _key)
     rows = [
         {
-            "time": rfc3339(event.time_ms),
+            "time": rfc3339(event.time),
             "device": event.device,
             "quantity": event.quantity,
             "kind": str(event.kind),
             "text": event.text,
+            "data": dict(event.data),
         }
         for event in some
     ]

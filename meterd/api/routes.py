@@ -186,7 +186,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         f"{PREFIX}/events",
-        "What was noticed of counters: rollovers, resets, glitches, swapped meters",
+        "What was noticed: devices down and back, rows left out, counters that jumped, reloads",
         events.list_all,
         events.Events,
         pages.PageQuery,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 from meterd.alerts.engine import Alerts
 from meterd.config.settings import Settings
 from meterd.model.alert import Alert
+from meterd.model.event import Event
 from meterd.model.sample import Sink
-from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 
 if TYPE_CHECKING:
@@ -176,7 +176,10 @@ class Site(Protocol):
         DeviceError."""
 
     def events(self) -> Sequence[Event]:
-        """What was noticed of counters lately, newest first."""
+        """What was noticed lately, newest first."""
+
+    def event_counts(self) -> Mapping[tuple[str, str], int]:
+        """How many events since the start, by device (empty: meterd's own) and kind."""
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
         """Link URL -> name of an event -> how often it happened since the start."""

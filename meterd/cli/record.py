@@ -22,7 +22,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
 from meterd.model.times import rfc3339
 from meterd.poll.bus import Bus
-from meterd.wire.recording import OPTIONS, Event, head, record
+from meterd.wire.recording import OPTIONS, WireEvent, head, record
 
 # A TARGET says no interval of its own, in seconds.
 _INTERVAL = 1.0
@@ -124,7 +124,7 @@ async def _record_link(plan: LinkPlan, file: Path, tally: _Tally) -> None:
     clock = SystemClock()
     with _opened(file) as out:
 
-        def write(event: Event) -> None:
+        def write(event: WireEvent) -> None:
             tally.pieces += bool(event.data)
             out.write(f"{event}\n")
 

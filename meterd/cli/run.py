@@ -11,6 +11,7 @@ import click
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.talk import start_log, warn_of_maps
 from meterd.config.settings import Settings
+from meterd.model.event import EventKind
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,14 @@ async def serve(
         new = read()
         await site.apply(new)
         await doors.open(new)
-        log.info("reloaded: %d devices, listening on %s", len(new.devices), doors.url)
+        text = f"reloaded: {len(new.devices)} devices, listening on {doors.url}"
+        site.event_log.note(EventKind.RELOADED, text)
 
-    signals = Signals(None if reload is None else lambda: apply_anew(reload))
+    def not_reloaded(error: Exception) -> None:
+        text = f"not reloaded, all goes on as before:\n{error}"
+        site.event_log.note(EventKind.RELOAD_FAILED, text)
+
+    signals = Signals(None if reload is None else lambda: apply_anew(reload), not_reloaded)
     try:
         await site.apply(settings)
         await doors.open(settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meterd.config.settings import DeviceSettings, Settings
+from meterd.daemon.events import EventLog
 from meterd.daemon.limit import Limit
 from meterd.daemon.memory import CounterMemory, Memos
 from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
@@ -52,11 +53,14 @@ class Prepared:
 class Lines:
     """Every link of a site, by its key."""
 
-    def __init__(self, clock: Clock, sinks: Sequence[Sink], counters: CounterMemory) -> None:
+    def __init__(
+        self, clock: Clock, sinks: Sequence[Sink], counters: CounterMemory, events: EventLog
+    ) -> None:
         """Every bus holds `sinks`, this very list, so that a reload reaches those that run on."""
         self._clock = clock
         self._sinks = sinks
         self._counters = counters
+        self._events = events
         self._running: dict[str, _Running] = {}
         self._drivers: dict[str, Driver] = {}
         self._limit = Limit()
@@ -81,7 +85,7 @@ class Lines:
             self._counters.add(name, counters)
             self._drivers[name] = driver
             device = polled(name, ContainedDriver(name, driver, self._limit), settings)
-            members.append(replace(device, counters=counters, noticed=self._counters.notice))
+            members.append(replace(device, counters=counters, noticed=self._events.add))
         key = built.plan.key
         # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
         slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)

@@ -1,18 +1,15 @@
-"""What counters knew before a restart or a reload, and what was noticed of them lately."""
+"""What counters knew before a restart or a reload."""
 
 import json
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Protocol
 
-from meterd.poll.counters import Counters, CountersState, Event
+from meterd.poll.counters import Counters, CountersState
 from meterd.poll.segments import GuardState
 
 log = logging.getLogger(__name__)
-
-_EVENTS = 500
 
 
 class Memos(Protocol):
@@ -28,7 +25,6 @@ class CounterMemory:
 
     def __init__(self) -> None:
         self._counters: dict[str, Counters] = {}
-        self._events: deque[Event] = deque(maxlen=_EVENTS)
 
     def add(self, device: str, counters: Counters) -> None:
         self._counters[device] = counters
@@ -48,15 +44,6 @@ class CounterMemory:
         """For the next start. An older state does no harm: the rise since is booked then."""
         for device, counters in self._counters.items():
             memos.remember(_name(device), json.dumps(asdict(counters.state())))
-
-    def notice(self, event: Event) -> None:
-        """A counter restarted, jumped, or belongs to another meter now: one line, and kept."""
-        log.warning("%s: %s: %s", event.device, event.quantity, event.text)
-        self._events.appendleft(event)
-
-    def events(self) -> Sequence[Event]:
-        """Newest first."""
-        return list(self._events)
 
 
 def _name(device: str) -> str:

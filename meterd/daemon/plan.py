@@ -8,6 +8,7 @@ from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.duration import seconds
+from meterd.model.event import Notice
 from meterd.model.sample import Driver, Reading
 from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
@@ -128,6 +129,11 @@ class Letting:
     def __init__(self, driver: Driver, link: Link) -> None:
         self._driver = driver
         self._link = link
+
+    @property
+    def notices(self) -> list[Notice]:
+        """The driver's own."""
+        return getattr(self._driver, "notices", [])
 
     async def read(self) -> Sequence[Reading]:
         try:

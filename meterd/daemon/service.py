@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from meterd.daemon.limit import Limit
 from meterd.errors import DeviceError, LinkError, MeterdError
+from meterd.model.event import Notice
 from meterd.model.sample import Driver, Poll, Reading, Sink
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,11 @@ class ContainedDriver:
         self._driver = driver
         self._limit = limit or Limit()
         self._seen: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> list[Notice]:
+        """The driver's own."""
+        return getattr(self._driver, "notices", [])
 
     async def read(self) -> Sequence[Reading]:
         task = asyncio.current_task()
@@ -135,9 +141,15 @@ async def watch(overdue: Callable[[], Mapping[str, float]]) -> None:
 class Signals:
     """SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads, or stops what cannot."""
 
-    def __init__(self, reload: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        reload: Callable[[], Awaitable[None]] | None = None,
+        failed: Callable[[MeterdError], None] = lambda _: None,
+    ) -> None:
+        """`failed` is told why a reload changed nothing."""
         self._stop = asyncio.Event()
         self._reload = reload
+        self._failed = failed
         self._reloading: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -169,7 +181,7 @@ class Signals:
         try:
             await self._reload()
         except MeterdError as error:
-            log.error("not reloaded, all goes on as before:\n%s", error)
+            self._failed(error)
         except Exception:
             log.exception("not reloaded: a bug")
         finally:

@@ -14,6 +14,7 @@ from meterd.daemon.alerted import AlertMemory
 from meterd.daemon.calm import settle
 from meterd.daemon.cluster import Cluster, share_of
 from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
+from meterd.daemon.events import EventLog
 from meterd.daemon.info import DeviceInfo, info_of
 from meterd.daemon.keeping import Store, replaced
 from meterd.daemon.lines import Lines
@@ -27,8 +28,8 @@ from meterd.energy.quarter import Found
 from meterd.energy.tariff import Tariff
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
+from meterd.model.event import Event
 from meterd.model.sample import Sink
-from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
 from meterd.store.tools.correct import Corrections
@@ -61,7 +62,8 @@ class Site:
         self.vitals = Vitals()
         self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
-        self._lines = Lines(clock, self._sinks, self._memory)
+        self.event_log = EventLog(clock)
+        self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._turn = asyncio.Lock()  # of those who change the site
         self._consumed = Consumed(lambda: self.reader, self._interval)
@@ -156,8 +158,12 @@ class Site:
         return leave
 
     def events(self) -> Sequence[Event]:
-        """What was noticed of counters lately, newest first."""
-        return self._memory.events()
+        """What was noticed lately, newest first."""
+        return self.event_log.newest()
+
+    def event_counts(self) -> Mapping[tuple[str, str], int]:
+        """How many events since the start, by device (empty: meterd's own) and kind."""
+        return self.event_log.counts
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
         return self._lines.counters()

@@ -129,7 +129,8 @@ class Driver(Protocol):
     meterd.yaml that are its own. It may carry static methods: `build(link, options, interval=)`,
     called instead of the class, and `link_defaults(options)`, what the link's URL may leave out;
     and methods: `traffic()`, the (sent, received) bytes of each request of a poll, `counters()`,
-    how its energy registers count (see ModbusMeter), and `timeout`, in seconds.
+    how its energy registers count (see ModbusMeter), and `timeout`, in seconds. It may have a list
+    `notices`: what it put there while it read becomes events of the device, and is taken out.
     """
 
     async def read(self) -> Sequence[Reading]:

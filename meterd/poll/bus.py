@@ -1,17 +1,15 @@
 """One loop per link: who is asked next, on a fixed grid, and how often one that is silent."""
 
 import asyncio
-import logging
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll, Sink
 from meterd.poll.cycle import Device, poll_once
-
-log = logging.getLogger(__name__)
 
 # Polls start in slots of 50 ms, common to all buses: one wake-up of the process serves many.
 SLOT = 0.05
@@ -90,14 +88,16 @@ class Bus:
         return longest + _NEIGHBOURLY_PAUSE + _SLOWEST_POLL
 
     def _note(self, turn: _Turn, poll: Poll) -> None:
-        """One log line when a device goes down, one when it is back, nothing in between."""
+        """One event when a device goes down, one when it is back, nothing in between."""
         if poll.fault is None:
             if not turn.up:
-                log.warning("%s is back", turn.device.id)
+                turn.device.tell([Notice(EventKind.DEVICE_BACK, "back")], poll.time)
             turn.up, turn.silent = True, 0
             return
         if turn.up:
-            log.warning("%s is down: %s [%s]", turn.device.id, poll.fault.text, poll.fault.code)
+            text = f"down: {poll.fault.text} [{poll.fault.code}]"
+            down = Notice(EventKind.DEVICE_DOWN, text, {"code": poll.fault.code})
+            turn.device.tell([down], poll.time)
         turn.up = False
         # A link that is gone holds off by itself, at no cost; so does nothing else here.
         turn.silent = turn.silent + 1 if poll.fault.code in _SILENCE else 0

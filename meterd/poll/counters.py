@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from meterd.model.event import EventKind, Notice
 from meterd.model.family import Kind
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, describe
 from meterd.model.sample import Doubt, Layout, Poll, Quality
@@ -27,8 +28,12 @@ _DOUBTS = {
     What.ABSENT: Quality.INVALID,
 }
 _COUNTED = What.COUNTED
-_EVENTS = (What.ROLLOVER, What.RESET, What.GLITCH, What.STUCK)
-_SWAP = "swap"
+_EVENTS = {
+    What.ROLLOVER: EventKind.ROLLOVER,
+    What.RESET: EventKind.RESET,
+    What.GLITCH: EventKind.GLITCH,
+    What.STUCK: EventKind.STUCK,
+}
 # A site has a few layouts for each model of device that it polls; equal ones become one.
 _MOST_LAYOUTS = 2000
 
@@ -51,19 +56,6 @@ class Form(NamedTuple):
         # Six digits, as values have: 2**32 steps of 0.1 are 429496729.6.
         around = None if raw is None else round(raw * scale, 6)
         return cls(around, scale if kind in _WRAPS or kind in _DECIMAL else DEFAULT_RESOLUTION)
-
-
-class Event(NamedTuple):
-    """Something a person may want to know of a counter. `kind` is a word of What, or swap.
-
-    `quantity` is the counter's own, without prefix; of a swap, what gave it away.
-    """
-
-    time_ms: int
-    device: str
-    quantity: str
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +113,19 @@ class Counters:
         self._columns: list[_Column] = []
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def step(self, poll: Poll, *, now: float) -> tuple[Poll, Sequence[Event]]:
+    def step(self, poll: Poll, *, now: float) -> tuple[Poll, Sequence[Notice]]:
         """The poll with a `guarded.` column for each counter, and what was noticed.
 
-        `now` is monotonic seconds. A poll that failed, or has no counters, comes back as it is.
+        `now` is monotonic seconds. The quantity of a notice is the counter's own, without prefix;
+        of a swap, what gave it away. A poll that failed, or has no counters, comes back as it is.
         """
         if poll.fault is not None:
             return poll, ()
         if poll.layout is not self._known:
             self._learn(poll.layout)
-        events = list(self._swaps(poll)) if poll.info else []
+        notices = list(self._swaps(poll)) if poll.info else []
         if not self._columns or self._layout is None:
-            return poll, events
+            return poll, notices
         totals: list[float | None] = []
         first = len(poll.values) - 1
         doubts = poll.doubts
@@ -142,9 +135,9 @@ class Counters:
             if step.what is not _COUNTED:
                 if (doubt := _doubt(step, poll.doubts.get(place))) is not None:
                     doubts = {**doubts, first + len(totals): doubt}
-                events += self._noticed(poll.time, now, quantity, step)
+                notices += self._noticed(now, quantity, step)
             totals.append(step.value)
-        return _extended(poll, self._layout, totals, doubts), events
+        return _extended(poll, self._layout, totals, doubts), notices
 
     def state(self) -> CountersState:
         """For the next start; counters that were not seen since the last one are kept."""
@@ -171,8 +164,8 @@ class Counters:
             )
         return guard
 
-    def _swaps(self, poll: Poll) -> Iterator[Event]:
-        """One event where another meter answers; all counters begin a new segment then."""
+    def _swaps(self, poll: Poll) -> Iterator[Notice]:
+        """One notice where another meter answers; all counters begin a new segment then."""
         changed = ""
         for key in IDENTITY:
             if not (text := poll.info.get(key, "")):
@@ -181,7 +174,7 @@ class Counters:
             if known != text and not changed:
                 changed = key
                 what = f"another meter answers: {key} was {known}, is {text}; a new segment"
-                yield Event(poll.time, self._device, key, _SWAP, what)
+                yield Notice(EventKind.SWAP, what, {"quantity": key})
             self._identity[key] = text
         if not changed:
             return
@@ -195,8 +188,8 @@ class Counters:
             if (known := describe(quantity)) is not None:
                 self._guard(quantity, known.unit)
 
-    def _noticed(self, time: int, now: float, quantity: str, step: Step) -> Iterator[Event]:
-        """An event, unless the same was said a moment ago: then it is counted."""
+    def _noticed(self, now: float, quantity: str, step: Step) -> Iterator[Notice]:
+        """A notice, unless the same was said a moment ago: then it is counted."""
         if step.what not in _EVENTS:
             return
         key = (quantity, step.what.value)
@@ -206,7 +199,7 @@ class Counters:
             return
         self._said[key] = (now, 0)
         text = f"{step.text} (and {more} times more since the last word)" if more else step.text
-        yield Event(time, self._device, quantity, step.what.value, text)
+        yield Notice(_EVENTS[step.what], text, {"quantity": quantity})
 
 
 def is_guarded(quantity: str, unit: str) -> bool:

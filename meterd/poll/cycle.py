@@ -1,20 +1,29 @@
 """One poll of one device: the only path from wire to sinks, for daemon, CLI and tests."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import Clock
+from meterd.model.event import Event, Notice
 from meterd.model.sample import Driver, Fault, Poll, Sink, failed
-from meterd.poll.counters import Counters, Event
+from meterd.poll.counters import Counters
 from meterd.poll.normalise import Normaliser
+
+log = logging.getLogger(__name__)
+
+
+def log_event(event: Event) -> None:
+    """One line for each event: where nobody else listens, that is all that becomes of it."""
+    log.warning("%s", event)
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """What polling needs to know of a device. `interval` is in seconds.
 
-    `counters` guards its energy registers; `noticed` is told what that finds.
+    `counters` guards its energy registers; `noticed` is told of each event.
     """
 
     id: str
@@ -22,7 +31,12 @@ class Device:
     interval: float
     normaliser: Normaliser
     counters: Counters | None = None
-    noticed: Callable[[Event], None] | None = None
+    noticed: Callable[[Event], None] = log_event
+
+    def tell(self, notices: Sequence[Notice], time: int) -> None:
+        """Each of them is an event of this device; `time` is Unix ms."""
+        for notice in notices:
+            self.noticed(Event.of(notice, self.id, time))
 
 
 async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll:
@@ -39,10 +53,12 @@ async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll
     else:
         poll = device.normaliser.poll(readings, time, clock.monotonic() - started)
         if device.counters is not None:
-            poll, events = device.counters.step(poll, now=started)
-            if device.noticed is not None:
-                for event in events:
-                    device.noticed(event)
+            poll, notices = device.counters.step(poll, now=started)
+            if notices:
+                device.tell(notices, time)
+    if noticed := getattr(device.driver, "notices", None):
+        device.tell(list(noticed), time)
+        noticed.clear()
     for sink in sinks:
         sink.take(poll)
     return poll

@@ -17,7 +17,7 @@ from meterd.errors import ConfigError
 from meterd.sim.bank import Refused
 from meterd.sim.frames import Adu, SocketFraming
 from meterd.sim.pty import PtyPort
-from meterd.wire.recording import CANCELLED, CLOSED, Event, Recording
+from meterd.wire.recording import CANCELLED, CLOSED, Recording, WireEvent
 
 # Silence after which what came before belongs to no request any more, in seconds.
 _SILENCE = 0.1
@@ -39,7 +39,7 @@ class _Reply:
     cut_short: bool = False
 
 
-def _replies(events: tuple[Event, ...]) -> Iterator[_Reply]:
+def _replies(events: tuple[WireEvent, ...]) -> Iterator[_Reply]:
     """One for each request that was sent; the recording may end in the midst of the last."""
     reply: _Reply | None = None
     start = 0.0
@@ -54,7 +54,7 @@ def _replies(events: tuple[Event, ...]) -> Iterator[_Reply]:
         yield reply
 
 
-def _follow(reply: _Reply, event: Event, delay: float) -> None:
+def _follow(reply: _Reply, event: WireEvent, delay: float) -> None:
     if event.kind == "<":
         reply.pieces.append((delay, event.data))
     elif event.note == CLOSED:

@@ -36,7 +36,7 @@ _PRINTABLE = re.compile(rb"[ -~]+\r?")
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WireEvent:
     """Bytes one way or the other, or (`!`) how an exchange ended; `time` in s since the start."""
 
     time: float
@@ -51,7 +51,7 @@ class Event:
         return f"+{self.time:.4f} {self.kind} {self.note or self.data.hex()}{remark}"
 
 
-Sink = Callable[[Event], None]
+Sink = Callable[[WireEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Recording:
 
     head: Mapping[str, str]
     devices: tuple[str, ...]
-    events: tuple[Event, ...]
+    events: tuple[WireEvent, ...]
 
 
 def head(facts: Sequence[tuple[str, str]]) -> str:
@@ -84,15 +84,15 @@ def parse(text: str, source: str) -> Recording:
     return Recording({key: value for key, value in facts if key != "device"}, devices, events)
 
 
-def _event(line: str, place: str) -> Event:
+def _event(line: str, place: str) -> WireEvent:
     found = _EVENT.fullmatch(_REMARK.sub("", line).strip())
     if found is None:
         raise ConfigError(f"{place}: not written like `+0.0123 > 0104…`: {line[:60]!r}")
     time, kind, rest = float(found[1]), found[2], found[3]
     if kind == "!":
-        return Event(time, "!", note=rest)
+        return WireEvent(time, "!", note=rest)
     try:
-        return Event(time, ">" if kind == ">" else "<", bytes.fromhex(rest))
+        return WireEvent(time, ">" if kind == ">" else "<", bytes.fromhex(rest))
     except ValueError as error:
         raise ConfigError(f"{place}: {rest[:60]!r} is no hex") from error
 
@@ -152,7 +152,7 @@ class _Recorder:
         return stream
 
     def _tell(self, kind: Kind, data: bytes = b"", note: str = "") -> None:
-        self._sink(Event(self._clock.monotonic() - self._start, kind, data, note))
+        self._sink(WireEvent(self._clock.monotonic() - self._start, kind, data, note))
 
 
 class _Heard(asyncio.WriteTransport):

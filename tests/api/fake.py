@@ -14,8 +14,8 @@ from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import SystemClock
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, Sink, failed
-from meterd.poll.counters import Event
 from meterd.poll.latest import Latest
 from meterd.store.tools.correct import Correction
 
@@ -186,7 +186,11 @@ class FakeSite:
         self.sent.append((device, command))
 
     def events(self) -> Sequence[Event]:
-        return [Event(1_763_719_200_000, "main", "active_energy.import", "reset", "began anew")]
+        data = {"quantity": "active_energy.import"}
+        return [Event(EventKind.RESET, "main", 1_763_719_200_000, "began anew", data)]
+
+    def event_counts(self) -> Mapping[tuple[str, str], int]:
+        return {("main", "reset"): 1}
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
         return self.counters

@@ -17,7 +17,7 @@ from meterd.sim.frames import Adu, SocketFraming, with_crc
 from meterd.sim.lines import Framer
 from meterd.sim.replay import Replay, serve_replay
 from meterd.sim.serve import serve_meter, serve_ups
-from meterd.wire.recording import Event, Recording, head, parse, record
+from meterd.wire.recording import Recording, WireEvent, head, parse, record
 from tests.sim.raw import SILENCE
 
 METER = "eastron_sdm120"
@@ -25,11 +25,11 @@ ASK, OTHER = with_crc(bytes.fromhex("010400000001")), with_crc(bytes.fromhex("01
 FIRST, SECOND = with_crc(bytes.fromhex("0104020007")), with_crc(bytes.fromhex("0104020008"))
 
 
-def recording(framer: str, *events: Event) -> Recording:
+def recording(framer: str, *events: WireEvent) -> Recording:
     return Recording({"framer": framer}, (), events)
 
 
-async def polls(target: str, times: int, sink: list[Event] | None = None) -> list[Poll]:
+async def polls(target: str, times: int, sink: list[WireEvent] | None = None) -> list[Poll]:
     """Polls a target by the ordinary path; a sink gets all bytes."""
     name, device = target_settings(target)
     plan = next(iter(link_plans(Settings(devices={name: device})).values()))
@@ -49,7 +49,7 @@ def said(poll: Poll) -> tuple[object, ...]:
     return code, text, poll.layout, poll.values, dict(poll.info)
 
 
-def written(url: str, framer: str, events: list[Event]) -> Recording:
+def written(url: str, framer: str, events: list[WireEvent]) -> Recording:
     """By way of the text that people send."""
     lines = "".join(f"{event}\n" for event in events)
     return parse(head([("link", url), ("framer", framer)]) + lines, "report.rec")
@@ -63,7 +63,7 @@ async def test_a_field_recording_gives_the_same_readings_and_the_same_error(
     framer: Framer, kind: str
 ) -> None:
     query = "?timeout=500ms" + ("&framer=rtu" if framer == "rtu" else "")
-    events: list[Event] = []
+    events: list[WireEvent] = []
     async with serve_meter(METER, framer=framer, seed=3) as server:
         url = f"tcp://127.0.0.1:{server.port}/1{query}"
         seen = await polls(f"{METER}@{url}", 1, events)
@@ -79,7 +79,7 @@ async def test_a_field_recording_gives_the_same_readings_and_the_same_error(
 
 
 async def test_a_ups_is_replayed_on_a_serial_line(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[WireEvent] = []
     async with serve_ups(link_path=tmp_path / "ups") as server:
         seen = await polls(f"megatec@{server.url}", 2, events)
     port = tmp_path / "replayed"
@@ -116,19 +116,19 @@ async def served(found: Recording, *requests: bytes) -> list[bytes]:
 
 async def test_a_request_that_is_repeated_gets_its_replies_in_a_circle() -> None:
     events = (
-        Event(0, ">", ASK),
-        Event(0.01, "<", FIRST),
-        Event(1, ">", ASK),
-        Event(1.01, "<", SECOND),
-        Event(2, ">", ASK),
-        Event(3, "!", note="timeout"),
+        WireEvent(0, ">", ASK),
+        WireEvent(0.01, "<", FIRST),
+        WireEvent(1, ">", ASK),
+        WireEvent(1.01, "<", SECOND),
+        WireEvent(2, ">", ASK),
+        WireEvent(3, "!", note="timeout"),
     )
     heard = await served(recording("rtu", *events), ASK, ASK, ASK, ASK)
     assert heard == [FIRST, SECOND, b"", FIRST]
 
 
 async def test_without_ids_a_request_never_recorded_meets_silence() -> None:
-    found = recording("rtu", Event(0, ">", ASK), Event(0.01, "<", FIRST))
+    found = recording("rtu", WireEvent(0, ">", ASK), WireEvent(0.01, "<", FIRST))
     assert await served(found, OTHER, OTHER + ASK) == [b"", FIRST]
 
 
@@ -136,9 +136,9 @@ async def test_transaction_ids_are_the_clients_own_and_foreign_ones_stay_foreign
     wrap = SocketFraming().wrap
     question, answer = bytes.fromhex("0400000001"), bytes.fromhex("04020007")
     events = (
-        Event(0, ">", wrap(Adu(100, 1, question))),
-        Event(0.01, "<", wrap(Adu(55, 1, answer)) + wrap(Adu(100, 1, answer))[:5]),
-        Event(0.02, "<", wrap(Adu(100, 1, answer))[5:]),
+        WireEvent(0, ">", wrap(Adu(100, 1, question))),
+        WireEvent(0.01, "<", wrap(Adu(55, 1, answer)) + wrap(Adu(100, 1, answer))[:5]),
+        WireEvent(0.02, "<", wrap(Adu(100, 1, answer))[5:]),
     )
     heard = await served(
         recording("socket", *events),
@@ -152,12 +152,12 @@ async def test_transaction_ids_are_the_clients_own_and_foreign_ones_stay_foreign
 
 
 async def test_it_hangs_up_where_the_device_did() -> None:
-    found = recording("rtu", Event(0, ">", ASK), Event(0.01, "!", note="closed"))
+    found = recording("rtu", WireEvent(0, ">", ASK), WireEvent(0.01, "!", note="closed"))
     assert await served(found, ASK) == [b"EOF"]
 
 
 async def test_the_timing_is_the_recordings() -> None:
-    found = recording("rtu", Event(5, ">", ASK), Event(5.2, "<", FIRST))
+    found = recording("rtu", WireEvent(5, ">", ASK), WireEvent(5.2, "<", FIRST))
     async with serve_replay(found) as server:
         port = int(server.url.split(":")[2].split("?")[0])
         start = asyncio.get_running_loop().time()
@@ -167,9 +167,9 @@ async def test_the_timing_is_the_recordings() -> None:
 
 
 def test_a_last_request_that_the_end_cut_off_is_no_silence() -> None:
-    events = (Event(0, ">", ASK), Event(0.01, "<", FIRST), Event(1, ">", ASK))
+    events = (WireEvent(0, ">", ASK), WireEvent(0.01, "<", FIRST), WireEvent(1, ">", ASK))
     replay = Replay(recording("rtu", *events))
     assert [replay.next(ASK), replay.next(ASK)] == [replay.next(ASK)] * 2
-    cancelled = (Event(0, ">", ASK), Event(0.01, "!", note="cancelled"))
+    cancelled = (WireEvent(0, ">", ASK), WireEvent(0.01, "!", note="cancelled"))
     with pytest.raises(ConfigError, match="nothing to replay"):
         Replay(recording("rtu", *cancelled))

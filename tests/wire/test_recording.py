@@ -13,7 +13,7 @@ from meterd.wire import open_link
 from meterd.wire.address import parse as parse_url
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient
-from meterd.wire.recording import Event, head, parse, record
+from meterd.wire.recording import WireEvent, head, parse, record
 from tests.clocks import FakeClock
 from tests.scripted import ScriptedLink
 
@@ -35,19 +35,19 @@ def test_a_recording_is_read_as_it_is_written() -> None:
     assert found.head == {"link": "tcp://192.0.2.5:502", "framer": "rtu"}
     assert found.devices == ("main map=a unit=1", "other map=b unit=2")
     assert found.events == (
-        Event(0.01, ">", bytes.fromhex("01040000000131ca")),
-        Event(0.04, "<", b"Q1\r"),
-        Event(1.04, "!", note="timeout"),
+        WireEvent(0.01, ">", bytes.fromhex("01040000000131ca")),
+        WireEvent(0.04, "<", b"Q1\r"),
+        WireEvent(1.04, "!", note="timeout"),
     )
     again = parse(head([]) + "\n".join(map(str, found.events)), "again")
     assert again.events == found.events
 
 
 def test_lines_of_text_are_shown_beside_their_bytes() -> None:
-    assert str(Event(0.5, ">", b"Q1\r")) == "+0.5000 > 51310d  # Q1"
-    assert str(Event(0.5, "<", b"#230.0\r")) == "+0.5000 < 233233302e300d  # #230.0"
-    assert parse(head([]) + str(Event(0.5, "<", b"#2\r")), "x").events[0].data == b"#2\r"
-    assert str(Event(0.5, "<", b"\x01\x04")) == "+0.5000 < 0104"
+    assert str(WireEvent(0.5, ">", b"Q1\r")) == "+0.5000 > 51310d  # Q1"
+    assert str(WireEvent(0.5, "<", b"#230.0\r")) == "+0.5000 < 233233302e300d  # #230.0"
+    assert parse(head([]) + str(WireEvent(0.5, "<", b"#2\r")), "x").events[0].data == b"#2\r"
+    assert str(WireEvent(0.5, "<", b"\x01\x04")) == "+0.5000 < 0104"
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_a_link_without_a_stream_cannot_be_recorded() -> None:
         record(ScriptedLink({}), print, FakeClock())
 
 
-async def recorded(framer: str, *faults: Fault, wait: float = 0.0) -> list[Event]:
+async def recorded(framer: str, *faults: Fault, wait: float = 0.0) -> list[WireEvent]:
     """The events of one good read and one that meets a fault."""
     server = ModbusServer({1: FixedBank({4: {0: 7, 1: 8}})}, framer=framer)  # type: ignore[arg-type]
     await server.start_tcp()
-    events: list[Event] = []
+    events: list[WireEvent] = []
     times = Times(timeout=0.1)
     link: Link = open_link(parse_url(server.url), defaults={}, times=times)
     client = ModbusClient(record(link, events.append, SystemClock()), 1)

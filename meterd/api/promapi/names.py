@@ -33,6 +33,7 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_poll_faults": ("counter", "Polls that ended without an answer, by what went wrong"),
     "meterd_poll_duration_seconds": ("histogram", "Time that polls took, good and failed"),
     "meterd_link_events": ("counter", "What happened on a link, by kind of event"),
+    "meterd_events": ("counter", "What was noticed, by device (empty: meterd itself) and kind"),
     "meterd_link_busy_seconds": (
         "counter",
         "Time that a link polled; its rate is the load",

@@ -141,6 +141,8 @@ def process(families: Families, site: Site, now: int) -> None:
     for url, events in site.link_counters().items():
         for event, count in events.items():
             families.own("meterd_link_events", count, {"link": url, "event": event})
+    for (device, kind), count in site.event_counts().items():
+        families.own("meterd_events", count, {"device": device, "kind": kind})
     _alerts(families, site)
     _store(families, site)
 

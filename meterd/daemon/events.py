@@ -1,0 +1,34 @@
+"""The events of this process: logged, counted by kind, and the newest of them kept in memory."""
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+from meterd.model.clock import Clock
+from meterd.model.event import Event, EventKind, Scalar
+from meterd.poll.cycle import log_event
+
+_KEPT = 500
+
+
+class EventLog:
+    """Takes every event of the daemon."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._newest: deque[Event] = deque(maxlen=_KEPT)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """How many since the start, by device and kind."""
+
+    def add(self, event: Event) -> None:
+        """One line in the log, and kept."""
+        log_event(event)
+        self.counts[event.device, str(event.kind)] += 1
+        self._newest.appendleft(event)
+
+    def note(self, kind: EventKind, text: str, data: Mapping[str, Scalar] | None = None) -> None:
+        """An event of meterd itself, now."""
+        self.add(Event(kind, "", self._clock.now_ms(), text, data or {}))
+
+    def newest(self) -> Sequence[Event]:
+        """Newest first, at most 500."""
+        return list(self._newest)

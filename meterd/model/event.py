@@ -1,0 +1,77 @@
+"""Events: what was noticed of a device or of meterd itself, beyond its samples.
+
+A room that knows neither the time nor the device's name (a driver, a link, a counter guard)
+gives a Notice; `poll_once` makes an Event of it. The daemon logs, counts and serves events.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Scalar = str | int | float | bool | None
+
+
+class EventKind(StrEnum):
+    """What happened, in one word."""
+
+    DEVICE_DOWN = "device_down"
+    DEVICE_BACK = "device_back"
+    ROWS_LEFT_OUT = "rows_left_out"
+    ROWS_BACK = "rows_back"
+    FOREIGN_TRAFFIC = "foreign_traffic"
+    FOREIGN_TRAFFIC_GONE = "foreign_traffic_gone"
+    # Of counters.
+    ROLLOVER = "rollover"
+    RESET = "reset"
+    GLITCH = "glitch"
+    STUCK = "stuck"
+    SWAP = "swap"
+    GUARD_WAITS = "guard_waits"
+    # A driver gave readings that cannot be kept.
+    DRIVER_MISTAKE = "driver_mistake"
+    RELOADED = "reloaded"
+    RELOAD_FAILED = "reload_failed"
+    CERTIFICATE = "certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something noticed while a device was read. `text` is a sentence without the device's name.
+
+    `data` are the facts for programs, under stable names; `quantity` is one of them where it is
+    about one quantity.
+    """
+
+    kind: EventKind
+    text: str
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What was noticed, of which device (empty: of meterd itself), when (Unix ms UTC)."""
+
+    kind: EventKind
+    device: str
+    time: int
+    text: str
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, notice: Notice, device: str, time: int) -> "Event":
+        """The notice, with what only the caller knows."""
+        return cls(notice.kind, device, time, notice.text, notice.data)
+
+    @property
+    def quantity(self) -> str:
+        """The quantity that it is about; empty where there is none."""
+        return str(self.data.get("quantity", ""))
+
+    def __str__(self) -> str:
+        """One line of a log."""
+        if self.kind in _STATES:
+            return f"{self.device} is {self.text}"
+        return ": ".join(part for part in (self.device, self.quantity, self.text) if part)
+
+
+_STATES = (EventKind.DEVICE_DOWN, EventKind.DEVICE_BACK)
