@@ -5,8 +5,11 @@ RTU                                        | unit | function | bytes | registers
 ASCII  | : | the same in hexadecimal, with an LRC                                   | CR LF |
 """
 
+import asyncio
 import re
 import struct
+from collections.abc import Iterator
+from typing import TypeAlias
 
 from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
@@ -14,6 +17,10 @@ from pymodbus.pdu import DecodePDU
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.wire.hints import MARK, hint
 from meterd.wire.link import Link
+from meterd.wire.traffic import HeardFrame, Read, Traffic
+
+Answered: TypeAlias = bytes | DeviceError
+"""Registers, or the device's no."""
 
 _DECODER = DecodePDU(is_server=False)
 MBAP = FramerSocket(_DECODER)
@@ -27,7 +34,11 @@ _HEAD = struct.Struct(">HHHBBB")
 _MBAP_LENGTHS = range(3, 255)
 _RTU_EXCEPTION_SIZE = 5
 _RTU_WRITE_SIZE = 8
+_RTU_REQUEST_SIZE = 8
+_RTU_MOST = 256
 _SHORTEST_RTU = 5
+# Registers, and bits, that one request may ask for.
+_MOST_ASKED = (125, 2000)
 _ASCII_END = b"\r\n"
 _ASCII_LINE = re.compile(rb":(?:[0-9A-Fa-f]{2})+\r\n")
 # Colon, unit, function, exception code and LRC.
@@ -156,12 +167,6 @@ class Reply:
             return pdu[2:]
         return None
 
-    def _only(self, registers: bytes, rest: bytearray, shortest: int) -> bytes:
-        """One request has one reply: with a second frame behind it, neither can be trusted."""
-        if len(rest) >= shortest:
-            raise ProtocolError("two replies to one request", code="two_replies")
-        return registers
-
 
 class TcpReply(Reply):
     """Picks the one reply that matches out of a stream of MBAP frames."""
@@ -201,55 +206,222 @@ class TcpReply(Reply):
         return None
 
 
-class RtuReply(Reply):
+class SerialReply(Reply):
+    """Picks the reply out of frames without ids; `traffic` knows what else was heard there.
+
+    `frame` is the one that was taken, `at` (loop time) when it was there, and `others` are whole
+    frames that were no reply to this request.
+    """
+
+    SHORTEST = 0
+
+    __slots__ = ("at", "frame", "others", "read", "traffic")
+
+    def __init__(
+        self,
+        link: Link,
+        unit: int,
+        function: int,
+        size: int,
+        *,
+        traffic: Traffic | None = None,
+        read: Read = (0, 0, 0),
+    ) -> None:
+        super().__init__(link, unit, function, size)
+        self.traffic = traffic
+        self.read = read
+        self.frame = b""
+        self.at = 0.0
+        self.others: list[HeardFrame] = []
+
+    def parse(self, buffer: bytearray) -> bytes | None:
+        """The registers, once they are whole; raises the device's no."""
+        while (raw := self._next(buffer)) is not None:
+            answer = self._judge(raw)
+            if answer is None:
+                continue
+            self.at = 0.0 if self.traffic is None else asyncio.get_running_loop().time()
+            if (
+                len(buffer) >= self.SHORTEST
+                and isinstance(answer, bytes)
+                and self._is_copy(raw, buffer)
+            ):
+                continue
+            self.frame = raw
+            if isinstance(answer, DeviceError):
+                raise answer
+            return answer
+        return None
+
+    def collect(self, buffer: bytearray, found: "list[tuple[bytes, float, Answered]]") -> None:
+        """Add to `found` whatever fits the request: the frame, when it came, and what it says."""
+        while (raw := self._next(buffer)) is not None:
+            if (answer := self._judge(raw)) is not None:
+                found.append((raw, asyncio.get_running_loop().time(), answer))
+
+    def rivals(self) -> bool:
+        """Whether somebody else was heard asking for what fits this request as well."""
+        mine = (self._unit, self._function, self.read[2])
+        return any(
+            frame.is_request
+            and (self.traffic is None or frame.raw != self.traffic.request)
+            and (frame.unit, frame.function, frame.count) == mine
+            for frame in self.others
+        )
+
+    def _judge(self, raw: bytes) -> Answered | None:
+        """What a whole frame says to the request; None, counted and kept, if it is no reply."""
+        unit, pdu = cut(raw)
+        try:
+            registers = self._registers(unit, pdu)
+        except DeviceError as no:
+            return no
+        if registers is None:
+            self.others.append(heard_frame(raw, unit, pdu))
+        return registers
+
+    def _is_copy(self, raw: bytes, rest: bytearray) -> bool:
+        """Whether to look at the rest instead: one request has one reply.
+
+        With a second frame behind it neither can be trusted, unless the first is known to be a
+        copy, or the second is the same once more on a link that always does so.
+        """
+        traffic = self.traffic
+        if traffic is not None and traffic.repeats(raw, self.read, self.at):
+            traffic.copied(raw, self.at)
+            return True
+        if traffic is not None and rest == raw:
+            traffic.pairs += 1
+            if traffic.always_pairs:
+                traffic.keep(raw, self.read, self.at)
+                traffic.copied(raw, self.at)
+                rest.clear()
+                return False
+        raise ProtocolError("two replies to one request", code="two_replies")
+
+    def _next(self, buffer: bytearray) -> bytes | None:
+        """Take the next whole frame out of the buffer, noise and requests before it dropped."""
+        raise NotImplementedError
+
+
+class RtuReply(SerialReply):
     """Picks the one reply that matches out of bytes that may hold noise and foreign frames."""
+
+    SHORTEST = _SHORTEST_RTU
 
     __slots__ = ()
 
-    def parse(self, buffer: bytearray) -> bytes | None:
+    def _next(self, buffer: bytearray) -> bytes | None:
         while len(buffer) >= _SHORTEST_RTU:
             size = _rtu_size(buffer)
-            if size and len(buffer) < size:
-                return self._resume(buffer)
-            pdu = RTU.decode(bytes(buffer[:size]))[3] if size else b""
-            if not pdu:
-                del buffer[0]
-                self._drop("noise")
+            if size and len(buffer) >= size and RTU.decode(bytes(buffer[:size]))[3]:
+                return _taken(buffer, size)
+            if (asked := _request(buffer)) is not None:
+                self.others.append(asked)
+                self._drop("foreign_request")
+                del buffer[:_RTU_REQUEST_SIZE]
                 continue
-            unit = buffer[0]
-            del buffer[:size]
-            if (registers := self._registers(unit, pdu)) is not None:
-                return self._only(registers, buffer, _SHORTEST_RTU)
+            if size > len(buffer):
+                start = self._behind(buffer)
+                if not start:
+                    return None
+                del buffer[:start]
+            else:
+                del buffer[0]
+            self._drop("noise")
         return None
 
-    def _resume(self, buffer: bytearray) -> bytes | None:
-        """Noise may look like the start of a long frame: is ours whole behind it?"""
-        head = bytes([self._unit, self._function, self._size])
+    def _behind(self, buffer: bytearray) -> int:
+        """Noise may look like the start of a long frame: where ours is whole behind it, else 0."""
+        head = bytes([self._unit, self._function, self._size & 0xFF])
         no = bytes([self._unit, self._function | 0x80])
         for start in (buffer.find(head, 1), buffer.find(no, 1)):
             size = 0 if start < 0 else _rtu_size(buffer[start:])
             if size and RTU.decode(bytes(buffer[start : start + size]))[3]:
-                self._drop("noise")
-                del buffer[:start]
-                return self.parse(buffer)
-        return None
+                return start
+        return 0
 
 
-class AsciiReply(Reply):
+class AsciiReply(SerialReply):
     """Picks the one reply that matches out of a stream of ASCII frames."""
+
+    SHORTEST = _SHORTEST_ASCII
 
     __slots__ = ()
 
-    def parse(self, buffer: bytearray) -> bytes | None:
+    def _next(self, buffer: bytearray) -> bytes | None:
         while (end := buffer.find(_ASCII_END)) >= 0:
-            line = bytes(buffer[: end + len(_ASCII_END)])
-            del buffer[: len(line)]
-            unit, pdu = _ascii_frame(line)
-            if not pdu:
-                self._drop("noise")
-            elif (registers := self._registers(unit, pdu)) is not None:
-                return self._only(registers, buffer, _SHORTEST_ASCII)
+            line = _taken(buffer, end + len(_ASCII_END))
+            if _ascii_frame(line)[1]:
+                return line
+            self._drop("noise")
         return None
+
+
+def cut(raw: bytes) -> tuple[int, bytes]:
+    """Unit and PDU of a whole RTU or ASCII frame."""
+    return (
+        _ascii_frame(raw) if raw.endswith(_ASCII_END) and raw[:1] == b":" else (raw[0], raw[1:-2])
+    )
+
+
+def heard_frame(raw: bytes, unit: int, pdu: bytes) -> HeardFrame:
+    """What a whole frame is: an answer, or what somebody else asks."""
+    if (asked := _request(raw)) is not None:
+        return asked
+    function = pdu[0]
+    count = pdu[1] if len(pdu) > 1 and not function & 0x80 else 0
+    return HeardFrame(raw, unit, function, count if function <= 2 else count // 2)
+
+
+def split_rtu(data: bytes) -> Iterator[HeardFrame]:
+    """The whole RTU frames among these bytes."""
+    start = 0
+    while len(data) - start >= _SHORTEST_RTU:
+        rest = data[start : start + _RTU_MOST]
+        size = _rtu_size(rest)
+        if size and len(rest) >= size and (pdu := RTU.decode(rest[:size])[3]):
+            yield heard_frame(rest[:size], rest[0], pdu)
+            start += size
+        elif (asked := _request(rest)) is not None:
+            yield asked
+            start += _RTU_REQUEST_SIZE
+        else:
+            start += 1
+
+
+def split_ascii(data: bytes) -> Iterator[HeardFrame]:
+    """The whole ASCII frames among these bytes."""
+    for line in data.split(_ASCII_END)[:-1]:
+        unit, pdu = _ascii_frame(line + _ASCII_END)
+        if pdu:
+            yield heard_frame(line + _ASCII_END, unit, pdu)
+
+
+def _taken(buffer: bytearray, size: int) -> bytes:
+    frame = bytes(buffer[:size])
+    del buffer[:size]
+    return frame
+
+
+def _request(data: bytes | bytearray) -> HeardFrame | None:
+    """The read request that these bytes begin with, in RTU or as a whole ASCII line."""
+    if data[:1] == b":":
+        unit, pdu = _ascii_frame(bytes(data))
+        body = bytes([unit]) + pdu
+        if len(body) != _RTU_REQUEST_SIZE - 2:
+            return None
+        raw = bytes(data)
+    else:
+        raw = body = bytes(data[:_RTU_REQUEST_SIZE])
+        if len(raw) < _RTU_REQUEST_SIZE:
+            return None
+    function, count = body[1], int.from_bytes(body[4:6], "big")
+    if function not in (1, 2, 3, 4) or not 0 < count <= _MOST_ASKED[function <= 2]:
+        return None
+    if raw is body and RTU.compute_CRC(raw[:-2]) != int.from_bytes(raw[-2:], "big"):
+        return None
+    return HeardFrame(raw, body[0], function, count, is_request=True)
 
 
 def _ascii_frame(line: bytes) -> tuple[int, bytes]:
