@@ -28,6 +28,8 @@ from tests.drivers.test_modbus import (
     write,
 )
 
+pytestmark = pytest.mark.virtual
+
 TIMEOUT = 0.1
 # Polls after which a row that is left out is asked again.
 LATER = round(AGAIN / SLOW)

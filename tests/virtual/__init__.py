@@ -22,7 +22,8 @@ nothing, and `await asyncio.sleep(0.3)` or `asyncio.timeout(20)` cost nothing. I
 - sockets, files, processes and TLS of the machine are refused, and a wait for what nothing can
   bring about any more raises NothingLeftError in place of hanging.
 
-Fixtures that are themselves coroutines run in another loop: use async context managers.
+Fixtures that are themselves coroutines run in another loop then. A whole module with its fixtures,
+or one test, runs in virtual time by `pytestmark = pytest.mark.virtual` (see tests/conftest.py).
 `tests.virtual.modbus` has a Modbus server whose every byte a test decides.
 """
 
@@ -32,9 +33,8 @@ import random
 import threading
 import time
 import zlib
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, ParamSpec, cast, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, overload
 from unittest import mock
 
 import serial
@@ -55,8 +55,10 @@ __all__ = [
     "Way",
     "Wire",
     "network",
+    "new_loop",
     "now",
     "running",
+    "seed_of",
     "virtual",
     "wire_of",
 ]
@@ -91,30 +93,30 @@ def virtual(test: _Test[P] | None = None, /, *, seed: int | None = None) -> Any:
 
 
 def _decorated(test: _Test[P], *, seed: int | None) -> Callable[P, None]:
-    found = zlib.crc32(test.__qualname__.encode()) if seed is None else seed
+    found = seed_of(test.__qualname__) if seed is None else seed
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            loop = cast("VirtualLoop", runner.get_loop())
-            with _world(loop, found):
-                runner.run(test(*args, **kwargs))
+        with asyncio.Runner(loop_factory=functools.partial(new_loop, found)) as runner:
+            runner.run(test(*args, **kwargs))
 
     return run
 
 
-@contextmanager
-def _world(loop: VirtualLoop, seed: int) -> Iterator[None]:
-    """Everything else that knows of time, ports or chance."""
+def seed_of(name: str) -> int:
+    """The same for each run of a test."""
+    return zlib.crc32(name.encode())
+
+
+def new_loop(seed: int) -> VirtualLoop:
+    """A loop, and with it, until it is closed, everything else that knows of time or chance."""
+    loop = VirtualLoop()
     state = random.getstate()
+    loop.at_close.callback(random.setstate, state)
     random.seed(seed)
-    try:
-        with ExitStack() as stack:
-            for target, changes in _standins(loop):
-                stack.enter_context(mock.patch.multiple(target, **changes))
-            yield
-    finally:
-        random.setstate(state)
+    for target, changes in _standins(loop):
+        loop.at_close.enter_context(mock.patch.multiple(target, **changes))
+    return loop
 
 
 def _standins(loop: VirtualLoop) -> list[tuple[Any, dict[str, Any]]]:

@@ -5,7 +5,7 @@ import selectors
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tests.virtual.network import Factory, Listener, Network
@@ -51,6 +51,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._clock)
         self.network = Network(self)
         self.thread = threading.get_ident()
+        self.at_close = ExitStack()
+
+    def close(self) -> None:
+        super().close()
+        self.at_close.close()
 
     def time(self) -> float:
         return self._clock.now

@@ -160,6 +160,14 @@ class _Lane:
         self.bytes: deque[bytes] = deque()
 
 
+def open_serial(path: str | Path, protocol: asyncio.Protocol) -> SerialEnd:
+    """A client of bare bytes."""
+    port = Serial(running())
+    port.port = str(path)
+    port.open()
+    return SerialEnd(running(), protocol, port)
+
+
 def wire_of(path: str | Path) -> Wire:
     """The port by the name that clients open."""
     wire: Wire = running().network.ports[str(path)]
