@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeGuard
 
 from pymodbus.framer import FramerBase
 from pymodbus.pdu import ReadCoilsRequest, ReadHoldingRegistersRequest
@@ -34,6 +34,7 @@ from meterd.wire.replies import (
     cut,
     heard_frame,
     payload,
+    shape,
     split_ascii,
     split_rtu,
 )
@@ -67,7 +68,7 @@ _WAIT = (5, 6)
 # Pauses before a busy device is asked again, in seconds; then it is an error.
 _BUSY_PAUSES = (0.1, 0.2, 0.4)
 # How often a read is asked before no answer to it can be told from somebody else's.
-_ASKS = 6
+_ASKS = 12
 # After a frame more than was asked for, others are waited for so long (s), and so often.
 _AFTER_S, _ROUNDS = 0.03, 4
 # How long another answer may take to come, beyond what is usual: in parts of that, and seconds.
@@ -76,6 +77,9 @@ _WINDOW, _WINDOW_S = 1.5, 0.005
 _WINDOW_FIRST = 0.25
 # Answers to one question that take the same time within this, in parts and seconds.
 _SAME_TIME, _SAME_TIME_S = 0.5, 0.02
+# Where the line never rests by itself and all answers have one shape, it is listened to after so
+# many seconds: that they all are one request late shows only then.
+_REST_AFTER_S = 2.0
 FOREIGN_TRAFFIC = "device.foreign_traffic"
 
 _NOBODY: Final[frozenset[int]] = frozenset()
@@ -109,8 +113,10 @@ class _Heard:
         longest, shortest = max(self.took, other.took), min(self.took, other.took)
         if longest - shortest > max(_SAME_TIME * shortest, _SAME_TIME_S):
             return False
-        words = range(0, min(len(self.frame), len(other.frame)), 2)
-        same = sum(self.frame[i : i + 2] == other.frame[i : i + 2] for i in words)
+        if not isinstance(self.answer, bytes) or not isinstance(other.answer, bytes):
+            return False
+        words = range(0, len(self.answer), 2)
+        same = sum(self.answer[i : i + 2] == other.answer[i : i + 2] for i in words)
         return 2 * same >= len(words)
 
 
@@ -240,7 +246,9 @@ class ModbusClient:
             if kept and size not in station.sizes:
                 station.sizes |= {size}
             if station.owed:
+                station.late = station.owed
                 await self._fence(traffic, read)
+                station.late = _NOBODY
             station.owed = frozenset((size,))
             try:
                 registers = await self._ask_serial(traffic, read)
@@ -259,12 +267,17 @@ class ModbusClient:
         pace = pace or self._frame(*read)[2]
         usual, soonest = max(pace.usual, self._station.usual), pace.soonest
         self._station.doubled = _NOBODY
+        rival = self._unit, read[0], shape(read[0], read[2])
+        await traffic.rest(rival, usual * _WINDOW + _WINDOW_S, _REST_AFTER_S)
         reply, heard = await self._exchange(traffic, read, pace)
+        if _is_wait(heard.answer):
+            raise heard.answer  # asked again anyway, so it need not be certain
         if heard.took < soonest or not traffic.trusts(heard.frame, read, self._unit, reply.at):
             usual = usual or self._link.timeout * _WINDOW_FIRST
             heard = await self._confirm(traffic, read, reply, heard, usual)
         self._station.answered(heard.took)
-        traffic.keep(heard.frame, read, reply.at)
+        traffic.keep(heard.frame, read, heard.at)
+        traffic.answered_at = heard.at
         if isinstance(heard.answer, DeviceError):
             raise heard.answer
         return heard.answer
@@ -312,6 +325,11 @@ class ModbusClient:
             if ask:
                 reply, first = await self._exchange(traffic, read, self._frame(*read)[2])
                 usual = max(usual, self._station.usual)
+            if before is None and ask < _ASKS - 1 and self._has_rivals(traffic, read, first.at):
+                # Two answers to two questions, and then nothing: no need to wait in between.
+                before = None if first.contested else first
+                traffic.keep(first.frame, read, first.at)
+                continue
             heard = [first, *await self._others(traffic, reply, first, usual)]
             now = asyncio.get_running_loop().time()
             only = _only(traffic, read, heard, now)
@@ -354,9 +372,12 @@ class ModbusClient:
             return before is not None and before.frame == only.frame
         if before is not None and only.agrees(before):
             return True
-        if traffic.rivals((self._unit, read[0], read[2]), only.at):
+        if self._has_rivals(traffic, read, only.at):
             return False
         return mixed == 1 or traffic.doubles
+
+    def _has_rivals(self, traffic: Traffic, read: Read, now: float) -> bool:
+        return traffic.rivals((self._unit, read[0], shape(read[0], read[2])), now)
 
     async def _fence(self, traffic: Traffic, read: Read) -> None:
         """Before the first read after a lost reply: ask for a size that no kept read ever has.
@@ -406,6 +427,10 @@ def _only(traffic: Traffic, read: Read, heard: list[_Heard], now: float) -> _Hea
             if one is not only:
                 traffic.copied(one.frame, one.at)
     return only
+
+
+def _is_wait(answer: Answered) -> TypeGuard[ModbusException]:
+    return isinstance(answer, ModbusException) and answer.exception in _WAIT
 
 
 def _confused(traffic: Traffic, unit: int, read: Read) -> str:

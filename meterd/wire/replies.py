@@ -110,6 +110,11 @@ def payload(function: int, count: int) -> int:
     return (count + 7) // 8 if function <= 2 else 2 * count
 
 
+def shape(function: int, count: int) -> int:
+    """What an answer shows of the count that was asked for: registers, or bytes of bits."""
+    return payload(function, count) if function <= 2 else count
+
+
 def _refusal(pdu: bytes) -> DeviceError | None:
     """The device's no, if the PDU is one."""
     if not pdu[0] & 0x80:
@@ -261,7 +266,7 @@ class SerialReply(Reply):
 
     def rivals(self) -> bool:
         """Whether somebody else was heard asking for what fits this request as well."""
-        mine = (self._unit, self._function, self.read[2])
+        mine = (self._unit, self._function, shape(self._function, self.read[2]))
         return any(
             frame.is_request
             and (self.traffic is None or frame.raw != self.traffic.request)
@@ -421,7 +426,7 @@ def _request(data: bytes | bytearray) -> HeardFrame | None:
         return None
     if raw is body and RTU.compute_CRC(raw[:-2]) != int.from_bytes(raw[-2:], "big"):
         return None
-    return HeardFrame(raw, body[0], function, count, is_request=True)
+    return HeardFrame(raw, body[0], function, shape(function, count), is_request=True)
 
 
 def _ascii_frame(line: bytes) -> tuple[int, bytes]:

@@ -66,6 +66,8 @@ class StreamLink:
         self._unsettled_since: float | None = None
         # Whether input was thrown away, so that more of it may follow.
         self._strayed = False
+        # Whether others were listened for since the last request.
+        self._listened = False
         self._refusal: LinkError | None = None
         self._retry_at = 0.0
         self._backoff = 0.0
@@ -138,6 +140,7 @@ class StreamLink:
             stream = self._stream
             if stream is None or stream.lost:
                 return None
+            self._listened = True
             answer = Answer(stream, parse, self._lost)
             stream.listen(answer.look)
             self._deadline.watch(answer, stream.loop.time() + seconds)
@@ -305,9 +308,12 @@ class StreamLink:
             raise
         finally:
             stream.listen(None)
-        if self._doubt or (self._soon(station, sent) and station not in self._hints.prompt):
+        if self._doubt or (
+            not self._listened and self._soon(station, sent) and station not in self._hints.prompt
+        ):
             self._answered(station, sent)
         self._spoke = station
+        self._listened = False
         self._free_at = heard = stream.last_byte
         self._silent, self._fresh = 0, False
         self.took = took = heard - sent if heard > sent else 0.0
@@ -317,10 +323,14 @@ class StreamLink:
 
     def _answered(self, station: int, sent: float) -> None:
         """Somebody spoke: what was held to be too soon, or noise, was neither."""
-        self._hints.answered(station, soon=self._soon(station, sent))
+        # After listening for others there was a pause: no proof that none is needed.
+        self._hints.answered(station, soon=self._soon(station, sent) and not self._listened)
         self._doubt = False
         self._spoke = station
         self._free_at = asyncio.get_running_loop().time()
+
+    def _may_be_prompt(self, station: int) -> bool:
+        return not self._listened and station not in self._hints.prompt
 
     def _soon(self, station: int, sent: float) -> bool:
         return station == self._spoke and sent - self._free_at < SOON

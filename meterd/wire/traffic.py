@@ -74,13 +74,15 @@ class HeardFrame:
 class Station:
     """What is known of one unit's answers, common to all clients that ask it."""
 
-    __slots__ = ("doubled", "fences", "owed", "proven", "shaken", "sizes", "usual")
+    __slots__ = ("doubled", "fences", "late", "owed", "proven", "shaken", "sizes", "usual")
 
     def __init__(self) -> None:
         self.owed = self.sizes = _NOBODY
         """Sizes of late answers that may still come, and of those that are kept."""
         self.doubled = _NOBODY
         """The size that may come once more, as it was asked for twice."""
+        self.late = _NOBODY
+        """Of those owed, the ones that were when the read in hand began."""
         self.proven = _NOTHING
         """The longest read that was answered."""
         self.fences = Pace()
@@ -107,6 +109,10 @@ class Traffic:
         """Answers that came together with their copy."""
         # Weak: the link itself tells of what it hears, and would never be given up.
         self._link = proxy(link)
+        self.answered_at = 0.0
+        """When an answer was last taken (loop time)."""
+        self._rested_at = -math.inf
+        self._shape: Rival | None = None
         self._split = split
         self._stations: dict[int, Station] = {}
         self._heard: dict[bytes, tuple[float, Read | None]] = {}
@@ -160,6 +166,21 @@ class Traffic:
         heard = self._heard.get(frame)
         return heard is not None and heard[1] == read and now - heard[0] < _STANDS_S
 
+    async def rest(self, rival: Rival, pause: float, after: float) -> None:
+        """Before a request: the line has been silent for `pause` s, at least every `after` s.
+
+        Answers of another shape than those before prove as well that none of them is late.
+        """
+        now = asyncio.get_running_loop().time()
+        before, self._shape = self._shape, rival
+        if before != rival:
+            self._rested_at = now
+        elif now - self.answered_at < pause and now - self._rested_at > after:
+            await asyncio.sleep(pause)
+            self._rested_at = now
+        elif now - self.answered_at >= pause:
+            self._rested_at = now
+
     def keep(self, frame: bytes, read: Read | None, now: float) -> None:
         """A frame was heard, as the answer to `read` or to nothing known."""
         known = self._heard
@@ -197,6 +218,8 @@ class Traffic:
         heard = self._heard.get(frame)
         delay = now - heard[0] if heard is not None else 0.0
         self._link.count("copies")
+        if self._foreign.ever or self._suspects:
+            return  # somebody who asks the same again and again looks like that, too
         self._copies.note(now, COPIES_GONE_S)
         if _QUIET_LEAST_S / 2 < delay <= _MOST_QUIET_S and delay > self._delay:
             self._delay = delay
@@ -215,11 +238,20 @@ class Traffic:
                     self._somebody(frame, now)
                 continue
             heard = self._heard.get(frame.raw)
-            if heard is not None and now - heard[0] < max(_COPY_LIFE_S, self._link.timeout):
+            if heard is not None and self._is_copy(frame, heard, now):
                 self.copied(frame.raw, now)
             elif not late and not self._is_owed(frame):
                 self._somebody(frame, now)
             self.keep(frame.raw, heard[1] if heard else None, now)
+
+    def _is_copy(self, frame: HeardFrame, heard: tuple[float, Read | None], now: float) -> bool:
+        """Whether an answer came once more, and not somebody else asked for the same again."""
+        recent = now - heard[0] < max(_COPY_LIFE_S, self._link.timeout)
+        return (
+            recent
+            and heard[1] is not None
+            and not self.suspects(frame.unit, frame.function & _NO, now)
+        )
 
     def crossed(self, frames: Sequence[HeardFrame], now: float) -> None:
         """Several answers to one request: all but one are somebody else's."""
@@ -231,10 +263,10 @@ class Traffic:
 
     def _is_owed(self, frame: HeardFrame) -> bool:
         station = self._stations.get(frame.unit)
-        if station is None or not station.owed:
+        if station is None or not station.late:
             return False
         size = frame.count if frame.function <= 2 else 2 * frame.count
-        return frame.function > _NO or size in station.owed
+        return frame.function > _NO or size in station.late
 
     def _somebody(self, frame: HeardFrame, now: float) -> None:
         self._link.count("foreign")
