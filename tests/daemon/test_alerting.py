@@ -36,5 +36,5 @@ def test_of_two_devices_the_rules_own_one_counts(tmp_path: Path) -> None:
 
 
 def test_a_state_that_there_is_not_says_which_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="equals: 'broken' .*its states are off, fault"):
+    with pytest.raises(ConfigError, match=r"equals: 'broken' .*its states are off, fault"):
         watched(tmp_path, "broken", a="0: off, 2: fault")
