@@ -28,6 +28,8 @@ from tests.drivers.test_modbus import (
     write,
 )
 
+pytestmark = pytest.mark.virtual
+
 TIMEOUT = 0.1
 
 wires = pytest.mark.parametrize("framer", ["socket", "rtu"])
