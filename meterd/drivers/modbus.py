@@ -112,6 +112,9 @@ class ModbusMeter:
         # Answers in this poll; polls in a row with none; functions that were answered.
         self._heard = 0
         self._dark = 0
+        self._refusing: tuple[str, ...] = ()
+        # The row that was answered when nothing else was.
+        self._witness: Row | None = None
         self._functions: set[int] = set()
         self._reopenings = 0
         self._scales = FarScales(self.map, self._fetch)
@@ -400,17 +403,21 @@ class ModbusMeter:
         Raises DeviceError where it refuses other rows, too, as meters do that start up. What was
         learned of it counts no more then: it is planned as at first when it is back.
         """
-        asked = list(part.rows)
+        asked = dict.fromkeys(row.quantity for row in part.rows)
         for row in self._witnesses(part):
             self._budget -= 1
-            asked.append(row)
+            asked[row.quantity] = None
             with contextlib.suppress(Unsupported):
                 await self._fetch(block(self._schedule.ground, [row]), kept=False)
+                self._witness = row
                 return
+        if not self._dark:
+            # Later ones may be others: the text should not change as long as the meter does not.
+            self._refusing = tuple(asked)
         self._dark += 1
         self._exclusions.forget(self._monotonic())
         self._renew()
-        raise DeviceError(_all_refused(asked, refusal), code="all_refused")
+        raise DeviceError(_all_refused(self._refusing, refusal), code="all_refused")
 
     def _witnesses(self, part: Block) -> list[Row]:
         """Rows to ask for alone: of other functions, of other requests, and from all over the map.
@@ -421,7 +428,8 @@ class ModbusMeter:
         others.sort(key=lambda row: row.function == part.function)
         firsts = {row.function: row for row in reversed(others)}
         ordered = [*firsts.values(), *others, *_spread(part.rows), *self.map.rows]
-        by_name = {row.quantity: row for row in ordered}
+        last = [] if self._witness is None else [self._witness]
+        by_name = {row.quantity: row for row in (*last, *ordered)}
         if len(part.rows) == 1:
             del by_name[part.rows[0].quantity]
         found = list(by_name.values())
@@ -432,6 +440,8 @@ class ModbusMeter:
         return [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
 
     def _leave_out(self, found: Findings, refusal: Unsupported) -> None:
+        if self._witness in found.unclear:
+            found = _without_row(found, self._witness)
         self._exclusions.add(found, Cause.REFUSED, str(refusal), self._monotonic())
 
     # -- what is left out ------------------------------------------------------------------------
@@ -485,8 +495,15 @@ class ModbusMeter:
         return max(parts, key=lambda one: len(one.rows)).rows
 
 
-def _all_refused(rows: Sequence[Row], refusal: Unsupported) -> str:
-    names = list(dict.fromkeys(row.quantity for row in rows))
+def _without_row(found: Findings, known: Row | None) -> Findings:
+    """Without a row that is known to be answered."""
+    refused, unclear = (
+        tuple(r for r in rows if r != known) for rows in (found.refused, found.unclear)
+    )
+    return replace(found, refused=refused, unclear=unclear)
+
+
+def _all_refused(names: Sequence[str], refusal: Unsupported) -> str:
     named = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"the meter refuses all that it is asked for ({named}{more}): {refusal}"
