@@ -7,6 +7,7 @@
      | a b c d |           planned with it again
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -31,6 +32,11 @@ _SUSPECT_S = 3600.0
 
 Together = Callable[[Sequence[Row]], Sequence[Row]]
 """Of these rows, those that the largest single request for some of them can fetch."""
+
+
+def loop_time() -> float:
+    """Monotonic seconds of the event loop that runs."""
+    return asyncio.get_running_loop().time()
 
 
 class Cause(StrEnum):

@@ -1,6 +1,5 @@
 """Modbus meters: reads request by request what a register map lays out."""
 
-import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from meterd.drivers.exclusions import (
     Exclusion,
     Exclusions,
     LeftOut,
+    loop_time,
 )
 from meterd.drivers.farscales import FarScales
 from meterd.drivers.ground import Ground
@@ -61,10 +61,6 @@ _NEVER = -1
 _REGISTERS = (3, 4)
 
 
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
-
-
 class ModbusMeter:
     """A Modbus meter, read request by request as its register map lays out."""
 
@@ -76,7 +72,7 @@ class ModbusMeter:
         options: ModbusOptions,
         *,
         interval: float = SLOW,
-        monotonic: Callable[[], float] = _loop_time,
+        monotonic: Callable[[], float] = loop_time,
     ) -> None:
         """`interval` in seconds. `monotonic`: seconds by which pauses are counted."""
         self.map = load_map(options.map)
