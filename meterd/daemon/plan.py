@@ -1,11 +1,12 @@
 """Which links a configuration needs, and which devices share each: what Site builds from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
+from meterd.drivers.exclusions import LeftOut
 from meterd.errors import ConfigError
 from meterd.model.duration import seconds
 from meterd.model.event import Notice
@@ -134,6 +135,11 @@ class Letting:
     def notices(self) -> list[Notice]:
         """The driver's own."""
         return getattr(self._driver, "notices", [])
+
+    def left_out(self) -> Sequence[LeftOut]:
+        """The driver's own."""
+        listed: Callable[[], Sequence[LeftOut]] = getattr(self._driver, "left_out", tuple)
+        return listed()
 
     async def read(self) -> Sequence[Reading]:
         try:
