@@ -16,6 +16,7 @@ from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from meterd.errors import DeviceError, LinkError, ProtocolError
 from meterd.model.event import Notice
+from meterd.model.quantity import FOREIGN_TRAFFIC
 from meterd.model.sample import Reading
 from meterd.wire.link import Link
 from meterd.wire.pace import Pace
@@ -80,7 +81,6 @@ _SAME_TIME, _SAME_TIME_S = 0.5, 0.02
 # Where the line never rests by itself and all answers have one shape, it is listened to after so
 # many seconds: that they all are one request late shows only then.
 _REST_AFTER_S = 2.0
-FOREIGN_TRAFFIC = "device.foreign_traffic"
 
 _NOBODY: Final[frozenset[int]] = frozenset()
 _NOTHING: Final[Read] = (0, 0, 0)
