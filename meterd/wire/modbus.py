@@ -35,12 +35,11 @@ from meterd.wire.replies import (
     cut,
     heard_frame,
     payload,
-    shape,
     split_ascii,
     split_rtu,
 )
 from meterd.wire.streamlink import StreamLink
-from meterd.wire.traffic import HeardFrame, Read, Traffic, traffic_on
+from meterd.wire.traffic import HeardFrame, Read, Rival, Traffic, traffic_on
 
 __all__ = ["ILLEGAL_FUNCTION", "ModbusClient", "ModbusException", "Refused"]
 
@@ -65,6 +64,7 @@ _TICKET_SIZE = 2
 _MOST = 125
 # Different requests whose pace is known: far more than any plan has, even beside a proxy.
 _KINDS = 2000
+_BITS = (1, 2)
 _WAIT = (5, 6)
 # Pauses before a busy device is asked again, in seconds; then it is an error.
 _BUSY_PAUSES = (0.1, 0.2, 0.4)
@@ -124,11 +124,23 @@ class ModbusClient:
     """Reads one unit on a link, in the frames that the link's option `framer` names.
 
     `observe` is told of each read that was answered: function, address, count and registers.
+    `wide`: the unit's registers have 32 bits, and are read as two halves each: 2 a and 2 a + 1
+    are register a. Bits are not concerned.
     """
 
-    __slots__ = ("_framer", "_frames", "_link", "_station", "_traffic", "_unit", "observe")
+    __slots__ = (
+        "_framer",
+        "_frames",
+        "_link",
+        "_station",
+        "_traffic",
+        "_unit",
+        "_wide",
+        "observe",
+    )
 
-    def __init__(self, link: Link, unit: int) -> None:
+    def __init__(self, link: Link, unit: int, *, wide: bool = False) -> None:
+        self._wide = wide
         self._link = link
         self._unit = unit
         self._framer = link.options["framer"]
@@ -146,6 +158,14 @@ class ModbusClient:
         `kept`: whether they are used, or only whether there is an answer at all. Raises Refused,
         ModbusException, or LinkError when no reply matched in time.
         """
+        if not self._wide or function in _BITS:
+            return await self._read(function, address, count, kept=kept)
+        first, end = address // 2, (address + count + 1) // 2
+        data = await self._read(function, first, end - first, kept=kept)
+        skip = 2 * (address - 2 * first)
+        return data[skip : skip + 2 * count]
+
+    async def _read(self, function: int, address: int, count: int, *, kept: bool) -> bytes:
         once = self._ask_tcp
         if self._traffic is not None:
             once = functools.partial(self._read_serial, self._traffic, kept=kept)
@@ -161,12 +181,24 @@ class ModbusClient:
             await asyncio.sleep(_BUSY_PAUSES[busy])
             busy += 1
         if self.observe is not None:
-            self.observe(function, address, count, data)
+            halves = 2 if self._wide and function not in _BITS else 1
+            self.observe(function, address * halves, count * halves, data)
         return data
+
+    def _payload(self, function: int, count: int) -> int:
+        size = payload(function, count)
+        return 2 * size if self._wide and function not in _BITS else size
+
+    def _rival(self, read: Read) -> Rival:
+        """What an answer to this read looks like."""
+        size = self._payload(read[0], read[2])
+        return self._unit, read[0], size if read[0] in _BITS else size // 2
 
     def sizes(self, function: int, count: int) -> tuple[int, int]:
         """Bytes of such a request and of its reply, frames included."""
-        request, reply = 5, 2 + payload(function, count)
+        if self._wide and function not in _BITS:
+            count = -(-count // 2)
+        request, reply = 5, 2 + self._payload(function, count)
         if self._framer == "ascii":
             return 2 * request + 7, 2 * reply + 7
         around = 3 if self._framer == "rtu" else 7
@@ -201,7 +233,7 @@ class ModbusClient:
             message = _REQUESTS[function](address=address, count=count)
             framer = _SERIAL[self._framer][0] if self._framer in _SERIAL else MBAP
             frame = framer.encode(bytes([function]) + message.encode(), self._unit, 0)
-            known = self._frames[key] = frame, payload(function, count), Pace()
+            known = self._frames[key] = frame, self._payload(function, count), Pace()
         return known
 
     # -- with transaction ids ----------------------------------------------------------------
@@ -241,7 +273,8 @@ class ModbusClient:
     async def _read_serial(
         self, traffic: Traffic, function: int, address: int, count: int, *, kept: bool
     ) -> bytes:
-        station, size, read = self._station, payload(function, count), (function, address, count)
+        read = (function, address, count)
+        station, size = self._station, self._payload(function, count)
         async with traffic.turn:
             if kept and size not in station.sizes:
                 station.sizes |= {size}
@@ -267,7 +300,7 @@ class ModbusClient:
         pace = pace or self._frame(*read)[2]
         usual, soonest = max(pace.usual, self._station.usual), pace.soonest
         self._station.doubled = _NOBODY
-        rival = self._unit, read[0], shape(read[0], read[2])
+        rival = self._rival(read)
         await traffic.rest(rival, usual * _WINDOW + _WINDOW_S, _REST_AFTER_S)
         reply, heard = await self._exchange(traffic, read, pace)
         if _is_wait(heard.answer):
@@ -335,7 +368,7 @@ class ModbusClient:
             only = _only(traffic, read, heard, now)
             if only is not None and self._counts(traffic, read, only, before, mixed=len(heard)):
                 if before is not None and before.frame != only.frame:
-                    self._station.doubled = frozenset((payload(read[0], read[2]),))
+                    self._station.doubled = frozenset((self._payload(read[0], read[2]),))
                 return only
             for one in heard:
                 traffic.keep(one.frame, read, one.at)
@@ -377,7 +410,7 @@ class ModbusClient:
         return mixed == 1 or traffic.doubles
 
     def _has_rivals(self, traffic: Traffic, read: Read, now: float) -> bool:
-        return traffic.rivals((self._unit, read[0], shape(read[0], read[2])), now)
+        return traffic.rivals(self._rival(read), now)
 
     async def _fence(self, traffic: Traffic, read: Read) -> None:
         """Before the first read after a lost reply: ask for a size that no kept read ever has.
@@ -389,7 +422,7 @@ class ModbusClient:
         station = self._station
         fences = itertools.chain(self._parts_of_proven(), _near(*read))
         sizes = station.sizes | station.owed
-        fence = next((one for one in fences if payload(one[0], one[2]) not in sizes), None)
+        fence = next((one for one in fences if self._payload(one[0], one[2]) not in sizes), None)
         if fence is not None:
             self._link.count("fences")
             proven, station.proven = station.proven, _NOTHING

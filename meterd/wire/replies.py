@@ -30,6 +30,8 @@ ASCII = FramerAscii(_DECODER)
 _HEADER = struct.Struct(">HHHB")
 # All of a right reply that comes before its registers.
 _HEAD = struct.Struct(">HHHBBB")
+# What servers answer as that have one unit only.
+_ANY_UNIT = (0, 1, 255)
 # Unit, function and at least one byte; at most 253 bytes of PDU (Modbus over TCP, 3.1.3 and 4.1).
 _MBAP_LENGTHS = range(3, 255)
 _RTU_EXCEPTION_SIZE = 5
@@ -63,7 +65,8 @@ _REFUSALS = (ILLEGAL_FUNCTION, 2, 3)
 
 # What replies that do not match may mean, by what is wrong with them.
 _WHY = {
-    "wrong_unit": "another unit answers: check the unit's number",
+    "wrong_unit": "another unit answers: check the unit's number. A device that always answers "
+    "as this one is read with its number as `unit:`",
     "wrong_count": "it gives another number of registers than it was asked for: if it always "
     "does, set limits: {max_registers: …} in its map",
     "wrong_function": "answers are mixed up: does another program use this gateway?",
@@ -84,10 +87,21 @@ _WAYS_OUT = {
     10: "check the gateway's settings and the unit's number",
     11: "check the unit's number, and the wires and the baud rate behind the gateway",
 }
-_NO_FRAME = (
-    f"bytes that are no Modbus TCP frame{MARK}if a gateway passes serial frames through, "
-    "write ?framer=rtu behind the link's address; else this is no Modbus port"
+_WIDE = (
+    "each of its registers has 32 bits: set limits: {words: wide} in its map, where addresses "
+    "and counts stay those of the meter"
 )
+_IS_RTU = "what came is a serial frame: write ?framer=rtu behind the link's address"
+_IS_ASCII = "what came is a serial frame: write ?framer=ascii behind the link's address"
+_IS_MBAP = "what came is a Modbus TCP frame: leave ?framer=… out of the link's address"
+_NO_FRAME = (
+    "if a gateway passes serial frames through, write ?framer=rtu behind the link's address; "
+    "else this is no Modbus port"
+)
+# So many bytes of what came are shown.
+_SHOWN = 12
+# Bytes before a frame with the right head that are passed over.
+_MOST_STRAY = 16
 
 
 class ModbusException(DeviceError):  # noqa: N818 (the protocol calls it an exception)
@@ -125,13 +139,15 @@ def _refusal(pdu: bytes) -> DeviceError | None:
 class Reply:
     """What is awaited; counts by cause what arrives instead."""
 
-    __slots__ = ("_dropped", "_function", "_link", "_size", "_unit")
+    __slots__ = ("_came", "_dropped", "_function", "_link", "_size", "_unit", "_why")
 
     def __init__(self, link: Link, unit: int, function: int, size: int) -> None:
         self._link = link
         self._unit = unit
         self._function = function
         self._size = size
+        # What came first, in words, and what may help.
+        self._came = self._why = ""
         # The causes, in their order.
         self._dropped: dict[str, None] | None = None
 
@@ -146,28 +162,55 @@ class Reply:
             text = "no answer in time: answers come later than the timeout, raise it"
             return LinkError(text, code="timeout")
         if not self._dropped:
-            return error
+            return self._unread(error)
         causes = ", ".join(self._dropped)
         frames = (f"{MARK}{_WHY[cause]}" for cause in self._dropped if cause in _WHY)
         noise = hint(str(error)) or f"{MARK}{_NOISE}"
         why = next(frames, noise if "noise" in self._dropped else "")
-        text = f"only replies that do not match ({causes}){why}"
+        if self._why:
+            why = f"{MARK}{self._why}"
+        text = f"only replies that do not match ({causes}): {self._asked()}; got {self._came}{why}"
         return ProtocolError(text, code="bad_reply")
 
-    def _drop(self, cause: str) -> None:
+    def _unread(self, error: LinkError) -> LinkError:
+        """Silence, or bytes that never became a frame."""
+        if not self._came:
+            return error
+        why = f"{MARK}{self._why}" if self._why else ""
+        text = f"no answer in time, but {self._came}; {self._asked()}{why}"
+        return LinkError(text, code=error.code)
+
+    def _asked(self) -> str:
+        what = (
+            f"{self._size} bytes of bits" if self._function <= 2 else f"{self._size // 2} registers"
+        )
+        return f"asked unit {self._unit}, function {self._function}, {what} ({self._size} bytes)"
+
+    def _drop(self, cause: str, came: str = "") -> None:
+        """Count something that is no reply; the first of them is told in words."""
         self._link.count(cause)
+        if not self._came or (self._dropped is not None and "noise" in self._dropped and came):
+            self._came = came or cause
         self._dropped = {**(self._dropped or {}), cause: None}
+
+    def _drop_pdu(self, cause: str, unit: int, pdu: bytes) -> None:
+        size = f"{pdu[1]} bytes" if len(pdu) > 1 and not pdu[0] & 0x80 else "no registers"
+        self._drop(cause, f"unit {unit}, function {pdu[0]}, {size}: {shown(pdu)}")
 
     def _registers(self, unit: int, pdu: bytes) -> bytes | None:
         """The registers, if this PDU answers the request; raises the device's no."""
         if unit != self._unit:
-            self._drop("wrong_unit")
+            self._drop_pdu("wrong_unit", unit, pdu)
+            if unit in _ANY_UNIT:
+                self._why = f"it answers as unit {unit}: set `unit: {unit}`"
         elif len(pdu) < 2 or pdu[0] & 0x7F != self._function:
-            self._drop("wrong_function")
+            self._drop_pdu("wrong_function", unit, pdu)
         elif (refusal := _refusal(pdu)) is not None:
             raise refusal
         elif pdu[1] != self._size or len(pdu) != 2 + self._size:
-            self._drop("wrong_count")
+            self._drop_pdu("wrong_count", unit, pdu)
+            if self._function > 2 and pdu[1] == 2 * self._size == len(pdu) - 2:
+                self._why = _WIDE
         else:
             return pdu[2:]
         return None
@@ -194,15 +237,38 @@ class TcpReply(Reply):
         while len(buffer) >= _HEADER.size:
             ticket, protocol, length, unit = _HEADER.unpack_from(buffer)
             if protocol or length not in _MBAP_LENGTHS:
-                raise ProtocolError(_NO_FRAME, code="bad_frame")
+                self._resume(buffer)
+                continue
             end = 6 + length
-            if len(buffer) < end:
-                return None
+            if len(buffer) < end and not self._is_whole(buffer, end):
+                break
             pdu = bytes(buffer[_HEADER.size : end])
             del buffer[:end]
             if (registers := self._match(ticket, unit, pdu)) is not None:
                 return registers
+        if buffer and self._dropped is None:
+            self._came, self._why = _unfinished(buffer), _kind_of(bytes(buffer))
         return None
+
+    def _is_whole(self, buffer: bytearray, end: int) -> bool:
+        """Whether a frame is ours and whole although its length says one byte more."""
+        if len(buffer) != end - 1:
+            return False
+        head = _HEAD.pack(self._ticket, 0, 4 + self._size, self._unit, self._function, self._size)
+        no = _HEADER.pack(self._ticket, 0, 4, self._unit) + bytes([self._function | 0x80])
+        right = len(buffer) == self._whole and buffer.startswith(head)
+        if not right and not (len(buffer) == _HEADER.size + 2 and buffer.startswith(no)):
+            return False
+        self._link.count("long_length")
+        return True
+
+    def _resume(self, buffer: bytearray) -> None:
+        """Bytes that begin no frame: ours may stand behind them. Raises ProtocolError."""
+        start = buffer.find(self._head, 1, _MOST_STRAY + len(self._head)) if self._whole > 0 else -1
+        if start < 0:
+            raise ProtocolError(_no_frame(self._asked(), bytes(buffer)), code="bad_frame")
+        self._drop("noise", f"{start} bytes before the frame: {shown(buffer[:start])}")
+        del buffer[:start]
 
     def _match(self, ticket: int, unit: int, pdu: bytes) -> bytes | None:
         if ticket == self._ticket:
@@ -264,9 +330,16 @@ class SerialReply(Reply):
             if (answer := self._judge(raw)) is not None:
                 found.append((raw, asyncio.get_running_loop().time(), answer))
 
+    def _noise(self, data: bytes | bytearray, size: int) -> None:
+        """Bytes that are no frame, `size` of which are passed over."""
+        if not self._came and _is_mbap(bytes(data)):
+            self._why = _IS_MBAP
+        self._drop("noise", f"bytes that are no frame: {shown(data)}" if not self._came else "")
+
     def rivals(self) -> bool:
         """Whether somebody else was heard asking for what fits this request as well."""
-        mine = (self._unit, self._function, shape(self._function, self.read[2]))
+        count = self._size if self._function <= 2 else self._size // 2
+        mine = (self._unit, self._function, count)
         return any(
             frame.is_request
             and (self.traffic is None or frame.raw != self.traffic.request)
@@ -326,14 +399,13 @@ class RtuReply(SerialReply):
                 self._drop("foreign_request")
                 del buffer[:_RTU_REQUEST_SIZE]
                 continue
+            start = 1
             if size > len(buffer):
                 start = self._behind(buffer)
                 if not start:
                     return None
-                del buffer[:start]
-            else:
-                del buffer[0]
-            self._drop("noise")
+            self._noise(buffer, start)
+            del buffer[:start]
         return None
 
     def _behind(self, buffer: bytearray) -> int:
@@ -359,7 +431,7 @@ class AsciiReply(SerialReply):
             line = _taken(buffer, end + len(_ASCII_END))
             if _ascii_frame(line)[1]:
                 return line
-            self._drop("noise")
+            self._noise(line, len(line))
         return None
 
 
@@ -368,6 +440,35 @@ def cut(raw: bytes) -> tuple[int, bytes]:
     return (
         _ascii_frame(raw) if raw.endswith(_ASCII_END) and raw[:1] == b":" else (raw[0], raw[1:-2])
     )
+
+
+def shown(data: bytes | bytearray) -> str:
+    """The first bytes, in hexadecimal."""
+    return bytes(data[:_SHOWN]).hex(" ") + (" …" if len(data) > _SHOWN else "")
+
+
+def _kind_of(data: bytes) -> str:
+    """What to do about bytes where a Modbus TCP frame was expected; empty where nobody knows."""
+    if next(split_rtu(data), None) is not None:
+        return _IS_RTU
+    return _IS_ASCII if next(split_ascii(data), None) is not None else ""
+
+
+def _no_frame(asked: str, data: bytes) -> str:
+    way_out = _kind_of(data) or _NO_FRAME
+    return f"bytes that are no Modbus TCP frame: {asked}; got {shown(data)}{MARK}{way_out}"
+
+
+def _unfinished(data: bytearray) -> str:
+    return f"{len(data)} bytes that are no whole frame: {shown(data)}"
+
+
+def _is_mbap(data: bytes) -> bool:
+    """Whether bytes where a serial frame was expected begin like a Modbus TCP frame."""
+    if len(data) < _HEADER.size:
+        return False
+    _, protocol, length, _ = _HEADER.unpack_from(data)
+    return not protocol and length in _MBAP_LENGTHS
 
 
 def heard_frame(raw: bytes, unit: int, pdu: bytes) -> HeardFrame:
