@@ -74,6 +74,8 @@ _ASKS = 12
 _AFTER_S, _ROUNDS = 0.03, 4
 # How long another answer may take to come, beyond what is usual: in parts of that, and seconds.
 _WINDOW, _WINDOW_S = 1.5, 0.005
+# The least quiet after a frame like one before, in seconds.
+_QUIET_S = 0.01
 # Before anything is known of a unit: this part of the timeout.
 _WINDOW_FIRST = 0.25
 # Answers to one question that take the same time within this, in parts and seconds.
@@ -354,16 +356,25 @@ class ModbusClient:
         every answer has to.
         """
         before: _Heard | None = None
+        alone = False
         for ask in range(_ASKS):
             if ask:
                 reply, first = await self._exchange(traffic, read, self._frame(*read)[2])
                 usual = max(usual, self._station.usual)
+                if alone and before is not None and before.frame == first.frame:
+                    return first
             if before is None and ask < _ASKS - 1 and self._has_rivals(traffic, read, first.at):
                 # Two answers to two questions, and then nothing: no need to wait in between.
                 before = None if first.contested else first
                 traffic.keep(first.frame, read, first.at)
                 continue
-            heard = [first, *await self._others(traffic, reply, first, usual)]
+            wait = usual * _WINDOW + _WINDOW_S
+            calm = traffic.is_calm(self._unit, read[0], first.at)
+            if calm and traffic.repeats(first.frame, read, first.at):
+                # Were it a copy, the answer would still come, in the usual time after the request.
+                wait = max(wait - first.took, _QUIET_S)
+            heard = [first, *await self._others(traffic, reply, first, wait)]
+            alone = calm and len(heard) == 1
             now = asyncio.get_running_loop().time()
             only = _only(traffic, read, heard, now)
             if only is not None and self._counts(traffic, read, only, before, mixed=len(heard)):
@@ -376,13 +387,13 @@ class ModbusClient:
         raise ProtocolError(_confused(traffic, self._unit, read), code="foreign_traffic")
 
     async def _others(
-        self, traffic: Traffic, reply: SerialReply, first: _Heard, usual: float
+        self, traffic: Traffic, reply: SerialReply, first: _Heard, wait: float
     ) -> list[_Heard]:
-        """What else comes that fits the request, while it may."""
+        """What else comes within `wait` s that fits the request."""
         found: list[tuple[bytes, float, Answered]] = []
         link = self._link
         if isinstance(link, StreamLink):
-            wait = min(usual * _WINDOW + _WINDOW_S, link.timeout)
+            wait = min(wait, link.timeout)
             for _ in range(_ROUNDS):
                 known = len(found)
                 await link.listen(functools.partial(reply.collect, found=found), wait)

@@ -193,6 +193,10 @@ class Traffic:
         """Whether somebody else asks this unit, too."""
         return now - self._suspects.get((unit, function), -math.inf) < self._hold
 
+    def is_calm(self, unit: int, function: int, now: float) -> bool:
+        """Whether the link is known for a while, and nobody else asks this unit."""
+        return self._young is None and not self.suspects(unit, function, now)
+
     def rivals(self, rival: Rival, now: float) -> bool:
         """Whether somebody else asks for answers of the same shape."""
         return now - self._rivals.get(rival, -math.inf) < self._hold
