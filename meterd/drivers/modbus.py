@@ -6,17 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
-from meterd.drivers.exclusions import (
-    LONGEST_PAUSE_S,
-    Cause,
-    Exclusion,
-    Exclusions,
-    LeftOut,
-    loop_time,
-)
+from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.farscales import FarScales
 from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import on as lengths_on
@@ -109,8 +103,9 @@ class ModbusMeter:
         self._heard = 0
         self._dark = 0
         self._refusing: tuple[str, ...] = ()
-        # The row that was answered when nothing else was.
+        # The row that was answered when nothing else was, and what it said in this poll.
         self._witness: Row | None = None
+        self._witness_says: Columns | None = None
         self._functions: set[int] = set()
         self._reopenings = 0
         self._scales = FarScales(self.map, self._fetch)
@@ -155,7 +150,7 @@ class ModbusMeter:
             self._start_over()
         # A poll that fails leaves everything owed: the meter may be another one when it is back.
         number, self._poll = self._poll, 0
-        self._heard = 0
+        self._heard, self._witness_says = 0, None
         if self._silence.begin():
             await self._silence.look(long=self._is_long)
         said = await self._ask(number)
@@ -165,11 +160,11 @@ class ModbusMeter:
         self._poll = number + 1
         self._think(number)
         self._silence.end()
-        if self._exclusions:
+        if not self._exclusions.idle:
             await self._try_again()
-        self._exclusions.settle(self._monotonic())
-        if (left_out := self._exclusions.columns) is not None:
-            said.append(left_out)
+            self._exclusions.settle(self._monotonic())
+            if (left_out := self._exclusions.columns) is not None:
+                said.append(left_out)
         return Columns.joined(said)
 
     def left_out(self) -> list[LeftOut]:
@@ -342,6 +337,10 @@ class ModbusMeter:
             self._measured = True
             self._leave_out(await self._bisect(part), refusal)
             return None
+        return await self._halve(part, refusal)
+
+    async def _halve(self, part: Block, refusal: Unsupported) -> Columns:
+        """What can be had of a refused request; the rest is left out."""
         search = Search(self._schedule.ground, part.rows)
         said: list[Columns] = []
         while self._budget > 0 and (rows := search.batch()) is not None:
@@ -354,7 +353,11 @@ class ModbusMeter:
             else:
                 search.note(answered=True)
                 said.append(one.columns(data, self._scales.known))
-        self._leave_out(search.findings(), refusal)
+        found = search.findings()
+        if self._witness in found.unclear and self._witness_says is not None:
+            found = _without_row(found, self._witness)
+            said.append(self._witness_says)
+        self._leave_out(found, refusal)
         return Columns.joined(said)
 
     def _lacks_function(self, part: Block, refusal: Unsupported) -> bool:
@@ -364,9 +367,11 @@ class ModbusMeter:
         return part.function not in self._functions
 
     async def _guilty(self, suspects: Sequence[Row]) -> list[Row]:
-        """Those rows that are refused when they are asked for alone."""
+        """Those rows that are refused when they are asked for alone; all, if that is too dear."""
+        if self._budget < len(suspects):
+            return list(suspects)
         found = []
-        for row in suspects[: self._budget]:
+        for row in suspects:
             self._budget -= 1
             if await self._answers([row]):
                 self._exclusions.acquit(row)
@@ -404,8 +409,9 @@ class ModbusMeter:
             self._budget -= 1
             asked[row.quantity] = None
             with contextlib.suppress(Unsupported):
-                await self._fetch(block(self._schedule.ground, [row]), kept=False)
-                self._witness = row
+                one = block(self._schedule.ground, [row])
+                data = await self._fetch(one)
+                self._witness, self._witness_says = row, one.columns(data, self._scales.known)
                 return
         if not self._dark:
             # Later ones may be others: the text should not change as long as the meter does not.
@@ -436,8 +442,6 @@ class ModbusMeter:
         return [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
 
     def _leave_out(self, found: Findings, refusal: Unsupported) -> None:
-        if self._witness in found.unclear:
-            found = _without_row(found, self._witness)
         self._exclusions.add(found, Cause.REFUSED, str(refusal), self._monotonic())
 
     # -- what is left out ------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import itertools
+import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -461,24 +462,42 @@ async def test_a_silent_row_rests_longer_than_what_it_costs(tmp_path: Path) -> N
     assert (here.kinds()[out], here.kinds()[back]) == (1, 1)
 
 
-def _phases() -> Iterator[tuple[int, set[int]]]:
-    yield 6, set(range(200))
-    yield 3, {13}
-    yield 4, set(range(16))
-    yield 2, set(range(200))
-    yield 9, {0, 31}
-
-
 @virtual
-async def test_after_any_row_of_bad_phases_all_is_well_within_ten_minutes(tmp_path: Path) -> None:
-    async with polled(tmp_path, many(32) + FEW.removeprefix("rows:\n")) as here:
-        for seconds, bad in (*_phases(), *_phases()):
-            here.moody.bad = bad
-            await asyncio.sleep(seconds)
-        here.moody.bad = set()
+@pytest.mark.parametrize("framer", ["socket", "rtu"])
+@pytest.mark.parametrize("seed", range(6))
+async def test_after_any_row_of_bad_phases_all_is_well_within_ten_minutes(
+    tmp_path: Path, seed: int, framer: Framer
+) -> None:
+    dice = random.Random(seed)
+    rows = 40
+    text = many(rows, optional={7}) + FEW.removeprefix("rows:\n").replace("address: ", "address: 3")
+    async with polled(tmp_path, text, framer=framer) as here:
+        for _ in range(12):
+            kind = dice.choice(("some", "one", "range", "all", "long", "border", "none"))
+            here.moody.code = dice.choice((1, 2, 2, 3, 4, 0))
+            low = dice.randrange(rows)
+            here.moody.bad = {
+                "some": {n for n in range(rows) if not dice.randrange(5)},
+                "one": {dice.randrange(rows)},
+                "range": set(range(low, dice.randint(low, rows))),
+                "all": set(range(500)),
+            }.get(kind, set())
+            here.moody.most = dice.randint(1, 30) if kind == "long" else 125
+            here.moody.border = dice.randrange(1, rows) if kind == "border" else None
+            await asyncio.sleep(dice.choice((0.5, 2, 5, 9, 40)))
+        here.moody.bad, here.moody.most, here.moody.border = set(), 125, None
         since = len(here.server.log)
-        await asyncio.sleep(600)
+        await asyncio.sleep(700)
         assert here.missing() == set()
         assert here.meter.left_out() == []
         assert here.polls[-1].up
-        assert len(here.server.log) - since < 600 * 4 + SPLIT_BUDGET
+        assert len(here.server.log) - since < 700 * 5 + SPLIT_BUDGET
+        assert set(here.values) >= {f"x.r{n}" for n in range(rows)}
+    # Whatever went on: each value is that of its register, or there is none.
+    told = ((n, poll.value(f"x.r{n}")) for poll in here.polls for n in range(rows))
+    assert [pair for pair in told if pair[1] not in (None, pair[0])] == []
+    out, back = (
+        {name for e in here.events if e.kind is kind for name in str(e.data["rows"]).split(", ")}
+        for kind in (EventKind.ROWS_LEFT_OUT, EventKind.ROWS_BACK)
+    )
+    assert out <= back

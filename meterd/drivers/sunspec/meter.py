@@ -3,16 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S, Backoff, loop_time
 from meterd.drivers.costs import link_costs
-from meterd.drivers.exclusions import (
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    Cause,
-    Exclusion,
-    Exclusions,
-    LeftOut,
-    loop_time,
-)
+from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.registers import PROTOCOL_LIMIT, Row
 from meterd.drivers.schedule import ALL, SLOW, due, every
 from meterd.drivers.sunspec.discovery import BASES, Place, Survey, header_at, locate, walk
@@ -56,7 +49,8 @@ class SunSpecMeter:
         self._epoch = _NEVER
         self._readers: list[ModelReader] = []
         self._static: list[ModelReader] = []
-        self._texts: list[Reading] | None = None
+        self._texts: list[Reading] = []
+        self._texts_owed = True
         self._costs = link_costs(link)
         self._every = every(options.slow, interval)
         self._poll = 0
@@ -66,7 +60,7 @@ class SunSpecMeter:
         self._budget = Budget()
         # Where the chain of models ended too early, and when that is looked at again.
         self._cut: Survey | None = None
-        self._cut_pause = self._cut_due = 0.0
+        self._cut_backoff = Backoff()
 
     async def read(self) -> list[Reading]:
         """Fast rows at each poll, slow ones at each n-th. What never changes is read once on each
@@ -88,8 +82,9 @@ class SunSpecMeter:
             tiers = ALL  # a poll that asks nothing would call a device up that is long gone
         for reader in self._readers:
             readings += await reader.read(tiers, now)
-        if self._texts is None or (epoch and self._link.epoch != epoch):
+        if self._texts_owed or (epoch and self._link.epoch != epoch):
             self._texts = [one for reader in self._static for one in await reader.read(now=now)]
+            self._texts_owed = False
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
         self._poll += 1
@@ -124,11 +119,11 @@ class SunSpecMeter:
         survey = await walk(self._client, place)
         part = choose(survey, self._options.part, self._options.index)
         self._exclusions.forget(self._monotonic())
-        self._texts = None
+        self._texts_owed = True
         self._poll = 0
         self._cut = survey if survey.end else None
-        self._cut_pause = FIRST_PAUSE_S
-        self._cut_due = self._monotonic() + FIRST_PAUSE_S
+        self._cut_backoff.reset()
+        self._cut_backoff.failed(self._monotonic())
         self._arrange(survey, part)
 
     async def _locate(self) -> Place:
@@ -177,9 +172,8 @@ class SunSpecMeter:
             self._failed(tried, Cause.SILENT, str(error), now)
         else:
             self._exclusions.answered(tried, self._monotonic(), self._together)
-            if any(reader.has(tried.rows) for reader in self._static):
-                self._texts = None
             self._poll = 0
+            self._texts_owed |= any(reader.has(tried.rows) for reader in self._static)
 
     async def _ask_again(self, tried: Exclusion) -> None:
         for reader in (*self._readers, *self._static):
@@ -200,10 +194,9 @@ class SunSpecMeter:
 
     async def _look_at_the_end(self, now: float) -> None:
         """A device that starts up may not have all of its models yet: then find it anew."""
-        if self._cut is None or now < self._cut_due:
+        if self._cut is None or now < self._cut_backoff.due:
             return
-        self._cut_pause = min(self._cut_pause * 2, LONGEST_PAUSE_S)
-        self._cut_due = now + self._cut_pause
+        self._cut_backoff.failed(now)
         try:
             header = await header_at(self._client, self._cut.place.function, self._cut.stop)
         except (DeviceError, LinkError):
