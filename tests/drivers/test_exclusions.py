@@ -175,7 +175,7 @@ async def test_a_refused_row_is_tried_after_growing_pauses_and_taken_back(
     async with polled(tmp_path, many(32)) as here:
         await asyncio.sleep(3.5)
         here.moody.bad, here.moody.code = {13}, code
-        await asyncio.sleep(7200)
+        await asyncio.sleep(2600)
         # What the search took is over within a poll.
         tries = [at for at in here.asked(13) if at > 4.5]
         pauses = [5, 10, 20, 40, 80, 160, 320, 600, 600]
