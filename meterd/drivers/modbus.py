@@ -103,7 +103,9 @@ class ModbusMeter:
         self._heard = 0
         self._dark = 0
         self._refusing: tuple[str, ...] = ()
-        # The row that was answered when nothing else was, and what it said in this poll.
+        # The row that was answered last; the one that was when nothing else was, and what it said
+        # in this poll.
+        self._good: Row | None = None
         self._witness: Row | None = None
         self._witness_says: Columns | None = None
         self._functions: set[int] = set()
@@ -259,6 +261,7 @@ class ModbusMeter:
         for part in parts:
             try:
                 said.append(part.columns(await self._asked(part), self._scales.known))
+                self._good = part.rows[0]
             except Unsupported as refusal:
                 refused.append((part, refusal))
             # As long as nothing was answered, others may tell whether anybody is there.
@@ -411,6 +414,7 @@ class ModbusMeter:
             with contextlib.suppress(Unsupported):
                 one = block(self._schedule.ground, [row])
                 data = await self._fetch(one)
+                self._good = row
                 self._witness, self._witness_says = row, one.columns(data, self._scales.known)
                 return
         if not self._dark:
@@ -424,14 +428,14 @@ class ModbusMeter:
     def _witnesses(self, part: Block) -> list[Row]:
         """Rows to ask for alone: of other functions, of other requests, and from all over the map.
 
-        Other ones at each poll; a single one where all were refused at the poll before.
+        First the one that was answered last; of the others, other ones at each poll, and a single
+        one where all were refused at the poll before.
         """
         others = [one.rows[0] for one in self._schedule.blocks(0) if one.rows != part.rows]
         others.sort(key=lambda row: row.function == part.function)
         firsts = {row.function: row for row in reversed(others)}
         ordered = [*firsts.values(), *others, *_spread(part.rows), *self.map.rows]
-        last = [] if self._witness is None else [self._witness]
-        by_name = {row.quantity: row for row in (*last, *ordered)}
+        by_name = {row.quantity: row for row in ordered}
         if len(part.rows) == 1:
             del by_name[part.rows[0].quantity]
         found = list(by_name.values())
@@ -439,7 +443,10 @@ class ModbusMeter:
             return []
         start = self._dark and self._dark + WITNESSES - 1
         count = 1 if self._dark else WITNESSES
-        return [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
+        chosen = [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
+        if self._good is None or (len(part.rows) == 1 and self._good == part.rows[0]):
+            return chosen
+        return [self._good, *(row for row in chosen if row != self._good)]
 
     def _leave_out(self, found: Findings, refusal: Unsupported) -> None:
         self._exclusions.add(found, Cause.REFUSED, str(refusal), self._monotonic())
