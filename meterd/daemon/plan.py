@@ -1,15 +1,14 @@
 """Which links a configuration needs, and which devices share each: what Site builds from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
-from meterd.drivers.exclusions import LeftOut
 from meterd.errors import ConfigError
 from meterd.model.duration import seconds
-from meterd.model.event import Notice
 from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
@@ -131,15 +130,9 @@ class Letting:
         self._driver = driver
         self._link = link
 
-    @property
-    def notices(self) -> list[Notice]:
-        """The driver's own."""
-        return getattr(self._driver, "notices", [])
-
-    def left_out(self) -> Sequence[LeftOut]:
-        """The driver's own."""
-        listed: Callable[[], Sequence[LeftOut]] = getattr(self._driver, "left_out", tuple)
-        return listed()
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the driver has: its notices, counters, commands …"""
+        return getattr(self._driver, name)
 
     async def read(self) -> Sequence[Reading]:
         try:
