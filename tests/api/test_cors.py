@@ -107,6 +107,7 @@ async def test_a_listed_page_changes_what_its_own_login_may(tmp_path: Path) -> N
                 "Sec_Fetch_Site": "cross-site",
                 "Authorization": header,
             }
+            cross["Sec_Fetch_Site"] = "cross-site"
             assert (await ask(running, "/test/admin", "POST", **cross)).status == status
     async with locked(RULES, login_always=False) as running:
         reply = await ask(running, "/test/admin", "POST", Origin=DASH)

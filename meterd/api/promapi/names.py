@@ -10,10 +10,11 @@ meterd's own running total of it (guarded.*) are two metrics: the second has `gu
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from meterd.model.quantity import CATALOGUE, UNIT_WORDS, Kind, Quantity
+from meterd.model.quantity import CATALOGUE, UNIT_WORDS, Kind, Quantity, describe
 
 Labels = Mapping[str, str]
 
@@ -57,6 +58,14 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_store_last_commit_duration_seconds": ("gauge", "Time that the last commit took"),
     "meterd_store_last_commit_timestamp_seconds": ("gauge", "The last commit, Unix time"),
 }
+
+
+def stored_quantity(name: str, unit: str, kind: str) -> Quantity:
+    """The catalogue's row, in the unit that is stored: an older catalogue may have had another."""
+    known = describe(name, unit)
+    if known is None:
+        return Quantity(name, unit, Kind(kind), "No longer in the catalogue")
+    return known if known.unit == unit else replace(known, unit=unit)
 
 
 def without_suffix(name: str) -> str:
