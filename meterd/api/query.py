@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meterd.api import times
 from meterd.api.problem import Refusal, quote
+from meterd.api.window import Calendar, Width
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 
@@ -75,11 +76,13 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
 
 def _step(value: Any) -> Any:
     if not isinstance(value, str) or value == "raw":
-        return 0 if value == "raw" else value
+        return Width(0) if value == "raw" else value
     try:
-        return times.duration(value)
+        calendar = Calendar.read(value)
+        return Width(calendar.nominal if calendar else times.duration(value), calendar)
     except ValueError as error:
-        hint = f"{times.DURATION_HINT}; raw gives every sample as polled"
+        hint = f"{times.DURATION_HINT}; 1d, 1w, 1mo and 1y are those of the site's clock; "
+        hint += "raw gives every sample as polled"
         raise PydanticCustomError("bad_step", "{why}", {"why": str(error), "hint": hint}) from error
 
 
@@ -121,10 +124,14 @@ BodyMoment = Annotated[
     ),
 ]
 Step = Annotated[
-    int,
+    Width,
     BeforeValidator(_step),
     WithJsonSchema(
-        {"type": "string", "pattern": times.STEP, "examples": ["10s", "5m", "1h", "90", "raw"]}
+        {
+            "type": "string",
+            "pattern": times.STEP,
+            "examples": ["10s", "5m", "1h", "90", "1d", "1mo", "raw"],
+        }
     ),
 ]
 Count = Annotated[

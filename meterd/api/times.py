@@ -24,7 +24,7 @@ _SECONDS = r"[0-9]{1,15}(\.[0-9]{1,9})?"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
 _ZONE = r"([Zz]|[-+ ][0-9]{2}:[0-9]{2})"
 MOMENT = rf"^(now([-+ ]({_LENGTH}|{_SECONDS}))?|{_SECONDS}|{_DATE}{_ZONE})$"
-STEP = rf"^(raw|{_LENGTH}|{_SECONDS})$"
+STEP = rf"^(raw|{_LENGTH}|{_SECONDS}|[0-9]{{1,4}}(d|w|mo|y))$"
 
 MOMENT_HINT = "write 2026-11-21T10:00:00Z, Unix seconds, now, now-6h or now+1h"
 DURATION_HINT = "write 500ms, 10s, 5m, 1h or 1d, or a number of seconds"
