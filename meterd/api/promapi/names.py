@@ -48,6 +48,14 @@ OWN: Mapping[str, tuple[str, str]] = {
         "gauge",
         "Price of a kilowatt hour, by tariff, in its currency; direction is import or export",
     ),
+    "meterd_active_energy_import_local_day_watthours": (
+        "gauge",
+        "Active energy, import, of the whole local day that the moment lies in; today's so far",
+    ),
+    "meterd_active_energy_export_local_day_watthours": (
+        "gauge",
+        "Active energy, export, of the whole local day that the moment lies in; today's so far",
+    ),
     "meterd_loop_lag_seconds": ("histogram", "How late the event loop wakes what is due"),
     "meterd_store_writable": ("gauge", "The store takes samples"),
     "meterd_store_queued_samples": ("gauge", "Samples that wait for the next commit"),
