@@ -73,6 +73,9 @@ def stored_quantity(name: str, unit: str, kind: str) -> Quantity:
     known = describe(name, unit)
     if known is None:
         return Quantity(name, unit, Kind(kind), "No longer in the catalogue")
+    if name not in CATALOGUE and kind == Kind.COUNTER:
+        # A user's own counts as the store says, where no map that declares it is loaded.
+        return replace(known, kind=Kind.COUNTER)
     return known if known.unit == unit else replace(known, unit=unit)
 
 
