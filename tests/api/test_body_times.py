@@ -49,7 +49,7 @@ async def test_a_number_is_unix_seconds_as_in_a_query(
 
 NO_TIMES = (
     *("true", "false", "[]", "[1796036000]", "{}", "-1", "-0.5", "NaN", "Infinity", "1e400"),
-    *("9" * 40, '"NaN"', '"inf"', '"-5"', '""', '"true"', '"1e9"', "1796036000000"),
+    *("9" * 40, "9" * 4300, '"NaN"', '"inf"', '"-5"', '""', '"true"', '"1e9"', "1796036000000"),
     '"1796036000000"',
 )
 
@@ -65,6 +65,17 @@ async def test_anything_else_is_refused_and_changes_nothing(
         assert "Unix seconds" in told["detail"] + told["hint"]
     async with client.get(SILENCES) as answer:
         assert (await answer.json())["silences"] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 4301, "-" + "9" * 50_000, "[" * 5000 + "]" * 5000, '"\\ud800"', "1." + "0" * 9999],
+)
+async def test_the_odd_ends_of_json_are_refused_or_mean_what_they_say(
+    client: ClientSession, value: str
+) -> None:
+    status, told = await post(client, SILENCES, f'{{"end": {value}}}')
+    assert (status, told["code"]) in ((400, "bad_json"), (422, "bad_body"), (422, "bad_range"))
 
 
 async def test_milliseconds_by_habit_are_told_what_they_are(client: ClientSession) -> None:
