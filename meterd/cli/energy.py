@@ -204,7 +204,8 @@ def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
     from meterd.api.energy import EnergyQuery, need_pieces
     from meterd.api.problem import Refusal
 
-    query = EnergyQuery(
+    # Read already: a number that is validated is Unix seconds.
+    query = EnergyQuery.model_construct(
         period=question.period.value,
         start=_moment("--start", question.start, now),
         end=_moment("--end", question.end, now),
