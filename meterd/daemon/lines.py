@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from meterd.config.settings import DeviceSettings, Settings
+from meterd.config.settings import Settings
 from meterd.daemon.events import EventLog
 from meterd.daemon.limit import Limit
 from meterd.daemon.memory import CounterMemory, Memos
-from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
+from meterd.daemon.plan import Built, LinkPlan, build, guards, link_plans, polled
 from meterd.daemon.service import ContainedDriver, forever
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import Clock
@@ -31,15 +31,6 @@ class _Running:
     link: Link
     bus: Bus
     task: asyncio.Task[None]
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A link that is not opened yet, and the drivers of its devices."""
-
-    plan: LinkPlan
-    link: Link
-    drivers: Sequence[tuple[str, Driver, DeviceSettings]]
 
 
 @dataclass(slots=True)
@@ -73,8 +64,7 @@ class Lines:
             if running is not None and running.plan == plan:
                 prepared.kept.add(key)
             else:
-                link = plan.open()
-                prepared.built.append(Built(plan, link, devices(plan, link)))
+                prepared.built.append(build(plan))
         return prepared
 
     def start(self, built: Built, memos: Memos) -> None:
