@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from meterd.cli.configuration import config_option, is_target, load_settings, ta
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
 from meterd.cli.talk import warn_of_maps
 from meterd.config.settings import Settings
-from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.plan import Built, build, link_plans, polled
 from meterd.daemon.service import ContainedDriver
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
@@ -83,22 +83,28 @@ def _numbered(targets: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 async def poll_all(settings: Settings) -> list[Poll]:
     """Every device once: links side by side, the devices of a link one after the other."""
-    plans = link_plans(settings)
-    groups = await asyncio.gather(*(_poll_link(plan) for plan in plans.values()))
-    by_device = {poll.device: poll for poll in itertools.chain.from_iterable(groups)}
+    by_device = {
+        poll.device: poll for poll in await poll_links(map(build, link_plans(settings).values()))
+    }
     return [by_device[name] for name in settings.devices if name in by_device]
 
 
-async def _poll_link(plan: LinkPlan) -> list[Poll]:
-    link = plan.open()
+async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
+    """Every device of these links, so many times; the links stay with what was learned of them."""
+    groups = await asyncio.gather(*(_poll_link(one, rounds) for one in built))
+    return list(itertools.chain.from_iterable(groups))
+
+
+async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
+    members = [
+        polled(name, ContainedDriver(name, driver), device)
+        for name, driver, device in built.drivers
+    ]
     try:
-        return [
-            await poll_once(polled(name, ContainedDriver(name, driver), device), (), clock)
-            for name, driver, device in devices(plan, link)
-        ]
+        return [await poll_once(member, (), clock) for _ in range(rounds) for member in members]
     finally:
-        await link.close()
+        await built.link.close()
 
 
 def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
     """A polled device, and where its link leads."""
 
     name: str
@@ -41,17 +41,22 @@ class _Member:
 
 def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[Advice]:
     """Devices that are one meter, links that nobody uses, keys that mean nothing."""
-    members = [
-        _Member(name, _place(one), bare(driver), device)
-        for one in built
-        for name, driver, device in one.drivers
-    ]
+    members = members_of(built)
     yield from _same_ports(settings, built)
     yield from _same_meters(members)
     yield from _unused_links(settings)
     for member in members:
         yield from _keys(member)
     yield from _proxied(settings, {member.name: member for member in members})
+
+
+def members_of(built: Sequence[Built]) -> list[Member]:
+    """The devices of these links."""
+    return [
+        Member(name, _place(one), bare(driver), device)
+        for one in built
+        for name, driver, device in one.drivers
+    ]
 
 
 def of_load(settings: Settings, load: BusLoad) -> Advice | None:
@@ -110,28 +115,21 @@ def _unused_links(settings: Settings) -> Iterator[Advice]:
 # -- devices that are one meter --------------------------------------------------------------------
 
 
-def _same_meters(members: Iterable[_Member]) -> Iterator[Advice]:
-    by_place: dict[str, list[_Member]] = {}
+def _same_meters(members: Iterable[Member]) -> Iterator[Advice]:
+    by_place: dict[str, list[Member]] = {}
     for member in members:
         by_place.setdefault(member.place, []).append(member)
     for sharing in by_place.values():
         for number, member in enumerate(sharing):
-            same = [
-                other for other in sharing[:number] if is_same_unit(other.driver, member.driver)
-            ]
-            same = [other for other in same if _meets(other, member)]
+            same = [other.name for other in sharing[:number] if is_one(other, member)]
             if same:
-                yield _one_meter(member, [other.name for other in same])
+                yield _one_meter(member, same)
 
 
-def is_same_unit(one: Driver, other: Driver) -> bool:
-    """Whether two devices of one link ask the same unit, where their drivers have units."""
-    units = getattr(one, "unit", None), getattr(other, "unit", None)
-    return units[0] == units[1]
-
-
-def _meets(one: _Member, other: _Member) -> bool:
-    """Whether two devices with one unit on one link read the same of it."""
+def is_one(one: Member, other: Member) -> bool:
+    """Whether two devices on one link read the same of the same unit."""
+    if getattr(one.driver, "unit", None) != getattr(other.driver, "unit", None):
+        return False
     if isinstance(one.driver, ModbusMeter) and isinstance(other.driver, ModbusMeter):
         return overlap(one.driver, other.driver)
     if isinstance(one.driver, SunSpecMeter) and isinstance(other.driver, SunSpecMeter):
@@ -166,7 +164,7 @@ def _part(meter: SunSpecMeter) -> tuple[str, int]:
     return part or "meter", index
 
 
-def _one_meter(member: _Member, others: Sequence[str]) -> Advice:
+def _one_meter(member: Member, others: Sequence[str]) -> Advice:
     driver, name = member.driver, member.name
     has_unit = getattr(member.settings.options, "unit", None) is not None
     path: tuple[str, ...] = ("devices", name, "unit") if has_unit else ("devices", name, "link")
@@ -179,20 +177,18 @@ def _one_meter(member: _Member, others: Sequence[str]) -> Advice:
     if unit is None:
         text = f"{who} device: same driver, same link, same options"
         return Advice(path, WarningCode.SAME_METER, text, "tell them apart, or remove one of them")
-    said = "" if has_unit else ", which nobody wrote: it is the default"
-    text = f"{who} meter: all ask unit {unit} of {member.place} for the same registers{said}"
+    said = "" if has_unit else ", the default,"
+    text = f"{who} meter: all ask unit {unit}{said} of {member.place} for the same registers"
     hint = "write the unit that each meter is set to as its `unit:`, or remove one of them"
     if isinstance(driver, SunSpecMeter):
-        hint = (
-            "write the `unit:` of each, or which `part:` and `index:` of one unit each of them is"
-        )
+        hint = "write the `unit:` of each, or the `part:` and `index:` that each is of one unit"
     return Advice(path, WarningCode.SAME_METER, text, hint)
 
 
 # -- keys that mean nothing ------------------------------------------------------------------------
 
 
-def _keys(member: _Member) -> Iterator[Advice]:
+def _keys(member: Member) -> Iterator[Advice]:
     name, device = member.name, member.settings
     slow = getattr(device.options, "slow", None)
     said = getattr(device.options, "model_fields_set", ())
@@ -211,7 +207,7 @@ def _keys(member: _Member) -> Iterator[Advice]:
             yield Advice(("devices", name, "commands"), WarningCode.COMMAND, text, hint)
 
 
-def _proxied(settings: Settings, members: Mapping[str, _Member]) -> Iterator[Advice]:
+def _proxied(settings: Settings, members: Mapping[str, Member]) -> Iterator[Advice]:
     for unit, name in settings.proxy.devices.items() if settings.proxy else ():
         path = ("proxy", "devices", str(unit))
         if name not in members:

@@ -94,9 +94,11 @@ class BusLoad:
             f"{one.name} {one.seconds:.3g} s / {spell(one.interval)}" for one in biggest
         )
         more = f" + {rest} more" if rest else ""
+        share = f"{self.least * 100:.0f} %"
+        even = f", and {share} at {_FASTEST_BAUD}" if self.least > 1 else ""
         how = {
             Ground.SAID: f" at {self.baud} baud",
-            Ground.ASSUMED: f" at {self.baud} baud, which is assumed",
+            Ground.ASSUMED: f" at {self.baud} baud, which is assumed{even}",
             Ground.MEASURED: ", as measured",
         }.get(self.ground, "")
         return f"{self.key}: {sums}{more} makes {self.share * 100:.0f} % of the bus{how}"
@@ -153,8 +155,16 @@ def _assumed(plan: LinkPlan, link: Link, drivers: _Drivers) -> Mapping[str, str]
     )
     if link.options["framer"] == "socket" and not has_line and len(units) < 2:
         return None
-    slowest = min(said, key=lambda line: int(line["baud"]), default={"baud": _USUAL_BAUD})
-    return {**_USUAL, **slowest, **plan.address.options, "framer": link.options["framer"]}
+    return {**_USUAL, **_likeliest(said), **plan.address.options, "framer": link.options["framer"]}
+
+
+def _likeliest(lines: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    """Of the lines that the meters on one bus come with: all were set to what most of them have."""
+    rates = [int(line["baud"]) for line in lines]
+    best = max(
+        lines, key=lambda line: (rates.count(int(line["baud"])), int(line["baud"])), default={}
+    )
+    return {"baud": _USUAL_BAUD, **best}
 
 
 def _learned(drivers: _Drivers) -> Costs | None:

@@ -218,11 +218,12 @@ def _never(key: str, limit: float, span: _Range, known: Quantity) -> str | None:
 
 
 def _clears(name: str, rule: RuleSettings, span: _Range) -> Iterator[Advice]:
+    below, above = rule.clear_below, rule.clear_above
     for key, clear, stuck in (
-        ("clear_below", rule.clear_below, lambda value: value <= span.low),
-        ("clear_above", rule.clear_above, lambda value: value >= span.high),
+        ("clear_below", below, below is not None and below <= span.low),
+        ("clear_above", above, above is not None and above >= span.high),
     ):
-        if clear is not None and stuck(clear):
+        if stuck:
             text = f"alerts.rules.{name}.{key}: it is never {key[6:]} {clear:g}: {span.text}"
             hint = "an alert that fired would never end: take a value that there can be"
             path = ("alerts", "rules", name, key)
