@@ -79,6 +79,8 @@ def _one_line(text: str) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) -> None:
     """No value is ever broken: where there is no room columns go, or each row turns vertical."""
+    if not rows:
+        return
     lines = [[_one_line(cell(row.get(column))) for column in columns] for row in rows]
     cells = [_Column.of(name, [line[i] for line in lines]) for i, name in enumerate(columns)]
     width = _width()
@@ -88,16 +90,28 @@ def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) ->
         _vertical(cells, len(lines), width)
         return
     _horizontal(shown, len(lines), width)
-    if dropped:
-        told = ", ".join(name for name in columns if name in dropped)
+    _tell([column for column in cells if column.name in dropped], len(lines))
+
+
+def _tell(dropped: Sequence["_Column"], count: int) -> None:
+    """What a table has no room for; what is the same in all rows is said once."""
+    same = [one for one in dropped if one.is_same and count >= _FEW]
+    dropped = [one for one in dropped if not one.is_empty]
+    if same:
+        told = ", ".join(f"{one.name} {one.cells[0]}" for one in same)
+        click.echo(f"in every row: {told}", err=True)
+    if len(dropped) > len(same):
+        told = ", ".join(one.name for one in dropped if one not in same)
         click.echo(f"no room here for: {told} (--format tsv or json has all)", err=True)
 
 
 # Between two columns.
 _GAP = 2
-# Sentences are wrapped at blanks, in columns that are not narrower than this.
-_SENTENCE = 24
-# Where stdout is no terminal, and nobody says how wide it is.
+# Fewer rows have nothing in common that would be worth a line of its own.
+_FEW = 2
+# Texts longer than this are wrapped at blanks, in columns that are not narrower than that.
+_SENTENCE, _NARROW = 24, 14
+# Where stdout is no terminal.
 _NO_TERMINAL = 200
 _NUMBER = re.compile(r"-?[0-9][0-9.,]*(e[-+]?[0-9]+)?|", re.IGNORECASE)
 
@@ -117,9 +131,19 @@ class _Column:
         most = max(map(_places, (name, *cells)))
         is_prose = any(" " in text and _places(text) > _SENTENCE for text in cells)
         words = max((_places(word) for text in cells for word in text.split()), default=0)
-        least = min(most, max(words, _places(name), _SENTENCE)) if is_prose else most
+        least = min(most, max(words, _places(name), _NARROW)) if is_prose else most
         numbers = any(cells) and all(_NUMBER.fullmatch(text) for text in cells)
         return cls(name, cells, least, most, numbers)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row has a value."""
+        return not any(self.cells)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether all rows have the same value, and one there is."""
+        return bool(self.cells) and bool(self.cells[0]) and len(set(self.cells)) == 1
 
     def pad(self, text: str, width: int) -> str:
         """On the side where it belongs."""
@@ -128,8 +152,8 @@ class _Column:
 
 
 def _width() -> int:
-    """Of the terminal, or what $COLUMNS says."""
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+    """Of the terminal, as $COLUMNS or the terminal itself says."""
+    if not sys.stdout.isatty():
         return _NO_TERMINAL
     return shutil.get_terminal_size((80, 24)).columns
 
@@ -139,13 +163,21 @@ def _least(columns: Sequence[_Column]) -> int:
 
 
 def _too_many(columns: Sequence[_Column], minor: Sequence[str], width: int) -> set[str]:
-    """Which of the minor columns go, so that the others have room; none where that is no help."""
+    """Which columns go, so that the others have room: those that say nothing, or the same in every
+    row, then the minor ones. (A unit stays beside its values.)
+    """
+    dull = [one.name for one in columns if one.name != "unit" and (one.is_same or one.is_empty)]
+    if columns and len(columns[0].cells) < _FEW:
+        dull = [one.name for one in columns if one.is_empty]
+    known = {one.name for one in columns}
+    first = sorted(dull, key=lambda name: name not in minor)
     dropped: set[str] = set()
-    for name in minor:
-        if _least([column for column in columns if column.name not in dropped]) <= width:
+    for name in (*first, *(name for name in minor if name not in dull)):
+        if _least([one for one in columns if one.name not in dropped]) <= width:
             break
-        dropped.add(name)
-    return dropped & {column.name for column in columns}
+        if name in known and len(dropped) < len(known) - 1:
+            dropped.add(name)
+    return dropped
 
 
 def _horizontal(columns: Sequence[_Column], count: int, width: int) -> None:

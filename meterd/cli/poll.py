@@ -46,7 +46,7 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
     settings = _settings(what, config)
     warn_of_maps(settings)
     polls = asyncio.run(poll_all(settings))
-    output.show(_COLUMNS, list(_rows(polls)), format_, _document(polls))
+    output.show(_COLUMNS, list(_rows(polls)), format_, _document(polls), minor=("reason",))
     for poll in polls:
         if poll.fault is not None:
             click.echo(f"{poll.device}: {poll.fault.text} [{poll.fault.code}]", err=True)

@@ -15,7 +15,7 @@ from meterd.daemon.plan import Built, LinkPlan, build, guards, link_plans, polle
 from meterd.daemon.service import ContainedDriver, forever
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import Clock
-from meterd.model.event import EventKind
+from meterd.model.event import EventKind, Scalar
 from meterd.model.sample import Driver, Sink
 from meterd.poll.bus import SLOT, Bus
 from meterd.wire.link import Link
@@ -105,7 +105,7 @@ class Lines:
         if load.is_over == running.is_over:
             return
         running.is_over = load.is_over
-        data = {"link": load.key, "percent": round(load.share * 100, 1)}
+        data: dict[str, Scalar] = {"link": load.key, "percent": round(load.share * 100, 1)}
         if load.is_over:
             text = f"{load.text()}: polls will be skipped; {load.hint()}"
             self._events.note(EventKind.BUS_OVERLOADED, text, data)
