@@ -166,10 +166,7 @@ def render(
     if table:
         flat = [_for_people(row, zone, period) for row in flat]
     elif period in _DATED:
-        flat = [
-            {**row, **{key: _shown(row[key], zone, "T", period) for key in ("start", "end")}}
-            for row in flat
-        ]
+        flat = [_as_dates(row, zone, period) for row in flat]
     minor = [column for column in columns if column.startswith("rates.")]
     output.show(columns, flat, format_, None, minor=(*_MINOR[:1], *minor, *_MINOR[1:]))
 
@@ -202,6 +199,10 @@ def _for_people(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[
     kilos = {key: _kilo(row[key]) for key in row if key == "value" or _is_rate(key)}
     costs = {key: _cents(row.get(key)) for key in _COSTS[:3]}
     return {**row, **times, **kilos, "unit": f"k{row['unit']}", **costs}
+
+
+def _as_dates(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
+    return {**row, **{key: _shown(row[key], zone, "T", period) for key in ("start", "end")}}
 
 
 def _is_rate(column: str) -> bool:

@@ -110,7 +110,7 @@ _GAP = 2
 # Fewer rows have nothing in common that would be worth a line of its own.
 _FEW = 2
 # Texts longer than this are wrapped at blanks, in columns that are not narrower than that.
-_SENTENCE, _NARROW = 24, 14
+_SENTENCE, _NARROW = 24, 10
 # Where stdout is no terminal.
 _NO_TERMINAL = 200
 _NUMBER = re.compile(r"-?[0-9][0-9.,]*(e[-+]?[0-9]+)?|", re.IGNORECASE)
@@ -208,7 +208,7 @@ def _vertical(columns: Sequence[_Column], count: int, width: int) -> None:
             click.echo()
         for column in columns:
             if text := column.cells[row]:
-                first, *more = _wrapped(text, room)
+                first, *more = _wrapped(text, max(room, _SENTENCE))
                 click.echo(column.name + " " * (names - _places(column.name) + _GAP) + first)
                 for line in more:
                     click.echo(" " * (names + _GAP) + line)
@@ -224,6 +224,6 @@ def _places(text: str) -> int:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """At blanks only; a word, a number or a time that has no room sticks out."""
-    if _places(text) <= width or _places(text) <= _SENTENCE:
+    if _places(text) <= width:
         return [text]
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
