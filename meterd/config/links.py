@@ -40,6 +40,10 @@ _ELSEWHERE = {
     "keep_open": "that is a key of an entry under links:, `keep_open: {}`",
     "connect_timeout": "that is a key of an entry under links:, `connect_timeout: {}`",
 }
+# What others call the schemes.
+_SERIAL_SCHEMES = ("rtu", "modbus", "modbus-rtu", "file", "usb", "tty", "serial-rtu")
+_OVER_TCP = ("rtuovertcp", "rtu-tcp", "rtu+tcp", "tcp+rtu", "tcp-rtu", "rtu")
+_TCP_SCHEMES = ("modbus", "modbustcp", "modbus-tcp", "modbus+tcp", "mbtcp", "http")
 _SAME = {
     **dict.fromkeys(("unit_id", "unitid", "slave", "slave_id", "id", "address"), "unit"),
     **dict.fromkeys(("baudrate", "speed", "bps"), "baud"),
@@ -79,8 +83,15 @@ def link_flaw(url: str) -> Flaw | None:
 
 def _scheme_flaw(url: str, scheme: str) -> Flaw:
     hint = near(scheme, SCHEMES) if "://" in url and scheme else ""
+    rest = url.partition("://")[2]
     if url.startswith("/"):
         hint = f"write serial://{url}"
+    elif scheme in _SERIAL_SCHEMES and rest.startswith("/"):
+        hint = f"write serial://{rest}"
+    elif scheme in _OVER_TCP:
+        hint = f"write tcp://{rest}{'&' if '?' in rest else '?'}framer=rtu"
+    elif scheme in _TCP_SCHEMES:
+        hint = f"write tcp://{rest}"
     return Flaw(Code.LINK, "must start with tcp:// or serial://", hint)
 
 
