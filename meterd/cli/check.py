@@ -89,7 +89,8 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     warn_of_maps(settings)
     built = [build(plan) for plan in link_plans(settings).values()]
     verdict = _offline(settings, built)
-    if online and not verdict.impossible:
+    # What is only assumed of a bus can be measured.
+    if online and all(load.ground is Ground.ASSUMED for load in verdict.impossible):
         verdict = asyncio.run(_online(settings, built, verdict))
     problems = _problems(loaded, verdict)
     _print(verdict, problems, format_)

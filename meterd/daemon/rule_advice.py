@@ -78,12 +78,11 @@ def of_rules(
     alerts = settings.alerts
     for name, rule in alerts.rules.items():
         path = ("alerts", "rules", name)
-        if not rule.notify:
-            hint = (
-                f"add `notify: [{next(iter(alerts.hooks))}]`"
-                if alerts.hooks
-                else "add a hook to `alerts: hooks:`, and `notify:` with its name"
-            )
+        # Who writes an empty list means it: alerts are on the page and in the API anyway.
+        if not rule.notify and "notify" not in rule.model_fields_set:
+            hook = next(iter(alerts.hooks), "")
+            add = f"add `notify: [{hook}]`" if hook else "add a hook below `alerts: hooks:`"
+            hint = f"{add}, or say `notify: []` where the page is enough"
             text = f"alerts.rules.{name}: it tells nobody: it has no notify"
             yield Advice(path, WarningCode.SILENT_RULE, text, hint)
         if rule.text and (found := _PLACEHOLDER.search(rule.text)):
@@ -131,7 +130,8 @@ def _measured() -> frozenset[str]:
 
 def _absent(name: str, rule: RuleSettings, devices: Delivered) -> Iterator[Advice]:
     quantity = rule.quantity
-    if quantity.removeprefix(GUARDED) not in _measured() and not quantity.startswith("x."):
+    base = quantity.removeprefix(GUARDED)
+    if base not in _measured() and not base.startswith("x."):
         return
     if not rule.device and quantity in own.QUANTITIES:
         return
