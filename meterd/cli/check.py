@@ -16,7 +16,7 @@ from meterd.cli.talk import warn_of_maps
 from meterd.cli.times import now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
-from meterd.daemon import advice, rule_advice
+from meterd.daemon import advice, alerting, rule_advice
 from meterd.daemon.advice import Advice
 from meterd.daemon.alerted import silenced
 from meterd.daemon.busload import BusLoad, Ground, load_of
@@ -87,6 +87,8 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     settings = loaded.settings
     check_login(settings.api, settings.api.token_file(settings.store.url))
     warn_of_maps(settings)
+    # A rule that names a state which there is not is refused when it is made.
+    list(alerting.rules(settings))
     built = [build(plan) for plan in link_plans(settings).values()]
     verdict = _offline(settings, built)
     # What is only assumed of a bus can be measured.

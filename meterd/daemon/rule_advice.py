@@ -11,6 +11,7 @@ from meterd.config.settings import Settings
 from meterd.daemon import own
 from meterd.daemon.advice import Advice, listed
 from meterd.daemon.plan import Built, bare
+from meterd.drivers import registry
 from meterd.model.meters import meters
 from meterd.model.quantity import GUARDED, Kind, Quantity, describe
 from meterd.model.sample import Driver
@@ -91,7 +92,7 @@ def of_rules(
             yield Advice((*path, "text"), WarningCode.TEMPLATE, text, hint)
         yield from _disabled(name, rule, settings)
         yield from _absent(name, rule, devices)
-        yield from _condition(name, rule)
+        yield from _condition(name, rule, _states(rule, settings))
     yield from _twice(alerts.rules)
     yield from _unused(settings)
     known = {*alerts.rules, *(rule.name for rule in own.rules(()))}
@@ -177,9 +178,25 @@ def unread(
 # -- conditions ------------------------------------------------------------------------------------
 
 
-def _condition(name: str, rule: RuleSettings) -> Iterator[Advice]:
+def _states(rule: RuleSettings, settings: Settings) -> dict[int, str]:
+    """What the numbers of the quantity mean, in all devices that the rule watches."""
+    found: dict[int, str] = {}
+    for name, device in settings.devices.items():
+        if not rule.device or name in rule.device:
+            found |= registry.states(device.driver, device.options).get(rule.quantity, {})
+    return found
+
+
+def _condition(name: str, rule: RuleSettings, states: Mapping[int, str]) -> Iterator[Advice]:
     known = describe(rule.quantity)
-    if known is None:
+    # A state is looked up where the rule is made.
+    if known is None or isinstance(rule.equals, str):
+        return
+    if states and rule.equals is not None and rule.equals not in states:
+        told = ", ".join(f"{number} {text}" for number, text in states.items())
+        text = f"alerts.rules.{name}: {rule.quantity} equals {rule.equals:g} is no state of it"
+        path: tuple[str, ...] = ("alerts", "rules", name, "equals")
+        yield Advice(path, WarningCode.NEVER_TRUE, text, f"its states are {told}")
         return
     span = _Range.of(known)
     key = next(key for key in ("equals", "above", "below") if getattr(rule, key) is not None)

@@ -423,3 +423,34 @@ def test_no_example_is_warned_of(path: Path, check: Checked) -> None:
 def test_every_warning_has_a_sentence_of_its_own() -> None:
     assert set(WARNING_MEANING) == set(WarningCode)
     assert len(set(WARNING_MEANING.values())) == len(WarningCode)
+
+
+OWN_STATES = """\
+source: made up for this test
+confidence: high
+maker: Me
+model: Mine
+rows:
+  x.state: {function: 3, address: 0, type: u16, unit: '1', enum: {0: off, 1: on, 7: fault}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("equals", "code", "said"),
+    [
+        ("7", OK, ""),
+        ("fault", OK, ""),
+        ("5", OK, "is no state of it; hint: its states are 0 off, 1 on, 7 fault"),
+        ("fualt", BAD, "its states are off, on, fault"),
+    ],
+)
+def test_a_state_that_there_is_not_is_told(
+    check: Checked, tmp_path: Path, equals: str, code: int, said: str
+) -> None:
+    (tmp_path / "own.yaml").write_text(OWN_STATES)
+    rule = f"{{quantity: x.state, equals: {equals}, notify: []}}"
+    device = "devices:\n  a: {driver: modbus, map: ./own.yaml, link: 'tcp://h'}\n"
+    done = check(f"{device}alerts: {{rules: {{r: {rule}}}}}\n")
+    assert done.code == code
+    assert said in done.err
+    assert bool(_WARNING.findall(done.err)) == (bool(said) and code == OK)
