@@ -17,6 +17,8 @@ _LEAST = 10_000.0
 # Two reads of one counter may differ by what flows meanwhile, by this and by this part of it.
 _STEP, _PART = 1.0, 1e-6
 _AGAIN = 2.0
+# So many counters are shown of those that stand alike.
+_SHOWN = 3
 
 
 def twins(built: Sequence[Built], polls: Sequence[Poll]) -> Iterator[Advice]:
@@ -78,11 +80,15 @@ def _one_maker(one: Poll, other: Poll) -> bool:
     )
 
 
+def _is_one_unit(one: Member, other: Member) -> bool:
+    """Whether both mean to read one unit: each another part of it, or it was told already."""
+    units = getattr(one.driver, "unit", None), getattr(other.driver, "unit", None)
+    return one.place == other.place and units[0] is not None and units[0] == units[1]
+
+
 def _are_parts(one: Member, other: Member) -> bool:
     """Whether both mean to read one unit, each another part of it."""
-    here = one.place == other.place and getattr(one.driver, "unit", None) is not None
-    same = here and getattr(one.driver, "unit", None) == getattr(other.driver, "unit", None)
-    return same and not is_one(one, other)
+    return _is_one_unit(one, other) and not is_one(one, other)
 
 
 def _alike(polls: Sequence[Poll], members: Mapping[str, Member]) -> Iterator[Advice]:
@@ -93,10 +99,10 @@ def _alike(polls: Sequence[Poll], members: Mapping[str, Member]) -> Iterator[Adv
     for one, other in pairwise(ranked):
         first, second = sorted((one, other), key=polls.index)
         pair = members[first.device], members[second.device]
-        if _stand_alike(one, other) and not _are_parts(*pair) and not is_one(*pair):
+        if _stand_alike(one, other) and not _is_one_unit(*pair):
             said = ", ".join(
                 f"{name} {value / 1000:.12g} k{known.unit}"
-                for name, value in _counters(second).items()
+                for name, value in list(_counters(second).items())[:_SHOWN]
                 if (known := describe(name)) is not None
             )
             text = (

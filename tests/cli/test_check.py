@@ -283,6 +283,18 @@ async def test_without_serial_numbers_the_counters_tell(tmp_path: Path) -> None:
     assert "active_energy.import 50 kWh" in text
 
 
+@pytest.mark.parametrize("register_map", [MAP, MAP + SERIAL])
+async def test_one_meter_by_two_addresses_is_found(tmp_path: Path, register_map: str) -> None:
+    async with Row(u1=(4711, 50_000)) as url:
+        second = f"  far: {{driver: modbus, map: ./own.yaml, link: '{url}'}}\n"
+        more = second.replace("127.0.0.1", "localhost")
+        done = await online(tmp_path, url, 1, more=more, register_map=register_map)
+    ((_, _, code, text),) = _WARNING.findall(done.err)
+    assert code == WarningCode.SAME_METER
+    assert "devices.far: it is" in text
+    assert "the same meter as m1" in text
+
+
 async def test_a_rule_that_watches_what_was_not_there_is_told(tmp_path: Path) -> None:
     rules = """\
 alerts:

@@ -65,7 +65,8 @@ def test_a_file_is_written_where_one_is_named(site: Site) -> None:
     [
         (("mian",), "Did you mean main"),
         (("--quantity", "activ_power"), "Did you mean active_power"),
-        (("--start", "yesterday"), "is no time"),
+        (("--start", "someday"), "is no time"),
+        (("--start", "2026-02-30"), "does not exist"),
         (("--start", "now", "--end", "now-1h"), "has to lie before"),
         (("--format", "parquet"), "name a file with -o"),
     ],
@@ -185,3 +186,11 @@ def test_no_store_is_told(empty: Site) -> None:
     assert done.code == 1
     assert "no store yet" in done.err
     assert not Path(empty.path).exists()
+
+
+def test_days_of_the_sites_calendar_can_be_named(site: Site) -> None:
+    done = site("export", "--start", "yesterday", "--end", "today", "--quantity", "active_power")
+    lines = list(csv.DictReader(io.StringIO(done.out)))
+    assert len(lines) == 1440
+    # The site is in Berlin.
+    assert lines[0]["time"].endswith("T23:00:00.000Z")
