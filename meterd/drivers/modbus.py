@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
-from meterd.drivers.costs import Learner, PlanReport, link_costs
+from meterd.drivers.costs import Costs, Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.farscales import FarScales
@@ -72,13 +72,15 @@ class ModbusMeter:
         self.map = load_map(options.map)
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit)
+        self._unit = unit
         self._link = link
         self._interval = interval
         self._epoch = _NEVER
         self._poll = 0
         costs = link_costs(link)
         serial = link.url.startswith("serial:")
-        self._learner = Learner.serial(costs) if serial else Learner.tcp(costs)
+        # Behind a gateway whose baud rate is said the wire is known by arithmetic, too.
+        self._learner = Learner.serial(costs) if "baud" in link.options else Learner.tcp(costs)
         # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
         lengths = None if serial else lengths_on(link)
         self._schedule = Schedule(
@@ -124,7 +126,8 @@ class ModbusMeter:
         """A SunSpec device describes itself; all others are described by their map."""
         if options.map != SUNSPEC:
             return ModbusMeter(link, options, interval=interval)
-        given = options.model_dump(include={"unit", "slow", "part", "index"})
+        keys = {"unit", "slow", "part", "index"}
+        given = options.model_dump(include=keys, exclude_none=True)
         return SunSpecMeter(link, SunSpecOptions(**given), interval=interval)
 
     @staticmethod
@@ -182,16 +185,33 @@ class ModbusMeter:
         """How its counters count."""
         return [_counter(row) for row in self.map.rows if row.kind is Kind.COUNTER]
 
-    def report(self) -> PlanReport:
-        """What its polls cost on the mean: slow rows come with every n-th only."""
+    def quantities(self) -> frozenset[str]:
+        """What it may deliver: the rows of its map."""
+        return frozenset(row.quantity for row in self.map.rows)
+
+    def report(self, costs: Costs | None = None) -> PlanReport:
+        """What its polls cost on the mean: slow rows come with every n-th only.
+
+        By these costs of its link; None: by what it has learned of them itself.
+        """
         fast, all_rows = self._requests(self._schedule.ordinary), self._requests(1)
-        costs, often = self._learner.costs(), self._schedule.every
+        costs, often = costs or self._learner.costs(), self._schedule.every
         plain, full = (describe_plan(parts, costs, self._interval) for parts in (fast, all_rows))
         return replace(
             plain,
             seconds=(plain.seconds * (often - 1) + full.seconds) / often,
             load=(plain.load * (often - 1) + full.load) / often,
         )
+
+    @property
+    def learner(self) -> Learner:
+        """What it has learned of the costs of its link."""
+        return self._learner
+
+    @property
+    def unit(self) -> int:
+        """The unit that it asks."""
+        return self._unit
 
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
