@@ -7,22 +7,19 @@
      | a b c d |           planned with it again
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from meterd.drivers.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, longer
 from meterd.drivers.refusals import Findings, Hole
 from meterd.drivers.registers import Row
 from meterd.model.columns import Columns
 from meterd.model.event import EventKind, Notice, Scalar
 from meterd.model.sample import Reading
 
-# The pause before the first new try, in seconds; a silent meter holds up its bus. Each later
-# pause is twice as long, up to the longest.
-FIRST_PAUSE_S = 5.0
+# The pause before a row that met silence is first tried again, in seconds: it holds up the bus.
 FIRST_PAUSE_SILENT_S = 30.0
-LONGEST_PAUSE_S = 600.0
 # A try that failed is followed by a rest of so many times what it took: 2 % of the bus's time.
 _REST = 50.0
 # What was left out within so many seconds is likely to have one cause, and to come back at once.
@@ -32,11 +29,6 @@ _SUSPECT_S = 3600.0
 
 Together = Callable[[Sequence[Row]], Sequence[Row]]
 """Of these rows, those that the largest single request for some of them can fetch."""
-
-
-def loop_time() -> float:
-    """Monotonic seconds of the event loop that runs."""
-    return asyncio.get_running_loop().time()
 
 
 class Cause(StrEnum):
@@ -113,6 +105,7 @@ class Exclusions:
         "_told",
         "_trial",
         "changed",
+        "idle",
         "notices",
     )
 
@@ -120,6 +113,8 @@ class Exclusions:
         self.notices: list[Notice] = []
         self.changed = False
         """Whether the meter has to be planned anew; whoever does so says that it is done."""
+        self.idle = True
+        """Whether nothing is left out, and nothing is to be told."""
         self._table: list[Exclusion] = []
         # Tried together, as something that was left out with them is answered again.
         self._trial: tuple[Exclusion, ...] = ()
@@ -129,9 +124,6 @@ class Exclusions:
         self._settled = True
         self._rests_until = 0.0
         self._columns: Columns | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._table)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -225,7 +217,7 @@ class Exclusions:
                 self._table.append(replace(half, pause=FIRST_PAUSE_S, due=now))
             self._is_changed()
             return
-        pause = min(tried.pause * 2, LONGEST_PAUSE_S)
+        pause = longer(tried.pause)
         if tried.optional:
             pause = LONGEST_PAUSE_S
         if (cause, why) != (tried.cause, tried.why):
@@ -249,6 +241,7 @@ class Exclusions:
         if self._settled:
             return
         self._settled = True
+        self.idle = not self._table
         current = {row.quantity: (row, one) for one in self._table for row in one.rows}
         gone = [pair for name, pair in current.items() if name not in self._told]
         back = [row for name, row in self._told.items() if name not in current]
@@ -279,7 +272,7 @@ class Exclusions:
         for name in _names(one):
             before, then = self._past.pop(name, (0.0, now))
             if before and now - then <= before:
-                pause = max(pause, min(before * 2, LONGEST_PAUSE_S))
+                pause = max(pause, longer(before))
         if one.optional and len(one.rows) == 1:
             pause = LONGEST_PAUSE_S
         if one.most is not None:
@@ -325,7 +318,7 @@ class Exclusions:
 
     def _is_changed(self) -> None:
         self.changed = True
-        self._settled = False
+        self._settled = self.idle = False
         self._columns = None
 
 

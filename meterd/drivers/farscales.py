@@ -37,6 +37,7 @@ class FarScales:
     def forget(self) -> None:
         """It may be another meter from now on."""
         self.known = {}
+        self.refused = []
 
     def leave_out(self, names: Collection[str]) -> None:
         """From now on leave out just these scale registers, by the names that `requests` gives."""

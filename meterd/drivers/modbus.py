@@ -6,17 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
-from meterd.drivers.costs import Learner, PlanReport, link_costs
+from meterd.drivers.costs import Costs, Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
-from meterd.drivers.exclusions import (
-    LONGEST_PAUSE_S,
-    Cause,
-    Exclusion,
-    Exclusions,
-    LeftOut,
-    loop_time,
-)
+from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.farscales import FarScales
 from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import on as lengths_on
@@ -79,13 +73,15 @@ class ModbusMeter:
         self.map = load_map(options.map)
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit, wide=self.map.wide)
+        self._unit = unit
         self._link = link
         self._interval = interval
         self._epoch = _NEVER
         self._poll = 0
         costs = link_costs(link)
         serial = link.url.startswith("serial:")
-        self._learner = Learner.serial(costs) if serial else Learner.tcp(costs)
+        # Behind a gateway whose baud rate is said the wire is known by arithmetic, too.
+        self._learner = Learner.serial(costs) if "baud" in link.options else Learner.tcp(costs)
         # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
         lengths = None if serial else lengths_on(link)
         self._schedule = Schedule(
@@ -110,8 +106,11 @@ class ModbusMeter:
         self._heard = 0
         self._dark = 0
         self._refusing: tuple[str, ...] = ()
-        # The row that was answered when nothing else was.
+        # The row that was answered last; the one that was when nothing else was, and what it said
+        # in this poll.
+        self._good: Row | None = None
         self._witness: Row | None = None
+        self._witness_says: Columns | None = None
         self._functions: set[int] = set()
         self._reopenings = 0
         self._scales = FarScales(self.map, self._fetch)
@@ -128,7 +127,8 @@ class ModbusMeter:
         """A SunSpec device describes itself; all others are described by their map."""
         if options.map != SUNSPEC:
             return ModbusMeter(link, options, interval=interval)
-        given = options.model_dump(include={"unit", "slow", "part", "index"})
+        keys = {"unit", "slow", "part", "index"}
+        given = options.model_dump(include=keys, exclude_none=True)
         return SunSpecMeter(link, SunSpecOptions(**given), interval=interval)
 
     @staticmethod
@@ -157,7 +157,7 @@ class ModbusMeter:
             self._start_over()
         # A poll that fails leaves everything owed: the meter may be another one when it is back.
         number, self._poll = self._poll, 0
-        self._heard = 0
+        self._heard, self._witness_says = 0, None
         if self._silence.begin():
             await self._silence.look(long=self._is_long)
         said = await self._ask(number)
@@ -167,11 +167,11 @@ class ModbusMeter:
         self._poll = number + 1
         self._think(number)
         self._silence.end()
-        if self._exclusions:
+        if not self._exclusions.idle:
             await self._try_again()
-        self._exclusions.settle(self._monotonic())
-        if (left_out := self._exclusions.columns) is not None:
-            said.append(left_out)
+            self._exclusions.settle(self._monotonic())
+            if (left_out := self._exclusions.columns) is not None:
+                said.append(left_out)
         return Columns.joined(said)
 
     def left_out(self) -> list[LeftOut]:
@@ -187,16 +187,33 @@ class ModbusMeter:
         """How its counters count."""
         return [_counter(row) for row in self.map.rows if row.kind is Kind.COUNTER]
 
-    def report(self) -> PlanReport:
-        """What its polls cost on the mean: slow rows come with every n-th only."""
+    def quantities(self) -> frozenset[str]:
+        """What it may deliver: the rows of its map."""
+        return frozenset(row.quantity for row in self.map.rows)
+
+    def report(self, costs: Costs | None = None) -> PlanReport:
+        """What its polls cost on the mean: slow rows come with every n-th only.
+
+        By these costs of its link; None: by what it has learned of them itself.
+        """
         fast, all_rows = self._requests(self._schedule.ordinary), self._requests(1)
-        costs, often = self._learner.costs(), self._schedule.every
+        costs, often = costs or self._learner.costs(), self._schedule.every
         plain, full = (describe_plan(parts, costs, self._interval) for parts in (fast, all_rows))
         return replace(
             plain,
             seconds=(plain.seconds * (often - 1) + full.seconds) / often,
             load=(plain.load * (often - 1) + full.load) / often,
         )
+
+    @property
+    def learner(self) -> Learner:
+        """What it has learned of the costs of its link."""
+        return self._learner
+
+    @property
+    def unit(self) -> int:
+        """The unit that it asks."""
+        return self._unit
 
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
@@ -266,6 +283,7 @@ class ModbusMeter:
         for part in parts:
             try:
                 said.append(part.columns(await self._asked(part), self._scales.known))
+                self._good = part.rows[0]
             except Unsupported as refusal:
                 refused.append((part, refusal))
             # As long as nothing was answered, others may tell whether anybody is there.
@@ -344,6 +362,10 @@ class ModbusMeter:
             self._measured = True
             self._leave_out(await self._bisect(part), refusal)
             return None
+        return await self._halve(part, refusal)
+
+    async def _halve(self, part: Block, refusal: Unsupported) -> Columns:
+        """What can be had of a refused request; the rest is left out."""
         search = Search(self._schedule.ground, part.rows)
         said: list[Columns] = []
         while self._budget > 0 and (rows := search.batch()) is not None:
@@ -356,7 +378,11 @@ class ModbusMeter:
             else:
                 search.note(answered=True)
                 said.append(one.columns(data, self._scales.known))
-        self._leave_out(search.findings(), refusal)
+        found = search.findings()
+        if self._witness in found.unclear and self._witness_says is not None:
+            found = _without_row(found, self._witness)
+            said.append(self._witness_says)
+        self._leave_out(found, refusal)
         return Columns.joined(said)
 
     def _lacks_function(self, part: Block, refusal: Unsupported) -> bool:
@@ -366,9 +392,11 @@ class ModbusMeter:
         return part.function not in self._functions
 
     async def _guilty(self, suspects: Sequence[Row]) -> list[Row]:
-        """Those rows that are refused when they are asked for alone."""
+        """Those rows that are refused when they are asked for alone; all, if that is too dear."""
+        if self._budget < len(suspects):
+            return list(suspects)
         found = []
-        for row in suspects[: self._budget]:
+        for row in suspects:
             self._budget -= 1
             if await self._answers([row]):
                 self._exclusions.acquit(row)
@@ -406,8 +434,10 @@ class ModbusMeter:
             self._budget -= 1
             asked[row.quantity] = None
             with contextlib.suppress(Unsupported):
-                await self._fetch(block(self._schedule.ground, [row]), kept=False)
-                self._witness = row
+                one = block(self._schedule.ground, [row])
+                data = await self._fetch(one)
+                self._good = row
+                self._witness, self._witness_says = row, one.columns(data, self._scales.known)
                 return
         if not self._dark:
             # Later ones may be others: the text should not change as long as the meter does not.
@@ -420,14 +450,14 @@ class ModbusMeter:
     def _witnesses(self, part: Block) -> list[Row]:
         """Rows to ask for alone: of other functions, of other requests, and from all over the map.
 
-        Other ones at each poll; a single one where all were refused at the poll before.
+        First the one that was answered last; of the others, other ones at each poll, and a single
+        one where all were refused at the poll before.
         """
         others = [one.rows[0] for one in self._schedule.blocks(0) if one.rows != part.rows]
         others.sort(key=lambda row: row.function == part.function)
         firsts = {row.function: row for row in reversed(others)}
         ordered = [*firsts.values(), *others, *_spread(part.rows), *self.map.rows]
-        last = [] if self._witness is None else [self._witness]
-        by_name = {row.quantity: row for row in (*last, *ordered)}
+        by_name = {row.quantity: row for row in ordered}
         if len(part.rows) == 1:
             del by_name[part.rows[0].quantity]
         found = list(by_name.values())
@@ -435,11 +465,12 @@ class ModbusMeter:
             return []
         start = self._dark and self._dark + WITNESSES - 1
         count = 1 if self._dark else WITNESSES
-        return [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
+        chosen = [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
+        if self._good is None or (len(part.rows) == 1 and self._good == part.rows[0]):
+            return chosen
+        return [self._good, *(row for row in chosen if row != self._good)]
 
     def _leave_out(self, found: Findings, refusal: Unsupported) -> None:
-        if self._witness in found.unclear:
-            found = _without_row(found, self._witness)
         self._exclusions.add(found, Cause.REFUSED, str(refusal), self._monotonic())
 
     # -- what is left out ------------------------------------------------------------------------

@@ -10,8 +10,9 @@ poll 3 | a |                           a witness: somebody is there
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S
 from meterd.drivers.blocks import Block
-from meterd.drivers.exclusions import LONGEST_PAUSE_S, Cause, Exclusions
+from meterd.drivers.exclusions import Cause, Exclusions
 from meterd.drivers.planner import block, plan
 from meterd.drivers.reach import Reach
 from meterd.drivers.refusals import Findings, Search

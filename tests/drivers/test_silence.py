@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.exclusions import FIRST_PAUSE_SILENT_S, LONGEST_PAUSE_S
+from meterd.drivers.backoff import LONGEST_PAUSE_S
+from meterd.drivers.exclusions import FIRST_PAUSE_SILENT_S
 from meterd.drivers.silence import BUDGET
 from meterd.errors import DeviceError, LinkError
 from meterd.sim.faults import Fault

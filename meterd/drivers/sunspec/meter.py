@@ -3,20 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S, Backoff, loop_time
 from meterd.drivers.costs import link_costs
-from meterd.drivers.exclusions import (
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    Cause,
-    Exclusion,
-    Exclusions,
-    LeftOut,
-    loop_time,
-)
+from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.registers import PROTOCOL_LIMIT, Row
 from meterd.drivers.schedule import ALL, SLOW, due, every
 from meterd.drivers.sunspec.discovery import BASES, Place, Survey, header_at, locate, walk
-from meterd.drivers.sunspec.models import MODELS, rows
+from meterd.drivers.sunspec.models import MODELS, Kind, rows
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.sunspec.parts import Part, choose
 from meterd.drivers.sunspec.reader import SPLIT_BUDGET, Budget, ModelReader
@@ -57,7 +50,8 @@ class SunSpecMeter:
         self._epoch = _NEVER
         self._readers: list[ModelReader] = []
         self._static: list[ModelReader] = []
-        self._texts: list[Reading] | None = None
+        self._texts: list[Reading] = []
+        self._texts_owed = True
         self._costs = link_costs(link)
         self._every = every(options.slow, interval)
         self._poll = 0
@@ -67,7 +61,7 @@ class SunSpecMeter:
         self._budget = Budget()
         # Where the chain of models ended too early, and when that is looked at again.
         self._cut: Survey | None = None
-        self._cut_pause = self._cut_due = 0.0
+        self._cut_backoff = Backoff()
 
     @with_traffic
     async def read(self) -> list[Reading]:
@@ -90,8 +84,9 @@ class SunSpecMeter:
             tiers = ALL  # a poll that asks nothing would call a device up that is long gone
         for reader in self._readers:
             readings += await reader.read(tiers, now)
-        if self._texts is None or (epoch and self._link.epoch != epoch):
+        if self._texts_owed or (epoch and self._link.epoch != epoch):
             self._texts = [one for reader in self._static for one in await reader.read(now=now)]
+            self._texts_owed = False
         # The very first exchange opens the link; a link reopened later means starting over.
         self._epoch = epoch or self._link.epoch
         self._poll += 1
@@ -112,6 +107,27 @@ class SunSpecMeter:
         words = [count for reader in self._readers for count in reader.requests()]
         return [self.client.sizes(3, count) for count in words or [self._longest()]]
 
+    def quantities(self) -> frozenset[str]:
+        """What the wanted part may deliver: a device says only when it is asked what it has."""
+        wanted = self._options.part
+        return frozenset(
+            row.quantity
+            for model in MODELS.values()
+            if wanted in (None, model.number, model.kind.value)
+            or model.kind in (Kind.IDENTITY, Kind.ADDITION)
+            for row in rows(model.number, 0, 3)
+        )
+
+    @property
+    def unit(self) -> int:
+        """The unit that it asks."""
+        return self._options.unit
+
+    @property
+    def part(self) -> tuple[str | int | None, int]:
+        """Which part of the unit it reads: its kind or model, and which one of several."""
+        return self._options.part, self._options.index
+
     def _longest(self) -> int:
         wanted = self._options.part
         lengths = [
@@ -126,11 +142,11 @@ class SunSpecMeter:
         survey = await walk(self.client, place)
         part = choose(survey, self._options.part, self._options.index)
         self._exclusions.forget(self._monotonic())
-        self._texts = None
+        self._texts_owed = True
         self._poll = 0
         self._cut = survey if survey.end else None
-        self._cut_pause = FIRST_PAUSE_S
-        self._cut_due = self._monotonic() + FIRST_PAUSE_S
+        self._cut_backoff.reset()
+        self._cut_backoff.failed(self._monotonic())
         self._arrange(survey, part)
 
     async def _locate(self) -> Place:
@@ -179,9 +195,8 @@ class SunSpecMeter:
             self._failed(tried, Cause.SILENT, str(error), now)
         else:
             self._exclusions.answered(tried, self._monotonic(), self._together)
-            if any(reader.has(tried.rows) for reader in self._static):
-                self._texts = None
             self._poll = 0
+            self._texts_owed |= any(reader.has(tried.rows) for reader in self._static)
 
     async def _ask_again(self, tried: Exclusion) -> None:
         for reader in (*self._readers, *self._static):
@@ -202,10 +217,9 @@ class SunSpecMeter:
 
     async def _look_at_the_end(self, now: float) -> None:
         """A device that starts up may not have all of its models yet: then find it anew."""
-        if self._cut is None or now < self._cut_due:
+        if self._cut is None or now < self._cut_backoff.due:
             return
-        self._cut_pause = min(self._cut_pause * 2, LONGEST_PAUSE_S)
-        self._cut_due = now + self._cut_pause
+        self._cut_backoff.failed(now)
         try:
             header = await header_at(self.client, self._cut.place.function, self._cut.stop)
         except (DeviceError, LinkError):
