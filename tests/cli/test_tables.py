@@ -83,19 +83,8 @@ def test_the_least_important_columns_go_first(
     narrow(monkeypatch, 25)
     done = printed(capsys, rows, minor=("c", "d"))
     assert done.out.split()[:2] == ["a", "d"]
-    assert done.err.split() == [
-        "no",
-        "room",
-        "here",
-        "for:",
-        "c",
-        "(--format",
-        "tsv",
-        "or",
-        "json",
-        "has",
-        "all)",
-    ]
+    told = " ".join(done.err.split())
+    assert told.endswith("no room here for: c (--format tsv or json has all)")
     narrow(monkeypatch, 10)
     assert printed(capsys, rows, minor=("c",)).out.splitlines()[:2] == ["a  1", f"b  {'x' * 20}"]
 

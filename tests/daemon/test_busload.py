@@ -56,6 +56,12 @@ def test_of_meters_that_come_with_different_rates_most_are_followed() -> None:
     assert load(said).baud == 9600
 
 
+def test_a_ups_behind_a_serial_server_is_on_a_line_of_its_own_rate() -> None:
+    ups = "devices:\n  ups: {driver: megatec, link: 'tcp://192.0.2.7:4001', interval: 100ms}\n"
+    found = load(ups)
+    assert (found.ground, found.baud, found.is_over) == (Ground.ASSUMED, 2400, True)
+
+
 def test_one_url_may_say_what_the_other_leaves_out() -> None:
     said = text("tcp://192.0.2.7?framer=rtu", 2, "10s")
     said = said.replace("framer=rtu', unit: 2", "framer=rtu&baud=19200', unit: 2")
