@@ -256,7 +256,8 @@ def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
     from meterd.api.problem import Refusal
 
     start, end = _range(question, zone, now)
-    query = EnergyQuery(
+    # Read already: a number that is validated is Unix seconds.
+    query = EnergyQuery.model_construct(
         period=question.period.value,
         start=start,
         end=end,

@@ -15,6 +15,7 @@ from meterd.cli.times import moment, now_ms
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
+    from meterd.cli.openmetrics import Labels
     from meterd.config.settings import Settings
     from meterd.store.reader import Reader
     from meterd.store.tools.export import Wanted
@@ -58,8 +59,9 @@ def command(
 ) -> None:
     """Write every sample with its quality, as long as it takes; meterd may run meanwhile.
 
-    A null is empty (csv) or null. openmetrics leaves out what is null or invalid; it is what
-    `promtool tsdb create-blocks-from openmetrics` reads. parquet needs `meterd[parquet]`.
+    A null is empty (csv) or null. openmetrics leaves out what is null or invalid, and has the
+    names and labels of /metrics; `promtool tsdb create-blocks-from openmetrics` reads it.
+    parquet needs `meterd[parquet]`.
     Where `keep: {raw: …}` has deleted samples, --resolution 15m, 1h and 1d still have their
     number, least, mean and greatest value, and what counters rose by, also over a gap.
     """
@@ -68,19 +70,20 @@ def command(
     settings = load_settings(config)
     if format_ == "parquet" and target is None:
         raise click.UsageError("parquet is no text: name a file with -o.")
+    labels = {name: device.labels for name, device in settings.devices.items()}
     reader = Reader.outside(settings.store.url)
     try:
         wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **asked)
         if resolution == "raw":
             _tell_of_deleted(settings, reader, wanted)
         if target is None:
-            _print(_texts(reader, wanted, format_, resolution))
+            _print(_texts(reader, wanted, format_, resolution, labels))
         elif format_ == "parquet":
             with _whole(target) as place:
                 _parquet(reader, wanted, place, resolution)
         else:
             with _whole(target) as place, place.open("w", encoding="utf-8", newline="") as file:
-                _write(_texts(reader, wanted, format_, resolution), file)
+                _write(_texts(reader, wanted, format_, resolution, labels), file)
     finally:
         reader.close()
 
@@ -167,16 +170,22 @@ def _write(texts: Iterable[str], file: Any) -> None:
     file.flush()
 
 
-def _texts(reader: "Reader", wanted: "Wanted", format_: str, resolution: str) -> Iterator[str]:
+def _texts(
+    reader: "Reader",
+    wanted: "Wanted",
+    format_: str,
+    resolution: str,
+    labels: "Labels",
+) -> Iterator[str]:
     from meterd.cli import openmetrics
     from meterd.store.tools import coarse, export
 
     if resolution == "raw":
         if format_ == "openmetrics":
-            return openmetrics.samples(reader, wanted)
+            return openmetrics.samples(reader, wanted, labels)
         return export.TEXTS[format_](export.lines(reader, wanted))
     if format_ == "openmetrics":
-        return openmetrics.buckets(reader, wanted, resolution)
+        return openmetrics.buckets(reader, wanted, resolution, labels)
     return coarse.TEXTS[format_](coarse.buckets(reader, wanted, resolution))
 
 
