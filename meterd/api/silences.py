@@ -57,6 +57,9 @@ async def add(call: Call, query: NoQuery) -> Answer:
     if not max(start, call.now) < said.end <= start + LONGEST:
         detail = "end has to lie after start and after now, and at most a year after start"
         raise Refusal(422, "bad_range", detail, hint="write now+2h", parameter="end")
+    if said.rule:
+        active = {alert.rule for alert in call.site.alerts()}
+        known.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
     if said.device:
         known.need_devices([said.device], known.ids(call.site))
     if said.quantity:

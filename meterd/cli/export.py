@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -35,7 +36,11 @@ Examples:
 )
 @click.argument("devices", nargs=-1, metavar="[DEVICE…]")
 @click.option("--quantity", "quantities", multiple=True, metavar="NAME", help="Only this one.")
-@click.option("--start", metavar="TIME", help="RFC 3339, Unix seconds or now-7d; else the oldest.")
+@click.option(
+    "--start",
+    metavar="TIME",
+    help="2026-10-01, 2026-10, last-month, now-7d, RFC 3339, Unix seconds; else the oldest.",
+)
 @click.option("--end", metavar="TIME", help="The first moment after it; else now.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), default="csv", show_default=True)
 @click.option(
@@ -68,7 +73,7 @@ def command(
     labels = {name: device.labels for name, device in settings.devices.items()}
     reader = Reader.outside(settings.store.url)
     try:
-        wanted = _wanted(reader, now_ms(), **asked)
+        wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **asked)
         if resolution == "raw":
             _tell_of_deleted(settings, reader, wanted)
         if target is None:
@@ -131,6 +136,7 @@ def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -
 def _wanted(
     reader: "Reader",
     now: int,
+    zone: ZoneInfo,
     devices: tuple[str, ...],
     quantities: tuple[str, ...],
     start: str | None,
@@ -148,8 +154,8 @@ def _wanted(
             if name not in known:
                 hint = near(name, known) or "it is empty"
                 raise click.UsageError(f"The store has no {what} {name!r}: {hint}")
-    first = moment("--start", start, now) if start else 0
-    last = moment("--end", end, now) if end else now + 1
+    first = moment("--start", start, now, zone) if start else 0
+    last = moment("--end", end, now, zone) if end else now + 1
     if first >= last:
         raise click.UsageError("--start has to lie before --end.")
     return Wanted(frozenset(devices) or None, frozenset(quantities) or None, first, last)

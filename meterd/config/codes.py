@@ -108,6 +108,49 @@ MEANING: dict[Code, str] = {
 }
 
 
+class WarningCode(StrEnum):
+    """Of what can be loaded, and is hardly what was meant. As stable as Code."""
+
+    SAME_METER = "C101"
+    BUS_FULL = "C102"
+    SAME_PORT = "C103"
+    UNUSED_LINK = "C104"
+    SLOW_FASTER = "C105"
+    COMMAND = "C106"
+    PROXIED = "C107"
+    SILENT_RULE = "C110"
+    UNUSED_HOOK = "C111"
+    NO_SUCH_VALUE = "C112"
+    NEVER_TRUE = "C113"
+    ALWAYS_TRUE = "C114"
+    NEVER_CLEAR = "C115"
+    RULE_TWICE = "C116"
+    TEMPLATE = "C117"
+    DISABLED = "C118"
+    SILENCE = "C119"
+
+
+WARNING_MEANING: dict[WarningCode, str] = {
+    WarningCode.SAME_METER: "Two devices are the same meter.",
+    WarningCode.BUS_FULL: "A bus cannot keep the intervals, as far as its speed is known.",
+    WarningCode.SAME_PORT: "Two links lead to the same port.",
+    WarningCode.UNUSED_LINK: "No device is on this link.",
+    WarningCode.SLOW_FASTER: "slow is shorter than the interval, and means nothing.",
+    WarningCode.COMMAND: "A device cannot do this command.",
+    WarningCode.PROXIED: "The proxy cannot serve this device.",
+    WarningCode.SILENT_RULE: "A rule tells nobody.",
+    WarningCode.UNUSED_HOOK: "No rule tells this hook.",
+    WarningCode.NO_SUCH_VALUE: "A rule watches what no device of it delivers.",
+    WarningCode.NEVER_TRUE: "A rule's condition can never be true.",
+    WarningCode.ALWAYS_TRUE: "A rule's condition is always true.",
+    WarningCode.NEVER_CLEAR: "An alert of this rule would never end.",
+    WarningCode.RULE_TWICE: "Two rules say the same.",
+    WarningCode.TEMPLATE: "A rule's text has placeholders, and nothing replaces them.",
+    WarningCode.DISABLED: "A rule or the proxy names a device that is not polled.",
+    WarningCode.SILENCE: "A silence is for a rule that does not exist.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Flaw:
     """What is wrong with one value, before it is known where it stands.

@@ -93,6 +93,8 @@ def test_a_file_is_written_where_one_is_named(site: Site) -> None:
         (("--start", "yesterday"), "is no time"),
         (("--start", "1796036000000"), "is the year 58884: times are Unix seconds, 1796036000 w"),
         (("--end", "nan"), "is no time"),
+        (("--start", "someday"), "is no time"),
+        (("--start", "2026-02-30"), "does not exist"),
         (("--start", "now", "--end", "now-1h"), "has to lie before"),
         (("--format", "parquet"), "name a file with -o"),
     ],
@@ -212,3 +214,11 @@ def test_no_store_is_told(empty: Site) -> None:
     assert done.code == 1
     assert "no store yet" in done.err
     assert not Path(empty.path).exists()
+
+
+def test_days_of_the_sites_calendar_can_be_named(site: Site) -> None:
+    done = site("export", "--start", "yesterday", "--end", "today", "--quantity", "active_power")
+    lines = list(csv.DictReader(io.StringIO(done.out)))
+    assert len(lines) == 1440
+    # The site is in Berlin.
+    assert lines[0]["time"].endswith("T23:00:00.000Z")
