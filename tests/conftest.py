@@ -1,13 +1,19 @@
-"""What all tests share: programs of the system are needed by name, never by silent luck."""
+"""What all tests share: a run is like any other, and leaves nothing behind.
+
+Programs of the system are needed by name, never by silent luck.
+"""
 
 import asyncio
+import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.virtual import new_loop, seed_of
 
@@ -36,6 +42,56 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).as_posix().startswith(_QUIET):
             item.add_marker("quiet")
+
+
+# The same examples in each run, however slow the machine; `make test-long` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile(
+    "new", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
+
+# Background jobs, and some runners, ignore SIGINT, and what they start ignores it as well. A
+# signal that is handled here is the default's again in every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _children(process: int) -> set[int]:
+    """The processes that one has started and that still run (on Linux; elsewhere none)."""
+    found: set[int] = set()
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            found |= set(map(int, (thread / "children").read_text().split()))
+    return {one for one in found if _is_running(one)}
+
+
+def _is_running(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def _end(process: int) -> str:
+    """Kills it and all that it started; what it was."""
+    command = Path(f"/proc/{process}/cmdline")
+    text = ""
+    with contextlib.suppress(OSError):
+        text = command.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        os.kill(process, signal.SIGSTOP)
+        for child in _children(process):
+            _end(child)
+        os.kill(process, signal.SIGKILL)
+    return text
+
+
+@pytest.fixture(autouse=True)
+def _processes_end() -> Iterator[None]:
+    """What a test has started and not ended is killed, harms no other test, and fails this one."""
+    before = _children(os.getpid())
+    yield
+    left = [_end(process) for process in _children(os.getpid()) - before]
+    assert not left, f"this test left processes behind: {left}"
 
 
 def pytest_asyncio_loop_factories(

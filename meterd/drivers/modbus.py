@@ -24,6 +24,7 @@ from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.drivers.traffic import with_traffic
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
@@ -71,7 +72,7 @@ class ModbusMeter:
         """`interval` in seconds. `monotonic`: seconds by which pauses are counted."""
         self.map = load_map(options.map)
         unit = self.map.unit if options.unit is None else options.unit
-        self.client = ModbusClient(link, unit)
+        self.client = ModbusClient(link, unit, wide=self.map.wide)
         self._unit = unit
         self._link = link
         self._interval = interval
@@ -145,6 +146,7 @@ class ModbusMeter:
             return {}
         return {row.quantity: row.enum for row in load_map(options.map).rows if row.enum}
 
+    @with_traffic
     async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open.
 
