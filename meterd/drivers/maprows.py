@@ -3,10 +3,10 @@
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meterd.drivers import maphints
+from meterd.drivers import maphints, sentinels
 from meterd.drivers.mapnodes import Tell, flag, number, whole
 from meterd.drivers.registers import Row
 from meterd.drivers.values import WHOLES
@@ -39,6 +39,8 @@ _SCALE = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})(?:\*(-?\d+(?:\.\d+)?(?:[eE][
 # Texts that name a device; those of the catalogue's INFO are the usual ones.
 _TEXT = re.compile(r"info(\.[a-z0-9_]+)+")
 _FLOATS = {"f16": ">e", "f32": ">f", "f64": ">d"}
+# In place of a raw value of `na`: all patterns are numbers.
+NONE = "none"
 
 
 class RowReader:
@@ -79,6 +81,7 @@ class RowReader:
             scale_factor=factor,
             na=tuple(one for one in na if isinstance(one, int)),
             na_ranges=tuple(one for one in na if not isinstance(one, int)),
+            absent=self._absent(kind, words, unit),
             wrap=self._wrap(kind, words),
             enum=self._enum(),
             tier=self._one_of("tier", "fast", TIERS),
@@ -229,15 +232,27 @@ class RowReader:
             return None
         return {int(key): str(text) for key, text in value.items()} or None
 
+    def _absent(self, kind: str, words: int, unit: str) -> tuple[int, ...]:
+        """What means "not available" by itself, unless `na` is empty or says `none`."""
+        value = self._node.get("na", ())
+        if "na" in self._node and (value == [] or NONE in (value, *_listed(value))):
+            return ()
+        named = bool(self._node.get("enum"))
+        return sentinels.unavailable(self._name, unit, kind, words, named=named)
+
     def _na(self, kind: str, words: int) -> list[int | tuple[int, int]]:
         """Raw values, and [first, last] ranges of them, that fit the row's registers."""
-        value = self._node.get("na", ())
         found: list[int | tuple[int, int]] = []
-        for one in value if isinstance(value, list | tuple) else (value,):
+        for one in _listed(self._node.get("na", ())):
+            if one == NONE:
+                continue
             ends = [_raw(raw, kind) for raw in (one if isinstance(one, list) else [one, one])]
             pair = [raw for raw in ends if whole(raw)]
             if not len(pair) == len(ends) == 2:
-                what = f"{self._of}na is a raw value such as 0xFFFF, or a list of them, not {one!r}"
+                what = (
+                    f"{self._of}na is a raw value such as 0xFFFF, a list of them, "
+                    f"or none, not {one!r}"
+                )
                 hint = "without quotes; a range of raw values is [[0x7FFF0000, 0x7FFFFFFF]]"
                 self._tell(self._node, "na", what, hint)
                 return []
@@ -250,6 +265,10 @@ class RowReader:
                 return []
             found.append((first, last) if isinstance(one, list) else first)
         return found
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _raw(value: object, kind: str) -> object:

@@ -13,8 +13,9 @@ class Row:
     """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor,
     and in either case plus `offset`, which is in `unit`.
 
-    `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0, and
-    is the first of `bits` that are the value.
+    `na` and `na_ranges` are raw words as one unsigned number, `absent` are those that mean "not
+    available" though the map does not name them; `bit` counts from the lowest, 0, and is the first
+    of `bits` that are the value.
     `apart`: the scale register lies too far to be read in the same request.
     """
 
@@ -31,6 +32,7 @@ class Row:
     scale_factor: float = 1.0
     na: tuple[int, ...] = ()
     na_ranges: tuple[tuple[int, int], ...] = ()
+    absent: tuple[int, ...] = ()
     wrap: int | None = None
     enum: Mapping[int, str] | None = None
     tier: str = "fast"
