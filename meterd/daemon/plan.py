@@ -12,8 +12,9 @@ from meterd.model.event import Notice
 from meterd.model.sample import Driver, Reading
 from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
+from meterd.poll.direction import other_way
 from meterd.poll.guard import DEFAULT_POWER
-from meterd.poll.normalise import Normaliser, other_way
+from meterd.poll.normalise import Normaliser
 from meterd.wire import open_link
 from meterd.wire.address import Address, parse
 from meterd.wire.link import Link, Times

@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     STUCK = "stuck"
     SWAP = "swap"
     GUARD_WAITS = "guard_waits"
+    GUARD_RESOLVED = "guard_resolved"
     # A driver gave readings that cannot be kept.
     DRIVER_MISTAKE = "driver_mistake"
     RELOADED = "reloaded"

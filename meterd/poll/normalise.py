@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from meterd.model.calibration import NO_CALIBRATION, Calibration, kind_of
 from meterd.model.columns import Columns, Shape
-from meterd.model.quantity import DEVICE_UP, Quantity, describe
+from meterd.model.quantity import DEVICE_UP, Kind, Quantity, describe
 from meterd.model.sample import Doubt, Layout, Poll, Quality, Reading
 from meterd.model.units import TO_BASE, factor
+from meterd.poll.direction import Mirrored, mirrored, opposite
+from meterd.poll.guard import DEFAULT_POWER, largest_count
 
 # Products such as 0.29 kW * 1000 carry a rounding error; a millionth is finer than any meter.
 _FINEST = 1e6
 _EXACT = 2**53 / _FINEST
-# What changes its sign, and what changes places, when a meter is mounted the other way round.
-_SIGNED = ("active_power", "reactive_power", "active_energy.net", "reactive_energy.net")
 _GOOD = Quality.GOOD
 # A site has a few shapes for each model of meter that it polls.
 _MOST_FORMS = 2000
@@ -25,22 +26,72 @@ NO_DOUBTS: Mapping[int, Doubt] = {}
 NO_TEXTS: Mapping[str, str] = {}
 
 
-class _Column(NamedTuple):
-    """How the reading at one place of a poll becomes a value; `factor` holds unit and sign.
+class Terms(NamedTuple):
+    """What is said of a device, so that its readings are understood.
 
-    `low` and `high` bound the plausible magnitude, infinity excluded.
+    `swapped`: it is mounted the other way round (poll/direction.py has the rule). `max_power`: the
+    most that can flow, in W. `sizes`: quantities that its registers give without a sign though
+    its power has one; they keep theirs.
+    """
+
+    swapped: bool = False
+    max_power: float = DEFAULT_POWER
+    calibration: Calibration = NO_CALIBRATION
+    sizes: frozenset[str] = frozenset()
+
+
+class _Column(NamedTuple):
+    """How the reading at one place of a poll becomes a value.
+
+    `factor` holds unit, transformer and sign, `offset` is added then; `turned`: an angle to turn
+    by 180°. `bound` is the largest magnitude that is a value at all, `plausible` the largest that
+    is not suspect, infinity excluded from both.
     """
 
     quantity: Quantity
     factor: float
-    low: float
-    high: float
+    offset: float
+    turned: bool
+    bound: float
+    plausible: float
+
+    @property
+    def limits(self) -> tuple[float, float, float]:
+        """What is good and more than 0 lies between the first two; less: between the third and
+        the first with its sign changed."""
+        high = min(self.bound, self.plausible)
+        return self.quantity.low, high, math.inf if self.counts else -high
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a counter, which is never negative."""
+        return self.quantity.kind is Kind.COUNTER
+
+    def value(self, raw: object) -> float | None:
+        """None where the reading is no number."""
+        if not isinstance(raw, int | float) or not math.isfinite(raw):
+            return None
+        value = float(raw) if self.factor == 1 else _rounded(raw * self.factor)
+        if self.offset:
+            value = _rounded(value + self.offset)
+        return opposite(value) if self.turned else value
+
+    def flaw(self, value: float) -> str:
+        """Why this is no value of the device; empty if it may be one."""
+        if self.counts and value < 0:
+            return f"{value:g} {self.quantity.unit} is no count: a counter is never negative"
+        if abs(value) <= self.bound:
+            return ""
+        what = f"{value:g} {self.quantity.unit} is more than"
+        if self.counts:
+            return f"{what} any counter of such a device has reached"
+        return f"{what} can flow here: max_power is {self.bound:.12g} W"
 
 
 class _Form:
     """How readings of one shape become a poll; devices that read alike share it."""
 
-    __slots__ = ("columns", "converted", "layout", "limits", "texts")
+    __slots__ = ("added", "columns", "converted", "layout", "limits", "texts", "turned")
 
     def __init__(self, columns: Sequence[_Column | None], texts: bool) -> None:
         self.columns = columns
@@ -52,30 +103,47 @@ class _Form:
         # Places and factors of what comes in another unit, and the limits of all, where every
         # column becomes a value: else each one is looked at.
         self.converted = [(i, c.factor) for i, c in enumerate(known) if c.factor != 1]
+        self.added = [(i, c.offset) for i, c in enumerate(known) if c.offset]
+        self.turned = [i for i, c in enumerate(known) if c.turned]
         whole = len(known) == len(columns) and not texts
-        self.limits = [(c.low, c.high) for c in known] if whole else None
+        self.limits = [c.limits for c in known] if whole else None
 
 
 @lru_cache(maxsize=_MOST_FORMS)
-def _form(shape: Shape, swapped: bool) -> _Form:
+def _form(shape: Shape, terms: Terms) -> _Form:
     pairs = zip(shape.quantities, shape.units, strict=True)
     texts = any(name.startswith("info.") for name in shape.quantities)
-    return _Form([_column(name, unit, swapped) for name, unit in pairs], texts)
+    return _Form([_column(name, unit, terms) for name, unit in pairs], texts)
 
 
-def _column(name: str, unit: str, swapped: bool) -> _Column | None:
+def _column(name: str, unit: str, terms: Terms) -> _Column | None:
     """None for what has no known unit."""
-    if swapped:
-        name = other_way(name)
+    there = mirrored(name) if terms.swapped else Mirrored(name)
     base = TO_BASE.get(unit, (unit, 1.0))[0]
-    if (quantity := describe(name, base)) is None:
+    if (quantity := describe(there.name, base)) is None:
         return None
     scale = factor(unit, quantity.unit)
     if scale is None:
         return None
-    turned = swapped and name.startswith(_SIGNED)
-    limits = quantity.low, min(quantity.high, sys.float_info.max)
-    return _Column(quantity, -scale if turned else scale, *limits)
+    sign = 1 if name in terms.sizes else there.sign
+    return _Column(
+        quantity,
+        sign * scale * terms.calibration.factor(name),
+        sign * terms.calibration.offset(name),
+        there.turned,
+        min(_bound(quantity, terms.max_power), sys.float_info.max),
+        min(quantity.high, sys.float_info.max),
+    )
+
+
+def _bound(quantity: Quantity, max_power: float) -> float:
+    """The largest magnitude that a device of this power can measure."""
+    kind = kind_of(quantity)
+    if kind == "power":
+        return max_power
+    if quantity.kind is not Kind.COUNTER:
+        return math.inf
+    return largest_count(max_power) if kind == "energy" else math.inf
 
 
 _NOTHING = _Form((), texts=False)
@@ -84,15 +152,14 @@ _NOTHING = _Form((), texts=False)
 class Normaliser:
     """Turns one device's readings into polls; remembers which columns they had last time.
 
-    `swapped`: the meter is mounted the other way round, so power changes its sign, and import
-    and export change places.
+    `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
     """
 
-    __slots__ = ("_device", "_last", "_shape", "_swapped")
+    __slots__ = ("_device", "_last", "_shape", "_terms")
 
-    def __init__(self, device: str, *, swapped: bool = False) -> None:
+    def __init__(self, device: str, *, swapped: bool = False, terms: Terms | None = None) -> None:
         self._device = device
-        self._swapped = swapped
+        self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
         self._last: _Form = _NOTHING
 
@@ -100,7 +167,7 @@ class Normaliser:
         """The poll of a device that answered. What has no known unit is left out."""
         said = Columns.of(readings)
         if said.shape is not self._shape:
-            self._shape, self._last = said.shape, _form(said.shape, self._swapped)
+            self._shape, self._last = said.shape, _form(said.shape, self._terms)
         form = self._last
         values = None if said.remarks else _good(form, said.values)
         if values is not None:
@@ -110,8 +177,8 @@ class Normaliser:
         for reading, column in zip(said, form.columns, strict=True):
             if column is None:
                 continue
-            value = _value(reading, column.factor)
-            if (doubt := _doubt(reading, column.quantity, value)) is not None:
+            value, doubt = _judged(reading, column)
+            if doubt is not None:
                 doubts[len(found)] = doubt
             found.append(value)
         texts = _told(said) if form.texts else NO_TEXTS
@@ -125,9 +192,13 @@ def _good(form: _Form, raws: Sequence[float]) -> "array[float] | None":
     values = [*raws, 1.0]
     for i, scale in form.converted:
         values[i] = _rounded(values[i] * scale)
+    for i, offset in form.added:
+        values[i] = _rounded(values[i] + offset)
+    for i in form.turned:
+        values[i] = opposite(values[i])
     # NaN fails every comparison.
-    for value, (low, high) in zip(values, form.limits, strict=False):
-        if not (low <= value <= high or low <= -value <= high or not value):
+    for value, (low, high, below) in zip(values, form.limits, strict=False):
+        if not (low <= value <= high or below <= value <= -low or not value):
             return None
     return array("d", values)
 
@@ -137,19 +208,6 @@ def _told(readings: Sequence[Reading]) -> dict[str, str]:
     return {r[0]: r[1] for r in readings if isinstance(r[1], str) and r[0].startswith("info.")}
 
 
-def other_way(name: str) -> str:
-    """Import is export, seen from the other side."""
-    places = {"import": "export", "export": "import"}
-    return ".".join(places.get(part, part) for part in name.split("."))
-
-
-def _value(reading: Reading, scale: float) -> float | None:
-    raw = reading.value
-    if not isinstance(raw, int | float) or not math.isfinite(raw):
-        return None
-    return float(raw) if scale == 1 else _rounded(raw * scale)
-
-
 def _rounded(value: float) -> float:
     """Six digits. A whole number divided once is as exact as round(), at half its price."""
     if -_EXACT < value < _EXACT:
@@ -157,13 +215,17 @@ def _rounded(value: float) -> float:
     return round(value, 6)
 
 
-def _doubt(reading: Reading, quantity: Quantity, value: float | None) -> Doubt | None:
-    """What is wrong with a value; None if nothing is."""
+def _judged(reading: Reading, column: _Column) -> tuple[float | None, Doubt | None]:
+    """The value, and what is wrong with it; None if nothing is."""
+    value = column.value(reading.value)
     if value is None:
-        return Doubt(Quality.INVALID, reading.reason or "the device gives no number")
+        return None, Doubt(Quality.INVALID, reading.reason or "the device gives no number")
+    if flaw := column.flaw(value):
+        return None, Doubt(Quality.INVALID, flaw)
+    quantity = column.quantity
     if not quantity.plausible(value):
         text = f"{value:g} {quantity.unit} is beyond what is plausible for {quantity.name}"
-        return Doubt(Quality.SUSPECT, text)
+        return value, Doubt(Quality.SUSPECT, text)
     if reading.quality is not _GOOD:
-        return Doubt(reading.quality, reading.reason)
-    return None
+        return value, Doubt(reading.quality, reading.reason)
+    return value, None
