@@ -5,13 +5,15 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 from meterd.model.calibration import NO_CALIBRATION, Calibration, kind_of
 from meterd.model.columns import Columns, Shape
-from meterd.model.quantity import DEVICE_UP, Kind, Quantity, describe
+from meterd.model.event import EventKind, Notice
+from meterd.model.quantity import DEVICE_UP, GUARDED, Kind, Quantity, describe, suggest
 from meterd.model.sample import Doubt, Layout, Poll, Quality, Reading
-from meterd.model.units import TO_BASE, factor
+from meterd.model.units import base_of, conversion
+from meterd.model.units import suggest as suggest_unit
 from meterd.poll.direction import Mirrored, mirrored, opposite
 from meterd.poll.guard import DEFAULT_POWER, largest_count
 
@@ -43,9 +45,9 @@ class Terms(NamedTuple):
 class _Column(NamedTuple):
     """How the reading at one place of a poll becomes a value.
 
-    `factor` holds unit, transformer and sign, `offset` is added then; `turned`: an angle to turn
-    by 180°. `bound` is the largest magnitude that is a value at all, `plausible` the largest that
-    is not suspect, infinity excluded from both.
+    `factor` holds unit, transformer and sign; so does `offset`, which is added then. `turned`: an
+    angle to turn by 180°. `bound` is the largest magnitude that is a value at all, `plausible` the
+    largest that is not suspect, infinity excluded from both.
     """
 
     quantity: Quantity
@@ -69,11 +71,14 @@ class _Column(NamedTuple):
 
     def value(self, raw: object) -> float | None:
         """None where the reading is no number."""
-        if not isinstance(raw, int | float) or not math.isfinite(raw):
+        # A plug-in may give a Decimal, or a number of another library's.
+        if isinstance(raw, str) or not isinstance(raw, SupportsFloat):
             return None
-        value = float(raw) if self.factor == 1 else _rounded(raw * self.factor)
-        if self.offset:
-            value = _rounded(value + self.offset)
+        value = float(raw)
+        if not math.isfinite(value):
+            return None
+        if self.factor != 1 or self.offset:
+            value = _rounded(value * self.factor + self.offset)
         return opposite(value) if self.turned else value
 
     def flaw(self, value: float) -> str:
@@ -89,47 +94,68 @@ class _Column(NamedTuple):
 
 
 class _Form:
-    """How readings of one shape become a poll; devices that read alike share it."""
+    """How readings of one shape become a poll; devices that read alike share it.
 
-    __slots__ = ("added", "columns", "converted", "layout", "limits", "texts", "turned")
+    `mistakes` tells of the readings that become nothing, by name.
+    """
 
-    def __init__(self, columns: Sequence[_Column | None], texts: bool) -> None:
-        self.columns = columns
-        self.texts = texts
-        known = [column for column in columns if column is not None]
+    __slots__ = ("columns", "converted", "layout", "limits", "mistakes", "texts", "turned")
+
+    def __init__(self, columns: Sequence["_Column | str"], names: Sequence[str]) -> None:
+        self.columns = [one if isinstance(one, _Column) else None for one in columns]
+        self.texts = any(_is_text(name) for name in names)
+        self.mistakes = {
+            str(name): one
+            for name, one in zip(names, columns, strict=True)
+            if isinstance(one, str) and one
+        }
+        known = [column for column in self.columns if column is not None]
         self.layout = Layout.of(
             [*((c.quantity.name, c.quantity.unit) for c in known), (DEVICE_UP, "1")]
         )
         # Places and factors of what comes in another unit, and the limits of all, where every
         # column becomes a value: else each one is looked at.
-        self.converted = [(i, c.factor) for i, c in enumerate(known) if c.factor != 1]
-        self.added = [(i, c.offset) for i, c in enumerate(known) if c.offset]
+        self.converted = [
+            (i, c.factor, c.offset) for i, c in enumerate(known) if c.factor != 1 or c.offset
+        ]
         self.turned = [i for i, c in enumerate(known) if c.turned]
-        whole = len(known) == len(columns) and not texts
+        whole = len(known) == len(columns) and not self.texts
         self.limits = [c.limits for c in known] if whole else None
 
 
 @lru_cache(maxsize=_MOST_FORMS)
 def _form(shape: Shape, terms: Terms) -> _Form:
-    pairs = zip(shape.quantities, shape.units, strict=True)
-    texts = any(name.startswith("info.") for name in shape.quantities)
-    return _Form([_column(name, unit, terms) for name, unit in pairs], texts)
+    seen: set[str] = set()
+    columns: list[_Column | str] = []
+    for name, unit in zip(shape.quantities, shape.units, strict=True):
+        twice = f"{name} comes twice in one poll: the second is left out"
+        columns.append(twice if name in seen else _column(name, unit, terms))
+        seen.add(name)
+    return _Form(columns, shape.quantities)
 
 
-def _column(name: str, unit: str, terms: Terms) -> _Column | None:
-    """None for what has no known unit."""
+def _column(name: object, unit: object, terms: Terms) -> _Column | str:
+    """Else why it becomes no value; nothing where that is as it should be."""
+    if not isinstance(name, str) or not isinstance(unit, str):
+        return f"{name!r} in {unit!r} is left out: a quantity and its unit are texts"
+    if _is_text(name):
+        return ""
+    if name == DEVICE_UP or name.startswith(GUARDED):
+        return f"{name} is left out: it is meterd's own"
     there = mirrored(name) if terms.swapped else Mirrored(name)
-    base = TO_BASE.get(unit, (unit, 1.0))[0]
-    if (quantity := describe(there.name, base)) is None:
-        return None
-    scale = factor(unit, quantity.unit)
-    if scale is None:
-        return None
+    quantity = describe(there.name, base_of(unit))
+    if quantity is None:
+        return f"{name} is left out: no quantity of that name is known; {suggest(name)}"
+    found = conversion(unit, quantity.unit)
+    if found is None:
+        hint = suggest_unit(unit, quantity.unit)
+        return f"{name} is left out: {unit!r} does not convert to {quantity.unit}; {hint}"
     sign = 1 if name in terms.sizes else there.sign
+    scale = sign * terms.calibration.factor(name)
     return _Column(
         quantity,
-        sign * scale * terms.calibration.factor(name),
-        sign * terms.calibration.offset(name),
+        scale * found.factor,
+        scale * found.offset + sign * terms.calibration.offset(name),
         there.turned,
         min(_bound(quantity, terms.max_power), sys.float_info.max),
         min(quantity.high, sys.float_info.max),
@@ -146,7 +172,11 @@ def _bound(quantity: Quantity, max_power: float) -> float:
     return largest_count(max_power) if kind == "energy" else math.inf
 
 
-_NOTHING = _Form((), texts=False)
+def _is_text(name: object) -> bool:
+    return isinstance(name, str) and name.startswith("info.")
+
+
+_NOTHING = _Form((), ())
 
 
 class Normaliser:
@@ -155,19 +185,23 @@ class Normaliser:
     `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
     """
 
-    __slots__ = ("_device", "_last", "_shape", "_terms")
+    __slots__ = ("_device", "_last", "_mistakes", "_shape", "_terms", "notices")
 
     def __init__(self, device: str, *, swapped: bool = False, terms: Terms | None = None) -> None:
         self._device = device
         self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
         self._last: _Form = _NOTHING
+        self._mistakes: set[str] = set()
+        self.notices: list[Notice] = []
+        """What the driver gave that cannot be kept, each name once; who reads it empties it."""
 
     def poll(self, readings: Sequence[Reading], time: int, took: float) -> Poll:
-        """The poll of a device that answered. What has no known unit is left out."""
+        """The poll of a device that answered. What has no known name or unit is left out."""
         said = Columns.of(readings)
         if said.shape is not self._shape:
             self._shape, self._last = said.shape, _form(said.shape, self._terms)
+            self._complain(self._last)
         form = self._last
         values = None if said.remarks else _good(form, said.values)
         if values is not None:
@@ -184,16 +218,21 @@ class Normaliser:
         texts = _told(said) if form.texts else NO_TEXTS
         return Poll(self._device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
 
+    def _complain(self, form: _Form) -> None:
+        for name, text in form.mistakes.items():
+            if name not in self._mistakes:
+                self._mistakes.add(name)
+                data = {"quantity": name}
+                self.notices.append(Notice(EventKind.DRIVER_MISTAKE, text, data))
+
 
 def _good(form: _Form, raws: Sequence[float]) -> "array[float] | None":
     """The values, `device.up` behind them, if all are plausible, as in nearly every poll."""
     if form.limits is None:
         return None
     values = [*raws, 1.0]
-    for i, scale in form.converted:
-        values[i] = _rounded(values[i] * scale)
-    for i, offset in form.added:
-        values[i] = _rounded(values[i] + offset)
+    for i, scale, offset in form.converted:
+        values[i] = _rounded(values[i] * scale + offset)
     for i in form.turned:
         values[i] = opposite(values[i])
     # NaN fails every comparison.
@@ -215,11 +254,16 @@ def _rounded(value: float) -> float:
     return round(value, 6)
 
 
+def _no_number(value: object) -> str:
+    known = isinstance(value, float) or value is None
+    return f"the device gives no number{'' if known else f', but {value!r:.40}'}"
+
+
 def _judged(reading: Reading, column: _Column) -> tuple[float | None, Doubt | None]:
     """The value, and what is wrong with it; None if nothing is."""
     value = column.value(reading.value)
     if value is None:
-        return None, Doubt(Quality.INVALID, reading.reason or "the device gives no number")
+        return None, Doubt(Quality.INVALID, reading.reason or _no_number(reading.value))
     if flaw := column.flaw(value):
         return None, Doubt(Quality.INVALID, flaw)
     quantity = column.quantity
