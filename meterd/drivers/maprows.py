@@ -4,6 +4,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meterd.drivers import maphints, sentinels
@@ -33,7 +34,7 @@ TIERS = ("fast", "slow", "static")
 COUNTER_UNITS = (*catalogue.COUNTED_UNITS, "J", "m³", "l", "1")
 KEYS = tuple(
     "function address type count word_order byte_order scale offset unit na wrap enum bit tier"  # noqa: SIM905
-    " optional alone note kind max_rate".split()
+    " optional alone common note kind max_rate".split()
 )
 # Functions whose registers are single bits.
 BITS = (1, 2)
@@ -69,7 +70,7 @@ class RowReader:
         if function in BITS:  # each bit is a register there
             address, words, bit = self._coil(address, words, bit)
         na = self._na(kind, words)
-        return Row(
+        row = Row(
             quantity=self._name,
             function=function,
             address=address,
@@ -83,7 +84,6 @@ class RowReader:
             scale_factor=factor,
             na=tuple(one for one in na if isinstance(one, int)),
             na_ranges=tuple(one for one in na if not isinstance(one, int)),
-            absent=self._absent(kind, words, unit),
             wrap=self._wrap(kind, words),
             enum=self._enum(),
             tier=self._one_of("tier", "fast", TIERS),
@@ -94,7 +94,9 @@ class RowReader:
             offset=self._offset(kind),
             kind=self._kind(unit),
             max_rate=self._max_rate(),
+            common=flag(tell, node, "common", of),
         )
+        return replace(row, absent=self._absent(row))
 
     def _type(self, function: int) -> str:
         node, known = self._node, (*WORDS, *COUNTED)
@@ -270,13 +272,12 @@ class RowReader:
             return None
         return {int(key): str(text) for key, text in value.items()} or None
 
-    def _absent(self, kind: str, words: int, unit: str) -> tuple[int, ...]:
+    def _absent(self, row: Row) -> tuple[int, ...]:
         """What means "not available" by itself, unless `na` is empty or says `none`."""
         value = self._node.get("na", ())
         if "na" in self._node and (value == [] or NONE in (value, *_listed(value))):
             return ()
-        named = bool(self._node.get("enum"))
-        return sentinels.unavailable(self._name, unit, kind, words, named=named)
+        return sentinels.unavailable(row)
 
     def _na(self, kind: str, words: int) -> list[int | tuple[int, int]]:
         """Raw values, and [first, last] ranges of them, that fit the row's registers."""

@@ -45,7 +45,7 @@ class ModbusMeter:
     Options: ClassVar[type[Any]] = ModbusOptions
 
     def __init__(self, link: Link, options: ModbusOptions, *, interval: float = SLOW) -> None:
-        self.map = load_map(options.map)
+        self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit)
         self._link = link
@@ -63,7 +63,7 @@ class ModbusMeter:
             costs,
             slow=options.slow,
             lengths=lengths,
-            meter=(unit, self.map.name),
+            meter=(unit, f"{self.map.name}{options.registers:+d}"),
         )
         self._refused: dict[str, Reading] = {}
         self._budget = SPLIT_BUDGET

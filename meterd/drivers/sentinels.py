@@ -13,7 +13,9 @@ number that a meter reaches but by running over. (NaN and the infinities are nev
 import struct
 import sys
 
-from meterd.model.quantity import Kind, Quantity, describe
+from meterd.drivers.registers import Row
+from meterd.model.quantity import Kind
+from meterd.model.units import base_of
 
 _FLT_MAX = struct.unpack(">f", b"\x7f\x7f\xff\xff")[0]
 # Codes of floats, and what they hold where nothing was measured.
@@ -23,33 +25,30 @@ _FLOATS = {
 }
 
 
-def unavailable(quantity: str, unit: str, kind: str, words: int, *, named: bool) -> tuple[int, ...]:
+def unavailable(row: Row) -> tuple[int, ...]:
     """The raw words, as one unsigned number, that are no value of such a row.
 
-    `named`: the map names the numbers (`enum`), so each of them is a state. So are the numbers of
+    Where the map names the numbers (`enum`) each of them is a state. So are the numbers of
     quantities without a unit, except power factors, counters, and texts that tell what it is:
     there all ones are as good as any other pattern of bits. A counter of one register passes
     through each of its numbers whenever it runs over.
     """
+    kind = row.type
     if kind in _FLOATS:
         code, largest = _FLOATS[kind]
         return tuple(_words(code, value) for size in largest for value in (size, -size))
-    bits = 16 * words
-    ones, top = (1 << bits) - 1, 1 << bits - 1
-    known = describe(quantity, unit)
-    counts = known is not None and known.kind is Kind.COUNTER
-    if named or not (counts or _is_size(quantity, known)) or (counts and words == 1):
+    counts = row.kind is Kind.COUNTER
+    if row.enum or not (counts or _is_size(row)) or (counts and row.words == 1):
         return ()
+    ones, top = (1 << 16 * row.words) - 1, 1 << 16 * row.words - 1
     if kind[0] == "s" and kind != "str":
         return (top, top - 1)
     return (ones,) if kind[0] in "um" and kind != "m10k" else ()
 
 
-def _is_size(quantity: str, known: Quantity | None) -> bool:
+def _is_size(row: Row) -> bool:
     """Whether a row's number is a size, or a name, and not a state."""
-    if known is not None and known.unit not in ("", "1"):
-        return True
-    return quantity.startswith(("info.", "power_factor"))
+    return base_of(row.unit) != "1" or row.quantity.startswith(("info.", "power_factor"))
 
 
 def _words(code: str, value: float) -> int:
