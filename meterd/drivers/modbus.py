@@ -20,8 +20,10 @@ from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.drivers.waking import Waking
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
+from meterd.model.event import Notice
 from meterd.model.quantity import Kind, describe
 from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.model.units import base_of, factor
@@ -65,6 +67,9 @@ class ModbusMeter:
             lengths=lengths,
             meter=(unit, f"{self.map.name}{options.registers:+d}"),
         )
+        self.notices: list[Notice] = []
+        wake = self.map.wake if options.allow_wake else ()
+        self._waking = Waking(link, unit, wake, self.notices)
         self._refused: dict[str, Reading] = {}
         self._budget = SPLIT_BUDGET
         self._found: list[Findings] = []
@@ -101,6 +106,7 @@ class ModbusMeter:
 
     async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open."""
+        await self._waking.begin()
         epoch = self._link.epoch
         if epoch != self._epoch:
             self._start_over()
@@ -187,6 +193,8 @@ class ModbusMeter:
         try:
             return part.columns(await self._fetch(part), self._scales.known)
         except Unsupported as refusal:
+            if await self._waking.again():
+                return await self._read(part)
             return await self._search(part, refusal)
         except (LinkError, DeviceError) as error:
             if not self.client.is_late:
