@@ -11,7 +11,7 @@ from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.doors import check_login
 from meterd.cli.main import EXIT_CONFIG
-from meterd.cli.talk import warn_of_maps
+from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.config.settings import Settings
 from meterd.daemon.plan import LinkPlan, devices, link_plans
 from meterd.drivers.costs import NETWORK, TURNAROUND
@@ -43,6 +43,7 @@ def command(config: Path | None, online: bool, format_: str | None) -> int:
     settings = load_settings(config)
     check_login(settings.api, settings.api.token_file(settings.store.url))
     warn_of_maps(settings)
+    tell_of_values(settings, limits=True)
     plans = link_plans(settings)
     rows = [row for plan in plans.values() for row in _rows(plan)]
     output.show(_COLUMNS, rows, format_, rows)

@@ -86,7 +86,7 @@ class ModbusMeter:
         """A SunSpec device describes itself; all others are described by their map."""
         if options.map != SUNSPEC:
             return ModbusMeter(link, options, interval=interval)
-        given = options.model_dump(include={"unit", "slow", "part", "index"})
+        given = options.model_dump(include={"unit", "slow", "part", "index"}, exclude_none=True)
         return SunSpecMeter(link, SunSpecOptions(**given), interval=interval)
 
     @staticmethod

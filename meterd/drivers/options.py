@@ -38,7 +38,7 @@ def _duration(value: object) -> object:
 def _number(value: object) -> object:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or not math.isfinite(float(str(value))):
-        raise ValueError(f"must be a number, not {value!r}")
+        raise ValueError("must be a number")
     return float(str(value))
 
 
