@@ -122,3 +122,10 @@ def load_map(name: str) -> RegisterMap:
         raise ConfigError(f"no register map {name!r}; {hint}")
     text = (files("meterd.drivers") / "maps" / f"{wanted}.yaml").read_text("utf-8")
     return parse(text, wanted, f"{wanted}.yaml", own=False)
+
+
+@cache
+def moved_map(name: str, registers: int) -> RegisterMap:
+    """The map, so many registers further on. Raises ConfigError, or ValueError of `moved`."""
+    found = load_map(name)
+    return found.moved(registers) if registers else found

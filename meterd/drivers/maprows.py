@@ -3,10 +3,11 @@
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from meterd.drivers import maphints
+from meterd.drivers import maphints, sentinels
 from meterd.drivers.mapnodes import Tell, flag, number, whole
 from meterd.drivers.registers import Row
 from meterd.drivers.values import WHOLES
@@ -33,7 +34,7 @@ TIERS = ("fast", "slow", "static")
 COUNTER_UNITS = (*catalogue.COUNTED_UNITS, "J", "m³", "l", "1")
 KEYS = tuple(
     "function address type count word_order byte_order scale offset unit na wrap enum bit tier"  # noqa: SIM905
-    " optional alone note kind max_rate".split()
+    " optional alone common note kind max_rate".split()
 )
 # Functions whose registers are single bits.
 BITS = (1, 2)
@@ -41,6 +42,8 @@ _SCALE = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})(?:\*(-?\d+(?:\.\d+)?(?:[eE][
 # Texts that name a device; those of the catalogue's INFO are the usual ones.
 _TEXT = re.compile(r"info(\.[a-z0-9_]+)+")
 _FLOATS = {"f16": ">e", "f32": ">f", "f64": ">d"}
+# In place of a raw value of `na`: all patterns are numbers.
+NONE = "none"
 
 
 class RowReader:
@@ -67,7 +70,7 @@ class RowReader:
         if function in BITS:  # each bit is a register there
             address, words, bit = self._coil(address, words, bit)
         na = self._na(kind, words)
-        return Row(
+        row = Row(
             quantity=self._name,
             function=function,
             address=address,
@@ -91,7 +94,9 @@ class RowReader:
             offset=self._offset(kind),
             kind=self._kind(unit),
             max_rate=self._max_rate(),
+            common=flag(tell, node, "common", of),
         )
+        return replace(row, absent=self._absent(row))
 
     def _type(self, function: int) -> str:
         node, known = self._node, (*WORDS, *COUNTED)
@@ -267,15 +272,26 @@ class RowReader:
             return None
         return {int(key): str(text) for key, text in value.items()} or None
 
+    def _absent(self, row: Row) -> tuple[int, ...]:
+        """What means "not available" by itself, unless `na` is empty or says `none`."""
+        value = self._node.get("na", ())
+        if "na" in self._node and (value == [] or NONE in (value, *_listed(value))):
+            return ()
+        return sentinels.unavailable(row)
+
     def _na(self, kind: str, words: int) -> list[int | tuple[int, int]]:
         """Raw values, and [first, last] ranges of them, that fit the row's registers."""
-        value = self._node.get("na", ())
         found: list[int | tuple[int, int]] = []
-        for one in value if isinstance(value, list | tuple) else (value,):
+        for one in _listed(self._node.get("na", ())):
+            if one == NONE:
+                continue
             ends = [_raw(raw, kind) for raw in (one if isinstance(one, list) else [one, one])]
             pair = [raw for raw in ends if whole(raw)]
             if not len(pair) == len(ends) == 2:
-                what = f"{self._of}na is a raw value such as 0xFFFF, or a list of them, not {one!r}"
+                what = (
+                    f"{self._of}na is a raw value such as 0xFFFF, a list of them, "
+                    f"or none, not {one!r}"
+                )
                 hint = "without quotes; a range of raw values is [[0x7FFF0000, 0x7FFFFFFF]]"
                 self._tell(self._node, "na", what, hint)
                 return []
@@ -288,6 +304,10 @@ class RowReader:
                 return []
             found.append((first, last) if isinstance(one, list) else first)
         return found
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _raw(value: object, kind: str) -> object:

@@ -25,6 +25,7 @@ from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.traffic import with_traffic
+from meterd.drivers.waking import Waking
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
@@ -70,7 +71,7 @@ class ModbusMeter:
         monotonic: Callable[[], float] = loop_time,
     ) -> None:
         """`interval` in seconds. `monotonic`: seconds by which pauses are counted."""
-        self.map = load_map(options.map)
+        self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit, wide=self.map.wide)
         self._unit = unit
@@ -90,10 +91,12 @@ class ModbusMeter:
             costs,
             slow=options.slow,
             lengths=lengths,
-            meter=(unit, self.map.name),
+            meter=(unit, f"{self.map.name}{options.registers:+d}"),
         )
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
+        wake = self.map.wake if options.allow_wake else ()
+        self._waking = Waking(link, unit, wake, self.notices)
         self._monotonic = monotonic
         self._budget = SPLIT_BUDGET
         self._renewed = 0.0
@@ -152,6 +155,9 @@ class ModbusMeter:
 
         Raises LinkError, or DeviceError: with the code `all_refused` where nothing is answered.
         """
+        await self._waking.begin()
+        if self._dark:
+            await self._waking.again()
         epoch = self._link.epoch
         if self._is_other(epoch):
             self._start_over()
@@ -304,6 +310,8 @@ class ModbusMeter:
         try:
             return await self._fetch(part)
         except Unsupported:
+            if await self._waking.again():
+                return await self._asked(part)
             raise
         except (LinkError, DeviceError) as error:
             if not self.client.is_late:

@@ -1,13 +1,14 @@
 """Register maps: which quantity is where in which form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meterd.model.quantity import Kind
 
 PROTOCOL_LIMIT = 125
 # The largest hole that one read may span unless the map says otherwise.
 BRIDGE = 16
+_LAST = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +16,11 @@ class Row:
     """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor,
     and in either case plus `offset`, which is in `unit`.
 
-    `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0, and
-    is the first of `bits` that are the value.
-    `apart`: the scale register lies too far to be read in the same request.
+    `na` and `na_ranges` are raw words as one unsigned number, `absent` are those that mean "not
+    available" though the map does not name them; `bit` counts from the lowest, 0, and is the first
+    of `bits` that are the value.
+    `apart`: the scale register lies too far to be read in the same request. `common`: it is one
+    value of the whole unit, which does not move with an instance of the map.
     """
 
     quantity: str
@@ -33,6 +36,7 @@ class Row:
     scale_factor: float = 1.0
     na: tuple[int, ...] = ()
     na_ranges: tuple[tuple[int, int], ...] = ()
+    absent: tuple[int, ...] = ()
     wrap: int | None = None
     enum: Mapping[int, str] | None = None
     tier: str = "fast"
@@ -42,6 +46,7 @@ class Row:
     bits: int = 1
     offset: float = 0.0
     apart: bool = False
+    common: bool = False
     kind: Kind = Kind.GAUGE
     max_rate: float | None = None
 
@@ -64,8 +69,29 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Instances:
+    """Equal circuits of one unit: how many, and how many registers from one to the next."""
+
+    count: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWrite:
+    """A write that unlocks a meter: function 6 or 16, the first register, and its words."""
+
+    function: int
+    address: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterMap:
     """One meter model. `unreadable` are [first, last] ranges that no request may touch.
+
+    `max_power` is the most that its documents say it measures, in W. `turned`: it counts as
+    positive what the house gives, so its device needs the reversed direction. `wake` is sent
+    before the meter is read, where the device allows it.
 
     `times` are pauses and a timeout that the device needs, by the names that links have for
     them, as durations: {"connect_delay": "1s"}.
@@ -89,3 +115,26 @@ class RegisterMap:
     times: Mapping[str, str] = field(default_factory=dict)
     wide: bool = False
     """Whether a register of the meter has 32 bits. Addresses are then those of its halves."""
+    max_power: float | None = None
+    turned: bool = False
+    instances: Instances | None = None
+    wake: tuple[WakeWrite, ...] = ()
+
+    def moved(self, registers: int) -> "RegisterMap":
+        """The same so many registers further on; rows that are common stay.
+
+        Raises ValueError where a row would lie outside of 0 to 65535.
+        """
+        rows = tuple(row if row.common else _moved(row, registers) for row in self.rows)
+        outside = next((r for r in rows if r.first < 0 or r.last > _LAST), None)
+        if outside is not None:
+            raise ValueError(f"{outside.quantity} would be at register {outside.address}")
+        there = ((low + registers, high + registers) for low, high in self.unreadable)
+        kept = self.unreadable if any(row.common for row in rows) else ()
+        return replace(self, rows=rows, unreadable=(*kept, *there))
+
+
+def _moved(row: Row, registers: int) -> Row:
+    scale = row.scale_register
+    scale = None if scale is None else scale + registers
+    return replace(row, address=row.address + registers, scale_register=scale)
