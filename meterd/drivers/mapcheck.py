@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from meterd.drivers import farscales, planner
+from meterd.drivers import farregisters, planner
 from meterd.drivers.blocks import Block
 from meterd.drivers.mapfile import UNSAID
 from meterd.drivers.registers import BRIDGE, RegisterMap, Row
@@ -65,6 +65,8 @@ def problems(found: RegisterMap, file: str, places: Places) -> list[Problem]:
 
 
 def _way_out(row: Row) -> str:
+    if row.terms:
+        return "none of a row's registers may lie in a range that is unreadable; see limits"
     if row.scale_register is None:
         return "all registers of a row are read in one request; see limits"
     return "neither a row nor its scale may lie in a range that is unreadable; see limits"
@@ -102,7 +104,7 @@ def doubts(found: RegisterMap, file: str, places: Places) -> list[Doubt]:
         *_references(found, doubt),
         *_halves(found, doubt),
         *_texts(found, doubt),
-        *_far_scales(found, doubt),
+        *_far_registers(found, doubt),
     ]
     if found.serial is None and found.tcp is None:
         what = "no defaults for a serial line: each link's URL must give baud and parity"
@@ -120,7 +122,7 @@ def _blocks(found: RegisterMap) -> Iterator[tuple[str, Block]]:
     polled = [row for row in found.rows if row.tier != "static"]
     once = [row for row in found.rows if row.tier == "static"]
     yield from (("poll", block) for block in planner.plan(found, polled))
-    yield from (("poll", block) for block in farscales.requests(found))
+    yield from (("poll", block) for block in farregisters.requests(found))
     yield from (("once", block) for block in planner.plan(found, once))
 
 
@@ -179,16 +181,30 @@ def _texts(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
             yield doubt(row, "W109", "is a text that no other meter has", hint)
 
 
-def _far_scales(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
-    """Scales in requests of their own: often a wrong address, and not for nothing."""
-    rows = [row for row in found.rows if row.apart]
-    if rows:
+def _far_registers(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Registers in requests of their own: often a wrong address, and not for nothing."""
+    for composed in (False, True):
+        rows = [row for row in found.rows if row.apart and bool(row.terms) is composed]
+        if not rows:
+            continue
+        if composed:
+            yield doubt(rows[0], "W110", *_of_far_terms(rows[0]))
+            continue
         what = f"lies far from its scale, @{rows[0].scale_register}, which is read by itself"
         hint = (
             "that is one request more a poll; where nobody changes the meter's scale, "
             "read it with `meterd probe` and write it as a number, scale: 0.1"
         )
         yield doubt(rows[0], "W110", what, hint)
+
+
+def _of_far_terms(row: Row) -> tuple[str, str]:
+    far = ", ".join(str(register) for _, register in sorted(row.far_places()))
+    what = f"is read at {row.address} and, in requests of their own before and behind it, at {far}"
+    hint = "limits: {bridge: N} reads them in one where the meter lets it run over N registers"
+    if any(function != row.function for function, _ in row.far_places()):
+        hint = "registers of two functions are never read in one request"
+    return what, hint
 
 
 def _largest(row: Row) -> float:
@@ -209,4 +225,8 @@ def _holes(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
             told = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in holes)
             what = f"begins a read of function {block.function} over registers of no row: {told}"
             hint = "limits: {bridge: 0} where the meter refuses that"
-            yield doubt(min(block.rows, key=lambda row: row.first), "W103", what, hint)
+            # What is read apart has no row by itself: the first one that needs it is named.
+            rows = farregisters.owners(found, block) or block.rows
+            first = min(rows, key=lambda row: row.first)
+            what = what if first in block.rows else f"needs what is apart from it, and {what}"
+            yield doubt(first, "W103", what, hint)

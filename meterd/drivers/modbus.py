@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from meterd.drivers import values
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
-from meterd.drivers.farscales import FarScales
+from meterd.drivers.farregisters import FarRegisters
 from meterd.drivers.lengths import on as lengths_on
 from meterd.drivers.library import SUNSPEC, load_map
 from meterd.drivers.options import ModbusOptions
@@ -71,7 +72,7 @@ class ModbusMeter:
         self._rethink = _RETHINK
         # The longest request that was ever answered; what was refused below it was not too long.
         self._proven = 0
-        self._scales = FarScales(self.map, self._fetch)
+        self._far = FarRegisters(self.map, self._fetch)
         self._silence = Silence(
             functools.partial(self._fetch, kept=False), self._schedule, interval
         )
@@ -123,7 +124,7 @@ class ModbusMeter:
         The step is None where the meter can change it.
         """
         return [
-            (row.quantity, row.type, _step(row), row.wrap)
+            (row.quantity, row.type, _step(row), values.wrap(row))
             for row in self.map.rows
             if (known := describe(row.quantity)) is not None and known.kind is Kind.COUNTER
         ]
@@ -145,14 +146,14 @@ class ModbusMeter:
         return [self.client.sizes(part.function, part.words) for part in parts]
 
     def _requests(self, number: int) -> list[Block]:
-        """All that such a poll costs, scales that lie apart included."""
+        """All that such a poll costs, registers that lie apart included."""
         parts = self._schedule.blocks(number)
-        return [*parts, *self._scales.blocks] if any(part.apart for part in parts) else parts
+        return [*parts, *self._far.cost(parts)] if any(part.apart for part in parts) else parts
 
     def _start_over(self) -> None:
         self._schedule.start_over()
         self._refused = {}
-        self._scales.forget()
+        self._far.forget()
         self._budget = SPLIT_BUDGET
         self._poll = 0
         self._rethink = _RETHINK
@@ -170,9 +171,9 @@ class ModbusMeter:
         """All requests of this poll; once more where it turned out how to ask instead."""
         said: list[Columns] = []
         parts = self._schedule.blocks(number)
-        apart = self._scales.blocks and any(part.apart for part in parts)
+        apart = self._far.blocks and any(part.apart for part in parts)
         if apart:
-            await self._scales.before()
+            await self._far.before(parts)
         for part in parts:
             columns = await self._read(part)
             if columns is None:
@@ -180,12 +181,12 @@ class ModbusMeter:
                 self._think(_NEVER)
                 return await self._ask(number)
             said.append(columns)
-        return [await self._scales.after(Columns.joined(said))] if apart else said
+        return [await self._far.after(parts, Columns.joined(said))] if apart else said
 
     async def _read(self, part: Block) -> Columns | None:
         """What one request says; None where the plan it belongs to is no good."""
         try:
-            return part.columns(await self._fetch(part), self._scales.known)
+            return part.columns(await self._fetch(part), self._far.known)
         except Unsupported as refusal:
             return await self._search(part, refusal)
         except (LinkError, DeviceError) as error:
@@ -246,7 +247,7 @@ class ModbusMeter:
                 search.note(answered=False)
             else:
                 search.note(answered=True)
-                said.append(one.columns(data, self._scales.known))
+                said.append(one.columns(data, self._far.known))
         self._leave_out(search.findings(), refusal)
         return Columns.joined(said)
 
@@ -271,7 +272,7 @@ def _unclear(row: Row, refusal: Unsupported) -> str:
 
 
 def _step(row: Row) -> float | None:
-    known = describe(row.quantity)
-    if row.scale_register is not None or row.offset or known is None:
+    known, grain = describe(row.quantity), values.grain(row)
+    if grain is None or known is None:
         return None
-    return row.scale * (factor(row.unit, known.unit) or 1.0)
+    return grain * (factor(row.unit, known.unit) or 1.0)

@@ -1,11 +1,47 @@
 """Register maps: which quantity is where in which form."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import groupby
 
 PROTOCOL_LIMIT = 125
 # The largest hole that one read may span unless the map says otherwise.
 BRIDGE = 16
+
+Place = tuple[int, int]
+"""Function and address of one register."""
+
+
+class Role(StrEnum):
+    """What a number does in a value that is made of several."""
+
+    SUM = "sum"
+    SIGN = "sign"
+    MULTIPLY = "multiply"
+    DIVIDE = "divide"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One of the numbers that a composed value is made of.
+
+    `form` says what the registers mean when they lie one after the other, and `registers` where
+    each of them is, in that order. A part of a sum stays below `limit`, in the unit of the sum:
+    from there on the next greater part counts. `negative` and `positive` are what a sign holds.
+    """
+
+    role: Role
+    form: "Row"
+    registers: tuple[int, ...]
+    limit: float | None = None
+    negative: int = 1
+    positive: int = 0
+
+    @property
+    def places(self) -> Iterator[Place]:
+        """Function and address of each register."""
+        return ((self.form.function, register) for register in self.registers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +50,11 @@ class Row:
     and in either case plus `offset`, which is in `unit`.
 
     `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0, and
-    is the first of `bits` that are the value.
-    `apart`: the scale register lies too far to be read in the same request.
+    is the first of `bits` that are the value. `order` names the word of the number that each
+    register holds, 1 the highest, where `word_order` has no word for it.
+    A composed value has `terms`: raw is then their sum, with sign, multiplied and divided, and
+    `address` and `words` are those of its registers that change most often.
+    `apart`: the other registers, or the scale's, lie too far to be read in the same request.
     """
 
     quantity: str
@@ -40,6 +79,8 @@ class Row:
     bits: int = 1
     offset: float = 0.0
     apart: bool = False
+    order: tuple[int, ...] = ()
+    terms: tuple[Term, ...] = ()
 
     @property
     def near_scale(self) -> int | None:
@@ -49,14 +90,44 @@ class Row:
     @property
     def first(self) -> int:
         """The first register that must be in the request."""
+        if self.terms and not self.apart:
+            return min(register for _, register in self.places())
         scale = self.address if self.near_scale is None else self.near_scale
         return min(self.address, scale)
 
     @property
     def last(self) -> int:
         """The last register that must be in the request."""
+        if self.terms and not self.apart:
+            return max(register for _, register in self.places())
         end = self.address + self.words - 1
         return max(end, end if self.near_scale is None else self.near_scale)
+
+    def places(self) -> set[Place]:
+        """Every register that the value depends on."""
+        own = {(self.function, self.address + offset) for offset in range(self.words)}
+        scale = () if self.scale_register is None else ((self.function, self.scale_register),)
+        return own.union(scale, *(term.places for term in self.terms))
+
+    def far_places(self) -> set[Place]:
+        """Those of them that are read in requests of their own."""
+        if not self.apart:
+            return set()
+        own = {(self.function, self.address + offset) for offset in range(self.words)}
+        return self.places() - own
+
+    def far_runs(self) -> Iterator[tuple[int, int, int]]:
+        """Function, first and last register of those that follow each other among them."""
+        ordered = sorted(self.far_places())
+        for _, group in groupby(enumerate(ordered), lambda one: (one[1][0], one[1][1] - one[0])):
+            run = [place for _, place in group]
+            yield *run[0], run[-1][1]
+
+    def settings(self) -> set[Place]:
+        """Those that hold a setting of the meter: a scale, a ratio of transformers."""
+        scale = () if self.scale_register is None else ((self.function, self.scale_register),)
+        ratios = (term for term in self.terms if term.role in (Role.MULTIPLY, Role.DIVIDE))
+        return set(scale).union(*(term.places for term in ratios))
 
 
 @dataclass(frozen=True, slots=True)

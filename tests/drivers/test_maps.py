@@ -7,7 +7,6 @@ from importlib.resources import files
 
 import pytest
 
-from meterd.drivers.farscales import of
 from meterd.drivers.library import head, load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
@@ -262,12 +261,12 @@ def test_gives_the_values_of_the_transcript_in_whole_blocks(
     rows = {row.quantity: row for row in register_map.rows}
     for bank in banks:
         found: dict[str, float | str | None] = {}
-        apart = ((place, exponent(row, bank)) for row in rows.values() if (place := of(row)))
-        scales = {place: power for place, power in apart if power is not None}
+        places = {place for row in rows.values() for place in row.far_places()}
+        far = {(function, at): bank.words(function, at, 1)[0] for function, at in places}
         for block in plan(register_map, register_map.rows):
             words = bank.words(block.function, block.address, block.words)
             data = b"".join(word.to_bytes(2, "big") for word in words)
-            found |= {reading.quantity: reading.value for reading in block.decode(data, scales)}
+            found |= {reading.quantity: reading.value for reading in block.decode(data, far)}
         for case in bank.cases:
             value = canonical(rows[case.quantity], found[case.quantity])
             assert agree(value, case), (bank.name, case, value)

@@ -1,0 +1,188 @@
+"""Far registers: those that a value needs beside its own, too far from it for one request.
+
+They are read before the value and behind it, and the value stands if they hold the same on both
+sides: then they held it while the value was read, too.
+
+words of one number   | high | low | high |            the high word changed: low and high again
+a scale, a ratio      | value | scale |                before is what the last poll had behind it
+
+Words of a number that goes up and down are read anew before each poll. Those of a counter, and
+settings, may be as old as the last poll: what only rises and is the same again was never
+another, and a setting changes once a year.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from meterd.drivers.blocks import Block
+from meterd.drivers.planner import plan
+from meterd.drivers.registers import Place, RegisterMap, Row
+from meterd.errors import Unsupported
+from meterd.model.columns import Columns
+from meterd.model.quantity import Kind, describe
+from meterd.model.sample import Reading
+
+Fetch = Callable[[Block], Awaitable[bytes]]
+# How often words that changed while they were read are asked again in one poll.
+_AGAIN = 2
+# Plans with rows that are due together: a few by what is due, more while rows are refused.
+_MOST_PLANS = 20
+_REGISTERS = (3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What the requests of one poll need beside them."""
+
+    parts: Sequence[Block]
+    rows: tuple[Row, ...]
+    blocks: tuple[Block, ...]
+    fresh: tuple[Block, ...]
+
+
+class FarRegisters:
+    """Of one meter. `known` is what its far registers held when they were last read."""
+
+    __slots__ = ("_fetch", "_map", "_needs", "_refused", "blocks", "known")
+
+    def __init__(self, register_map: RegisterMap, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._map = register_map
+        self._needs: dict[int, _Need] = {}
+        self.blocks = requests(register_map)
+        self.known: dict[Place, int] = {}
+        self._refused: set[Place] = set()
+
+    def forget(self) -> None:
+        """It may be another meter from now on."""
+        self.known = {}
+        self._refused = set()
+
+    def cost(self, parts: Sequence[Block]) -> list[Block]:
+        """The requests that a poll with these costs besides."""
+        need = self._need(parts)
+        return [*need.fresh, *need.blocks]
+
+    async def before(self, parts: Sequence[Block]) -> None:
+        """Read what has to be known before these requests are sent."""
+        need = self._need(parts)
+        for part in need.blocks:
+            if part in need.fresh or not _of(part) <= self.known.keys():
+                await self._read(part)
+
+    async def after(self, parts: Sequence[Block], said: Columns) -> Columns:
+        """What these requests said, with no value whose far registers have changed since."""
+        need = self._need(parts)
+        changed = await self._changed(need.blocks)
+        for _ in range(_AGAIN):
+            moving = [row for row in need.rows if (row.far_places() - row.settings()) & changed]
+            if not moving:
+                break
+            said = await self._again(need, moving, said)
+            changed = changed & _settings(need.rows) | await self._changed(need.blocks)
+        torn = {row.quantity: _why(row, changed) for row in need.rows if row.far_places() & changed}
+        if not torn:
+            return said
+        return Columns.of(
+            [_unknown(one, torn[one.quantity]) if one.quantity in torn else one for one in said]
+        )
+
+    async def _again(self, need: _Need, rows: Iterable[Row], said: Columns) -> Columns:
+        """The same with these rows read once more."""
+        wanted = {row.quantity for row in rows}
+        anew: dict[str, Reading] = {}
+        for part in need.parts:
+            if wanted.isdisjoint(row.quantity for row in part.rows):
+                continue
+            try:
+                columns = part.columns(await self._fetch(part), self.known)
+            except Unsupported as refusal:
+                columns = Columns.of(
+                    [Reading(row.quantity, None, row.unit, str(refusal)) for row in part.rows]
+                )
+            anew |= {one.quantity: one for one in columns if one.quantity in wanted}
+        return Columns.of([anew.get(one.quantity, one) for one in said])
+
+    async def _changed(self, blocks: Iterable[Block]) -> set[Place]:
+        """Read all of them: what is another than it was."""
+        before = dict(self.known)
+        for part in blocks:
+            await self._read(part)
+        return {place for place in before if before[place] != self.known.get(place)}
+
+    async def _read(self, part: Block) -> None:
+        """Nothing is known of what the meter refuses: asked when the link is opened again."""
+        places = _of(part)
+        if places & self._refused:
+            return
+        try:
+            data = await self._fetch(part)
+        except Unsupported:
+            self._refused |= places
+            self.known = {place: word for place, word in self.known.items() if place not in places}
+            return
+        self.known |= {place: _word(part, data, place[1]) for place in places}
+
+    def _need(self, parts: Sequence[Block]) -> _Need:
+        known = self._needs.get(id(parts))
+        if known is not None and known.parts is parts:
+            return known
+        rows = tuple(row for part in parts for row in part.rows if row.apart)
+        blocks = tuple(part for part in self.blocks if _of(part) & _places(rows))
+        moving = _places(row for row in rows if not _rises(row)) - _settings(rows)
+        fresh = tuple(part for part in blocks if _of(part) & moving)
+        if len(self._needs) >= _MOST_PLANS:
+            self._needs.clear()
+        self._needs[id(parts)] = _Need(parts, rows, blocks, fresh)
+        return self._needs[id(parts)]
+
+
+def requests(register_map: RegisterMap) -> list[Block]:
+    """Those that fetch the far registers of a map: what a row has side by side, in one."""
+    found = {ends for row in register_map.rows if row.apart for ends in row.far_runs()}
+    return plan(register_map, [_run(*ends) for ends in sorted(found)]) if found else []
+
+
+def owners(register_map: RegisterMap, block: Block) -> list[Row]:
+    """The rows that need one of these requests."""
+    return [row for row in register_map.rows if row.far_places() & _of(block)]
+
+
+def _run(function: int, first: int, last: int) -> Row:
+    return Row(f"@{first}", function, first, "bits", last - first + 1, "")
+
+
+def _of(part: Block) -> set[Place]:
+    """The registers that the rows of a request are about."""
+    return set().union(*(row.places() for row in part.rows))
+
+
+def _places(rows: Iterable[Row]) -> set[Place]:
+    return set().union(*(row.far_places() for row in rows))
+
+
+def _settings(rows: Iterable[Row]) -> set[Place]:
+    return set().union(*(row.settings() for row in rows))
+
+
+def _rises(row: Row) -> bool:
+    """Whether it is a counter: no sign, and what it was once it never is again."""
+    known = describe(row.quantity, row.unit)
+    return known is not None and known.kind is Kind.COUNTER
+
+
+def _word(part: Block, data: bytes, register: int) -> int:
+    at = register - part.address
+    if part.function not in _REGISTERS:
+        return data[at >> 3] >> (at & 7) & 1
+    return int.from_bytes(data[2 * at : 2 * at + 2], "big")
+
+
+def _why(row: Row, changed: set[Place]) -> str:
+    if row.far_places() & changed <= row.settings():
+        return "the meter's scale was changed while it was read"
+    return "its registers are read in several requests, and changed from one to the next each time"
+
+
+def _unknown(one: Reading, why: str) -> Reading:
+    return Reading(one.quantity, None, one.unit, one.reason or why)
