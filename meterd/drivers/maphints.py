@@ -40,7 +40,17 @@ _TYPES = {
     "t5": "e8u24",
     "t6": "e8s24",
 }
-WORDS = "words: [625, 690] with word_order: little where 625 has the low word, big where the high"
+
+
+def words_of(one: object, other: object) -> str:
+    """How two registers of one number are written."""
+    return (
+        f"words: [{one}, {other}] with word_order: little where {one} has the low word, "
+        "big where it has the high one"
+    )
+
+
+WORDS = words_of(625, 690)
 SUM = "sum: [{address: 3500, unit: kWh}, {address: 3501, unit: MWh}]"
 ORDERS = (
     "a list says which word of the number each register holds, 1 the highest: "
@@ -128,11 +138,10 @@ def instead_of_rows(keys: Iterable[object]) -> str:
 
 def of_address(value: object) -> str:
     """A hint to an address that is none."""
-    if isinstance(value, list) and value:
-        return (
-            f"halves of one number: words: {value}, with word_order: little where {value[0]} has "
-            f"the low word, big where it has the high one; two numbers that are added: {SUM}"
-        )
+    if isinstance(value, list) and len(value) == 2:
+        return f"halves of one number: {words_of(*value)}; two numbers that are added: {SUM}"
+    if isinstance(value, list):
+        return _HALVES
     if isinstance(value, str) and (found := _HEX.fullmatch(value)):
         return f"hexadecimal is written 0x{found[1].upper()}, without quotes"
     if isinstance(value, int) and 300_001 <= value < 500_000:

@@ -50,6 +50,7 @@ class RowReader(NumberReader):
             tier=self._one_of("tier", "fast", TIERS),
             optional=flag(tell, node, "optional", of),
             alone=flag(tell, node, "alone", of),
+            note=str(node.get("note", "")),
         )
 
     def _known(self, unit: str, kind: str) -> None:

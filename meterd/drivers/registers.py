@@ -81,6 +81,7 @@ class Row:
     apart: bool = False
     order: tuple[int, ...] = ()
     terms: tuple[Term, ...] = ()
+    note: str = ""
 
     @property
     def near_scale(self) -> int | None:
