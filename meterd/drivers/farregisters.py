@@ -19,7 +19,7 @@ from meterd.drivers.planner import plan
 from meterd.drivers.registers import Place, RegisterMap, Row
 from meterd.errors import Unsupported
 from meterd.model.columns import Columns
-from meterd.model.quantity import Kind, describe
+from meterd.model.quantity import Kind
 from meterd.model.sample import Reading
 
 Fetch = Callable[[Block], Awaitable[bytes]]
@@ -129,7 +129,7 @@ class FarRegisters:
             return known
         rows = tuple(row for part in parts for row in part.rows if row.apart)
         blocks = tuple(part for part in self.blocks if _of(part) & _places(rows))
-        moving = _places(row for row in rows if not _rises(row)) - _settings(rows)
+        moving = _places(row for row in rows if row.kind is not Kind.COUNTER) - _settings(rows)
         fresh = tuple(part for part in blocks if _of(part) & moving)
         if len(self._needs) >= _MOST_PLANS:
             self._needs.clear()
@@ -163,12 +163,6 @@ def _places(rows: Iterable[Row]) -> set[Place]:
 
 def _settings(rows: Iterable[Row]) -> set[Place]:
     return set().union(*(row.settings() for row in rows))
-
-
-def _rises(row: Row) -> bool:
-    """Whether it is a counter: no sign, and what it was once it never is again."""
-    known = describe(row.quantity, row.unit)
-    return known is not None and known.kind is Kind.COUNTER
 
 
 def _word(part: Block, data: bytes, register: int) -> int:

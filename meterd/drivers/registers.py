@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
 
+from meterd.model.quantity import Kind
+
 PROTOCOL_LIMIT = 125
 # The largest hole that one read may span unless the map says otherwise.
 BRIDGE = 16
@@ -82,6 +84,8 @@ class Row:
     order: tuple[int, ...] = ()
     terms: tuple[Term, ...] = ()
     note: str = ""
+    kind: Kind = Kind.GAUGE
+    max_rate: float | None = None
 
     @property
     def near_scale(self) -> int | None:
