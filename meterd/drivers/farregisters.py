@@ -28,6 +28,8 @@ _AGAIN = 2
 # Plans with rows that are due together: a few by what is due, more while rows are refused.
 _MOST_PLANS = 20
 _REGISTERS = (3, 4)
+_SETTING = "the meter's scale was changed while it was read"
+_TORN = "its registers are read in several requests, and changed from one to the next each time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +75,23 @@ class FarRegisters:
     async def after(self, parts: Sequence[Block], said: Columns) -> Columns:
         """What these requests said, with no value whose far registers have changed since."""
         need = self._need(parts)
-        changed = await self._changed(need.blocks)
-        for _ in range(_AGAIN):
-            moving = [row for row in need.rows if (row.far_places() - row.settings()) & changed]
-            if not moving:
+        lost: dict[str, str] = {}
+        moving: list[Row] = []
+        for tries in range(_AGAIN + 1):
+            changed = await self._changed(need.blocks)
+            settings = [row for row in need.rows if row.settings() & row.far_places() & changed]
+            lost |= {row.quantity: _SETTING for row in settings}
+            moving = [
+                row for row in need.rows if row.quantity not in lost and row.far_places() & changed
+            ]
+            if not moving or tries == _AGAIN:
                 break
             said = await self._again(need, moving, said)
-            changed = changed & _settings(need.rows) | await self._changed(need.blocks)
-        torn = {row.quantity: _why(row, changed) for row in need.rows if row.far_places() & changed}
-        if not torn:
+        lost |= {row.quantity: _TORN for row in moving}
+        if not lost:
             return said
         return Columns.of(
-            [_unknown(one, torn[one.quantity]) if one.quantity in torn else one for one in said]
+            [_unknown(one, lost[one.quantity]) if one.quantity in lost else one for one in said]
         )
 
     async def _again(self, need: _Need, rows: Iterable[Row], said: Columns) -> Columns:
@@ -170,12 +177,6 @@ def _word(part: Block, data: bytes, register: int) -> int:
     if part.function not in _REGISTERS:
         return data[at >> 3] >> (at & 7) & 1
     return int.from_bytes(data[2 * at : 2 * at + 2], "big")
-
-
-def _why(row: Row, changed: set[Place]) -> str:
-    if row.far_places() & changed <= row.settings():
-        return "the meter's scale was changed while it was read"
-    return "its registers are read in several requests, and changed from one to the next each time"
 
 
 def _unknown(one: Reading, why: str) -> Reading:

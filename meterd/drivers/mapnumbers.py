@@ -91,35 +91,35 @@ class NumberReader:
         """The registers of `words`, one by one; none where they follow the address."""
         if "words" not in self._node:
             return ()
-        value, of = self._node["words"], self._of
-        if not isinstance(value, list) or not value:
-            what = f"{of}words is a list of the registers of one number, not {value!r}"
-            self._tell(self._node, "words", what, maphints.WORDS)
-            return ()
-        for register in value:
-            if not whole(register) or not 0 <= register <= 0xFFFF:
-                what = f"{of}words has {register!r}, allowed 0..65535"
-                self._tell(self._node, "words", what, maphints.of_address(register))
-                return ()
-        if len(set(value)) < len(value):
-            self._tell(self._node, "words", f"{of}words names a register twice")
-        if "address" in self._node:
-            what = f"{of}words names all registers of the number, address none besides"
-            self._tell(self._node, "address", what, "leave address out")
-        if function in BITS:
-            self._tell(self._node, "words", f"{of}function {function} reads single bits, no words")
-        wanted = WORDS.get(kind, len(value))
-        if len(value) != wanted:
-            what = f"{of}words has {len(value)} registers, but {kind} has always {wanted}"
-            self._tell(self._node, "words", what, maphints.of_words(value, wanted))
-        if len(value) > 1 and kind != "str" and "word_order" not in self._node:
-            what = f"{of}words does not tell which of {value} is the high word"
+        node, value, of = self._node, self._node["words"], self._of
+        registers = value if isinstance(value, list) else []
+        wanted = WORDS.get(kind, len(registers))
+        odd = [one for one in registers if not whole(one) or not 0 <= one <= 0xFFFF]
+        what = hint = ""
+        if not registers:
+            what = f"words is a list of the registers of one number, not {value!r}"
+            hint = maphints.WORDS
+        elif odd:
+            what, hint = f"words has {odd[0]!r}, allowed 0..65535", maphints.of_address(odd[0])
+        elif len(set(registers)) < len(registers):
+            what = "words names a register twice"
+        elif function in BITS:
+            what = f"function {function} reads single bits, no words"
+        elif len(registers) != wanted:
+            what = f"words has {len(registers)} registers, but {kind} has always {wanted}"
+            hint = maphints.of_words(registers, wanted)
+        elif len(registers) > 1 and kind != "str" and "word_order" not in node:
+            what = f"words does not tell which of {registers} is the high word"
             hint = (
-                f"word_order: little if the low word is at {value[0]}, "
-                f"word_order: big if the high word is"
+                f"word_order: little if the low word is at {registers[0]}, "
+                "word_order: big if the high word is"
             )
-            self._tell(self._node, "words", what, hint)
-        return [int(register) for register in value]
+        if what:
+            self._tell(node, "words", f"{of}{what}", hint)
+        if "address" in node:
+            what = f"{of}words names all registers of the number, address none besides"
+            self._tell(node, "address", what, "leave address out")
+        return registers if registers and not odd else range(max(1, wanted))
 
     def _word_order(self, kind: str, words: int) -> tuple[str, tuple[int, ...]]:
         """A word for the order, and which word of the number each register holds if it has none."""

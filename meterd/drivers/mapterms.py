@@ -190,7 +190,7 @@ class TermReader:
         def tell(node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
             nonlocal told
             told += 1
-            if key in written:
+            if key in written and hasattr(written, "lc"):
                 self._tell(written, key, what, hint, code)
             else:
                 self._tell(self._node, name, what, hint, code)

@@ -305,14 +305,12 @@ def _term(term: Term, word: Word) -> float | str:
     for place in term.places:
         held = word(place)
         if held is None:
-            raise _UnknownError(
-                f"register {place[1]} (function {place[0]}) of it could not be read"
-            )
+            raise _UnknownError(f"its register {place[1]} could not be read")
         words.append(held)
     value = decode(term.form, words)
     if value is None:
         at = term.registers[0]
-        raise _UnknownError(f"register {at} of it is not available")
+        raise _UnknownError(f"its register {at} is not available")
     return value
 
 
@@ -320,7 +318,7 @@ def _part(term: Term, word: Word) -> float | str:
     value = _term(term, word)
     if term.limit is not None and isinstance(value, int | float) and abs(value) >= term.limit:
         why = f"holds {value:g}, and counts to {term.limit:g} only: is it a part of the sum?"
-        raise _UnknownError(f"register {term.registers[0]} of it {why}")
+        raise _UnknownError(f"its register {term.registers[0]} {why}")
     return value
 
 
@@ -337,14 +335,14 @@ def _sign(term: Term, word: Word) -> int:
     if held in (term.negative, term.positive):
         return -1 if held == term.negative else 1
     known = f"{term.negative} for minus and {term.positive} for plus"
-    raise _UnknownError(f"register {term.registers[0]} of its sign holds {held}; known are {known}")
+    raise _UnknownError(f"its sign, register {term.registers[0]}, holds {held}; known are {known}")
 
 
 def _ratio(term: Term, word: Word) -> float:
     """A ratio of 0 is one that nobody has set."""
     held = _term(term, word)
     if not held or isinstance(held, str):
-        raise _UnknownError(f"register {term.registers[0]} of its ratio holds {held}")
+        raise _UnknownError(f"its ratio, register {term.registers[0]}, holds {held}")
     return held
 
 

@@ -111,7 +111,7 @@ def _composed(row: Row, value: Value, exponent: int) -> Iterator[tuple[int, int,
             number = None if number is None else abs(number)
         elif number is not None:
             number = number / form.scale if term.role is Role.MULTIPLY else number * form.scale
-        yield from _placed(term, encode_row(replace(form, scale=1.0), held))
+        yield from _placed(term, _held(replace(form, scale=1.0), held))
     parts = [term for term in row.terms if term.role is Role.SUM]
     parts.sort(key=lambda term: -abs(term.form.scale))
     for term in parts:
@@ -123,6 +123,13 @@ def _composed(row: Row, value: Value, exponent: int) -> Iterator[tuple[int, int,
             share = math.trunc(number / form.scale + _HAIR) * form.scale
             number -= share
         yield from _placed(term, encode_row(form, share))
+
+
+def _held(form: Row, value: float) -> tuple[int, ...]:
+    if form.bit is None:
+        return encode_row(form, value)
+    field = _field(form, value) << form.bit
+    return _ordered(form, field.to_bytes(2 * form.words, "big"))
 
 
 def _placed(term: Term, words: Iterable[int]) -> Iterator[tuple[int, int, int]]:

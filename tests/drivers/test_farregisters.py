@@ -1,8 +1,11 @@
-"""Scale registers that no request can hold together with their values."""
+"""Registers that no request can hold together with the value that needs them."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.sample import Reading
@@ -40,9 +43,9 @@ class Scaled:
 
 
 @contextlib.asynccontextmanager
-async def meter(folder: Path, bank: Scaled) -> AsyncIterator[ModbusMeter]:
+async def meter(folder: Path, bank: Any, text: str = MAP) -> AsyncIterator[ModbusMeter]:
     file = folder / "far.yaml"
-    file.write_text(MAP)
+    file.write_text(text)
     server = ModbusServer({1: bank})
     await server.start_tcp()
     link = open_link(parse(server.url), defaults={})
@@ -110,3 +113,164 @@ async def test_refused_scales_cost_their_values_alone(tmp_path: Path) -> None:
         since = len(bank.asked)
         await polled(one)
         assert bank.asked[since:] == [VALUES]
+
+
+# -- words of one number -------------------------------------------------------------------------
+
+SPLIT = """\
+rows:
+  active_power: {function: 3, words: [625, 690], word_order: little, type: s32, unit: W}
+  active_energy.import: {function: 3, words: [78, 80], word_order: little, type: u32, unit: Wh}
+"""
+
+
+class Split:
+    """A power with its high word at 690 and an energy with its high word at 80.
+
+    They change while they are read: `later` are the numbers behind the n-th request.
+    """
+
+    def __init__(self, power: int, energy: int) -> None:
+        self.power, self.energy = power, energy
+        self.later: dict[int, tuple[int, int]] = {}
+        self.asked: list[int] = []
+
+    def read(self, function: int, address: int, count: int) -> list[int]:
+        held = {
+            625: self.power & 0xFFFF,
+            690: self.power >> 16 & 0xFFFF,
+            78: self.energy & 0xFFFF,
+            80: self.energy >> 16,
+        }
+        if (function, count) != (3, 1) or address not in held:
+            raise Refusal(Refused.ADDRESS)
+        self.asked.append(address)
+        self.power, self.energy = self.later.get(len(self.asked), (self.power, self.energy))
+        return [held[address]]
+
+
+def numbers(found: dict[str, Reading]) -> list[object]:
+    return [found[name].value for name in ("active_power", "active_energy.import")]
+
+
+async def test_words_in_two_requests_are_one_number(tmp_path: Path) -> None:
+    async with meter(tmp_path, Split(42000, 0x000C6539), SPLIT) as one:
+        assert numbers(await polled(one)) == [42000.0, 812345.0]
+
+
+async def test_the_high_word_of_a_power_is_read_on_both_sides_of_the_low_one(
+    tmp_path: Path,
+) -> None:
+    bank = Split(42000, 70000)
+    async with meter(tmp_path, bank, SPLIT) as one:
+        await polled(one)
+        assert bank.asked == [80, 690, 78, 625, 80, 690]
+        bank.asked.clear()
+        # What a counter had when it was read last is as good as what it has now.
+        await polled(one)
+        assert bank.asked == [690, 78, 625, 80, 690]
+        assert len(one.traffic()) == 5
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+async def test_a_carry_between_two_requests_makes_no_wrong_value(tmp_path: Path, at: int) -> None:
+    """0x0000FFFF becomes 0x00010000: torn, it would be 0 or 131071."""
+    before, after = (0xFFFF, 0x1FFFF), (0x10000, 0x20000)
+    bank = Split(*before)
+    bank.later = {at: after}
+    async with meter(tmp_path, bank, SPLIT) as one:
+        assert numbers(await polled(one)) in (
+            [float(after[0]), float(after[1])],
+            [float(before[0]), float(before[1])],
+            [float(before[0]), float(after[1])],
+            [float(after[0]), float(before[1])],
+        )
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+async def test_a_power_that_turns_between_two_requests_keeps_its_sign(
+    tmp_path: Path, at: int
+) -> None:
+    """3 W becomes -3 W: torn, it would be 65533 or -65533."""
+    bank = Split(3, 5)
+    bank.later = {at: (-3, 5)}
+    async with meter(tmp_path, bank, SPLIT) as one:
+        assert numbers(await polled(one)) in ([3.0, 5.0], [-3.0, 5.0])
+
+
+async def test_a_carry_between_two_polls_is_asked_again(tmp_path: Path) -> None:
+    bank = Split(1, 0xFFFF)
+    async with meter(tmp_path, bank, SPLIT) as one:
+        assert numbers(await polled(one)) == [1.0, 65535.0]
+        bank.energy = 0x10002
+        assert numbers(await polled(one)) == [1.0, 65538.0]
+
+
+async def test_what_changes_at_each_request_is_absent_with_the_reason(tmp_path: Path) -> None:
+    bank = Split(0, 0)
+    bank.later = {n: (n << 16, 7) for n in range(1, 40)}
+    async with meter(tmp_path, bank, SPLIT) as one:
+        found = await polled(one)
+        assert numbers(found) == [None, 7.0]
+        assert "read in several requests, and changed" in found["active_power"].reason
+        bank.later = {}
+        assert numbers(await polled(one))[0] is not None
+
+
+async def test_a_refused_half_costs_its_value_alone(tmp_path: Path) -> None:
+    bank = Split(42000, 70000)
+    text = SPLIT.replace("690", "691")
+    async with meter(tmp_path, bank, text) as one:
+        found = await polled(one)
+        assert numbers(found) == [None, 70000.0]
+        assert "register 691 could not be read" in found["active_power"].reason
+
+
+KILOS = """\
+rows:
+  active_energy.import:
+    {unit: kWh, sum: [{function: 4, address: 10, type: u32}, {function: 3, address: 904, type: u16, unit: Wh}]}
+  reactive_power: {function: 3, address: 5, type: u16, unit: var, sign: {function: 2, address: 7}, multiply: {function: 4, address: 10, type: u32}}
+"""  # noqa: E501
+
+
+class Kilos:
+    """kWh in input registers, the Wh below them in holding register 904; a contact for the sign."""
+
+    def __init__(self) -> None:
+        self.watthours = 1999
+        self.negative = 1
+        self.asked = 0
+        self.at = 0
+
+    def read(self, function: int, address: int, count: int) -> list[int]:
+        self.asked += 1
+        if self.asked == self.at:
+            self.watthours += 1
+        if (function, address, count) == (2, 7, 1):
+            return [self.negative]
+        if (function, address, count) == (3, 5, 1):
+            return [250]
+        if (function, address, count) == (3, 904, 1):
+            return [self.watthours % 1000]
+        if (function, address, count) == (4, 10, 2):
+            return [0, self.watthours // 1000]
+        raise Refusal(Refused.ADDRESS)
+
+
+async def test_kilowatthours_and_watthours_of_two_functions_are_added(tmp_path: Path) -> None:
+    async with meter(tmp_path, Kilos(), KILOS) as one:
+        found = await polled(one)
+        assert found["active_energy.import"].value == 1.999
+        assert found["reactive_power"].value == -250.0
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+async def test_a_kilowatthour_that_is_full_between_two_requests_is_none_too_much(
+    tmp_path: Path, at: int
+) -> None:
+    bank = Kilos()
+    bank.at = at
+    async with meter(tmp_path, bank, KILOS) as one:
+        found = await polled(one)
+        assert found["active_energy.import"].value in (1.999, 2.0)
