@@ -1,9 +1,12 @@
 """Maps with anything wrong in them: each is read, or refused with its mistakes, and never worse."""
 
+import ast
 import json
+import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +102,7 @@ def written(data: Any) -> str:
     return text.replace("Infinity", ".inf").replace("NaN", ".nan")
 
 
+TESTS = Path(__file__).parents[1]
 BASE = YAML(typ="safe", pure=True).load(EVERY_KEY)
 PATHS = list(paths(BASE))
 KEYS = sorted({path[-1] for path in PATHS if isinstance(path[-1], str)})
@@ -173,3 +177,21 @@ def test_no_map_of_many_is_worse_than_refused(text: str) -> None:
 def test_every_shipped_map_can_be_checked(name: str) -> None:
     text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
     assert checked(text) is not None
+
+
+def of_tests() -> list[str]:
+    """Maps that other tests have as whole texts, and those in files."""
+    found = [path.read_text("utf-8") for path in (TESTS.parent / "config").rglob("*.yaml")]
+    for path in sorted(TESTS.rglob("*.yaml")):
+        found.append(path.read_text("utf-8"))
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return [text for text in found if re.search(r"^rows:", text, re.MULTILINE)]
+
+
+def test_every_map_of_the_tests_can_be_checked() -> None:
+    texts = of_tests()
+    assert len(texts) > 10
+    assert [text for text in texts if checked(text) is not None]
