@@ -149,7 +149,7 @@ def garbled(draw: st.DrawFn) -> str:
 
 ANY_MAP = st.one_of(mutated(), mutated(), garbled())
 QUICK = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -181,13 +181,12 @@ def test_every_shipped_map_can_be_checked(name: str) -> None:
 
 def of_tests() -> list[str]:
     """Maps that other tests have as whole texts, and those in files."""
-    found = [path.read_text("utf-8") for path in (TESTS.parent / "config").rglob("*.yaml")]
-    for path in sorted(TESTS.rglob("*.yaml")):
-        found.append(path.read_text("utf-8"))
+    paths = [*(TESTS.parent / "config").rglob("*.yaml"), *TESTS.rglob("*.yaml")]
+    found = [path.read_text("utf-8") for path in paths]
     for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        constants = (node.value for node in nodes if isinstance(node, ast.Constant))
+        found += [text for text in constants if isinstance(text, str)]
     return [text for text in found if re.search(r"^rows:", text, re.MULTILINE)]
 
 

@@ -10,7 +10,7 @@ import pytest
 from meterd.drivers.library import head, load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
-from meterd.drivers.values import decode
+from meterd.drivers.values import composed, decode
 from meterd.model import units
 from meterd.model.quantity import CATALOGUE, INFO, Kind
 from tests import transcripts_reader
@@ -77,6 +77,8 @@ Register = tuple[int, int, int | None]
 
 def registers(row: Row) -> Iterator[Register]:
     """Function, address and, where a row takes but one, the bit."""
+    if row.terms:
+        return ((*place, None) for place in row.places())
     return ((row.function, row.address + offset, row.bit) for offset in range(row.words))
 
 
@@ -85,6 +87,12 @@ def exponent(row: Row, bank: Bank) -> int | None:
         return None
     word = bank.words(row.function, row.scale_register, 1)[0]
     return word - 0x10000 if word > 0x7FFF else word
+
+
+def value_of(row: Row, case: Case, bank: Bank) -> float | str | None:
+    if not row.terms:
+        return decode(row, case.words, exponent(row, bank))
+    return composed(row, lambda place: bank.words(*place, 1)[0], exponent(row, bank)).value
 
 
 def canonical(row: Row, value: float | str | None) -> float | str | None:
@@ -251,7 +259,7 @@ def test_gives_the_values_of_the_transcript(
     for bank in banks:
         for case in bank.cases:
             row = rows[case.quantity]
-            found = canonical(row, decode(row, case.words, exponent(row, bank)))
+            found = canonical(row, value_of(row, case, bank))
             assert agree(found, case), (bank.name, case, found)
 
 
