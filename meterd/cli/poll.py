@@ -121,7 +121,7 @@ def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[
                 "unit": sample.unit,
                 "quality": str(sample.quality),
                 "reason": poll.fault.text if poll.fault else sample.reason,
-                "state": _state(sample, states.get(poll.device, {})),
+                **({"state": _state(sample, states[poll.device])} if any(states.values()) else {}),
             }
 
 
