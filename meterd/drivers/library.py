@@ -129,3 +129,10 @@ def _wanted(name: str) -> str:
         hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
         raise ConfigError(f"no register map {name!r}; {hint}")
     return wanted
+
+
+@cache
+def moved_map(name: str, registers: int) -> RegisterMap:
+    """The map, so many registers further on. Raises ConfigError, or ValueError of `moved`."""
+    found = load_map(name)
+    return found.moved(registers) if registers else found

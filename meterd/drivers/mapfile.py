@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from meterd.drivers import maphints, maprows
+from meterd.drivers import mapheads, maphints, maprows
 from meterd.drivers.ground import Ground
 from meterd.drivers.mapnodes import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
@@ -17,8 +17,9 @@ from meterd.errors import ConfigError, Problem
 from meterd.model.duration import seconds
 
 CONFIDENCES = ("high", "medium", "low")
-KEYS = tuple(
-    "source confidence maker model aliases defaults limits remark wiring rows".split()  # noqa: SIM905
+KEYS = (
+    *"source confidence maker model aliases defaults limits remark wiring rows".split(),  # noqa: SIM905
+    *mapheads.KEYS,
 )
 LIMITS = ("max_registers", "unreadable", "bridge", "align")
 # What a map of one's own need not say.
@@ -89,6 +90,7 @@ class _Reader:
         limits = self._section("limits", LIMITS)
         defaults = self._section("defaults", DEFAULTS)
         tell = self._problem
+        head = mapheads.HeadReader(tell, data)
         found = RegisterMap(
             name=self._name,
             maker=self._text("maker"),
@@ -106,6 +108,10 @@ class _Reader:
             aliases=self._aliases(),
             remark=str(data.get("remark", "")),
             times=self._times(defaults),
+            max_power=head.max_power(),
+            turned=head.turned(),
+            instances=head.instances(),
+            wake=head.wake(),
         )
         if self._problems:
             raise ConfigError(self._problems)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meterd.drivers import maphints
+from meterd.drivers import maphints, sentinels
 from meterd.drivers.mapnodes import Tell, number, whole
 from meterd.drivers.registers import Row
 from meterd.drivers.values import DECADES, WHOLES
@@ -37,6 +37,8 @@ _DECADE_BITS = 24
 _SCALE = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})(?:\*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))?")
 _FLOATS = {"f16": ">e", "f32": ">f", "f64": ">d"}
 _ORDERS = ("big", "little")
+# In place of a raw value of `na`: all patterns are numbers.
+NONE = "none"
 
 
 class NumberReader:
@@ -86,6 +88,13 @@ class NumberReader:
             order=order,
         )
         return row, tuple(listed) or tuple(range(address, address + words))
+
+    def absent(self, row: Row) -> tuple[int, ...]:
+        """What means "not available" by itself, unless `na` is empty or says `none`."""
+        value = self._node.get("na", ())
+        if "na" in self._node and (value == [] or NONE in (value, *_values(value))):
+            return ()
+        return sentinels.unavailable(row)
 
     def _listed(self, function: int, kind: str) -> Sequence[int]:
         """The registers of `words`, one by one; none where they follow the address."""
@@ -248,13 +257,17 @@ class NumberReader:
 
     def _na(self, kind: str, words: int) -> list[int | tuple[int, int]]:
         """Raw values, and [first, last] ranges of them, that fit the row's registers."""
-        value = self._node.get("na", ())
         found: list[int | tuple[int, int]] = []
-        for one in value if isinstance(value, list | tuple) else (value,):
+        for one in _values(self._node.get("na", ())):
+            if one == NONE:
+                continue
             ends = [_raw(raw, kind) for raw in (one if isinstance(one, list) else [one, one])]
             pair = [raw for raw in ends if whole(raw)]
             if not len(pair) == len(ends) == 2:
-                what = f"{self._of}na is a raw value such as 0xFFFF, or a list of them, not {one!r}"
+                what = (
+                    f"{self._of}na is a raw value such as 0xFFFF, a list of them, "
+                    f"or none, not {one!r}"
+                )
                 hint = "without quotes; a range of raw values is [[0x7FFF0000, 0x7FFFFFFF]]"
                 self._tell(self._node, "na", what, hint)
                 return []
@@ -267,6 +280,10 @@ class NumberReader:
                 return []
             found.append((first, last) if isinstance(one, list) else first)
         return found
+
+
+def _values(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _raw(value: object, kind: str) -> object:

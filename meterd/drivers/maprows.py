@@ -20,7 +20,7 @@ TIERS = ("fast", "slow", "static")
 COUNTER_UNITS = (*catalogue.COUNTED_UNITS, "J", "m³", "l", "1")
 KEYS = (
     *"function address words type count word_order byte_order scale offset unit na wrap".split(),  # noqa: SIM905
-    *"enum bit tier optional alone note kind max_rate".split(),  # noqa: SIM905
+    *"enum bit tier optional alone common note kind max_rate".split(),  # noqa: SIM905
     *TERMS,
 )
 # Texts that name a device; those of the catalogue's INFO are the usual ones.
@@ -39,21 +39,24 @@ class RowReader(NumberReader):
         """The row; where mistakes were told it is not to be used."""
         node, tell, of = self._node, self._tell, self._of
         unit = "" if node.get("unit", "1") is None else str(node.get("unit", "1"))
-        terms = TermReader(tell, node, of, unit)
-        row = (
-            terms.total(self._name)
-            if "sum" in node
-            else terms.value(*self.number(self._name, unit))
-        )
+        kind, enum = self._kind(unit), self._enum()
+        terms = TermReader(tell, node, of, self._name, unit, kind)
+        if "sum" in node:
+            row = terms.total()
+        else:
+            plain, registers = self.number(self._name, unit)
+            plain = replace(plain, kind=kind, enum=enum)
+            row = terms.value(replace(plain, absent=self.absent(plain)), registers)
         self._known(unit, row.type)
         return replace(
             row,
-            enum=self._enum(),
+            enum=enum,
+            kind=kind,
             tier=self._one_of("tier", "fast", TIERS),
             optional=flag(tell, node, "optional", of),
             alone=flag(tell, node, "alone", of),
+            common=flag(tell, node, "common", of),
             note=str(node.get("note", "")),
-            kind=self._kind(unit),
             max_rate=self._max_rate(),
         )
 

@@ -18,6 +18,7 @@ from meterd.drivers.mapnumbers import BITS, NumberReader
 from meterd.drivers.registers import Role, Row, Term
 from meterd.drivers.values import SUM
 from meterd.model import units
+from meterd.model.quantity import Kind
 
 TERMS = ("sum", "sign", "multiply", "divide")
 _NUMBER = ("function", "address", "words", "type", "count", "word_order", "byte_order", "bit")
@@ -38,12 +39,16 @@ _NAME = "x.part"
 class TermReader:
     """The terms of one row."""
 
-    def __init__(self, tell: Tell, node: Mapping[str, Any], of: str, unit: str) -> None:
-        """`of` names the row in the mistakes, `unit` is the row's."""
+    def __init__(
+        self, tell: Tell, node: Mapping[str, Any], of: str, quantity: str, unit: str, kind: Kind
+    ) -> None:
+        """`of` names the row in the mistakes; quantity, unit and kind are the row's."""
         self._tell = tell
         self._node = node
         self._of = of
+        self._quantity = quantity
         self._unit = unit
+        self._kind = kind
 
     def value(self, row: Row, registers: tuple[int, ...]) -> Row:
         """A row of one number, with what its other keys make of it."""
@@ -59,17 +64,18 @@ class TermReader:
         )
         term = Term(Role.SUM, form, registers)
         address, words = _main(term)
-        bare = replace(row, address=address, words=words, bit=None, bits=1, na=(), na_ranges=())
-        return replace(bare, terms=(term, *others))
+        bare = replace(row, address=address, words=words, bit=None, bits=1)
+        return replace(bare, na=(), na_ranges=(), absent=(), terms=(term, *others))
 
-    def total(self, name: str) -> Row:
+    def total(self) -> Row:
         """A row that is a sum."""
         for key in _OF_PARTS:
             if key in self._node:
                 what = f"{self._of}{key} belongs to the parts of a sum"
                 self._tell(self._node, key, what, maphints.SUM)
         parts = [term for node in self._parts() if (term := self._part(node)) is not None]
-        scaled, _ = NumberReader(self._at_row, self._plain(), self._of).number(name, self._unit)
+        reader = NumberReader(self._at_row, self._plain(), self._of)
+        scaled, _ = reader.number(self._quantity, self._unit)
         others = list(self._others())
         if len(parts) < 2:
             return replace(scaled, type=SUM)
@@ -203,7 +209,11 @@ class TermReader:
         if isinstance(inherited.get("word_order"), list):
             del inherited["word_order"]
         merged = {**inherited, **default, **written}
-        row, registers = NumberReader(tell, merged, of).number(_NAME, "")
+        reader = NumberReader(tell, merged, of)
+        row, registers = reader.number(_NAME, "")
+        if role is Role.SUM:
+            like = replace(row, quantity=self._quantity, unit=self._unit, kind=self._kind)
+            row = replace(row, absent=reader.absent(like))
         return None if told else Term(role, row, registers)
 
 

@@ -21,8 +21,10 @@ from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.drivers.waking import Waking
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
+from meterd.model.event import Notice
 from meterd.model.quantity import Kind, describe
 from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.model.units import base_of, factor
@@ -46,7 +48,7 @@ class ModbusMeter:
     Options: ClassVar[type[Any]] = ModbusOptions
 
     def __init__(self, link: Link, options: ModbusOptions, *, interval: float = SLOW) -> None:
-        self.map = load_map(options.map)
+        self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit)
         self._link = link
@@ -64,8 +66,11 @@ class ModbusMeter:
             costs,
             slow=options.slow,
             lengths=lengths,
-            meter=(unit, self.map.name),
+            meter=(unit, f"{self.map.name}{options.registers:+d}"),
         )
+        self.notices: list[Notice] = []
+        wake = self.map.wake if options.allow_wake else ()
+        self._waking = Waking(link, unit, wake, self.notices)
         self._refused: dict[str, Reading] = {}
         self._budget = SPLIT_BUDGET
         self._found: list[Findings] = []
@@ -102,6 +107,7 @@ class ModbusMeter:
 
     async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open."""
+        await self._waking.begin()
         epoch = self._link.epoch
         if epoch != self._epoch:
             self._start_over()
@@ -188,6 +194,8 @@ class ModbusMeter:
         try:
             return part.columns(await self._fetch(part), self._far.known)
         except Unsupported as refusal:
+            if await self._waking.again():
+                return await self._read(part)
             return await self._search(part, refusal)
         except (LinkError, DeviceError) as error:
             if not self.client.is_late:

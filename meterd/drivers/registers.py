@@ -1,7 +1,7 @@
 """Register maps: which quantity is where in which form."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 
@@ -10,6 +10,7 @@ from meterd.model.quantity import Kind
 PROTOCOL_LIMIT = 125
 # The largest hole that one read may span unless the map says otherwise.
 BRIDGE = 16
+_LAST = 0xFFFF
 
 Place = tuple[int, int]
 """Function and address of one register."""
@@ -51,12 +52,14 @@ class Row:
     """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor,
     and in either case plus `offset`, which is in `unit`.
 
-    `na` and `na_ranges` are raw words as one unsigned number; `bit` counts from the lowest, 0, and
-    is the first of `bits` that are the value. `order` names the word of the number that each
-    register holds, 1 the highest, where `word_order` has no word for it.
+    `na` and `na_ranges` are raw words as one unsigned number, `absent` are those that mean "not
+    available" though the map does not name them; `bit` counts from the lowest, 0, and is the first
+    of `bits` that are the value. `order` names the word of the number that each register holds, 1
+    the highest, where `word_order` has no word for it.
     A composed value has `terms`: raw is then their sum, with sign, multiplied and divided, and
     `address` and `words` are those of its registers that change most often.
     `apart`: the other registers, or the scale's, lie too far to be read in the same request.
+    `common`: it is one value of the whole unit, which does not move with an instance of the map.
     """
 
     quantity: str
@@ -72,6 +75,7 @@ class Row:
     scale_factor: float = 1.0
     na: tuple[int, ...] = ()
     na_ranges: tuple[tuple[int, int], ...] = ()
+    absent: tuple[int, ...] = ()
     wrap: int | None = None
     enum: Mapping[int, str] | None = None
     tier: str = "fast"
@@ -84,6 +88,7 @@ class Row:
     order: tuple[int, ...] = ()
     terms: tuple[Term, ...] = ()
     note: str = ""
+    common: bool = False
     kind: Kind = Kind.GAUGE
     max_rate: float | None = None
 
@@ -136,8 +141,29 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Instances:
+    """Equal circuits of one unit: how many, and how many registers from one to the next."""
+
+    count: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWrite:
+    """A write that unlocks a meter: function 6 or 16, the first register, and its words."""
+
+    function: int
+    address: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterMap:
     """One meter model. `unreadable` are [first, last] ranges that no request may touch.
+
+    `max_power` is the most that its documents say it measures, in W. `turned`: it counts as
+    positive what the house gives, so its device needs the reversed direction. `wake` is sent
+    before the meter is read, where the device allows it.
 
     `times` are pauses and a timeout that the device needs, by the names that links have for
     them, as durations: {"connect_delay": "1s"}.
@@ -159,3 +185,39 @@ class RegisterMap:
     aliases: tuple[str, ...] = ()
     remark: str = ""
     times: Mapping[str, str] = field(default_factory=dict)
+    max_power: float | None = None
+    turned: bool = False
+    instances: Instances | None = None
+    wake: tuple[WakeWrite, ...] = ()
+
+    def moved(self, registers: int) -> "RegisterMap":
+        """The same so many registers further on; rows that are common stay.
+
+        Raises ValueError where a row would lie outside of 0 to 65535.
+        """
+        rows = tuple(row if row.common else _moved(row, registers) for row in self.rows)
+        outside = next((row for row in rows if not _exists(row)), None)
+        if outside is not None:
+            raise ValueError(f"{outside.quantity} would be at register {outside.address}")
+        there = ((low + registers, high + registers) for low, high in self.unreadable)
+        kept = self.unreadable if any(row.common for row in rows) else ()
+        return replace(self, rows=rows, unreadable=(*kept, *there))
+
+
+def _exists(row: Row) -> bool:
+    return all(0 <= register <= _LAST for _, register in row.places())
+
+
+def _moved(row: Row, registers: int) -> Row:
+    scale = row.scale_register
+    return replace(
+        row,
+        address=row.address + registers,
+        scale_register=None if scale is None else scale + registers,
+        terms=tuple(_moved_term(term, registers) for term in row.terms),
+    )
+
+
+def _moved_term(term: Term, registers: int) -> Term:
+    places = tuple(register + registers for register in term.registers)
+    return replace(term, form=replace(term.form, address=places[0]), registers=places)

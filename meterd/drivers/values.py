@@ -74,7 +74,7 @@ def sentinels(row: Row) -> frozenset[float]:
     """The raw values that mean "not available", as the row's struct code unpacks them."""
     if row.type not in CODES or row.terms:
         return frozenset()
-    raw = [*row.na, *((_DEAD,) if row.words == 2 else ())]
+    raw = [*row.na, *row.absent, *((_DEAD,) if row.words == 2 else ())]
     size = 2 * row.words
     mask = (1 << 8 * size) - 1
     unpacked = [struct.unpack(f">{code(row)}", (n & mask).to_bytes(size, "big"))[0] for n in raw]
@@ -222,7 +222,7 @@ def _of_bytes(row: Row, raw: bytes, exponent: object) -> Reading:
     if row.type == "str":
         return _text(row, raw)
     number = int.from_bytes(raw, "big")
-    if number in row.na or _in_ranges(row, number):
+    if number in row.na or number in row.absent or _in_ranges(row, number):
         return Reading(row.quantity, None, row.unit, _ABSENT)
     value = _whole(row, raw, number)
     if value is None:

@@ -27,8 +27,11 @@ class EventKind(StrEnum):
     STUCK = "stuck"
     SWAP = "swap"
     GUARD_WAITS = "guard_waits"
+    GUARD_RESOLVED = "guard_resolved"
     # A driver gave readings that cannot be kept.
     DRIVER_MISTAKE = "driver_mistake"
+    # A meter's map has writes that unlock it, and it says no.
+    WAKE_REFUSED = "wake_refused"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"

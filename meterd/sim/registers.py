@@ -176,14 +176,14 @@ def _whole(row: Row, value: float | None, exponent: int) -> int:
     """An integer as its unsigned bits: counters roll over, everything else stops at its limits."""
     mask = (1 << 16 * row.words) - 1
     if value is None:
-        return row.na[0] & mask if row.na else 0
+        return (*row.na, *row.absent, 0)[0] & mask
     low, high = _limits(row)
     raw = round(_raw(row, value, exponent))
     known = describe(row.quantity, row.unit)
     if known is not None and known.kind is Kind.COUNTER and raw >= 0:
         raw %= row.wrap or high + 1
     raw = max(low, min(raw, high))
-    while raw & mask in row.na:
+    while raw & mask in row.na or raw & mask in row.absent:
         raw -= 1 if raw > low else -1
     return raw & mask
 

@@ -119,6 +119,11 @@ class StreamLink:
             stream = await self._ready(quiet, station)
             return await self._once(stream, request, parse, limit, quiet, ticket, pace, station)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next exchange needs no opening."""
+        return self._stream is not None and not self._stream.lost
+
     async def close(self) -> None:
         async with self._lock:
             self._drop()

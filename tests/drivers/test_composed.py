@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 (rows of maps)
 
+from dataclasses import replace
+
 import pytest
 
 from meterd.drivers.blocks import Block
@@ -243,3 +245,19 @@ def test_a_block_shows_what_it_has_where_a_far_register_is_in_it_after_all() -> 
     block = Block(3, 625, 66, [row])
     data = bytes.fromhex("A410") + bytes(128) + bytes.fromhex("0001")
     assert block.decode(data, {(3, 690): 7})[0].value == 42000 + 65536
+
+
+def test_all_registers_of_a_value_move_with_its_circuit() -> None:
+    found = parse(
+        "rows:\n"
+        "  x.one: {function: 3, words: [5, 9], word_order: little, type: u32, sign: 12}\n"
+        "  x.two: {function: 3, words: [6, 9], word_order: little, type: u32, common: true}\n",
+        "own",
+        "own",
+    )
+    one, two = found.moved(100).rows
+    assert (one.address, sorted(one.places())) == (105, [(3, 105), (3, 109), (3, 112)])
+    assert sorted(two.places()) == [(3, 6), (3, 9)]
+    assert read(replace(found.moved(100), rows=(one,)), holding(h105=7, h109=0, h112=1)).value == -7
+    with pytest.raises(ValueError, match="x.one would be"):
+        found.moved(65525)

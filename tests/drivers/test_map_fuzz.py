@@ -31,6 +31,10 @@ model: Acme-50K
 aliases: [acme_3001]
 defaults: {unit: 7, serial: 9600 8E1, tcp: 502, gap: 20ms}
 limits: {max_registers: 60, bridge: 2, align: 1, unreadable: [[500, 510]]}
+max_power: 50000
+positive: export
+instances: {count: 12, step: 1000}
+wake: [{function: 6, address: 100, values: [1]}, {function: 16, address: 101, values: [1, 2]}]
 remark: The CT ratio is in register 40.
 rows:
   voltage.l1: {function: 4, address: 0, type: f32, unit: V, na: [1e20]}
@@ -44,7 +48,7 @@ rows:
   frequency.l2: {function: 3, address: 60, type: e8u24, unit: Hz, offset: 0.5}
   power_factor: {function: 3, address: 62, type: s16, scale: 0.1, unit: '%'}
   relay: {function: 2, address: 3, type: bits, enum: {0: off, 1: on}}
-  alarm: {function: 3, address: 70, type: bits, bit: 3, optional: true, alone: true}
+  alarm: {function: 3, address: 70, type: bits, bit: 3, optional: true, alone: true, common: true}
   info.model: {function: 3, address: 80, type: str, count: 4, byte_order: little, tier: static}
   x.pulses: {function: 3, address: 90, type: m10k, count: 3, kind: counter, max_rate: 100, note: at 12}
 """
