@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
+from meterd.drivers.exclusions import LeftOut
 from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
 from meterd.model.duration import seconds
@@ -141,6 +142,11 @@ class Letting:
         """How the driver's counters count; nothing where it does not tell."""
         told: Callable[[], Sequence[CounterRegister]] = getattr(self._driver, "counters", tuple)
         return told()
+
+    def left_out(self) -> Sequence[LeftOut]:
+        """The driver's own."""
+        listed: Callable[[], Sequence[LeftOut]] = getattr(self._driver, "left_out", tuple)
+        return listed()
 
     async def read(self) -> Sequence[Reading]:
         try:

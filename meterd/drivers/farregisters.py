@@ -11,7 +11,7 @@ settings, may be as old as the last poll: what only rises and is the same again 
 another, and a setting changes once a year.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from meterd.drivers.blocks import Block
@@ -23,6 +23,9 @@ from meterd.model.quantity import Kind
 from meterd.model.sample import Reading
 
 Fetch = Callable[[Block], Awaitable[bytes]]
+Run = tuple[int, int, int]
+"""Function, first and last register."""
+
 # How often words that changed while they were read are asked again in one poll.
 _AGAIN = 2
 # Plans with rows that are due together: a few by what is due, more while rows are refused.
@@ -43,9 +46,10 @@ class _Need:
 
 
 class FarRegisters:
-    """Of one meter. `known` is what its far registers held when they were last read."""
+    """Of one meter. `known` is what its far registers held when they were last read; `refused` are
+    the requests that it refused since it was told what to leave out."""
 
-    __slots__ = ("_fetch", "_map", "_needs", "_refused", "blocks", "known")
+    __slots__ = ("_fetch", "_map", "_needs", "blocks", "known", "refused")
 
     def __init__(self, register_map: RegisterMap, fetch: Fetch) -> None:
         self._fetch = fetch
@@ -53,12 +57,19 @@ class FarRegisters:
         self._needs: dict[int, _Need] = {}
         self.blocks = requests(register_map)
         self.known: dict[Place, int] = {}
-        self._refused: set[Place] = set()
+        self.refused: list[tuple[Block, Unsupported]] = []
 
     def forget(self) -> None:
         """It may be another meter from now on."""
         self.known = {}
-        self._refused = set()
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """From now on leave out just these registers, by the names that `requests` gives."""
+        self.refused = []
+        self.blocks = requests(self._map, names)
+        self._needs.clear()
+        places = set[Place]().union(*(_of(part) for part in self.blocks))
+        self.known = {place: word for place, word in self.known.items() if place in places}
 
     def cost(self, parts: Sequence[Block]) -> list[Block]:
         """The requests that a poll with these costs besides."""
@@ -118,14 +129,14 @@ class FarRegisters:
         return {place for place in before if before[place] != self.known.get(place)}
 
     async def _read(self, part: Block) -> None:
-        """Nothing is known of what the meter refuses: asked when the link is opened again."""
-        places = _of(part)
-        if places & self._refused:
+        """Nothing is known of what the meter refuses."""
+        if any(part is refused for refused, _ in self.refused):
             return
+        places = _of(part)
         try:
             data = await self._fetch(part)
-        except Unsupported:
-            self._refused |= places
+        except Unsupported as refusal:
+            self.refused.append((part, refusal))
             self.known = {place: word for place, word in self.known.items() if place not in places}
             return
         self.known |= {place: _word(part, data, place[1]) for place in places}
@@ -144,10 +155,16 @@ class FarRegisters:
         return self._needs[id(parts)]
 
 
-def requests(register_map: RegisterMap) -> list[Block]:
-    """Those that fetch the far registers of a map: what a row has side by side, in one."""
+def requests(register_map: RegisterMap, without: Collection[str] = ()) -> list[Block]:
+    """Those that fetch the far registers of a map: what a row has side by side, in one.
+
+    Each run of them is a row named @ and its first register, and its last if it has another.
+    """
     found = {ends for row in register_map.rows if row.apart for ends in row.far_runs()}
-    return plan(register_map, [_run(*ends) for ends in sorted(found)]) if found else []
+    if not found:
+        return []
+    rows = [_run(*ends, several=_is_twice(ends, found)) for ends in sorted(found)]
+    return plan(register_map, [row for row in rows if row.quantity not in without])
 
 
 def owners(register_map: RegisterMap, block: Block) -> list[Row]:
@@ -155,8 +172,15 @@ def owners(register_map: RegisterMap, block: Block) -> list[Row]:
     return [row for row in register_map.rows if row.far_places() & _of(block)]
 
 
-def _run(function: int, first: int, last: int) -> Row:
-    return Row(f"@{first}", function, first, "bits", last - first + 1, "")
+def _is_twice(ends: Run, found: Collection[Run]) -> bool:
+    """Whether another function has a run at the same registers."""
+    return any(ends[0] != other[0] and ends[1:] == other[1:] for other in found)
+
+
+def _run(function: int, first: int, last: int, *, several: bool) -> Row:
+    name = f"@{first}" if first == last else f"@{first}..{last}"
+    name = f"{name} ({function})" if several else name
+    return Row(name, function, first, "bits", last - first + 1, "")
 
 
 def _of(part: Block) -> set[Place]:

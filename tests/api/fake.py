@@ -9,6 +9,7 @@ from typing import Any
 
 from meterd.alerts.engine import Alerts
 from meterd.config.settings import Settings
+from meterd.drivers.exclusions import LeftOut
 from meterd.energy.quarter import COUNTER, Found
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
@@ -34,6 +35,7 @@ class FakeDevice:
     timeout: float | None = 1.0
     commands: tuple[str, ...] = ()
     states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    left_out: Callable[[], Sequence[LeftOut]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,5 +259,5 @@ def test_all_registers_of_a_value_move_with_its_circuit() -> None:
     assert (one.address, sorted(one.places())) == (105, [(3, 105), (3, 109), (3, 112)])
     assert sorted(two.places()) == [(3, 6), (3, 9)]
     assert read(replace(found.moved(100), rows=(one,)), holding(h105=7, h109=0, h112=1)).value == -7
-    with pytest.raises(ValueError, match="x.one would be"):
+    with pytest.raises(ValueError, match=r"x\.one would be"):
         found.moved(65525)
