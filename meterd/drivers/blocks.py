@@ -53,6 +53,7 @@ class Block:
         self._scales = self._linear if scaled else None
         floats = (i for i, row in enumerate(self.rows) if row.type == "f32" and not row.terms)
         self._floats = tuple(floats)
+        self._composed = {i: values.Composed(row) for i, row in enumerate(self.rows) if row.terms}
         self.apart = any(row.apart for row in self.rows)
         self._packed = struct.Struct(f">{len(self._floats)}f")
 
@@ -123,7 +124,7 @@ class Block:
             exponent = self._exponent(row, data, far)
             if row.terms:
                 word = functools.partial(self._word, data, far)
-                reading = values.composed(row, word, exponent)
+                reading = self._composed[i].reading(word, exponent)
             else:
                 reading = values.reading(row, raw, absent, exponent)
             value: Any = reading.value

@@ -281,41 +281,55 @@ class _UnknownError(Exception):
     """A value has a part that is not there; the message says why."""
 
 
-def composed(row: Row, word: Word, exponent: object) -> Reading:
-    """What a row with terms says: the sum of its parts, with its sign, by its ratios, scaled."""
-    try:
-        total = _total([_part(term, word) for term in row.terms if term.role is Role.SUM])
+class Composed:
+    """A row with terms: the sum of its parts, with its sign, by its ratios, scaled."""
+
+    __slots__ = ("_decoders", "_row")
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._decoders = [(term, decoder(term.form)) for term in row.terms]
+
+    def reading(self, word: Word, exponent: object) -> Reading:
+        """What it says. `exponent` is the content of its scale register, if it has one."""
+        row = self._row
+        total: Any = None
+        parts: list[float | str] = []
+        try:
+            for term, decode_words in self._decoders:
+                held = _held(term, decode_words, word)
+                if term.role is Role.SUM:
+                    parts.append(_part(term, held))
+                    continue
+                total = _total(parts) if total is None else total
+                if term.role is Role.SIGN:
+                    total *= _sign(term, held)
+                else:
+                    total = _proportional(total, _ratio(term, held), term.role)
+        except _UnknownError as why:
+            return Reading(row.quantity, None, row.unit, str(why))
+        total = _total(parts) if total is None else total
         if isinstance(total, str):
             return Reading(row.quantity, total, "")
-        for term in row.terms:
-            if term.role is Role.SIGN:
-                total *= _sign(term, word)
-            elif term.role is not Role.SUM:
-                total = _proportional(total, _ratio(term, word), term.role)
-    except _UnknownError as why:
-        return Reading(row.quantity, None, row.unit, str(why))
-    if row.quantity.startswith("info."):
-        return Reading(row.quantity, f"{scaled(row, total):.15g}", "")
-    return _measured(row, total, exponent)
+        if row.quantity.startswith("info."):
+            return Reading(row.quantity, f"{scaled(row, total):.15g}", "")
+        return _measured(row, total, exponent)
 
 
-def _term(term: Term, word: Word) -> float | str:
-    """One number, or the text, that these registers hold."""
-    words = []
-    for place in term.places:
-        held = word(place)
-        if held is None:
-            raise _UnknownError(f"its register {place[1]} could not be read")
-        words.append(held)
-    value = decode(term.form, words)
+def _held(term: Term, decode_words: "Decoder", word: Word) -> float | str:
+    """The number, or the text, that a term's registers hold."""
+    words = [word(place) for place in term.places]
+    known = [one for one in words if one is not None]
+    if len(known) < len(words):
+        missing = term.registers[words.index(None)]
+        raise _UnknownError(f"its register {missing} could not be read")
+    value = decode_words(known)
     if value is None:
-        at = term.registers[0]
-        raise _UnknownError(f"its register {at} is not available")
+        raise _UnknownError(f"its register {term.registers[0]} is not available")
     return value
 
 
-def _part(term: Term, word: Word) -> float | str:
-    value = _term(term, word)
+def _part(term: Term, value: float | str) -> float | str:
     if term.limit is not None and isinstance(value, int | float) and abs(value) >= term.limit:
         why = f"holds {value:g}, and counts to {term.limit:g} only: is it a part of the sum?"
         raise _UnknownError(f"its register {term.registers[0]} {why}")
@@ -330,17 +344,15 @@ def _total(parts: Sequence[float | str]) -> Any:
     return round(total, 9) if isinstance(total, float) else total
 
 
-def _sign(term: Term, word: Word) -> int:
-    held = _term(term, word)
+def _sign(term: Term, held: float | str) -> int:
     if held in (term.negative, term.positive):
         return -1 if held == term.negative else 1
     known = f"{term.negative} for minus and {term.positive} for plus"
     raise _UnknownError(f"its sign, register {term.registers[0]}, holds {held}; known are {known}")
 
 
-def _ratio(term: Term, word: Word) -> float:
+def _ratio(term: Term, held: float | str) -> float:
     """A ratio of 0 is one that nobody has set."""
-    held = _term(term, word)
     if not held or isinstance(held, str):
         raise _UnknownError(f"its ratio, register {term.registers[0]}, holds {held}")
     return held
@@ -388,6 +400,25 @@ def _most(form: Row) -> int | None:
         case "s" if form.type not in DECADES and form.type != "str":
             return 1 << bits - 1
     return 10 ** (4 * form.words) if form.type in ("bcd", "m10k") else None
+
+
+Decoder = Callable[[Sequence[int]], float | str | None]
+"""Registers, as a row has them, to its value in its own unit; None if it is not available."""
+
+
+def decoder(row: Row) -> Decoder:
+    """What decodes a row that has no scale register."""
+    positions, unpack = ordered(row, 0), struct.Struct(f">{code(row)}").unpack
+    pack, absent = struct.Struct(f">{row.words}H").pack, sentinels(row)
+
+    def decoded(words: Sequence[int]) -> float | str | None:
+        data = pack(*words)
+        raw = unpack(bytes(data[i] for i in positions))[0]
+        if row.type == "f32":
+            raw = shortest(raw)
+        return reading(row, raw, absent, None).value
+
+    return decoded
 
 
 def decode(row: Row, words: Sequence[int], exponent: int | None = None) -> float | str | None:

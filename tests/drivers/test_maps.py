@@ -10,7 +10,7 @@ import pytest
 from meterd.drivers.library import head, load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
-from meterd.drivers.values import composed, decode
+from meterd.drivers.values import Composed, decode
 from meterd.model import units
 from meterd.model.quantity import CATALOGUE, INFO, Kind
 from tests import transcripts_reader
@@ -92,7 +92,7 @@ def exponent(row: Row, bank: Bank) -> int | None:
 def value_of(row: Row, case: Case, bank: Bank) -> float | str | None:
     if not row.terms:
         return decode(row, case.words, exponent(row, bank))
-    return composed(row, lambda place: bank.words(*place, 1)[0], exponent(row, bank)).value
+    return Composed(row).reading(lambda place: bank.words(*place, 1)[0], exponent(row, bank)).value
 
 
 def canonical(row: Row, value: float | str | None) -> float | str | None:
