@@ -115,8 +115,11 @@ class Reader(Protocol):
         end: int,
         step: int,
         agg: str,
+        edges: Sequence[int] = (),
     ) -> Sequence[Points]:
         """Points with start <= time < end (Unix ms) in buckets of `step` ms; 0: as polled.
+
+        Buckets begin at `edges` (Unix ms) where there are any, else at multiples of `step`.
 
         Both name lists are explicit, never empty. Raises StoreError: too_much, unavailable.
         """

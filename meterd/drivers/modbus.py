@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from meterd.drivers import values
 from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
-from meterd.drivers.costs import Learner, PlanReport, link_costs
+from meterd.drivers.costs import Costs, Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.farregisters import FarRegisters
@@ -74,13 +74,15 @@ class ModbusMeter:
         self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
         self.client = ModbusClient(link, unit)
+        self._unit = unit
         self._link = link
         self._interval = interval
         self._epoch = _NEVER
         self._poll = 0
         costs = link_costs(link)
         serial = link.url.startswith("serial:")
-        self._learner = Learner.serial(costs) if serial else Learner.tcp(costs)
+        # Behind a gateway whose baud rate is said the wire is known by arithmetic, too.
+        self._learner = Learner.serial(costs) if "baud" in link.options else Learner.tcp(costs)
         # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
         lengths = None if serial else lengths_on(link)
         self._schedule = Schedule(
@@ -107,7 +109,9 @@ class ModbusMeter:
         self._heard = 0
         self._dark = 0
         self._refusing: tuple[str, ...] = ()
-        # The row that was answered when nothing else was, and what it said in this poll.
+        # The row that was answered last; the one that was when nothing else was, and what it said
+        # in this poll.
+        self._good: Row | None = None
         self._witness: Row | None = None
         self._witness_says: Columns | None = None
         self._functions: set[int] = set()
@@ -126,7 +130,8 @@ class ModbusMeter:
         """A SunSpec device describes itself; all others are described by their map."""
         if options.map != SUNSPEC:
             return ModbusMeter(link, options, interval=interval)
-        given = options.model_dump(include={"unit", "slow", "part", "index"})
+        keys = {"unit", "slow", "part", "index"}
+        given = options.model_dump(include=keys, exclude_none=True)
         return SunSpecMeter(link, SunSpecOptions(**given), interval=interval)
 
     @staticmethod
@@ -185,16 +190,33 @@ class ModbusMeter:
         """How its counters count."""
         return [_counter(row) for row in self.map.rows if row.kind is Kind.COUNTER]
 
-    def report(self) -> PlanReport:
-        """What its polls cost on the mean: slow rows come with every n-th only."""
+    def quantities(self) -> frozenset[str]:
+        """What it may deliver: the rows of its map."""
+        return frozenset(row.quantity for row in self.map.rows)
+
+    def report(self, costs: Costs | None = None) -> PlanReport:
+        """What its polls cost on the mean: slow rows come with every n-th only.
+
+        By these costs of its link; None: by what it has learned of them itself.
+        """
         fast, all_rows = self._requests(self._schedule.ordinary), self._requests(1)
-        costs, often = self._learner.costs(), self._schedule.every
+        costs, often = costs or self._learner.costs(), self._schedule.every
         plain, full = (describe_plan(parts, costs, self._interval) for parts in (fast, all_rows))
         return replace(
             plain,
             seconds=(plain.seconds * (often - 1) + full.seconds) / often,
             load=(plain.load * (often - 1) + full.load) / often,
         )
+
+    @property
+    def learner(self) -> Learner:
+        """What it has learned of the costs of its link."""
+        return self._learner
+
+    @property
+    def unit(self) -> int:
+        """The unit that it asks."""
+        return self._unit
 
     def traffic(self) -> list[tuple[int, int]]:
         """Bytes sent and received by each request of an ordinary poll, in this link's frames."""
@@ -264,6 +286,7 @@ class ModbusMeter:
         for part in parts:
             try:
                 said.append(part.columns(await self._asked(part), self._far.known))
+                self._good = part.rows[0]
             except Unsupported as refusal:
                 refused.append((part, refusal))
             # As long as nothing was answered, others may tell whether anybody is there.
@@ -418,6 +441,7 @@ class ModbusMeter:
             with contextlib.suppress(Unsupported):
                 one = block(self._schedule.ground, [row])
                 data = await self._fetch(one)
+                self._good = row
                 self._witness, self._witness_says = row, one.columns(data, self._far.known)
                 return
         if not self._dark:
@@ -431,14 +455,14 @@ class ModbusMeter:
     def _witnesses(self, part: Block) -> list[Row]:
         """Rows to ask for alone: of other functions, of other requests, and from all over the map.
 
-        Other ones at each poll; a single one where all were refused at the poll before.
+        First the one that was answered last; of the others, other ones at each poll, and a single
+        one where all were refused at the poll before.
         """
         others = [one.rows[0] for one in self._schedule.blocks(0) if one.rows != part.rows]
         others.sort(key=lambda row: row.function == part.function)
         firsts = {row.function: row for row in reversed(others)}
         ordered = [*firsts.values(), *others, *_spread(part.rows), *self.map.rows]
-        last = [] if self._witness is None else [self._witness]
-        by_name = {row.quantity: row for row in (*last, *ordered)}
+        by_name = {row.quantity: row for row in ordered}
         if len(part.rows) == 1:
             del by_name[part.rows[0].quantity]
         found = list(by_name.values())
@@ -446,7 +470,10 @@ class ModbusMeter:
             return []
         start = self._dark and self._dark + WITNESSES - 1
         count = 1 if self._dark else WITNESSES
-        return [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
+        chosen = [found[(start + i) % len(found)] for i in range(min(count, len(found)))]
+        if self._good is None or (len(part.rows) == 1 and self._good == part.rows[0]):
+            return chosen
+        return [self._good, *(row for row in chosen if row != self._good)]
 
     def _leave_out(self, found: Findings, refusal: Unsupported) -> None:
         self._exclusions.add(found, Cause.REFUSED, str(refusal), self._monotonic())

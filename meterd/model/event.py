@@ -32,6 +32,9 @@ class EventKind(StrEnum):
     DRIVER_MISTAKE = "driver_mistake"
     # A meter's map has writes that unlock it, and it says no.
     WAKE_REFUSED = "wake_refused"
+    # A bus is asked for more than it can carry.
+    BUS_OVERLOADED = "bus_overloaded"
+    BUS_RELIEVED = "bus_relieved"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"

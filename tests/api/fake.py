@@ -80,6 +80,7 @@ class FakeReader:
     error: StoreError | None = None
     points: Callable[[str, int], float | None] = lambda device, ms: 1000.0
     delay: float = 0.0
+    edges: list[int] = field(default_factory=list)
 
     def names(self) -> Sequence[FakeSeries]:
         return self.known
@@ -111,7 +112,9 @@ class FakeReader:
         end: int,
         step: int,
         agg: str,
+        edges: Sequence[int] = (),
     ) -> Sequence[FakePoints]:
+        self.edges = list(edges)
         self.asked.append((list(devices), list(quantities), start, end, step, agg))
         await asyncio.sleep(self.delay)
         if self.error:

@@ -10,6 +10,7 @@ from meterd.cli.demo import settings
 from meterd.daemon.events import EventLog
 from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
+from meterd.daemon.plan import Letting, guards
 from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
 from meterd.poll.latest import Latest
@@ -93,3 +94,17 @@ async def test_what_is_refused_for_a_while_is_told_and_comes_back(
     assert told[1].startswith("inv: active_energy.export: back: ")
     assert told[2].startswith("inv is down: the meter refuses all that it is asked for")
     await lines.stop()
+
+
+def test_a_device_that_is_let_go_after_each_poll_has_its_counters_all_the_same() -> None:
+    wanted = settings(
+        "links: {l: {url: 'tcp://127.0.0.1:1', keep_open: false}}\n"
+        "devices:\n  m: {driver: modbus, map: eastron_sdm120, link: l}\n"
+    )
+    clock = SystemClock()
+    (built,) = Lines(clock, [], CounterMemory(), EventLog(clock)).prepare(wanted).built
+    ((_, driver, device),) = built.drivers
+    assert isinstance(driver, Letting)
+    forms = guards("m", driver, device, None)._forms
+    assert "active_energy.import" in forms
+    assert driver.notices == []

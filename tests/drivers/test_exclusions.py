@@ -428,6 +428,27 @@ async def test_a_meter_with_a_single_good_row_is_found_to_be_there(tmp_path: Pat
 
 
 @virtual
+async def test_what_is_refused_for_good_does_not_hide_that_the_meter_is_back(
+    tmp_path: Path,
+) -> None:
+    """The first request of the plan is refused for ever, and for a while all others are, too."""
+    rows = many(40) + FEW.removeprefix("rows:\n").replace("address: ", "address: 30")
+    moody = Moody()
+    moody.bad = set(range(40))
+    async with polled(tmp_path, rows, moody) as here:
+        await asyncio.sleep(30.5)
+        assert here.values["voltage.l1"] == 30.0
+        here.server.refuses = 2
+        await asyncio.sleep(45)
+        assert here.polls[-1].fault is not None
+        here.server.refuses = 0
+        await asyncio.sleep(1.5)
+        assert here.values["voltage.l1"] == 30.0
+    assert here.kinds()[EventKind.DEVICE_BACK] == 1
+    assert here.kinds()[EventKind.ROWS_LEFT_OUT] == 1
+
+
+@virtual
 async def test_a_device_that_takes_one_client_only_is_not_searched_at_each_poll(
     tmp_path: Path,
 ) -> None:

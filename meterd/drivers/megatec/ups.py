@@ -94,6 +94,16 @@ class MegatecUps:
         """Bytes sent and received by each request of one poll: the status line alone."""
         return [(_REQUEST_SIZE, _STATUS_SIZE)]
 
+    def quantities(self) -> frozenset[str]:
+        """What it may deliver, by what is configured; the unit may say less."""
+        rated = self._ratings in self._asked
+        tables = [each.status for each in self._dialects]
+        tables += [each.ratings for each in self._dialects] if rated else []
+        said = {field.quantity for table in tables for field in table}
+        return frozenset(
+            (*said, *self._battery.quantities(rated=rated), *self._letters.quantities())
+        )
+
     @property
     def commands(self) -> Sequence[str]:
         """What `act` can do, by NUT's names."""

@@ -9,7 +9,7 @@ from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.registers import PROTOCOL_LIMIT, Row
 from meterd.drivers.schedule import ALL, SLOW, due, every
 from meterd.drivers.sunspec.discovery import BASES, Place, Survey, header_at, locate, walk
-from meterd.drivers.sunspec.models import MODELS, rows
+from meterd.drivers.sunspec.models import MODELS, Kind, rows
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.sunspec.parts import Part, choose
 from meterd.drivers.sunspec.reader import SPLIT_BUDGET, Budget, ModelReader
@@ -104,6 +104,27 @@ class SunSpecMeter:
         """
         words = [count for reader in self._readers for count in reader.requests()]
         return [self._client.sizes(3, count) for count in words or [self._longest()]]
+
+    def quantities(self) -> frozenset[str]:
+        """What the wanted part may deliver: a device says only when it is asked what it has."""
+        wanted = self._options.part
+        return frozenset(
+            row.quantity
+            for model in MODELS.values()
+            if wanted in (None, model.number, model.kind.value)
+            or model.kind in (Kind.IDENTITY, Kind.ADDITION)
+            for row in rows(model.number, 0, 3)
+        )
+
+    @property
+    def unit(self) -> int:
+        """The unit that it asks."""
+        return self._options.unit
+
+    @property
+    def part(self) -> tuple[str | int | None, int]:
+        """Which part of the unit it reads: its kind or model, and which one of several."""
+        return self._options.part, self._options.index
 
     def _longest(self) -> int:
         wanted = self._options.part
