@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from meterd.config.settings import Settings
+from meterd.config.settings import DeviceSettings, Settings
+from meterd.daemon.plan import max_power
 from meterd.drivers.library import SUNSPEC, load_map
 
 
@@ -18,6 +19,32 @@ def warn_of_maps(settings: Settings) -> None:
         if found.confidence == "low":
             text = f"warning: register map {found.name} has low confidence: check its values"
             click.echo(f"{text} against the meter's display. {found.remark}".rstrip(), err=True)
+
+
+def tell_of_values(settings: Settings, *, limits: bool = False) -> None:
+    """What each device's values are multiplied by and so on; `limits`: also what can flow there."""
+    for name, device in settings.devices.items():
+        notes = getattr(device.options, "notes", None)
+        if notes is None:
+            continue
+        for note in notes():
+            click.echo(f"{name}: {note}", err=True)
+        known = getattr(device.options, "map", SUNSPEC)
+        if known != SUNSPEC and load_map(known).turned and device.direction == "normal":
+            text = "its map counts as positive what is given: set direction: reversed"
+            click.echo(f"warning: {name}: {text}", err=True)
+        if limits:
+            click.echo(f"{name}: {_limit(device)}", err=True)
+
+
+def _limit(device: DeviceSettings) -> str:
+    said = device.options.power_limit
+    if said is not None:
+        return f"at most {said[0] / 1000:.6g} kW can flow, {said[1]}"
+    return (
+        f"at most {max_power(device) / 1000:.6g} kW can flow, as nobody says less: "
+        "set max_power, or ct"
+    )
 
 
 def start_log(*, debug: bool = False) -> None:

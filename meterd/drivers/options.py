@@ -38,7 +38,7 @@ def _duration(value: object) -> object:
 def _number(value: object) -> object:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or not math.isfinite(float(str(value))):
-        raise ValueError(f"must be a number, not {value!r}")
+        raise ValueError("must be a number")
     return float(str(value))
 
 
@@ -197,11 +197,8 @@ class ModbusOptions(BaseModel):
             circuit = f" (instance {self.instance})" if self.instance else ""
             yield f"registers {self.registers:+d}{circuit}"
         if self.map != SUNSPEC and (wake := load_map(self.map).wake):
-            writes = (
-                f"{len(wake)} writes unlock the meter" if len(wake) > 1 else "a write unlocks it"
-            )
-            off = "" if self.allow_wake else ": not sent, allow_wake is not set"
-            yield f"{writes}{off}"
+            off = "sent" if self.allow_wake else "not sent: allow_wake is not set"
+            yield f"wake: {len(wake)} write{'s' * (len(wake) > 1)} to unlock it, {off}"
 
     def _factors(self) -> Iterator[str]:
         """Kinds with one factor in one line: currents, powers and energies x 40 (ct 200/5)."""

@@ -24,7 +24,7 @@ class Ratio(NamedTuple):
         found = _RATIO.fullmatch(value.strip()) if isinstance(value, str) else None
         primary, secondary = (float(side) for side in found.groups()) if found else (0.0, 0.0)
         if not primary or not secondary:
-            raise ValueError(f"must be a ratio such as 200/5, primary side first, not {value!r}")
+            raise ValueError("must be a ratio such as 200/5, primary side first")
         return cls(f"{primary:g}/{secondary:g}", primary, primary / secondary)
 
 
