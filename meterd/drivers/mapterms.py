@@ -79,6 +79,10 @@ class TermReader:
         others = list(self._others())
         if len(parts) < 2:
             return replace(scaled, type=SUM)
+        plain = [place for term in parts if term.form.bit is None for place in term.places]
+        if twice := next((place for place in plain if plain.count(place) > 1), None):
+            what = f"{self._of}register {twice[1]} is in two parts of the sum"
+            self._tell(self._node, "sum", what, "it would be added twice")
         least = min(reversed(parts), key=lambda term: abs(term.form.scale))
         address, words = _main(least)
         return replace(
@@ -127,15 +131,13 @@ class TermReader:
         """The row's units in one of a part's."""
         if "unit" not in node:
             return 1.0
-        unit = str(node["unit"])
-        base, step = units.TO_BASE.get(unit, (unit, 1.0))[:2]
-        whole_base, whole_step = units.TO_BASE.get(self._unit, (self._unit, 1.0))[:2]
-        if base != whole_base:
+        unit, base = str(node["unit"]), units.base_of(self._unit or "1")
+        part, row = units.factor(unit, base), units.factor(self._unit or "1", base)
+        if part is None or row is None:
             told = f"unit {unit!r} does not convert to {self._unit or '1'!r}, the row's"
-            self._tell(
-                node, "unit", f"{self._of}{told}", maphints.of_unit(unit, whole_base), "M005"
-            )
-        return step / whole_step
+            self._tell(node, "unit", f"{self._of}{told}", maphints.of_unit(unit, base), "M005")
+            return 1.0
+        return part / row
 
     def _others(self) -> Iterator[Term]:
         """Sign and ratios."""
