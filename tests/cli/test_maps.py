@@ -167,3 +167,20 @@ def test_places_that_are_not_listed_are_told(capsys: pytest.CaptureFixture[str])
     done = inside(capsys, "maps", "--quantities")
     assert "ch1 to ch999" in done.err
     assert "t1 to t99" in done.err
+
+
+def test_a_device_whose_map_may_have_half_a_number_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is polled with such a map looks good, and may be -23536 W for 42000 W."""
+    half = "active_power: {function: 3, address: 625, type: s16, unit: W, note: high word at 690}"
+    (tmp_path / "own.yaml").write_text(f"rows:\n  {half}\n")
+    config = tmp_path / "meterd.yaml"
+    config.write_text(
+        "site: {name: Home, timezone: UTC}\n"
+        "devices:\n"
+        "  main: {driver: modbus, map: ./own.yaml, link: tcp://127.0.0.1:1, unit: 1}\n"
+    )
+    done = inside(capsys, "check", "-c", str(config))
+    assert "register map own: perhaps not the whole number: active_power" in done.err
+    assert "meterd maps --check" in done.err
