@@ -8,7 +8,9 @@ import click
 
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.plan import max_power
-from meterd.drivers.library import SUNSPEC, load_map
+from meterd.drivers import mapunsaid
+from meterd.drivers.library import SUNSPEC, is_file, load_map
+from meterd.drivers.registers import RegisterMap
 
 
 def warn_of_maps(settings: Settings) -> None:
@@ -19,6 +21,15 @@ def warn_of_maps(settings: Settings) -> None:
         if found.confidence == "low":
             text = f"warning: register map {found.name} has low confidence: check its values"
             click.echo(f"{text} against the meter's display. {found.remark}".rstrip(), err=True)
+        if is_file(name) and (text := _unsaid(found)):
+            told = f"`meterd maps --check {name}` tells more"
+            click.echo(f"warning: register map {found.name}: {text}; {told}", err=True)
+
+
+def _unsaid(found: RegisterMap) -> str:
+    """Which rows of a map look as if they were not all of the meter's number."""
+    rows = dict.fromkeys(row.quantity for row, *_ in mapunsaid.suspicions(found) if row)
+    return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
 
 
 def tell_of_values(settings: Settings, *, limits: bool = False) -> None:

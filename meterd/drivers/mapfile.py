@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -66,6 +67,10 @@ def _yaml(text: str, file: str) -> Any:
         raise ConfigError([problem]) from error
     except TypeError as error:  # a list in a list as a key: the loader's own check misses it
         raise ConfigError([Problem(file, 1, 1, "M001", f"a key is a word: {error}")]) from error
+    except Exception as error:  # tags, such as !!set before a word, break it in ways of their own
+        what = f"no YAML: {type(error).__name__}: {error}"
+        hint = "a map is plain data: names, numbers, texts and lists, without tags (!!…)"
+        raise ConfigError([Problem(file, 1, 1, "M001", what, hint)]) from error
 
 
 class _Reader:
@@ -212,17 +217,35 @@ class _Reader:
 
 
 def _parted(found: RegisterMap) -> tuple[Row, ...]:
-    """The rows, those marked whose scale no request within the limits can hold as well."""
-    ground = Ground(found)
+    """The rows, those marked that no request within the limits can hold with all they need.
 
-    def is_far(row: Row) -> bool:
-        place = row.scale_register
-        if place is None or ground.fits(row.function, row.first, row.last):
+    Composed rows are read in one request only over registers that the map knows, or that its
+    `bridge` lets a request run over.
+    """
+    rows = [replace(row, apart=True) if row.terms else row for row in found.rows]
+    ground = Ground(replace(found, rows=tuple(rows)))
+
+    def is_apart(row: Row) -> bool:
+        if row.terms:
+            return not _is_near(ground, replace(row, apart=False))
+        if row.scale_register is None or ground.fits(row.function, row.first, row.last):
             return False
-        spans = [(row.address, row.address + row.words - 1), (place, place)]
-        return all(ground.fits(row.function, *span) for span in spans)
+        parted = replace(row, apart=True)
+        spans = [(row.function, parted.first, parted.last), *parted.far_runs()]
+        return all(ground.fits(*span) for span in spans)
 
-    return tuple(replace(row, apart=True) if is_far(row) else row for row in found.rows)
+    return tuple(replace(row, apart=True) if is_apart(row) else row for row in found.rows)
+
+
+def _is_near(ground: Ground, row: Row) -> bool:
+    """Whether all registers of a composed row are read in one request."""
+    if any(function != row.function for function, _ in row.places()):
+        return False
+    if not ground.fits(row.function, row.first, row.last):
+        return False
+    ordered = sorted(register for _, register in row.places())
+    holes = (ground.hole(row.function, a + 1, b - 1) for a, b in pairwise(ordered))
+    return max(holes, default=0) <= ground.map.bridge
 
 
 def _no_rows(data: Any, file: str) -> Problem:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from meterd.drivers import values
 from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
-from meterd.drivers.farscales import FarScales
+from meterd.drivers.farregisters import FarRegisters
 from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import on as lengths_on
 from meterd.drivers.library import SUNSPEC, load_map
@@ -116,7 +117,7 @@ class ModbusMeter:
         self._witness_says: Columns | None = None
         self._functions: set[int] = set()
         self._reopenings = 0
-        self._scales = FarScales(self.map, self._fetch)
+        self._far = FarRegisters(self.map, self._fetch)
         self._silence = Silence(
             functools.partial(self._fetch, kept=False),
             self._schedule,
@@ -227,9 +228,9 @@ class ModbusMeter:
         return [self.client.sizes(part.function, part.words) for part in parts]
 
     def _requests(self, number: int) -> list[Block]:
-        """All that such a poll costs, scales that lie apart included."""
+        """All that such a poll costs, registers that lie apart included."""
         parts = self._schedule.blocks(number)
-        return [*parts, *self._scales.blocks] if any(part.apart for part in parts) else parts
+        return [*parts, *self._far.cost(parts)] if any(part.apart for part in parts) else parts
 
     def _is_other(self, epoch: int) -> bool:
         """Whether the link was opened anew, so that it may be another meter.
@@ -250,7 +251,7 @@ class ModbusMeter:
     def _renew(self) -> None:
         """Plan as at first."""
         self._replan()
-        self._scales.forget()
+        self._far.forget()
         self._functions.clear()
         self._budget, self._measured = SPLIT_BUDGET, False
         self._poll = 0
@@ -263,11 +264,11 @@ class ModbusMeter:
             known.changed = False
             rows = known.rows
             self._schedule.leave_out(rows, known.closed, known.most)
-            self._scales.leave_out({row.quantity for row in rows})
+            self._far.leave_out({row.quantity for row in rows})
 
     def _think(self, number: int) -> None:
         """After a poll: leave out what was refused, and plan by what was measured."""
-        for part, refusal in self._scales.refused:
+        for part, refusal in self._far.refused:
             self._leave_out(Findings(part.rows, part.rows if len(part.rows) > 1 else ()), refusal)
         self._replan()
         if number == self._rethink:
@@ -282,13 +283,13 @@ class ModbusMeter:
             self._exclusions.forget(self._monotonic())
             self._replan()
             parts = self._schedule.blocks(number := 0)
-        apart = self._scales.blocks and any(part.apart for part in parts)
+        apart = self._far.blocks and any(part.apart for part in parts)
         if apart:
-            await self._scales.before()
+            await self._far.before(parts)
         refused: list[tuple[Block, Unsupported]] = []
         for part in parts:
             try:
-                said.append(part.columns(await self._asked(part), self._scales.known))
+                said.append(part.columns(await self._asked(part), self._far.known))
                 self._good = part.rows[0]
             except Unsupported as refusal:
                 refused.append((part, refusal))
@@ -303,7 +304,7 @@ class ModbusMeter:
                     return await self._ask(number)
                 said.append(columns)
             refused.clear()
-        return [await self._scales.after(Columns.joined(said))] if apart else said
+        return [await self._far.after(parts, Columns.joined(said))] if apart else said
 
     async def _asked(self, part: Block) -> bytes:
         """The values of a request of the plan; who gives no answer to it again is looked into."""
@@ -385,7 +386,7 @@ class ModbusMeter:
                 search.note(answered=False)
             else:
                 search.note(answered=True)
-                said.append(one.columns(data, self._scales.known))
+                said.append(one.columns(data, self._far.known))
         found = search.findings()
         if self._witness in found.unclear and self._witness_says is not None:
             found = _without_row(found, self._witness)
@@ -424,7 +425,7 @@ class ModbusMeter:
         for one in plan(self.map, rest, self._schedule.costs, ground):
             self._budget -= 1
             try:
-                said.append(one.columns(await self._fetch(one), self._scales.known))
+                said.append(one.columns(await self._fetch(one), self._far.known))
             except Unsupported as other:
                 if (columns := await self._search(one, other)) is None:
                     return None
@@ -445,7 +446,7 @@ class ModbusMeter:
                 one = block(self._schedule.ground, [row])
                 data = await self._fetch(one)
                 self._good = row
-                self._witness, self._witness_says = row, one.columns(data, self._scales.known)
+                self._witness, self._witness_says = row, one.columns(data, self._far.known)
                 return
         if not self._dark:
             # Later ones may be others: the text should not change as long as the meter does not.
@@ -570,7 +571,7 @@ def _across(ground: Ground, function: int, first: int, last: int) -> Block | Non
 def _counter(row: Row) -> CounterRegister:
     known = describe(row.quantity, base_of(row.unit))
     units = (factor(row.unit, known.unit) if known else None) or 1.0
-    fixed = row.scale_register is None and not row.offset
-    step = row.scale * units if fixed else None
+    grain = values.grain(row)
+    step = None if grain is None else grain * units
     rate = None if row.max_rate is None else row.max_rate * units
-    return CounterRegister(row.quantity, row.type, step, row.wrap, rate)
+    return CounterRegister(row.quantity, row.type, step, values.wrap(row), rate)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from meterd.drivers.farscales import of
 from meterd.drivers.library import load_map, shipped
 from meterd.drivers.options import ModbusOptions
 from meterd.drivers.planner import plan
@@ -121,12 +120,12 @@ class Roof:
         return b"".join(bank.get(a, 0).to_bytes(2, "big") for a in range(address, address + words))
 
     def poll(self) -> Poll:
-        scales = {}
-        for place in filter(None, map(of, self.map.rows)):
-            scales[place] = int.from_bytes(self._data(*place, 1), "big", signed=True)
+        far = {}
+        for function, register in {place for row in self.map.rows for place in row.far_places()}:
+            far[function, register] = int.from_bytes(self._data(function, register, 1), "big")
         rows = [row for row in self.map.rows if row.function in (3, 4)]
         said = [
-            block.columns(self._data(block.function, block.address, block.words), scales)
+            block.columns(self._data(block.function, block.address, block.words), far)
             for block in plan(self.map, rows)
         ]
         now = self.clock.monotonic()
