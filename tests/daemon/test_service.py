@@ -179,7 +179,7 @@ async def test_sigterm_stops_and_a_bad_reload_changes_nothing() -> None:
         await asyncio.sleep(0.01)
     assert "meterd.yaml:3:1" in str(told[0])
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(signals.stopped(), 5)
+    await asyncio.wait_for(signals.stopped(), 60)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.remove_signal_handler(number)
