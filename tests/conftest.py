@@ -25,23 +25,19 @@ _PLACES = os.pathsep.join(
 _FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
 
 
-# Tests that misbehave on time, which busy workers would disturb: `make test` runs them last.
-_QUIET = (
-    "drivers/test_survey.py",
-    "faults/",
-    "proxy/test_whole.py",
-    "sim/test_modbus_pty.py",
-    "sim/test_replay.py",
-    "wire/test_serial.py",
-)
+# What waits longest begins first, so that no worker has much to do when the others are done.
+_FIRST = ("e2e/", "store/servers/", "store/tools/", "faults/", "cli/", "api/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks those tests `quiet`."""
+    """Files in that order, and as they came otherwise."""
     here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_QUIET):
-            item.add_marker("quiet")
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((n for n, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+    items.sort(key=place)
 
 
 # The same examples in each run, however slow the machine; `make test-long` looks for new ones.
