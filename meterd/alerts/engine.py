@@ -155,6 +155,11 @@ class Alerts:
         """Pending, firing and just resolved alerts, newest first."""
         return self._rules.active()
 
+    def text_of(self, alert: Alert) -> str:
+        """What the alert says to people: its rule's own text, else what the quantity is."""
+        rule = self._named.get(alert.rule)
+        return (rule.text if rule is not None else "") or _sentence(alert)
+
     def replace(
         self,
         rules: Iterable[Rule],
@@ -196,7 +201,7 @@ class Alerts:
         return False
 
     def _announce(self, alert: Alert, rule: Rule) -> None:
-        text = rule.text or _sentence(alert)
+        text = self.text_of(alert)
         log.warning("alert %s %s on %s: %s", alert.rule, alert.state, alert.device, text)
         notice = Notice(alert, self._site, text, self._labels.get(alert.device, {}))
         for name in rule.notify:

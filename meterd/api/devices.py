@@ -43,6 +43,9 @@ class Device(BaseModel):
     timeout_ms: float | None = Field(
         description="What an exchange may take at most now; it learns from the latency"
     )
+    states: dict[str, dict[str, str]] = Field(
+        description="What the numbers of enumerated quantities mean, by quantity and number"
+    )
 
 
 class Devices(BaseModel):
@@ -80,6 +83,10 @@ def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
         "failures": state.failures,
         "latency_ms": {"p50": _latency(state, 0.5), "p99": _latency(state, 0.99)},
         "timeout_ms": None if device.timeout is None else round(device.timeout * 1000, 3),
+        "states": {
+            quantity: {str(number): text for number, text in texts.items()}
+            for quantity, texts in device.states.items()
+        },
     }
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class DeviceInfo(Protocol):
     """One device as it is configured. `interval` is in seconds, `link` has no secrets.
 
-    `commands` are those that may be sent to it.
+    `commands` are those that may be sent to it; `states` tells what the numbers of its enumerated
+    quantities mean.
     """
 
     @property
@@ -39,6 +40,8 @@ class DeviceInfo(Protocol):
     def timeout(self) -> float | None: ...
     @property
     def commands(self) -> Sequence[str]: ...
+    @property
+    def states(self) -> Mapping[str, Mapping[int, str]]: ...
 
 
 class SeriesInfo(Protocol):

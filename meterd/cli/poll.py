@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from meterd.cli.talk import warn_of_maps
 from meterd.config.settings import Settings
 from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver
+from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
-from meterd.model.sample import Poll
+from meterd.model.sample import Poll, Sample
 from meterd.model.times import rfc3339
 from meterd.poll.cycle import poll_once
+
+States = Mapping[str, Mapping[int, str]]
+"""What numbers mean, by quantity and number."""
 
 _COLUMNS = ("device", "quantity", "value", "unit", "quality", "reason")
 
@@ -46,7 +50,12 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
     settings = _settings(what, config)
     warn_of_maps(settings)
     polls = asyncio.run(poll_all(settings))
-    output.show(_COLUMNS, list(_rows(polls)), format_, _document(polls))
+    states = {
+        name: registry.states(device.driver, device.options)
+        for name, device in settings.devices.items()
+    }
+    columns = (*_COLUMNS, "state") if any(states.values()) else _COLUMNS
+    output.show(columns, list(_rows(polls, states)), format_, _document(polls, states))
     for poll in polls:
         if poll.fault is not None:
             click.echo(f"{poll.device}: {poll.fault.text} [{poll.fault.code}]", err=True)
@@ -101,7 +110,7 @@ async def _poll_link(plan: LinkPlan) -> list[Poll]:
         await link.close()
 
 
-def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
+def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[str, Any]]:
     for poll in polls:
         # A device that failed has one row, too: `device.up` is 0, and why.
         for sample in poll.samples():
@@ -112,14 +121,22 @@ def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
                 "unit": sample.unit,
                 "quality": str(sample.quality),
                 "reason": poll.fault.text if poll.fault else sample.reason,
+                **({"state": _state(sample, states[poll.device])} if any(states.values()) else {}),
             }
 
 
-def _document(polls: Sequence[Poll]) -> dict[str, Any]:
-    return {"devices": [_device(poll) for poll in polls]}
+def _document(polls: Sequence[Poll], states: Mapping[str, States]) -> dict[str, Any]:
+    return {"devices": [_device(poll, states.get(poll.device, {})) for poll in polls]}
 
 
-def _device(poll: Poll) -> dict[str, Any]:
+def _state(sample: Sample, states: States) -> str:
+    """What an enumerated quantity's number means; empty where it means nothing."""
+    texts = states.get(sample.quantity)
+    value = sample.value
+    return "" if texts is None or value is None else texts.get(round(value), "")
+
+
+def _device(poll: Poll, states: States) -> dict[str, Any]:
     fault = poll.fault
     return {
         "device": poll.device,
@@ -133,6 +150,7 @@ def _device(poll: Poll) -> dict[str, Any]:
                 "unit": sample.unit,
                 "quality": str(sample.quality),
                 **({"reason": sample.reason} if sample.reason else {}),
+                **({"state": state} if (state := _state(sample, states)) else {}),
             }
             for sample in (poll.samples() if poll.up else ())
         },

@@ -9,7 +9,7 @@ from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.duration import seconds
 from meterd.model.event import Notice
-from meterd.model.sample import Driver, Reading
+from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
 from meterd.poll.guard import DEFAULT_POWER
@@ -153,18 +153,18 @@ def guards(
 ) -> Counters:
     """What watches the device's energy counters; `state` is what it knew before a restart."""
     registers = getattr(driver, "counters", None)
-    said = tuple((*each,) for each in registers()) if registers else ()
+    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
     forms = _forms(said, settings.direction == "reversed")
     power = getattr(settings.options, "max_power", DEFAULT_POWER)
     return Counters(device_id, max_power=power, forms=forms, state=state)
 
 
 @lru_cache(maxsize=_MODELS)
-def _forms(
-    registers: tuple[tuple[str, str, float | None, int | None], ...], swapped: bool
-) -> Mapping[str, Form]:
+def _forms(registers: tuple[CounterRegister, ...], swapped: bool) -> Mapping[str, Form]:
     """How each counter counts; one object for all meters of a model."""
     return {
-        other_way(quantity) if swapped else quantity: Form.of(kind, step, wrap)
-        for quantity, kind, step, wrap in registers
+        other_way(each.quantity) if swapped else each.quantity: Form.of(
+            each.type, each.step, each.wrap, each.rate
+        )
+        for each in registers
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
+from meterd.model.quantity import declare, is_own
+from meterd.model.units import base_of
 
 # In place of a map's name: the device says itself what it has (SunSpec).
 SUNSPEC = "sunspec"
@@ -86,6 +88,9 @@ def load_map(name: str) -> RegisterMap:
         except UnicodeDecodeError as error:
             raise ConfigError(f"register map {name} is no UTF-8 text; save it as UTF-8") from error
         found = parse(text, Path(name).stem, name)
+        for row in found.rows:
+            if is_own(row.quantity):
+                declare(row.quantity, base_of(row.unit), row.kind)
         # What no request can fetch would be asked for, and refused, at each start.
         if planner.unplannable(found):
             raise ConfigError(mapcheck.problems(found, name, places(text, name)))

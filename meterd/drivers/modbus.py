@@ -23,8 +23,8 @@ from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.quantity import Kind, describe
-from meterd.model.sample import Driver, Reading
-from meterd.model.units import factor
+from meterd.model.sample import CounterRegister, Driver, Reading
+from meterd.model.units import base_of, factor
 from meterd.wire.link import Link
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
 
@@ -92,6 +92,13 @@ class ModbusMeter:
         found = load_map(options.map)
         return {**(found.serial or {}), **found.times}
 
+    @staticmethod
+    def states(options: ModbusOptions) -> Mapping[str, Mapping[int, str]]:
+        """What the numbers of enumerated rows mean, by quantity."""
+        if options.map == SUNSPEC:
+            return {}
+        return {row.quantity: row.enum for row in load_map(options.map).rows if row.enum}
+
     async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open."""
         epoch = self._link.epoch
@@ -117,16 +124,9 @@ class ModbusMeter:
         """What one of its exchanges may take at most now, in seconds."""
         return self.client.timeout
 
-    def counters(self) -> list[tuple[str, str, float | None, int | None]]:
-        """Its energy counters: quantity, register type, canonical units per raw step, raw wrap.
-
-        The step is None where the meter can change it.
-        """
-        return [
-            (row.quantity, row.type, _step(row), row.wrap)
-            for row in self.map.rows
-            if (known := describe(row.quantity)) is not None and known.kind is Kind.COUNTER
-        ]
+    def counters(self) -> list[CounterRegister]:
+        """How its counters count."""
+        return [_counter(row) for row in self.map.rows if row.kind is Kind.COUNTER]
 
     def report(self) -> PlanReport:
         """What its polls cost on the mean: slow rows come with every n-th only."""
@@ -270,8 +270,10 @@ def _unclear(row: Row, refusal: Unsupported) -> str:
     )
 
 
-def _step(row: Row) -> float | None:
-    known = describe(row.quantity)
-    if row.scale_register is not None or row.offset or known is None:
-        return None
-    return row.scale * (factor(row.unit, known.unit) or 1.0)
+def _counter(row: Row) -> CounterRegister:
+    known = describe(row.quantity, base_of(row.unit))
+    units = (factor(row.unit, known.unit) if known else None) or 1.0
+    fixed = row.scale_register is None and not row.offset
+    step = row.scale * units if fixed else None
+    rate = None if row.max_rate is None else row.max_rate * units
+    return CounterRegister(row.quantity, row.type, step, row.wrap, rate)

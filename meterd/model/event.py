@@ -71,7 +71,8 @@ class Event:
         """One line of a log."""
         if self.kind in _STATES:
             return f"{self.device} is {self.text}"
-        return ": ".join(part for part in (self.device, self.quantity, self.text) if part)
+        about = "" if self.text.startswith(self.quantity) else self.quantity
+        return ": ".join(part for part in (self.device, about, self.text) if part)
 
 
 _STATES = (EventKind.DEVICE_DOWN, EventKind.DEVICE_BACK)

@@ -56,9 +56,10 @@ async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll
             poll, notices = device.counters.step(poll, now=started)
             if notices:
                 device.tell(notices, time)
-    if noticed := getattr(device.driver, "notices", None):
-        device.tell(list(noticed), time)
-        noticed.clear()
+    for noticed in (getattr(device.driver, "notices", None), device.normaliser.notices):
+        if noticed:
+            device.tell(list(noticed), time)
+            noticed.clear()
     for sink in sinks:
         sink.take(poll)
     return poll

@@ -33,6 +33,7 @@ class FakeDevice:
     enabled: bool = True
     timeout: float | None = 1.0
     commands: tuple[str, ...] = ()
+    states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

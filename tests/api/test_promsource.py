@@ -69,8 +69,8 @@ def test_the_unit_that_is_stored_is_the_one_in_the_name() -> None:
 
 def test_no_two_series_have_the_same_labels() -> None:
     history = FakeHistory()
-    history.add("main", "x.level", "m³", [(1000, 1.0)])
-    history.add("main", "x.level", "m_", [(1000, 2.0)])
+    history.add("main", "x.level", "a³", [(1000, 1.0)])
+    history.add("main", "x.level", "a_", [(1000, 2.0)])
     assert len(labels_of(source(history))) == 1
 
 

@@ -74,8 +74,10 @@ def metric_name(quantity: Quantity) -> str:
     if not quantity.name.startswith("x."):
         return quantity.prometheus
     name = _NO_LETTER.sub("_", quantity.prometheus)
-    if without_suffix(name) in _TAKEN or _SUFFIX.search(name):
-        return f"meterd_x_{name.removeprefix('meterd_')}_value"
+    total = "_total" if quantity.kind is Kind.COUNTER else ""
+    stem = name.removesuffix(total)
+    if without_suffix(stem) in _TAKEN or _SUFFIX.search(stem):
+        return f"meterd_x_{stem.removeprefix('meterd_')}_value{total}"
     return name
 
 
