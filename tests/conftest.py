@@ -47,10 +47,12 @@ settings.register_profile(
 )
 settings.load_profile("same")
 
-# Background jobs, and some runners, ignore SIGINT, and what they start ignores it as well. A
-# signal that is handled here is the default's again in every process that a test starts.
+# Background jobs, and some runners, ignore SIGINT, nohup ignores SIGHUP, and what they start does
+# so as well. A signal handled here is the default's again in every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def _children(process: int) -> set[int]:
