@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import lasting
 from tests.virtual import new_loop, seed_of
 
 # Debian keeps the programs of each PostgreSQL in a folder of its own.
@@ -88,7 +89,8 @@ def _processes_end() -> Iterator[None]:
     """What a test has started and not ended is killed, harms no other test, and fails this one."""
     before = _children(os.getpid())
     yield
-    left = [_end(process) for process in _children(os.getpid()) - before]
+    begun = _children(os.getpid()) - before - lasting.PROCESSES
+    left = [_end(process) for process in begun]
     assert not left, f"this test left processes behind: {left}"
 
 
