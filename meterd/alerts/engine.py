@@ -54,6 +54,11 @@ class Alerts:
         # Counts what `saved` would say otherwise than before.
         self.version = 0
 
+    @property
+    def rule_names(self) -> list[str]:
+        """The rules that are watched, meterd's own among them."""
+        return list(self._named)
+
     def take(self, poll: Poll) -> None:
         self._tell(self._rules.take(poll, self._clock.monotonic()))
 

@@ -110,6 +110,7 @@ def _rules(api: ApiSettings, tokens: Path) -> "Rules":
     from meterd.api.app import Rules
     from meterd.api.auth.locks import Access
     from meterd.api.auth.passwords import User, ha1
+    from meterd.api.cors import Cors
     from meterd.api.tls import Certificate
 
     users = {
@@ -130,7 +131,8 @@ def _rules(api: ApiSettings, tokens: Path) -> "Rules":
     )
     files = api.tls
     certificate = Certificate(Path(files.certificate), Path(files.key)) if files else None
-    return Rules(access, api.trusted_proxies, api.base_path, certificate)
+    cors = Cors(frozenset(api.cors))
+    return Rules(access, api.trusted_proxies, api.base_path, certificate, cors=cors)
 
 
 def _taken(section: str, listen: str, error: OSError) -> MeterdError:

@@ -71,6 +71,23 @@ def is_file(name: str) -> bool:
     return "/" in name or name.endswith((".yaml", ".yml"))
 
 
+def _missing(path: Path) -> str:
+    """What to say of a map file that is not there: where it was looked for, and what is there."""
+    said = f"no register map {str(path)!r}: there is no such file"
+    stem = path.name.removesuffix(".yaml").removesuffix(".yml")
+    if stem in shipped() or stem in _aliases():
+        return f"{said}; {stem} comes with meterd: write it without folder and .yaml"
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"{said}: {folder} is no folder; a path counts from the configuration's folder"
+    there = sorted(one.name for one in folder.iterdir() if one.name.endswith((".yaml", ".yml")))
+    if near := difflib.get_close_matches(path.name, there, n=2):
+        return f"{said}; did you mean {' or '.join(near)}?"
+    if near := difflib.get_close_matches(stem, [*shipped(), *_aliases()], n=2):
+        return f"{said}; did you mean the shipped map {' or '.join(near)}?"
+    return f"{said}; a path counts from the configuration's folder; shipped: `meterd maps`"
+
+
 @cache
 def load_map(name: str) -> RegisterMap:
     """A shipped map by its name, or a map file by its path.
@@ -83,6 +100,8 @@ def load_map(name: str) -> RegisterMap:
     if is_file(name):
         try:
             text = Path(name).read_text("utf-8")
+        except FileNotFoundError as error:
+            raise ConfigError(_missing(Path(name))) from error
         except OSError as error:
             raise ConfigError(f"register map {name}: {error.strerror}") from error
         except UnicodeDecodeError as error:

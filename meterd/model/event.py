@@ -29,6 +29,9 @@ class EventKind(StrEnum):
     GUARD_WAITS = "guard_waits"
     # A driver gave readings that cannot be kept.
     DRIVER_MISTAKE = "driver_mistake"
+    # A bus is asked for more than it can carry.
+    BUS_OVERLOADED = "bus_overloaded"
+    BUS_RELIEVED = "bus_relieved"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"

@@ -52,7 +52,7 @@ async def test_one_that_is_always_late_starts_no_storm_of_reconnects(
 
 @pytest.mark.parametrize("wire", WIRES)
 @virtual
-async def test_a_refused_register_is_found_and_never_asked_again(wire: str, tmp_path: Path) -> None:
+async def test_a_refused_register_is_found_and_left_alone(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2), interval=0.1) as bus:
         bank = cast("TellingBank", bus.server.banks[VICTIM])
         bank.refused = (102,)

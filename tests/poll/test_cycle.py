@@ -63,3 +63,19 @@ async def test_where_nobody_listens_an_event_is_a_line_of_the_log(
     await poll_once(Device("a", driver, 1.0, Normaliser("a")), (), FakeClock())
     assert caplog.messages[0] == "a: rows left out"
     assert caplog.messages[1].startswith("a: no.such is left out")
+
+
+class Wordless:
+    """A driver that returns, and says nothing."""
+
+    Options: ClassVar[type[Any]] = dict
+
+    async def read(self) -> Sequence[Reading]:
+        return []
+
+
+async def test_a_driver_that_gives_no_reading_does_not_make_its_device_up() -> None:
+    poll = await poll_once(Device("a", Wordless(), 1.0, Normaliser("a")), (), FakeClock())
+    assert poll.value("device.up") == 0
+    assert poll.fault is not None
+    assert poll.fault.code == "nothing_said"

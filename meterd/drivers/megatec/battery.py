@@ -49,6 +49,18 @@ class Battery:
         self._nominal: float | None = None
         self._packs: float | None = None
 
+    def quantities(self, *, rated: bool) -> list[str]:
+        """What `read()` may tell of; `rated`: whether the unit may say its nominal voltage."""
+        options = self._options
+        told = ["battery.voltage", "battery.packs"]
+        nominal = rated or options.nominal is not None
+        if nominal:
+            told.append("battery.voltage.nominal")
+        if nominal or (options.low is not None and options.high is not None):
+            told += ["battery.voltage.low", "battery.voltage.high", "battery.charge"]
+            told += ["battery.runtime"] if self._runtimecal is not None else []
+        return told
+
     def read(self, state: State, rated: float | None) -> list[Reading]:
         """From the unit's state and the battery voltage that it is rated for."""
         said = state.voltage
