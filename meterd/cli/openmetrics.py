@@ -77,8 +77,8 @@ def _families(
         families.setdefault(metric, (quantity, {}))[1].setdefault(
             written, FamilySeries(info, written)
         )
-    for metric, (quantity, members) in sorted(families.items(), key=lambda one: one[0]):
-        yield metric, quantity, list(members.values())
+    for metric, (quantity, found) in sorted(families.items(), key=lambda one: one[0]):
+        yield metric, quantity, list(found.values())
 
 
 def _written(labels: Mapping[str, str]) -> str:
