@@ -9,7 +9,7 @@ from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.plan import Letting, devices, guards, link_plans, max_power, polled
 from meterd.drivers import registry
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
-from meterd.model.sample import Poll, Reading
+from meterd.model.sample import Poll, Quality, Reading
 
 MAP = """\
 source: a test of this
@@ -91,7 +91,10 @@ def test_a_meter_that_lets_go_of_its_link_counts_the_same(old: Path) -> None:
 def test_what_can_flow(old: Path, keys: str, watts: float) -> None:
     device = of(old, keys)
     assert max_power(device) == pytest.approx(watts)
-    assert read(device, 1.0, watts * 2, 1.0).value("active_power") is None
+    poll = read(device, 1.0, watts * 2, 1.0)
+    assumed = keys in ("unit: 1", "vt: 400/100")
+    assert poll.doubts[1].quality is (Quality.SUSPECT if assumed else Quality.INVALID)
+    assert (poll.value("active_power") is None) is not assumed
 
 
 def test_the_map_says_it_where_the_device_does_not() -> None:

@@ -202,9 +202,10 @@ def test_more_than_can_flow_is_no_value(quantity: str, value: float) -> None:
     assert at_the_limit.doubts == {}
 
 
-def test_where_nobody_says_what_can_flow_it_is_ten_megawatts() -> None:
+def test_where_nobody_says_what_can_flow_more_than_ten_megawatts_is_suspect() -> None:
     poll = Normaliser("m").poll([Reading("active_power", -10_000_001.0, "W")], 1, 0.0)
-    assert (poll.value("active_power"), poll.doubts[0].quality) == (None, Quality.INVALID)
+    assert (poll.value("active_power"), poll.doubts[0].quality) == (-10_000_001.0, Quality.SUSPECT)
+    assert "set max_power, or ct" in poll.doubts[0].reason
     assert Normaliser("m").poll([Reading("active_power", -1e7, "W")], 1, 0.0).doubts == {}
 
 
