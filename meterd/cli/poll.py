@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll, Sample
 from meterd.model.times import rfc3339
-from meterd.poll.cycle import poll_once
+from meterd.poll.cycle import Device, log_event, poll_once
 
 States = Mapping[str, Mapping[int, str]]
 """What numbers mean, by quantity and number."""
@@ -109,13 +111,23 @@ async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
 async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
     members = [
-        polled(name, ContainedDriver(name, driver), device)
+        _once(polled(name, ContainedDriver(name, driver), device))
         for name, driver, device in built.drivers
     ]
     try:
         return [await poll_once(member, (), clock) for _ in range(rounds) for member in members]
     finally:
         await built.link.close()
+
+
+def _once(device: Device) -> Device:
+    """Rows that are left out stand in the answer with their reasons, and are not asked again."""
+
+    def tell(event: Event) -> None:
+        if event.kind is not EventKind.ROWS_LEFT_OUT:
+            log_event(event)
+
+    return replace(device, noticed=tell)
 
 
 def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[str, Any]]:
