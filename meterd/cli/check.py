@@ -12,7 +12,7 @@ from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file
 from meterd.cli.doors import check_login
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
-from meterd.cli.talk import warn_of_maps
+from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.cli.times import now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
@@ -87,6 +87,7 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     settings = loaded.settings
     check_login(settings.api, settings.api.token_file(settings.store.url))
     warn_of_maps(settings)
+    tell_of_values(settings, limits=True)
     # A rule that names a state which there is not is refused when it is made.
     list(alerting.rules(settings))
     built = [build(plan) for plan in link_plans(settings).values()]

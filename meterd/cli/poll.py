@@ -12,7 +12,7 @@ import click
 from meterd.cli import output
 from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
-from meterd.cli.talk import warn_of_maps
+from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.config.names import near
 from meterd.config.settings import Settings
 from meterd.daemon.plan import Built, build, link_plans, polled
@@ -52,6 +52,7 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
     """
     settings = _settings(what, config)
     warn_of_maps(settings)
+    tell_of_values(settings)
     polls = asyncio.run(poll_all(settings))
     states = {
         name: registry.states(device.driver, device.options)
