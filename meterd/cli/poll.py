@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll, Sample
 from meterd.model.times import rfc3339
-from meterd.poll.cycle import poll_once
+from meterd.poll.cycle import log_event, poll_once
 
 States = Mapping[str, Mapping[int, str]]
 """What numbers mean, by quantity and number."""
@@ -110,13 +112,19 @@ async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
 async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
     members = [
-        polled(name, ContainedDriver(name, driver), device)
+        replace(polled(name, ContainedDriver(name, driver), device), noticed=_tell)
         for name, driver, device in built.drivers
     ]
     try:
         return [await poll_once(member, (), clock) for _ in range(rounds) for member in members]
     finally:
         await built.link.close()
+
+
+def _tell(event: Event) -> None:
+    """What is noticed is told; of a row that is left out its sample says why."""
+    if event.kind not in (EventKind.ROWS_LEFT_OUT, EventKind.ROWS_BACK):
+        log_event(event)
 
 
 def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[str, Any]]:

@@ -187,7 +187,7 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
     """A device as the poll room knows it, for one poll or for many."""
     terms = Terms(
         settings.direction == "reversed",
-        max_power(settings),
+        _told_power(settings),
         _calibration(settings),
         getattr(settings.options, "sizes", frozenset()),
     )
@@ -196,9 +196,14 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
 
 def max_power(settings: DeviceSettings) -> float:
     """The most that can flow where this device measures, in W."""
-    said = getattr(settings.options, "power_limit", None)
-    plain = getattr(settings.options, "max_power", None)
-    return said[0] if said else plain or DEFAULT_POWER
+    return _told_power(settings) or DEFAULT_POWER
+
+
+def _told_power(settings: DeviceSettings) -> float | None:
+    """The same; None where neither the device nor its map says it."""
+    said: tuple[float, str] | None = getattr(settings.options, "power_limit", None)
+    plain: float | None = getattr(settings.options, "max_power", None)
+    return said[0] if said else plain
 
 
 def _calibration(settings: DeviceSettings) -> Calibration:

@@ -13,6 +13,7 @@ from meterd.drivers import mapheads, maphints, maprows
 from meterd.drivers.ground import Ground
 from meterd.drivers.mapnodes import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
+from meterd.drivers.widewords import NORMAL, WIDE, widened
 from meterd.errors import ConfigError, Problem
 from meterd.model.duration import seconds
 
@@ -21,7 +22,7 @@ KEYS = (
     *"source confidence maker model aliases defaults limits remark wiring rows".split(),  # noqa: SIM905
     *mapheads.KEYS,
 )
-LIMITS = ("max_registers", "unreadable", "bridge", "align")
+LIMITS = ("max_registers", "unreadable", "bridge", "align", "words")
 # What a map of one's own need not say.
 UNSAID = {"maker": "unknown maker", "model": "unknown model", "source": "no source named"}
 TIMES = ("gap", "unit_gap", "connect_delay", "timeout")
@@ -113,8 +114,12 @@ class _Reader:
             instances=head.instances(),
             wake=head.wake(),
         )
+        words = limits.get("words", NORMAL)
+        if words not in (NORMAL, WIDE):
+            self._problem(limits, "words", f"words is {words!r}, allowed normal or wide")
         if self._problems:
             raise ConfigError(self._problems)
+        found = widened(found) if words == WIDE else found
         return replace(found, rows=_parted(found))
 
     def _problem(self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:

@@ -25,6 +25,7 @@ from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.drivers.traffic import with_traffic
 from meterd.drivers.waking import Waking
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
@@ -73,7 +74,7 @@ class ModbusMeter:
         """`interval` in seconds. `monotonic`: seconds by which pauses are counted."""
         self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
-        self.client = ModbusClient(link, unit)
+        self.client = ModbusClient(link, unit, wide=self.map.wide)
         self._unit = unit
         self._link = link
         self._interval = interval
@@ -95,9 +96,9 @@ class ModbusMeter:
         )
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
-        self._monotonic = monotonic
         wake = self.map.wake if options.allow_wake else ()
         self._waking = Waking(link, unit, wake, self.notices)
+        self._monotonic = monotonic
         self._budget = SPLIT_BUDGET
         self._renewed = 0.0
         # Whether a refused request's length was looked into since the budget was renewed.
@@ -149,12 +150,15 @@ class ModbusMeter:
             return {}
         return {row.quantity: row.enum for row in load_map(options.map).rows if row.enum}
 
+    @with_traffic
     async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open.
 
         Raises LinkError, or DeviceError: with the code `all_refused` where nothing is answered.
         """
         await self._waking.begin()
+        if self._dark:
+            await self._waking.again()
         epoch = self._link.epoch
         if self._is_other(epoch):
             self._start_over()

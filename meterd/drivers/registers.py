@@ -185,6 +185,8 @@ class RegisterMap:
     aliases: tuple[str, ...] = ()
     remark: str = ""
     times: Mapping[str, str] = field(default_factory=dict)
+    wide: bool = False
+    """Whether a register of the meter has 32 bits. Addresses are then those of its halves."""
     max_power: float | None = None
     turned: bool = False
     instances: Instances | None = None

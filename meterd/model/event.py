@@ -20,6 +20,9 @@ class EventKind(StrEnum):
     ROWS_BACK = "rows_back"
     FOREIGN_TRAFFIC = "foreign_traffic"
     FOREIGN_TRAFFIC_GONE = "foreign_traffic_gone"
+    # A repeater, or a gateway, sends each answer more than once.
+    ANSWERS_DOUBLED = "answers_doubled"
+    ANSWERS_SINGLE = "answers_single"
     # Of counters.
     ROLLOVER = "rollover"
     RESET = "reset"

@@ -26,6 +26,7 @@ __all__ = [
     "CATALOGUE",
     "COUNTED_UNITS",
     "DEVICE_UP",
+    "FOREIGN_TRAFFIC",
     "GUARDED",
     "INFO",
     "LINES",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 DEVICE_UP = "device.up"
+FOREIGN_TRAFFIC = "device.foreign_traffic"
 
 # In front of a counter's name: meterd's own running total of it, which glitches do not raise and
 # rollovers and resets do not stop (poll/counters.py makes it; no meter has such a register).
@@ -73,6 +75,13 @@ CATALOGUE: dict[str, Quantity] = {
         *_MEASURED,
         *_GUARDED,
         Quantity(DEVICE_UP, "1", Kind.GAUGE, "The device answered its last poll", high=1),
+        Quantity(
+            FOREIGN_TRAFFIC,
+            "1",
+            Kind.GAUGE,
+            "Somebody else asks on its bus; given once that was noticed",
+            high=1,
+        ),
     )
 }
 

@@ -32,12 +32,13 @@ class Terms(NamedTuple):
     """What is said of a device, so that its readings are understood.
 
     `swapped`: it is mounted the other way round (poll/direction.py has the rule). `max_power`: the
-    most that can flow, in W. `sizes`: quantities that its registers give without a sign though
+    most that can flow, in W: what is more is no value. None where nobody says it: then what is more
+    than DEFAULT_POWER is suspect. `sizes`: quantities that its registers give without a sign though
     its power has one; they keep theirs.
     """
 
     swapped: bool = False
-    max_power: float = DEFAULT_POWER
+    max_power: float | None = None
     calibration: Calibration = NO_CALIBRATION
     sizes: frozenset[str] = frozenset()
 
@@ -158,18 +159,24 @@ def _column(name: object, unit: object, terms: Terms) -> _Column | str:
         scale * found.offset + sign * terms.calibration.offset(name),
         there.turned,
         min(_bound(quantity, terms.max_power), sys.float_info.max),
-        min(quantity.high, sys.float_info.max),
+        min(_plausible(quantity, terms.max_power), sys.float_info.max),
     )
 
 
-def _bound(quantity: Quantity, max_power: float) -> float:
-    """The largest magnitude that a device of this power can measure."""
+def _bound(quantity: Quantity, max_power: float | None) -> float:
+    """The largest magnitude that is a value of a device where so much can flow."""
     kind = kind_of(quantity)
     if kind == "power":
-        return max_power
-    if quantity.kind is not Kind.COUNTER:
-        return math.inf
-    return largest_count(max_power) if kind == "energy" else math.inf
+        return math.inf if max_power is None else max_power
+    if kind == "energy" and quantity.kind is Kind.COUNTER:
+        return largest_count(max_power or DEFAULT_POWER)
+    return math.inf
+
+
+def _plausible(quantity: Quantity, max_power: float | None) -> float:
+    """The largest magnitude that raises no doubt."""
+    assumed = max_power is None and kind_of(quantity) == "power"
+    return min(quantity.high, DEFAULT_POWER) if assumed else quantity.high
 
 
 def _is_text(name: object) -> bool:
@@ -267,8 +274,10 @@ def _judged(reading: Reading, column: _Column) -> tuple[float | None, Doubt | No
     if flaw := column.flaw(value):
         return None, Doubt(Quality.INVALID, flaw)
     quantity = column.quantity
-    if not quantity.plausible(value):
+    if not (value == 0 or quantity.low <= abs(value) <= column.plausible):
         text = f"{value:g} {quantity.unit} is beyond what is plausible for {quantity.name}"
+        if column.plausible == DEFAULT_POWER < abs(value):
+            text += "; set max_power, or ct, where it is right"
         return value, Doubt(Quality.SUSPECT, text)
     if reading.quality is not _GOOD:
         return value, Doubt(reading.quality, reading.reason)
