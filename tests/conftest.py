@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import lasting
 from tests.virtual import new_loop, seed_of
 
 # Debian keeps the programs of each PostgreSQL in a folder of its own.
@@ -25,23 +26,19 @@ _PLACES = os.pathsep.join(
 _FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
 
 
-# Tests that misbehave on time, which busy workers would disturb: `make test` runs them last.
-_QUIET = (
-    "drivers/test_survey.py",
-    "faults/",
-    "proxy/test_whole.py",
-    "sim/test_modbus_pty.py",
-    "sim/test_replay.py",
-    "wire/test_serial.py",
-)
+# What waits longest begins first, so that no worker has much to do when the others are done.
+_FIRST = ("e2e/", "store/servers/", "store/tools/", "faults/", "cli/", "api/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks those tests `quiet`."""
+    """Files in that order, and as they came otherwise."""
     here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_QUIET):
-            item.add_marker("quiet")
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((n for n, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+    items.sort(key=place)
 
 
 # The same examples in each run, however slow the machine; `make test-long` looks for new ones.
@@ -51,10 +48,12 @@ settings.register_profile(
 )
 settings.load_profile("same")
 
-# Background jobs, and some runners, ignore SIGINT, and what they start ignores it as well. A
-# signal that is handled here is the default's again in every process that a test starts.
+# Background jobs, and some runners, ignore SIGINT, nohup ignores SIGHUP, and what they start does
+# so as well. A signal handled here is the default's again in every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def _children(process: int) -> set[int]:
@@ -90,7 +89,8 @@ def _processes_end() -> Iterator[None]:
     """What a test has started and not ended is killed, harms no other test, and fails this one."""
     before = _children(os.getpid())
     yield
-    left = [_end(process) for process in _children(os.getpid()) - before]
+    begun = _children(os.getpid()) - before - lasting.PROCESSES
+    left = [_end(process) for process in begun]
     assert not left, f"this test left processes behind: {left}"
 
 

@@ -108,7 +108,9 @@ class Ground:
 
 
 def _needed(row: Row) -> list[int]:
-    """The registers that hold the value, and the one that holds its scale."""
+    """The registers that hold the value, and those beside them that are read with it."""
+    if row.terms and not row.apart:
+        return [register for _, register in row.places()]
     scale = () if row.near_scale is None else (row.near_scale,)
     return [*range(row.address, row.address + row.words), *scale]
 

@@ -30,8 +30,11 @@ class EventKind(StrEnum):
     STUCK = "stuck"
     SWAP = "swap"
     GUARD_WAITS = "guard_waits"
+    GUARD_RESOLVED = "guard_resolved"
     # A driver gave readings that cannot be kept.
     DRIVER_MISTAKE = "driver_mistake"
+    # A meter's map has writes that unlock it, and it says no.
+    WAKE_REFUSED = "wake_refused"
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"

@@ -155,6 +155,11 @@ class StreamLink:
             finally:
                 stream.listen(None)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next exchange needs no opening."""
+        return self._stream is not None and not self._stream.lost
+
     async def close(self) -> None:
         async with self._lock:
             self._drop()
