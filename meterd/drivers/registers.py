@@ -225,17 +225,22 @@ class RegisterMap:
 
         Raises ValueError where a row would lie outside of 0 to 65535.
         """
+        # Halves of the registers are what a wide map counts.
+        halves = 2 if self.wide else 1
+        registers *= halves
+        end = halves * (_LAST + 1)
         rows = tuple(row if row.common else _moved(row, registers) for row in self.rows)
-        outside = next((row for row in rows if not _exists(row)), None)
+        outside = next((row for row in rows if not _exists(row, end)), None)
         if outside is not None:
-            raise ValueError(f"{outside.quantity} would be at register {outside.address}")
+            place = outside.address // halves
+            raise ValueError(f"{outside.quantity} would be at register {place}")
         there = ((low + registers, high + registers) for low, high in self.unreadable)
         kept = self.unreadable if any(row.common for row in rows) else ()
         return replace(self, rows=rows, unreadable=(*kept, *there))
 
 
-def _exists(row: Row) -> bool:
-    return all(0 <= register <= _LAST for _, register in row.places())
+def _exists(row: Row, end: int) -> bool:
+    return all(0 <= register < end for _, register in row.places())
 
 
 def _moved(row: Row, registers: int) -> Row:

@@ -222,3 +222,13 @@ def test_words_are_normal_or_wide() -> None:
     )
     with pytest.raises(ConfigError, match="allowed normal or wide"):
         parse("limits: {words: 32}\n" + rows, "own", "f")
+
+
+def test_a_wide_map_moves_by_its_own_registers() -> None:
+    found = parse(
+        "limits: {words: wide}\nrows:\n  x.a: {function: 3, address: 10, type: f32}\n", "own", "f"
+    )
+    assert [row.address for row in found.moved(5).rows] == [30]
+    assert [row.address for row in found.moved(60000).rows] == [120020]
+    with pytest.raises(ValueError, match="at register 65546"):
+        found.moved(65536)
