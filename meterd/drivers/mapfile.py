@@ -117,6 +117,9 @@ class _Reader:
         words = limits.get("words", NORMAL)
         if words not in (NORMAL, WIDE):
             self._problem(limits, "words", f"words is {words!r}, allowed normal or wide")
+        if words == WIDE and any(row.terms for row in found.rows):
+            what = "words is wide, which rows made of several numbers cannot be read with"
+            self._problem(limits, "words", what, "write each number as a row of its own")
         if self._problems:
             raise ConfigError(self._problems)
         found = widened(found) if words == WIDE else found

@@ -76,8 +76,8 @@ _AFTER_S, _ROUNDS = 0.03, 4
 _WINDOW, _WINDOW_S = 1.5, 0.005
 # The least quiet after a frame like one before, in seconds.
 _QUIET_S = 0.01
-# Before anything is known of a unit: this part of the timeout.
-_WINDOW_FIRST = 0.25
+# Before anything is known of a unit: this part of the timeout, and so many seconds at most.
+_WINDOW_FIRST, _WINDOW_FIRST_S = 0.25, 0.25
 # Answers to one question that take the same time within this, in parts and seconds.
 _SAME_TIME, _SAME_TIME_S = 0.5, 0.02
 # Where the line never rests by itself and all answers have one shape, it is listened to after so
@@ -313,7 +313,8 @@ class ModbusClient:
         if _is_wait(heard.answer):
             raise heard.answer  # asked again anyway, so it need not be certain
         if heard.took < soonest or not traffic.trusts(heard.frame, read, self._unit, reply.at):
-            usual = usual or self._link.timeout * _WINDOW_FIRST
+            unknown = min(self._link.timeout * _WINDOW_FIRST, _WINDOW_FIRST_S)
+            usual = max(usual or unknown, heard.took)
             heard = await self._confirm(traffic, read, reply, heard, usual)
         self._station.answered(heard.took)
         traffic.keep(heard.frame, read, heard.at)

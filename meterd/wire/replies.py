@@ -254,10 +254,11 @@ class TcpReply(Reply):
         """Whether a frame is ours and whole although its length says one byte more."""
         if len(buffer) != end - 1:
             return False
-        head = _HEAD.pack(self._ticket, 0, 4 + self._size, self._unit, self._function, self._size)
-        no = _HEADER.pack(self._ticket, 0, 4, self._unit) + bytes([self._function | 0x80])
-        right = len(buffer) == self._whole and buffer.startswith(head)
-        if not right and not (len(buffer) == _HEADER.size + 2 and buffer.startswith(no)):
+        start = _HEADER.pack(self._ticket, 0, end - 6, self._unit)
+        right = bytes([self._function, self._size & 0xFF])
+        no = len(buffer) == _HEADER.size + 2 and buffer[_HEADER.size] == self._function | 0x80
+        whole = len(buffer) == self._whole and buffer.startswith(right, _HEADER.size)
+        if not buffer.startswith(start) or not (whole or no):
             return False
         self._link.count("long_length")
         return True

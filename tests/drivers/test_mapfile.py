@@ -213,3 +213,12 @@ def test_a_counter_of_ones_own_counts_in_what_converts(unit: str) -> None:
     keys = f"{OWN}, unit: {unit!r}, kind: counter, max_rate: 12"
     (row,) = parse(f"{HEAD}rows:\n  x.w: {{{keys}}}\n", "own", "").rows
     assert (row.kind, row.max_rate) == (Kind.COUNTER, 12)
+
+
+def test_words_are_normal_or_wide() -> None:
+    rows = "rows:\n  x.a: {function: 3, address: 10, type: u16}\n"
+    assert parse("limits: {words: wide, unreadable: [[3, 4]]}\n" + rows, "own", "f").unreadable == (
+        (6, 9),
+    )
+    with pytest.raises(ConfigError, match="allowed normal or wide"):
+        parse("limits: {words: 32}\n" + rows, "own", "f")
