@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# Seconds: years of one quantity at 1 s, on a slow machine.
+_LONGEST = 1800.0
 _FLAGS = {"list": "is_list", "finish": "is_rest"}
 _COLUMNS = (
     *("id", "device", "quantity", "start", "end", "samples", "state"),
@@ -158,12 +160,14 @@ def _done(
 
 
 async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
+    from meterd.store.lock import Claim
     from meterd.store.reader import Reader
     from meterd.store.tools.correct import Corrections
     from meterd.store.writer import Writer
 
     store = settings.store
-    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file")
+    claim = Claim("meterd correct", _LONGEST)
+    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file", claim=claim)
     await writer.open()
     try:
         reader = Reader(settings.store.url, writer.memory)

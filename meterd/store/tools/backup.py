@@ -9,10 +9,11 @@ from pathlib import Path
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import migrate
+from meterd.store import migrate, ownership
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
 from meterd.store.ledger import Ledger
+from meterd.store.lock import claimed
 from meterd.store.records import mapped, sync_folder
 from meterd.store.tools.beside import spans, together
 from meterd.store.tools.move import move
@@ -80,7 +81,7 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
         text = f"{backup} is damaged, or no backup of a store; the store stays as it is ({error})"
         raise StoreError(text, code="corrupt") from error
     database.prepare()
-    lock = database.lock()
+    lock = database.lock(claimed("meterd db restore", backup.stat().st_size))
     try:
         with _made(target.with_name(f"{target.name}.restoring")) as partly:
             held = _found(backup)
@@ -160,6 +161,8 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
         note(total - left - done)
         done = total - left
 
+    with _found(target).mapped():
+        ownership.touch(target)
     with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         new.execute("PRAGMA journal_mode = DELETE")
