@@ -13,7 +13,7 @@ from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, Pace, Proxy
 from meterd.sim.bank import FixedBank
 from meterd.sim.faults import parse_faults
 from tests.clocks import FakeClock
-from tests.proxy.rig import PATIENCE, Rig, rig, until
+from tests.proxy.rig import PATIENCE, Caller, Rig, rig, until
 
 WORDS = {address: 3 * address for address in range(200)}
 
@@ -201,6 +201,37 @@ async def test_clients_beyond_the_limit_are_turned_away_and_the_others_stay(site
     await until(lambda: site.proxy.clients < MOST_CLIENTS, "one has left")
     assert await (await site.caller()).read(0, 2) == words(0, 2)
     assert await first[1].read(0, 2) == words(0, 2)
+
+
+async def test_idle_connections_of_a_host_give_way_the_longest_unused_first(site: Rig) -> None:
+    idle = [await site.caller() for _ in range(MOST_CLIENTS)]
+    await until(lambda: site.proxy.clients == MOST_CLIENTS, "all are in")
+    honest = await site.caller()
+    assert await honest.read(0, 2) == words(0, 2)
+    assert await idle[0].hung_up()
+    # Who asks stays: the next ones take the place of others that never did.
+    for one in idle[1:4]:
+        assert await (await site.caller()).read(0, 2) == words(0, 2)
+        assert await one.hung_up()
+    assert await honest.read(0, 2) == words(0, 2)
+    assert site.proxy.counters["gave_way"] == 4
+    assert site.proxy.counters["turned_away"] == 0
+    assert site.proxy.clients == MOST_CLIENTS
+
+
+async def test_a_host_with_many_connections_gives_way_to_one_with_none(site: Rig) -> None:
+    many = [await site.caller() for _ in range(MOST_CLIENTS)]
+    for caller in many:
+        assert await caller.read(0, 2) == words(0, 2)
+    other = Caller(
+        *await asyncio.open_connection("127.0.0.1", site.proxy.port, local_addr=("127.0.0.2", 0))
+    )
+    site.asked.append(other)
+    assert await other.read(0, 2) == words(0, 2)
+    assert await many[0].hung_up()
+    # The host that has most comes back, and does not push the other out.
+    assert await (await site.caller()).hung_up()
+    assert await other.read(0, 2) == words(0, 2)
 
 
 async def test_requests_sent_ahead_are_answered_in_order(site: Rig) -> None:
