@@ -13,6 +13,7 @@ from meterd.api.limits import Limits
 from meterd.api.problem import Refusal, quote
 from meterd.api.quiet import Quiet
 from meterd.model.clock import SystemClock
+from meterd.model.shares import Seat
 
 log = logging.getLogger("meterd.api")
 
@@ -41,7 +42,17 @@ class Connection(web.RequestHandler):
     `overdue()`, once a second for all connections: a timer for each request costs more.
     """
 
-    __slots__ = ("_bytes", "_left", "_limits", "_lost", "_phase", "_quiet", "_since", "_unread")
+    __slots__ = (
+        "_answered",
+        "_bytes",
+        "_left",
+        "_limits",
+        "_lost",
+        "_phase",
+        "_quiet",
+        "_since",
+        "_unread",
+    )
 
     def __init__(
         self,
@@ -75,12 +86,13 @@ class Connection(web.RequestHandler):
         self._since = loop.time()
         self._bytes = 0
         self._unread = 0
+        self._answered: float | None = None
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEAD)
         if self._phase is Phase.HEAD and self._bytes > self._limits.head_bytes:
-            self._drop()
+            self.drop()
             return
         self._bytes += len(data)
         super().data_received(data)
@@ -105,11 +117,21 @@ class Connection(web.RequestHandler):
     def ended(self) -> None:
         """The request is answered, as far as we are concerned."""
         self._enter(Phase.IDLE)
+        self._answered = self._since
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
         self._since = self._loop.time()
         self._bytes = 0
+
+    def seat(self, share: str) -> "Seat[Connection] | None":
+        """For who has to give way; None where a request is under way, or an answer not taken."""
+        if self.transport is None or self.transport.get_write_buffer_size():
+            return None
+        # One that sends its first request by the byte is not used yet.
+        if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and self._answered is None):
+            return Seat(self, share, self._answered, self._since)
+        return None
 
     def overdue(self, now: float) -> None:
         """Close what takes too long; `now` is the loop's time."""
@@ -132,9 +154,10 @@ class Connection(web.RequestHandler):
             self._unread = unread
             self._since = now
         elif now - self._since > self._limits.unread:
-            self._drop()
+            self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Ends at once, whatever is not sent yet."""
         transport = self.transport
         self.force_close()
         # force_close() waits for what is still to be sent, and nobody takes that.
