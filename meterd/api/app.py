@@ -214,6 +214,8 @@ async def serve(
     rules = rules or Rules(Access(is_loopback=is_loopback(host)))
     clock = clock or SystemClock()
     guard, crowd = _guard(host, rules, clock), Crowd()
+    if (certificate := rules.certificate) is not None:
+        crowd.certificate_expires = lambda: certificate.expires
     runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
     await runner.setup()
     try:

@@ -212,8 +212,8 @@ class Entrance:
 
     async def _renew(self, certificate: Certificate) -> None:
         while True:
+            certificate.watch()
             await asyncio.sleep(min(LOOK_EVERY, self._limits.look_every * 10))
-            certificate.renew()
 
     def _complain(self, text: str, detail: object) -> None:
         if (more := self._quiet.ask()) is not None:

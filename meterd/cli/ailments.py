@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from meterd import __version__
 from meterd.config.settings import Settings
-from meterd.errors import StoreError
+from meterd.errors import MeterdError, StoreError
 from meterd.store import ownership
 from meterd.store.lock import holder_of
 
@@ -190,6 +190,25 @@ def _host(host: str, url: str) -> Finding:
     address = str(found[0][4][0])
     known = "" if address == host else f" {host} is {address},"
     return Finding("link", FINE, f"{url}:{known} not asked; `meterd check --online` does")
+
+
+def certificate(settings: Settings) -> Iterator[Finding]:
+    """Of the API: whether it can be served, and for how long."""
+    from meterd.cli.doors import check_certificate
+
+    if settings.api.tls is None:
+        return
+    file = settings.api.tls.certificate
+    try:
+        flaw = check_certificate(settings.api, time.time())
+    except MeterdError as error:
+        yield Finding("certificate", WRONG, str(error), "correct api.tls")
+        return
+    if flaw:
+        state = UNUSUAL if "expires in" in flaw else WRONG
+        yield Finding("certificate", state, flaw, "renew it; meterd takes the new one by itself")
+    else:
+        yield Finding("certificate", FINE, f"{file} fits its key and is valid")
 
 
 def ports(settings: Settings, is_running: bool) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """`meterd check`: validates everything, and shows what polling costs each bus."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
-from meterd.cli.doors import check_login
+from meterd.cli.doors import check_certificate, check_login
 from meterd.cli.main import EXIT_CONFIG
 from meterd.cli.talk import warn_of_maps
 from meterd.config.settings import Settings
@@ -42,6 +43,8 @@ def command(config: Path | None, online: bool, format_: str | None) -> int:
     """
     settings = load_settings(config)
     check_login(settings.api, settings.api.token_file(settings.store.url))
+    if flaw := check_certificate(settings.api, time.time()):
+        click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
     warn_of_maps(settings)
     plans = link_plans(settings)
     rows = [row for plan in plans.values() for row in _rows(plan)]
