@@ -11,6 +11,7 @@ from aiohttp import web
 from meterd.api import door, query
 from meterd.api.answer import Answer, Call, Flow, Following
 from meterd.api.auth.locks import Access, Locks
+from meterd.api.backlog import Backlog
 from meterd.api.connection import Connection
 from meterd.api.crowd import Crowd
 from meterd.api.entrance import Entrance, Left, bind
@@ -68,16 +69,17 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
     app = web.Application(
         middlewares=[door.doorman(guard.check, _nowhere)], client_max_size=door.LARGEST_BODY
     )
-    fanout = Fanout(site, clock, rules.limits.streams, crowd)
+    backlog = Backlog()
+    fanout = Fanout(site, clock, rules.limits.streams, crowd, backlog)
     app.on_shutdown.append(lambda _: fanout.close())
     for route in (*ROUTES, *FILES):
-        handler = _handler(route, site, clock, guard, rules.limits, fanout)
+        handler = _handler(route, site, clock, guard, rules.limits, fanout, backlog)
         # A proxy may take the base off, or leave it on.
         for path in dict.fromkeys((route.path, rules.base + route.path)):
             app.router.add_route(route.method, path, handler, expect_handler=door.expect)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
-    prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd)
+    prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd, backlog)
     app.cleanup_ctx.append(prometheus.life)
     for one in prometheus.routes():
         for path in dict.fromkeys((one.path, rules.base + one.path)):
@@ -91,7 +93,13 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
 
 
 def _handler(
-    route: Route, site: Site, clock: Clock, guard: Guard, limits: Limits, fanout: Fanout
+    route: Route,
+    site: Site,
+    clock: Clock,
+    guard: Guard,
+    limits: Limits,
+    fanout: Fanout,
+    backlog: Backlog,
 ) -> door.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         via = guard.via(request)
@@ -113,7 +121,8 @@ def _handler(
             fanout.crowd,
         )
         answer = await route.function(call, asked)
-        return await _answer(answer, request, fanout, who.is_welcome if who else _always)
+        is_welcome = who.is_welcome if who else _always
+        return await _answer(answer, request, fanout, is_welcome, backlog)
 
     return handle
 
@@ -144,11 +153,12 @@ async def _answer(
     request: web.Request,
     fanout: Fanout,
     is_welcome: Callable[[], bool],
+    backlog: Backlog,
 ) -> web.StreamResponse:
     if isinstance(answer, Answer):
-        return await respond(answer, request)
+        return await respond(answer, request, backlog)
     if isinstance(answer, Flow):
-        return await pour(answer, request, is_welcome)
+        return await pour(answer, request, is_welcome, backlog)
     if request.method == "HEAD":
         return web.Response(headers={**HEADERS, **STREAM})
     return await fanout.follow(request, answer, is_welcome)
