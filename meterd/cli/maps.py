@@ -91,9 +91,11 @@ def _show(found: RegisterMap, format_: str | None) -> None:
 def _check(file: str, format_: str | None) -> None:
     """Raises ConfigError with every mistake; else tells doubts on stderr, the plan on stdout."""
     from meterd.drivers import mapcheck, mapfile
+    from meterd.drivers.library import MAP_LIMIT
+    from meterd.model.files import read_text
 
     try:
-        text = Path(file).read_text("utf-8")
+        text = read_text(Path(file), MAP_LIMIT)
     except OSError as error:
         raise ConfigError(f"register map {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

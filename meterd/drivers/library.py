@@ -10,6 +10,10 @@ from pathlib import Path
 
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
+from meterd.model import files as files_of_people
+
+# Bytes; the largest shipped map has 30 KiB.
+MAP_LIMIT = 1 << 20
 
 # In place of a map's name: the device says itself what it has (SunSpec).
 SUNSPEC = "sunspec"
@@ -80,7 +84,7 @@ def load_map(name: str) -> RegisterMap:
 
     if is_file(name):
         try:
-            text = Path(name).read_text("utf-8")
+            text = files_of_people.read_text(Path(name), MAP_LIMIT)
         except OSError as error:
             raise ConfigError(f"register map {name}: {error.strerror}") from error
         except UnicodeDecodeError as error:

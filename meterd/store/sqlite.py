@@ -159,6 +159,10 @@ class SqliteDatabase:
             raise self._error(error.orig or error) from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._error(error) from error
+        except UnicodeError as error:
+            # Texts of a damaged page, and messages of SQLite that quote them.
+            text = f"{self.label} is damaged: {error}; {_ADVICE[sqlite3.SQLITE_CORRUPT]}"
+            raise StoreError(text, code="corrupt") from error
 
     def _error(self, error: BaseException) -> StoreError:
         primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
