@@ -63,7 +63,9 @@ def write_map(folder: Path, values: int, blocks: int) -> Path:
 def _device(name: str, url: str, path: Path) -> Device:
     link = open_link(parse(url), defaults={})
     meter = ModbusMeter(link, ModbusOptions(map=str(path)), interval=1.0)
-    forms = {quantity: Form.of(kind, step, wrap) for quantity, kind, step, wrap in meter.counters()}
+    forms = {
+        one.quantity: Form.of(one.type, one.step, one.wrap, one.rate) for one in meter.counters()
+    }
     return Device(name, meter, 1.0, Normaliser(name), Counters(name, forms=forms))
 
 

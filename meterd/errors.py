@@ -18,7 +18,10 @@ class MeterdError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a file that a person wrote; line and column count from 1."""
+    """One mistake in a file that a person wrote; line and column count from 1.
+
+    `severity` is error, or warning for what can be loaded and is hardly what was meant.
+    """
 
     file: str
     line: int
@@ -26,10 +29,12 @@ class Problem:
     code: str
     what: str
     hint: str = ""
+    severity: str = "error"
 
     def __str__(self) -> str:
         hint = f"; hint: {self.hint}" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: error[{self.code}]: {self.what}{hint}"
+        place = f"{self.file}:{self.line}:{self.column}"
+        return f"{place}: {self.severity}[{self.code}]: {self.what}{hint}"
 
 
 class ConfigError(MeterdError):

@@ -1,10 +1,15 @@
 """What all tests share: programs of the system are needed by name, never by silent luck."""
 
+import asyncio
+import functools
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.virtual import new_loop, seed_of
 
 # Debian keeps the programs of each PostgreSQL in a folder of its own.
 _POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
@@ -31,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).as_posix().startswith(_QUIET):
             item.add_marker("quiet")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests and modules marked `virtual` run, with their fixtures, in virtual time."""
+    if item.get_closest_marker("virtual") is None:
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": functools.partial(new_loop, seed_of(item.name))}
 
 
 def missing(program: str) -> bool:

@@ -54,6 +54,11 @@ class Alerts:
         # Counts what `saved` would say otherwise than before.
         self.version = 0
 
+    @property
+    def rule_names(self) -> list[str]:
+        """The rules that are watched, meterd's own among them."""
+        return list(self._named)
+
     def take(self, poll: Poll) -> None:
         self._tell(self._rules.take(poll, self._clock.monotonic()))
 
@@ -155,6 +160,11 @@ class Alerts:
         """Pending, firing and just resolved alerts, newest first."""
         return self._rules.active()
 
+    def text_of(self, alert: Alert) -> str:
+        """What the alert says to people: its rule's own text, else what the quantity is."""
+        rule = self._named.get(alert.rule)
+        return (rule.text if rule is not None else "") or _sentence(alert)
+
     def replace(
         self,
         rules: Iterable[Rule],
@@ -196,7 +206,7 @@ class Alerts:
         return False
 
     def _announce(self, alert: Alert, rule: Rule) -> None:
-        text = rule.text or _sentence(alert)
+        text = self.text_of(alert)
         log.warning("alert %s %s on %s: %s", alert.rule, alert.state, alert.device, text)
         notice = Notice(alert, self._site, text, self._labels.get(alert.device, {}))
         for name in rule.notify:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from meterd.alerts.engine import Alerts
 from meterd.alerts.silences import Ack
 from meterd.api import body, pages
 from meterd.api.answer import Answer, Call, as_json
@@ -36,9 +37,10 @@ class OneAlert(BaseModel):
     updated: str = Field(description="When the rule was last looked at, RFC 3339")
     ack: OneAck | None = Field(description="Who knows of it; null: nobody said so")
     silenced_by: list[str] = Field(description="Ids of the silences that keep it from hooks now")
+    text: str = Field(description="The rule's text, else what the quantity is")
 
 
-class Alerts(Page):
+class AllAlerts(Page):
     alerts: list[OneAlert] = Field(description="The newest change first")
 
 
@@ -48,7 +50,9 @@ class AckBody(Body):
 
 async def list_all(call: Call, query: PageQuery) -> Answer:
     some, following = pages.cut(call.site.alerts(), query, lambda alert: alert.id)
-    return as_json({"alerts": [_row(call, alert) for alert in some], "next": following})
+    return as_json(
+        {"alerts": [row(call.site.alerting, alert) for alert in some], "next": following}
+    )
 
 
 async def acknowledge(call: Call, query: NoQuery) -> Answer:
@@ -63,8 +67,8 @@ async def acknowledge(call: Call, query: NoQuery) -> Answer:
     return as_json(_ack(ack))
 
 
-def _row(call: Call, alert: Alert) -> dict[str, Any]:
-    alerting = call.site.alerting
+def row(alerting: Alerts, alert: Alert) -> dict[str, Any]:
+    """One alert as answers and streams show it."""
     ack = alerting.ack_of(alert.id)
     return {
         "id": alert.id,
@@ -79,6 +83,7 @@ def _row(call: Call, alert: Alert) -> dict[str, Any]:
         "updated": rfc3339(alert.updated),
         "ack": ack and _ack(ack),
         "silenced_by": alerting.silenced_by(alert),
+        "text": alerting.text_of(alert),
     }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from meterd.api.answer import Answer, Call, Flow, Following
 from meterd.api.auth.locks import Access, Locks
 from meterd.api.backlog import Backlog
 from meterd.api.connection import Connection
+from meterd.api.cors import Cors
 from meterd.api.crowd import Crowd
 from meterd.api.entrance import Entrance, Left, bind
 from meterd.api.guard import Guard
@@ -46,6 +47,7 @@ class Rules:
     base: str = ""
     certificate: Certificate | None = None
     limits: Limits = field(default_factory=Limits)
+    cors: Cors = field(default_factory=Cors)
 
 
 def build(
@@ -62,12 +64,13 @@ def build(
 def _guard(listen: str, rules: Rules, clock: Clock) -> Guard:
     # A browser has no password for the origin that a rebound name makes.
     name = "" if rules.access.login_always else listen
-    return Guard(name, Locks(rules.access, clock), Way(rules.trusted, rules.base))
+    return Guard(name, Locks(rules.access, clock), Way(rules.trusted, rules.base), rules.cors)
 
 
 def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -> web.Application:
     app = web.Application(
-        middlewares=[door.doorman(guard.check, _nowhere)], client_max_size=door.LARGEST_BODY
+        middlewares=[door.doorman(guard.check, _nowhere, rules.cors, rules.base)],
+        client_max_size=door.LARGEST_BODY,
     )
     backlog = Backlog()
     fanout = Fanout(site, clock, rules.limits.streams, crowd, backlog)
@@ -87,6 +90,8 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
             app.router.add_route(one.method, path, handler, expect_handler=door.expect)
     if rules.base:
         app.router.add_route("GET", rules.base, _to_page(guard))
+    if rules.cors.origins:
+        app.on_response_prepare.append(_marked(rules.cors))
     if rules.certificate is not None:
         app.on_response_prepare.append(_strict)
     return app
@@ -142,6 +147,15 @@ def _to_page(guard: Guard) -> door.Handler:
         return web.Response(status=308, headers={**HEADERS, "Location": location})
 
     return redirect
+
+
+def _marked(
+    cors: Cors,
+) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
+    async def mark(request: web.Request, response: web.StreamResponse) -> None:
+        cors.mark(request.headers, response.headers)
+
+    return mark
 
 
 async def _strict(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,5 +1,6 @@
 """From the body of a POST to a checked model, or to a refusal that says what is expected."""
 
+import json
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,6 +35,8 @@ def read(model: type[B], call: Call) -> B:
     name = ".".join(map(str, first["loc"]))
     what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
     what = what.removeprefix("Value error, ")
+    if first["type"].startswith("bad_"):
+        what = f"{quote(json.dumps(first['input'], ensure_ascii=False))} {what}"
     code = "bad_body"
     hint = str(first.get("ctx", {}).get("hint", hint))
     detail = f"{quote(name)}: {what}" if name else f"the body: {what}"

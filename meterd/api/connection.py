@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from enum import Enum
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
 
 from meterd.api.headers import refuse
 from meterd.api.limits import Limits
@@ -19,6 +20,7 @@ log = logging.getLogger("meterd.api")
 
 LONGEST_LINE = 8190  # bytes of the request line, and of one header
 MOST_HEADERS = 64
+_HIGH = re.compile(rb"[\x80-\xff]")
 LINGER = 5.0  # seconds in which a body that nobody wants is read and dropped
 
 _LATE = (
@@ -43,10 +45,18 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+<<<<<<< HEAD
         "_answered",
         "_bytes",
         "_left",
         "_limits",
+=======
+        "_bytes",
+        "_is_in_line",
+        "_left",
+        "_limits",
+        "_line",
+>>>>>>> main
         "_lost",
         "_phase",
         "_quiet",
@@ -86,7 +96,12 @@ class Connection(web.RequestHandler):
         self._since = loop.time()
         self._bytes = 0
         self._unread = 0
+<<<<<<< HEAD
         self._answered: float | None = None
+=======
+        self._is_in_line = True
+        self._line = b""
+>>>>>>> main
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.IDLE:
@@ -94,11 +109,21 @@ class Connection(web.RequestHandler):
         if self._phase is Phase.HEAD and self._bytes > self._limits.head_bytes:
             self.drop()
             return
+        if self._is_in_line:
+            data = self._readable(data)
         self._bytes += len(data)
         super().data_received(data)
         if self._messages:
             # The headers are there, and what follows is a body: its limit is told with a 413.
             self._bytes = 0
+
+    def _readable(self, data: bytes) -> bytes:
+        """What has come of a request line, with UTF-8 escaped: the parser takes ASCII only."""
+        line, end, rest = data.partition(b"\n")
+        self._is_in_line = not end
+        if len(self._line) < LONGEST_LINE:
+            self._line += line
+        return data if line.isascii() else in_ascii(line) + end + rest
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -123,6 +148,9 @@ class Connection(web.RequestHandler):
         self._phase = phase
         self._since = self._loop.time()
         self._bytes = 0
+        self._is_in_line = phase is Phase.HEAD
+        if self._is_in_line:
+            self._line = b""
 
     def seat(self, share: str) -> "Seat[Connection] | None":
         """For who has to give way; None where a request is under way, or an answer not taken."""
@@ -174,9 +202,11 @@ class Connection(web.RequestHandler):
         """The answer to bytes that are no HTTP, or to an exception that nobody expected."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of the answer is already sent")
-        is_theirs = isinstance(exc, BadHttpMessage)
-        refusal = _malformed(exc) if is_theirs else self._failed(request, exc)
-        response = refuse(refusal)
+        if isinstance(exc, BadHttpMessage):
+            _, _, target = self._line.partition(b" ")
+            response = refuse(_malformed(exc), target.decode(errors="replace"))
+        else:
+            response = refuse(self._failed(request, exc), request.path)
         response.force_close()
         return response
 
@@ -194,4 +224,12 @@ def _malformed(error: BaseException | None) -> Refusal:
     if isinstance(error, LineTooLong):
         detail = f"the request line or a header is longer than {LONGEST_LINE} bytes"
         return Refusal(431, "header_too_large", detail)
+    if isinstance(error, InvalidURLError):
+        hint = "write spaces and signs as %20 and so on: curl -G --data-urlencode device=…"
+        return Refusal(400, "bad_http", "the URL has characters that none may have", hint=hint)
     return Refusal(400, "bad_http", "the request is not well-formed HTTP/1.1")
+
+
+def in_ascii(line: bytes) -> bytes:
+    """Bytes beyond ASCII as a URL writes them: `k\u00fcche` in UTF-8 as `k%C3%BCche`."""
+    return _HIGH.sub(lambda found: b"%%%02X" % found[0][0], line)

@@ -10,7 +10,7 @@ from meterd.api import body, known
 from meterd.api.answer import Answer, Call, as_json
 from meterd.api.body import Body
 from meterd.api.problem import Refusal, quote
-from meterd.api.query import Moment, Name, NoQuery
+from meterd.api.query import BodyMoment, Name, NoQuery
 from meterd.api.times import rfc3339
 from meterd.store.tools.correct import LONGEST_WHO, LONGEST_WHY, Ask, Correction, NothingThereError
 
@@ -54,8 +54,8 @@ class Marking(Body):
 
     device: Name
     quantity: Name
-    start: Moment
-    end: Moment
+    start: BodyMoment
+    end: BodyMoment
     why: str = Field(min_length=1, max_length=LONGEST_WHY)
     who: str = Field("", max_length=LONGEST_WHO)
 

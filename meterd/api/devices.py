@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from meterd.api.answer import Answer, Call, as_json
 from meterd.api.problem import unknown
 from meterd.api.query import NoQuery
-from meterd.api.site import DeviceInfo
+from meterd.api.site import DeviceInfo, LeftOutInfo
 from meterd.api.times import rfc3339
 from meterd.poll.latest import DeviceState
 
@@ -23,6 +23,19 @@ class Latency(BaseModel):
 
     p50: float | None
     p99: float | None
+
+
+class DeviceLeftOut(BaseModel):
+    """What is not asked for at the moment, as the device refuses it or gives no answer to it."""
+
+    quantities: list[str]
+    function: int
+    registers: list[int]
+    max_registers: int | None = Field(description="What it gives at once, where that is less")
+    cause: str = Field(description="refused or silent")
+    reason: str
+    seconds: float = Field(description="For how long it has been left out")
+    again_in: float = Field(description="Seconds until it is tried again, at the end of a poll")
 
 
 class Device(BaseModel):
@@ -43,6 +56,10 @@ class Device(BaseModel):
     timeout_ms: float | None = Field(
         description="What an exchange may take at most now; it learns from the latency"
     )
+    left_out: list[DeviceLeftOut] = Field(description="What the device does not answer now")
+    states: dict[str, dict[str, str]] = Field(
+        description="What the numbers of enumerated quantities mean, by quantity and number"
+    )
 
 
 class Devices(BaseModel):
@@ -56,6 +73,19 @@ def _time(ms: int | None) -> str | None:
 def _latency(state: DeviceState, quantile: float) -> float | None:
     seconds = state.latency(quantile)
     return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _left_out(one: LeftOutInfo) -> dict[str, Any]:
+    return {
+        "quantities": list(one.rows),
+        "function": one.function,
+        "registers": list(one.registers),
+        "max_registers": one.most,
+        "cause": one.cause,
+        "reason": one.reason,
+        "seconds": round(one.lasts, 3),
+        "again_in": round(one.again, 3),
+    }
 
 
 def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
@@ -79,7 +109,12 @@ def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
         "polls": state.polls,
         "failures": state.failures,
         "latency_ms": {"p50": _latency(state, 0.5), "p99": _latency(state, 0.99)},
+        "left_out": [_left_out(one) for one in device.left_out()],
         "timeout_ms": None if device.timeout is None else round(device.timeout * 1000, 3),
+        "states": {
+            quantity: {str(number): text for number, text in texts.items()}
+            for quantity, texts in device.states.items()
+        },
     }
 
 

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from meterd.api import problem
 from meterd.api.connection import Connection
+from meterd.api.cors import Cors
 from meterd.api.headers import HEADERS, refuse
 from meterd.api.problem import Refusal
 from meterd.api.via import Via
@@ -31,9 +32,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[str], Refusal]
 
 
-def check_origin(headers: Mapping[str, str], via: Via) -> None:
-    """Refuse what a page of another site made a browser send, with its user's password."""
+def check_origin(headers: Mapping[str, str], via: Via, cors: Cors) -> None:
+    """Refuse what a page of another site made a browser send, with its user's password.
+
+    A page that is configured may send what its own token allows.
+    """
     origin = headers.get("Origin")
+    if cors.allows(headers) and "Authorization" in headers:
+        return
     is_ours = origin is None or urlsplit(origin).netloc.lower() == via.host.lower()
     if is_ours and headers.get("Sec-Fetch-Site") not in ("cross-site", "same-site"):
         return
@@ -79,7 +85,7 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
     if request.version < HttpVersion11 or request.headers["Expect"].lower() != "100-continue":
         return None
     if (request.content_length or 0) > LARGEST_BODY:
-        response = refuse(too_large())
+        response = refuse(too_large(), request.path)
         response.force_close()
         return response
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -102,8 +108,13 @@ def _refusal_of(error: web.HTTPException, request: web.BaseRequest, nowhere: Now
     return Refusal(error.status, phrase.lower().replace(" ", "_"), error.text or phrase)
 
 
-def doorman(check: Callable[[web.Request], None], nowhere: Nowhere) -> Middleware:
+def doorman(
+    check: Callable[[web.Request], None], nowhere: Nowhere, cors: Cors, base: str = ""
+) -> Middleware:
     """The one middleware; `check` refuses a whole request, `nowhere` unknown paths."""
+
+    def no(request: web.Request, refusal: Refusal) -> web.Response:
+        return refuse(refusal, request.path.removeprefix(base))
 
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -112,14 +123,16 @@ def doorman(check: Callable[[web.Request], None], nowhere: Nowhere) -> Middlewar
             connection.begun()
         try:
             check(request)
+            if (preflight := cors.preflight(request)) is not None:
+                return preflight
             _check_body(request)
             return await handler(request)
         except Refusal as refusal:
-            return refuse(refusal)
+            return no(request, refusal)
         except StoreError as error:
-            return refuse(problem.of_store(error))
+            return no(request, problem.of_store(error))
         except web.HTTPException as error:
-            return refuse(_refusal_of(error, request, nowhere))
+            return no(request, _refusal_of(error, request, nowhere))
         finally:
             if isinstance(connection, Connection):
                 connection.ended()

@@ -1,11 +1,13 @@
 """What stands between a request and its route: the host it names, who asks, what they may."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from meterd.api.auth.locks import Asked, Locks
 from meterd.api.auth.scope import ANYBODY, Who
+from meterd.api.connection import in_ascii
+from meterd.api.cors import Cors
 from meterd.api.door import check_origin
 from meterd.api.hosts import check_host, check_near
 from meterd.api.problem import Refusal
@@ -22,6 +24,7 @@ class Guard:
     listen: str
     locks: Locks
     way: Way
+    cors: Cors = field(default_factory=Cors)
 
     def via(self, request: web.Request) -> Via:
         return self.way.of(request.remote or "", request.headers, request.scheme)
@@ -36,7 +39,7 @@ class Guard:
         if scope == "open":
             return None
         if scope != "read":
-            check_origin(request.headers, via)
+            check_origin(request.headers, via, self.cors)
         who = await self.locks.who(_asked(request, via))
         if who == ANYBODY and not via.is_trusted:
             check_near(request.headers.get("Host"), self.listen)
@@ -54,6 +57,8 @@ def _asked(request: web.Request, via: Via) -> Asked:
         if not uri.startswith("/"):
             uri = uri.partition("://")[2].partition("/")[2]
             uri = f"/{uri}"
+        # As the connection made the request line readable.
+        uri = in_ascii(uri.encode(errors="surrogateescape")).decode()
         return uri in (request.raw_path, via.prefix + request.raw_path)
 
     return Asked(request.headers.get("Authorization", ""), request.method, via, is_uri)

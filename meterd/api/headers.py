@@ -1,10 +1,14 @@
 """The headers that every answer carries, and a refusal as a response with them."""
 
+import re
+
 from aiohttp import web
 from multidict import CIMultiDict
 
 from meterd.api import problem
 from meterd.api.problem import Refusal
+from meterd.api.promapi.reply import MEDIA as JSON
+from meterd.api.promapi.reply import Trouble, error_body
 
 HEADERS = {
     "Server": "meterd",
@@ -18,15 +22,30 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+# The last form is how an unknown base path looks from here; no path of REST has it.
+_PROMETHEUS = re.compile(r"/prometheus(/|$)|[^?]*/prometheus/(api|-)/")
+# Status -> errorType. Prometheus has words for its own errors only; these are its relatives'.
+_KINDS = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    429: "too_many_requests",
+    500: "internal",
+    503: "unavailable",
+}
+
 # A year. Only over TLS: a browser would not come back to plain HTTP for as long.
 STRICT = {"Strict-Transport-Security": "max-age=31536000"}
 
 
-def refuse(refusal: Refusal) -> web.Response:
-    """A refusal as a response."""
+def refuse(refusal: Refusal, path: str = "") -> web.Response:
+    """A refusal as a response: a problem, under /prometheus an error in Prometheus' shape."""
     headers = CIMultiDict({**HEADERS, "Cache-Control": "no-store", **refusal.headers})
     for challenge in refusal.challenges:
         headers.add("WWW-Authenticate", challenge)
-    return web.Response(
-        body=refusal.body(), status=refusal.status, content_type=problem.MEDIA, headers=headers
-    )
+    body, media = refusal.body(), problem.MEDIA
+    if _PROMETHEUS.match(path):
+        trouble = Trouble(_KINDS.get(refusal.status, "bad_data"), refusal.sentence())
+        body, media = error_body(trouble), JSON
+    return web.Response(body=body, status=refusal.status, content_type=media, headers=headers)

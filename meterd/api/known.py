@@ -25,6 +25,13 @@ def need_devices(asked: Iterable[str], known: Iterable[str]) -> None:
             raise unknown("device", name, names, parameter="device")
 
 
+def need_rule(asked: str, known: Iterable[str]) -> None:
+    """Refuse a rule that is not among the known ones."""
+    names = set(known)
+    if asked not in names:
+        raise unknown("rule", asked, names, parameter="rule")
+
+
 def need_quantities(asked: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a quantity that neither this site nor the catalogue knows."""
     names = set(known)

@@ -55,6 +55,10 @@ class Refusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
         # One WWW-Authenticate header each: clients err where several share one.
         self.challenges = tuple(challenges)
 
+    def sentence(self) -> str:
+        """What is wrong and what to do, for clients that show one text."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
+
     def body(self) -> bytes:
         """The problem as JSON."""
         problem: dict[str, Any] = {

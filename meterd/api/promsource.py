@@ -5,7 +5,7 @@ Prometheus' stale mark, and so a graph has a gap instead of the last value once 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from meterd.api.promapi import names
 from meterd.api.promapi.names import Meaning
 from meterd.api.site import DeviceInfo, SeriesInfo, Site
-from meterd.model.quantity import DEVICE_UP, Kind, Quantity, describe
+from meterd.model.quantity import DEVICE_UP
 from meterd.poll.latest import DeviceState
 from meterd.promql.result import QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
@@ -90,19 +90,11 @@ class StoredSeries:
     last: int | None
 
 
-def _quantity(name: str, unit: str, kind: str) -> Quantity:
-    """The catalogue's row, in the unit that is stored: an older catalogue may have had another."""
-    known = describe(name, unit)
-    if known is None:
-        return Quantity(name, unit, Kind(kind), "No longer in the catalogue")
-    return known if known.unit == unit else replace(known, unit=unit)
-
-
 @lru_cache(_CACHED)
 def _named(name: Name, kind: str, labels: Labels) -> tuple[names.Meaning, dict[str, str], Labels]:
     """What a series means, its labels, and the same labels to tell it from others."""
     device, quantity, unit = name
-    row = _quantity(quantity, unit, kind)
+    row = names.stored_quantity(quantity, unit, kind)
     meaning = names.meaning(row)
     named = names.series_labels(row, device, dict(labels))
     named["__name__"] = meaning.name

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meterd.api import times
 from meterd.api.problem import Refusal, quote
+from meterd.api.window import Calendar, Width
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 
@@ -53,6 +54,8 @@ class Between(Query):
 
 
 _SPAN = {"from": "start", "to": "end"}
+# As ms it is the year 1973, as seconds the year 5138: what lies below was meant as seconds.
+_LEAST_MS = 100_000_000_000
 
 
 class NoQuery(Query):
@@ -60,8 +63,8 @@ class NoQuery(Query):
 
 
 def _moment(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, str):
-        return value
+    if value is None:
+        return value  # absent, where it may be
     context: Mapping[str, int] = info.context or {}
     try:
         return times.moment(value, context["now"])
@@ -73,11 +76,13 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
 
 def _step(value: Any) -> Any:
     if not isinstance(value, str) or value == "raw":
-        return 0 if value == "raw" else value
+        return Width(0) if value == "raw" else value
     try:
-        return times.duration(value)
+        calendar = Calendar.read(value)
+        return Width(calendar.nominal if calendar else times.duration(value), calendar)
     except ValueError as error:
-        hint = f"{times.DURATION_HINT}; raw gives every sample as polled"
+        hint = f"{times.DURATION_HINT}; 1d, 1w, 1mo and 1y are those of the site's clock; "
+        hint += "raw gives every sample as polled"
         raise PydanticCustomError("bad_step", "{why}", {"why": str(error), "hint": hint}) from error
 
 
@@ -98,18 +103,35 @@ def _count(value: Any) -> Any:
     return int(value)
 
 
-Moment = Annotated[
+_WRITTEN_MOMENT = {
+    "type": "string",
+    "pattern": times.MOMENT,
+    "examples": ["now-6h", "2026-11-21T10:00:00Z"],
+}
+# Of a query, where everything is text.
+Moment = Annotated[int, BeforeValidator(_moment), WithJsonSchema(_WRITTEN_MOMENT)]
+# Of a body, where a number is Unix seconds as in a query.
+BodyMoment = Annotated[
     int,
     BeforeValidator(_moment),
     WithJsonSchema(
-        {"type": "string", "pattern": times.MOMENT, "examples": ["now-6h", "2026-11-21T10:00:00Z"]}
+        {
+            "anyOf": [
+                _WRITTEN_MOMENT,
+                {"type": "number", "minimum": 0, "maximum": times.LATEST_S},
+            ]
+        }
     ),
 ]
 Step = Annotated[
-    int,
+    Width,
     BeforeValidator(_step),
     WithJsonSchema(
-        {"type": "string", "pattern": times.STEP, "examples": ["10s", "5m", "1h", "90", "raw"]}
+        {
+            "type": "string",
+            "pattern": times.STEP,
+            "examples": ["10s", "5m", "1h", "90", "1d", "1mo", "raw"],
+        }
     ),
 ]
 Count = Annotated[
@@ -193,7 +215,11 @@ def _settle(given: dict[str, Any]) -> None:
             detail = f"{alias}: {quote(text)} is no time in Unix milliseconds"
             hint = f"write 1795255200000, or use {name}"
             raise Refusal(400, "bad_time", detail, hint=hint, parameter=alias)
-        given[name] = int(text)
+        if 0 < int(text) < _LEAST_MS:
+            detail = f"{alias}: {text} is in {times.rfc3339(int(text))[:4]}: it is in milliseconds"
+            hint = f"write {name}={text} for Unix seconds, {alias}={text}000 for milliseconds"
+            raise Refusal(400, "bad_time", detail, hint=hint, parameter=alias)
+        given[name] = times.rfc3339(int(text))
 
 
 def _refusal(error: ErrorDetails, model: type[Query]) -> Refusal:

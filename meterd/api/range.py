@@ -1,8 +1,9 @@
 """History: the points of series between two times, in buckets that a client can hold."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -13,6 +14,7 @@ from meterd.api.query import Aggregate, Between, Count, Moment, Name, Step
 from meterd.api.site import Points, Site
 from meterd.api.window import (
     COMFORTABLE_POINTS,
+    DAY,
     MOST_POINTS,
     RAW,
     Window,
@@ -38,7 +40,9 @@ class RangeQuery(Between):
     )
     step: Step | None = Field(
         None,
-        description="Width of a bucket (10s, 5m, 1h, or seconds); raw: every sample as polled; "
+        description="Width of a bucket (10s, 5m, 1h, or seconds), at multiples since 1970 UTC; "
+        "1d, 1w, 1mo, 1y and multiples: days, weeks from Monday, months and years of the site's "
+        "clock, as long as they are; 24h: 24 hours of UTC; raw: every sample as polled; "
         f"absent: chosen so that a series has at most max_points, else {COMFORTABLE_POINTS}",
     )
     max_points: Count | None = Field(
@@ -72,9 +76,18 @@ class RaisedStep(BaseModel):
 
 class Range(BaseModel):
     series: list[RangeSeries]
-    step_ms: int = Field(description="Width of a bucket; 0: every sample as polled")
+    step_ms: int = Field(
+        description="The same in ms, 0 for raw; of 1d, 1w, 1mo and 1y 24 hours, 7, 30 and 365 "
+        "times that, whatever they have"
+    )
     raised: RaisedStep | None = Field(
         description="Where the step is longer than asked for: from what, and why"
+    )
+    step: str | None = Field(
+        None, description="Where it is one of the calendar: 1d, 3d, 1w, 1mo, 1y; else not there"
+    )
+    timezone: str | None = Field(
+        None, description="IANA name of that calendar's clock; else not there"
     )
 
 
@@ -104,16 +117,17 @@ def _window(call: Call, query: RangeQuery) -> Window:
     if start >= end:
         hint = "start has to lie before end; absent, they are now-1h and now"
         raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
-    if query.step == RAW and query.agg:
+    if query.step is not None and query.step.ms == RAW and query.agg:
         hint = "leave agg out, or name a step"
         raise Refusal(422, "agg_of_raw", "step=raw aggregates nothing", hint=hint, parameter="agg")
     intervals = _intervals(call.site, query)
     most = query.max_points or COMFORTABLE_POINTS
     if query.step is None:
         # Steps shorter than the longest interval would tear holes.
-        window = Window(start, end, nice_step(end - start, max(intervals, default=0), most))
+        step = nice_step(end - start, max(intervals, default=0), most)
+        window = Window(start, end, step).chosen(step)
         return kept(window, call.site.keep_raw, call.now)._replace(raised=None)
-    window = Window(start, end, query.step)
+    window = Window(start, end, query.step.ms, calendar=query.step.calendar)
     if query.max_points is not None:
         window = thinned(window, query.max_points, min(intervals, default=1000))
     return kept(window, call.site.keep_raw, call.now)
@@ -154,10 +168,25 @@ def _columns(site: Site, devices: Sequence[str], quantities: Sequence[str]) -> i
     return max(1, found)
 
 
-async def _ask(site: Site, names: tuple[list[str], list[str]], window: Window, agg: str) -> Any:
+def _edges(call: Call, window: Window) -> list[int]:
+    """Where buckets begin; empty: at multiples of the step."""
+    if window.calendar is None:
+        return []
+    # Of the future there is nothing: its days need not be found.
+    end = max(window.start + 1, min(window.end, call.now + 2 * DAY))
+    return window.calendar.edges(ZoneInfo(call.site.timezone), window.start, end)
+
+
+async def _ask(
+    site: Site,
+    names: tuple[list[str], list[str]],
+    window: Window,
+    agg: str,
+    edges: Sequence[int],
+) -> Any:
     try:
         async with asyncio.timeout(DEADLINE):
-            return await site.reader.range(*names, *window[:3], agg)
+            return await site.reader.range(*names, *window[:3], agg, edges)
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer series"
@@ -172,12 +201,21 @@ async def show(call: Call, query: RangeQuery) -> Answer:
     devices, quantities = names = await _names(call, query)
     aggregates = list(dict.fromkeys(query.agg)) or ["avg"]
     check_altogether(window, points, _columns(site, devices, quantities) * len(aggregates))
+    edges = _edges(call, window)
     found: list[_Found] = []
     for agg in aggregates if devices and quantities else ():
-        series = await _ask(site, names, window, agg)
+        series = await _ask(site, names, window, agg, edges)
         found.append(_Found(None if window.step == RAW else agg, series))
     _check_found(found)
-    return tagged(await (_flat(found) if query.shape == "flat" else _series(found, window)))
+    if query.shape == "flat":
+        return tagged(await _flat(found))
+    head: dict[str, Any] = {
+        "step_ms": window.step,
+        "raised": window.raised and {"from_ms": window.raised.step, "why": window.raised.why},
+    }
+    if window.calendar is not None:
+        head |= {"step": window.text, "timezone": site.timezone}
+    return tagged(await _series(found, head))
 
 
 def _check_found(found: Sequence[_Found]) -> None:
@@ -189,16 +227,14 @@ def _check_found(found: Sequence[_Found]) -> None:
             raise Refusal(422, "too_many_points", detail, hint=hint, parameter="step")
 
 
-async def _series(found: Sequence[_Found], window: Window) -> bytes:
+async def _series(found: Sequence[_Found], head: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
     for agg, one in ((part.agg, one) for part in found for one in part.series):
         names = {"device": one.device, "quantity": one.quantity, "unit": one.unit, "agg": agg}
         parts.append(encode({**names, "points": one.points}))
         # Polls go on while a large answer is written: one series at a time.
         await asyncio.sleep(0)
-    raised = window.raised and {"from_ms": window.raised.step, "why": window.raised.why}
-    head = encode({"step_ms": window.step, "raised": raised})
-    return b'{"series":[%b],%b' % (b",".join(parts), head[1:])
+    return b'{"series":[%b],%b' % (b",".join(parts), encode(head)[1:])
 
 
 async def _flat(found: Sequence[_Found]) -> bytes:

@@ -134,7 +134,7 @@ ROUTES: tuple[Route, ...] = (
         f"{PREFIX}/alerts",
         "Alerts that are pending, firing, or resolved a short while ago",
         alerts.list_all,
-        alerts.Alerts,
+        alerts.AllAlerts,
         pages.PageQuery,
         refusals=(400, 422),
     ),

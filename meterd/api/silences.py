@@ -10,7 +10,7 @@ from meterd.api.alerts import LONGEST_COMMENT
 from meterd.api.answer import Answer, Call, as_json
 from meterd.api.body import Body
 from meterd.api.problem import Refusal, quote
-from meterd.api.query import Moment, NoQuery
+from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
 
 # Longer, and it is forgotten that there is one: better to change the rule.
@@ -23,8 +23,8 @@ class SilenceBody(Body):
     rule: Matched = Field("", description="Alerts of this rule; empty: of every rule")
     device: Matched = Field("", description="Alerts of this device; empty: of every device")
     quantity: Matched = Field("", description="Alerts of this quantity; empty: of every one")
-    start: Moment | None = Field(None, description="When it begins; absent: now")
-    end: Moment = Field(description="When it ends: RFC 3339, Unix seconds as a text, or now+2h")
+    start: BodyMoment | None = Field(None, description="When it begins; absent: now")
+    end: BodyMoment = Field(description="When it ends: RFC 3339, Unix seconds or now+2h")
     comment: str = Field("", description="Why, for others", max_length=LONGEST_COMMENT)
 
 
@@ -57,6 +57,9 @@ async def add(call: Call, query: NoQuery) -> Answer:
     if not max(start, call.now) < said.end <= start + LONGEST:
         detail = "end has to lie after start and after now, and at most a year after start"
         raise Refusal(422, "bad_range", detail, hint="write now+2h", parameter="end")
+    if said.rule:
+        active = {alert.rule for alert in call.site.alerts()}
+        known.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
     if said.device:
         known.need_devices([said.device], known.ids(call.site))
     if said.quantity:

@@ -15,10 +15,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class LeftOutInfo(Protocol):
+    """What a driver does not ask its device for at the moment.
+
+    `most` is how many registers it asks for at once, where the device gives no more. It has been
+    so for `lasts` seconds, and is tried again in `again` seconds.
+    """
+
+    @property
+    def rows(self) -> Sequence[str]: ...
+    @property
+    def function(self) -> int: ...
+    @property
+    def registers(self) -> Sequence[int]: ...
+    @property
+    def most(self) -> int | None: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def lasts(self) -> float: ...
+    @property
+    def again(self) -> float: ...
+
+
 class DeviceInfo(Protocol):
     """One device as it is configured. `interval` is in seconds, `link` has no secrets.
 
-    `commands` are those that may be sent to it.
+    `commands` are those that may be sent to it; `states` tells what the numbers of its enumerated
+    quantities mean.
     """
 
     @property
@@ -39,6 +65,10 @@ class DeviceInfo(Protocol):
     def timeout(self) -> float | None: ...
     @property
     def commands(self) -> Sequence[str]: ...
+    @property
+    def states(self) -> Mapping[str, Mapping[int, str]]: ...
+    @property
+    def left_out(self) -> Callable[[], Sequence[LeftOutInfo]]: ...
 
 
 class SeriesInfo(Protocol):
@@ -85,8 +115,11 @@ class Reader(Protocol):
         end: int,
         step: int,
         agg: str,
+        edges: Sequence[int] = (),
     ) -> Sequence[Points]:
         """Points with start <= time < end (Unix ms) in buckets of `step` ms; 0: as polled.
+
+        Buckets begin at `edges` (Unix ms) where there are any, else at multiples of `step`.
 
         Both name lists are explicit, never empty. Raises StoreError: too_much, unavailable.
         """

@@ -1,9 +1,13 @@
 """From what was asked of a range to what the store is asked: times, and a step it can answer."""
 
+import re
+from dataclasses import dataclass
+from datetime import tzinfo
 from typing import NamedTuple
 
 from meterd.api.problem import Refusal
 from meterd.api.times import rfc3339, spell
+from meterd.energy.periods import Period, edges
 
 MOST_POINTS = 11_000  # a series; Prometheus' limit, which clients know
 MOST_ALTOGETHER = 500_000  # an answer: about 12 MB of JSON
@@ -17,6 +21,61 @@ _NICE += [m * 60_000 for m in (1, 2, 5, 10, 15, 30)]
 _NICE += [h * 3_600_000 for h in (1, 2, 3, 6, 12)]
 
 
+_PERIODS = {"d": Period.DAY, "w": Period.WEEK, "mo": Period.MONTH, "y": Period.YEAR}
+_LETTERS = {period: letter for letter, period in _PERIODS.items()}
+_NOMINAL = {
+    Period.DAY: DAY,
+    Period.WEEK: 7 * DAY,
+    Period.MONTH: 30 * DAY,
+    Period.YEAR: 365 * DAY,
+}
+_CALENDAR = re.compile(r"([0-9]{1,4})(d|w|mo|y)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """So many days, weeks, months or years of the site's clock: days have 23, 24 or 25 hours."""
+
+    count: int
+    period: Period
+
+    @classmethod
+    def read(cls, text: str) -> "Calendar | None":
+        """From `1d`, `1w`, `1mo`, `1y`; None if it is anything else. Raises ValueError for 0."""
+        found = _CALENDAR.fullmatch(text)
+        if found is None:
+            return None
+        if not int(found[1]):
+            raise ValueError("is too short")
+        return cls(int(found[1]), _PERIODS[found[2]])
+
+    @property
+    def text(self) -> str:
+        return f"{self.count}{_LETTERS[self.period]}"
+
+    @property
+    def nominal(self) -> int:
+        """About how long it is, in ms."""
+        return self.count * _NOMINAL[self.period]
+
+    def edges(self, zone: tzinfo, start: int, end: int) -> list[int]:
+        """Where its buckets begin that touch start <= time < end (Unix ms).
+
+        Empty where they are those of the same step in UTC: its roll-ups are the faster ones.
+        """
+        found = edges(zone, self.period, self.count, start, end)
+        is_utc = self.period is Period.DAY and all(edge % self.nominal == 0 for edge in found)
+        return [] if is_utc else found
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A step as it was asked for: ms, 0 for raw; of the calendar, where the text said so."""
+
+    ms: int
+    calendar: Calendar | None = None
+
+
 class Raised(NamedTuple):
     """A step (ms) that was asked for and not given, and why."""
 
@@ -25,17 +84,32 @@ class Raised(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What to ask the reader for; times and step in ms."""
+    """What to ask the reader for; times and step in ms, nominal where the calendar has it."""
 
     start: int
     end: int
     step: int
     raised: Raised | None = None
+    calendar: Calendar | None = None
+
+    @property
+    def text(self) -> str:
+        """The step as one would ask for it."""
+        if self.calendar is not None:
+            return self.calendar.text
+        return "raw" if self.step == RAW else spell(self.step)
+
+    def chosen(self, step: int) -> "Window":
+        """The same with a step that nobody named: whole days are those of the site's clock."""
+        is_days = step > 0 and step % DAY == 0
+        return self._replace(
+            step=step, calendar=Calendar(step // DAY, Period.DAY) if is_days else None
+        )
 
     def coarser(self, step: int, why: str) -> "Window":
         """The same with a longer step."""
         asked = self.raised.step if self.raised else self.step
-        return self._replace(step=step, raised=Raised(asked, why))
+        return self.chosen(step)._replace(raised=Raised(asked, why))
 
 
 def nice_step(span: int, least: int = 0, most: int = COMFORTABLE_POINTS) -> int:
@@ -75,7 +149,7 @@ def check_points(window: Window, interval: int) -> int:
     points = -(-span // max(window.step or interval, 1))
     if points <= MOST_POINTS:
         return points
-    what = "every sample" if window.step == RAW else f"step {spell(window.step)}"
+    what = "every sample" if window.step == RAW else f"step {window.text}"
     raise Refusal(
         422,
         "too_many_points",

@@ -1,27 +1,76 @@
 """`meterd check`: validates everything, and shows what polling costs each bus."""
 
 import asyncio
+<<<<<<< HEAD
 import time
 from collections.abc import Iterator
+=======
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+>>>>>>> main
 from pathlib import Path
 from typing import Any
 
 import click
 
 from meterd.cli import output
+<<<<<<< HEAD
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.doors import check_certificate, check_login
 from meterd.cli.main import EXIT_CONFIG
+=======
+from meterd.cli.configuration import config_option, load_file
+from meterd.cli.doors import check_login
+from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
+>>>>>>> main
 from meterd.cli.talk import warn_of_maps
+from meterd.cli.times import now_ms
+from meterd.config.load import Loaded
 from meterd.config.settings import Settings
-from meterd.daemon.plan import LinkPlan, devices, link_plans
-from meterd.drivers.costs import NETWORK, TURNAROUND
-from meterd.drivers.modbus import ModbusMeter
+from meterd.daemon import advice, alerting, rule_advice
+from meterd.daemon.advice import Advice
+from meterd.daemon.alerted import silenced
+from meterd.daemon.busload import BusLoad, Ground, load_of
+from meterd.daemon.plan import Built, build, link_plans
+from meterd.errors import Problem
 from meterd.model.duration import spell
-from meterd.model.sample import Driver
-from meterd.wire.link import Link
+from meterd.model.sample import Poll
 
-_COLUMNS = ("link", "device", "interval", "reads", "bytes", "seconds", "load_percent")
+_COLUMNS = (
+    "link",
+    "device",
+    "interval",
+    "reads",
+    "bytes",
+    "seconds",
+    "load_percent",
+    "bus_percent",
+    "baud",
+    "baud_from",
+)
+# Of a table, those that go first where a terminal has no room for all.
+_MINOR = ("baud_from", "bus_percent", "baud", "bytes", "reads", "seconds", "link")
+# Polls of each device after which what a link costs is known well enough.
+_ROUNDS = 3
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What a check found: the load of each bus, doubts, and what devices said."""
+
+    loads: list[BusLoad]
+    doubts: list[Advice] = field(default_factory=list)
+    polls: list[Poll] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """How many devices did not answer."""
+        return sum(not poll.up for poll in self.polls)
+
+    @property
+    def impossible(self) -> list[BusLoad]:
+        """Buses that certainly cannot keep the intervals."""
+        return [load for load in self.loads if load.is_over and load.is_certain]
 
 
 @click.command(
@@ -29,91 +78,167 @@ _COLUMNS = ("link", "device", "interval", "reads", "bytes", "seconds", "load_per
 Examples:
   meterd check
   meterd check -c /etc/meterd/meterd.yaml --online
+  meterd check --strict
 """
 )
 @config_option
-@click.option("--online", is_flag=True, help="Also read each device once.")
+@click.option("--online", is_flag=True, help="Also read each device, and compare what they say.")
+@click.option("--strict", is_flag=True, help="Exit code 3 where there is a warning.")
 @output.format_option
-def command(config: Path | None, online: bool, format_: str | None) -> int:
+def command(config: Path | None, online: bool, strict: bool, format_: str | None) -> int:
     """Check the configuration; print each bus's plan: reads, bytes, seconds, load.
 
     Every mistake is printed with its place and what to do. Exit code 78 if there is one, if
     nobody could log in where the API listens to the network, or
     if a bus cannot keep the intervals that are asked of it.
+    What can be loaded and hardly is what was meant is a warning: two devices that are one meter,
+    rules that can never fire or that tell nobody, hooks that hear nothing.
     """
-    settings = load_settings(config)
+    loaded = load_file(config)
+    settings = loaded.settings
     check_login(settings.api, settings.api.token_file(settings.store.url))
     if flaw := check_certificate(settings.api, time.time()):
         click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
     warn_of_maps(settings)
-    plans = link_plans(settings)
-    rows = [row for plan in plans.values() for row in _rows(plan)]
-    output.show(_COLUMNS, rows, format_, rows)
-    overloaded = [line for key in plans if (line := _overload(key, rows))]
-    for line in overloaded:
-        click.echo(line, err=True)
-    if overloaded:
-        return EXIT_CONFIG
-    click.echo(f"ok, devices: {len(settings.devices)}, links: {len(plans)}", err=True)
-    return asyncio.run(_online(settings)) if online else 0
+    # A rule that names a state which there is not is refused when it is made.
+    list(alerting.rules(settings))
+    built = [build(plan) for plan in link_plans(settings).values()]
+    verdict = _offline(settings, built)
+    # What is only assumed of a bus can be measured.
+    if online and all(load.ground is Ground.ASSUMED for load in verdict.impossible):
+        verdict = asyncio.run(_online(settings, built, verdict))
+    problems = _problems(loaded, verdict)
+    _print(verdict, problems, format_)
+    _tell(loaded, verdict, problems)
+    return _code(verdict, problems, strict=strict)
 
 
-def _rows(plan: LinkPlan) -> Iterator[dict[str, Any]]:
-    link = plan.open()
-    for name, driver, settings in devices(plan, link):
-        report = driver.report() if isinstance(driver, ModbusMeter) else None
-        reads, size, taken = _numbers(driver, link, plan)
-        if report is not None:
-            reads, size, taken = report.reads, report.bytes, report.seconds
-            taken += (plan.times.gap or 0.0) * reads
+# -- what is found ---------------------------------------------------------------------------------
+
+
+def _offline(settings: Settings, built: Sequence[Built]) -> _Verdict:
+    verdict = _Verdict([load_of(one) for one in built])
+    verdict.doubts += advice.of_devices(settings, built)
+    quiet = silenced(settings.store.url, now_ms()) if settings.alerts.rules else ()
+    verdict.doubts += rule_advice.of_rules(settings, rule_advice.delivered(built), quiet)
+    return verdict
+
+
+async def _online(settings: Settings, built: Sequence[Built], before: _Verdict) -> _Verdict:
+    """Also what the devices say: whether each is another one, and how long it takes."""
+    from meterd.cli.poll import poll_links
+    from meterd.daemon.twins import twins
+
+    polls = await poll_links(built)
+    up = {poll.device for poll in polls if poll.up}
+    unsure = [
+        one
+        for one, load in zip(built, before.loads, strict=True)
+        if load.ground is Ground.ASSUMED and up.issuperset(name for name, _, _ in one.drivers)
+    ]
+    await poll_links(unsure, _ROUNDS - 1)
+    loads = [
+        load_of(one, measured=True) if one in unsure else load
+        for one, load in zip(built, before.loads, strict=True)
+    ]
+    doubts = [*before.doubts, *twins(built, polls)]
+    missing = {poll.device: _missing(poll, built) for poll in polls if poll.up}
+    doubts += rule_advice.unread(settings, rule_advice.delivered(built), missing)
+    return _Verdict(loads, doubts, polls)
+
+
+def _missing(poll: Poll, built: Sequence[Built]) -> dict[str, str]:
+    """What a device might have delivered and did not, and why."""
+    delivers = rule_advice.delivered(built).get(poll.device) or frozenset()
+    said = {sample.quantity: sample for sample in poll.samples()}
+    found = {quantity: "" for quantity in delivers if quantity not in said}
+    return found | {name: one.reason for name, one in said.items() if one.value is None}
+
+
+def _problems(loaded: Loaded, verdict: _Verdict) -> list[Problem]:
+    """All doubts, and the buses that are asked for too much, at their places in the file."""
+    certain = {load.key for load in verdict.impossible}
+    found = [_problem(loaded, doubt, "warning") for doubt in verdict.doubts]
+    for load in verdict.loads:
+        if (doubt := advice.of_load(loaded.settings, load)) is not None:
+            severity = "error" if load.key in certain else "warning"
+            found.append(_problem(loaded, doubt, severity))
+    return sorted(found, key=lambda one: (one.line, one.column, one.code))
+
+
+def _problem(loaded: Loaded, doubt: Advice, severity: str) -> Problem:
+    place = loaded.place(*doubt.path)
+    code, text, hint = doubt.code.value, doubt.text, doubt.hint
+    return Problem(loaded.file, place.line, place.column, code, text, hint, severity)
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def _print(verdict: _Verdict, problems: Sequence[Problem], format_: str | None) -> None:
+    rows = [row for load in verdict.loads for row in _rows(load)]
+    if output.chosen(format_) in ("json", "ndjson"):
+        # Programs get the warnings after the rows of the plan.
+        rows += [_said(problem) for problem in problems]
+    output.show(_COLUMNS, rows, format_, rows, minor=_MINOR)
+
+
+def _said(problem: Problem) -> dict[str, Any]:
+    return {
+        problem.severity: problem.code,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "text": problem.what,
+        "hint": problem.hint,
+    }
+
+
+def _rows(load: BusLoad) -> Iterator[dict[str, Any]]:
+    for device in load.devices:
         yield {
-            "link": plan.key,
-            "device": name,
-            "interval": spell(settings.interval),
-            "reads": reads,
-            "bytes": size,
-            "seconds": round(taken, 3),
-            "load_percent": round(taken / settings.interval * 100, 1),
+            "link": load.key,
+            "device": device.name,
+            "interval": spell(device.interval),
+            "reads": device.reads,
+            "bytes": device.bytes,
+            "seconds": round(device.seconds, 3),
+            "load_percent": round(device.share * 100, 1),
+            "bus_percent": round(load.share * 100, 1),
+            "baud": load.baud,
+            "baud_from": load.ground.value,
         }
 
 
-def _numbers(driver: Driver, link: Link, plan: LinkPlan) -> tuple[int, int, float]:
-    """Reads, bytes and seconds of one poll, of a driver that tells what it sends and gets."""
-    traffic = getattr(driver, "traffic", None)
-    sizes = [sent + received for sent, received in (traffic() if traffic else ())]
-    if plan.address.scheme != "serial":
-        return len(sizes), sum(sizes), max(NETWORK, plan.times.gap) * len(sizes)
-    said = link.options
-    bits = 10 + (said["parity"] != "N") + (said["stop"] == "2")
-    pause = max(TURNAROUND, plan.times.gap)
-    return len(sizes), sum(sizes), sum(sizes) * bits / int(said["baud"]) + pause * len(sizes)
-
-
-def _overload(key: str, rows: list[dict[str, Any]]) -> str:
-    """The arithmetic of a bus that is asked for more than it can carry; "" if it is not."""
-    mine = [row for row in rows if row["link"] == key]
-    load = sum(row["load_percent"] for row in mine)
-    if load <= 100:
-        return ""
-    round_trip = sum(row["seconds"] for row in mine)
-    sums = " + ".join(f"{row['device']} {row['seconds']} s / {row['interval']}" for row in mine)
-    return (
-        f"{key}: {sums} makes {load:.0f} % of the bus: "
-        f"the shortest interval that all could have is {spell(round(round_trip * 1.1 + 0.05, 1))}"
-    )
-
-
-async def _online(settings: Settings) -> int:
-    from meterd.cli.poll import poll_all
-
-    polls = await poll_all(settings)
-    for poll in polls:
+def _tell(loaded: Loaded, verdict: _Verdict, problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    for load in verdict.loads:
+        if len(load.devices) > 1 and not load.is_over:
+            click.echo(f"{load.key}: {_sum(load)}", err=True)
+    for poll in verdict.polls:
         known = sum(value is not None for value in poll.values) - 1
         says = poll.fault.text if poll.fault else f"{known} values in {poll.took:.2f} s"
         click.echo(f"{'FAILED' if poll.fault else 'ok'}: {poll.device}: {says}", err=True)
-    from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
+    told = f"devices: {len(loaded.settings.devices)}, links: {len(verdict.loads)}"
+    if verdict.impossible:
+        return
+    warnings = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"
+    click.echo(f"no mistakes, {warnings}; {told}" if problems else f"ok, {told}", err=True)
 
-    failures = sum(poll.fault is not None for poll in polls)
-    if not failures:
-        return 0
-    return EXIT_ALL_FAILED if failures == len(polls) else EXIT_SOME_FAILED
+
+def _sum(load: BusLoad) -> str:
+    how = {
+        Ground.SAID: f" at {load.baud} baud",
+        Ground.ASSUMED: f" at {load.baud} baud, which is assumed: say baud= in the link's URL",
+        Ground.MEASURED: ", as measured",
+    }.get(load.ground, " as far as the network goes")
+    return f"{len(load.devices)} devices take {load.share * 100:.3g} % of the bus{how}"
+
+
+def _code(verdict: _Verdict, problems: Sequence[Problem], *, strict: bool) -> int:
+    if verdict.impossible:
+        return EXIT_CONFIG
+    if verdict.failed:
+        return EXIT_ALL_FAILED if verdict.failed == len(verdict.polls) else EXIT_SOME_FAILED
+    return EXIT_FINDINGS if strict and problems else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meterd.config.load import find, load
+from meterd.config.load import Loaded, find, load_placed
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
@@ -21,8 +21,13 @@ config_option = click.option(
 
 def load_settings(explicit: Path | None) -> Settings:
     """The settings of the file that applies. Raises ConfigError with every mistake."""
+    return load_file(explicit).settings
+
+
+def load_file(explicit: Path | None) -> Loaded:
+    """As `load_settings()`, and it can be asked where something stands."""
     path = find(os.environ, explicit)
-    return load(
+    return load_placed(
         path,
         options_of=registry.options_of,
         driver_names=registry.names(),

@@ -5,6 +5,7 @@ import getpass
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -39,7 +40,7 @@ Examples:
 )
 @click.argument("device", required=False)
 @click.argument("quantity", required=False)
-@click.option("--start", metavar="TIME", help="RFC 3339, Unix seconds or now-2h.")
+@click.option("--start", metavar="TIME", help="now-2h, 2026-10-01T14:00, RFC 3339 or Unix seconds.")
 @click.option("--end", metavar="TIME", help="The first moment after it.")
 @click.option("--why", metavar="TEXT", help="What was wrong; kept with the correction.")
 @click.option("--who", metavar="NAME", help="Who says so; else your user's name.")
@@ -66,7 +67,8 @@ def command(config: Path | None, format_: str | None, **asked: Any) -> None:
         rows = [_undone(settings, asked["undo"], asked["who"] or _user())]
     else:
         rows = [_marked(settings, asked)]
-    output.show(_COLUMNS, rows, format_, {"corrections": rows})
+    minor = ("undone_by", "who", "undone", "made", "samples", "why")
+    output.show(_COLUMNS, rows, format_, {"corrections": rows}, minor=minor)
 
 
 def _need_one(asked: dict[str, Any]) -> None:
@@ -125,8 +127,8 @@ def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
         if not (asked[name] or "").strip():
             option = name.upper() if name in ("device", "quantity") else f"--{name}"
             raise click.UsageError(f"{option} is missing: see the examples of --help.")
-    now = now_ms()
-    start, end = (moment(f"--{name}", asked[name], now) for name in ("start", "end"))
+    now, zone = now_ms(), ZoneInfo(settings.site.timezone)
+    start, end = (moment(f"--{name}", asked[name], now, zone) for name in ("start", "end"))
     if start >= end or end > now:
         raise click.UsageError("--start has to lie before --end, and --end not in the future.")
     who = asked["who"] or _user()

@@ -66,7 +66,9 @@ def _check(config: Path | None, format_: str | None) -> int:
 
     with progress("Checking blocks and roll-ups") as note:
         found = [{"problem": text} for text in check.problems(_database(config), note)]
-    output.show(("problem",), found, format_, {"problems": [row["problem"] for row in found]})
+    if found or output.chosen(format_) not in ("table", "tsv"):
+        document = {"problems": [row["problem"] for row in found]}
+        output.show(("problem",), found, format_, document)
     if found:
         hint = "restore a backup, or keep the file and ask for help; polling can go on meanwhile"
         click.echo(f"{len(found)} problems; hint: {hint}", err=True)

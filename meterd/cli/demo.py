@@ -38,11 +38,14 @@ api: {{listen: "{listen}"{insecure}}}
 alerts:
   rules:
     on-battery:
-      {{device: rack-ups, quantity: ups.status.ob, equals: 1, for: 3s, severity: critical}}
+      {{device: rack-ups, quantity: ups.status.ob, equals: 1, for: 3s,
+      severity: critical, notify: []}}
     overvoltage:
-      {{quantity: voltage.l1, above: 253, clear_below: 250, for: 1m, severity: warning}}
+      {{quantity: voltage.l1, above: 253, clear_below: 250, for: 1m,
+      severity: warning, notify: []}}
     gone:
-      {{quantity: device.up, equals: 0, for: 30s, severity: warning}}
+      {{quantity: device.up, equals: 0, for: 30s,
+      severity: warning, notify: []}}
 tariffs:
   home:
     currency: EUR

@@ -28,4 +28,4 @@ def command(config: Path | None, format_: str | None) -> None:
         }
         for name, device in settings.devices.items()
     ]
-    output.show(_COLUMNS, rows, format_, rows)
+    output.show(_COLUMNS, rows, format_, rows, minor=("driver", "interval", "enabled", "map"))

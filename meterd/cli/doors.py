@@ -139,6 +139,7 @@ def _rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "Rules":
     from meterd.api.app import Rules
     from meterd.api.auth.locks import Access
     from meterd.api.auth.passwords import User, ha1
+    from meterd.api.cors import Cors
     from meterd.api.tls import Certificate
 
     users = {
@@ -158,8 +159,14 @@ def _rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "Rules":
         tokens=tokens,
     )
     files = api.tls
+<<<<<<< HEAD
     certificate = Certificate(Path(files.certificate), Path(files.key), tell) if files else None
     return Rules(access, api.trusted_proxies, api.base_path, certificate)
+=======
+    certificate = Certificate(Path(files.certificate), Path(files.key)) if files else None
+    cors = Cors(frozenset(api.cors))
+    return Rules(access, api.trusted_proxies, api.base_path, certificate, cors=cors)
+>>>>>>> main
 
 
 def _taken(section: str, listen: str, error: OSError) -> MeterdError:

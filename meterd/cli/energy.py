@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -13,6 +13,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
+from meterd.cli.times import moment, stretch
 from meterd.config.names import near
 from meterd.config.settings import Settings
 from meterd.energy.periods import Period
@@ -31,19 +32,29 @@ _COSTS = ("cost", "energy_cost", "standing_cost", "currency")
 _TRUST = ("complete", "known_share", "estimated_share", "method")
 # What a terminal has no room for.
 _WIDE = ("end", "energy_cost", "standing_cost", "known_share")
+# What it may lose where there is still less.
+_MINOR = ("method", "currency", "estimated_share", "complete", "quantity")
 # Of a currency, on a terminal; every other format has costs as they are.
 _CENTS = 2
+# Of a kWh, on a terminal: energy is in Wh everywhere else.
+_KILO, _PLACES = 1000, 3
+# Periods whose ends are days: programs that read tables get the site's dates.
+_DATED = (Period.DAY, Period.WEEK, Period.MONTH, Period.YEAR)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked for on the command line; times are as they were written."""
+    """What was asked for on the command line; times are as they were written.
+
+    `within` is a day, month or year in place of start and end.
+    """
 
     devices: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ()
     period: Period = Period.DAY
     start: str | None = None
     end: str | None = None
+    within: str | None = None
     snap: bool = False
     tariff: str | None = None
 
@@ -56,7 +67,8 @@ def make(stored: Stored) -> click.Command:
         epilog="""\b
 Examples:
   meterd energy
-  meterd energy main --period month --start 2026-01-01T00:00:00+01:00
+  meterd energy --in last-month
+  meterd energy main --period month --start 2026-01 --end 2026-07
   meterd energy main --quantity active_energy.net --tariff home --format csv
 """,
     )
@@ -74,8 +86,22 @@ Examples:
         default="day",
         show_default=True,
     )
-    @click.option("--start", metavar="TIME", help="RFC 3339, Unix seconds, or now-7d.")
-    @click.option("--end", metavar="TIME", help="The first moment after it; else now.")
+    @click.option(
+        "--start",
+        metavar="TIME",
+        help="2026-10-01, 2026-10, last-month, yesterday, now-7d, RFC 3339 or Unix seconds.",
+    )
+    @click.option(
+        "--end",
+        metavar="TIME",
+        help="The first moment after it, so October ends at 2026-11; else now.",
+    )
+    @click.option(
+        "--in",
+        "within",
+        metavar="NAME",
+        help="Both at once: 2026, 2026-10, 2026-W40, 2026-10-01, last-month, today.",
+    )
     @click.option("--snap", is_flag=True, help="Only whole periods: widen start and end.")
     @click.option("--tariff", metavar="NAME", help="Also costs, by this tariff.")
     @config_option
@@ -83,13 +109,14 @@ Examples:
     def command(config: Path | None, format_: str | None, **asked: Any) -> None:
         """Print the energy of devices by hour, day, week, month or year.
 
-        Periods are those of the site's time zone. A period of which nothing is known has no
-        value; one that is not known from end to end is not complete.
+        Periods and dates are those of the site's time zone. A table is in kWh, all else in Wh.
+        A period of which nothing is known has no value; one that is not known from end to end is
+        not complete.
         """
         settings = load_settings(config)
         question = Question(**{**asked, "period": Period(asked["period"])})
         rows = asyncio.run(answer(settings, question, stored, _now()))
-        render(rows, ZoneInfo(settings.site.timezone), format_)
+        render(rows, ZoneInfo(settings.site.timezone), format_, question.period)
 
     return command
 
@@ -126,15 +153,22 @@ async def answer(
     return rows
 
 
-def render(rows: Sequence[dict[str, Any]], zone: tzinfo, format_: str | None) -> None:
-    """Print rows: json and ndjson as `GET energy` has them, the others flat."""
+def render(
+    rows: Sequence[dict[str, Any]], zone: ZoneInfo, format_: str | None, period: Period
+) -> None:
+    """Print rows: json and ndjson as `GET energy` has them, the others flat, with local dates."""
     table = output.chosen(format_) == "table"
     columns = _columns(rows, table)
     if output.chosen(format_) in ("json", "ndjson"):
         output.show(columns, rows, format_, {"energy": rows})
         return
     flat = [{**row, **_flat(row)} for row in rows]
-    output.show(columns, [_for_people(row, zone) for row in flat] if table else flat, format_, None)
+    if table:
+        flat = [_for_people(row, zone, period) for row in flat]
+    elif period in _DATED:
+        flat = [_as_dates(row, zone, period) for row in flat]
+    minor = [column for column in columns if column.startswith("rates.")]
+    output.show(columns, flat, format_, None, minor=(*_MINOR[:1], *minor, *_MINOR[1:]))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], table: bool) -> list[str]:
@@ -159,16 +193,33 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _for_people(row: Mapping[str, Any], zone: tzinfo) -> dict[str, Any]:
-    """Times of the site's clock, and costs in cents."""
-    times = {key: _local(row[key], zone) for key in ("start", "end")}
-    return {**row, **times, **{key: _cents(row.get(key)) for key in _COSTS[:3]}}
+def _for_people(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
+    """Times of the site's clock, kWh, and costs in cents."""
+    times = {key: _shown(row[key], zone, " ", period) for key in ("start", "end")}
+    kilos = {key: _kilo(row[key]) for key in row if key == "value" or _is_rate(key)}
+    costs = {key: _cents(row.get(key)) for key in _COSTS[:3]}
+    return {**row, **times, **kilos, "unit": f"k{row['unit']}", **costs}
 
 
-def _local(time: str, zone: tzinfo) -> str:
-    moment = datetime.fromisoformat(time).replace(tzinfo=UTC).astimezone(zone)
-    is_midnight = not (moment.hour or moment.minute)
-    return moment.date().isoformat() if is_midnight else moment.isoformat(" ", "minutes")
+def _as_dates(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
+    return {**row, **{key: _shown(row[key], zone, "T", period) for key in ("start", "end")}}
+
+
+def _is_rate(column: str) -> bool:
+    return column.startswith("rates.") and column.endswith(".value")
+
+
+def _kilo(value: float | None) -> str | None:
+    return None if value is None else f"{value / _KILO:.{_PLACES}f}"
+
+
+def _shown(time: str, zone: ZoneInfo, between: str, period: Period) -> str:
+    """The local date where a day begins; else the local time, with what it is ahead of UTC."""
+    from meterd.energy.calendar import local
+
+    moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
+    found = local(zone, round(moment.timestamp() * 1000)) if period in _DATED else None
+    return found or moment.astimezone(zone).isoformat(between, "minutes")
 
 
 def _cents(cost: str | None) -> str | None:
@@ -204,10 +255,12 @@ def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
     from meterd.api.energy import EnergyQuery, need_pieces
     from meterd.api.problem import Refusal
 
-    query = EnergyQuery(
+    start, end = _range(question, zone, now)
+    # Read already: a number that is validated is Unix seconds.
+    query = EnergyQuery.model_construct(
         period=question.period.value,
-        start=_moment("--start", question.start, now),
-        end=_moment("--end", question.end, now),
+        start=start,
+        end=end,
         snap="period" if question.snap else "quarter",
     )
     try:
@@ -216,15 +269,22 @@ def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
         raise _usage(error) from error
 
 
-def _moment(option: str, text: str | None, now: int) -> int | None:
-    from meterd.api.times import MOMENT_HINT, moment
-
-    if text is None:
-        return None
-    try:
-        return moment(text, now)
-    except ValueError as error:
-        raise click.UsageError(f"{option} {text!r} {error}: {MOMENT_HINT}.") from error
+def _range(question: Question, zone: ZoneInfo, now: int) -> tuple[int | None, int | None]:
+    """Start and end as Unix ms, None where nobody says. Raises UsageError."""
+    if question.within is not None:
+        if question.start or question.end:
+            raise click.UsageError("--in is both start and end: leave --start and --end out.")
+        return stretch("--in", question.within, now, zone)
+    start, end = (
+        None if text is None else moment(option, text, now, zone)
+        for option, text in (("--start", question.start), ("--end", question.end))
+    )
+    if start is not None and start == end and question.start == question.end:
+        raise click.UsageError(
+            f"--end is the first moment after it, so nothing lies between: for all of "
+            f"{question.start} write --in {question.start}."
+        )
+    return start, end
 
 
 def _usage(error: "Refusal") -> click.UsageError:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -14,6 +15,7 @@ from meterd.cli.times import moment, now_ms
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
+    from meterd.cli.openmetrics import Labels
     from meterd.config.settings import Settings
     from meterd.store.reader import Reader
     from meterd.store.tools.export import Wanted
@@ -34,7 +36,11 @@ Examples:
 )
 @click.argument("devices", nargs=-1, metavar="[DEVICE…]")
 @click.option("--quantity", "quantities", multiple=True, metavar="NAME", help="Only this one.")
-@click.option("--start", metavar="TIME", help="RFC 3339, Unix seconds or now-7d; else the oldest.")
+@click.option(
+    "--start",
+    metavar="TIME",
+    help="2026-10-01, 2026-10, last-month, now-7d, RFC 3339, Unix seconds; else the oldest.",
+)
 @click.option("--end", metavar="TIME", help="The first moment after it; else now.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), default="csv", show_default=True)
 @click.option(
@@ -53,8 +59,9 @@ def command(
 ) -> None:
     """Write every sample with its quality, as long as it takes; meterd may run meanwhile.
 
-    A null is empty (csv) or null. openmetrics leaves out what is null or invalid; it is what
-    `promtool tsdb create-blocks-from openmetrics` reads. parquet needs `meterd[parquet]`.
+    A null is empty (csv) or null. openmetrics leaves out what is null or invalid, and has the
+    names and labels of /metrics; `promtool tsdb create-blocks-from openmetrics` reads it.
+    parquet needs `meterd[parquet]`.
     Where `keep: {raw: …}` has deleted samples, --resolution 15m, 1h and 1d still have their
     number, least, mean and greatest value, and what counters rose by, also over a gap.
     """
@@ -63,19 +70,20 @@ def command(
     settings = load_settings(config)
     if format_ == "parquet" and target is None:
         raise click.UsageError("parquet is no text: name a file with -o.")
+    labels = {name: device.labels for name, device in settings.devices.items()}
     reader = Reader.outside(settings.store.url)
     try:
-        wanted = _wanted(reader, now_ms(), **asked)
+        wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **asked)
         if resolution == "raw":
             _tell_of_deleted(settings, reader, wanted)
         if target is None:
-            _print(_texts(reader, wanted, format_, resolution))
+            _print(_texts(reader, wanted, format_, resolution, labels))
         elif format_ == "parquet":
             with _whole(target) as place:
                 _parquet(reader, wanted, place, resolution)
         else:
             with _whole(target) as place, place.open("w", encoding="utf-8", newline="") as file:
-                _write(_texts(reader, wanted, format_, resolution), file)
+                _write(_texts(reader, wanted, format_, resolution, labels), file)
     finally:
         reader.close()
 
@@ -128,6 +136,7 @@ def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -
 def _wanted(
     reader: "Reader",
     now: int,
+    zone: ZoneInfo,
     devices: tuple[str, ...],
     quantities: tuple[str, ...],
     start: str | None,
@@ -145,8 +154,8 @@ def _wanted(
             if name not in known:
                 hint = near(name, known) or "it is empty"
                 raise click.UsageError(f"The store has no {what} {name!r}: {hint}")
-    first = moment("--start", start, now) if start else 0
-    last = moment("--end", end, now) if end else now + 1
+    first = moment("--start", start, now, zone) if start else 0
+    last = moment("--end", end, now, zone) if end else now + 1
     if first >= last:
         raise click.UsageError("--start has to lie before --end.")
     return Wanted(frozenset(devices) or None, frozenset(quantities) or None, first, last)
@@ -161,16 +170,22 @@ def _write(texts: Iterable[str], file: Any) -> None:
     file.flush()
 
 
-def _texts(reader: "Reader", wanted: "Wanted", format_: str, resolution: str) -> Iterator[str]:
+def _texts(
+    reader: "Reader",
+    wanted: "Wanted",
+    format_: str,
+    resolution: str,
+    labels: "Labels",
+) -> Iterator[str]:
     from meterd.cli import openmetrics
     from meterd.store.tools import coarse, export
 
     if resolution == "raw":
         if format_ == "openmetrics":
-            return openmetrics.samples(reader, wanted)
+            return openmetrics.samples(reader, wanted, labels)
         return export.TEXTS[format_](export.lines(reader, wanted))
     if format_ == "openmetrics":
-        return openmetrics.buckets(reader, wanted, resolution)
+        return openmetrics.buckets(reader, wanted, resolution, labels)
     return coarse.TEXTS[format_](coarse.buckets(reader, wanted, resolution))
 
 

@@ -32,14 +32,16 @@ COMMANDS = {
 }
 
 EXIT_FAILURE = 1
+EXIT_FINDINGS = 3
 EXIT_SOME_FAILED = 4
 EXIT_ALL_FAILED = 5
 EXIT_RUNNING = 75
 EXIT_CONFIG = 78
 
 _EPILOG = """\b
-Exit codes: 0 ok, 1 failure, 2 wrong usage, 4 some devices failed,
-5 all devices failed, 75 already running, 78 bad configuration.
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 warnings (check --strict),
+4 some devices failed, 5 all devices failed, 75 already running,
+78 bad configuration.
 """
 
 

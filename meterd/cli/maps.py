@@ -49,7 +49,7 @@ def command(
         raise click.UsageError("give one of NAME, --find, --check and --quantities")
     if quantities:
         rows = [{key: str(getattr(q, key)) for key in _QUANTITIES} for q in CATALOGUE.values()]
-        output.show(_QUANTITIES, rows, format_, rows)
+        output.show(_QUANTITIES, rows, format_, rows, minor=("prometheus", "nut", "obis", "kind"))
     elif check is not None:
         _check(check, format_)
     elif name is not None:
@@ -67,7 +67,13 @@ def _list(find: str, format_: str | None) -> None:
     document = [_summary(one, rows=one.rows) for one in heads]
     shown = [row | {"confidence": _marked(row["confidence"])} for row in document]
     text = output.chosen(format_) == "table"
-    output.show(_LIST, shown if text else document, format_, document)
+    output.show(
+        _LIST,
+        shown if text else document,
+        format_,
+        document,
+        minor=("rows", "confidence", "maker"),
+    )
 
 
 def _searched(one: Head) -> str:
@@ -85,7 +91,8 @@ def _show(found: RegisterMap, format_: str | None) -> None:
     for line in filter(None, (title, f"source: {found.source}", doubt, found.remark)):
         click.echo(line, err=True)
     lines = [_line(row) for row in found.rows]
-    output.show(_ROWS, lines, format_, {**_summary(found, rows=len(lines)), "rows": lines})
+    document = {**_summary(found, rows=len(lines)), "rows": lines}
+    output.show(_ROWS, lines, format_, document, minor=("optional", "tier", "scale"))
 
 
 def _check(file: str, format_: str | None) -> None:
@@ -116,7 +123,7 @@ def _check(file: str, format_: str | None) -> None:
         "plan": [row | {"rows": list(one.rows)} for row, one in zip(rows, plan, strict=True)],
         "warnings": [str(doubt) for doubt in doubts],
     }
-    output.show(_PLAN, rows, format_, document)
+    output.show(_PLAN, rows, format_, document, minor=("registers", "last"))
     registers = sum(one.registers for one in plan)
     told = f"{len(found.rows)} rows in {len(plan)} reads of {registers} registers"
     click.echo(f"{file}: no mistakes, {len(doubts)} warnings, {told}", err=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ from meterd.cli import output
 from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
 from meterd.cli.talk import warn_of_maps
+from meterd.config.names import near
 from meterd.config.settings import Settings
-from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.plan import Built, build, link_plans, polled
 from meterd.daemon.service import ContainedDriver
+from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
-from meterd.model.sample import Poll
+from meterd.model.sample import Poll, Sample
 from meterd.model.times import rfc3339
 from meterd.poll.cycle import poll_once
+
+States = Mapping[str, Mapping[int, str]]
+"""What numbers mean, by quantity and number."""
 
 _COLUMNS = ("device", "quantity", "value", "unit", "quality", "reason")
 
@@ -46,7 +51,13 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
     settings = _settings(what, config)
     warn_of_maps(settings)
     polls = asyncio.run(poll_all(settings))
-    output.show(_COLUMNS, list(_rows(polls)), format_, _document(polls))
+    states = {
+        name: registry.states(device.driver, device.options)
+        for name, device in settings.devices.items()
+    }
+    columns = (*_COLUMNS, "state") if any(states.values()) else _COLUMNS
+    document = _document(polls, states)
+    output.show(columns, list(_rows(polls, states)), format_, document, minor=("reason",))
     for poll in polls:
         if poll.fault is not None:
             click.echo(f"{poll.device}: {poll.fault.text} [{poll.fault.code}]", err=True)
@@ -66,8 +77,8 @@ def _settings(what: Sequence[str], config: Path | None) -> Settings:
         return Settings(devices=dict(_numbered(targets)))
     settings = load_settings(config)
     if unknown := [name for name in names if name not in settings.devices]:
-        known = ", ".join(settings.devices)
-        raise ConfigError(f"no device {', '.join(unknown)}; the configuration has {known}")
+        told = "; ".join(f"no device {one}: {near(one, settings.devices)}" for one in unknown)
+        raise ConfigError(told)
     wanted = {n: d for n, d in settings.devices.items() if n in names or not names}
     if not any(device.enabled for device in wanted.values()):
         raise ConfigError("there is no device to poll: none is configured, or none is enabled")
@@ -83,25 +94,31 @@ def _numbered(targets: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 async def poll_all(settings: Settings) -> list[Poll]:
     """Every device once: links side by side, the devices of a link one after the other."""
-    plans = link_plans(settings)
-    groups = await asyncio.gather(*(_poll_link(plan) for plan in plans.values()))
-    by_device = {poll.device: poll for poll in itertools.chain.from_iterable(groups)}
+    by_device = {
+        poll.device: poll for poll in await poll_links(map(build, link_plans(settings).values()))
+    }
     return [by_device[name] for name in settings.devices if name in by_device]
 
 
-async def _poll_link(plan: LinkPlan) -> list[Poll]:
-    link = plan.open()
+async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
+    """Every device of these links, so many times; the links stay with what was learned of them."""
+    groups = await asyncio.gather(*(_poll_link(one, rounds) for one in built))
+    return list(itertools.chain.from_iterable(groups))
+
+
+async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
+    members = [
+        polled(name, ContainedDriver(name, driver), device)
+        for name, driver, device in built.drivers
+    ]
     try:
-        return [
-            await poll_once(polled(name, ContainedDriver(name, driver), device), (), clock)
-            for name, driver, device in devices(plan, link)
-        ]
+        return [await poll_once(member, (), clock) for _ in range(rounds) for member in members]
     finally:
-        await link.close()
+        await built.link.close()
 
 
-def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
+def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[str, Any]]:
     for poll in polls:
         # A device that failed has one row, too: `device.up` is 0, and why.
         for sample in poll.samples():
@@ -112,14 +129,22 @@ def _rows(polls: Sequence[Poll]) -> Iterator[dict[str, Any]]:
                 "unit": sample.unit,
                 "quality": str(sample.quality),
                 "reason": poll.fault.text if poll.fault else sample.reason,
+                **({"state": _state(sample, states[poll.device])} if any(states.values()) else {}),
             }
 
 
-def _document(polls: Sequence[Poll]) -> dict[str, Any]:
-    return {"devices": [_device(poll) for poll in polls]}
+def _document(polls: Sequence[Poll], states: Mapping[str, States]) -> dict[str, Any]:
+    return {"devices": [_device(poll, states.get(poll.device, {})) for poll in polls]}
 
 
-def _device(poll: Poll) -> dict[str, Any]:
+def _state(sample: Sample, states: States) -> str:
+    """What an enumerated quantity's number means; empty where it means nothing."""
+    texts = states.get(sample.quantity)
+    value = sample.value
+    return "" if texts is None or value is None else texts.get(round(value), "")
+
+
+def _device(poll: Poll, states: States) -> dict[str, Any]:
     fault = poll.fault
     return {
         "device": poll.device,
@@ -133,6 +158,7 @@ def _device(poll: Poll) -> dict[str, Any]:
                 "unit": sample.unit,
                 "quality": str(sample.quality),
                 **({"reason": sample.reason} if sample.reason else {}),
+                **({"state": state} if (state := _state(sample, states)) else {}),
             }
             for sample in (poll.samples() if poll.up else ())
         },

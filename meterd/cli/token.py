@@ -82,7 +82,7 @@ def _list(config: Path | None, format_: str | None) -> None:
         }
         for token in tokens.load(path)
     ]
-    output.show(_COLUMNS, rows, format_, rows)
+    output.show(_COLUMNS, rows, format_, rows, minor=("created", "last_used", "scopes"))
 
 
 @command.command("revoke")

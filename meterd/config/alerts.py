@@ -82,8 +82,14 @@ Headers = Annotated[
 ]
 
 
+# The text of a number in a map's `enum`.
+State = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
+
+
 class RuleSettings(Section):
     """One rule. Exactly one of equals, above and below is set; `device` empty is every device.
+
+    `equals` is a number, or what an enumerated quantity's number means: daemon/alerting.py.
 
     `for_` is how long it must hold before it fires, `clear_for` how long it must be clear before
     it ends; both in seconds.
@@ -91,7 +97,7 @@ class RuleSettings(Section):
 
     device: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     quantity: Annotated[str, AfterValidator(_quantity)]
-    equals: Number | None = None
+    equals: Annotated[Number | State | None, Field(union_mode="left_to_right")] = None
     above: Number | None = None
     below: Number | None = None
     clear_below: Number | None = None

@@ -18,7 +18,14 @@ _SQLITE = "sqlite:///"
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
 _BASE = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+<<<<<<< HEAD
 _PEM_LIMIT = 1 << 20  # bytes of a certificate with its chain
+=======
+_ORIGIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9_]([a-z0-9._-]{0,252})|\[[0-9a-f:.]+\])"
+    r"(:(?P<port>[0-9]{1,5}))?"
+)
+>>>>>>> main
 _SHORTEST = 8
 _LONGEST = 1024
 
@@ -126,6 +133,20 @@ def _network(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    """As a browser writes it: lower case, and no port that the scheme has anyway."""
+    found = _ORIGIN.fullmatch(text.strip().lower())
+    if found is None or int(found["port"] or 1) not in range(1, 65536):
+        hint = (
+            "write https://dash.example or http://nas.lan:3000, without a path; * is not possible"
+        )
+        raise Flaw(Code.ORIGIN, "must be the origin of a page", hint).error()
+    usual = {"http": "80", "https": "443"}[found["scheme"]]
+    port = found["port"]
+    shown = f":{int(port)}" if port and port != usual else ""
+    return f"{found['scheme']}://{found['host']}{shown}"
+
+
 def _base_path(path: str) -> str:
     path = path.rstrip("/")
     if not _BASE.fullmatch(path):
@@ -138,7 +159,8 @@ class ApiSettings(Section):
 
     `login` auto: none on loopback; always: everywhere. `insecure` allows the network without
     TLS, and, where there is neither user nor token, to look without a login. `tokens` None:
-    beside the store. `base_path` is what a proxy's URL has before every path.
+    beside the store. `base_path` is what a proxy's URL has before every path. `cors` are the
+    origins of other sites' pages that may read answers.
     """
 
     insecure: Switch = False
@@ -152,6 +174,9 @@ class ApiSettings(Section):
         tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_scopes)
     ] = ()
     base_path: Annotated[str, AfterValidator(_base_path)] = ""
+    cors: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_scopes)
+    ] = ()
     listen: str = "127.0.0.1:8420"
 
     @property

@@ -50,6 +50,7 @@ class Code(StrEnum):
     ACCOUNT = "C051"
     BASE_PATH = "C052"
     PROXY = "C053"
+    ORIGIN = "C054"
     TARIFF_TIME = "C060"
     TARIFF_DAY = "C061"
     PRICE = "C062"
@@ -98,11 +99,55 @@ MEANING: dict[Code, str] = {
     Code.ACCOUNT: "A user's name, password or hash cannot be used.",
     Code.BASE_PATH: "api.base_path is no path such as /meterd.",
     Code.PROXY: "A trusted proxy is no address or network.",
+    Code.ORIGIN: "An origin of api.cors is none such as https://dash.example.",
     Code.TARIFF_TIME: "A tariff's times of day are no HH:MM-HH:MM, or are on no quarter hours.",
     Code.TARIFF_DAY: "A tariff names a day, a month, a season or a date that does not exist.",
     Code.PRICE: "A price is no decimal number, is too large, or has too many decimal places.",
     Code.PRICE_ORDER: "A tariff's prices do not follow one another in time.",
     Code.RATE: "A tariff's rule, or its else, names a rate that has no price.",
+}
+
+
+class WarningCode(StrEnum):
+    """Of what can be loaded, and is hardly what was meant. As stable as Code."""
+
+    SAME_METER = "C101"
+    BUS_FULL = "C102"
+    SAME_PORT = "C103"
+    UNUSED_LINK = "C104"
+    SLOW_FASTER = "C105"
+    COMMAND = "C106"
+    PROXIED = "C107"
+    SILENT_RULE = "C110"
+    UNUSED_HOOK = "C111"
+    NO_SUCH_VALUE = "C112"
+    NEVER_TRUE = "C113"
+    ALWAYS_TRUE = "C114"
+    NEVER_CLEAR = "C115"
+    RULE_TWICE = "C116"
+    TEMPLATE = "C117"
+    DISABLED = "C118"
+    SILENCE = "C119"
+
+
+WARNING_MEANING: dict[WarningCode, str] = {
+    WarningCode.SAME_METER: "Two devices are the same meter.",
+    WarningCode.BUS_FULL: "A bus cannot keep the intervals, as far as its speed is known.",
+    WarningCode.SAME_PORT: "Two links lead to the same port.",
+    WarningCode.UNUSED_LINK: "No device is on this link.",
+    WarningCode.SLOW_FASTER: "slow is shorter than the interval, and means nothing.",
+    WarningCode.COMMAND: "A device cannot do this command.",
+    WarningCode.PROXIED: "The proxy cannot serve this device.",
+    WarningCode.SILENT_RULE: "A rule tells nobody.",
+    WarningCode.UNUSED_HOOK: "No rule tells this hook.",
+    WarningCode.NO_SUCH_VALUE: "A rule watches what no device of it delivers.",
+    WarningCode.NEVER_TRUE: "A rule's condition can never be true.",
+    WarningCode.ALWAYS_TRUE: "A rule's condition is always true.",
+    WarningCode.NEVER_CLEAR: "An alert of this rule would never end.",
+    WarningCode.RULE_TWICE: "Two rules say the same.",
+    WarningCode.TEMPLATE: "A rule's text has placeholders, and nothing replaces them.",
+    WarningCode.DISABLED: "A rule or the proxy names a device that is not polled.",
+    WarningCode.SILENCE: "A silence is for a rule that does not exist.",
 }
 
 

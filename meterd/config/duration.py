@@ -11,6 +11,10 @@ __all__ = ["between", "seconds", "spell"]
 
 _WORDS = re.compile(r"^(milli|ms|d|h|mo|m|s)[a-z]*$")
 
+# Units that people write and calendars do not agree on, in days.
+_LONG = {"w": 7, "mo": 30, "y": 365, "a": 365}
+_UNITS = "the units are ms, s, m, h and d"
+
 
 def _meant(text: str) -> str:
     """A hint from what was probably meant: "10 sec" -> "write 10s"."""
@@ -22,7 +26,20 @@ def _meant(text: str) -> str:
         return f"add the unit: {number}s is seconds, {number}m is minutes"
     known = _WORDS.match(word)
     unit = {"milli": "ms", "mo": ""}.get(known[1], known[1]) if known else ""
-    return f"write {number}{unit}" if unit else "the units are ms, s, m, h and d"
+    if unit:
+        return f"write {number}{unit}"
+    days = next((days for start, days in _LONG.items() if word.startswith(start)), 0)
+    if days:
+        return f"write {float(number) * days:g}d: {_UNITS}"
+    return _UNITS
+
+
+def meant(text: str) -> str | None:
+    """The duration that a text is, or probably means; None where that is not clear."""
+    if seconds(text) is not None:
+        return text
+    found = re.match(r"write ([0-9.]+[a-z]+)", _meant(text))
+    return found[1] if found else None
 
 
 def _bound(text: str) -> float:

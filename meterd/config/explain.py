@@ -11,9 +11,10 @@ from pydantic_core import ErrorDetails
 
 from meterd.config.codes import Code, Flaw
 from meterd.config.document import Items, Keys, Node, Scalar, is_unknown
+from meterd.config.duration import meant
 from meterd.config.names import near
 from meterd.config.problems import START, Place, Problems, excerpt
-from meterd.config.settings import keys_at
+from meterd.config.settings import fits, keys_at
 
 Loc: TypeAlias = Sequence[str | int]
 
@@ -117,7 +118,7 @@ def _explain_one(detail: ErrorDetails, root: Node, problems: Problems, loc: Loc,
             flaw.code, spot.key_place, _sentence(flaw, spot, excerpt(spot.path[-1])), flaw.hint
         )
     elif not _is_told(spot.node):
-        _bad_value(problems, spot, _flaw(detail, spot.node))
+        _bad_value(problems, spot, _flaw(detail, spot.node, spot.path))
 
 
 def _missing_hint(spot: Spot, key: str) -> str:
@@ -130,10 +131,41 @@ def _missing_hint(spot: Spot, key: str) -> str:
     return f"add `{key}:` to it"
 
 
+# Keys that other programs have for a device, and how it is said here.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("slave", "slave_id", "slaveid", "unit_id", "unitid", "address", "id", "modbus_id"),
+        "write `unit:`, the number that the meter is set to",
+    ),
+    **dict.fromkeys(
+        ("host", "hostname", "ip", "port", "url", "uri", "device", "tty"),
+        "write `link: tcp://HOST:PORT` or `link: serial:///dev/ttyUSB0`",
+    ),
+    **dict.fromkeys(
+        ("baud", "baudrate", "parity", "stop", "stopbits", "bytes", "framer"),
+        "it belongs to the link: `link: serial:///dev/ttyUSB0?baud=9600&parity=N`",
+    ),
+    **dict.fromkeys(
+        ("gap", "unit_gap", "connect_delay", "connect_timeout", "keep_open"),
+        "it belongs to an entry under `links:`",
+    ),
+    **dict.fromkeys(
+        ("type", "model", "meter"),
+        "write `driver:`, and for a meter `map:`; `meterd maps` lists them",
+    ),
+    **dict.fromkeys(
+        ("scan_interval", "poll_interval", "poll", "period", "rate", "every"),
+        "write `interval:`, such as 10s",
+    ),
+    **dict.fromkeys(("tags",), "write `labels:`"),
+}
+
+
 def unknown_key(problems: Problems, spot: Spot, known: Sequence[str]) -> None:
     """A key that is not known here, at its place."""
     *parents, key = spot.path
-    hint = near(key, known)
+    hint = _ELSEWHERE.get(key.lower(), "") if parents[:1] == ["devices"] else ""
+    hint = hint or near(key, known)
     if key == _MERGE:
         hint = _NO_MERGE
     where = f"{'.'.join(parents)}: " if parents else ""
@@ -168,7 +200,7 @@ def _sentence(flaw: Flaw, spot: Spot, shown: str) -> str:
     return f"{spot.words}: {text}" if spot.path else text
 
 
-def _flaw(detail: ErrorDetails, node: Node) -> Flaw:
+def _flaw(detail: ErrorDetails, node: Node, path: Sequence[str] = ()) -> Flaw:
     """What pydantic found, as we say it."""
     kind, context = detail["type"], detail.get("ctx", {})
     if isinstance(flaw := context.get("flaw"), Flaw):
@@ -183,7 +215,7 @@ def _flaw(detail: ErrorDetails, node: Node) -> Flaw:
     for start, words in _KINDS.items():
         if kind.startswith(start):
             code = Code.SHAPE if start in _SHAPES else Code.TYPE
-            return Flaw(code, f"must be {words}", _type_hint(words, node))
+            return Flaw(code, f"must be {words}", _type_hint(words, node, path))
     return _foreign(detail, context)
 
 
@@ -197,7 +229,48 @@ def _choice(expected: str, node: Node) -> Flaw:
     return Flaw(Code.CHOICE, f"must be {' or '.join(words) or expected}", hint)
 
 
-def _type_hint(words: str, node: Node) -> str:
+# The key of a section that a single value in its place was probably meant for, and an example.
+_MAIN_KEYS = {
+    ("site",): ("name", "Home"),
+    ("links", "*"): ("url", "tcp://192.0.2.7:502"),
+    ("devices", "*"): ("driver", "modbus, map: eastron_sdm630, link: tcp://192.0.2.7:502"),
+    ("devices", "*", "battery"): ("nominal", "12V"),
+    ("store",): ("url", "sqlite:///meterd.db"),
+    ("store", "keep"): ("raw", "400d"),
+    ("store", "spool"): ("file", "/var/spool/meterd/polls"),
+    ("api",): ("listen", "127.0.0.1:8420"),
+    ("proxy",): ("devices", "{1: main}"),
+    ("alerts", "rules", "*"): ("quantity", "device.up, equals: 0, notify: [ops]"),
+    ("alerts", "hooks", "*"): ("type", "webhook, url: http://127.0.0.1:9000/alert"),
+}
+
+
+def _section_hint(node: Node, path: Sequence[str]) -> str:
+    """How to write a section in whose place a single value stands."""
+    for pattern, (key, example) in _MAIN_KEYS.items():
+        if not isinstance(node, Scalar) or not fits(tuple(path), pattern):
+            continue
+        value = node.value if isinstance(node.value, str) and not node.source else None
+        hint = f"write `{path[-1]}: {{{key}: {_example(key, value) or example}}}`"
+        if key == "raw":
+            hint += "; without `keep` samples stay for ever"
+        return hint
+    return ""
+
+
+def _example(key: str, value: str | None) -> str:
+    """The value as that key would have it; empty where it is none for it."""
+    if value is None or key in ("driver", "quantity", "type", "devices"):
+        return ""
+    if key == "raw":
+        found = meant(value)
+        return found if found is not None else ""
+    return value if re.fullmatch(r"[\w.:/~-]{1,60}", value) else ""
+
+
+def _type_hint(words: str, node: Node, path: Sequence[str]) -> str:
+    if words == _KINDS["model"] and (hint := _section_hint(node, path)):
+        return hint
     is_word = (
         isinstance(node, Scalar) and not isinstance(node.value, str) and node.value is not None
     )

@@ -1,7 +1,7 @@
 """The grammar of link URLs: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from meterd.config.codes import Code, Flaw
@@ -24,11 +24,35 @@ _FRAMERS = {
     "tls": ("socket",),
     "serial": ("rtu", "ascii"),
 }
-_NETWORK_KEYS = ("framer", "gap", "unit_gap", "connect_delay", "timeout")
+# How a serial line is set: the link's own, or the one behind a gateway, to reckon with.
+LINE_KEYS = ("baud", "parity", "stop", "bytes")
+_NETWORK_KEYS = ("framer", "gap", "unit_gap", "connect_delay", "timeout", *LINE_KEYS)
 _TLS_FILES = ("ca", "cert", "key")
 _TLS_KEYS = (*_NETWORK_KEYS, "verify", *_TLS_FILES)
-_SERIAL_KEYS = (*_NETWORK_KEYS, "baud", "parity", "stop", "bytes", "dtr", "rts", "settle")
-_BAUD = (50, 4_000_000)
+_SERIAL_KEYS = (*_NETWORK_KEYS, "dtr", "rts", "settle")
+# What people write into URLs, and which key of what it is.
+_ELSEWHERE = {
+    "unit": "the unit is a key of the device: `unit: {}`",
+    "interval": "the interval is a key of the device: `interval: {}`",
+    "slow": "that is a key of the device: `slow: {}`",
+    "map": "the map is a key of the device: `map: {}`",
+    "direction": "that is a key of the device: `direction: {}`",
+    "keep_open": "that is a key of an entry under links:, `keep_open: {}`",
+    "connect_timeout": "that is a key of an entry under links:, `connect_timeout: {}`",
+}
+# What others call the schemes.
+_SERIAL_SCHEMES = ("rtu", "modbus", "modbus-rtu", "file", "usb", "tty", "serial-rtu")
+_OVER_TCP = ("rtuovertcp", "rtu-tcp", "rtu+tcp", "tcp+rtu", "tcp-rtu", "rtu")
+_TCP_SCHEMES = ("modbus", "modbustcp", "modbus-tcp", "modbus+tcp", "mbtcp", "http")
+_SAME = {
+    **dict.fromkeys(("unit_id", "unitid", "slave", "slave_id", "id", "address"), "unit"),
+    **dict.fromkeys(("baudrate", "speed", "bps"), "baud"),
+    **dict.fromkeys(("stopbits", "stop_bits"), "stop"),
+    **dict.fromkeys(("bytesize", "databits", "data_bits", "bits"), "bytes"),
+    **dict.fromkeys(("framing", "mode", "protocol", "frame"), "framer"),
+    **dict.fromkeys(("delay", "pause"), "gap"),
+}
+BAUD = (50, 4_000_000)
 # Host names, IPv4 and (by urlsplit, without the brackets) IPv6 with a zone.
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]+(%\w+)?")
 
@@ -59,8 +83,15 @@ def link_flaw(url: str) -> Flaw | None:
 
 def _scheme_flaw(url: str, scheme: str) -> Flaw:
     hint = near(scheme, SCHEMES) if "://" in url and scheme else ""
+    rest = url.partition("://")[2]
     if url.startswith("/"):
         hint = f"write serial://{url}"
+    elif scheme in _SERIAL_SCHEMES and rest.startswith("/"):
+        hint = f"write serial://{rest}"
+    elif scheme in _OVER_TCP:
+        hint = f"write tcp://{rest}{'&' if '?' in rest else '?'}framer=rtu"
+    elif scheme in _TCP_SCHEMES:
+        hint = f"write tcp://{rest}"
     return Flaw(Code.LINK, "must start with tcp:// or serial://", hint)
 
 
@@ -109,15 +140,21 @@ def _query_flaw(parts: SplitResult) -> Flaw | None:
 def _option_flaw(scheme: str, name: str, value: str) -> Flaw | None:
     known = {"serial": _SERIAL_KEYS, "tls": _TLS_KEYS}.get(scheme, _NETWORK_KEYS)
     if name not in known:
-        return Flaw(
-            Code.LINK,
-            f"has an option {name!r} that {scheme}:// does not know: {{}}",
-            near(name, known),
-        )
+        what = f"has an option {name!r} that {scheme}:// does not know: {{}}"
+        return Flaw(Code.LINK, what, _meant(name, value, known))
     allowed = _allowed(scheme, name)
     if not allowed[0](value):
         return Flaw(Code.LINK, f"must have {name}={allowed[1]}")
     return None
+
+
+def _meant(name: str, value: str, known: Sequence[str]) -> str:
+    """What to do with an option that links do not have."""
+    same = _SAME.get(name.lower(), name.lower())
+    if (hint := _ELSEWHERE.get(same)) is not None:
+        told = value if re.fullmatch(r"[\w./-]{1,40}", value) else "…"
+        return f"leave it out of the URL: {hint.replace('{}', told)}"
+    return f"write {same}=" if same in known else near(name, known)
 
 
 def _allowed(scheme: str, name: str) -> tuple[Callable[[str], bool], str]:
@@ -133,4 +170,4 @@ def _allowed(scheme: str, name: str) -> tuple[Callable[[str], bool], str]:
 
 
 def _is_baud(value: str) -> bool:
-    return bool(re.fullmatch("[0-9]{2,7}", value)) and _BAUD[0] <= int(value) <= _BAUD[1]
+    return bool(re.fullmatch("[0-9]{2,7}", value)) and BAUD[0] <= int(value) <= BAUD[1]

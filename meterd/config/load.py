@@ -1,6 +1,7 @@
 """From meterd.yaml to Settings: finds the file, reads it, and tells all that is wrong with it."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from meterd.config.codes import Code
 from meterd.config.crosscheck import crosscheck
 from meterd.config.document import Items, Keys, compose, plain
 from meterd.config.driver_keys import OptionsOf, split_devices
-from meterd.config.explain import explain
+from meterd.config.explain import explain, locate
 from meterd.config.outside import Outside
-from meterd.config.problems import START, Problems
+from meterd.config.problems import START, Place, Problems
 from meterd.config.reading import check_printable, read
 from meterd.config.settings import Settings
 from meterd.errors import ConfigError
@@ -40,6 +41,23 @@ def find(environ: Mapping[str, str], explicit: Path | None = None) -> Path:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where in their file each of them stands."""
+
+    settings: Settings
+    file: str
+    root: Keys
+
+    def place(self, *path: str) -> Place:
+        """Of the value of a key, or of the key of a section; of what is not there, the section's.
+
+        `path` leads there, as in place("devices", "main", "unit").
+        """
+        spot = locate(self.root, path)
+        return spot.key_place if isinstance(spot.node, Keys) else spot.node.place
+
+
 def load(
     path: Path,
     *,
@@ -48,8 +66,20 @@ def load(
     environ: Mapping[str, str],
 ) -> Settings:
     """The settings that the file holds. Raises ConfigError with every problem of the file."""
+    found = load_placed(path, options_of=options_of, driver_names=driver_names, environ=environ)
+    return found.settings
+
+
+def load_placed(
+    path: Path,
+    *,
+    options_of: OptionsOf,
+    driver_names: Collection[str],
+    environ: Mapping[str, str],
+) -> Loaded:
+    """As `load()`, and it can be asked where something stands."""
     problems = Problems(str(path))
-    return parse(
+    return parse_placed(
         read(path, problems),
         str(path),
         options_of=options_of,
@@ -73,6 +103,27 @@ def parse(
     Files that it names (`*_file:`, a driver's own) are looked for in `folder`; drivers find
     it as `info.context["folder"]` in the validators of their Options.
     """
+    found = parse_placed(
+        text,
+        name,
+        options_of=options_of,
+        driver_names=driver_names,
+        environ=environ,
+        folder=folder,
+    )
+    return found.settings
+
+
+def parse_placed(
+    text: str,
+    name: str,
+    *,
+    options_of: OptionsOf,
+    driver_names: Collection[str],
+    environ: Mapping[str, str],
+    folder: Path = Path(),
+) -> Loaded:
+    """As `parse()`, and it can be asked where something stands."""
     problems = Problems(name)
     check_printable(text, problems)
     root = _mapping(text, problems)
@@ -84,7 +135,7 @@ def parse(
     settings = _settings(data, filled, problems, context)
     if problems or settings is None:
         raise problems.error()
-    return settings
+    return Loaded(settings, name, filled)
 
 
 def _exists(place: Path) -> bool:

@@ -12,19 +12,28 @@ from meterd.config.codes import Code, Flaw
 NAME_LENGTH = 64
 _DEVICE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_LISTED = 12
+_LISTED, _FEW = 12, 3
+# Names like one that are looked at for its number.
+_CLOSE = 100
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name that is most like this one, else the known names."""
+    """A hint: the known name that is most like this one, else the known names, if they are few."""
     names = sorted(known)
     lower = {each.lower(): each for each in names}
-    if found := difflib.get_close_matches(name.lower(), lower, n=1):
-        return f"did you mean {lower[found[0]]}?"
+    # Of names that differ by a number the one with the same number is meant.
+    if found := difflib.get_close_matches(name.lower(), lower, n=_CLOSE):
+        best = max(found, key=lambda each: (_numbers(each) == _numbers(name), -found.index(each)))
+        return f"did you mean {lower[best]}?"
     if not names:
         return ""
-    more = ", …" if len(names) > _LISTED else ""
-    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names[:_LISTED])}{more}"
+    if len(names) > _LISTED:
+        return f"none of the {len(names)} is like it: {', '.join(names[:_FEW])}, …"
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"[0-9]{1,9}", name)]
 
 
 def _device_id(name: str) -> str:

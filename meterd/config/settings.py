@@ -22,7 +22,7 @@ from meterd.config.cluster import ClusterSettings
 from meterd.config.codes import Code, Flaw
 from meterd.config.duration import between
 from meterd.config.fields import Labels, OrEmpty, Section, Switch, TimeZone
-from meterd.config.links import link_flaw
+from meterd.config.links import BAUD, LINE_KEYS, link_flaw
 from meterd.config.listen import is_loopback, split_listen
 from meterd.config.names import DeviceId, Name
 from meterd.config.sizes import size_between
@@ -56,6 +56,8 @@ class LinkSettings(Section):
 
     `gap` is the pause between two exchanges, `unit_gap` the one before another unit is asked,
     `connect_delay` the one after connecting; None leaves each to the maps of the meters on it.
+    `baud`, `parity`, `stop` and `bytes` are how the serial line is set: the link's own, or the
+    one behind a gateway, which is then reckoned with. What the URL says goes before.
     `keep_open` false closes after each poll, for devices that take one client only.
     """
 
@@ -65,7 +67,17 @@ class LinkSettings(Section):
     connect_delay: Annotated[float, between("0s", "30s")] | None = None
     timeout: Annotated[float, between("10ms", "60s")] | None = None
     connect_timeout: Annotated[float, between("100ms", "60s")] = 3.0
+    baud: Annotated[int, Field(ge=BAUD[0], le=BAUD[1])] | None = None
+    parity: Literal["N", "E", "O"] | None = None
+    stop: Literal[1, 2] | None = None
+    bytes: Literal[7, 8] | None = None
     keep_open: Switch = True
+
+    @property
+    def line(self) -> dict[str, str]:
+        """How the serial line is set, as options of a URL."""
+        said = {key: getattr(self, key) for key in LINE_KEYS}
+        return {key: str(value) for key, value in said.items() if value is not None}
 
 
 def _listed(value: object) -> object:

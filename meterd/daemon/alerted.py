@@ -2,9 +2,12 @@
 
 import json
 import logging
+import os
+from collections.abc import Sequence
 
 from meterd.alerts.engine import Alerts
 from meterd.daemon.memory import Memos
+from meterd.errors import StoreError
 from meterd.model.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -12,6 +15,35 @@ log = logging.getLogger(__name__)
 _NAME = "alerts"
 # A `for` that runs is noted so often, in seconds; all else when it changes.
 _EVERY = 10.0
+
+
+def silenced(url: str | Sequence[str], now: int) -> list[str]:
+    """The rules that silences of a store in a file are for, at `now` (Unix ms).
+
+    None where that cannot be read, or the file is another user's: to look into it can leave files
+    beside it that its owner may not write.
+    """
+    if not isinstance(url, str) or not url.startswith("sqlite:"):
+        return []
+    # Half a second of imports, which only a store that is there is worth.
+    from meterd.store import database
+
+    place = database.find(url)
+    if place.path is None or not place.made() or place.path.stat().st_uid != os.geteuid():
+        return []
+    from meterd.store.ledger import memos
+
+    try:
+        with place.mapped(), place.reading() as connection:
+            state = json.loads(memos(connection).get(_NAME, "{}"))
+        return [
+            str(one["rule"])
+            for one in state.get("silences", ())
+            if one["rule"] and one["end"] > now
+        ]
+    except (StoreError, ValueError, TypeError, KeyError, AttributeError) as error:
+        log.debug("the store's silences cannot be read: %s", error)
+        return []
 
 
 class AlertMemory:

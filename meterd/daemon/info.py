@@ -1,9 +1,11 @@
 """What is told of a device to those who ask."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from meterd.config.settings import Settings
+from meterd.drivers import registry
+from meterd.drivers.exclusions import LeftOut
 from meterd.model.sample import Driver
 
 
@@ -12,6 +14,8 @@ class DeviceInfo:
     """One device as it is configured, for those who ask. `interval` is in seconds.
 
     `timeout` is what one of its exchanges may take now, in seconds, where its driver tells.
+    `states` tells what the numbers of enumerated quantities mean, `left_out` what its driver does
+    not ask for at the moment.
     """
 
     id: str
@@ -23,6 +27,8 @@ class DeviceInfo:
     enabled: bool
     timeout: float | None
     commands: tuple[str, ...] = ()
+    states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    left_out: Callable[[], Sequence[LeftOut]] = tuple
 
 
 def info_of(name: str, settings: Settings, driver: Driver | None) -> DeviceInfo:
@@ -39,4 +45,6 @@ def info_of(name: str, settings: Settings, driver: Driver | None) -> DeviceInfo:
         enabled=device.enabled,
         timeout=getattr(driver, "timeout", None),
         commands=device.commands,
+        left_out=getattr(driver, "left_out", tuple),
+        states=registry.states(device.driver, device.options),
     )

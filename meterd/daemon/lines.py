@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from meterd.config.settings import DeviceSettings, Settings
+from meterd.config.settings import Settings
+from meterd.daemon.busload import load_of
 from meterd.daemon.events import EventLog
 from meterd.daemon.limit import Limit
 from meterd.daemon.memory import CounterMemory, Memos
-from meterd.daemon.plan import LinkPlan, devices, guards, link_plans, polled
+from meterd.daemon.plan import Built, LinkPlan, build, guards, link_plans, polled
 from meterd.daemon.service import ContainedDriver, forever
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Scalar
 from meterd.model.sample import Driver, Sink
 from meterd.poll.bus import SLOT, Bus
 from meterd.wire.link import Link
@@ -27,19 +29,18 @@ _BUSES_A_SLOT = 10
 class _Running:
     """A link in use, and the loop that polls its devices."""
 
-    plan: LinkPlan
-    link: Link
+    built: Built
     bus: Bus
     task: asyncio.Task[None]
+    is_over: bool = False
 
+    @property
+    def plan(self) -> LinkPlan:
+        return self.built.plan
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A link that is not opened yet, and the drivers of its devices."""
-
-    plan: LinkPlan
-    link: Link
-    drivers: Sequence[tuple[str, Driver, DeviceSettings]]
+    @property
+    def link(self) -> Link:
+        return self.built.link
 
 
 @dataclass(slots=True)
@@ -73,8 +74,7 @@ class Lines:
             if running is not None and running.plan == plan:
                 prepared.kept.add(key)
             else:
-                link = plan.open()
-                prepared.built.append(Built(plan, link, devices(plan, link)))
+                prepared.built.append(build(plan))
         return prepared
 
     def start(self, built: Built, memos: Memos) -> None:
@@ -91,7 +91,27 @@ class Lines:
         slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)
         bus = Bus(key, members, self._sinks, self._clock, slot=slot)
         task = asyncio.create_task(forever(f"bus {key}", bus.run))
-        self._running[key] = _Running(built.plan, built.link, bus, task)
+        self._running[key] = _Running(built, bus, task)
+        self._weigh(self._running[key], measured=False)
+
+    def weigh(self) -> None:
+        """Look at what each bus carries, by what its drivers learned of it; to be called rarely."""
+        for running in self._running.values():
+            self._weigh(running, measured=True)
+
+    def _weigh(self, running: _Running, *, measured: bool) -> None:
+        """One event when a bus is asked for too much, and one when that is over."""
+        load = load_of(running.built, measured=measured)
+        if load.is_over == running.is_over:
+            return
+        running.is_over = load.is_over
+        data: dict[str, Scalar] = {"link": load.key, "percent": round(load.share * 100, 1)}
+        if load.is_over:
+            text = f"{load.text()}: polls will be skipped; {load.hint()}"
+            self._events.note(EventKind.BUS_OVERLOADED, text, data)
+        else:
+            text = f"{load.key}: its devices take {load.share * 100:.0f} % of the bus now"
+            self._events.note(EventKind.BUS_RELIEVED, text, data)
 
     async def stop(self, kept: set[str] | frozenset[str] = frozenset()) -> None:
         """Stop polling, and close the links, of all but those that are kept."""

@@ -22,6 +22,8 @@ _LAYOUT = Layout.of(
     ]
 )
 
+QUANTITIES = frozenset(_LAYOUT.quantities)
+
 
 def health(status: WriterStatus, time: int) -> Poll:
     """How the store fares at `time` (Unix ms), for the alerts alone; own rules may watch it."""

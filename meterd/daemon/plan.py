@@ -1,15 +1,16 @@
 """Which links a configuration needs, and which devices share each: what Site builds from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
+from meterd.config.links import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.duration import seconds
-from meterd.model.event import Notice
-from meterd.model.sample import Driver, Reading
+from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
 from meterd.poll.guard import DEFAULT_POWER
@@ -70,19 +71,35 @@ def link_plans(settings: Settings) -> dict[str, LinkPlan]:
         if not device.enabled:
             continue
         link = settings.links.get(device.link, _PLAIN)
-        address = parse(device.link if link is _PLAIN else link.url)
+        address = _address(device, link)
         defaults = registry.link_defaults(device.driver, device.options)
         plan = plans.get(address.key)
         if plan is None:
             members: tuple[tuple[str, DeviceSettings], ...] = ()
+            named = link
         else:
             _agree(plan, address, defaults, device_id)
             members = plan.devices
+            # What an entry under links says is for all devices on the link.
+            named = plan.settings if link is _PLAIN else link
+            address = replace(address, options={**_line(address), **plan.address.options})
             defaults = _most_patient(plan.defaults, defaults)
         plans[address.key] = LinkPlan(
-            address.key, address, defaults, link, (*members, (device_id, device))
+            address.key, address, defaults, named, (*members, (device_id, device))
         )
     return plans
+
+
+def _address(device: DeviceSettings, link: LinkSettings) -> Address:
+    """Where a device's link leads; what the entry under links says of the line is said, too."""
+    if link is _PLAIN:
+        return parse(device.link)
+    address = parse(link.url)
+    return replace(address, options={**link.line, **address.options})
+
+
+def _line(address: Address) -> dict[str, str]:
+    return {key: value for key, value in address.options.items() if key in LINE_KEYS}
 
 
 def _most_patient(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
@@ -98,7 +115,10 @@ def _most_patient(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[s
 def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device_id: str) -> None:
     """Devices on one bus speak with the same settings."""
     before, now = plan.address.settled(plan.defaults), address.settled(defaults)
-    differing = [name for name in now if before.get(name) != now[name]]
+    # Of the line behind a gateway one of them may say nothing.
+    told = {name for name in LINE_KEYS if name in before and name in now}
+    names = [name for name in now if name in told or name not in LINE_KEYS]
+    differing = [name for name in names if before.get(name) != now[name]]
     if not differing:
         return
     other = plan.devices[0][0]
@@ -107,6 +127,21 @@ def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device
         f"{other} and {device_id} share {plan.key} but want {what}: "
         f"write the same settings in both link URLs, or one entry under links:"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A link that is not opened yet, and the drivers of its devices: id, driver, settings."""
+
+    plan: LinkPlan
+    link: Link
+    drivers: Sequence[tuple[str, Driver, DeviceSettings]]
+
+
+def build(plan: LinkPlan) -> Built:
+    """The link of a plan, and its drivers. Raises ConfigError."""
+    link = plan.open()
+    return Built(plan, link, devices(plan, link))
 
 
 def devices(plan: LinkPlan, link: Link) -> list[tuple[str, Driver, DeviceSettings]]:
@@ -127,19 +162,23 @@ class Letting:
     """A driver that lets go of the link after each poll: its device takes one client only."""
 
     def __init__(self, driver: Driver, link: Link) -> None:
-        self._driver = driver
+        self.driver = driver
         self._link = link
 
-    @property
-    def notices(self) -> list[Notice]:
-        """The driver's own."""
-        return getattr(self._driver, "notices", [])
+    def __getattr__(self, name: str) -> Any:
+        """All else is the driver's own: its notices, counters, commands."""
+        return getattr(self.driver, name)
 
     async def read(self) -> Sequence[Reading]:
         try:
-            return await self._driver.read()
+            return await self.driver.read()
         finally:
             await self._link.close()
+
+
+def bare(driver: Driver) -> Driver:
+    """The driver itself, where it is one that lets go of its link after each poll."""
+    return driver.driver if isinstance(driver, Letting) else driver
 
 
 def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
@@ -153,18 +192,18 @@ def guards(
 ) -> Counters:
     """What watches the device's energy counters; `state` is what it knew before a restart."""
     registers = getattr(driver, "counters", None)
-    said = tuple((*each,) for each in registers()) if registers else ()
+    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
     forms = _forms(said, settings.direction == "reversed")
     power = getattr(settings.options, "max_power", DEFAULT_POWER)
     return Counters(device_id, max_power=power, forms=forms, state=state)
 
 
 @lru_cache(maxsize=_MODELS)
-def _forms(
-    registers: tuple[tuple[str, str, float | None, int | None], ...], swapped: bool
-) -> Mapping[str, Form]:
+def _forms(registers: tuple[CounterRegister, ...], swapped: bool) -> Mapping[str, Form]:
     """How each counter counts; one object for all meters of a model."""
     return {
-        other_way(quantity) if swapped else quantity: Form.of(kind, step, wrap)
-        for quantity, kind, step, wrap in registers
+        other_way(each.quantity) if swapped else each.quantity: Form.of(
+            each.type, each.step, each.wrap, each.rate
+        )
+        for each in registers
     }

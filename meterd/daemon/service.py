@@ -16,6 +16,7 @@ from typing import Any
 
 from meterd.daemon.limit import Limit
 from meterd.errors import DeviceError, LinkError, MeterdError
+from meterd.model.columns import Columns
 from meterd.model.event import Notice
 from meterd.model.sample import Driver, Poll, Reading, Sink
 
@@ -52,7 +53,7 @@ class ContainedDriver:
         limit = self._limit
         limit.begin(task)
         try:
-            said = await self._driver.read()
+            said = Columns.of(await self._driver.read())
         except asyncio.CancelledError as error:
             if limit.end(task) and not task.cancelling():
                 text = f"the driver did not come back within {limit.seconds:g} s"

@@ -258,6 +258,7 @@ class Site:
     async def _remember(self) -> None:
         while True:
             await self._clock.sleep(_MEMORY_EVERY)
+            self._lines.weigh()
             self._memory.save(self._open_store.writer)
 
     async def _swap_store(self, settings: Settings) -> None:

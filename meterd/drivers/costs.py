@@ -5,7 +5,7 @@ serial RTU | gap 3.5 | request 8 | tau | address function count 3 | registers 2n
 
 import statistics
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meterd.drivers.blocks import Block
@@ -129,9 +129,25 @@ class Learner:
         window.append(seconds)
         self._total += 1
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether enough was measured to be believed."""
+        return self._total >= _ENOUGH
+
+    @classmethod
+    def joined(cls, learners: Sequence["Learner"]) -> "Learner":
+        """One that saw what each of these did: those of the devices on one link, at least one."""
+        first = learners[0]
+        found = cls(first._start, wire=first._wire)
+        for learner in learners:
+            for size, times in learner._measured.items():
+                for taken in times:
+                    found.saw(size, taken)
+        return found
+
     def costs(self) -> Costs:
         """What a request costs by all that is known now."""
-        if self._total < _ENOUGH:
+        if not self.is_sure:
             return self._start
         register = self._start.register if self._wire else self._slope()
         rest = [
@@ -189,13 +205,24 @@ def describe(blocks: Iterable[Block], costs: Costs, interval: float) -> PlanRepo
 
 def link_costs(link: Link) -> Costs:
     """What requests cost on a link by arithmetic, before any is measured."""
-    said = link.options
-    if not link.url.startswith("serial:"):
-        return Costs.tcp(framer=said["framer"])
-    return Costs.serial(
+    if "baud" not in link.options:
+        return Costs.tcp(framer=link.options["framer"])
+    return line_costs(link, link.options)
+
+
+def line_costs(link: Link, said: Mapping[str, str]) -> Costs:
+    """As `link_costs()`, where the serial line of a link is set as these options say.
+
+    They are `baud parity stop bytes framer`.
+    """
+    costs = Costs.serial(
         int(said["baud"]),
         said["parity"],
         int(said["stop"]),
         data=int(said["bytes"]),
         framer=said["framer"],
     )
+    if link.url.startswith("serial:"):
+        return costs
+    # Behind a gateway: the line's time and the network's, and the frames of the network.
+    return replace(costs, fixed=costs.fixed + NETWORK, frame=_FRAMES[said["framer"]])

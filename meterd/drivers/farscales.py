@@ -6,7 +6,7 @@ poll n      | values | scales |
 poll n + 1  | values | scales |      counts if both are alike
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.planner import plan
@@ -21,21 +21,30 @@ Place = tuple[int, int]
 
 
 class FarScales:
-    """Of one meter. `known` is what its scale registers held when they were last read."""
+    """Of one meter. `known` is what its scale registers held when they were last read; `refused`
+    are the requests that it refused since it was told what to leave out."""
 
-    __slots__ = ("_fetch", "_refused", "_rows", "blocks", "known")
+    __slots__ = ("_fetch", "_map", "_rows", "blocks", "known", "refused")
 
     def __init__(self, register_map: RegisterMap, fetch: Fetch) -> None:
         self._fetch = fetch
         self._rows = {row.quantity: place for row in register_map.rows if (place := of(row))}
+        self._map = register_map
         self.blocks = requests(register_map)
         self.known: dict[Place, int] = {}
-        self._refused = False
+        self.refused: list[tuple[Block, Unsupported]] = []
 
     def forget(self) -> None:
         """It may be another meter from now on."""
         self.known = {}
-        self._refused = False
+        self.refused = []
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """From now on leave out just these scale registers, by the names that `requests` gives."""
+        self.refused = []
+        self.blocks = requests(self._map, names)
+        places = {(row.function, row.address) for block in self.blocks for row in block.rows}
+        self.known = {place: scale for place, scale in self.known.items() if place in places}
 
     async def before(self) -> None:
         """What the scales are, where that is not known from the last poll."""
@@ -53,14 +62,17 @@ class FarScales:
         )
 
     async def _read(self) -> dict[Place, int]:
-        """Nothing where the meter refuses them: asked for anew when the link is opened again."""
+        """Those that the meter does not refuse."""
         found: dict[Place, int] = {}
-        for part in [] if self._refused else self.blocks:
+        given_up = [part for part, _ in self.refused]
+        for part in self.blocks:
+            if part in given_up:
+                continue
             try:
                 data = await self._fetch(part)
-            except Unsupported:
-                self._refused = True
-                return {}
+            except Unsupported as refusal:
+                self.refused.append((part, refusal))
+                continue
             for row in part.rows:
                 at = 2 * (row.address - part.address)
                 raw = int.from_bytes(data[at : at + 2], "big", signed=True)
@@ -75,12 +87,13 @@ def of(row: Row) -> Place | None:
     return row.function, row.scale_register
 
 
-def requests(register_map: RegisterMap) -> list[Block]:
-    """Those that fetch the far scales of a map."""
+def requests(register_map: RegisterMap, without: Collection[str] = ()) -> list[Block]:
+    """Those that fetch the far scales of a map, each a row named @ and its register."""
     places = [place for row in register_map.rows if (place := of(row))]
     rows = [
         Row(f"@{register}", function, register, "s16", 1, "")
         for function, register in sorted(set(places))
+        if f"@{register}" not in without
     ]
     return plan(register_map, rows)
 

@@ -10,10 +10,15 @@ from pathlib import Path
 
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
+<<<<<<< HEAD
 from meterd.model import files as files_of_people
 
 # Bytes; the largest shipped map has 30 KiB.
 MAP_LIMIT = 1 << 20
+=======
+from meterd.model.quantity import declare, is_own
+from meterd.model.units import base_of
+>>>>>>> main
 
 # In place of a map's name: the device says itself what it has (SunSpec).
 SUNSPEC = "sunspec"
@@ -73,6 +78,23 @@ def is_file(name: str) -> bool:
     return "/" in name or name.endswith((".yaml", ".yml"))
 
 
+def _missing(path: Path) -> str:
+    """What to say of a map file that is not there: where it was looked for, and what is there."""
+    said = f"no register map {str(path)!r}: there is no such file"
+    stem = path.name.removesuffix(".yaml").removesuffix(".yml")
+    if stem in shipped() or stem in _aliases():
+        return f"{said}; {stem} comes with meterd: write it without folder and .yaml"
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"{said}: {folder} is no folder; a path counts from the configuration's folder"
+    there = sorted(one.name for one in folder.iterdir() if one.name.endswith((".yaml", ".yml")))
+    if near := difflib.get_close_matches(path.name, there, n=2):
+        return f"{said}; did you mean {' or '.join(near)}?"
+    if near := difflib.get_close_matches(stem, [*shipped(), *_aliases()], n=2):
+        return f"{said}; did you mean the shipped map {' or '.join(near)}?"
+    return f"{said}; a path counts from the configuration's folder; shipped: `meterd maps`"
+
+
 @cache
 def load_map(name: str) -> RegisterMap:
     """A shipped map by its name, or a map file by its path.
@@ -84,12 +106,21 @@ def load_map(name: str) -> RegisterMap:
 
     if is_file(name):
         try:
+<<<<<<< HEAD
             text = files_of_people.read_text(Path(name), MAP_LIMIT)
+=======
+            text = Path(name).read_text("utf-8")
+        except FileNotFoundError as error:
+            raise ConfigError(_missing(Path(name))) from error
+>>>>>>> main
         except OSError as error:
             raise ConfigError(f"register map {name}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"register map {name} is no UTF-8 text; save it as UTF-8") from error
         found = parse(text, Path(name).stem, name)
+        for row in found.rows:
+            if is_own(row.quantity):
+                declare(row.quantity, base_of(row.unit), row.kind)
         # What no request can fetch would be asked for, and refused, at each start.
         if planner.unplannable(found):
             raise ConfigError(mapcheck.problems(found, name, places(text, name)))

@@ -119,9 +119,7 @@ def of_type(kind: str) -> str:
 
 def of_unit(unit: str, base: str) -> str:
     """A hint to a unit that does not convert to `base`."""
-    fitting = [one for one, (to, _) in units.TO_BASE.items() if to == base and one]
-    near = [one for one in fitting if one.lower() == unit.lower()]
-    return f"did you mean {near[0]}?" if near else f"one of {' '.join(fitting)}"
+    return units.suggest(unit, base)
 
 
 def of_quantity(name: str) -> str:

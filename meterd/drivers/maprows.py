@@ -29,9 +29,11 @@ WORDS = {
 COUNTED = {"str": 16, "bits": 1, "bcd": 2, "m10k": 2}
 _MOST_GROUPS = 4
 TIERS = ("fast", "slow", "static")
+# In which users' own counters may count.
+COUNTER_UNITS = (*catalogue.COUNTED_UNITS, "J", "m³", "l", "1")
 KEYS = tuple(
     "function address type count word_order byte_order scale offset unit na wrap enum bit tier"  # noqa: SIM905
-    " optional alone note".split()
+    " optional alone note kind max_rate".split()
 )
 # Functions whose registers are single bits.
 BITS = (1, 2)
@@ -87,6 +89,8 @@ class RowReader:
             bit=bit,
             bits=bits,
             offset=self._offset(kind),
+            kind=self._kind(unit),
+            max_rate=self._max_rate(),
         )
 
     def _type(self, function: int) -> str:
@@ -218,6 +222,40 @@ class RowReader:
                 self._node, key, f"{self._of}{key} is one of {', '.join(allowed)}, not {value!r}"
             )
         return value
+
+    def _kind(self, unit: str) -> catalogue.Kind:
+        """How it counts: of the catalogue's quantities that is known, of users' own it is said."""
+        node, of = self._node, self._of
+        known = catalogue.CATALOGUE.get(self._name)
+        said = node.get("kind")
+        if said is None:
+            return known.kind if known else catalogue.Kind.GAUGE
+        if said not in tuple(catalogue.Kind):
+            self._tell(node, "kind", f"{of}kind is gauge or counter, not {said!r}")
+        elif known is not None and said != known.kind:
+            self._tell(node, "kind", f"{of}it is a {known.kind}, and no {said}")
+        elif said == catalogue.Kind.COUNTER and units.base_of(unit) not in COUNTER_UNITS:
+            what = f"{of}a counter's unit is one of Wh varh VAh J m³ l 1, or what becomes it"
+            self._tell(node, "unit" if "unit" in node else "kind", f"{what}, not {unit!r}")
+        else:
+            return catalogue.Kind(said)
+        return catalogue.Kind.GAUGE
+
+    def _max_rate(self) -> float | None:
+        """The most that a counter of one's own rises by in an hour, in the unit of the row."""
+        value = self._node.get("max_rate")
+        if value is None:
+            return None
+        hint = "the most that it rises by in an hour, in the unit of the row"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            what = f"{self._of}max_rate is a number above 0, not {value!r}"
+            self._tell(self._node, "max_rate", what, hint)
+        elif not catalogue.is_own(self._name) or self._node.get("kind") != "counter":
+            what = f"{self._of}max_rate is for counters of your own: write kind: counter"
+            self._tell(self._node, "max_rate", what, "energy is bounded by the device's max_power")
+        else:
+            return float(value)
+        return None
 
     def _enum(self) -> Mapping[int, str] | None:
         value = self._node.get("enum")

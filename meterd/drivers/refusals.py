@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from meterd.drivers.ground import Ground
 from meterd.drivers.registers import Row
 
+Hole = tuple[int, int, int]
+"""Function, first and last register between two rows; of no width where last is first - 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a search found out, for `Schedule.avoid`.
+    """What a search found out, for `Exclusions`.
 
     `unclear` are those of the `refused` that were never asked by themselves: the search ended
-    first. `closed` are (function, first, last) holes that a request may not cross. `most` is how
+    first. `closed` are holes that a request may not cross. `most` is how
     many registers the meter gives at once if that is less than its map says, else None.
     """
 
     refused: tuple[Row, ...] = ()
     unclear: tuple[Row, ...] = ()
-    closed: tuple[tuple[int, int, int], ...] = ()
+    closed: tuple[Hole, ...] = ()
     most: int | None = None
 
 
@@ -99,11 +102,9 @@ class Search:
         rows = tuple(self._rows[i] for i in refused)
         return Findings(rows, unclear, *self._crossings(refused))
 
-    def _crossings(
-        self, refused: Sequence[int]
-    ) -> tuple[tuple[tuple[int, int, int], ...], int | None]:
+    def _crossings(self, refused: Sequence[int]) -> tuple[tuple[Hole, ...], int | None]:
         """What is wrong with requests each of whose rows is fine: `closed` and `most`."""
-        closed: dict[tuple[int, int, int], None] = {}
+        closed: dict[Hole, None] = {}
         most = None
         longest = max((self._words(piece) for piece in self._answered), default=0)
         for piece in self._blameless(refused):
@@ -125,7 +126,7 @@ class Search:
             if not any(piece != o and piece.low <= o.low and o.high <= piece.high for o in pure)
         ]
 
-    def _between(self, piece: _Piece) -> list[tuple[int, int, int]]:
+    def _between(self, piece: _Piece) -> list[Hole]:
         """What lies between the answered requests that make up a refused one."""
         inside = [o for o in self._answered if piece.low <= o.low and o.high <= piece.high]
         found = []

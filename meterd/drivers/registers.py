@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from meterd.model.quantity import Kind
+
 PROTOCOL_LIMIT = 125
 # The largest hole that one read may span unless the map says otherwise.
 BRIDGE = 16
@@ -40,6 +42,8 @@ class Row:
     bits: int = 1
     offset: float = 0.0
     apart: bool = False
+    kind: Kind = Kind.GAUGE
+    max_rate: float | None = None
 
     @property
     def near_scale(self) -> int | None:

@@ -76,6 +76,12 @@ def link_defaults(name: str, options: Any) -> Mapping[str, str]:
     return defaults(options) if defaults is not None else {}
 
 
+def states(name: str, options: Any) -> Mapping[str, Mapping[int, str]]:
+    """What the numbers of a device's enumerated quantities mean, by quantity and number."""
+    told = getattr(driver_class(name), "states", None)
+    return told(options) if told is not None else {}
+
+
 def build(name: str, link: Link, options: Any, interval: float) -> Driver:
     """One driver object for one device, polled each `interval` seconds."""
     loaded = driver_class(name)

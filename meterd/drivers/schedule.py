@@ -9,11 +9,8 @@ from meterd.drivers.costs import ASSUMED, Costs
 from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import Lengths
 from meterd.drivers.planner import better, plan
-from meterd.drivers.refusals import Findings
+from meterd.drivers.refusals import Hole
 from meterd.drivers.registers import RegisterMap, Row
-
-Closed = tuple[tuple[int, int, int], ...]
-"""As in `Findings`."""
 
 # How often rows of the tier `slow` are read, in seconds.
 SLOW = 60.0
@@ -58,7 +55,7 @@ class Schedule:
     Count a poll only when it succeeded, so that what a failed one owed is asked again.
     """
 
-    __slots__ = ("_costs", "_lengths", "_meter", "_plans", "_whole", "every", "ground")
+    __slots__ = ("_lengths", "_meter", "_plans", "costs", "every", "ground")
 
     def __init__(
         self,
@@ -73,8 +70,8 @@ class Schedule:
         """Times in seconds. `lengths`: the requests of all meters on the link, of which this is
         `meter`, are given different lengths where that is free."""
         self.every = every(slow, interval)
-        self.ground = self._whole = _ground(register_map)
-        self._costs = costs
+        self.ground = _ground(register_map)
+        self.costs = costs
         self._lengths = lengths
         self._meter = meter
         # By what is due: what is asked, and the best plan, which differs by its lengths only.
@@ -97,9 +94,9 @@ class Schedule:
 
     def learn(self, costs: Costs) -> bool:
         """Plan by these costs; whether a plan changed. One that gains little is left alone."""
-        if _alike(costs.fixed, self._costs.fixed) and _alike(costs.register, self._costs.register):
+        if _alike(costs.fixed, self.costs.fixed) and _alike(costs.register, self.costs.register):
             return False
-        self._costs = replace(costs, fixed=_rounded(costs.fixed), register=_rounded(costs.register))
+        self.costs = replace(costs, fixed=_rounded(costs.fixed), register=_rounded(costs.register))
         changed = False
         for tiers, (_, old) in list(self._plans.items()):
             new = self._planned(tiers)
@@ -108,30 +105,14 @@ class Schedule:
                 changed = True
         return changed
 
-    def avoid(self, findings: Findings) -> None:
-        """Ask refused rows no more, cross closed holes no more, ask for no more at once."""
-        self.ground = self.ground.without(findings.refused, findings.closed, findings.most)
-        self._forget()
-
-    def limit(self, most: int | None, closed: Closed = ()) -> None:
-        """Ask for no more registers at once (None: nothing was found), nor across, for good."""
-        if most is not None or closed:
-            self._whole = self._whole.without((), closed, most)
-            self.avoid(Findings(closed=closed, most=most))
-
-    def leave_out(self, rows: Iterable[Row]) -> None:
-        """Leave out just these rows until told otherwise, over starts, too."""
-        whole = self._whole
-        before = {row.quantity for row in whole.refused}
-        learnt = [row for row in self.ground.refused if row.quantity not in before]
-        self._whole = Ground(whole.map, rows, whole.closed, whole.most)
-        closed, most = self.ground.closed, self.ground.most
-        self.ground = Ground(whole.map, (*self._whole.refused, *learnt), closed, most)
-        self._forget()
-
-    def start_over(self) -> None:
-        """Forget what was refused: behind a reopened link there may be another meter."""
-        self.ground = self._whole
+    def leave_out(
+        self, rows: Iterable[Row] = (), closed: Iterable[Hole] = (), most: int | None = None
+    ) -> None:
+        """From now on leave out just these rows, cross just these holes no more, and ask for no
+        more registers at once (None: as many as the map says)."""
+        found = Ground(self.ground.map, rows, closed, most)
+        learned = found.refused or found.closed or most is not None
+        self.ground = found if learned else _ground(self.ground.map)
         self._forget()
 
     def _forget(self) -> None:
@@ -152,7 +133,7 @@ class Schedule:
         ground = self.ground
         refused = tuple(row.quantity for row in ground.refused)
         known = id(ground.map), refused, ground.closed, ground.most
-        key = (*known, tiers, self._costs)
+        key = (*known, tiers, self.costs)
         if key not in _SHARED:
             if len(_SHARED) >= _MOST_SHARED:
                 _SHARED.clear()
@@ -161,10 +142,10 @@ class Schedule:
 
     def _made(self, tiers: frozenset[str]) -> list[Block]:
         refused = {row.quantity for row in self.ground.refused}
-        rows = [
-            row for row in self.ground.map.rows if row.tier in tiers and row.quantity not in refused
-        ]
-        return plan(self.ground.map, rows, self._costs, self.ground)
+        asked = [row for row in self.ground.map.rows if row.quantity not in refused]
+        # A poll that asks nothing would call a meter up that is long gone.
+        rows = [row for row in asked if row.tier in tiers] or sorted(asked, key=_price)[:1]
+        return plan(self.ground.map, rows, self.costs, self.ground)
 
 
 def _ground(register_map: RegisterMap) -> Ground:
@@ -175,6 +156,12 @@ def _ground(register_map: RegisterMap) -> Ground:
             _GROUNDS.clear()
         known = _GROUNDS[id(register_map)] = Ground(register_map)
     return known
+
+
+def _price(row: Row) -> tuple[bool, bool, bool, int]:
+    """How dear it is to ask for a row only to hear whether the meter is there."""
+    text = row.type == "str" or row.quantity.startswith("info.")
+    return row.tier == "static", text, row.apart or row.alone, row.last - row.first
 
 
 def _rounded(cost: float) -> float:

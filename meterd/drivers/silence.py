@@ -4,62 +4,68 @@ poll 1 | a b | c d e f |               the second request is lost, and the poll 
 poll 2 | a b | c d e f |               and again, so it is no accident
 poll 3 | a |                           a witness: somebody is there
        | c d e f | c d | e | e | f |   lost again, so it is halved; e is lost alone, and once more
-       | a b | c d | f |               the poll itself; e is asked again after a while
+       | a b | c d | f |               the poll itself; e is left out (see exclusions.py)
 """
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S
 from meterd.drivers.blocks import Block
+from meterd.drivers.exclusions import Cause, Exclusions
 from meterd.drivers.planner import block, plan
 from meterd.drivers.reach import Reach
 from meterd.drivers.refusals import Findings, Search
 from meterd.drivers.registers import Row
 from meterd.drivers.schedule import Schedule
 from meterd.errors import DeviceError, LinkError, Unsupported
-from meterd.model.sample import Reading
 
 Fetch = Callable[[Block], Awaitable[bytes]]
 """One request: its values, or LinkError or DeviceError."""
 
-_Mute = tuple[Row, str, bool]
-"""A row that is left out, why, and whether it was asked alone."""
-
-# What searching may cost until AGAIN is over; a request that nobody answers costs its timeout
+# What searching may cost in LONGEST_PAUSE_S; a request that nobody answers costs its timeout
 # and the listening after it.
 BUDGET = 60
 _ANSWERED, _LOST = 1, 2
-# Seconds after which one of these rows is asked again.
-AGAIN = 600.0
 # Failures after which the link is as it was.
 _HARMLESS = ("timeout", "bad_reply")
 
 
 class Silence:
-    """Of one meter. What it finds holds over reconnects, which silence itself brings about."""
+    """Of one meter. What it finds is put into `exclusions`, and `replan` called."""
 
     __slots__ = (
         "_before",
         "_budget",
-        "_every",
+        "_exclusions",
         "_fetch",
-        "_mute",
-        "_polls",
+        "_monotonic",
+        "_renewed",
+        "_replan",
         "_schedule",
         "_suspect",
         "_tries",
     )
 
-    def __init__(self, fetch: Fetch, schedule: Schedule, interval: float) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        schedule: Schedule,
+        exclusions: Exclusions,
+        replan: Callable[[], None],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._fetch = fetch
         self._schedule = schedule
-        self._every = max(1, round(AGAIN / interval))
-        self._polls = self._tries = 0
+        self._exclusions = exclusions
+        self._replan = replan
+        self._monotonic = monotonic
+        self._tries = 0
         self._budget = BUDGET
+        self._renewed = 0.0
         self._suspect: Block | None = None
         # What the poll before was lost for.
         self._before: tuple[Row, ...] = ()
-        self._mute: dict[str, _Mute] = {}
 
     def lost(self, part: Block, error: LinkError | DeviceError, *, long: bool) -> None:
         """A request of a poll had no answer, or a no that says nothing of its registers.
@@ -70,20 +76,22 @@ class Silence:
         before, self._before = self._before, part.rows
         harmless = isinstance(error, DeviceError) or error.code in _HARMLESS
         odd = (long and error.code == "timeout") or before == part.rows
-        if harmless and odd and self._budget > 0:
+        if harmless and odd and self._may_search():
             self._suspect = part
+
+    def _may_search(self) -> bool:
+        now = self._monotonic()
+        if now - self._renewed >= LONGEST_PAUSE_S:
+            self._budget, self._renewed = BUDGET, now
+        return self._budget > 0
 
     def begin(self) -> bool:
         """Before each poll: whether there is something to look into first."""
-        self._polls += 1
-        if self._polls % self._every == 0:
-            self._budget = BUDGET
         return self._suspect is not None
 
-    def end(self) -> bool:
-        """After each good poll: whether it is time to ask for what is left out."""
+    def end(self) -> None:
+        """After each good poll."""
         self._before = ()
-        return bool(self._mute) and self._polls % self._every == 0
 
     async def look(self, *, long: Callable[[Block], bool]) -> None:
         """Was it these registers that the poll before was lost for?
@@ -100,31 +108,6 @@ class Silence:
             self._tries = 0
             await self._examine(part, long=long(part))
         self._suspect = None
-
-    async def again(self) -> None:
-        """Ask for one of the rows that are left out."""
-        self._mute = await self._fewer()
-        self._leave_out()
-
-    def readings(self) -> list[Reading]:
-        """What to say of the rows that are left out."""
-        return [
-            Reading(row.quantity, None, row.unit, _reason(row, why))
-            for row, why, _ in self._mute.values()
-            if not row.optional
-        ]
-
-    async def _fewer(self) -> dict[str, _Mute]:
-        """Without those that were never asked alone; else one is asked, and goes or stands last."""
-        left = {name: one for name, one in self._mute.items() if one[2]}
-        if len(left) < len(self._mute):
-            return left
-        name, (row, known, _) = next(iter(left.items()))
-        del left[name]
-        why: str | None = known
-        with contextlib.suppress(LinkError):
-            why = await self._failure([row])
-        return left if why is None else {**left, name: (row, why, True)}
 
     def _witness(self, part: Block) -> Block | None:
         """Another request that anybody would answer: each time another one, as it may be mute too.
@@ -193,18 +176,5 @@ class Silence:
         return why
 
     def _note(self, found: Findings, why: str) -> None:
-        unclear = {row.quantity for row in found.unclear}
-        for row in found.refused:
-            self._mute[row.quantity] = row, why, row.quantity not in unclear
-        self._schedule.limit(found.most, found.closed)
-        self._leave_out()
-
-    def _leave_out(self) -> None:
-        self._schedule.leave_out(row for row, _, _ in self._mute.values())
-
-
-def _reason(row: Row, why: str) -> str:
-    return (
-        f"the meter answers others, but not register {row.address} (function {row.function}): "
-        f"{why}; it is asked again every {AGAIN / 60:g} min"
-    )
+        self._exclusions.add(found, Cause.SILENT, why, self._monotonic())
+        self._replan()

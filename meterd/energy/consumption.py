@@ -11,7 +11,7 @@ from meterd.energy.periods import Period, Span, back, begin, day_starts, finish,
 from meterd.energy.quarter import MIXED, Fetch, Quarter, ceil, floor
 from meterd.energy.tally import Bucket, Flow, Tally, Way, flows
 from meterd.energy.tariff import Pricer, Tariff
-from meterd.model.quantity import COUNTED_UNITS, Kind, describe
+from meterd.model.quantity import COUNTED_UNITS, GUARDED, Kind, describe, is_own
 
 # So much is fetched at once: a quarter of a year is 9000 quarter hours.
 _AT_ONCE = 92 * DAY
@@ -37,15 +37,17 @@ class Metered:
 
 
 def metered(quantity: str) -> Metered | None:
-    """What a quantity's name asks for; None where it is no energy counter, and no net of two.
+    """What a quantity's name asks for; None where it is no counter, and no net of two.
 
-    Counters of other energies than import and export count as taken.
+    Those of energy, and users' own of anything. What is no export counts as taken.
     """
     known = describe(quantity)
-    if known is None or known.unit not in COUNTED_UNITS or quantity.startswith("guarded."):
+    if known is None or quantity.startswith(GUARDED):
+        return None
+    if known.unit not in COUNTED_UNITS and not is_own(quantity):
         return None
     words = quantity.split(".")
-    if "net" in words:
+    if "net" in words and not is_own(quantity):
         taken, given = (
             ".".join(way if w == "net" else w for w in words) for way in Way if way != "net"
         )

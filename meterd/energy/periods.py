@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from meterd.energy.clock import DAY, Clock, Stretch
+from meterd.energy.clock import DAY, Clock, Stretch, offset_at
 from meterd.energy.quarter import QUARTER, ceil
 
 HOUR = 3_600_000
@@ -50,6 +50,29 @@ def spans(zone: tzinfo, period: Period, start: int, end: int) -> list[Span]:
         if cut[0] < cut[1]:
             found.append(Span(*cut, (last - first) // QUARTER))
     return found
+
+
+def edges(zone: tzinfo, period: Period, count: int, start: int, end: int) -> list[int]:
+    """Where each run of `count` periods begins (Unix ms) that touches start <= moment < end.
+
+    Runs are counted from 1970-01-01, of weeks from the Monday before it.
+    """
+    wide = _around(zone, period, start - (count - 1) * _LONGEST[period], end)
+    found = [edge for edge in wide if _number(zone, period, edge) % count == 0]
+    first = max((place for place, edge in enumerate(found) if edge <= start), default=0)
+    return [edge for edge in found[first:] if edge < end]
+
+
+def _number(zone: tzinfo, period: Period, ms: int) -> int:
+    """Which period since 1970 a moment is in."""
+    day = (ms + offset_at(zone, ms)) // DAY
+    if period is Period.DAY:
+        return day
+    if period is Period.WEEK:
+        return (day + 3) // 7
+    found = date_of(day)
+    years = found.year - _ORIGIN.year
+    return years if period is Period.YEAR else years * 12 + found.month - 1
 
 
 def begin(zone: tzinfo, period: Period, ms: int) -> int:

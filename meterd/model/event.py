@@ -29,6 +29,9 @@ class EventKind(StrEnum):
     GUARD_WAITS = "guard_waits"
     # A driver gave readings that cannot be kept.
     DRIVER_MISTAKE = "driver_mistake"
+    # A bus is asked for more than it can carry.
+    BUS_OVERLOADED = "bus_overloaded"
+    BUS_RELIEVED = "bus_relieved"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"
@@ -74,7 +77,8 @@ class Event:
         """One line of a log."""
         if self.kind in _STATES:
             return f"{self.device} is {self.text}"
-        return ": ".join(part for part in (self.device, self.quantity, self.text) if part)
+        about = "" if self.text.startswith(self.quantity) else self.quantity
+        return ": ".join(part for part in (self.device, about, self.text) if part)
 
 
 _STATES = (EventKind.DEVICE_DOWN, EventKind.DEVICE_BACK)

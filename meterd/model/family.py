@@ -56,6 +56,10 @@ UNIT_WORDS = {
     "°C": "celsius",
     "°": "degrees",
     "s": "seconds",
+    "J": "joules",
+    "K": "kelvins",
+    "l": "liters",
+    "m³": "cubic_meters",
     "1": "",
 }
 

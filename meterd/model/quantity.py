@@ -22,7 +22,9 @@ __all__ = [
     "UNIT_WORDS",
     "Kind",
     "Quantity",
+    "declare",
     "describe",
+    "is_own",
     "prometheus_name",
     "suggest",
 ]
@@ -63,15 +65,44 @@ INFO = (
 )
 
 _OWN_NAME = re.compile(r"x(\.[a-z0-9_]+)+")
+_GUARDED_OWN = f"{GUARDED}x."
+
+# What is known of the users' own quantities (`x.` names), by name: maps, drivers and the store
+# declare it, in that order of precedence.
+_DECLARED: dict[str, tuple[str, Kind]] = {}
 
 
-def describe(name: str, unit: str = "1") -> Quantity | None:
-    """The catalogue's row; for an `x.` name of the user's own, a plain gauge in `unit`."""
+def is_own(name: str) -> bool:
+    """Whether it is a name that users give to quantities which the catalogue lacks."""
+    return _OWN_NAME.fullmatch(name) is not None
+
+
+def declare(name: str, unit: str, kind: Kind, *, stored: bool = False) -> None:
+    """Of a user's own quantity: the unit in which it is kept, and how it counts.
+
+    One name is one quantity for the whole process: where two maps disagree, it is a counter.
+    `stored`: that is how the store has it from before; whoever reads it now knows better.
+    """
+    known = _DECLARED.get(name)
+    if known is None or (kind is Kind.COUNTER and not stored):
+        _DECLARED[name] = unit, kind
+
+
+def describe(name: str, unit: str | None = None) -> Quantity | None:
+    """The catalogue's row; for an `x.` name of the user's own, what was declared of it.
+
+    Such a name is a gauge in `unit` where nothing was. Its guarded total is described like it.
+    """
     if (known := CATALOGUE.get(name)) is not None:
         return known
-    if _OWN_NAME.fullmatch(name):
-        return Quantity(name, unit, Kind.GAUGE, "User's own quantity")
-    return None
+    own = name.removeprefix(GUARDED) if name.startswith(_GUARDED_OWN) else name
+    if not is_own(own):
+        return None
+    declared, kind = _DECLARED.get(own, (None, Kind.GAUGE))
+    unit = unit or declared or "1"
+    if own is not name:
+        return Quantity(name, unit, Kind.COUNTER, "User's own quantity, running total")
+    return Quantity(name, unit, kind, "User's own quantity")
 
 
 def suggest(name: str) -> str:

@@ -33,6 +33,18 @@ class Reading(NamedTuple):
     quality: Quality = Quality.GOOD
 
 
+class CounterRegister(NamedTuple):
+    """How a register counts: its type, canonical units per raw step (None where the device can
+    change it), the raw value at which it starts again, and the most that it rises by in an hour,
+    in canonical units (None: what the device's power or its unit allows)."""
+
+    quantity: str
+    type: str
+    step: float | None = None
+    wrap: int | None = None
+    rate: float | None = None
+
+
 class Doubt(NamedTuple):
     """Why a value is not simply good."""
 
@@ -127,9 +139,11 @@ class Driver(Protocol):
     A driver class is found by its entry point in the group `meterd.drivers` and built as
     `DriverClass(link, options)`. It carries `Options`, a pydantic model of the device's keys in
     meterd.yaml that are its own. It may carry static methods: `build(link, options, interval=)`,
-    called instead of the class, and `link_defaults(options)`, what the link's URL may leave out;
+    called instead of the class, `link_defaults(options)`, what the link's URL may leave out, and
+    `states(options)`, what the numbers of its enumerated quantities mean, by quantity and number;
     and methods: `traffic()`, the (sent, received) bytes of each request of a poll, `counters()`,
-    how its energy registers count (see ModbusMeter), and `timeout`, in seconds. It may have a list
+    how its counters count (CounterRegister or tuples like it; an `x.` quantity among them is a
+    counter, too), and `timeout`, in seconds. It may have a list
     `notices`: what it put there while it read becomes events of the device, and is taken out.
     """
 

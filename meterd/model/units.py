@@ -1,29 +1,119 @@
-"""Units that devices speak, and the factor to the unit the house keeps."""
+"""Units that devices speak, and how their values become those of the unit the house keeps."""
+
+import difflib
+from typing import NamedTuple
 
 from meterd.model.quantity import UNIT_WORDS
 
+
+class Conversion(NamedTuple):
+    """value in the other unit = value * factor + offset."""
+
+    factor: float
+    offset: float = 0.0
+
+
+class _Unit(NamedTuple):
+    """What a unit is of its base: base = value * factor + offset."""
+
+    base: str
+    factor: float
+    offset: float = 0.0
+
+
 _PREFIXES = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-_PREFIXED = ("V", "A", "W", "var", "VA", "Hz", "Wh", "varh", "VAh", "s")
+_PREFIXED = ("V", "A", "W", "var", "VA", "Hz", "Wh", "varh", "VAh", "s", "J")
+
+# 1 BTU (International Table) is 1055.05585262 J (ISO 31-4), a therm 100,000 of them.
+_BTU_WH = 1055.05585262 / 3600
+# A US liquid gallon is 231 cubic inches, an imperial one 4.54609 l by law; a foot is 0.3048 m.
+_GALLON_L = 3.785411784
+_CUBIC_FOOT_M3 = 0.3048**3
 
 # Factors are powers of ten kept exact where floats can: 0.1 is a division by 10.
-TO_BASE: dict[str, tuple[str, float]] = {
-    prefix + unit: (unit, factor) for unit in _PREFIXED for prefix, factor in _PREFIXES.items()
+_UNITS: dict[str, _Unit] = {
+    prefix + unit: _Unit(unit, factor) for unit in _PREFIXED for prefix, factor in _PREFIXES.items()
 } | {
-    "%": ("%", 1.0),
-    "°C": ("°C", 1.0),
-    "°": ("°", 1.0),
-    "1": ("1", 1.0),
-    "": ("1", 1.0),
-    "min": ("s", 60.0),
-    "h": ("s", 3600.0),
+    "%": _Unit("%", 1.0),
+    "°C": _Unit("°C", 1.0),
+    "°F": _Unit("°C", 5 / 9, -160 / 9),
+    # A difference of temperatures is in K, too: of its own accord it becomes nothing else.
+    "K": _Unit("K", 1.0),
+    "°": _Unit("°", 1.0),
+    "1": _Unit("1", 1.0),
+    "": _Unit("1", 1.0),
+    "min": _Unit("s", 60.0),
+    "h": _Unit("s", 3600.0),
+    "d": _Unit("s", 86400.0),
+    "l": _Unit("l", 1.0),
+    "gal": _Unit("l", _GALLON_L),
+    "gal_uk": _Unit("l", 4.54609),
+    "m³": _Unit("m³", 1.0),
+    "m3": _Unit("m³", 1.0),
+    "ft³": _Unit("m³", _CUBIC_FOOT_M3),
+    "ft3": _Unit("m³", _CUBIC_FOOT_M3),
+    "BTU": _Unit("Wh", _BTU_WH),
+    "kBTU": _Unit("Wh", _BTU_WH * 1e3),
+    "MMBTU": _Unit("Wh", _BTU_WH * 1e6),
+    "therm": _Unit("Wh", _BTU_WH * 1e5),
+    "kcal": _Unit("Wh", 4186.8 / 3600),
+    "BTU/h": _Unit("W", _BTU_WH),
+    "hp": _Unit("W", 745.69987158227022),
 }
 
+# Between bases of one dimension.
+_BASES = {
+    ("J", "Wh"): Conversion(1 / 3600),
+    ("Wh", "J"): Conversion(3600.0),
+    ("l", "m³"): Conversion(1e-3),
+    ("m³", "l"): Conversion(1e3),
+    ("K", "°C"): Conversion(1.0, -273.15),
+}
+
+TO_BASE: dict[str, tuple[str, float]] = {name: (u.base, u.factor) for name, u in _UNITS.items()}
 BASE_UNITS = tuple(UNIT_WORDS)
 
 
+def base_of(unit: str) -> str:
+    """The unit in which the house keeps what comes in `unit`: of an unknown one, itself."""
+    return _UNITS[unit].base if unit in _UNITS else unit
+
+
+def conversion(unit: str, wanted: str) -> Conversion | None:
+    """What makes a value in `wanted` of one in `unit`; None where they do not convert."""
+    if unit == wanted:
+        return Conversion(1.0)
+    known = _UNITS.get(unit)
+    if known is None:
+        return None
+    if known.base == wanted:
+        return Conversion(known.factor, known.offset)
+    across = _BASES.get((known.base, wanted))
+    if across is None:
+        return None
+    return Conversion(known.factor * across.factor, known.offset * across.factor + across.offset)
+
+
 def factor(unit: str, base: str) -> float | None:
-    """What to multiply a value in `unit` by to get `base`; None where they do not convert."""
-    if unit == base:
-        return 1.0
-    known, scale = TO_BASE.get(unit, (unit, 1.0))
-    return scale if known == base else None
+    """What to multiply a value in `unit` by to get `base`; None where they do not convert.
+
+    For differences and rates: a temperature has an offset besides (see `conversion`).
+    """
+    found = conversion(unit, base)
+    return None if found is None else found.factor
+
+
+def fitting(base: str) -> list[str]:
+    """The units that convert to `base`, itself first."""
+    others = [unit for unit in _UNITS if unit and unit != base and conversion(unit, base)]
+    return [base, *others]
+
+
+def suggest(unit: str, base: str) -> str:
+    """A hint for a unit that does not convert to `base`."""
+    candidates = fitting(base)
+    word = unit.lower().removeprefix("deg").strip(" °.")
+    near = [one for one in candidates if one.lower().strip("°") == word]
+    if not near and unit not in _UNITS:
+        near = difflib.get_close_matches(unit, candidates, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else f"one of {' '.join(candidates)}"

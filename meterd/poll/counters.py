@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from meterd.model.event import EventKind, Notice
 from meterd.model.family import Kind
-from meterd.model.quantity import COUNTED_UNITS, GUARDED, describe
+from meterd.model.quantity import COUNTED_UNITS, GUARDED, declare, describe, is_own
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.poll.guard import DEFAULT_POWER, DEFAULT_RESOLUTION, Guard
 from meterd.poll.segments import GuardState, Step, What
@@ -38,24 +38,41 @@ _EVENTS = {
 _MOST_LAYOUTS = 2000
 
 
+# The most that a user's own counter rises by in an hour, and the step of one whose register does
+# not tell it, by unit: ten times what the mains of a large house or a pulse output can give.
+_OWN_RATES = {"J": DEFAULT_POWER * 3600, "m³": 1e3, "l": 1e6, "1": 3.6e6}
+_OWN_STEPS = {"J": DEFAULT_RESOLUTION * 3600, "m³": 1.0, "l": 1e3, "1": 1.0}
+
+
 class Form(NamedTuple):
-    """How a register counts, in canonical units: where it starts again, and by which steps."""
+    """How a register counts, in canonical units: where it starts again, and by which steps.
+
+    `rate` is the most that it rises by in an hour, where that is not a matter of power.
+    `resolution` is None where the register does not tell it.
+    """
 
     wrap: float | None = None
-    resolution: float = DEFAULT_RESOLUTION
+    resolution: float | None = None
+    rate: float | None = None
 
     @classmethod
-    def of(cls, kind: str, scale: float | None, wrap: int | None = None) -> "Form":
-        """From a register's type, canonical units per raw step, and raw wrap if it is given.
+    def of(
+        cls,
+        kind: str,
+        scale: float | None,
+        wrap: int | None = None,
+        rate: float | None = None,
+    ) -> "Form":
+        """From a register's type, canonical units per raw step, raw wrap and rate if given.
 
-        `scale` is None where the device can change it: then neither is known.
+        `scale` is None where the device can change it: then neither wrap nor step is known.
         """
         if scale is None:
-            return cls()
+            return cls(rate=rate)
         raw = wrap if wrap is not None else 2 ** _WRAPS[kind] if kind in _WRAPS else None
         # Six digits, as values have: 2**32 steps of 0.1 are 429496729.6.
         around = None if raw is None else round(raw * scale, 6)
-        return cls(around, scale if kind in _WRAPS or kind in _DECIMAL else DEFAULT_RESOLUTION)
+        return cls(around, scale if kind in _WRAPS or kind in _DECIMAL else None, rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +163,9 @@ class Counters:
 
     def _learn(self, layout: Layout) -> None:
         self._known = layout
+        for quantity, unit in zip(layout.quantities, layout.units, strict=True):
+            if quantity in self._forms and is_own(quantity):
+                declare(quantity, unit, Kind.COUNTER)
         counted, self._layout = _counted(layout)
         self._columns = [
             _Column(place, name, self._guard(name, layout.units[place])) for place, name in counted
@@ -156,9 +176,9 @@ class Counters:
         if (guard := self._guards.get(quantity)) is None:
             form = self._forms.get(quantity, Form())
             guard = self._guards[quantity] = Guard(
-                max_power=self._max_power,
+                max_power=form.rate or _OWN_RATES.get(unit, self._max_power),
                 wrap=form.wrap,
-                resolution=form.resolution,
+                resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
                 unit=unit,
                 state=self._states.get(quantity),
             )
@@ -203,8 +223,8 @@ class Counters:
 
 
 def is_guarded(quantity: str, unit: str) -> bool:
-    """Whether a quantity is an energy counter, so that a guarded total stands beside it."""
-    if unit not in COUNTED_UNITS or quantity.startswith(GUARDED):
+    """Whether it is an energy or a user's own counter: then a guarded total stands beside it."""
+    if quantity.startswith(GUARDED) or not (unit in COUNTED_UNITS or is_own(quantity)):
         return False
     known = describe(quantity, unit)
     return known is not None and known.kind is Kind.COUNTER

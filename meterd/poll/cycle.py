@@ -13,6 +13,8 @@ from meterd.poll.normalise import Normaliser
 
 log = logging.getLogger(__name__)
 
+_NOTHING = "the driver gave no reading, so nobody knows whether the device is there"
+
 
 def log_event(event: Event) -> None:
     """One line for each event: where nobody else listens, that is all that becomes of it."""
@@ -42,11 +44,13 @@ class Device:
 async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll:
     """Ask the device, hand what it said to every sink, and return it.
 
-    A poll always speaks: a device that fails gives `device.up` = 0 and its fault.
+    A poll always speaks: a device that fails, or says nothing, gives `device.up` = 0 and its fault.
     """
     time, started = clock.now_ms(), clock.monotonic()
     try:
         readings = await device.driver.read()
+        if not readings:
+            raise DeviceError(_NOTHING, code="nothing_said")
     except (LinkError, DeviceError) as error:
         fault = Fault(error.code, str(error))
         poll = failed(device.id, time, fault, clock.monotonic() - started)
@@ -56,9 +60,10 @@ async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll
             poll, notices = device.counters.step(poll, now=started)
             if notices:
                 device.tell(notices, time)
-    if noticed := getattr(device.driver, "notices", None):
-        device.tell(list(noticed), time)
-        noticed.clear()
+    for noticed in (getattr(device.driver, "notices", None), device.normaliser.notices):
+        if noticed:
+            device.tell(list(noticed), time)
+            noticed.clear()
     for sink in sinks:
         sink.take(poll)
     return poll

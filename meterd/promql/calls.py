@@ -27,6 +27,7 @@ from meterd.promql.window import window
 
 Answer = Frame | Values
 _COUNTED = ("_total", "_sum", "_count", "_bucket")
+_SORT_IN_RANGE = "sort is ineffective for range queries since results are always ordered by labels"
 
 
 def call(run: Run, node: Call, times: Times) -> Answer:
@@ -178,10 +179,16 @@ def _label_join(run: Run, node: Call, times: Times) -> Frame:
     return labels.joined(run.frame(node.args[0], times), target, separator, sources, run.budget)
 
 
+def _check_instant(run: Run, times: Times) -> None:
+    if len(times) > 1:
+        run.budget.warn(_SORT_IN_RANGE)
+
+
 def _sort(*, up: bool) -> Callable[..., Frame]:
     def ordered(run: Run, node: Call, times: Times) -> Frame:
         """By value at the first step, NaN last; only instant answers show an order."""
         frame = run.frame(node.args[0], times)
+        _check_instant(run, times)
         first = frame.values[:, 0]
         order = np.lexsort((first if up else -first, np.isnan(first)))
         return frame.rows(order.tolist())
@@ -192,6 +199,7 @@ def _sort(*, up: bool) -> Callable[..., Frame]:
 def _sort_by_label(*, up: bool) -> Callable[..., Frame]:
     def ordered(run: Run, node: Call, times: Times) -> Frame:
         frame = run.frame(node.args[0], times)
+        _check_instant(run, times)
         names = _texts(run, node, times)
 
         def key(row: int) -> object:

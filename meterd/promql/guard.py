@@ -2,8 +2,13 @@
 
 promql-parser overflows the stack on deep nesting (which ends the process), takes durations and
 `@` times only as far as datetime goes, reads back quotes wrongly, and checks regexes by another
-engine. So it gets a cleaned text: strings are replaced by place holders, `@` times by numbers of
-places in a table, and both are looked up again when the tree is read.
+engine. So it gets a cleaned text: strings are replaced by place holders, `@` times and offsets by
+numbers of places in a table, and all are looked up again when the tree is read.
+
+Whatever is judged by what a string says is judged when the tree is read (plan), never by the
+parser, which sees place holders. It refuses a selector of which it believes that every matcher
+takes the empty text: a matcher that surely does not (GIVEN) stands in each pair of braces, and is
+taken out again.
 """
 
 import math
@@ -14,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meterd.promql.astray import astray
-from meterd.promql.durations import milliseconds
+from meterd.promql.durations import LONGEST_MS, milliseconds
 from meterd.promql.lexer import Token, parse_error, tokens, unquote
 from meterd.promql.result import QueryError
 
@@ -24,6 +29,8 @@ MAX_OPERATORS = 200  # binary and unary ones; a chain of them is as deep as it i
 MAX_TIME_MS = 1 << 53  # times, offsets and ranges beyond it are no whole milliseconds
 
 _PLACE = "\ue000"  # private use: stands before a string's number; queries cannot bring it in
+GIVEN = "\ue001"  # the value of the matcher that is put into each pair of braces
+_GIVEN_MATCHER = f'__given__="{GIVEN}"'
 _HELD = re.compile(_PLACE + r"(\d+)")
 # What is left to say where the parser says no more than no.
 _VAGUE = "parse error: syntax error: these words and signs make no expression in this order"
@@ -33,6 +40,7 @@ _BRACKET = {"(": "parenthesis", "[": "bracket", "{": "brace"}
 _OPERATORS = frozenset(
     ["+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless", "atan2"]
 )
+_MATCH = ("=", "!=", "=~", "!~")
 _TYPE = re.compile(r"(?<= )(type|got:?|on|or) (matrix|vector)\b")
 _TYPES = {"matrix": "range vector", "vector": "instant vector"}
 
@@ -45,6 +53,7 @@ class Parsed:
     tree: Any
     texts: tuple[str, ...]
     moments: tuple[float, ...]
+    offsets: tuple[int, ...]
 
     def text(self, held: str) -> str:
         """The text itself for a place holder, anything else as it is."""
@@ -57,6 +66,10 @@ class Parsed:
         if not math.isfinite(seconds) or abs(seconds) * 1000 > MAX_TIME_MS:
             raise parse_error(self.query, 0, f"timestamp out of bounds for @ modifier: {seconds}")
         return math.floor(seconds * 1000 + 0.5)
+
+    def offset(self, place: int) -> int:
+        """The ms of an `offset`."""
+        return self.offsets[place]
 
 
 def parse(query: str) -> Parsed:
@@ -80,7 +93,7 @@ def parse(query: str) -> Parsed:
     except QueryError as error:
         found = astray(query, pieces) if str(error) == _VAGUE else None
         raise found or error from error
-    return Parsed(query, tree, texts, tuple(cleaned.moments))
+    return Parsed(query, tree, texts, tuple(cleaned.moments), tuple(cleaned.offsets))
 
 
 @contextmanager
@@ -139,23 +152,45 @@ def _nest(query: str, piece: Token, opened: list[str]) -> None:
 
 
 class _Cleaned:
-    """The text for the parser, while strings and `@` times are put into tables."""
+    """The text for the parser, while strings, `@` times and offsets are put into tables."""
 
     def __init__(self, query: str) -> None:
         self._query = query
         self.texts: list[str] = []
         self.moments: list[float] = []
+        self.offsets: list[int] = []
 
     def of(self, pieces: list[Token]) -> str:
         words: list[str] = []
         place = 0
         while place < len(pieces):
-            words.append(self._word(pieces[place]))
+            words.append(self._label_or(pieces, place) or self._word(pieces[place]))
+            if pieces[place].text == "{":
+                is_empty = place + 1 < len(pieces) and pieces[place + 1].text == "}"
+                words.append(_GIVEN_MATCHER if is_empty else f"{_GIVEN_MATCHER},")
+            if pieces[place].text in ("[", ":"):
+                self._need_in_reach(pieces, place + 1)
             place = self._modifier(pieces, place, words)
         return " ".join(words)
 
+    def _label_or(self, pieces: list[Token], place: int) -> str:
+        """A label with the name `or`, which the parser takes for the operator; else nothing."""
+        if pieces[place].text.lower() != "or" or place + 1 == len(pieces):
+            return ""
+        return self._held(pieces[place].text) if pieces[place + 1].text in _MATCH else ""
+
+    def _held(self, text: str) -> str:
+        self.texts.append(text)
+        return f'"{_PLACE}{len(self.texts) - 1}"'
+
+    def _need_in_reach(self, pieces: list[Token], place: int) -> None:
+        """The parser's clock panics at seconds that it cannot hold."""
+        number, _ = _signed(pieces, place)
+        if number is not None and not abs(number) * 1000 <= LONGEST_MS:
+            raise parse_error(self._query, pieces[place].at, "duration out of range")
+
     def _modifier(self, pieces: list[Token], place: int, words: list[str]) -> int:
-        """Takes the number after an @, and an offset of 0 with its word; gives the next place."""
+        """Takes the number after an @ or an offset; gives the next place."""
         name, after = pieces[place].text.lower(), place + 1
         if name not in ("@", "offset"):
             return after
@@ -166,15 +201,16 @@ class _Cleaned:
             self.moments.append(number)
             words.append(str(len(self.moments) - 1))
             return beyond
-        if number == 0:  # allowed by Prometheus 3, not by the parser
-            words.pop()
-            return beyond
-        return after
+        if not abs(number) * 1000 <= LONGEST_MS:
+            raise parse_error(self._query, pieces[after].at, "duration out of range")
+        # Never 0, which the parser refuses and Prometheus 3 allows.
+        self.offsets.append(round(number * 1000))
+        words.append(f"{len(self.offsets)}ms")
+        return beyond
 
     def _word(self, piece: Token) -> str:
         if piece.kind == "text":
-            self.texts.append(unquote(self._query, piece))
-            return f'"{_PLACE}{len(self.texts) - 1}"'
+            return self._held(unquote(self._query, piece))
         if piece.kind == "number":
             digits = piece.text.replace("_", "")
             return str(int(digits, 8)) if _OCTAL.fullmatch(digits) else digits

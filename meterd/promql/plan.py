@@ -3,14 +3,14 @@
 `fixed` marks what is the same at every step (all its selectors have an @): it is computed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 import promql_parser
 
 from meterd.promql.durations import LONGEST_MS
-from meterd.promql.guard import Parsed, mapped, parse
+from meterd.promql.guard import GIVEN, Parsed, mapped, parse
 from meterd.promql.matcher import Matcher, compiled
 from meterd.promql.nodes import (
     Aggregate,
@@ -97,8 +97,10 @@ class _Planner:
         matchers = tuple(
             Matcher(self._text(each.name), _op(each.op), self._text(each.value))
             for each in tree.matchers.matchers
+            if each.value != GIVEN
         )
         if tree.name is not None:
+            _refuse_second_name(self._text(tree.name), matchers)
             matchers = (Matcher("__name__", "=", self._text(tree.name)), *matchers)
         if all(compiled(matcher)("") for matcher in matchers):
             raise _refused("vector selector must contain at least one non-empty matcher")
@@ -117,7 +119,7 @@ class _Planner:
         return Subquery(body, _span(tree.range), step, shift, shift.at is not None)
 
     def _shift(self, tree: Any) -> Shift:
-        offset = 0 if tree.offset is None else _ms(tree.offset)
+        offset = 0 if tree.offset is None else self._parsed.offset(_ms(tree.offset) - 1)
         if tree.at is None:
             return Shift(offset)
         kind = tree.at.type
@@ -186,6 +188,14 @@ def _expect(node: Node, kind: ValueType) -> None:
     if node.type != kind:
         wanted, got = _LONG_TYPES[kind], _LONG_TYPES[node.type]
         raise _refused(f"expected type {wanted} in aggregation expression, got {got}")
+
+
+def _refuse_second_name(name: str, matchers: Sequence[Matcher]) -> None:
+    """A quoted label is no `__name__` to the parser, which sees a place holder."""
+    for matcher in matchers:
+        if matcher.name == "__name__":
+            twice = f'metric name must not be set twice: "{name}" or "{matcher.value}"'
+            raise _refused(twice)
 
 
 def _op(op: Any) -> str:

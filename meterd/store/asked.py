@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from meterd.model.quantity import Kind
 from meterd.store.catalog import Name
+from meterd.store.cuts import DAY
+from meterd.store.format.rollup import QUARTER_MS
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 
@@ -33,7 +35,11 @@ class SeriesPoints:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A window start <= time < end in Unix ms; None asks for all names."""
+    """A window start <= time < end in Unix ms; None asks for all names.
+
+    `edges`, where there are any, are where buckets begin, the first at or before `start`; else
+    they begin at multiples of `step`.
+    """
 
     devices: frozenset[str] | None
     quantities: frozenset[str] | None
@@ -41,6 +47,7 @@ class Asked:
     end: int
     step: int
     agg: str
+    edges: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -51,12 +58,15 @@ class Asked:
         end: int,
         step: int,
         agg: str,
+        edges: Sequence[int] = (),
     ) -> "Asked":
-        """Raises ValueError for a negative step and an aggregate that is none."""
+        """Raises ValueError for a negative step, no aggregate, and edges that do not fit."""
         if step < 0:
             raise ValueError(f"step must be 0 (raw) or more ms, not {step}")
         if agg not in AGGREGATES:
             raise ValueError(f"agg must be one of {' '.join(AGGREGATES)}, not {agg!r}")
+        if edges and (step == 0 or edges[0] > max(0, start) or list(edges) != sorted(set(edges))):
+            raise ValueError("edges must rise from start, and need a step")
         return cls(
             None if devices is None else frozenset(devices),
             None if quantities is None else frozenset(quantities),
@@ -64,7 +74,18 @@ class Asked:
             end,
             step,
             agg,
+            tuple(edges),
         )
+
+    @property
+    def is_of_quarters(self) -> bool:
+        """Whether each bucket is made of whole quarter hours of UTC."""
+        return all(edge % QUARTER_MS == 0 for edge in self.edges or (self.step,))
+
+    @property
+    def is_of_days(self) -> bool:
+        """Whether each bucket is made of whole days of UTC."""
+        return all(edge % DAY == 0 for edge in self.edges or (self.step,))
 
     def wants(self, name: Name) -> bool:
         return (self.devices is None or name[0] in self.devices) and (

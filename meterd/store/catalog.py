@@ -4,9 +4,9 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
-from meterd.model.quantity import Kind, describe
+from meterd.model.quantity import Kind, declare, describe, is_own
 from meterd.store.format.columns import Span
 from meterd.store.schema import device, newest, series
 
@@ -46,6 +46,8 @@ class Catalog:
         self._next = 1
         self._new_devices: list[dict[str, object]] = []
         self._new_series: list[dict[str, object]] = []
+        # Users' own series whose map says now that they count, or that they do not.
+        self._turned: list[dict[str, object]] = []
 
     def load(self, connection: Connection) -> None:
         """What the store knows, besides what is known already. Raises what SQLAlchemy does."""
@@ -85,7 +87,14 @@ class Catalog:
     def _found(self, row: Any, last: int | None) -> None:
         """A series of the store; `last` is the time of its newest sample, where that is known."""
         name = self.names[row.device_id], row.quantity, row.unit
-        known = Known(row.id, name, Kind(row.kind))
+        kind = Kind(row.kind)
+        if is_own(row.quantity):
+            declare(row.quantity, row.unit, kind, stored=True)
+            described = describe(row.quantity, row.unit)
+            if described is not None and described.kind is not kind:
+                kind = described.kind
+                self._turned.append({"number": row.id, "kind": kind})
+        known = Known(row.id, name, kind)
         if row.first is not None:
             known.widen(row.first, row.first if last is None else last)
         self._add(known, row.device_id)
@@ -157,7 +166,7 @@ class Catalog:
     @property
     def fresh(self) -> bool:
         """Whether there are names that the store does not have."""
-        return bool(self._new_devices or self._new_series)
+        return bool(self._new_devices or self._new_series or self._turned)
 
     def note(self, spans: Iterable[Span]) -> None:
         """These are in the store."""
@@ -173,6 +182,9 @@ class Catalog:
         """Writes the new devices and series, whose first samples are in `spans`."""
         if self._new_devices:
             connection.execute(insert(device), self._new_devices)
+        for row in self._turned:
+            turned = update(series).where(series.c.id == row["number"])
+            connection.execute(turned.values(kind=row["kind"]))
         if self._new_series:
             firsts = _firsts(spans)
             self._new_series = [
@@ -196,6 +208,7 @@ class Catalog:
                 self.by_id[number].widen(first, first)
         self._new_devices.clear()
         self._new_series.clear()
+        self._turned.clear()
 
 
 def _firsts(spans: Iterable[Span]) -> dict[object, int]:

@@ -43,20 +43,31 @@ _REDUCED = {"total": np.add, "low": np.minimum, "high": np.maximum}
 
 
 class Edges:
-    """Where buckets of `step` ms begin; the series of a device mostly share their times."""
+    """Where buckets begin: at multiples of `step` ms, or at `starts` (Unix ms, rising).
 
-    def __init__(self, step: int) -> None:
+    The series of a device mostly share their times.
+    """
+
+    def __init__(self, step: int, starts: Sequence[int] = ()) -> None:
         self.step = step
+        self._starts: Times = np.array(starts, np.int64)
         self._times: Times = np.empty(0, np.int64)
         self._found = self._times, np.empty(0, np.intp)
 
     def of(self, times: Times) -> "tuple[Times, NDArray[np.intp]]":
         """The starts of the buckets that have samples, and each one's first sample."""
         if not np.array_equal(times, self._times):
-            starts = times // self.step * self.step
+            starts = self.begin(times)
             first = _changes(starts)
             self._times, self._found = times, (starts[first], first)
         return self._found
+
+    def begin(self, times: Times) -> Times:
+        """When the bucket began that each time is in."""
+        if not len(self._starts):
+            return times // self.step * self.step
+        places = np.searchsorted(self._starts, times, side="right") - 1
+        return self._starts[np.maximum(places, 0)]
 
 
 @dataclass(slots=True)
@@ -82,7 +93,7 @@ class Buckets:
     def add_piece(self, piece: Piece) -> None:
         """Aggregates of what is younger than all before; starts may be any time in a bucket."""
         if len(piece.starts):
-            starts = piece.starts // self.edges.step * self.edges.step
+            starts = self.edges.begin(piece.starts)
             lanes = [np.asarray(lane, np.float64) for lane in piece[1:]]
             self.pieces.append(self._shrunk(Piece(starts, *lanes)))
 

@@ -111,7 +111,7 @@ class Ledger:
     def memos(self) -> dict[str, str]:
         """All memos. Raises StoreError."""
         with self.transaction() as connection:
-            return {row.name: row.body for row in connection.execute(select(memo))}
+            return memos(connection)
 
     def numbers(self) -> list[int]:
         """Of the journal's rows. Raises StoreError."""
@@ -262,6 +262,11 @@ class Ledger:
         """Deletes some plain rows from before `before` (Unix ms); whether there are more."""
         with self.transaction() as connection:
             return plainrows.forget(connection, before)
+
+
+def memos(connection: Connection) -> dict[str, str]:
+    """All memos: name -> text."""
+    return {row.name: row.body for row in connection.execute(select(memo))}
 
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Span]]]:

@@ -120,7 +120,7 @@ def points(
 
 
 def _buckets_of(asked: Asked, track: Track) -> Buckets:
-    buckets = Buckets(asked.agg, Edges(asked.step))
+    buckets = Buckets(asked.agg, Edges(asked.step, asked.edges))
     buckets.add(track.within(asked.start, asked.end).told())
     return buckets
 
@@ -133,7 +133,7 @@ def _device(
     hot = {one.id: moment.hot.get(one.name, EMPTY).within(asked.start, asked.end) for one in known}
     recent = min((int(track.times[0]) for track in hot.values() if len(track.times)), default=None)
     rolled = _rolled(past, device, asked, window, recent)
-    edges = Edges(asked.step)
+    edges = Edges(asked.step, asked.edges)
     buckets = {one.id: Buckets(asked.agg, edges) for one in known}
     read = 0
     for first, end in _alike(window.all(), rolled):
@@ -160,7 +160,7 @@ def _alike(days: range, rolled: frozenset[int]) -> Iterator[tuple[int, int]]:
 def _add_rolled(
     buckets: Buckets, past: Past, one: Known, asked: Asked, first: int, end: int
 ) -> None:
-    if asked.step % DAY == 0 or asked.agg == "last":
+    if asked.is_of_days or asked.agg == "last":
         piece = past.day_pieces(one.id, first, end, asked.agg)
     else:
         piece = past.pieces(one.id, first, end, asked.agg)
@@ -214,8 +214,8 @@ def _rolled(
     past: Past, device: int, asked: Asked, window: _Days, recent: int | None
 ) -> frozenset[int]:
     """The days for which roll-ups answer: where they are exact, and where nothing else is left."""
-    quarters = asked.step % QUARTER_MS == 0 and asked.agg != "last"
-    fits = quarters or asked.step % DAY == 0
+    quarters = asked.is_of_quarters and asked.agg != "last"
+    fits = quarters or asked.is_of_days
     return frozenset(
         day
         for day in window.all()

@@ -84,16 +84,19 @@ class Reader:
         end: int,
         step: int,
         agg: str,
+        edges: Sequence[int] = (),
     ) -> list[SeriesPoints]:
         """The points of start <= time < end (Unix ms); series without any are left out.
 
         `step` in ms makes buckets at its multiples since 1970, stamped with their start; a
-        bucket without samples has no point. 0 gives the samples as they are. Neither null
-        values nor those of quality invalid count. None for names means all of them.
+        bucket without samples has no point. `edges` (Unix ms, rising, the first at or before
+        `start`) are where buckets begin instead, as local days do. A step of 0 gives the samples
+        as they are. Neither null values nor those of quality invalid count. None for names
+        means all of them.
         Where raw samples are deleted, quarter hours stand for them.
         Raises StoreError: too_much, unavailable, newer_schema, corrupt; ValueError.
         """
-        asked = Asked.of(devices, quantities, start, end, step, agg)
+        asked = Asked.of(devices, quantities, start, end, step, agg, edges)
         return await self._ask(partial(self._range, asked))
 
     def _range(self, asked: Asked, abandoned: threading.Event) -> list[SeriesPoints]:

@@ -30,6 +30,8 @@ _DEFAULTS = {
         "settle": "1.1s",
     },
 }
+# How the serial line behind a gateway is set, where its baud rate is said.
+_BEHIND = {"bytes": "8", "parity": "N", "stop": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Address:
         """All options: the URL's own, then the driver's, then the house's."""
         house = _DEFAULTS[self.scheme]
         usable = {name: value for name, value in defaults.items() if name in house}
-        return {**house, **usable, **self.options}
+        behind = _BEHIND if "baud" in self.options else {}
+        return {**behind, **house, **usable, **self.options}
 
     def duration(self, name: str) -> float | None:
         """An option in seconds; None where the URL does not say it."""

@@ -67,7 +67,17 @@ class ModbusClient:
     `observe` is told of each read that was answered: function, address, count and registers.
     """
 
-    __slots__ = ("_framer", "_frames", "_link", "_owed", "_proven", "_sizes", "_unit", "observe")
+    __slots__ = (
+        "_fences",
+        "_framer",
+        "_frames",
+        "_link",
+        "_owed",
+        "_proven",
+        "_sizes",
+        "_unit",
+        "observe",
+    )
 
     def __init__(self, link: Link, unit: int) -> None:
         self._link = link
@@ -79,6 +89,8 @@ class ModbusClient:
         # kept, and the longest read that was answered.
         self._owed = self._sizes = _NOBODY
         self._proven = _NOTHING
+        # One for all fences, which differ: that one came late is known when the next is asked.
+        self._fences = Pace()
 
     async def read(self, function: int, address: int, count: int, *, kept: bool = True) -> bytes:
         """The registers as they came, 2 bytes each (1 bit each for functions 1 and 2).
@@ -129,7 +141,7 @@ class ModbusClient:
     @property
     def is_late(self) -> bool:
         """Whether answers of this unit came after they were given up, and none in time since."""
-        return any(pace.late for _, _, pace in self._frames.values())
+        return self._fences.late or any(pace.late for _, _, pace in self._frames.values())
 
     def _frame(self, function: int, address: int, count: int) -> tuple[bytes, int, Pace]:
         """The request (with transaction id 0), what its values take, and its pace."""
@@ -179,8 +191,11 @@ class ModbusClient:
         self._proven = max(self._proven, read, key=_length)
         return registers
 
-    async def _ask_serial(self, function: int, address: int, count: int) -> bytes:
-        request, size, pace = self._frame(function, address, count)
+    async def _ask_serial(
+        self, function: int, address: int, count: int, *, pace: Pace | None = None
+    ) -> bytes:
+        request, size, usual = self._frame(function, address, count)
+        pace = pace or usual
         reply = _SERIAL[self._framer][1](self._link, self._unit, function, size)
         try:
             return await self._link.exchange(
@@ -207,7 +222,7 @@ class ModbusClient:
             self._link.count("fences")
             proven, self._proven = self._proven, _NOTHING
             with contextlib.suppress(DeviceError):
-                await self._ask_serial(*fence)
+                await self._ask_serial(*fence, pace=self._fences)
             self._proven = proven
         self._owed = _NOBODY
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from meterd.alerts.engine import Alerts
 from meterd.config.settings import Settings
+from meterd.drivers.exclusions import LeftOut
 from meterd.energy.quarter import COUNTER, Found
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
@@ -33,6 +34,8 @@ class FakeDevice:
     enabled: bool = True
     timeout: float | None = 1.0
     commands: tuple[str, ...] = ()
+    states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    left_out: Callable[[], Sequence[LeftOut]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class FakeReader:
     error: StoreError | None = None
     points: Callable[[str, int], float | None] = lambda device, ms: 1000.0
     delay: float = 0.0
+    edges: list[int] = field(default_factory=list)
 
     def names(self) -> Sequence[FakeSeries]:
         return self.known
@@ -108,7 +112,9 @@ class FakeReader:
         end: int,
         step: int,
         agg: str,
+        edges: Sequence[int] = (),
     ) -> Sequence[FakePoints]:
+        self.edges = list(edges)
         self.asked.append((list(devices), list(quantities), start, end, step, agg))
         await asyncio.sleep(self.delay)
         if self.error:

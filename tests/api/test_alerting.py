@@ -84,6 +84,7 @@ async def test_a_silence_is_made_listed_and_ended(client: ClientSession) -> None
         ({"end": "now+1h", "start": "now+2h"}, 422, "bad_range", "after start"),
         ({"end": f"now+{LONGEST // 1000 + 1}s"}, 422, "bad_range", "year"),
         ({"end": "now+1h", "device": "nope"}, 404, "unknown_device", "main"),
+        ({"end": "now+1h", "rule": "hott"}, 404, "unknown_rule", "did you mean hot?"),
         ({"end": "now+1h", "quantity": "nope"}, 404, "unknown_quantity", "nope"),
         ({"end": "now+1h", "until": 1}, 422, "bad_body", "until"),
         ({"end": "now+1h", "comment": "x" * 501}, 422, "bad_body", "500"),

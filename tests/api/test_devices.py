@@ -1,6 +1,7 @@
 from aiohttp import ClientSession
 
 from meterd.api.devices import Device, Devices
+from meterd.drivers.exclusions import LeftOut
 from tests.api.fake import FakeDevice, FakeSite
 
 
@@ -38,3 +39,17 @@ async def test_an_unknown_device_is_404_and_says_who_is_there(client: ClientSess
         body = await reply.json(content_type="application/problem+json")
     assert reply.status == body["status"] == 404
     assert body["hint"] == "did you mean kitchen?"
+
+
+async def test_what_a_device_does_not_answer_is_listed(
+    client: ClientSession, site: FakeSite
+) -> None:
+    why = "the meter refuses register 13 (function 3): exception 2"
+    out = LeftOut(("x.r13",), 3, (13,), None, "refused", why, 61.0, 19.5)
+    limit = LeftOut((), 0, (), 80, "refused", "exception 3", 5.0, 5.0)
+    site.add(FakeDevice("picky", left_out=lambda: (out, limit)))
+    async with client.get("/api/v1/devices/picky") as reply:
+        row, length = Device.model_validate_json(await reply.read()).left_out
+    assert (row.quantities, row.registers, row.reason) == (["x.r13"], [13], why)
+    assert (row.seconds, row.again_in) == (61.0, 19.5)
+    assert (length.quantities, length.max_registers) == ([], 80)

@@ -8,12 +8,15 @@ from importlib.resources import files
 import pytest
 from aiohttp import ClientSession
 
+from meterd.alerts.engine import Alerts
+from meterd.alerts.rule import Rule
+from meterd.alerts.silences import Silence
 from meterd.api.app import Rules, serve
 from meterd.api.routes import FILES
 from meterd.model.clock import SystemClock
 from tests.api.browser import dump, opened
 from tests.api.conftest import served
-from tests.api.fake import good, home
+from tests.api.fake import FakeDevice, FakeSite, good, home
 
 PAGES = ("index.html", "docs.html")
 WEB = files("meterd.api").joinpath("web")
@@ -61,7 +64,7 @@ async def test_a_browser_shows_values_with_units_states_alerts_and_gaps() -> Non
     text = re.sub(r"<[^>]+>", " ", dom).replace("\u202f", " ")
     text = re.sub(r"\s+", " ", text)
     for shown in (
-        *("Home", "main", "3.41 kW", "−2.14 kW", "Exporting", "229.8 · 230.4 · 231.2 V"),
+        *("Home", "main", "3.41 kW", "2.14 kW", "Exporting", "229.8 · 230.4 · 231.2 V"),
         *("18,234.6 kWh", "On battery", "37 %", "83 % · 25.3 V", "Live"),
         *(
             "Down",
@@ -176,3 +179,125 @@ async def test_behind_a_proxy_with_a_path_of_its_own_the_page_works() -> None:
     finally:
         await running.close()
     assert [path for path in asked if not path.startswith("/meterd/")] == []
+
+
+def alarmed(count: int) -> FakeSite:
+    """A home where rules fire: `count` of them, on all of its devices, and one has a text."""
+    now = SystemClock().now_ms()
+    site = home(now)
+    devices = [device.id for device in site.known]
+    rules = [
+        Rule(
+            name=f"overvoltage-{number}",
+            quantity="voltage.l1",
+            device=(devices[number % len(devices)],),
+            above=200,
+            severity="critical" if number == 1 else "warning",
+            text="Call the grid operator" if number == 0 else "",
+        )
+        for number in range(count)
+    ]
+    site.alerting = Alerts(rules, {}, clock=SystemClock())
+    for device in devices:
+        site.alerting.take(good(device, now, {"voltage.l1": (254.0, "V")}))
+    site.firing = site.alerting.active()
+    return site
+
+
+CUT = """[...document.querySelectorAll(".alert strong, .alert .device")]
+  .filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.textContent)"""
+SHOWN = "[...document.querySelectorAll('.alert strong')].map((node) => node.textContent)"
+
+
+@pytest.mark.needs("chromium")
+async def test_of_many_alerts_each_has_its_name_and_none_is_out_of_reach() -> None:
+    async with served(alarmed(23)) as running, opened(running.url) as page:
+        for width, height in ((1280, 800), (800, 480), (390, 844)):
+            await page.size(width, height)
+            await page.until("document.querySelector('#alerts .more') !== null")
+            await page.until(f"({CUT}).length === 0")
+            few = await page.run(SHOWN)
+            assert few[0] == "overvoltage-1", "the critical one comes first"
+            more = await page.run("document.querySelector('#alerts .more').textContent")
+            assert more == f"+ {23 - len(few)} more"
+            await page.run("document.querySelector('#alerts .more').click()")
+            assert sorted(await page.run(SHOWN)) == sorted(f"overvoltage-{n}" for n in range(23))
+            assert await page.run(CUT) == []
+            await page.run("document.querySelector('#alerts .more').click()")
+        texts = await page.run("document.getElementById('alerts').textContent")
+        assert "voltage.l1 is 254 V" in texts
+
+
+@pytest.mark.needs("chromium")
+async def test_a_rules_text_is_shown_and_what_somebody_knows_looks_known() -> None:
+    site = alarmed(3)
+    known, quiet = (
+        next(one for one in site.firing if one.rule == f"overvoltage-{n}") for n in (1, 2)
+    )
+    site.alerting.ack(known.id, "ann", "")
+    now = SystemClock().now_ms()
+    site.alerting.silence(Silence("", now, now + 3_600_000, rule=quiet.rule))
+    lines = "[...document.querySelectorAll('.alert')].map((node) => node.textContent)"
+    async with served(site) as running, opened(running.url) as page:
+        await page.size(1280, 800)
+        await page.until("document.querySelectorAll('.alert').length === 3")
+        new, *others = await page.run(lines)
+        assert "overvoltage-0" in new
+        assert "Call the grid operator" in new
+        assert [line for line in others if "acknowledged by ann" in line and known.rule in line]
+        assert [line for line in others if "silenced" in line and quiet.rule in line]
+        # Their devices look as they do without an alert; that of the new one does not.
+        badges = "Object.fromEntries([...document.querySelectorAll('.tile')].map((tile) =>"
+        badges += " [tile.querySelector('.name').textContent, tile.dataset.alert]))"
+        await page.until("document.querySelectorAll('.tile').length === 6")
+        tiles = await page.run(badges)
+        devices = {one.rule: one.device for one in site.firing}
+        assert tiles[devices["overvoltage-0"]] == "warning"
+        assert tiles[known.device] == tiles[quiet.device] == ""
+
+
+@pytest.mark.needs("chromium")
+async def test_a_device_with_a_critical_alert_is_not_simply_up() -> None:
+    site = alarmed(2)
+    critical = next(one for one in site.firing if one.severity == "critical")
+    async with served(site) as running, opened(running.url) as page:
+        tile = f"document.getElementById('device-{critical.device}')?.closest('.tile')"
+        await page.until(f"{tile}?.dataset.alert === 'critical'")
+        badge = await page.run(f"{tile}.querySelector('.badge').innerText")
+        assert badge.strip() == critical.rule
+
+
+@pytest.mark.needs("chromium")
+async def test_a_disabled_device_takes_no_tile() -> None:
+    site = home(SystemClock().now_ms())
+    site.add(FakeDevice("spare", enabled=False))
+    async with served(site) as running, opened(running.url) as page:
+        await page.until("document.querySelectorAll('.tile').length === 6")
+        await page.until("document.getElementById('disabled').textContent === 'Disabled: spare'")
+        assert "1 disabled" in await page.run("document.getElementById('summary').textContent")
+
+
+@pytest.mark.needs("chromium")
+async def test_nothing_is_fresh_while_the_server_is_silent() -> None:
+    site = home(SystemClock().now_ms())
+    words = "[...document.querySelectorAll('.badge')].map((node) => node.innerText.trim())"
+    async with contextlib.AsyncExitStack() as first:
+        running = await first.enter_async_context(served(site))
+        async with opened(running.url) as page:
+            await page.until(f"{words}.includes('Up')")
+            await first.aclose()
+            await page.until("document.body.classList.contains('lost')")
+            await page.until(f"{words}.every((word) => word === 'Unknown')")
+
+
+@pytest.mark.needs("chromium")
+async def test_a_line_of_power_begins_at_zero_and_says_its_axis() -> None:
+    site = home(SystemClock().now_ms())
+    site.reader.points = lambda device, ms: 900.0 + ms % 100
+    axis = "[...document.querySelectorAll('.axis')][0]?.innerText.replace(/\\s+/g, ' ')"
+    async with served(site) as running, opened(running.url) as page:
+        await page.size(1280, 800)
+        await page.until(DRAWN)
+        shown = await page.run(axis)
+        assert shown.endswith(" 0 W"), shown
+        assert await page.run("document.querySelectorAll('.spark .zero').length") >= 5

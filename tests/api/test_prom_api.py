@@ -258,6 +258,7 @@ async def test_series_labels_and_values(client: ClientSession) -> None:
     assert "meterd_device_up" in await data(client, "label/__name__/values")
     chosen = {"match[]": '{__name__=~"meterd_active.*", device="main"}'}
     assert await data(client, "label/__name__/values", **chosen) == [
+        "meterd_active_energy_import_local_day_watthours",
         "meterd_active_energy_import_watthours_total",
         "meterd_active_power_watts",
     ]

@@ -95,3 +95,14 @@ def test_a_refusal_quotes_what_was_sent_but_not_all_of_it() -> None:
 )
 def test_an_alerts_value_is_written_as_go_does(value: float | None, text: str) -> None:
     assert go_float(value) == text
+
+
+def test_milliseconds_by_habit_find_nothing_and_are_told() -> None:
+    params = Params([("time", "1796036000000"), ("end", "4"), ("start", "1e300")])
+    assert params.moment_of_samples("end", 0) == 4000
+    with pytest.raises(Trouble, match="the year 58884: times are Unix seconds, 1796036000 without"):
+        params.moment_of_samples("time", 0)
+    with pytest.raises(Trouble, match="to a valid timestamp: it lies outside"):
+        params.moment_of_samples("start", 0)
+    # The probe for exemplars sends them, and asks for names only.
+    assert params.moment("time", 0) == 1_796_036_000_000_000

@@ -20,7 +20,7 @@ from meterd.api.promapi.names import (
 from meterd.api.query import NoQuery
 from meterd.daemon.vitals import Vitals
 from meterd.model.alert import AlertState
-from meterd.model.quantity import CATALOGUE, describe
+from meterd.model.quantity import CATALOGUE, Kind, declare, describe
 from tests.api.fake import NOW, FakeDevice, FakeSite, FakeStatus, alert, good, home
 
 ACCEPTS_OPENMETRICS = {
@@ -289,3 +289,14 @@ async def test_many_devices_are_told_in_portions_between_which_polls_go_on() -> 
     task.cancel()
     assert answer.body.count(b"meterd_active_power_watts{") >= 100
     assert turns >= 10
+
+
+def test_a_counter_of_ones_own_ends_in_total() -> None:
+    declare("x.p.water", "m³", Kind.COUNTER)
+    own = describe("x.p.water")
+    assert own is not None
+    assert metric_name(own) == "meterd_p_water_cubic_meters_total"
+    declare("x.active_energy.import", "Wh", Kind.COUNTER)
+    taken = describe("x.active_energy.import")
+    assert taken is not None
+    assert metric_name(taken) == "meterd_x_active_energy_import_watthours_value_total"

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from meterd.api.promapi.names import metric_name
+from meterd.api.promapi.names import metric_name, stored_quantity
 from meterd.api.promsource import Device, StoreSource, devices, marked
 from meterd.model.quantity import CATALOGUE
 from meterd.promql.result import QueryError
@@ -25,6 +25,15 @@ def spell(column: tuple[Times, Values]) -> list[tuple[int, float | str]]:
     times, values = column
     pairs = zip(times.tolist(), values.tolist(), is_stale(values).tolist(), strict=True)
     return [(time, "stale" if stale else value) for time, value, stale in pairs]
+
+
+def test_a_users_own_counter_is_one_where_no_map_declares_it() -> None:
+    for kind, metric in (
+        ("counter", "meterd_heat_undeclared_watthours_total"),
+        ("gauge", "meterd_heat_undeclared_watthours"),
+    ):
+        quantity = stored_quantity("x.heat.undeclared", "Wh", kind)
+        assert metric_name(quantity) == metric
 
 
 def test_series_are_named_as_the_exposition_names_them() -> None:
@@ -69,8 +78,8 @@ def test_the_unit_that_is_stored_is_the_one_in_the_name() -> None:
 
 def test_no_two_series_have_the_same_labels() -> None:
     history = FakeHistory()
-    history.add("main", "x.level", "m³", [(1000, 1.0)])
-    history.add("main", "x.level", "m_", [(1000, 2.0)])
+    history.add("main", "x.level", "a³", [(1000, 1.0)])
+    history.add("main", "x.level", "a_", [(1000, 2.0)])
     assert len(labels_of(source(history))) == 1
 
 

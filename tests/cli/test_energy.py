@@ -76,7 +76,11 @@ def test_days_of_the_sites_clock_are_printed(energy: Run) -> None:
         ("main", "23000", "yes"),
         ("main", "23000", "no"),
     ]
-    assert rows[0]["start"] == "2026-03-28T23:00:00.000Z"
+    # Local days are local dates: spreadsheets have no time zone.
+    assert [(row["start"], row["end"]) for row in rows] == [
+        ("2026-03-29", "2026-03-30"),
+        ("2026-03-30", "2026-03-31"),
+    ]
     assert rows[1]["known_share"] == "0.958333"
 
 
@@ -110,6 +114,10 @@ def test_people_get_local_times_and_cents(energy: Run) -> None:
     assert "7.3798" not in table
     # What is the same in every row is no column: 80 are all that many terminals have.
     assert "estimated" not in table
+    # kWh for people, Wh for programs.
+    assert " 23.000" in table
+    assert " kWh" in table
+    assert " Wh" not in table
     plain = energy(*SPRING, "--format", "table")
     assert max(len(line.rstrip()) for line in plain.splitlines()) <= 80
     hours = energy(*SPRING, "--period", "hour", "--format", "table")
@@ -120,7 +128,7 @@ def test_people_get_local_times_and_cents(energy: Run) -> None:
 def test_other_quantities_and_periods_can_be_asked_for(energy: Run) -> None:
     words = ("main", "--quantity", "active_energy.net", "--period", "month", "--snap")
     (row,) = energy.rows(*words, *SPRING)
-    assert (row["quantity"], row["start"]) == ("active_energy.net", "2026-02-28T23:00:00.000Z")
+    assert (row["quantity"], row["start"]) == ("active_energy.net", "2026-03-01")
 
 
 def test_without_times_it_shows_the_last_days(energy: Run) -> None:
@@ -135,7 +143,13 @@ def test_without_times_it_shows_the_last_days(energy: Run) -> None:
         (("--quantity", "active_power"), "no energy that is counted"),
         (("--quantity", "activ_energy.import"), "Did you mean active_energy.import"),
         (("--tariff", "home", "--quantity", "reactive_energy.import"), "for active energy"),
-        (("--start", "yesterday"), "--start 'yesterday' is no time"),
+        (("--start", "someday"), "--start 'someday' is no time"),
+        (("--start", "2026-13"), "a month that does not exist"),
+        (("--start", "2026-02-30"), "a day or a month that does not exist"),
+        (("--start", "2026-03-29T02:30"), "was skipped by the clocks of Europe/Berlin"),
+        (("--start", "2026-10", "--end", "2026-10"), "write --in 2026-10"),
+        (("--in", "2026-10", "--end", "now"), "leave --start and --end out"),
+        (("--in", "now-7d"), "names no day, month or year"),
         (("--start", "now", "--end", "now-1d"), "start is not before end"),
         (("--start", "0", "--period", "hour"), "longer period"),
         (("--period", "fortnight"), "'week'"),
@@ -168,3 +182,50 @@ def test_trouble_of_the_store_is_not_hidden(energy: Run) -> None:
 def test_help_fits_a_terminal(energy: Run) -> None:
     context = click.Context(make(stored), info_name="meterd energy")
     assert [line for line in context.get_help().splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "last"),
+    [
+        (("--start", "2026-03-29", "--end", "2026-04-01"), "2026-03-29", "2026-03-31"),
+        (("--start", "2026-03", "--end", "2026-04"), "2026-03-01", "2026-03-31"),
+        (("--in", "2026-03"), "2026-03-01", "2026-03-31"),
+        (("--in", "2026-03-29"), "2026-03-29", "2026-03-29"),
+        (("--in", "2026-W13"), "2026-03-23", "2026-03-29"),
+        (("--in", "2026", "--period", "month"), "2026-01-01", "2026-11-01"),
+        (("--in", "last-month"), "2026-10-01", "2026-10-31"),
+        (("--in", "Last Month"), "2026-10-01", "2026-10-31"),
+        (("--in", "yesterday"), "2026-11-20", "2026-11-20"),
+        (("--in", "today"), "2026-11-21", "2026-11-21"),
+        (("--in", "last-year", "--period", "year"), "2025-01-01", "2025-01-01"),
+        (("--start", "this-month"), "2026-11-01", "2026-11-21"),
+        (("--start", "last-month", "--end", "this-month"), "2026-10-01", "2026-10-31"),
+        (("--start", "2026-10-30"), "2026-10-30", "2026-11-21"),
+    ],
+)
+def test_days_months_and_words_are_those_of_the_sites_calendar(
+    energy: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    first: str,
+    last: str,
+) -> None:
+    # 2026-11-21 11:00 in Berlin.
+    monkeypatch.setattr("meterd.cli.energy._now", lambda: 1_795_255_200_000)
+    rows = energy.rows("main", *words)
+    assert (rows[0]["start"], rows[-1]["start"]) == (first, last)
+
+
+def test_a_period_that_is_cut_has_its_local_time(energy: Run) -> None:
+    words = ("main", "--start", "2026-03-29T12:00", "--end", "2026-03-31")
+    for format_ in ("csv", "tsv"):
+        start = energy(*words, "--format", format_).splitlines()[1]
+        assert "2026-03-29T12:00+02:00" in start
+    hours = energy.rows("main", "--in", "2026-03-29", "--period", "hour")
+    assert hours[0]["start"] == "2026-03-28T23:00:00.000Z"
+
+
+def test_json_keeps_wh_and_utc(energy: Run) -> None:
+    (row,) = json.loads(energy("main", "--in", "2026-03-29", "--format", "json"))["energy"]
+    assert (row["value"], row["unit"]) == (23000.0, "Wh")
+    assert row["start"] == "2026-03-28T23:00:00.000Z"

@@ -42,6 +42,31 @@ def test_openmetrics_groups_families_and_ends(site: Site) -> None:
     assert sum(line.startswith("meterd_") for line in lines) == DAYS * 1440 * 2
 
 
+def test_openmetrics_has_the_labels_that_metrics_has(site: Site) -> None:
+    labels = r"""{building: "A \"east\"", code: mine, Etage_2: 'C:\x'}"""
+    text = site.config.read_text().replace('502"}', f'502", labels: {labels}}}')
+    site.config.write_text(text)
+    written = r'{Etage_2="C:\\x",building="A \"east\"",device="main",label_code="mine"}'
+    for words, metric in (
+        ((), "meterd_active_power_watts"),
+        (("--resolution", "1d"), "meterd_active_power_watts_mean"),
+    ):
+        done = site("export", "--format", "openmetrics", *words)
+        assert done.code == 0, done.err
+        lines = done.out.splitlines()
+        first = next(line for line in lines if line.startswith(f"{metric}{{"))
+        assert first.startswith(f"{metric}{written} ")
+
+
+def test_openmetrics_has_quantities_of_ones_own(site: Site) -> None:
+    file = site.folder / "own.csv"
+    file.write_text(f"time,main/x.heat.flow [l/h]\n{site.start},5\n")
+    assert site("import", str(file)).code == 0
+    lines = site("export", "--format", "openmetrics").out.splitlines()
+    (own,) = (line for line in lines if "x.heat.flow" in line)
+    assert own.partition("{")[2].startswith('device="main",quantity="x.heat.flow"} 5.0 ')
+
+
 @pytest.mark.needs("promtool")
 def test_promtool_reads_it(site: Site) -> None:
     file = site.folder / "history.om"
@@ -66,6 +91,10 @@ def test_a_file_is_written_where_one_is_named(site: Site) -> None:
         (("mian",), "Did you mean main"),
         (("--quantity", "activ_power"), "Did you mean active_power"),
         (("--start", "yesterday"), "is no time"),
+        (("--start", "1796036000000"), "is the year 58884: times are Unix seconds, 1796036000 w"),
+        (("--end", "nan"), "is no time"),
+        (("--start", "someday"), "is no time"),
+        (("--start", "2026-02-30"), "does not exist"),
         (("--start", "now", "--end", "now-1h"), "has to lie before"),
         (("--format", "parquet"), "name a file with -o"),
     ],
@@ -185,3 +214,11 @@ def test_no_store_is_told(empty: Site) -> None:
     assert done.code == 1
     assert "no store yet" in done.err
     assert not Path(empty.path).exists()
+
+
+def test_days_of_the_sites_calendar_can_be_named(site: Site) -> None:
+    done = site("export", "--start", "yesterday", "--end", "today", "--quantity", "active_power")
+    lines = list(csv.DictReader(io.StringIO(done.out)))
+    assert len(lines) == 1440
+    # The site is in Berlin.
+    assert lines[0]["time"].endswith("T23:00:00.000Z")

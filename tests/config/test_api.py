@@ -22,12 +22,14 @@ api:
     bob_file: {{password_hash: "{HASH}", scopes: command}}
   trusted_proxies: [127.0.0.1, 10.0.0.0/8, "2001:db8::/32"]
   base_path: /meterd/
+  cors: [https://Dash.example:443, "http://nas.lan:3000", "http://[::1]:80"]
 """
     api = settings(text + MINIMAL, folder=tmp_path).api
     assert api.users["anna"].password == "correct horse"
     assert api.users["anna"].scopes == ("read", "admin")
     assert api.users["bob_file"].scopes == ("command",)
     assert api.base_path == "/meterd"
+    assert api.cors == ("https://dash.example", "http://nas.lan:3000", "http://[::1]")
     assert api.token_file("sqlite:////elsewhere/x.db") == tmp_path / "keys.json"
     assert "correct horse" not in repr(api)
     assert HASH not in repr(api)
@@ -58,6 +60,12 @@ def test_tokens_stand_beside_the_store(store: str, file: str) -> None:
         ("trusted_proxies: 10.0.0.1/8", "C053", "address or a network"),
         ("base_path: meterd", "C052", "/meterd"),
         ("base_path: //evil", "C052", "/meterd"),
+        ("cors: '*'", "C054", "origin of a page"),
+        ("cors: 'null'", "C054", "origin of a page"),
+        ("cors: [https://a.example/]", "C054", "origin of a page"),
+        ("cors: [a.example]", "C054", "origin of a page"),
+        ("cors: [https://*.example]", "C054", "origin of a page"),
+        ("cors: [https://a.example:99999]", "C054", "origin of a page"),
         ("login: never", "C024", "auto or always"),
         ("tokens: ''", "C026", "path of a file"),
     ],

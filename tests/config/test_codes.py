@@ -78,6 +78,7 @@ CASES = [
     (Code.TLS, "api: {tls: {certificate: no/c.pem, key: no/k.pem}}\n", "tls"),
     (Code.ACCOUNT, "api: {users: {a: {password: short}}}\n", "short"),
     (Code.BASE_PATH, "api: {base_path: meterd}\n", "meterd"),
+    (Code.ORIGIN, "api: {cors: [https://a.example, '*']}\n", "'*'"),
     (Code.PROXY, "api: {trusted_proxies: [10.0.0.0/8, proxy.lan]}\n", "proxy.lan"),
 ]
 

@@ -71,10 +71,39 @@ def test_each_mistake_in_a_link_is_named(url: str, what: str) -> None:
 
 
 def test_an_option_of_the_other_kind_of_link_is_unknown() -> None:
-    flaw = link_flaw("tcp://h?baud=9600")
+    flaw = link_flaw("tcp://h?dtr=1")
     assert flaw is not None
-    assert flaw.what == "has an option 'baud' that tcp:// does not know: {}"
+    assert flaw.what == "has an option 'dtr' that tcp:// does not know: {}"
     assert "framer" in flaw.hint
+
+
+@pytest.mark.parametrize("line", ["baud=9600", "baud=19200&parity=E&stop=2&bytes=8&framer=rtu"])
+@pytest.mark.parametrize("start", ["tcp://h", "udp://h:502", "serial:///dev/x"])
+def test_how_a_serial_line_is_set_can_be_said_behind_a_gateway_too(start: str, line: str) -> None:
+    assert check_link(f"{start}?{line}") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("tcp://h?unit=3", "leave it out of the URL: the unit is a key of the device: `unit: 3`"),
+        (
+            "serial:///dev/x?baud=9600&slave=17",
+            "leave it out of the URL: the unit is a key of the device: `unit: 17`",
+        ),
+        ("tcp://h?interval=5s", "the interval is a key of the device: `interval: 5s`"),
+        ("serial:///dev/x?baudrate=9600", "write baud="),
+        ("serial:///dev/x?stopbits=2", "write stop="),
+        ("tcp://h?framing=rtu", "write framer="),
+        ("rtu:///dev/ttyUSB0", "write serial:///dev/ttyUSB0"),
+        ("rtuovertcp://10.0.0.1:4196", "write tcp://10.0.0.1:4196?framer=rtu"),
+        ("modbus://10.0.0.1", "write tcp://10.0.0.1"),
+    ],
+)
+def test_what_others_write_is_told_as_it_is_written_here(url: str, hint: str) -> None:
+    flaw = link_flaw(url)
+    assert flaw is not None
+    assert hint in flaw.hint
 
 
 @pytest.mark.parametrize(

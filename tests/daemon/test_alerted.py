@@ -7,7 +7,7 @@ import pytest
 from meterd.alerts.engine import Alerts
 from meterd.alerts.silences import Silence
 from meterd.config.settings import Settings, StoreSettings
-from meterd.daemon.alerted import AlertMemory
+from meterd.daemon.alerted import AlertMemory, silenced
 from meterd.daemon.site import Site
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
@@ -37,6 +37,23 @@ async def test_a_silence_outlives_the_daemon(tmp_path: Path) -> None:
     await second.apply(settings)
     assert second.alerting.silences() == [silence]
     await second.close()
+
+
+async def test_the_rules_of_silences_can_be_read_from_a_store_that_is_closed(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    clock = SystemClock()
+    assert silenced(url, clock.now_ms()) == []
+    site = Site(clock)
+    await site.apply(Settings(store=StoreSettings(url=url)))
+    now = clock.now_ms()
+    for rule, end in (("gone", now + 3_600_000), ("", now + 3_600_000), ("over", now + 1)):
+        site.alerting.silence(Silence("", now, end, rule=rule, device="main"))
+    await site.close()
+    assert silenced(url, now + 2) == ["gone"]
+    (tmp_path / "m.db").write_bytes(b"no database")
+    assert silenced(url, now) == []
 
 
 def test_what_did_not_change_is_not_written_again() -> None:

@@ -5,6 +5,7 @@ import pytest
 from meterd.drivers.mapfile import parse, places
 from meterd.drivers.registers import Row
 from meterd.errors import ConfigError, Problem
+from meterd.model.quantity import Kind
 
 HEAD = """\
 source: Acme 3000 Modbus manual, revision 7
@@ -185,3 +186,30 @@ def test_rows_may_share_their_keys() -> None:
     )
     assert [(row.address, row.type) for row in found.rows] == [(0, "f32"), (2, "f32")]
     assert found.model == "3000"
+
+
+OWN = "function: 3, address: 0, type: u32"
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "what", "hint"),
+    [
+        ("x.w", f"{OWN}, unit: bar, kind: counter", "one of Wh varh VAh J m³ l 1", ""),
+        ("x.w", f"{OWN}, kind: total", "kind is gauge or counter, not 'total'", ""),
+        ("voltage.l1", f"{OWN}, unit: V, kind: counter", "it is a gauge, and no counter", ""),
+        ("x.w", f"{OWN}, max_rate: 6", "write kind: counter", "max_power"),
+        ("x.w", f"{OWN}, kind: counter, max_rate: -6", "a number above 0", "in an hour"),
+        ("active_energy.import", f"{OWN}, unit: kWh, max_rate: 6", "of your own", "max_power"),
+    ],
+)
+def test_how_a_row_counts_is_judged(name: str, keys: str, what: str, hint: str) -> None:
+    (problem,) = mistakes(f"{HEAD}rows:\n  {name}: {{{keys}}}\n")
+    assert what in problem.what
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize("unit", ["kWh", "MJ", "m³", "gal", "l", "1", "BTU"])
+def test_a_counter_of_ones_own_counts_in_what_converts(unit: str) -> None:
+    keys = f"{OWN}, unit: {unit!r}, kind: counter, max_rate: 12"
+    (row,) = parse(f"{HEAD}rows:\n  x.w: {{{keys}}}\n", "own", "").rows
+    assert (row.kind, row.max_rate) == (Kind.COUNTER, 12)

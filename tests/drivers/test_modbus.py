@@ -16,6 +16,7 @@ from meterd.sim.modbus import ModbusServer
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
+from tests.clocks import FakeClock
 
 ROWS = 32
 # What finding refused registers may cost on one connection.
@@ -61,7 +62,9 @@ class Rig:
         self.bank = bank
         self.link = link
         self.server = server
-        self.meter = ModbusMeter(link, ModbusOptions(map=str(file), unit=1))
+        self.clock = FakeClock()
+        options = ModbusOptions(map=str(file), unit=1)
+        self.meter = ModbusMeter(link, options, monotonic=self.clock.monotonic)
 
     async def read(self) -> tuple[dict[str, Reading], int]:
         """The readings by quantity, and how many requests they cost."""

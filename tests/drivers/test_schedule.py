@@ -9,7 +9,6 @@ from meterd.drivers.costs import Costs, seconds
 from meterd.drivers.lengths import Lengths
 from meterd.drivers.library import load_map
 from meterd.drivers.planner import plan
-from meterd.drivers.refusals import Findings
 from meterd.drivers.registers import RegisterMap, Row
 from meterd.drivers.schedule import Schedule
 
@@ -63,25 +62,23 @@ def test_what_is_due_together_is_planned_together() -> None:
     assert together < sum(seconds(part, BUS) for part in apart)
 
 
-def test_refused_rows_and_closed_holes_are_left_out_until_it_starts_over() -> None:
+def test_rows_and_holes_are_left_out_and_taken_back() -> None:
     schedule = Schedule(meter(row(0), row(3), row(6)), 1.0, BUS)
     assert [(b.address, b.words) for b in schedule.blocks(0)] == [(0, 7)]
-    schedule.avoid(Findings((schedule.ground.map.rows[1],)))
+    schedule.leave_out([schedule.ground.map.rows[1]])
     assert [(b.address, b.words) for b in schedule.blocks(0)] == [(0, 1), (6, 1)]
-    schedule.start_over()
-    schedule.avoid(Findings(closed=((3, 4, 5),)))
+    schedule.leave_out(closed=((3, 4, 5),))
     assert [(b.address, b.words) for b in schedule.blocks(1)] == [(0, 4), (6, 1)]
-    schedule.start_over()
-    schedule.avoid(Findings(most=4))
+    schedule.leave_out(most=4)
     assert sorted(b.words for b in schedule.blocks(1)) == [1, 4]
-    schedule.start_over()
+    schedule.leave_out()
     assert [(b.address, b.words) for b in schedule.blocks(1)] == [(0, 7)]
 
 
 def test_a_row_with_words_for_its_numbers_may_be_refused() -> None:
     named = Row("x.state", 3, 1, "u16", 1, "1", enum={0: "off", 1: "on"})
     schedule = Schedule(meter(row(0), named), 1.0, BUS)
-    schedule.avoid(Findings((named,)))
+    schedule.leave_out([named])
     assert fetched(schedule.blocks(0)) == [0]
 
 
@@ -119,7 +116,7 @@ def test_neighbours_of_one_model_are_asked_for_different_lengths() -> None:
     assert [meter.blocks(3)[0].words for meter in meters] == [1, 2, 3, 4, 5]
     # Asked again, replanned, or started over, each keeps to what is free for it.
     assert [meter.blocks(4)[0].words for meter in meters] == [1, 2, 3, 4, 5]
-    meters[2].start_over()
+    meters[2].leave_out()
     assert meters[2].blocks(3)[0].words == 3
 
 
@@ -141,7 +138,19 @@ def test_meters_of_one_map_on_like_links_share_their_plans() -> None:
     assert here.learn(Costs.serial(9600, tau=0.2))
     assert there.learn(Costs.serial(9600, tau=0.201))
     assert here.blocks(1) is there.blocks(1)
-    here.avoid(Findings((one.rows[1],)))
+    here.leave_out([one.rows[1]])
     assert (fetched(here.blocks(1)), fetched(there.blocks(1))) == ([0], [0, 40])
-    there.avoid(Findings((one.rows[1],)))
+    there.leave_out([one.rows[1]])
     assert here.blocks(1) is there.blocks(1)
+
+
+def test_a_poll_that_has_nothing_due_asks_for_the_cheapest_row_all_the_same() -> None:
+    wide = Row("x.wide", 3, 10, "u64", 4, "1", tier="slow")
+    text = Row("info.serial_number", 3, 90, "u16", 1, "", tier="static")
+    schedule = Schedule(meter(wide, row(30, "slow"), text), 1.0, BUS)
+    assert fetched(schedule.blocks(60)) == [10, 30]
+    assert fetched(schedule.blocks(61)) == [30]
+    only = Schedule(meter(text), 1.0, BUS)
+    assert fetched(only.blocks(7)) == [90]
+    only.leave_out([text])
+    assert only.blocks(7) == []

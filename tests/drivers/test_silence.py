@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.schedule import SLOW
-from meterd.drivers.silence import AGAIN, BUDGET
+from meterd.drivers.backoff import LONGEST_PAUSE_S
+from meterd.drivers.exclusions import FIRST_PAUSE_SILENT_S
+from meterd.drivers.silence import BUDGET
 from meterd.errors import DeviceError, LinkError
 from meterd.sim.faults import Fault
 from meterd.sim.lines import Framer
@@ -28,9 +29,9 @@ from tests.drivers.test_modbus import (
     write,
 )
 
+pytestmark = pytest.mark.virtual
+
 TIMEOUT = 0.1
-# Polls after which a row that is left out is asked again.
-LATER = round(AGAIN / SLOW)
 
 wires = pytest.mark.parametrize("framer", ["socket", "rtu"])
 
@@ -111,25 +112,30 @@ async def test_it_is_found_in_each_request_of_a_poll(tmp_path: Path) -> None:
         assert cost <= 2 * len(GROUPS)
 
 
-async def test_one_is_asked_again_after_a_while_and_taken_back(tmp_path: Path) -> None:
+async def test_one_is_asked_again_after_growing_pauses_and_taken_back(tmp_path: Path) -> None:
     bank = Picky({3, 17})
     async with rig(write(tmp_path), bank) as r:
         await failures(r)
-        since = len(bank.asked)
-        for _ in range(LATER):
+        known, since = bank.bad, len(bank.asked)
+        for _ in range(int(LONGEST_PAUSE_S)):
+            r.clock.pass_by(1)
             await r.read()
-        assert sum(bool(bank.bad & set(asked)) for asked in bank.asked[since:]) <= 2
+        tried = sum(bool(known & set(asked)) for asked in bank.asked[since:])
+        # After 30, 60, 120 and 240 s, each of them.
+        assert tried == 2 * 4
         bank.bad = set()
-        for _ in range(2 * LATER):
-            found, _ = await r.read()
-        assert present(found) == everything_but()
+        for _ in range(2):
+            r.clock.pass_by(LONGEST_PAUSE_S)
+            await r.read()
+        assert present((await r.read())[0]) == everything_but()
 
 
 async def test_where_the_requests_run_out_the_search_goes_on_after_a_while(tmp_path: Path) -> None:
     bad = {n for n in range(ROWS) if n % 4 == 1}
     bank = Picky({*bad, 1003, 2003, 2009})
     async with rig(groups(tmp_path), bank, kind=Mute) as r:
-        for _ in range(6 * LATER):
+        for _ in range(60):
+            r.clock.pass_by(FIRST_PAUSE_SILENT_S)
             with contextlib.suppress(LinkError):
                 found, _ = await r.read()
         assert len(present(found)) == sum(GROUPS.values()) - len(bank.bad)

@@ -14,6 +14,8 @@ from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank, serve_ups
 from meterd.wire.address import parse
 
+pytestmark = pytest.mark.virtual
+
 NOON = 12 * 3600.0
 TIMEOUT = 0.06
 

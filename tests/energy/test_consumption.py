@@ -12,7 +12,7 @@ from meterd.energy.periods import Period, spans
 from meterd.energy.quarter import QUARTER, Fetch, Found, Quarter
 from meterd.energy.tally import Bucket, Way
 from meterd.energy.tariff import Tariff
-from meterd.model.quantity import CATALOGUE, Kind
+from meterd.model.quantity import CATALOGUE, Kind, declare
 from tests.energy.histories import DAY, HOUR, ODD_DAYS, ZONES, History, at
 from tests.energy.plans import PlainTariff, plans
 
@@ -290,3 +290,14 @@ def test_every_counter_of_energy_in_the_catalogue_can_be_asked_for() -> None:
     asked = {name for name in CATALOGUE if metered(name)}
     counters = {name for name, one in CATALOGUE.items() if one.kind is Kind.COUNTER}
     assert {name for name in counters if name.partition(".")[0].endswith("_energy")} <= asked
+
+
+def test_a_counter_of_ones_own_is_asked_for_like_energy() -> None:
+    declare("x.e.net.water", "m³", Kind.COUNTER)
+    declare("x.e.level", "m³", Kind.GAUGE)
+    asked = metered("x.e.net.water")
+    assert asked == Metered("x.e.net.water", "m³", Way.IMPORT, taken="x.e.net.water")
+    assert not asked.priced
+    assert metered("x.e.level") is None
+    assert metered("x.e.never_heard_of") is None
+    assert metered("guarded.x.e.net.water") is None

@@ -9,7 +9,6 @@ import pytest
 from meterd.drivers.modbus import SPLIT_BUDGET
 from meterd.sim.frames import Adu
 from meterd.sim.lines import ServerLine
-from tests.faults.patient import patient
 from tests.faults.rig import (
     INTERVAL,
     SLACK,
@@ -20,12 +19,13 @@ from tests.faults.rig import (
     TellingBank,
     line,
 )
+from tests.virtual import virtual
 
 _LATE = f"late@{TIMEOUT * 1.5 * 1000:g}ms"
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@patient
+@virtual
 async def test_one_that_is_always_late_is_told_to_get_a_longer_timeout(
     wire: str, tmp_path: Path
 ) -> None:
@@ -38,7 +38,7 @@ async def test_one_that_is_always_late_is_told_to_get_a_longer_timeout(
 
 
 @pytest.mark.parametrize("wire", ["socket", "rtu"])
-@patient
+@virtual
 async def test_one_that_is_always_late_starts_no_storm_of_reconnects(
     wire: str, tmp_path: Path
 ) -> None:
@@ -51,8 +51,8 @@ async def test_one_that_is_always_late_starts_no_storm_of_reconnects(
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@patient
-async def test_a_refused_register_is_found_and_never_asked_again(wire: str, tmp_path: Path) -> None:
+@virtual
+async def test_a_refused_register_is_found_and_left_alone(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2), interval=0.1) as bus:
         bank = cast("TellingBank", bus.server.banks[VICTIM])
         bank.refused = (102,)
@@ -72,7 +72,7 @@ async def test_a_refused_register_is_found_and_never_asked_again(wire: str, tmp_
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@patient
+@virtual
 async def test_a_busy_device_is_waited_for_inside_the_poll(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM, 2), interval=0.8) as bus:
         await bus.polled(VICTIM, 1)
@@ -87,7 +87,7 @@ async def test_a_busy_device_is_waited_for_inside_the_poll(wire: str, tmp_path: 
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@patient
+@virtual
 async def test_a_code_of_the_vendors_own_is_shown(wire: str, tmp_path: Path) -> None:
     async with line(tmp_path, wire, units=(VICTIM,)) as bus:
         bus.spoil("exception:66")
@@ -99,7 +99,7 @@ async def test_a_code_of_the_vendors_own_is_shown(wire: str, tmp_path: Path) -> 
     assert bus.server.injected["exception"] == len(bus.of(VICTIM)), "no extra traffic"
 
 
-@patient
+@virtual
 async def test_one_that_answers_with_a_failure_for_long_is_back_within_one_interval(
     tmp_path: Path,
 ) -> None:
@@ -127,7 +127,7 @@ class OtherProtocolServer(PickyServer):
         line.send(bytes(frame))
 
 
-@patient
+@virtual
 async def test_a_wrong_protocol_id_closes_the_connection_and_gives_no_value(tmp_path: Path) -> None:
     async with line(tmp_path, "socket", kind=OtherProtocolServer) as bus:
         server = cast("OtherProtocolServer", bus.server)

@@ -10,6 +10,7 @@ from meterd.model.quantity import (
     INFO,
     UNIT_WORDS,
     Kind,
+    declare,
     describe,
     prometheus_name,
     suggest,
@@ -145,3 +146,27 @@ def test_an_unknown_name_gets_a_hint() -> None:
 
 def test_texts_are_no_quantities() -> None:
     assert not set(INFO) & CATALOGUE.keys()
+
+
+def test_what_was_declared_of_a_users_own_quantity_holds_wherever_it_is_described() -> None:
+    declare("x.t.declared", "m³", Kind.COUNTER)
+    own, total = describe("x.t.declared"), describe("guarded.x.t.declared")
+    assert own is not None
+    assert total is not None
+    assert (own.unit, own.kind) == ("m³", Kind.COUNTER)
+    assert (total.unit, total.kind) == ("m³", Kind.COUNTER)
+    assert own.prometheus == "meterd_t_declared_cubic_meters_total"
+    # A series in another unit stays in it.
+    litres = describe("x.t.declared", "l")
+    assert litres is not None
+    assert litres.unit == "l"
+
+
+def test_a_map_knows_better_than_the_store_and_a_counter_goes_first() -> None:
+    declare("x.t.mapped", "1", Kind.GAUGE)
+    declare("x.t.mapped", "1", Kind.COUNTER, stored=True)
+    assert describe("x.t.mapped") == describe("x.t.mapped", "1")
+    assert getattr(describe("x.t.mapped"), "kind", None) is Kind.GAUGE
+    declare("x.t.mapped", "1", Kind.COUNTER)
+    declare("x.t.mapped", "1", Kind.GAUGE)
+    assert getattr(describe("x.t.mapped"), "kind", None) is Kind.COUNTER

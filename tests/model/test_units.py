@@ -2,7 +2,7 @@
 
 import pytest
 
-from meterd.model.units import BASE_UNITS, TO_BASE, factor
+from meterd.model.units import BASE_UNITS, TO_BASE, base_of, conversion, factor, suggest
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,8 @@ def test_a_unit_converts_to_its_base(unit: str, base: str, expected: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("unit", "base"), [("kWh", "W"), ("kW", "VA"), ("%", "1"), ("kwh", "Wh"), ("K", "°C")]
+    ("unit", "base"),
+    [("kWh", "W"), ("kW", "VA"), ("%", "1"), ("kwh", "Wh"), ("m³", "Wh"), ("°F", "K")],
 )
 def test_what_is_not_the_same_does_not_convert(unit: str, base: str) -> None:
     assert factor(unit, base) is None
@@ -34,3 +35,41 @@ def test_what_is_not_the_same_does_not_convert(unit: str, base: str) -> None:
 
 def test_every_unit_leads_to_a_base_unit() -> None:
     assert {base for base, _ in TO_BASE.values()} <= set(BASE_UNITS)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "wanted", "expected"),
+    [
+        (212.0, "°F", "°C", 100.0),
+        (-40.0, "°F", "°C", -40.0),
+        (0.0, "K", "°C", -273.15),
+        (1.0, "gal", "l", 3.785411784),
+        (1.0, "gal", "m³", 0.003785411784),
+        (3412.1416331, "BTU", "Wh", 1000.0),
+        (1.0, "MMBTU", "Wh", 293071.0701722),
+        (3.6, "MJ", "Wh", 1000.0),
+        (2.0, "l", "m³", 0.002),
+        (1.0, "hp", "W", 745.6998716),
+    ],
+)
+def test_units_of_other_places_convert(
+    value: float, unit: str, wanted: str, expected: float
+) -> None:
+    found = conversion(unit, wanted)
+    assert found is not None
+    assert value * found.factor + found.offset == pytest.approx(expected)
+
+
+def test_a_difference_of_temperatures_stays_one() -> None:
+    """In a unit of its own accord K becomes no °C: 5 K of flow less return are not -268 °C."""
+    assert base_of("K") == "K"
+    assert base_of("°F") == "°C"
+    assert base_of("bar") == "bar"
+
+
+@pytest.mark.parametrize(
+    ("unit", "base", "meant"),
+    [("kw", "W", "kW"), ("KWH", "Wh", "kWh"), ("degF", "°C", "°F"), ("C", "°C", "°C")],
+)
+def test_a_unit_that_is_nearly_right_is_guessed(unit: str, base: str, meant: str) -> None:
+    assert suggest(unit, base) == f"did you mean {meant}?"

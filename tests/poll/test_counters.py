@@ -8,7 +8,6 @@ import pytest
 from meterd.model.event import Notice
 from meterd.model.sample import Doubt, Fault, Poll, Quality, Reading, failed
 from meterd.poll.counters import QUIET, Counters, CountersState, Form, is_guarded
-from meterd.poll.guard import DEFAULT_RESOLUTION
 from meterd.poll.normalise import Normaliser
 from meterd.poll.segments import GuardState
 
@@ -219,15 +218,16 @@ def test_counters_that_were_not_seen_are_saved_again() -> None:
         ("u32", 1.0, 10_000_000, (10_000_000.0, 1.0)),
         ("bcd", 10.0, 100_000_000, (1_000_000_000.0, 10.0)),
         ("bcd", 10.0, None, (None, 10.0)),
-        ("f32", 1000.0, None, (None, DEFAULT_RESOLUTION)),
-        ("f64", 1.0, None, (None, DEFAULT_RESOLUTION)),
-        ("u32", None, 10, (None, DEFAULT_RESOLUTION)),
+        ("f32", 1000.0, None, (None, None)),
+        ("f64", 1.0, None, (None, None)),
+        ("u32", None, 10, (None, None)),
     ],
 )
 def test_where_a_register_wraps(
-    kind: str, scale: float | None, wrap: int | None, form: tuple[float | None, float]
+    kind: str, scale: float | None, wrap: int | None, form: tuple[float | None, float | None]
 ) -> None:
-    assert Form.of(kind, scale, wrap) == form
+    found = Form.of(kind, scale, wrap)
+    assert (found.wrap, found.resolution) == form
 
 
 @pytest.mark.parametrize(
@@ -245,3 +245,39 @@ def test_where_a_register_wraps(
 )
 def test_energy_counters_are_guarded(quantity: str, unit: str, guarded: bool) -> None:
     assert is_guarded(quantity, unit) is guarded
+
+
+@pytest.mark.parametrize(
+    ("unit", "kept", "jump"),
+    [("m³", "m³", 50.0), ("gal", "l", 1e5), ("MJ", "J", 1e6), ("1", "1", 1e6), ("kWh", "Wh", 1e3)],
+)
+def test_a_counter_of_ones_own_is_guarded_in_its_unit(unit: str, kept: str, jump: float) -> None:
+    name = f"x.c.{kept}".lower().replace("³", "3")
+    bench = Bench(Counters("main", forms={name: Form()}))
+    for value in (10.0, 10.0, 10.0, 10.01, 10.02):
+        poll = bench.poll(Reading(name, value, unit))
+    guarded = f"guarded.{name}"
+    assert poll.layout.units[poll.layout.index[guarded]] == kept
+    before = poll.value(guarded)
+    assert before == poll.value(name)
+    # One read that is too high enters no total, and is told.
+    poll = bench.poll(Reading(name, 10.02 + jump, unit))
+    assert poll.value(guarded) is None
+    poll = bench.poll(Reading(name, 10.03, unit))
+    assert poll.value(guarded) == pytest.approx(poll.value(name))
+    assert [event.kind for event in bench.events] == ["glitch"]
+
+
+def test_the_rate_of_a_counter_of_ones_own_can_be_given() -> None:
+    bench = Bench(Counters("main", forms={"x.c.gas": Form(resolution=0.01, rate=6.0)}))
+    for value in (10.0, 10.0, 10.0):
+        bench.poll(Reading("x.c.gas", value, "m³"))
+    # 6 m³/h are 0.017 m³ in ten seconds; 0.2 m³ are none.
+    assert bench.poll(Reading("x.c.gas", 10.02, "m³")).value("guarded.x.c.gas") == 10.02
+    assert bench.poll(Reading("x.c.gas", 10.22, "m³")).value("guarded.x.c.gas") is None
+
+
+def test_what_no_driver_calls_a_counter_is_none() -> None:
+    bench = Bench()
+    poll = bench.poll(Reading("x.c.level", 3.0, "m³"))
+    assert poll.layout.quantities == ("x.c.level", "device.up")

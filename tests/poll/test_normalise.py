@@ -2,7 +2,9 @@
 
 import math
 from array import array
+from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from meterd.model.sample import Quality, Reading
@@ -120,3 +122,51 @@ def test_an_estimate_stays_an_estimate() -> None:
     reading = Reading("battery.charge", 69.0, "%", "from the voltage", Quality.ESTIMATED)
     sample = next(poll(reading).samples())
     assert (sample.value, sample.quality) == (69.0, Quality.ESTIMATED)
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        (Reading("gas_volume", 3.5, "m³"), "no quantity of that name is known"),
+        (Reading("active_power", 1.2, "kw"), "did you mean kW?"),
+        (Reading("active_power", 1.2, "V"), "'V' does not convert to W"),
+        (Reading("temperature", 20.0, "C"), "did you mean °C?"),
+        (Reading("Voltage.L1", 230.0, "V"), "did you mean voltage.l1"),
+        (Reading("device.up", 0.0, "1"), "it is meterd's own"),
+        (Reading("guarded.active_energy.import", 1.0, "Wh"), "it is meterd's own"),
+        (Reading("x.heat", 1.0, None), "a quantity and its unit are texts"),  # type: ignore[arg-type]
+        (Reading(7, 1.0, "V"), "a quantity and its unit are texts"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_kept_is_told_once_and_the_rest_is_kept(reading: Reading, told: str) -> None:
+    normaliser = Normaliser("m")
+    for _ in range(3):
+        found = normaliser.poll([Reading("voltage.l2", 230.0, "V"), reading], 1000, 0.1)
+        assert found.layout.quantities == ("voltage.l2", "device.up")
+        assert found.values[-1] == 1.0
+    (notice,) = normaliser.notices
+    assert notice.kind == "driver_mistake"
+    assert told in notice.text
+    assert notice.data == {"quantity": str(reading.quantity)}
+
+
+def test_of_two_values_of_one_name_the_first_is_kept() -> None:
+    normaliser = Normaliser("m")
+    twice = [Reading("voltage.l1", 230.0, "V"), Reading("voltage.l1", 1.0, "V")]
+    found = normaliser.poll(twice, 1000, 0.1)
+    assert list(found.values) == [230.0, 1.0]
+    assert found.layout.quantities == ("voltage.l1", "device.up")
+    assert "comes twice" in normaliser.notices[0].text
+
+
+@pytest.mark.parametrize("value", [Decimal("230.5"), np.float32(230.5), np.float64(230.5)])
+def test_numbers_of_other_libraries_are_numbers(value: float) -> None:
+    assert poll(Reading("voltage.l1", value, "V")).values[0] == 230.5
+
+
+def test_fahrenheit_becomes_celsius_whichever_way_a_poll_goes() -> None:
+    whole = poll(Reading("temperature", 68.0, "°F"))
+    assert isinstance(whole.values, array)
+    assert whole.values[0] == 20.0
+    mixed = poll(Reading("temperature", 68.0, "°F"), Reading("voltage.l1", None, "V"))
+    assert mixed.values[0] == 20.0

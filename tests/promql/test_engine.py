@@ -210,3 +210,16 @@ def test_notes_come_once_each() -> None:
     result = query_range(source, "quantile(2, rate(x[1m]))", 0, 900_000, MINUTE)
     assert result.warnings == ("PromQL warning: quantile value should be between 0 and 1, got 2",)
     assert len(result.infos) == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["sort(x)", "sort_desc(sum by (i) (x))", 'sort_by_label(x, "i")', "1 + sort(x)"]
+)
+def test_a_range_says_that_it_has_an_order_of_its_own(query: str) -> None:
+    source = _ramp(series=2)
+    told = (
+        "PromQL warning: sort is ineffective for range queries "
+        "since results are always ordered by labels"
+    )
+    assert query_range(source, query, 0, 100_000, 10_000).warnings == (told,)
+    assert instant(source, query, 100_000).warnings == ()

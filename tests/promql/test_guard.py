@@ -8,6 +8,7 @@ from meterd.promql.engine import QueryError, instant
 from meterd.promql.guard import MAX_DEPTH, MAX_LENGTH, MAX_OPERATORS, mapped, parse
 from meterd.promql.lexer import tokens
 from meterd.promql.plan import plan
+from meterd.promql.select import parse_selector
 from tests.promql.memory import Memory
 
 
@@ -129,3 +130,58 @@ def test_a_regex_that_would_backtrack_is_answered_at_once() -> None:
     source = Memory()
     source.add({"__name__": "x", "a": "a" * 40}, [0], [1.0])
     assert instant(source, 'x{a=~"(a+)+b"}', 0).data == ()
+
+
+@pytest.mark.parametrize(
+    ("query", "matchers"),
+    [
+        ('{device!=""}', [("device", "!=", "")]),
+        ('{__name__!=""}', [("__name__", "!=", "")]),
+        ('{device!~".*"}', [("device", "!~", ".*")]),
+        ('{"odd.name"!=""}', [("odd.name", "!=", "")]),
+        ('{"volts", device!=""}', [("__name__", "=", "volts"), ("device", "!=", "")]),
+        ("x{}", [("__name__", "=", "x")]),
+        ('{a="\\ue001"}', [("a", "=", "\ue001")]),
+        ('{__given__="b", by!=""}', [("__given__", "=", "b"), ("by", "!=", "")]),
+    ],
+)
+def test_a_selector_has_the_matchers_that_were_written(
+    query: str, matchers: list[tuple[str, str, str]]
+) -> None:
+    found = parse_selector(query)
+    assert [(each.name, each.op, each.value) for each in found] == matchers
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["{}", '{a=""}', '{a=~".*"}', '{a!="b"}', '{a!~".+"}', '{""}', "{__name__=~`x?`}", '{a=~"|b"}'],
+)
+def test_a_selector_that_takes_series_without_labels_is_refused(query: str) -> None:
+    assert "at least one non-empty matcher" in str(_refusal(query))
+
+
+def test_words_of_the_language_are_labels_all_the_same() -> None:
+    for word in ("or", "and", "offset", "by", "on", "bool", "sum", "inf"):
+        assert parse_selector(f'{{{word}!=""}}')[0].name == word
+
+
+def test_an_offset_of_nothing_is_one_offset() -> None:
+    assert plan("x offset 0") == plan("x")
+    for query in ("x offset 0 offset 0s", "1 offset 0", "sum(x) offset 0"):
+        assert "offset" in str(_refusal(query))
+
+
+def test_a_name_is_given_once_however_it_is_quoted() -> None:
+    for query in ('x{__name__="y"}', 'x{"__name__"="y"}', "x{'__name__'!=`y`}", 'x{"y"}'):
+        assert str(_refusal(query)).endswith('metric name must not be set twice: "x" or "y"')
+
+
+@pytest.mark.parametrize(
+    ("query", "at"),
+    [("x[1e30]", 3), ("x[5m:1e30]", 6), ("x[99999999999999s]", 3), ("x offset inf", 10)],
+)
+def test_a_length_beyond_all_bounds_never_meets_the_parser(
+    query: str, at: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert str(_refusal(query)) == f"1:{at}: parse error: duration out of range"
+    assert capfd.readouterr().err == ""

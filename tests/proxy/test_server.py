@@ -1,7 +1,7 @@
 """Other programs at the proxy's door: the rude, the slow and the many."""
 
 import asyncio
-import socket
+import contextlib
 import struct
 from collections.abc import AsyncIterator
 
@@ -14,6 +14,8 @@ from meterd.sim.bank import FixedBank
 from meterd.sim.faults import parse_faults
 from tests.clocks import FakeClock
 from tests.proxy.rig import PATIENCE, Caller, Rig, rig, until
+
+pytestmark = pytest.mark.virtual
 
 WORDS = {address: 3 * address for address in range(200)}
 
@@ -135,29 +137,24 @@ async def test_a_client_that_takes_no_answers_is_let_go(
     monkeypatch.setattr("meterd.proxy.server.TAKE_LIMIT", 0.1)
     monkeypatch.setattr("meterd.proxy.server.RATE", 1e6)
     await site.poll(4, 0, 125)
-    rude = socket.socket()
-    rude.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    rude.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(rude, ("127.0.0.1", site.proxy.port))
+    rude = await site.caller()
+    rude.writer.transport.pause_reading()  # type: ignore[attr-defined]
     flood = asyncio.create_task(_flood(rude))
     polite = await site.caller()
     async with asyncio.timeout(PATIENCE):
         while not site.proxy.counters["not_taken"]:
             assert await polite.read(0, 2) == words(0, 2)
     await flood
-    rude.close()
 
 
-async def _flood(rude: socket.socket) -> None:
+async def _flood(rude: Caller) -> None:
     """Ask for as much as there is, for ever, and never look at an answer."""
-    loop = asyncio.get_running_loop()
     request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 4, 0, 125)
-    try:
+    with contextlib.suppress(ConnectionError):
         while True:
-            await loop.sock_sendall(rude, request * 100)
-    except ConnectionError:
-        return
+            rude.writer.write(request * 100)
+            await rude.writer.drain()
+            await asyncio.sleep(0.001)
 
 
 async def test_a_flood_is_slowed_down_and_others_are_served_meanwhile(site: Rig) -> None:

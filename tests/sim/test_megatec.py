@@ -1,10 +1,7 @@
-"""The UPS' serial line, with a client of bare bytes on the pty."""
+"""The UPS' serial line, with a client of bare bytes on it."""
 
 import asyncio
-import os
 import re
-import time
-import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,49 +14,53 @@ from meterd.sim.megatec import IDENTITY, RATINGS, UpsServer, answer
 from meterd.sim.serve import serve_ups
 from meterd.sim.ups import Ups, UpsState
 from tests.sim.clock import StoppedClock
+from tests.virtual import now
+from tests.virtual.ports import SerialEnd, open_serial
+
+pytestmark = pytest.mark.virtual
 
 Q1 = re.compile(rb"\(\d{3}\.\d \d{3}\.\d \d{3}\.\d \d{3} \d\d\.\d \d\d\.\d \d\d\.\d [01]{8}\r")
 
 
-_TURN = 0.005
+class Terminal(asyncio.Protocol):
+    """The client's end of the line."""
 
+    def __init__(self) -> None:
+        self._heard: asyncio.Queue[bytes] = asyncio.Queue()
+        self._transport: SerialEnd | None = None
 
-class Terminal:
-    """The client's end of a pty."""
-
-    def __init__(self, path: str) -> None:
-        self._port = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-        tty.setraw(self._port)
+    def open(self, path: str) -> None:
+        self._transport = open_serial(path, self)
 
     def close(self) -> None:
-        os.close(self._port)
+        assert self._transport is not None
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard.put_nowait(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._heard.put_nowait(b"")
 
     async def ask(self, command: str, patience: float = 0.12) -> bytes:
-        """What comes until nothing has come for a while. Raises ConnectionError at a hang-up.
-
-        Turns of the loop are counted, since the UPS lives in the same one: on a busy machine
-        both are slow.
-        """
-        os.write(self._port, command.encode() + b"\r")
+        """What comes until nothing has come for a while. Raises ConnectionError at a hang-up."""
+        assert self._transport is not None
+        self._transport.write(command.encode() + b"\r")
         heard = b""
-        turns = 0
-        while turns < patience / _TURN:
-            await asyncio.sleep(_TURN)
-            turns += 1
+        while True:
             try:
-                data = os.read(self._port, 4096)
-            except BlockingIOError:
-                continue
+                data = await asyncio.wait_for(self._heard.get(), patience)
+            except TimeoutError:
+                return heard
             if not data:
                 raise ConnectionError("hung up")
             heard += data
-            turns = 0
-        return heard
 
 
 @contextmanager
 def terminal(path: str) -> Iterator[Terminal]:
-    opened = Terminal(path)
+    opened = Terminal()
+    opened.open(path)
     try:
         yield opened
     finally:
@@ -151,10 +152,10 @@ def test_r0000_stays_off() -> None:
 async def test_at_2400_baud_a_status_takes_its_time() -> None:
     async with serve_ups(baud=2400) as server:
         with terminal(server.path) as client:
-            began = time.monotonic()
+            began = now()
             assert Q1.fullmatch(await client.ask("Q1", 0.1))
             # 47 characters of 4.17 ms, and 0.1 s of silence after them.
-            assert time.monotonic() - began > 47 * 10 / 2400 + 0.1
+            assert now() - began == pytest.approx(47 * 10 / 2400 + 0.1, abs=0.03)
 
 
 # The faults.
@@ -215,15 +216,6 @@ async def test_unplugged_it_hangs_up_and_comes_back_under_its_link(tmp_path: Pat
         with terminal(str(link)) as client:
             assert Q1.fullmatch(await client.ask("Q1"))
     assert not link.exists()
-
-
-async def test_the_link_never_replaces_a_file(tmp_path: Path) -> None:
-    taken = tmp_path / "taken"
-    taken.write_text("mine")
-    with pytest.raises(ConfigError, match="choose another path"):
-        async with serve_ups(link_path=taken):
-            pass
-    assert taken.read_text() == "mine"
 
 
 async def test_a_meters_fault_is_unknown_to_a_ups() -> None:

@@ -15,6 +15,8 @@ from meterd.sim.mischief import MISCHIEF, SOCKET_ONLY
 from meterd.sim.modbus import ModbusServer
 from tests.sim.raw import Heard, RawClient, raw, registers
 
+pytestmark = pytest.mark.virtual
+
 FRAMERS: tuple[Framer, ...] = ("socket", "rtu")
 ADDRESS, COUNT, TID = 4, 6, 0x0102
 DATA = registers(ADDRESS, COUNT)

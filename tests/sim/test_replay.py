@@ -20,6 +20,8 @@ from meterd.sim.serve import serve_meter, serve_ups
 from meterd.wire.recording import Recording, WireEvent, head, parse, record
 from tests.sim.raw import SILENCE
 
+pytestmark = pytest.mark.virtual
+
 METER = "eastron_sdm120"
 ASK, OTHER = with_crc(bytes.fromhex("010400000001")), with_crc(bytes.fromhex("010400010001"))
 FIRST, SECOND = with_crc(bytes.fromhex("0104020007")), with_crc(bytes.fromhex("0104020008"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
+from meterd.model.quantity import Kind, declare
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store import keeper
 from meterd.store.hot import Stretch
@@ -179,3 +180,21 @@ async def test_memos_are_found_again_after_a_restart(tmp_path: Path) -> None:
         writer.remember("counters main", "two")
     async with opened(Writer(url_of(path), commit=NEVER)) as writer:
         assert writer.recall("counters main") == "two"
+
+
+async def test_a_gauge_of_ones_own_that_turns_out_to_count_is_a_counter_from_then_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "meterd.db"
+    layout = Layout.of([("x.s.water", "m³"), ("device.up", "1")])
+    kind = "SELECT kind FROM series WHERE quantity = 'x.s.water'"
+    async with store(path) as (writer, _):
+        writer.take(poll(1000, 10.0, 1.0, layout=layout))
+        await writer.flush()
+    assert rows(path, kind) == [("gauge",)]
+    declare("x.s.water", "m³", Kind.COUNTER)
+    async with store(path) as (writer, reader):
+        writer.take(poll(2000, 10.5, 1.0, layout=layout))
+        await writer.flush()
+        assert {one.quantity: one.kind for one in await reader.series()}["x.s.water"] == "counter"
+    assert rows(path, kind) == [("counter",)]

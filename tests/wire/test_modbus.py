@@ -18,8 +18,9 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient, ModbusException, Refused
-from tests.faults.patient import patient
 from tests.wire.stamped import StampedBank, check
+
+pytestmark = pytest.mark.virtual
 
 TIMEOUT = 0.03
 WIRES = ("socket", "rtu", "pty")
@@ -103,7 +104,6 @@ async def test_registers_come_as_asked(wire: str) -> None:
         "dribble@15ms",
     ],
 )
-@patient
 async def test_a_fault_is_an_error_and_the_next_read_is_right(wire: str, fault: str) -> None:
     async with bench(wire) as b:
         await b.read()
@@ -302,7 +302,6 @@ def check_stamp(data: bytes, before: int, address: int, count: int, unit: int) -
 
 
 @pytest.mark.parametrize("wire", ["rtu", "pty"])
-@patient
 async def test_frames_that_are_spoilt_are_not_said_to_be_late(wire: str) -> None:
     async with bench(wire) as b:
         await b.read()

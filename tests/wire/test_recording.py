@@ -17,6 +17,8 @@ from meterd.wire.recording import WireEvent, head, parse, record
 from tests.clocks import FakeClock
 from tests.scripted import ScriptedLink
 
+pytestmark = pytest.mark.virtual
+
 TEXT = """\
 # meterd recording 1
 # link: tcp://192.0.2.5:502

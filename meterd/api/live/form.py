@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from meterd.api import alerts
 from meterd.api.answer import encode
 from meterd.api.latest import newest
 from meterd.api.site import DeviceInfo, Site
 from meterd.api.times import rfc3339
-from meterd.model.alert import Alert
 from meterd.model.quantity import DEVICE_UP
 from meterd.model.sample import Doubt, Poll, Quality
 from meterd.poll.latest import DeviceState
@@ -43,20 +43,6 @@ def sample(value: float | None, unit: str, doubt: Doubt) -> dict[str, Any]:
     if doubt.reason:
         said["reason"] = doubt.reason
     return said
-
-
-def of_alert(alert: Alert) -> dict[str, Any]:
-    return {
-        "id": alert.id,
-        "rule": alert.rule,
-        "device": alert.device,
-        "quantity": alert.quantity,
-        "state": alert.state,
-        "severity": alert.severity,
-        "value": alert.value,
-        "unit": alert.unit,
-        "since": rfc3339(alert.since),
-    }
 
 
 def of_poll(poll: Poll, since: int | None, said: Said) -> dict[str, Any]:
@@ -123,8 +109,9 @@ def state(site: Site, wanted: Filter, now: int) -> bytes:
         and (found := states.get(one.id)) is not None
         and found.last is not None
     ]
-    alerts = [of_alert(one) for one in site.alerts() if wanted.wants_device(one.device)]
-    return encode({"time": rfc3339(now), "devices": devices, "alerts": alerts})
+    wanted_alerts = (one for one in site.alerts() if wanted.wants_device(one.device))
+    found_alerts = [alerts.row(site.alerting, one) for one in wanted_alerts]
+    return encode({"time": rfc3339(now), "devices": devices, "alerts": found_alerts})
 
 
 def _device(

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from meterd.api.live.form import Change, Said, of_alert, of_poll
+from meterd.api.alerts import row
+from meterd.api.live.form import Change, Said, of_poll
 from meterd.api.site import Site
 from meterd.model.sample import Poll
 
@@ -43,9 +44,11 @@ class News:
         # After a reload a device may be gone, and its last poll still be here.
         known = {device.id for device in self._site.devices()}
         told = tuple(self._told(poll) for poll in polls if poll.device in known)
-        alerts = tuple(of_alert(alert) for alert in self._site.alerts())
+        alerts = tuple(row(self._site.alerting, alert) for alert in self._site.alerts())
         # Their values move with every poll, and are no news.
-        gist = tuple((one["id"], one["state"]) for one in alerts)
+        gist = tuple(
+            (one["id"], one["state"], one["ack"] is None, *one["silenced_by"]) for one in alerts
+        )
         moved = gist != self._alerts
         self._alerts = gist
         if not told and not moved:

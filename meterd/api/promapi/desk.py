@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from meterd.api import promsource
+from meterd.api.promapi.localdays import LocalDays
 from meterd.api.promapi.ownhistory import OwnHistory
 from meterd.api.promapi.prices import Prices
 from meterd.api.promapi.reply import Trouble
@@ -58,7 +59,8 @@ class Desk:
     def source(self) -> SiteSource:
         """The series of now, for one question. To be called on the event loop."""
         stored = StoreSource(self.history(), promsource.devices(self.site))
-        return SiteSource(stored, self.own, Prices.of(self.site, self.clock.now_ms()))
+        now = self.clock.now_ms()
+        return SiteSource(stored, self.own, Prices.of(self.site, now), LocalDays(self.site, now))
 
     async def work(self, question: Callable[[Deadline], _T], timeout: int = LONGEST) -> _T:
         """The question's answer, out of a thread; `timeout` in ms. Raises Trouble."""

@@ -10,10 +10,11 @@ meterd's own running total of it (guarded.*) are two metrics: the second has `gu
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from meterd.model.quantity import CATALOGUE, UNIT_WORDS, Kind, Quantity
+from meterd.model.quantity import CATALOGUE, UNIT_WORDS, Kind, Quantity, describe
 
 Labels = Mapping[str, str]
 
@@ -51,6 +52,14 @@ OWN: Mapping[str, tuple[str, str]] = {
         "gauge",
         "Price of a kilowatt hour, by tariff, in its currency; direction is import or export",
     ),
+    "meterd_active_energy_import_local_day_watthours": (
+        "gauge",
+        "Active energy, import, of the whole local day that the moment lies in; today's so far",
+    ),
+    "meterd_active_energy_export_local_day_watthours": (
+        "gauge",
+        "Active energy, export, of the whole local day that the moment lies in; today's so far",
+    ),
     "meterd_loop_lag_seconds": ("histogram", "How late the event loop wakes what is due"),
     "meterd_store_writable": ("gauge", "The store takes samples"),
     "meterd_store_queued_samples": ("gauge", "Samples that wait for the next commit"),
@@ -61,6 +70,17 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_store_last_commit_duration_seconds": ("gauge", "Time that the last commit took"),
     "meterd_store_last_commit_timestamp_seconds": ("gauge", "The last commit, Unix time"),
 }
+
+
+def stored_quantity(name: str, unit: str, kind: str) -> Quantity:
+    """The catalogue's row, in the unit that is stored: an older catalogue may have had another."""
+    known = describe(name, unit)
+    if known is None:
+        return Quantity(name, unit, Kind(kind), "No longer in the catalogue")
+    if name not in CATALOGUE and kind == Kind.COUNTER:
+        # A user's own counts as the store says, where no map that declares it is loaded.
+        return replace(known, kind=Kind.COUNTER)
+    return known if known.unit == unit else replace(known, unit=unit)
 
 
 def without_suffix(name: str) -> str:
@@ -78,8 +98,10 @@ def metric_name(quantity: Quantity) -> str:
     if not quantity.name.startswith("x."):
         return quantity.prometheus
     name = _NO_LETTER.sub("_", quantity.prometheus)
-    if without_suffix(name) in _TAKEN or _SUFFIX.search(name):
-        return f"meterd_x_{name.removeprefix('meterd_')}_value"
+    total = "_total" if quantity.kind is Kind.COUNTER else ""
+    stem = name.removesuffix(total)
+    if without_suffix(stem) in _TAKEN or _SUFFIX.search(stem):
+        return f"meterd_x_{stem.removeprefix('meterd_')}_value{total}"
     return name
 
 

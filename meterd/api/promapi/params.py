@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from meterd.api import times
 from meterd.api.promapi.reply import Trouble
 from meterd.promql.durations import LONGEST_MS
 
@@ -18,9 +18,6 @@ EARLIEST, LATEST = -9_000_000_000_000_000, 9_000_000_000_000_000
 _MOST = 1_000
 
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?", re.ASCII)
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[-+]\d\d:\d\d)", re.ASCII
-)
 # Go's earliest and latest time: what promtool sends for "since ever" and "for ever".
 _ENDS = {
     "-292273086-05-16T16:47:06Z": EARLIEST,
@@ -30,9 +27,6 @@ _DURATION = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
 )
 _UNITS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
 
 
 class Params:
@@ -58,6 +52,18 @@ class Params:
         ms = moment(text)
         if ms is None:
             raise invalid(name, f"cannot parse {_quoted(text)} to a valid timestamp")
+        return ms
+
+    def moment_of_samples(self, name: str, default: int) -> int:
+        """A time as Unix ms of which there may be samples: not beyond the year 9999.
+
+        Milliseconds by habit would find nothing, and say nothing. Raises Trouble.
+        """
+        ms = self.moment(name, default)
+        if ms > times.LATEST_MS:
+            why = f"it {times.too_late(ms if ms >= LATEST else ms / 1000)}"
+            shown = _quoted(self.one(name))
+            raise invalid(name, f"cannot parse {shown} to a valid timestamp: {why}")
         return ms
 
     def duration(self, name: str, default: int) -> int:
@@ -105,15 +111,10 @@ def moment(text: str) -> int | None:
         return _milliseconds(text, 1000)
     if text in _ENDS:
         return _ENDS[text]
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return None
-    day, clock, fraction, zone = match.groups()
     try:
-        whole = datetime.fromisoformat(f"{day}T{clock}{zone.upper().replace('Z', '+00:00')}")
+        return times.rfc3339_ms(text)
     except ValueError:
         return None
-    return (whole - _EPOCH) // _MS + int((fraction or "0").ljust(3, "0")[:3])
 
 
 def duration(text: str) -> int | None:

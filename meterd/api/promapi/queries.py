@@ -27,7 +27,7 @@ MOST_ANSWERED = 3_000_000
 async def query(desk: Desk, params: Params) -> Reply:
     """The value of an expression at one moment."""
     limit = params.limit()
-    at = params.moment("time", desk.clock.now_ms())
+    at = params.moment_of_samples("time", desk.clock.now_ms())
     text = _text(params)
     source = desk.source()
 
@@ -94,7 +94,7 @@ def _text(params: Params) -> str:
 def _needed(params: Params, name: str) -> int:
     if not params.one(name):
         raise invalid(name, 'cannot parse "" to a valid timestamp')
-    return params.moment(name, 0)
+    return params.moment_of_samples(name, 0)
 
 
 def _step(params: Params) -> int:

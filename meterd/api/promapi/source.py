@@ -1,8 +1,9 @@
-"""All that PromQL sees: what the store holds of the devices, how meterd itself fares, prices."""
+"""All that PromQL sees: what the store holds of the devices, how meterd fares, prices, days."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from meterd.api.promapi.localdays import DaySeries, LocalDays
 from meterd.api.promapi.names import Meaning
 from meterd.api.promapi.ownhistory import Key, OwnHistory
 from meterd.api.promapi.prices import Prices, PriceSeries
@@ -24,16 +25,24 @@ class Known(Protocol):
 
 
 class SiteSource:
-    """A Source for one query: the stored series first, then meterd's own, then prices."""
+    """A Source for one query: the stored series first, then meterd's own, prices, local days."""
 
-    def __init__(self, stored: StoreSource, own: OwnHistory, prices: Prices) -> None:
+    def __init__(
+        self,
+        stored: StoreSource,
+        own: OwnHistory,
+        prices: Prices,
+        days: LocalDays | None = None,
+    ) -> None:
         self._stored = stored
         self._own = own
         self._prices = prices
+        self._local_days = days
         self._known: list[Known] = []
         self._labelled: list[Labelled] = []
         self._keys: list[Key] = []
         self._priced: list[PriceSeries] = []
+        self._days: list[DaySeries] = []
 
     def series(self) -> Sequence[Known]:
         """Every series; no two have the same labels. Raises StoreError."""
@@ -41,7 +50,9 @@ class SiteSource:
             own = self._own.series()
             self._keys = list(own)
             self._priced = self._prices.series()
-            self._known = [*self._stored.series(), *own.values(), *self._priced]
+            stored = self._stored.series()
+            self._days = self._local_days.series(stored) if self._local_days else []
+            self._known = [*stored, *own.values(), *self._priced, *self._days]
             self._labelled = [one.labelled for one in self._known]
         return self._known
 
@@ -51,13 +62,21 @@ class SiteSource:
 
     def fetch(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
         """Samples with start < t <= end, stale marks included. Raises StoreError, QueryError."""
-        priced = len(self.series()) - len(self._priced)
+        days = len(self.series()) - len(self._days)
+        priced = days - len(self._priced)
         stored = priced - len(self._keys)
         theirs = [one for one in ids if one < stored]
         ours = [self._keys[one - stored] for one in ids if stored <= one < priced]
-        prices = [self._priced[one - priced] for one in ids if one >= priced]
+        prices = [self._priced[one - priced] for one in ids if priced <= one < days]
         found: Iterator[tuple[Times, Values]]
         found = iter(self._stored.fetch(theirs, start, end) if theirs else ())
         own = self._own.fetch(ours, start, end)
         paid = self._prices.fetch(prices, start, end)
-        return [next(found if i < stored else own if i < priced else paid) for i in ids]
+        summed = self._summed([self._days[one - days] for one in ids if one >= days], start, end)
+        ends = ((stored, found), (priced, own), (days, paid))
+        return [next(next((kind for end, kind in ends if i < end), summed)) for i in ids]
+
+    def _summed(
+        self, wanted: Sequence[DaySeries], start: int, end: int
+    ) -> Iterator[tuple[Times, Values]]:
+        return self._local_days.fetch(wanted, start, end) if self._local_days else iter(())

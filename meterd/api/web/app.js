@@ -2,7 +2,7 @@
 
 import { clock, duration, text } from "./format.js";
 import { Feed, get } from "./feed.js";
-import { headlineQuantity } from "./reading.js";
+import { firing, headlineQuantity, isNew } from "./reading.js";
 import { Tile, element, icon } from "./tile.js";
 
 const EVERY = 1000; // ms between two looks at what is known
@@ -10,7 +10,7 @@ const HISTORY_EVERY = 10_000;
 const HISTORY_MINUTES = 15;
 const STEP = 15; // s, a bucket of the history, unless a device is polled less often
 
-const page = Object.fromEntries(["site", "summary", "connection", "clock", "alerts", "devices"]
+const page = Object.fromEntries(["site", "summary", "connection", "clock", "alerts", "devices", "disabled"]
   .map((id) => [id, document.getElementById(id)]));
 
 const tiles = new Map();
@@ -18,7 +18,10 @@ const feed = new Feed();
 let site = { name: "meterd", timezone: "UTC" };
 
 function arrange() {
-  const wanted = feed.devices.map((device) => device.id);
+  const wanted = feed.devices.filter((device) => device.enabled).map((device) => device.id);
+  const off = feed.devices.filter((device) => !device.enabled).map((device) => device.id);
+  page.disabled.textContent = off.length ? `Disabled: ${off.join(", ")}` : "";
+  page.disabled.hidden = !off.length;
   if ([...tiles.keys()].join() === wanted.join()) return;
   for (const id of wanted) if (!tiles.has(id)) tiles.set(id, new Tile(id));
   for (const id of tiles.keys()) if (!wanted.includes(id)) tiles.delete(id);
@@ -27,7 +30,8 @@ function arrange() {
   ordered.forEach((tile) => tiles.set(tile.id, tile));
   page.devices.dataset.count = String(Math.min(wanted.length, 7));
   page.devices.replaceChildren(...ordered.map((tile) => tile.root));
-  if (!wanted.length) page.devices.append(element("p", "empty", "No device is configured."));
+  if (!wanted.length) page.devices.append(element("p", "empty", feed.devices.length
+    ? "Every device is disabled." : "No device is configured."));
 }
 
 function showConnection() {
@@ -41,32 +45,53 @@ function showConnection() {
   page.connection.replaceChildren(icon(tone), element("span", "", words[tone]));
 }
 
-const CONDITIONS = { "device.up": () => "no answer" };
+const NARROW = matchMedia("(max-width: 620px)");
+const MEDIUM = matchMedia("(max-width: 900px), (max-height: 520px)");
+let isOpen = false;
+
+/** So many alerts are on the page before somebody asks for more. */
+function mostAlerts() {
+  return MEDIUM.matches && !NARROW.matches ? 2 : 3;
+}
 
 function alertLine(alert) {
-  const isFlag = alert.quantity.startsWith("ups.status.");
-  const what = CONDITIONS[alert.quantity]?.() ?? (isFlag ? "" : text(alert.value, alert.unit));
-  const line = element("p", "alert", icon("bell"),
-    element("strong", "", alert.rule), element("span", "", alert.device));
-  if (what) line.append(element("span", "", what));
+  const known = alert.ack ? `acknowledged${alert.ack.by ? ` by ${alert.ack.by}` : ""}` : "silenced";
+  const line = element("p", "alert", icon(isNew(alert) ? "bell" : alert.ack ? "up" : "silent"),
+    element("strong", "", alert.rule), element("span", "device", alert.device),
+    element("span", "words", alert.quantity === "device.up" && alert.value === 0
+      ? "no answer" : alert.text ?? text(alert.value, alert.unit)));
+  if (!isNew(alert)) line.append(element("span", "known", known));
   const lasting = element("span", "for");
   // Read out when the alert comes, not each second anew.
   lasting.setAttribute("aria-live", "off");
   lasting.dataset.since = alert.since;
   line.append(lasting);
-  line.dataset.severity = alert.severity;
+  line.dataset.severity = isNew(alert) ? alert.severity : "known";
+  line.title = `${alert.rule} on ${alert.device}: ${alert.text ?? ""}`;
   return line;
 }
 
 function showAlerts() {
-  const firing = feed.alerts.filter((alert) => alert.state === "firing");
-  const rank = { critical: 0, warning: 1 };
-  firing.sort((a, b) => (rank[a.severity] ?? 2) - (rank[b.severity] ?? 2));
-  const shown = firing.map((alert) => `${alert.id} ${alert.value}`).join();
-  if (page.alerts.dataset.shown !== shown) {
-    page.alerts.dataset.shown = shown;
-    page.alerts.hidden = firing.length === 0;
-    page.alerts.replaceChildren(...firing.map(alertLine));
+  const found = firing(feed.alerts);
+  const most = mostAlerts();
+  const many = found.length > most;
+  const shown = many && !isOpen ? found.slice(0, most) : found;
+  const key = [found.length, isOpen, ...shown.map((alert) =>
+    [alert.id, alert.value, alert.text, alert.ack?.time, alert.silenced_by].join(" "))].join();
+  if (page.alerts.dataset.shown !== key) {
+    page.alerts.dataset.shown = key;
+    page.alerts.hidden = found.length === 0;
+    page.alerts.dataset.open = String(many && isOpen);
+    const had = page.alerts.contains(document.activeElement);
+    page.alerts.replaceChildren(...shown.map(alertLine));
+    if (many) {
+      const button = element("button", "more", isOpen ? "Fewer" : `+ ${found.length - most} more`);
+      button.type = "button";
+      button.ariaExpanded = String(isOpen);
+      button.addEventListener("click", () => { isOpen = !isOpen; showAlerts(); });
+      page.alerts.append(button);
+      if (had) button.focus();
+    }
   }
   for (const lasting of page.alerts.querySelectorAll(".for")) {
     lasting.textContent = `for ${duration((feed.now() - Date.parse(lasting.dataset.since)) / 1000)}`;
@@ -77,8 +102,13 @@ function showSummary() {
   const tones = [...tiles.values()].map((tile) => tile.tone);
   const counts = ["up", "stale", "down", "waiting"]
     .map((tone) => [tones.filter((one) => one === tone).length, tone])
-    .filter(([count]) => count > 0);
-  page.summary.textContent = counts.map(([count, tone]) => `${count} ${tone}`).join(" · ");
+    .filter(([count]) => count > 0)
+    .map(([count, tone]) => `${count} ${feed.isLost ? "unknown" : tone}`);
+  const fresh = firing(feed.alerts).filter(isNew).length;
+  const off = feed.devices.filter((device) => !device.enabled).length;
+  if (off) counts.push(`${off} disabled`);
+  if (fresh) counts.push(`${fresh} ${fresh === 1 ? "alert" : "alerts"}`);
+  page.summary.textContent = counts.join(" · ");
   page.site.textContent = site.name;
   document.title = `${site.name} · meterd`;
 }
@@ -86,12 +116,14 @@ function showSummary() {
 function show() {
   arrange();
   const now = feed.now();
-  for (const device of feed.devices) {
+  const alerts = firing(feed.alerts).filter(isNew);
+  for (const device of feed.devices.filter((one) => tiles.has(one.id))) {
     const samples = feed.samples.get(device.id) ?? new Map();
     for (const sample of samples.values()) {
       sample.age_s = Math.max(0, now - Date.parse(sample.time)) / 1000;
     }
-    tiles.get(device.id).update(device, samples, now);
+    const own = alerts.filter((alert) => alert.device === device.id);
+    tiles.get(device.id).update(device, samples, now, { alerts: own, lost: feed.isLost });
   }
   showSummary();
   showAlerts();
@@ -149,4 +181,5 @@ async function loop() {
 
 // Ages go on counting while an answer is awaited.
 setInterval(show, EVERY);
+addEventListener("resize", showAlerts);
 loop();

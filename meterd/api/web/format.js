@@ -35,7 +35,7 @@ export function parts(value, unit) {
     return [number(value / KILO, Math.abs(value) >= 1e6 ? 1 : 2), `k${unit}`];
   }
   if ((unit === "W" || unit === "var" || unit === "VA")) {
-    if (Math.abs(value) < KILO) return [number(value, Math.abs(value) < 10 ? 1 : 0), unit];
+    if (Math.abs(value) < KILO) return [number(value, value !== 0 && Math.abs(value) < 10 ? 1 : 0), unit];
     return [number(value / KILO, figures(value / KILO)), `k${unit}`];
   }
   if (unit === "s") return [duration(value), ""];

@@ -48,6 +48,8 @@ export function headline(samples) {
   const sample = samples.get(quantity);
   const big = sample ? parts(sample.value, sample.unit) : ["–", ""];
   const exports = quantity?.startsWith("active_power") && sample.value < 0;
+  // The word says the direction: a minus besides would say it twice.
+  if (exports) big[0] = parts(-sample.value, sample.unit)[0];
   const label = exports ? "Exporting" : WORDS[quantity] ?? quantity ?? "No value yet";
   if (!isUps(samples)) return { state: null, tone: "plain", big, label };
   const found = UPS_STATES.find(([name]) => samples.get(name)?.value === 1);
@@ -82,13 +84,13 @@ function runtime(samples) {
   return sample && sample.value !== null ? duration(sample.value) : null;
 }
 
-function energy(samples) {
-  return single(samples, "active_energy.import") ?? single(samples, "active_energy.total");
-}
-
-function exported(samples) {
-  const sample = samples.get("active_energy.export");
-  return sample?.value ? text(sample.value, sample.unit) : null;
+/** Of the counters, by what they count: the rows of energy. */
+function energies(samples) {
+  const [imported, exported, total] = ["import", "export", "total"]
+    .map((way) => samples.get(`active_energy.${way}`));
+  const shown = (sample) => (sample ? text(sample.value, sample.unit) : null);
+  const found = [["Imported", shown(imported)], ["Exported", exported?.value ? shown(exported) : null]];
+  return imported || exported ? found : [["Energy", shown(total)]];
 }
 
 /** Rows under the headline, most important first: [[word, text], …]. */
@@ -98,15 +100,27 @@ export function rows(samples) {
       ["Frequency", single(samples, "input.frequency")],
       ["Temperature", single(samples, "ups.temperature")]]
     : [["Voltage", phases(samples, "voltage")], ["Current", phases(samples, "current")],
-      ["Energy", energy(samples)], ["Exported", exported(samples)],
+      ...energies(samples),
       ["Frequency", single(samples, "frequency")],
       ["Power factor", single(samples, "power_factor")]];
   return wanted.filter(([, shown]) => shown !== null);
 }
 
-/** {tone, word}: up, down, stale or waiting. */
-export function freshness(device, samples) {
-  if (!device.enabled) return { tone: "waiting", word: "Disabled" };
+/** Alerts of people's interest: firing, the new ones first, then the most severe. */
+export function firing(alerts) {
+  const rank = { critical: 0, warning: 1 };
+  const order = (alert) => (isNew(alert) ? 0 : 10) + (rank[alert.severity] ?? 2);
+  return alerts.filter((alert) => alert.state === "firing").sort((a, b) => order(a) - order(b));
+}
+
+/** Whether nobody has acknowledged or silenced it. */
+export function isNew(alert) {
+  return !alert.ack && !alert.silenced_by?.length;
+}
+
+/** {tone, word}: up, down, stale or waiting; nothing is fresh while the server is silent. */
+export function freshness(device, samples, lost = false) {
+  if (lost) return { tone: "stale", word: "Unknown" };
   if (device.up === null) return { tone: "waiting", word: "Waiting" };
   if (device.up === false) return { tone: "down", word: "Down" };
   const ages = [...samples.values()].map((sample) => sample.age_s);

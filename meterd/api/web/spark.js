@@ -24,15 +24,23 @@ export function segments(points, step) {
   return found;
 }
 
-function scale(values) {
-  let low = Math.min(...values);
-  let high = Math.max(...values);
+// Of these the size is what matters, so the axis begins at 0. A voltage or a temperature moves about
+// a value far from it.
+const FROM_ZERO = ["W", "VA", "var", "A", "%", "Wh", "varh", "VAh"];
+
+function bounds(values, unit) {
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  if (FROM_ZERO.includes(unit)) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
   // Noise of a thousandth must not look like a mountain range.
   const least = Math.max(Math.abs(high), Math.abs(low), 1) * 0.02;
   if (high - low < least) {
     const middle = (high + low) / 2;
     [low, high] = [middle - least / 2, middle + least / 2];
   }
+  return [low, high];
+}
+
+function scale([low, high]) {
   return (value) => HEIGHT - MARGIN - ((value - low) / (high - low)) * (HEIGHT - 2 * MARGIN);
 }
 
@@ -43,29 +51,35 @@ function path(className, d) {
   return element;
 }
 
-/** Draw into `svg`; returns the words that say the same, or "" where there is nothing to draw. */
+/** Draw into `svg`; {words, low, high}: what it says, and its axis; null where there is nothing. */
 export function draw(svg, series, { start, end, step }) {
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   const cut = series ? segments(series.points, step) : [];
   const values = cut.flat().map((point) => point[1]);
   if (!values.length) {
     svg.replaceChildren();
-    return "";
+    return null;
   }
-  const y = scale(values);
+  const axis = bounds(values, series.unit);
+  const [bottom, top] = axis;
+  const y = scale(axis);
+  const hasZero = FROM_ZERO.includes(series.unit);
+  const zero = hasZero ? y(0).toFixed(1) : null;
   const x = (ms) => ((ms - start) / (end - start)) * WIDTH;
   const shapes = [];
   for (const segment of cut) {
     const line = segment.map(([ms, value]) => `${x(ms).toFixed(1)} ${y(value).toFixed(1)}`);
     // A lone point would have no length: it becomes a dot.
     const drawn = line.length > 1 ? `M${line.join("L")}` : `M${line[0]}h.01`;
-    if (line.length > 1) {
+    if (hasZero && line.length > 1) {
       const [first, last] = [segment[0], segment[segment.length - 1]].map(([ms]) => x(ms).toFixed(1));
-      shapes.push(path("area", `M${first} ${HEIGHT}L${line.join("L")}L${last} ${HEIGHT}Z`));
+      shapes.push(path("area", `M${first} ${zero}L${line.join("L")}L${last} ${zero}Z`));
     }
     shapes.push(path("line", drawn));
   }
+  if (hasZero) shapes.unshift(path("zero", `M0 ${zero}H${WIDTH}`));
   svg.replaceChildren(...shapes);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  return `${text(low, series.unit)} to ${text(high, series.unit)}`;
+  const words = `${text(low, series.unit)} to ${text(high, series.unit)}`;
+  return { words, low: text(bottom, series.unit), high: text(top, series.unit) };
 }

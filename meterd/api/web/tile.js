@@ -46,6 +46,9 @@ export class Tile {
     this.svg.setAttribute("preserveAspectRatio", "none");
     this.svg.setAttribute("role", "img");
     this.span = element("figcaption", "span");
+    this.high = element("span", "high");
+    this.low = element("span", "low");
+    this.low.ariaHidden = this.high.ariaHidden = "true";
     this.rows = element("dl", "rows");
     this.reason = element("p", "reason");
     const value = element("p", "value", this.number, this.unit);
@@ -53,31 +56,36 @@ export class Tile {
     this.root = element("article", "tile",
       element("div", "top", this.name, this.badge),
       element("div", "head", element("div", "big", this.state, value), side),
-      element("figure", "history", this.svg, this.span), this.reason, this.rows);
+      element("figure", "history",
+        element("div", "plot", element("div", "axis", this.high, this.low), this.svg), this.span), this.reason, this.rows);
     this.root.setAttribute("aria-labelledby", this.name.id);
     this.shownRows = "";
   }
 
-  /** up, down, stale or waiting, as last shown. */
+  /** up, down, stale or waiting, as last shown; alerts go before. */
   get tone() {
     return this.root.dataset.tone;
   }
 
   /** The newest of everything; `now` is the server's clock. */
-  update(device, samples, now) {
-    const fresh = freshness(device, samples);
+  update(device, samples, now, { alerts, lost }) {
+    const fresh = freshness(device, samples, lost);
+    // A device that is down says so first: what else it is warned of is older than that.
+    const [worst] = fresh.tone === "down" ? [] : alerts;
     const head = headline(samples);
     const [number, unit] = head.big;
     this.root.dataset.tone = fresh.tone;
-    this.badgeIcon.firstChild.setAttribute("href", `#icon-${fresh.tone}`);
-    put(this.badgeWord, fresh.word);
+    this.root.dataset.alert = worst?.severity ?? "";
+    this.badgeIcon.firstChild.setAttribute("href", `#icon-${worst ? "bell" : fresh.tone}`);
+    const more = alerts.length > 1 ? ` +${alerts.length - 1}` : "";
+    put(this.badgeWord, worst ? `${worst.rule}${more}` : fresh.word);
     put(this.state, fresh.tone === "down" ? "" : head.state ?? "");
     this.state.dataset.tone = fresh.tone === "stale" ? "stale" : head.tone;
     put(this.number, number);
     put(this.unit, unit);
     put(this.label, fresh.tone === "down" ? "last known" : head.label);
     put(this.age, this.#age(samples));
-    put(this.reason, this.#reason(device, fresh, now));
+    put(this.reason, lost ? "meterd does not answer." : this.#reason(device, fresh, now));
     this.#list(fresh.tone === "down" ? [] : rows(samples));
   }
 
@@ -107,8 +115,10 @@ export class Tile {
 
   /** The history of this device's headline quantity. */
   history(series, window) {
-    const words = draw(this.svg, series, window);
-    put(this.span, words ? `15 min: ${words}` : "No history yet");
-    this.svg.setAttribute("aria-label", `Last 15 minutes: ${words || "no values"}`);
+    const drawn = draw(this.svg, series, window);
+    put(this.high, drawn?.high ?? "");
+    put(this.low, drawn?.low ?? "");
+    put(this.span, drawn ? `15 min: ${drawn.words}` : "No history yet");
+    this.svg.setAttribute("aria-label", `Last 15 minutes: ${drawn?.words ?? "no values"}`);
   }
 }

@@ -15,6 +15,9 @@ _GUESS_LOW, _GUESS_HIGH = 0.8, 1.25
 _CELL, _CELL_LEAST, _CELL_MOST, _CELLS_FROM = 2.0, 1.4, 3.2, 11.0
 # Empty and full by the nominal voltage: 10.4 V and 13.0 V of 12 V.
 _EMPTY, _FULL = 104 / 120, 130 / 120
+_NO_NOMINAL = (
+    "the unit does not say its battery's nominal voltage: set battery.nominal (such as 24V)"
+)
 # Outside this share of the nominal voltage the packs are wrong, not the charge 0 or 100 %.
 _REAL_LOW, _REAL_HIGH = 0.6, 1.5
 # A UPS without load uses this share of full load itself.
@@ -45,6 +48,18 @@ class Battery:
         self._charger = Charger(options.chargetime)
         self._nominal: float | None = None
         self._packs: float | None = None
+
+    def quantities(self, *, rated: bool) -> list[str]:
+        """What `read()` may tell of; `rated`: whether the unit may say its nominal voltage."""
+        options = self._options
+        told = ["battery.voltage", "battery.packs"]
+        nominal = rated or options.nominal is not None
+        if nominal:
+            told.append("battery.voltage.nominal")
+        if nominal or (options.low is not None and options.high is not None):
+            told += ["battery.voltage.low", "battery.voltage.high", "battery.charge"]
+            told += ["battery.runtime"] if self._runtimecal is not None else []
+        return told
 
     def read(self, state: State, rated: float | None) -> list[Reading]:
         """From the unit's state and the battery voltage that it is rated for."""
@@ -85,7 +100,7 @@ class Battery:
     ) -> list[Reading]:
         low, high = self._thresholds(nominal)
         if low is None or high is None:
-            return []
+            return [unknown("battery.charge", "%", _NO_NOMINAL)]
         readings = [
             Reading("battery.voltage.low", round(low, 2), "V"),
             Reading("battery.voltage.high", round(high, 2), "V"),

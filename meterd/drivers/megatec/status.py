@@ -13,6 +13,8 @@ _OVERLOAD = 100.0
 # Output by input, and what b5 means below that ratio; NUT's limits.
 _REGULATION = ((0.5, ""), (0.95, "trim"), (1.05, "bypass"), (1.5, "boost"))
 _REGULATORS = ("trim", "bypass", "boost")
+# Told by each status line, beside the regulators and the beeper.
+_LETTERS = ("ol", "ob", "lb", "cal", "test", "off", "alarm", "over")
 
 
 class Letters:
@@ -31,6 +33,11 @@ class Letters:
         """A shutdown was ordered: where the bit was clear before, it says so from now on."""
         if not before.bit(1):
             self._rises = self._shutting_down = True
+
+    def quantities(self) -> list[str]:
+        """The letters that `read()` tells of."""
+        told = [f"ups.status.{letter}" for letter in (*_LETTERS, *_REGULATORS)]
+        return [*told, "ups.beeper"] + ([] if self._ignore_shutdown_bit else ["ups.status.fsd"])
 
     def read(self, status: Status) -> list[Reading]:
         on_battery = status.bit(7)

@@ -1,10 +1,10 @@
 """One Megatec UPS: the status line each time, ratings and names once, orders when asked."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from meterd.drivers.backoff import Backoff, loop_time
 from meterd.drivers.megatec.battery import Battery, State
 from meterd.drivers.megatec.hearing import Hearing
 from meterd.drivers.megatec.lines import (
@@ -27,8 +27,10 @@ from meterd.wire.link import Link
 from meterd.wire.megatec import tell
 
 _DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
-# Reads before a question that met silence is asked again: ten minutes at the usual 2 s.
-RETRY_READS = 300
+# Seconds before a question that met silence is first asked again: it costs its timeout.
+FIRST_PAUSE_SILENT_S = 60.0
+# After so many polls in a row without a status it may be another unit, in another dialect.
+MISSED_POLLS = 3
 # Q1 or QS and its answer, each with the CR.
 _REQUEST_SIZE, _STATUS_SIZE = 3, 47
 # What units without a thermometer send.
@@ -37,11 +39,11 @@ _NO_THERMOMETER = (0.0, 25.0)
 
 @dataclass(slots=True)
 class _Question:
-    """Something asked once; what came stays until the unit says otherwise."""
+    """Something asked until it is answered; what came stays until it may be another unit."""
 
     command: str
     settled: bool = False
-    again: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
     readings: list[Reading] = field(default_factory=list)
 
 
@@ -63,13 +65,15 @@ class MegatecUps:
         link: Link,
         options: MegatecOptions,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = loop_time,
     ) -> None:
         self._link = link
         self._dialects = _DIALECTS[options.protocol]
         self._dialect: Dialect | None = None
         self._epoch = link.epoch
-        self._reads = 0
+        self._missed = 0
+        # When the dialect of first choice is tried again, while another one is spoken.
+        self._first_choice = Backoff()
         self._ratings = _Question("F", settled=not options.ratings)
         self._names = _Question("I", settled=not options.vendor)
         self._asked = [q for q in (self._ratings, self._names) if not q.settled]
@@ -90,6 +94,16 @@ class MegatecUps:
         """Bytes sent and received by each request of one poll: the status line alone."""
         return [(_REQUEST_SIZE, _STATUS_SIZE)]
 
+    def quantities(self) -> frozenset[str]:
+        """What it may deliver, by what is configured; the unit may say less."""
+        rated = self._ratings in self._asked
+        tables = [each.status for each in self._dialects]
+        tables += [each.ratings for each in self._dialects] if rated else []
+        said = {field.quantity for table in tables for field in table}
+        return frozenset(
+            (*said, *self._battery.quantities(rated=rated), *self._letters.quantities())
+        )
+
     @property
     def commands(self) -> Sequence[str]:
         """What `act` can do, by NUT's names."""
@@ -98,9 +112,9 @@ class MegatecUps:
     async def read(self) -> list[Reading]:
         """Raises LinkError when the unit is silent or garbled, Unsupported when it refuses."""
         dialect, status = await self._meet()
-        self._reads += 1
         await self._once(self._ratings, lambda line: cut_ratings(line, dialect))
         await self._once(self._names, cut_info)
+        await self._try_first_choice()
         return self._readings(dialect, status)
 
     async def act(self, command: str) -> None:
@@ -121,21 +135,34 @@ class MegatecUps:
             self._letters.ordered(before)
 
     async def _meet(self) -> tuple[Dialect, Status]:
-        """The status, and in which dialect: found out again after a reopening."""
+        """The status, and in which dialect: found out again after a reopening.
+
+        Where the unit is away, all dialects are asked at each third poll only.
+        """
         if self._link.epoch != self._epoch:
             self._dialect = None
-        dialect, status = await self._status()
-        if self._link.epoch != self._epoch:
+        before = self._dialect
+        if self._missed and not self._missed % MISSED_POLLS:
+            self._dialect = None
+        try:
+            dialect, status = await self._status()
+        except (LinkError, DeviceError):
+            self._missed += 1
+            self._dialect = before
+            raise
+        if self._link.epoch != self._epoch or self._missed >= MISSED_POLLS:
             self._meet_anew()
+        self._missed = 0
         return dialect, status
 
     def _meet_anew(self) -> None:
-        """The link was reopened, perhaps to another unit."""
+        """The link was reopened, or the unit was away: perhaps it is another one."""
         self._epoch = self._link.epoch
         self._letters.meet_anew()
         self._thermometer = False
         for question in self._asked:
-            question.settled, question.again = False, 0
+            question.settled = False
+            question.backoff.reset()
 
     async def _status(self) -> tuple[Dialect, Status]:
         if self._dialect is not None:
@@ -153,6 +180,8 @@ class MegatecUps:
                 failure = failure or error
             else:
                 self._dialect = dialect
+                self._first_choice.reset()
+                self._first_choice.failed(self._monotonic(), FIRST_PAUSE_SILENT_S)
                 return dialect, status
         if failure is None and len(self._dialects) > 1:
             text = "the unit knows neither Q1 nor QS: it speaks another protocol"
@@ -172,17 +201,34 @@ class MegatecUps:
         )
 
     async def _once(self, question: _Question, cut: Callable[[str], list[Reading]]) -> None:
-        if question.settled or self._reads < question.again:
+        now = self._monotonic()
+        if question.settled or now < question.backoff.due:
             return
         try:
             question.readings = await self._hearing.ask(question.command, b"#", cut)
             question.settled = True
         except Unsupported:
-            question.readings, question.settled = [], True
+            question.readings = []
+            question.backoff.failed(now)
         except LinkError as error:
             if not _passing(error):
                 raise
-            question.again = self._reads + RETRY_READS
+            question.backoff.failed(now, FIRST_PAUSE_SILENT_S)
+
+    async def _try_first_choice(self) -> None:
+        """One answer that was lost, or refused while the unit started, is no reason for ever."""
+        first, now = self._dialects[0], self._monotonic()
+        if self._dialect in (None, first) or now < self._first_choice.due:
+            return
+        try:
+            await self._ask_status(first)
+        except (LinkError, DeviceError) as error:
+            if isinstance(error, LinkError) and not _passing(error):
+                raise
+            self._first_choice.failed(now, FIRST_PAUSE_SILENT_S)
+        else:
+            self._dialect = first
+            self._meet_anew()
 
     def _readings(self, dialect: Dialect, status: Status) -> list[Reading]:
         said = dict(status.fields)

@@ -64,11 +64,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that is in a device. `end` says why the chain ends; "" is its own end marker."""
+    """All that is in a device. `end` says why the chain ends; "" is its own end marker.
+
+    `stop` is the register of the model, or end, that was looked at last, with its `header`:
+    number and length.
+    """
 
     place: Place
     found: tuple[Found, ...]
     end: str = ""
+    stop: int = 0
+    header: tuple[int, int] = (_END, 0)
 
 
 async def survey(client: ModbusClient, bases: Sequence[int] = BASES) -> Survey:
@@ -118,11 +124,12 @@ async def walk(client: ModbusClient, place: Place) -> Survey:
     found: list[Found] = []
     address = place.base + 2
     end = f"more than {MAX_MODELS} models"
+    number, length = _END, 0
     while len(found) < MAX_MODELS:
         if address >= _LAST_REGISTER:
             end = f"no end up to register {_LAST_REGISTER}"
             break
-        number, length = await _header(client, place.function, address)
+        number, length = await header_at(client, place.function, address)
         if number in (0, _END):
             end = "" if number else f"register {address} holds no model: the map is cut off"
             break
@@ -133,10 +140,10 @@ async def walk(client: ModbusClient, place: Place) -> Survey:
         right = known if known and length in known.lengths else None
         found.append(Found(number, address, length, right))
         address += 2 + length
-    return Survey(place, tuple(found), end)
+    return Survey(place, tuple(found), end, address, (number, length))
 
 
-async def _header(client: ModbusClient, function: int, address: int) -> tuple[int, int]:
+async def header_at(client: ModbusClient, function: int, address: int) -> tuple[int, int]:
     """Number and length of the model at `address`; number 0 if the device refuses to tell."""
     try:
         header = await client.read(function, address, 2)

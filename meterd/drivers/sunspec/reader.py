@@ -4,13 +4,15 @@ request   | ID | length | value | scale | value ... |      ID is left out where 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
+from meterd.drivers.exclusions import Cause, Exclusions
 from meterd.drivers.planner import plan
+from meterd.drivers.refusals import Findings
 from meterd.drivers.registers import PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.drivers.schedule import ALL
 from meterd.drivers.sunspec.discovery import Found
@@ -18,7 +20,7 @@ from meterd.errors import DeviceError, MeterdError, Unsupported
 from meterd.model.sample import Reading
 from meterd.wire.modbus import ModbusClient
 
-# Requests that finding refused registers may cost, in one epoch of the link.
+# Requests that finding refused registers may cost in LONGEST_PAUSE_S.
 SPLIT_BUDGET: Final = 20
 
 
@@ -30,9 +32,11 @@ _Request = tuple[int, int, Block]
 
 @dataclass(slots=True)
 class Budget:
-    """Requests beyond the plan that may still be spent; all models of a part share one."""
+    """Requests beyond the plan that may still be spent since `renewed`, in monotonic seconds; all
+    models of a part share one."""
 
     left: int = SPLIT_BUDGET
+    renewed: float = 0.0
 
 
 class ModelReader:
@@ -45,7 +49,9 @@ class ModelReader:
         rows: tuple[Row, ...],
         budget: Budget,
         costs: Costs = ASSUMED,
+        exclusions: Exclusions | None = None,
     ) -> None:
+        """What is refused is put into `exclusions`."""
         self._client = client
         self._found = found
         self._rows = tuple(sorted(rows, key=lambda row: (row.first, row.last)))
@@ -55,19 +61,23 @@ class ModelReader:
         self._plans: dict[Tiers, list[_Request]] = {}
         # What is asked instead, once a request was refused.
         self._pieces: list[Block] | None = None
-        self._refused: dict[Row, str] = {}
+        self._exclusions = Exclusions() if exclusions is None else exclusions
+        self._now = 0.0
 
-    async def read(self, tiers: Tiers = ALL) -> list[Reading]:
-        """One reading a row that is due; none, and no request, where none is.
+    async def read(self, tiers: Tiers = ALL, now: float = 0.0) -> list[Reading]:
+        """One reading a row that is due and not left out; none, and no request, where none is.
 
-        Raises DeviceError with code `moved` if the model is gone.
+        `now` in monotonic seconds. Raises DeviceError with code `moved` if the model is gone.
         """
         if not self.is_due(tiers):
             return []
+        self._now = now
         if self._pieces is None:
             try:
                 return await self._read_planned(tiers)
             except Unsupported as refusal:
+                longest = max(self.requests(tiers)) - 1
+                self._leave_out(Findings(most=longest), refusal)
                 self._pieces = self._halves(self._rows, refusal)
         return await self._read_pieces(tiers)
 
@@ -144,17 +154,43 @@ class ModelReader:
                 raise
             self._pieces.append(piece)
             readings += piece.decode(data)
-        return readings + [_absent(row, reason) for row, reason in self._refused.items()]
+        return readings
 
     def _halves(self, rows: tuple[Row, ...], refusal: Unsupported) -> list[Block]:
         """Two requests in place of a refused one; none for a row that is refused by itself."""
         if len(rows) == 1 or self._budget.left < 2:
-            reason = _reason(rows, refusal)
-            self._refused |= {row: reason for row in rows if not row.optional}
+            self._leave_out(Findings(rows, rows if len(rows) > 1 else ()), refusal)
             return []
         self._budget.left -= 2
         middle = len(rows) // 2
         return [self._block(rows[:middle]), self._block(rows[middle:])]
+
+    def _leave_out(self, found: Findings, refusal: Unsupported) -> None:
+        self._exclusions.add(found, Cause.REFUSED, str(refusal), self._now)
+
+    def has(self, rows: Sequence[Row]) -> bool:
+        """Whether these are rows of this model."""
+        return bool(rows) and rows[0] in self._rows
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether it is read otherwise than planned, as the device refused that."""
+        return self._pieces is not None
+
+    async def try_again(self, rows: tuple[Row, ...]) -> None:
+        """Ask once more for rows that are left out, or for the whole model where there are none.
+
+        What is answered is read again from the next poll on. Raises DeviceError or LinkError.
+        """
+        if not rows:
+            address, words, _ = max(self._planned(ALL), key=lambda one: one[1])
+            await self._client.read(self._function, address, words, kept=False)
+            self._pieces = None
+            return
+        block = self._block(rows)
+        await self._client.read(block.function, block.address, block.words, kept=False)
+        if self._pieces is not None:
+            self._pieces.append(block)
 
     def _block(self, rows: tuple[Row, ...]) -> Block:
         first = min(row.first for row in rows)
@@ -164,14 +200,3 @@ class ModelReader:
 
 def _holds(piece: Block, tiers: Tiers) -> bool:
     return any(row.tier in tiers for row in piece.rows)
-
-
-def _reason(rows: tuple[Row, ...], refusal: Unsupported) -> str:
-    first = min(row.first for row in rows)
-    last = max(row.last for row in rows)
-    together = " together" if len(rows) > 1 else ""
-    return f"the device refuses registers {first} to {last}{together}: {refusal}"
-
-
-def _absent(row: Row, reason: str) -> Reading:
-    return Reading(row.quantity, None, row.unit, reason)

@@ -19,7 +19,7 @@ from meterd.errors import MeterdError
 from meterd.model.files import open_regular
 from meterd.model.quantity import describe, suggest
 from meterd.model.sample import Quality
-from meterd.model.units import TO_BASE, factor
+from meterd.model.units import base_of, conversion
 
 MOST_MISTAKES = 20
 _LINE_LIMIT = 1 << 20  # characters: thousands of columns
@@ -52,12 +52,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What a column or row is of; `times` is what its values are multiplied by."""
+    """What a column or row is of: its values times `times`, plus `plus`, are what is kept."""
 
     device: str
     quantity: str
     unit: str
     times: Decimal
+    plus: Decimal
 
 
 @dataclass(slots=True)
@@ -247,14 +248,14 @@ def _target(device: str, quantity: str, unit: str) -> _Target:
     own = quantity.startswith("x.")
     if own and not unit:
         raise ValueError(f"{quantity} is your own quantity: its unit has to be given")
-    base = TO_BASE.get(unit, (unit, 1.0))[0]
-    known = describe(quantity, base)
+    known = describe(quantity, base_of(unit))
     if known is None:
         raise ValueError(f"there is no quantity {quantity!r}: {suggest(quantity)}")
-    times = factor(unit or known.unit, known.unit)
-    if times is None:
+    found = conversion(unit or known.unit, known.unit)
+    if found is None:
         raise ValueError(f"{quantity} is in {known.unit}: {unit!r} cannot be converted to it")
-    return _Target(device, quantity, known.unit, Decimal(repr(times)))
+    times, plus = (Decimal(repr(number)) for number in found)
+    return _Target(device, quantity, known.unit, times, plus)
 
 
 def _value(text: str, target: _Target) -> float | None:
@@ -264,7 +265,7 @@ def _value(text: str, target: _Target) -> float | None:
     try:
         if not _NUMBER.fullmatch(text):
             raise ValueError
-        return float(Decimal(text) * target.times)
+        return float(Decimal(text) * target.times + target.plus)
     except (ValueError, InvalidOperation):
         hint = "write it with a decimal point and without spaces, or leave it empty"
         raise ValueError(f"value {text!r} is no number; {hint}") from None

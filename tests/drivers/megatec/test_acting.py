@@ -17,6 +17,8 @@ from meterd.wire.link import Times
 from tests.drivers.megatec.units import letters, named, options
 from tests.sim.clock import StoppedClock
 
+pytestmark = pytest.mark.virtual
+
 TIMEOUT = 0.25
 
 

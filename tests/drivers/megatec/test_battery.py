@@ -41,7 +41,9 @@ async def test_a_nominal_voltage_of_zero_gives_no_thresholds_and_no_charge() -> 
     readings = await read(scripted(at("13.5"), f=b"#230.0 003 00.00 50.0\r"))
     assert readings["battery.voltage"].value == 13.5
     assert readings["battery.voltage.nominal"].value is None
-    assert not {"battery.charge", "battery.voltage.low", "battery.packs"} & set(readings)
+    assert not {"battery.voltage.low", "battery.packs"} & set(readings)
+    assert readings["battery.charge"].value is None
+    assert "set battery.nominal" in readings["battery.charge"].reason
 
 
 async def test_settings_override_what_the_unit_says() -> None:

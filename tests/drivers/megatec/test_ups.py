@@ -1,14 +1,19 @@
 """A whole Megatec unit: what is asked when, and what its answers mean."""
 
+import contextlib
+import itertools
+
 import pytest
 
+from meterd.drivers.backoff import LONGEST_PAUSE_S
 from meterd.drivers.megatec import MegatecUps
-from meterd.drivers.megatec.ups import RETRY_READS
+from meterd.drivers.megatec.ups import FIRST_PAUSE_SILENT_S, MISSED_POLLS
 from meterd.errors import LinkError, ProtocolError, Unsupported
 from meterd.model.quantity import CATALOGUE, INFO
 from meterd.model.sample import Quality
+from tests.clocks import FakeClock
 from tests.drivers.megatec.units import F12, LINE, letters, named, options, read, scripted, values
-from tests.scripted import ScriptedLink
+from tests.scripted import Reply, ScriptedLink
 
 
 @pytest.mark.parametrize("chop", [0, 1, 10])
@@ -106,15 +111,80 @@ async def test_ratings_and_names_are_asked_once_and_again_after_a_reopening() ->
     assert link.sent[4:] == [b"Q1\r", b"F\r", b"I\r"]
 
 
-async def test_silent_questions_are_asked_again_only_much_later() -> None:
-    link = ScriptedLink({b"Q1\r": LINE.encode() + b"\r"})
-    ups = MegatecUps(link, options())
-    for _ in range(RETRY_READS):
+async def asked_for_an_hour(link: ScriptedLink, command: bytes) -> tuple[list[float], MegatecUps]:
+    """When a unit that is polled each 2 s was asked this, and the driver."""
+    clock = FakeClock(0.0)
+    ups = MegatecUps(link, options(), monotonic=clock.monotonic)
+    asked = []
+    for _ in range(1800):
+        known = link.sent.count(command)
         assert "battery.voltage.nominal" not in named(await ups.read())
-    assert link.sent.count(b"F\r") == link.sent.count(b"I\r") == 1
+        if link.sent.count(command) > known:
+            asked.append(clock.now)
+        clock.pass_by(2)
+    clock.pass_by(LONGEST_PAUSE_S)
+    return asked, ups
+
+
+@pytest.mark.parametrize(
+    ("answer", "first"), [(None, FIRST_PAUSE_SILENT_S), (b"(NAK\r", 5.0), (b"F\r", 5.0)]
+)
+async def test_a_question_without_an_answer_is_asked_again_after_growing_pauses(
+    answer: bytes | None, first: float
+) -> None:
+    link = ScriptedLink({b"Q1\r": LINE.encode() + b"\r"})
+    if answer is not None:
+        link.script(b"F\r", answer)
+    asked, ups = await asked_for_an_hour(link, b"F\r")
+    pauses = [b - a for a, b in itertools.pairwise(asked)]
+    expected = [min(first * 2**n, LONGEST_PAUSE_S) for n in range(len(pauses))]
+    assert pauses == pytest.approx(expected, abs=2)
+    assert len(asked) > 6
     link.script(b"F\r", F12)
     assert named(await ups.read())["battery.voltage.nominal"].value == 12.0
-    assert link.sent.count(b"F\r") == 2
+    count = link.sent.count(b"F\r")
+    await ups.read()
+    assert link.sent.count(b"F\r") == count
+
+
+async def test_after_an_outage_the_unit_may_be_another_one() -> None:
+    """Another unit on the same port: other ratings, and another dialect."""
+    link = ScriptedLink({b"Q1\r": LINE.encode() + b"\r", b"F\r": F12})
+    ups = MegatecUps(link, options())
+    assert named(await ups.read())["battery.voltage.nominal"].value == 12.0
+    gone = LinkError("no answer", code="timeout")
+    for command in (b"Q1\r", b"QS\r", b"F\r"):
+        link.script(command, gone)
+    for _ in range(2 * MISSED_POLLS):
+        with pytest.raises(LinkError):
+            await ups.read()
+    # Both dialects are asked at some polls only.
+    assert 1 <= link.sent.count(b"QS\r") <= 2
+    link.script(b"QS\r", LINE.encode() + b"\r")
+    link.script(b"F\r", b"#220.0 003 24.00 50.0\r")
+    for _ in range(MISSED_POLLS):
+        with contextlib.suppress(LinkError):
+            said = named(await ups.read())
+    assert said["battery.voltage.nominal"].value == 24.0
+
+
+async def test_a_dialect_taken_for_want_of_an_answer_is_not_kept_for_ever() -> None:
+    """The first answer to Q1 is lost, QS is answered, too: most units know both."""
+    lost = LinkError("no answer", code="timeout")
+    line = LINE.encode() + b"\r"
+    link = ScriptedLink({b"QS\r": line, b"F\r": F12})
+    replies: list[Reply] = [lost, line]
+    link.script(b"Q1\r", replies)
+    clock = FakeClock()
+    ups = MegatecUps(link, options(), monotonic=clock.monotonic)
+    await ups.read()
+    await ups.read()
+    assert link.sent.count(b"QS\r") == 2
+    clock.pass_by(FIRST_PAUSE_SILENT_S)
+    await ups.read()
+    await ups.read()
+    assert link.sent[-3] == b"Q1\r"
+    assert link.sent.count(b"QS\r") == 3
 
 
 async def test_a_garbled_answer_to_a_question_is_left_out() -> None:

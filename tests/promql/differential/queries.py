@@ -53,6 +53,19 @@ def selectors() -> Iterator[Question]:
         *(f'{POWER}{{device=~"(?i)MAIN"}}', 'odd{kind=~"na|inf"}', "odd{kind=~`n.n`}"),
     ):
         yield Question(selector)
+    # What a matcher takes is judged by what its string says.
+    for selector in (
+        *('{device!=""}', "{device!=''}", "{device!=``}", '{__name__!=""}', '{device!~""}'),
+        *('{device!~".*"}', '{device!~".*", phase="l1"}', '{device!="", phase!="l1"}'),
+        *('{device!="",}', '{device!="" , phase=""}', '{device!~"", kind=~".*"}'),
+        *('{device=~".+", phase!~"l[12]"}', '{__name__=~"power.*", device!="main"}'),
+        *('{device!~"|main"}', '{device!="\\x6dain", phase!=""}', '{nosuch!~""}'),
+    ):
+        yield from _ask(selector, f"count by (__name__) ({selector})", f"sum({selector} offset 1s)")
+    yield from _ask(
+        *('count_over_time({device!=""}[5m])', 'max_over_time({device!~""}[5m:1m])'),
+        *(f'{POWER} and on (device) {{phase!=""}}', 'absent({nosuch!=""})', "x{}"),
+    )
     for modifier in (
         *("offset 5m", "offset -5m", "offset 1h30m", "@ 1760003044", "@ start()", "@ end()"),
         *("@ 1760003044 offset 10m", "offset 10m @ 1760003044", "@ end() offset -1m"),
@@ -329,6 +342,10 @@ def refusals() -> Iterator[Question]:
     """Both sides have to refuse, in the same class of error."""
     yield from _ask(
         *("", "1 +", "sum(", "foo[", "rate(x)", f"{POWER}[5m]", "1 == 1", "sum(1)", "foo()"),
+        *('{a!="x"}', '{a!~".+"}', '{a=""}', '{a=~"|x"}', '{a!~"x", b=""}', '{a=~"", b!="x"}'),
+        *("{,}", '{a!="" b!=""}', '{a!=""', '{a!=""}{b!=""}', '{a!~"("}', '{__name__=""}'),
+        *(f'{POWER}{{__name__!=""}}', "x offset 1s offset 1s", "sum(x) offset 1s", "1 offset 1s"),
+        *("x offset 1000y", "x[1000y]", "x[5m:1000y]", "x offset inf", "x[9999999999999s]"),
         *('{a=~".*"}', "{}", "x{a=~'(('}", "rate(x[5m], 1)", "x offset 5m offset 5m"),
         *("x[5m:] + 1", '"a" + 1', "label_replace(x, 'a', 'b')", "topk(x)", "1 and 2"),
         *("x and 1", "vector(x)", "clamp(x)", "x @ foo", "absent(1)", "x{a=1}", "x{__name__='y'}"),
