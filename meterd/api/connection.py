@@ -45,18 +45,12 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-<<<<<<< HEAD
         "_answered",
-        "_bytes",
-        "_left",
-        "_limits",
-=======
         "_bytes",
         "_is_in_line",
         "_left",
         "_limits",
         "_line",
->>>>>>> main
         "_lost",
         "_phase",
         "_quiet",
@@ -96,12 +90,9 @@ class Connection(web.RequestHandler):
         self._since = loop.time()
         self._bytes = 0
         self._unread = 0
-<<<<<<< HEAD
         self._answered: float | None = None
-=======
         self._is_in_line = True
         self._line = b""
->>>>>>> main
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.IDLE:

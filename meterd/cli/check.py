@@ -1,28 +1,18 @@
 """`meterd check`: validates everything, and shows what polling costs each bus."""
 
 import asyncio
-<<<<<<< HEAD
 import time
-from collections.abc import Iterator
-=======
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
->>>>>>> main
 from pathlib import Path
 from typing import Any
 
 import click
 
 from meterd.cli import output
-<<<<<<< HEAD
-from meterd.cli.configuration import config_option, load_settings
-from meterd.cli.doors import check_certificate, check_login
-from meterd.cli.main import EXIT_CONFIG
-=======
 from meterd.cli.configuration import config_option, load_file
-from meterd.cli.doors import check_login
+from meterd.cli.doors import check_certificate, check_login
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
->>>>>>> main
 from meterd.cli.talk import warn_of_maps
 from meterd.cli.times import now_ms
 from meterd.config.load import Loaded

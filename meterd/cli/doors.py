@@ -159,14 +159,9 @@ def _rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "Rules":
         tokens=tokens,
     )
     files = api.tls
-<<<<<<< HEAD
     certificate = Certificate(Path(files.certificate), Path(files.key), tell) if files else None
-    return Rules(access, api.trusted_proxies, api.base_path, certificate)
-=======
-    certificate = Certificate(Path(files.certificate), Path(files.key)) if files else None
     cors = Cors(frozenset(api.cors))
     return Rules(access, api.trusted_proxies, api.base_path, certificate, cors=cors)
->>>>>>> main
 
 
 def _taken(section: str, listen: str, error: OSError) -> MeterdError:

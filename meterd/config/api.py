@@ -18,14 +18,11 @@ _SQLITE = "sqlite:///"
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
 _BASE = re.compile(r"(/[A-Za-z0-9._~-]+)*")
-<<<<<<< HEAD
 _PEM_LIMIT = 1 << 20  # bytes of a certificate with its chain
-=======
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_]([a-z0-9._-]{0,252})|\[[0-9a-f:.]+\])"
     r"(:(?P<port>[0-9]{1,5}))?"
 )
->>>>>>> main
 _SHORTEST = 8
 _LONGEST = 1024
 

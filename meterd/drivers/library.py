@@ -10,15 +10,12 @@ from pathlib import Path
 
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
-<<<<<<< HEAD
 from meterd.model import files as files_of_people
+from meterd.model.quantity import declare, is_own
+from meterd.model.units import base_of
 
 # Bytes; the largest shipped map has 30 KiB.
 MAP_LIMIT = 1 << 20
-=======
-from meterd.model.quantity import declare, is_own
-from meterd.model.units import base_of
->>>>>>> main
 
 # In place of a map's name: the device says itself what it has (SunSpec).
 SUNSPEC = "sunspec"
@@ -106,13 +103,9 @@ def load_map(name: str) -> RegisterMap:
 
     if is_file(name):
         try:
-<<<<<<< HEAD
             text = files_of_people.read_text(Path(name), MAP_LIMIT)
-=======
-            text = Path(name).read_text("utf-8")
         except FileNotFoundError as error:
             raise ConfigError(_missing(Path(name))) from error
->>>>>>> main
         except OSError as error:
             raise ConfigError(f"register map {name}: {error.strerror}") from error
         except UnicodeDecodeError as error:
