@@ -39,8 +39,8 @@ _INFO = {
     "summary": "Energy meters and UPSes: newest samples, history, consumption, alerts",
     "description": "Times in answers are RFC 3339 in UTC; in queries and bodies also Unix seconds, "
     "now and now-6h. Points carry Unix milliseconds. What is not known is null with a reason, "
-    "never 0. On loopback nobody needs a login unless the configuration wants one. Prometheus' own API "
-    "(PromQL) is under /prometheus/api/v1 and described by Prometheus.",
+    "never 0. On loopback nobody needs a login unless the configuration wants one. Prometheus' own "
+    "API (PromQL) is under /prometheus/api/v1 and described by Prometheus.",
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
 _HEADERS: Mapping[int, Mapping[str, str]] = {

@@ -32,6 +32,7 @@ class _Client:
     """One connection; `used` is when its last request was answered, None before the first."""
 
     task: "asyncio.Task[None]"
+    writer: StreamWriter
     share: str
     since: float
     used: float | None = None
@@ -105,7 +106,7 @@ class Proxy:
             self.counters["turned_away"] += 1
             writer.transport.abort()
             return
-        client = _Client(task, share, self._clock.monotonic())
+        client = _Client(task, writer, share, self._clock.monotonic())
         self._clients.add(client)
         try:
             self.counters[await self._serve(client, reader, writer)] += 1
@@ -123,7 +124,8 @@ class Proxy:
         for client in giving_way(share, seats, held, self._clock.monotonic(), LEAST_IDLE):
             self.counters["gave_way"] += 1
             self._clients.discard(client)
-            client.task.cancel()
+            # Not cancelled: Python 3.11 would log that as an error.
+            client.writer.transport.abort()
             return True
         return False
 

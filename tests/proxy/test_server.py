@@ -13,7 +13,7 @@ from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, Pace, Proxy
 from meterd.sim.bank import FixedBank
 from meterd.sim.faults import parse_faults
 from tests.clocks import FakeClock
-from tests.proxy.rig import PATIENCE, Caller, Rig, rig, until
+from tests.proxy.rig import PATIENCE, Rig, rig, until
 
 pytestmark = pytest.mark.virtual
 
@@ -216,14 +216,15 @@ async def test_idle_connections_of_a_host_give_way_the_longest_unused_first(site
     assert site.proxy.clients == MOST_CLIENTS
 
 
-async def test_a_host_with_many_connections_gives_way_to_one_with_none(site: Rig) -> None:
+async def test_a_host_with_many_connections_gives_way_to_one_with_none(
+    site: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = iter(["a"] * MOST_CLIENTS + ["b", "a"])
+    monkeypatch.setattr("meterd.proxy.server.share_of", lambda _: next(hosts))
     many = [await site.caller() for _ in range(MOST_CLIENTS)]
     for caller in many:
         assert await caller.read(0, 2) == words(0, 2)
-    other = Caller(
-        *await asyncio.open_connection("127.0.0.1", site.proxy.port, local_addr=("127.0.0.2", 0))
-    )
-    site.asked.append(other)
+    other = await site.caller()
     assert await other.read(0, 2) == words(0, 2)
     assert await many[0].hung_up()
     # The host that has most comes back, and does not push the other out.
