@@ -14,6 +14,7 @@ from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.times import moment, now_ms
 from meterd.config.settings import Settings
 from meterd.errors import StoreError
+from meterd.model.text import has_controls
 
 if TYPE_CHECKING:
     from meterd.store.tools.correct import Correction, Corrections
@@ -127,6 +128,9 @@ def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
         if not (asked[name] or "").strip():
             option = name.upper() if name in ("device", "quantity") else f"--{name}"
             raise click.UsageError(f"{option} is missing: see the examples of --help.")
+    for name in ("why", "who"):
+        if has_controls(asked[name] or ""):
+            raise click.UsageError(f"--{name} holds control characters: take them out.")
     now, zone = now_ms(), ZoneInfo(settings.site.timezone)
     start, end = (moment(f"--{name}", asked[name], now, zone) for name in ("start", "end"))
     if start >= end or end > now:

@@ -13,7 +13,7 @@ from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, Pace, Proxy
 from meterd.sim.bank import FixedBank
 from meterd.sim.faults import parse_faults
 from tests.clocks import FakeClock
-from tests.proxy.rig import PATIENCE, Rig, rig, until
+from tests.proxy.rig import PATIENCE, Caller, Rig, rig, until
 
 pytestmark = pytest.mark.virtual
 

@@ -19,6 +19,7 @@ from meterd.errors import MeterdError
 from meterd.model.files import open_regular
 from meterd.model.quantity import describe, suggest
 from meterd.model.sample import Quality
+from meterd.model.text import from_spreadsheets, has_controls
 from meterd.model.units import base_of, conversion
 
 MOST_MISTAKES = 20
@@ -184,6 +185,9 @@ class CsvFile:
             cells["device"].strip(), cells["quantity"].strip(), cells.get("unit", "").strip()
         )
         value = _value(cells["value"], target)
+        reason = from_spreadsheets(cells.get("reason", "").strip())
+        if has_controls(reason):
+            raise ValueError(f"reason {reason!a} holds control characters: take them out")
         return [
             Row(
                 self._time(cells["time"].strip()),
@@ -192,7 +196,7 @@ class CsvFile:
                 target.unit,
                 value,
                 _quality(cells.get("quality", ""), value),
-                cells.get("reason", "").strip() or ("" if value is not None else "imported empty"),
+                reason or ("" if value is not None else "imported empty"),
             )
         ]
 
