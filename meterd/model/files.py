@@ -55,7 +55,7 @@ def open_regular(path: Path, *, pipe: bool = False) -> int:
 
 
 def _wait(file: int, path: Path) -> None:
-    """For whoever writes to a pipe. Without a writer it is at its end."""
+    """For whoever writes to a pipe."""
     ready, _, _ = select.select([file], [], [], _PATIENCE)
     if not ready:
         raise OSError(errno.ETIMEDOUT, "nobody writes to that pipe", str(path))
