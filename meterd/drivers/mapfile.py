@@ -64,6 +64,12 @@ def _yaml(text: str, file: str) -> Any:
         raise ConfigError([problem]) from error
     except TypeError as error:  # a list in a list as a key: the loader's own check misses it
         raise ConfigError([Problem(file, 1, 1, "M001", f"a key is a word: {error}")]) from error
+    except RecursionError as error:
+        what = "no YAML: brackets are nested too deep"
+        raise ConfigError([Problem(file, 1, 1, "M001", what)]) from error
+    except (ValueError, OverflowError, AssertionError) as error:
+        # Escapes such as "\UFFFFFFFF" go to chr() unchecked; an odd %YAML line fails an assertion.
+        raise ConfigError([Problem(file, 1, 1, "M001", f"no YAML: {error}")]) from error
 
 
 class _Reader:
