@@ -13,13 +13,16 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
 
-# Three workers, most of which wait; then what they would disturb, which is no work for two.
-test: system check
-	$(BIN)/pytest -q -n 3 --dist loadfile -m 'not long and not quiet'
-	$(BIN)/pytest -q -n 2 --dist loadfile -m 'quiet and not long'
+# Three workers for two cores, as much is waited for; files go to them in the order of conftest.py.
+# Bytecode is kept, whatever the environment says: processes that tests start compile nothing then.
+test test-long: export PYTHONDONTWRITEBYTECODE =
 
+test: system check
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+# Also what runs for minutes, with random examples that no other run had.
 test-long: system $(VENV)/.dev
-	$(BIN)/pytest -o faulthandler_timeout=3600 -m 'long or not long'
+	$(BIN)/pytest -o faulthandler_timeout=3600 -m 'long or not long' --hypothesis-profile=new
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check

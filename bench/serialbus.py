@@ -8,11 +8,16 @@ import asyncio
 import logging
 import random
 import selectors
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from pymodbus.framer import FramerRTU
 
 from bench.report import Figure
 from bench.slowmeter import reply_to
@@ -162,15 +167,19 @@ class _Clock:
 class _Wire(asyncio.WriteTransport):
     """The bus: unit 1 answers as fast as the wire lets it, all others never."""
 
-    def __init__(self, stream: Stream) -> None:
+    requests = 0
+
+    def __init__(self, stream: Stream, reply_to: Callable[[bytes], bytes]) -> None:
         super().__init__()
         self._stream = stream
+        self._reply_to = reply_to
 
     def write(self, data: Any) -> None:
         request = bytes(data)
         if request[0] == DEAD:
             return
-        reply = reply_to(request)
+        _Wire.requests += 1
+        reply = self._reply_to(request)
         taken = (_REQUEST + len(reply)) * _CHARACTER + _SILENCE + TAU
         self._stream.loop.call_later(taken, self._stream.data_received, reply)
 
@@ -181,10 +190,33 @@ class _Wire(asyncio.WriteTransport):
 class _Bus9600(SerialLink):
     """A serial link as it is, but for the port."""
 
+    reply_to = staticmethod(reply_to)
+
     async def _open(self) -> Stream:
         stream = Stream()
-        stream.connection_made(_Wire(stream))
+        stream.connection_made(_Wire(stream, self.reply_to))
         return stream
+
+
+class _Zeros(_Bus9600):
+    """All registers are 0, so that answers of one length are all the same."""
+
+    @staticmethod
+    def reply_to(request: bytes) -> bytes:
+        _, function, _, count = struct.unpack(">BBHH", request[:6])
+        frame = request[:1] + bytes([function, 2 * count]) + bytes(2 * count)
+        return frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big")
+
+
+class _Places(_Bus9600):
+    """Each register holds its own address, so that no two answers are the same."""
+
+    @staticmethod
+    def reply_to(request: bytes) -> bytes:
+        _, function, address, count = struct.unpack(">BBHH", request[:6])
+        words = struct.pack(f">{count}H", *range(address, address + count))
+        frame = request[:1] + bytes([function, 2 * count]) + words
+        return frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big")
 
 
 class _Times:
@@ -240,7 +272,45 @@ def _dead_unit() -> list[Figure]:
     ]
 
 
+async def _steady(kind: type[_Bus9600], register_map: str) -> tuple[float, float]:
+    """Seconds of bus time and requests of a poll each second, once the link is no longer new."""
+    address = parse(f"serial:///dev/none?baud={BAUD}")
+    link = kind(address, address.settled({}), Times())
+    meter = ModbusMeter(link, ModbusOptions(map=register_map), interval=1.0)
+    loop = asyncio.get_running_loop()
+    taken = 0.0
+    for number in range(2 * POLLS):
+        if number == POLLS:
+            taken, _Wire.requests = 0.0, 0
+        began = loop.time()
+        await meter.read()
+        taken += loop.time() - began
+        await asyncio.sleep(1.0)
+    return taken / POLLS, _Wire.requests / POLLS
+
+
+def _equal_answers(folder: str) -> list[Figure]:
+    """What it costs that an answer like the one before is asked for once more."""
+    blocks = Path(folder, "blocks.yaml")
+    rows = "".join(
+        f"  x.r{n}: {{function: 3, address: {n}, type: u16}}\n"
+        for start in range(0, 1000, 100)
+        for n in range(start, start + 10)
+    )
+    blocks.write_text("limits: {bridge: 0}\nrows:\n" + rows)
+    figures = []
+    for name, register_map in ((MAP, MAP), ("ten blocks of ten registers", str(blocks))):
+        for what, kind in (("all values differ", _Places), ("all values are 0", _Zeros)):
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                seconds, requests = runner.run(_steady(kind, register_map))
+            figures.append(Figure(f"{name}, {what}: requests a poll", requests, ""))
+            figures.append(Figure(f"{name}, {what}: a poll", seconds, "s"))
+    return figures
+
+
 def measure() -> list[Figure]:
     with _meter() as meter:
         figures = asyncio.run(_on_pty(meter))
+    with tempfile.TemporaryDirectory() as folder:
+        figures += _equal_answers(folder)
     return [*figures, *_dead_unit()]

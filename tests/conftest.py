@@ -1,14 +1,21 @@
-"""What all tests share: programs of the system are needed by name, never by silent luck."""
+"""What all tests share: a run is like any other, and leaves nothing behind.
+
+Programs of the system are needed by name, never by silent luck.
+"""
 
 import asyncio
+import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests import lasting
 from tests.virtual import new_loop, seed_of
 
 # Debian keeps the programs of each PostgreSQL in a folder of its own.
@@ -19,23 +26,72 @@ _PLACES = os.pathsep.join(
 _FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
 
 
-# Tests that misbehave on time, which busy workers would disturb: `make test` runs them last.
-_QUIET = (
-    "drivers/test_survey.py",
-    "faults/",
-    "proxy/test_whole.py",
-    "sim/test_modbus_pty.py",
-    "sim/test_replay.py",
-    "wire/test_serial.py",
-)
+# What waits longest begins first, so that no worker has much to do when the others are done.
+_FIRST = ("e2e/", "store/servers/", "store/tools/", "faults/", "cli/", "api/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks those tests `quiet`."""
+    """Files in that order, and as they came otherwise."""
     here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_QUIET):
-            item.add_marker("quiet")
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((n for n, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+    items.sort(key=place)
+
+
+# The same examples in each run, however slow the machine; `make test-long` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile(
+    "new", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
+
+# Background jobs, and some runners, ignore SIGINT, nohup ignores SIGHUP, and what they start does
+# so as well. A signal handled here is the default's again in every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+def _children(process: int) -> set[int]:
+    """The processes that one has started and that still run (on Linux; elsewhere none)."""
+    found: set[int] = set()
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            found |= set(map(int, (thread / "children").read_text().split()))
+    return {one for one in found if _is_running(one)}
+
+
+def _is_running(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def _end(process: int) -> str:
+    """Kills it and all that it started; what it was."""
+    command = Path(f"/proc/{process}/cmdline")
+    text = ""
+    with contextlib.suppress(OSError):
+        text = command.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        os.kill(process, signal.SIGSTOP)
+        for child in _children(process):
+            _end(child)
+        os.kill(process, signal.SIGKILL)
+    return text
+
+
+@pytest.fixture(autouse=True)
+def _processes_end() -> Iterator[None]:
+    """What a test has started and not ended is killed, harms no other test, and fails this one."""
+    before = _children(os.getpid())
+    yield
+    begun = _children(os.getpid()) - before - lasting.PROCESSES
+    left = [_end(process) for process in begun]
+    assert not left, f"this test left processes behind: {left}"
 
 
 def pytest_asyncio_loop_factories(

@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 
 import meterd
 from meterd.api.app import Running
+from meterd.model.event import EventKind
 from tests.api.conftest import FixedClock
 from tests.api.contract import filled
 from tests.api.fake import NOW, FakeDevice
@@ -102,3 +103,8 @@ def test_every_route_of_the_api_is_on_the_page() -> None:
     missing = [r.path for r in ROUTES if r.path.startswith("/api/") and r.path not in told]
     # Corrections have a page of their own; the site is what the live page asks for its title.
     assert [one for one in missing if "corrections" not in one] == ["/api/v1/site"]
+
+
+def test_every_kind_of_event_is_told() -> None:
+    for kind in EventKind:
+        assert f"`{kind}`" in PAGE, kind

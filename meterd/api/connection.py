@@ -9,7 +9,7 @@ from enum import Enum
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
 
-from meterd.api.headers import refuse
+from meterd.api.headers import refuse, shaped
 from meterd.api.limits import Limits
 from meterd.api.problem import Refusal, quote
 from meterd.api.quiet import Quiet
@@ -24,8 +24,8 @@ _HIGH = re.compile(rb"[\x80-\xff]")
 LINGER = 5.0  # seconds in which a body that nobody wants is read and dropped
 
 _LATE = (
-    b"HTTP/1.1 408 Request Timeout\r\nServer: meterd\r\n"
-    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+    b"HTTP/1.1 408 Request Timeout\r\nServer: meterd\r\nConnection: close\r\n"
+    b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
 )
 
 
@@ -162,10 +162,20 @@ class Connection(web.RequestHandler):
             self._watch(unread, now)
         elif self._phase is Phase.HEAD and waited > self._limits.head:
             if self._bytes:
-                self.transport.write(_LATE)
+                self.transport.write(self._late())
             self.force_close()
         elif self._phase is Phase.IDLE and waited > self._limits.idle:
             self.force_close()
+
+    def _late(self) -> bytes:
+        detail = f"the headers did not come within {self._limits.head:g} seconds"
+        body, media = shaped(Refusal(408, "slow_head", detail), self._target)
+        return _LATE % (media.encode(), len(body), body)
+
+    @property
+    def _target(self) -> str:
+        """What the request line asks for, as far as it has come."""
+        return self._line.partition(b" ")[2].decode(errors="replace")
 
     def _watch(self, unread: int, now: float) -> None:
         """An answer that is taken slowly is fine; one that is not taken at all is not."""
@@ -194,8 +204,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("part of the answer is already sent")
         if isinstance(exc, BadHttpMessage):
-            _, _, target = self._line.partition(b" ")
-            response = refuse(_malformed(exc), target.decode(errors="replace"))
+            response = refuse(_malformed(exc), self._target)
         else:
             response = refuse(self._failed(request, exc), request.path)
         response.force_close()

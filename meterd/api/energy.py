@@ -20,7 +20,7 @@ from meterd.energy.periods import HOUR, Period, Span
 from meterd.energy.quarter import COUNTER, Found, floor
 from meterd.energy.tally import Bucket
 from meterd.energy.tariff import Tariff
-from meterd.model.quantity import CATALOGUE
+from meterd.model.quantity import CATALOGUE, is_known
 
 MOST_BUCKETS = 11_000  # a series, as of points
 MOST_ROWS = 50_000  # an answer: about 12 MB of JSON
@@ -174,7 +174,7 @@ def need_energy(quantity: str) -> Metered:
     found = metered(quantity)
     if found is not None:
         return found
-    if quantity not in CATALOGUE:
+    if not is_known(quantity):
         energies = [name for name in CATALOGUE if metered(name)]
         raise unknown("quantity", quantity, energies, parameter="quantity")
     hint = f"ask for a counter such as {IMPORT}, or for active_energy.net"

@@ -39,13 +39,18 @@ _KINDS = {
 STRICT = {"Strict-Transport-Security": "max-age=31536000"}
 
 
+def shaped(refusal: Refusal, path: str) -> tuple[bytes, str]:
+    """The body of a refusal and its media type, in the shape of the API that the path is of."""
+    if not _PROMETHEUS.match(path):
+        return refusal.body(), problem.MEDIA
+    trouble = Trouble(_KINDS.get(refusal.status, "bad_data"), refusal.sentence())
+    return error_body(trouble), JSON
+
+
 def refuse(refusal: Refusal, path: str = "") -> web.Response:
     """A refusal as a response: a problem, under /prometheus an error in Prometheus' shape."""
     headers = CIMultiDict({**HEADERS, "Cache-Control": "no-store", **refusal.headers})
     for challenge in refusal.challenges:
         headers.add("WWW-Authenticate", challenge)
-    body, media = refusal.body(), problem.MEDIA
-    if _PROMETHEUS.match(path):
-        trouble = Trouble(_KINDS.get(refusal.status, "bad_data"), refusal.sentence())
-        body, media = error_body(trouble), JSON
+    body, media = shaped(refusal, path)
     return web.Response(body=body, status=refusal.status, content_type=media, headers=headers)

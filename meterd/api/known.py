@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from meterd.api.problem import unknown
 from meterd.api.site import Site
-from meterd.model.quantity import CATALOGUE
+from meterd.model.quantity import CATALOGUE, is_known
 
 
 def measured(site: Site) -> set[str]:
@@ -36,7 +36,7 @@ def need_quantities(asked: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a quantity that neither this site nor the catalogue knows."""
     names = set(known)
     for name in asked:
-        if name not in names and name not in CATALOGUE:
+        if name not in names and not is_known(name):
             raise unknown("quantity", name, names, near=CATALOGUE, parameter="quantity")
 
 

@@ -24,7 +24,7 @@ from meterd.api.window import (
     nice_step,
     thinned,
 )
-from meterd.model.quantity import CATALOGUE
+from meterd.model.quantity import is_known
 
 DEADLINE = 20.0  # seconds that the store may think
 
@@ -144,7 +144,7 @@ async def _names(call: Call, query: RangeQuery) -> tuple[list[str], list[str]]:
     site = call.site
     devices, quantities = set(known.ids(site)), known.measured(site)
     live = set(query.device) <= devices
-    plain = all(name in quantities or name in CATALOGUE for name in query.quantity)
+    plain = all(name in quantities or is_known(name) for name in query.quantity)
     if not (live and plain and query.quantity):
         stored = await site.reader.series()
         devices.update(one.device for one in stored)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file
 from meterd.cli.doors import check_certificate, check_login
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
-from meterd.cli.talk import warn_of_maps
+from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.cli.times import now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
@@ -90,6 +90,7 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     if flaw := check_certificate(settings.api, time.time()):
         click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
     warn_of_maps(settings)
+    tell_of_values(settings, limits=True)
     # A rule that names a state which there is not is refused when it is made.
     list(alerting.rules(settings))
     built = [build(plan) for plan in link_plans(settings).values()]
@@ -132,14 +133,18 @@ async def _online(settings: Settings, built: Sequence[Built], before: _Verdict) 
         for one, load in zip(built, before.loads, strict=True)
     ]
     doubts = [*before.doubts, *twins(built, polls)]
-    missing = {poll.device: _missing(poll, built) for poll in polls if poll.up}
-    doubts += rule_advice.unread(settings, rule_advice.delivered(built), missing)
+    delivered = rule_advice.delivered(built)
+    missing = {
+        poll.device: _missing(poll, delivered[poll.device] or frozenset())
+        for poll in polls
+        if poll.up
+    }
+    doubts += rule_advice.unread(settings, delivered, missing)
     return _Verdict(loads, doubts, polls)
 
 
-def _missing(poll: Poll, built: Sequence[Built]) -> dict[str, str]:
+def _missing(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
     """What a device might have delivered and did not, and why."""
-    delivers = rule_advice.delivered(built).get(poll.device) or frozenset()
     said = {sample.quantity: sample for sample in poll.samples()}
     found = {quantity: "" for quantity in delivers if quantity not in said}
     return found | {name: one.reason for name, one in said.items() if one.value is None}

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from meterd.cli import output
-from meterd.drivers.library import Head, head, load_map, shipped
-from meterd.drivers.registers import BRIDGE, RegisterMap, Row
+from meterd.drivers.library import Head, head, load_map, map_text, shipped
+from meterd.drivers.registers import BRIDGE, RegisterMap, Role, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 
@@ -15,6 +15,12 @@ _LIST = ("name", "maker", "model", "confidence", "rows")
 _ROWS = ("quantity", "function", "address", "type", "unit", "scale", "tier", "optional")
 _PLAN = ("when", "function", "first", "last", "registers", "rows")
 _QUANTITIES = ("name", "unit", "kind", "obis", "nut", "prometheus", "text")
+_EVERYWHERE = (
+    "What meters measure may have a place behind its name: l1 l2 l3 l12 l23 l31 n, a circuit ch1 "
+    "to ch999, an input of direct current dc1 to dc999, or both: active_power.ch13.l2. Energies "
+    "and demands have tariffs, t1 to t99, before the place: active_energy.import.t5.l1."
+)
+_ROLES = {Role.SIGN: "sign", Role.MULTIPLY: "x", Role.DIVIDE: "/"}
 # What a list says of a map that nobody has confirmed on a device.
 _MARKS = {"low": "low (compare with the display)"}
 
@@ -50,6 +56,7 @@ def command(
     if quantities:
         rows = [{key: str(getattr(q, key)) for key in _QUANTITIES} for q in CATALOGUE.values()]
         output.show(_QUANTITIES, rows, format_, rows, minor=("prometheus", "nut", "obis", "kind"))
+        click.echo(_EVERYWHERE, err=True)
     elif check is not None:
         _check(check, format_)
     elif name is not None:
@@ -98,16 +105,10 @@ def _show(found: RegisterMap, format_: str | None) -> None:
 def _check(file: str, format_: str | None) -> None:
     """Raises ConfigError with every mistake; else tells doubts on stderr, the plan on stdout."""
     from meterd.drivers import mapcheck, mapfile
-    from meterd.drivers.library import MAP_LIMIT
-    from meterd.model.files import read_text
 
-    try:
-        text = read_text(Path(file), MAP_LIMIT)
-    except OSError as error:
-        raise ConfigError(f"register map {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"register map {file} is no UTF-8 text; save it as UTF-8") from error
-    found = mapfile.parse(text, Path(file).stem, file)
+    ours = file in shipped() and not Path(file).exists()
+    text = map_text(file)
+    found = mapfile.parse(text, Path(file).stem, file, own=not ours)
     places = mapfile.places(text, file)
     if problems := mapcheck.problems(found, file, places):
         raise ConfigError(problems)
@@ -153,17 +154,32 @@ def _short(scale: float | str) -> str:
     return scale if isinstance(scale, str) else f"{scale:g}"
 
 
+def _registers(row: Row) -> int | str:
+    """Its address; where it needs several registers that do not follow it, all of them."""
+    if not row.terms:
+        return row.address
+    return " ".join(str(register) for _, register in sorted(row.places()))
+
+
+def _scale(row: Row) -> float | str:
+    """What the raw number is multiplied with."""
+    scale: float | str = row.scale
+    if row.scale_register is not None:
+        scale = f"@{row.scale_register}*{row.scale_factor:g}"
+    for term in row.terms:
+        if term.role is not Role.SUM:
+            scale = f"{_short(scale)} {_ROLES[term.role]} @{term.registers[0]}"
+    return scale if not row.offset else f"{_short(scale)}{row.offset:+g}"
+
+
 def _line(row: Row) -> dict[str, Any]:
-    scale = (
-        row.scale if row.scale_register is None else f"@{row.scale_register}*{row.scale_factor:g}"
-    )
     return {
         "quantity": row.quantity,
         "function": row.function,
-        "address": row.address,
+        "address": _registers(row),
         "type": row.type if row.bit is None else f"{row.type}[{_bits(row)}]",
         "unit": row.unit,
-        "scale": scale if not row.offset else f"{_short(scale)}{row.offset:+g}",
+        "scale": _scale(row),
         "tier": row.tier,
         "optional": row.optional,
     }

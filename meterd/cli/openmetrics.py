@@ -22,7 +22,7 @@ Labels = Mapping[str, Mapping[str, str]]
 """A device -> its labels, as they are configured."""
 
 
-class Member(NamedTuple):
+class FamilySeries(NamedTuple):
     """A series of a family: its labels as they are written, braces and all."""
 
     info: "SeriesInfo"
@@ -63,20 +63,22 @@ def buckets(reader: "Reader", wanted: "Wanted", resolution: str, labels: Labels)
 
 def _families(
     reader: "Reader", wanted: "Wanted", labels: Labels
-) -> Iterator[tuple[str, Quantity, list[Member]]]:
+) -> Iterator[tuple[str, Quantity, list[FamilySeries]]]:
     from meterd.api.promapi import names
     from meterd.store.tools.export import series
 
-    families: dict[str, tuple[Quantity, dict[str, Member]]] = {}
+    families: dict[str, tuple[Quantity, dict[str, FamilySeries]]] = {}
     for info in series(reader, wanted):
         quantity = names.stored_quantity(info.quantity, info.unit, info.kind)
         metric = names.metric_name(quantity)
         own = names.device_labels(labels.get(info.device, {}))
         written = _written(names.series_labels(quantity, info.device, own))
         # No two series may have the same labels, here as in PromQL.
-        families.setdefault(metric, (quantity, {}))[1].setdefault(written, Member(info, written))
-    for metric, (quantity, members) in sorted(families.items(), key=lambda one: one[0]):
-        yield metric, quantity, list(members.values())
+        families.setdefault(metric, (quantity, {}))[1].setdefault(
+            written, FamilySeries(info, written)
+        )
+    for metric, (quantity, found) in sorted(families.items(), key=lambda one: one[0]):
+        yield metric, quantity, list(found.values())
 
 
 def _written(labels: Mapping[str, str]) -> str:

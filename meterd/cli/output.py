@@ -95,19 +95,24 @@ def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) ->
         _vertical(cells, len(lines), width)
         return
     _horizontal(shown, len(lines), width)
-    _tell([column for column in cells if column.name in dropped], len(lines))
+    _tell([column for column in cells if column.name in dropped], len(lines), width)
 
 
-def _tell(dropped: Sequence["_Column"], count: int) -> None:
+def _tell(dropped: Sequence["_Column"], count: int, width: int) -> None:
     """What a table has no room for; what is the same in all rows is said once."""
     same = [one for one in dropped if one.is_same and count >= _FEW]
     dropped = [one for one in dropped if not one.is_empty]
     if same:
         told = ", ".join(f"{one.name} {one.cells[0]}" for one in same)
-        click.echo(f"in every row: {told}", err=True)
+        _note(f"in every row: {told}", width)
     if len(dropped) > len(same):
         told = ", ".join(one.name for one in dropped if one not in same)
-        click.echo(f"no room here for: {told} (--format tsv or json has all)", err=True)
+        _note(f"no room here for: {told} (--format tsv or json has all)", width)
+
+
+def _note(text: str, width: int) -> None:
+    for line in _wrapped(text, width):
+        click.echo(line, err=True)
 
 
 # Between two columns.

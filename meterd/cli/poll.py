@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from meterd.cli import output
 from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
-from meterd.cli.talk import warn_of_maps
+from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.config.names import near
 from meterd.config.settings import Settings
 from meterd.daemon.plan import Built, build, link_plans, polled
@@ -19,9 +20,10 @@ from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll, Sample
 from meterd.model.times import rfc3339
-from meterd.poll.cycle import poll_once
+from meterd.poll.cycle import log_event, poll_once
 
 States = Mapping[str, Mapping[int, str]]
 """What numbers mean, by quantity and number."""
@@ -50,6 +52,7 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
     """
     settings = _settings(what, config)
     warn_of_maps(settings)
+    tell_of_values(settings)
     polls = asyncio.run(poll_all(settings))
     states = {
         name: registry.states(device.driver, device.options)
@@ -109,13 +112,19 @@ async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
 async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
     members = [
-        polled(name, ContainedDriver(name, driver), device)
+        replace(polled(name, ContainedDriver(name, driver), device), noticed=_tell)
         for name, driver, device in built.drivers
     ]
     try:
         return [await poll_once(member, (), clock) for _ in range(rounds) for member in members]
     finally:
         await built.link.close()
+
+
+def _tell(event: Event) -> None:
+    """What is noticed is told; of a row that is left out its sample says why."""
+    if event.kind not in (EventKind.ROWS_LEFT_OUT, EventKind.ROWS_BACK):
+        log_event(event)
 
 
 def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[str, Any]]:

@@ -6,8 +6,11 @@ import sys
 
 import click
 
-from meterd.config.settings import Settings
-from meterd.drivers.library import SUNSPEC, load_map
+from meterd.config.settings import DeviceSettings, Settings
+from meterd.daemon.plan import max_power
+from meterd.drivers import mapunsaid
+from meterd.drivers.library import SUNSPEC, is_file, load_map
+from meterd.drivers.registers import RegisterMap
 from meterd.model.text import escaped
 
 
@@ -19,6 +22,41 @@ def warn_of_maps(settings: Settings) -> None:
         if found.confidence == "low":
             text = f"warning: register map {found.name} has low confidence: check its values"
             click.echo(f"{text} against the meter's display. {found.remark}".rstrip(), err=True)
+        if is_file(name) and (text := _unsaid(found)):
+            told = f"`meterd maps --check {name}` tells more"
+            click.echo(f"warning: register map {found.name}: {text}; {told}", err=True)
+
+
+def _unsaid(found: RegisterMap) -> str:
+    """Which rows of a map look as if they were not all of the meter's number."""
+    rows = dict.fromkeys(row.quantity for row, *_ in mapunsaid.suspicions(found) if row)
+    return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
+
+
+def tell_of_values(settings: Settings, *, limits: bool = False) -> None:
+    """What each device's values are multiplied by and so on; `limits`: also what can flow there."""
+    for name, device in settings.devices.items():
+        notes = getattr(device.options, "notes", None)
+        if notes is None:
+            continue
+        for note in notes():
+            click.echo(f"{name}: {note}", err=True)
+        known = getattr(device.options, "map", SUNSPEC)
+        if known != SUNSPEC and load_map(known).turned and device.direction == "normal":
+            text = "its map counts as positive what is given: set direction: reversed"
+            click.echo(f"warning: {name}: {text}", err=True)
+        if limits:
+            click.echo(f"{name}: {_limit(device)}", err=True)
+
+
+def _limit(device: DeviceSettings) -> str:
+    said = device.options.power_limit
+    if said is not None:
+        return f"at most {said[0] / 1000:.6g} kW can flow, {said[1]}"
+    return (
+        f"at most {max_power(device) / 1000:.6g} kW can flow, as nobody says less: "
+        "set max_power, or ct"
+    )
 
 
 class OneEntry(logging.Formatter):

@@ -151,7 +151,7 @@ def _registers(meter: ModbusMeter) -> set[tuple[int, int]]:
     return {
         (row.function, row.address + number)
         for row in meter.map.rows
-        if row.quantity not in INFO
+        if row.quantity not in INFO and not row.common
         for number in range(row.words)
     }
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from meterd.config.links import LINE_KEYS
 from meterd.config.settings import DeviceSettings
 from meterd.daemon.plan import Built, LinkPlan, bare
+from meterd.drivers import registry
 from meterd.drivers.costs import NETWORK, TURNAROUND, Costs, Learner, line_costs
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.duration import spell
@@ -143,16 +145,14 @@ def _assumed(plan: LinkPlan, link: Link, drivers: _Drivers) -> Mapping[str, str]
     Frames of serial lines come from one, and meters that have no Ethernet are on one; where
     several units are asked through one address, it is a gateway's.
     """
-    said = [
-        driver.map.serial
-        for _, driver, _ in drivers
-        if isinstance(driver, ModbusMeter) and driver.map.serial is not None
-    ]
+    said = []
+    has_line = False
+    for _, driver, settings in drivers:
+        defaults = registry.link_defaults(settings.driver, settings.options)
+        if "baud" in defaults:
+            said.append({key: defaults[key] for key in LINE_KEYS if key in defaults})
+            has_line |= not isinstance(driver, ModbusMeter) or driver.map.tcp is None
     units = {driver.unit for _, driver, _ in drivers if isinstance(driver, ModbusMeter)}
-    has_line = any(
-        isinstance(driver, ModbusMeter) and driver.map.serial and driver.map.tcp is None
-        for _, driver, _ in drivers
-    )
     if link.options["framer"] == "socket" and not has_line and len(units) < 2:
         return None
     return {**_USUAL, **_likeliest(said), **plan.address.options, "framer": link.options["framer"]}

@@ -23,6 +23,8 @@ from meterd.wire.link import Link
 log = logging.getLogger(__name__)
 
 _BUSES_A_SLOT = 10
+# How often is looked at what each bus carries, in seconds.
+_WEIGH_EVERY = 600.0
 
 
 @dataclass(slots=True)
@@ -92,16 +94,22 @@ class Lines:
         bus = Bus(key, members, self._sinks, self._clock, slot=slot)
         task = asyncio.create_task(forever(f"bus {key}", bus.run))
         self._running[key] = _Running(built, bus, task)
-        self._weigh(self._running[key], measured=False)
 
-    def weigh(self) -> None:
-        """Look at what each bus carries, by what its drivers learned of it; to be called rarely."""
-        for running in self._running.values():
-            self._weigh(running, measured=True)
+    async def watch(self) -> None:
+        """Weigh the buses now, by arithmetic, and again and again, by what was measured by then."""
+        while True:
+            await self.weigh()
+            await self._clock.sleep(_WEIGH_EVERY)
 
-    def _weigh(self, running: _Running, *, measured: bool) -> None:
+    async def weigh(self) -> None:
+        """Look at what each bus carries; polls go on meanwhile."""
+        for running in list(self._running.values()):
+            self._weigh(running)
+            await asyncio.sleep(0)
+
+    def _weigh(self, running: _Running) -> None:
         """One event when a bus is asked for too much, and one when that is over."""
-        load = load_of(running.built, measured=measured)
+        load = load_of(running.built, measured=True)
         if load.is_over == running.is_over:
             return
         running.is_over = load.is_over

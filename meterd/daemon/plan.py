@@ -9,12 +9,14 @@ from meterd.config.links import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
+from meterd.model.calibration import NO_CALIBRATION, Calibration
 from meterd.model.duration import seconds
 from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.poll.counters import Counters, CountersState, Form
 from meterd.poll.cycle import Device
+from meterd.poll.direction import other_way
 from meterd.poll.guard import DEFAULT_POWER
-from meterd.poll.normalise import Normaliser, other_way
+from meterd.poll.normalise import Normaliser, Terms
 from meterd.wire import open_link
 from meterd.wire.address import Address, parse
 from meterd.wire.link import Link, Times
@@ -183,8 +185,30 @@ def bare(driver: Driver) -> Driver:
 
 def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
     """A device as the poll room knows it, for one poll or for many."""
-    normaliser = Normaliser(device_id, swapped=settings.direction == "reversed")
-    return Device(device_id, driver, settings.interval, normaliser)
+    terms = Terms(
+        settings.direction == "reversed",
+        _told_power(settings),
+        _calibration(settings),
+        getattr(settings.options, "sizes", frozenset()),
+    )
+    return Device(device_id, driver, settings.interval, Normaliser(device_id, terms=terms))
+
+
+def max_power(settings: DeviceSettings) -> float:
+    """The most that can flow where this device measures, in W."""
+    return _told_power(settings) or DEFAULT_POWER
+
+
+def _told_power(settings: DeviceSettings) -> float | None:
+    """The same; None where neither the device nor its map says it."""
+    said: tuple[float, str] | None = getattr(settings.options, "power_limit", None)
+    plain: float | None = getattr(settings.options, "max_power", None)
+    return said[0] if said else plain
+
+
+def _calibration(settings: DeviceSettings) -> Calibration:
+    found: Calibration = getattr(settings.options, "calibration", NO_CALIBRATION)
+    return found
 
 
 def guards(
@@ -193,17 +217,31 @@ def guards(
     """What watches the device's energy counters; `state` is what it knew before a restart."""
     registers = getattr(driver, "counters", None)
     said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
-    forms = _forms(said, settings.direction == "reversed")
-    power = getattr(settings.options, "max_power", DEFAULT_POWER)
-    return Counters(device_id, max_power=power, forms=forms, state=state)
+    forms = _forms(said, settings.direction == "reversed", _calibration(settings))
+    slow = getattr(settings.options, "slow", 0.0)
+    return Counters(
+        device_id,
+        max_power=max_power(settings),
+        forms=forms,
+        interval=max(settings.interval, slow),
+        state=state,
+    )
 
 
 @lru_cache(maxsize=_MODELS)
-def _forms(registers: tuple[CounterRegister, ...], swapped: bool) -> Mapping[str, Form]:
+def _forms(
+    registers: tuple[CounterRegister, ...], swapped: bool, calibration: Calibration
+) -> Mapping[str, Form]:
     """How each counter counts; one object for all meters of a model."""
     return {
-        other_way(each.quantity) if swapped else each.quantity: Form.of(
-            each.type, each.step, each.wrap, each.rate
+        other_way(each.quantity) if swapped else each.quantity: _form(
+            each, calibration.factor(each.quantity)
         )
         for each in registers
     }
+
+
+def _form(register: CounterRegister, factor: float) -> Form:
+    step = None if register.step is None else register.step * factor
+    rate = None if register.rate is None else register.rate * factor
+    return Form.of(register.type, step, register.wrap, rate)

@@ -16,7 +16,7 @@ from meterd.model.meters import meters
 from meterd.model.quantity import GUARDED, Kind, Quantity, describe
 from meterd.model.sample import Driver
 from meterd.model.upses import upses
-from meterd.poll.normalise import other_way
+from meterd.poll.direction import other_way
 
 # What others put into texts, and nothing here replaces: {{ $value }}, {value}, %(value)s.
 _PLACEHOLDER = re.compile(r"\{\{|\$\{|\{[a-z_.]+\}|%\([a-z_]+\)s|\$(?:value|labels)\b")

@@ -156,9 +156,11 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
-        # Without a reload, SIGHUP is what it was made for: the terminal is gone.
-        hung_up = self._asked_to_stop if reload is None else self._asked_to_reload
-        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        if reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # What it was made for: the terminal is gone. `nohup` says that this is no matter.
+            loop.add_signal_handler(signal.SIGHUP, self._asked_to_stop)
 
     async def stopped(self) -> None:
         """Returns when somebody asked to stop."""

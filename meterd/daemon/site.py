@@ -69,6 +69,7 @@ class Site:
         self._consumed = Consumed(lambda: self.reader, self._interval)
         self._memory_task: asyncio.Task[None] | None = None
         self._calm_task: asyncio.Task[None] | None = None
+        self._loads_task: asyncio.Task[None] | None = None
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -217,6 +218,9 @@ class Site:
             )
         if self._memory_task is None:
             self._memory_task = asyncio.create_task(forever("memory", self._remember))
+        if self._loads_task is not None:
+            self._loads_task.cancel()
+        self._loads_task = asyncio.create_task(forever("loads", self._lines.watch))
         if self._calm_task is not None:
             self._calm_task.cancel()
         self._calm_task = asyncio.create_task(settle(self._clock))
@@ -240,6 +244,7 @@ class Site:
             self._alerts_task,
             self._memory_task,
             self._calm_task,
+            self._loads_task,
             self._vitals_task,
         )
         tasks = [task for task in started if task is not None]
@@ -247,6 +252,7 @@ class Site:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
+        self._loads_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
         self._undated.close()
         if self._store is not None:
@@ -258,7 +264,6 @@ class Site:
     async def _remember(self) -> None:
         while True:
             await self._clock.sleep(_MEMORY_EVERY)
-            self._lines.weigh()
             self._memory.save(self._open_store.writer)
 
     async def _swap_store(self, settings: Settings) -> None:

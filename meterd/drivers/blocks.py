@@ -4,6 +4,7 @@ request   | first register ............................ last register |
 rows      | voltage.l1 | voltage.l2 |   hole   | current.l1 | @scale   |
 """
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,16 +12,16 @@ from operator import itemgetter
 from typing import Any
 
 from meterd.drivers import values
-from meterd.drivers.registers import Row
+from meterd.drivers.registers import Place, Row
 from meterd.model.columns import Columns, Remark, shape_of
 from meterd.model.sample import Quality, Reading
 
 _GOOD = Quality.GOOD
 _WHOLE = values.WHOLE
-Scales = Mapping[tuple[int, int], int]
-"""Exponents by function and address of their registers."""
+Far = Mapping[Place, int]
+"""What registers hold that were read in other requests, by function and address."""
 
-NO_SCALES: Scales = {}
+NOTHING_FAR: Far = {}
 # Beyond, whole numbers lose digits as floats.
 _EXACT = 2**53
 # Functions whose replies are registers, not single bits.
@@ -50,7 +51,9 @@ class Block:
         self._any_absent = frozenset[float]().union(*self._absent)
         scaled = any(row.type[0] != "f" for row in self.rows) or set(self._linear) != {(1.0, 1.0)}
         self._scales = self._linear if scaled else None
-        self._floats = tuple(i for i, row in enumerate(self.rows) if row.type == "f32")
+        floats = (i for i, row in enumerate(self.rows) if row.type == "f32" and not row.terms)
+        self._floats = tuple(floats)
+        self._composed = {i: values.Composed(row) for i, row in enumerate(self.rows) if row.terms}
         self.apart = any(row.apart for row in self.rows)
         self._packed = struct.Struct(f">{len(self._floats)}f")
 
@@ -89,14 +92,14 @@ class Block:
         places = [(n >> 3, n & 7) for n in range(self.words)]
         return lambda data: raws(bytes(x for i, n in places for x in (0, data[i] >> n & 1)))
 
-    def decode(self, data: bytes, scales: Scales = NO_SCALES) -> list[Reading]:
+    def decode(self, data: bytes, far: Far = NOTHING_FAR) -> list[Reading]:
         """One reading a row, from the reply's registers (2 bytes each).
 
-        `scales` are exponents of rows that have them apart, by function and address.
+        `far` are the registers that rows have apart.
         """
-        return list(self.columns(data, scales))
+        return list(self.columns(data, far))
 
-    def columns(self, data: bytes, scales: Scales = NO_SCALES) -> Columns:
+    def columns(self, data: bytes, far: Far = NOTHING_FAR) -> Columns:
         """The same as columns."""
         raws: Sequence[Any] = self._raws(data)
         if self._floats:
@@ -107,9 +110,9 @@ class Block:
                 return Columns(self.shape, raws)
             pairs = zip(raws, self._scales, strict=True)
             return Columns(self.shape, [raw * f / d for raw, (f, d) in pairs])  # type: ignore[misc]
-        return self._looked_at(raws, data, scales)
+        return self._looked_at(raws, data, far)
 
-    def _looked_at(self, raws: Sequence[Any], data: bytes, scales: Scales) -> Columns:
+    def _looked_at(self, raws: Sequence[Any], data: bytes, far: Far) -> Columns:
         """Row by row, where one of them is not simply a number that is there."""
         found: list[Any] = []
         remarks: dict[int, Remark] = {}
@@ -118,7 +121,12 @@ class Block:
             if linear is not None and -math.inf < raw < math.inf and raw not in absent:
                 found.append(raw * linear[0] / linear[1])
                 continue
-            reading = values.reading(row, raw, absent, self._exponent(row, data, scales))
+            exponent = self._exponent(row, data, far)
+            if row.terms:
+                word = functools.partial(self._word, data, far)
+                reading = self._composed[i].reading(word, exponent)
+            else:
+                reading = values.reading(row, raw, absent, exponent)
             value: Any = reading.value
             if isinstance(value, int) and -_EXACT <= value <= _EXACT:
                 value = float(value)
@@ -127,13 +135,21 @@ class Block:
                 remarks[i] = Remark(reading.reason, reading.quality)
         return Columns(self.shape, found, remarks)
 
-    def _exponent(self, row: Row, data: bytes, scales: Scales) -> int | None:
+    def _exponent(self, row: Row, data: bytes, far: Far) -> int | None:
         if row.scale_register is None:
             return None
-        if row.apart:
-            return scales.get((row.function, row.scale_register))
-        offset = 2 * (row.scale_register - self.address)
-        return int.from_bytes(data[offset : offset + 2], "big", signed=True)
+        word = self._word(data, far, (row.function, row.scale_register))
+        return word - 0x10000 if word is not None and word > 0x7FFF else word
+
+    def _word(self, data: bytes, far: Far, place: Place) -> int | None:
+        """A register: of this reply if it is in it, as it belongs to the same moment."""
+        function, register = place
+        at = register - self.address
+        if function != self.function or not 0 <= at < self.words:
+            return far.get(place)
+        if function not in _REGISTERS:
+            return data[at >> 3] >> (at & 7) & 1
+        return int.from_bytes(data[2 * at : 2 * at + 2], "big")
 
     def _shortened(self, raws: Sequence[Any]) -> Sequence[Any]:
         """All float32 at once: three decimals name most, and one comparison tells."""

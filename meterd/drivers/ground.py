@@ -26,6 +26,7 @@ class Ground:
     ) -> None:
         self.map = register_map
         self.most = register_map.max_registers if most is None else most
+        self._end = 0x20000 if register_map.wide else 0x10000
         self.refused = tuple(refused)
         self.closed = tuple(closed)
         names = {row.quantity for row in self.refused}
@@ -83,7 +84,7 @@ class Ground:
         if shut is None:
             shut = self._shut[function] = self._find_shut(function)
         i = bisect_left(shut, start, key=lambda pair: pair[1])
-        return max(shut[i][0], start) if i < len(shut) else 0x10000
+        return max(shut[i][0], start) if i < len(shut) else self._end
 
     def _find_shut(self, function: int) -> list[Range]:
         """What the map calls unreadable, and what was refused, unless a good row needs it."""
@@ -107,7 +108,9 @@ class Ground:
 
 
 def _needed(row: Row) -> list[int]:
-    """The registers that hold the value, and the one that holds its scale."""
+    """The registers that hold the value, and those beside them that are read with it."""
+    if row.terms and not row.apart:
+        return [register for _, register in row.places()]
     scale = () if row.near_scale is None else (row.near_scale,)
     return [*range(row.address, row.address + row.words), *scale]
 

@@ -1,6 +1,7 @@
 """The maps there are: shipped ones by name, people's own by path."""
 
 import difflib
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +15,10 @@ from meterd.model import files as files_of_people
 from meterd.model.quantity import declare, is_own
 from meterd.model.units import base_of
 
-# Bytes; the largest shipped map has 30 KiB.
-MAP_LIMIT = 1 << 20
-
 # In place of a map's name: the device says itself what it has (SunSpec).
 SUNSPEC = "sunspec"
+# The longest shipped map has 20 KiB.
+_MOST_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def head(name: str) -> Head:
     """A shipped map's head, in a fraction of the time that reading all its rows takes."""
     from ruamel.yaml import YAML
 
-    text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
+    text = _shipped_text(name)
     above, _, rows = text.partition("\nrows:\n")
     said = YAML(typ="safe", pure=True).load(above)
     maker, model, confidence, source = (
@@ -64,7 +64,7 @@ def _aliases() -> Mapping[str, str]:
     """Other names of shipped maps. A map names them in one line, so no file is parsed here."""
     found = {}
     for name in shipped():
-        text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
+        text = _shipped_text(name)
         line = re.search(r"^aliases: \[(.*)\]", text, re.MULTILINE)
         found.update({alias.strip(): name for alias in line[1].split(",")} if line else {})
     return found
@@ -102,14 +102,7 @@ def load_map(name: str) -> RegisterMap:
     from meterd.drivers.mapfile import parse, places
 
     if is_file(name):
-        try:
-            text = files_of_people.read_text(Path(name), MAP_LIMIT)
-        except FileNotFoundError as error:
-            raise ConfigError(_missing(Path(name))) from error
-        except OSError as error:
-            raise ConfigError(f"register map {name}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"register map {name} is no UTF-8 text; save it as UTF-8") from error
+        text = map_text(name)
         found = parse(text, Path(name).stem, name)
         for row in found.rows:
             if is_own(row.quantity):
@@ -118,11 +111,47 @@ def load_map(name: str) -> RegisterMap:
         if planner.unplannable(found):
             raise ConfigError(mapcheck.problems(found, name, places(text, name)))
         return found
+    wanted = _wanted(name)
+    text = _shipped_text(wanted)
+    return parse(text, wanted, f"{wanted}.yaml", own=False)
+
+
+def map_text(name: str) -> str:
+    """The text of a map file by its path, or of a shipped one by its name. Raises ConfigError."""
+    if not is_file(name) and name in shipped() and not Path(name).exists():
+        return _shipped_text(name)
+    try:
+        data = files_of_people.read(Path(name), _MOST_BYTES)
+    except FileNotFoundError as error:
+        raise ConfigError(_missing(Path(name))) from error
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            told = f"is larger than {_MOST_BYTES // 1024} KiB; is it the right file?"
+            raise ConfigError(f"register map {name} {told}") from error
+        raise ConfigError(f"register map {name}: {error.strerror}") from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"register map {name} is no UTF-8 text; save it as UTF-8") from error
+
+
+def _shipped_text(name: str) -> str:
+    return (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
+
+
+def _wanted(name: str) -> str:
+    """The shipped map of this name, or of this alias. Raises ConfigError."""
     known = shipped()
     wanted = name if name in known else _aliases().get(name)
     if wanted is None:
         near = difflib.get_close_matches(name, [*known, *_aliases()], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
         raise ConfigError(f"no register map {name!r}; {hint}")
-    text = (files("meterd.drivers") / "maps" / f"{wanted}.yaml").read_text("utf-8")
-    return parse(text, wanted, f"{wanted}.yaml", own=False)
+    return wanted
+
+
+@cache
+def moved_map(name: str, registers: int) -> RegisterMap:
+    """The map, so many registers further on. Raises ConfigError, or ValueError of `moved`."""
+    found = load_map(name)
+    return found.moved(registers) if registers else found

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from meterd.drivers import farscales, planner
+from meterd.drivers import farregisters, mapunsaid, planner, values
 from meterd.drivers.blocks import Block
 from meterd.drivers.mapfile import UNSAID
 from meterd.drivers.registers import BRIDGE, RegisterMap, Row
+from meterd.drivers.values import DECADES
 from meterd.errors import Problem
 from meterd.model import units
 from meterd.model.quantity import INFO, describe
@@ -65,6 +66,8 @@ def problems(found: RegisterMap, file: str, places: Places) -> list[Problem]:
 
 
 def _way_out(row: Row) -> str:
+    if row.terms:
+        return "none of a row's registers may lie in a range that is unreadable; see limits"
     if row.scale_register is None:
         return "all registers of a row are read in one request; see limits"
     return "neither a row nor its scale may lie in a range that is unreadable; see limits"
@@ -102,8 +105,10 @@ def doubts(found: RegisterMap, file: str, places: Places) -> list[Doubt]:
         *_references(found, doubt),
         *_halves(found, doubt),
         *_texts(found, doubt),
-        *_far_scales(found, doubt),
+        *_far_registers(found, doubt),
     ]
+    for row, code, what, hint in mapunsaid.suspicions(found):
+        told.append(doubt(row, code, what, hint) if row else Doubt(file, 1, 1, code, what, hint))
     if found.serial is None and found.tcp is None:
         what = "no defaults for a serial line: each link's URL must give baud and parity"
         told.append(Doubt(file, 1, 1, "W104", what, "defaults: {serial: 9600 8N1}"))
@@ -120,7 +125,7 @@ def _blocks(found: RegisterMap) -> Iterator[tuple[str, Block]]:
     polled = [row for row in found.rows if row.tier != "static"]
     once = [row for row in found.rows if row.tier == "static"]
     yield from (("poll", block) for block in planner.plan(found, polled))
-    yield from (("poll", block) for block in farscales.requests(found))
+    yield from (("poll", block) for block in farregisters.requests(found))
     yield from (("once", block) for block in planner.plan(found, once))
 
 
@@ -139,8 +144,9 @@ def _implausible(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
         known = describe(row.quantity, row.unit)
         if row.quantity in INFO or known is None or row.scale_register is not None:
             continue
-        step = abs(row.scale) * (units.factor(row.unit, known.unit) or 1.0)
-        largest = step * _largest(row)
+        grain = values.grain(row) or row.scale
+        step = abs(grain) * (units.factor(row.unit, known.unit) or 1.0)
+        largest = abs(row.scale) * (units.factor(row.unit, known.unit) or 1.0) * _largest(row)
         if not known.low <= largest or (row.type[0] in "us" and step > known.high):
             what = f"is never plausible: {step:g} to {largest:g} {known.unit} is what it can be"
             hint = (
@@ -179,19 +185,34 @@ def _texts(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
             yield doubt(row, "W109", "is a text that no other meter has", hint)
 
 
-def _far_scales(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
-    """Scales in requests of their own: often a wrong address, and not for nothing."""
-    rows = [row for row in found.rows if row.apart]
-    if rows:
-        what = f"lies far from its scale, @{rows[0].scale_register}, which is read by itself"
+def _far_registers(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
+    """Registers in requests of their own: often a wrong address, and not for nothing."""
+    scaled = [row for row in found.rows if row.apart and not row.terms]
+    if scaled:
+        what = f"lies far from its scale, @{scaled[0].scale_register}, which is read by itself"
         hint = (
             "that is one request more a poll; where nobody changes the meter's scale, "
             "read it with `meterd probe` and write it as a number, scale: 0.1"
         )
-        yield doubt(rows[0], "W110", what, hint)
+        yield doubt(scaled[0], "W110", what, hint)
+    for row in found.rows:
+        if row.apart and row.terms:
+            yield doubt(row, "W110", *_of_far_terms(row))
+
+
+def _of_far_terms(row: Row) -> tuple[str, str]:
+    far = ", ".join(str(register) for _, register in sorted(row.far_places()))
+    what = f"is read at {row.address} and, in requests of their own before and behind it, at {far}"
+    if any(function != row.function for function, _ in row.far_places()):
+        return what, "registers of two functions are never read in one request"
+    ordered = sorted(register for _, register in row.places())
+    hole = max(b - a - 1 for a, b in pairwise(ordered))
+    return what, f"limits: {{bridge: {hole}}} makes it one request, if the meter answers to that"
 
 
 def _largest(row: Row) -> float:
+    if row.terms or row.type in DECADES:
+        return float("inf")
     if row.type[0] == "u":
         return float(2 ** (16 * row.words) - 1)
     if row.type[0] == "s" and row.type != "str":
@@ -209,4 +230,8 @@ def _holes(found: RegisterMap, doubt: _Doubter) -> Iterator[Doubt]:
             told = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in holes)
             what = f"begins a read of function {block.function} over registers of no row: {told}"
             hint = "limits: {bridge: 0} where the meter refuses that"
-            yield doubt(min(block.rows, key=lambda row: row.first), "W103", what, hint)
+            # What is read apart has no row by itself: the first one that needs it is named.
+            rows = farregisters.owners(found, block) or block.rows
+            first = min(rows, key=lambda row: row.first)
+            what = what if first in block.rows else f"needs what is apart from it, and {what}"
+            yield doubt(first, "W103", what, hint)

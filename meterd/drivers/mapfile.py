@@ -3,23 +3,26 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from meterd.drivers import maphints, maprows
+from meterd.drivers import mapheads, maphints, maprows
 from meterd.drivers.ground import Ground
 from meterd.drivers.mapnodes import number, whole
 from meterd.drivers.registers import BRIDGE, PROTOCOL_LIMIT, RegisterMap, Row
+from meterd.drivers.widewords import NORMAL, WIDE, widened
 from meterd.errors import ConfigError, Problem
 from meterd.model.duration import seconds
 
 CONFIDENCES = ("high", "medium", "low")
-KEYS = tuple(
-    "source confidence maker model aliases defaults limits remark wiring rows".split()  # noqa: SIM905
+KEYS = (
+    *"source confidence maker model aliases defaults limits remark wiring rows".split(),  # noqa: SIM905
+    *mapheads.KEYS,
 )
-LIMITS = ("max_registers", "unreadable", "bridge", "align")
+LIMITS = ("max_registers", "unreadable", "bridge", "align", "words")
 # What a map of one's own need not say.
 UNSAID = {"maker": "unknown maker", "model": "unknown model", "source": "no source named"}
 TIMES = ("gap", "unit_gap", "connect_delay", "timeout")
@@ -67,9 +70,10 @@ def _yaml(text: str, file: str) -> Any:
     except RecursionError as error:
         what = "no YAML: brackets are nested too deep"
         raise ConfigError([Problem(file, 1, 1, "M001", what)]) from error
-    except (ValueError, OverflowError, AssertionError) as error:
-        # Escapes such as "\UFFFFFFFF" go to chr() unchecked; an odd %YAML line fails an assertion.
-        raise ConfigError([Problem(file, 1, 1, "M001", f"no YAML: {error}")]) from error
+    except Exception as error:  # tags, such as !!set before a word, break it in ways of their own
+        what = f"no YAML: {type(error).__name__}: {error}"
+        hint = "a map is plain data: names, numbers, texts and lists, without tags (!!…)"
+        raise ConfigError([Problem(file, 1, 1, "M001", what, hint)]) from error
 
 
 class _Reader:
@@ -90,6 +94,7 @@ class _Reader:
         limits = self._section("limits", LIMITS)
         defaults = self._section("defaults", DEFAULTS)
         tell = self._problem
+        head = mapheads.HeadReader(tell, data)
         found = RegisterMap(
             name=self._name,
             maker=self._text("maker"),
@@ -107,9 +112,17 @@ class _Reader:
             aliases=self._aliases(),
             remark=str(data.get("remark", "")),
             times=self._times(defaults),
+            max_power=head.max_power(),
+            turned=head.turned(),
+            instances=head.instances(),
+            wake=head.wake(),
         )
+        words = limits.get("words", NORMAL)
+        if words not in (NORMAL, WIDE):
+            self._problem(limits, "words", f"words is {words!r}, allowed normal or wide")
         if self._problems:
             raise ConfigError(self._problems)
+        found = widened(found) if words == WIDE else found
         return replace(found, rows=_parted(found))
 
     def _problem(self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
@@ -207,17 +220,35 @@ class _Reader:
 
 
 def _parted(found: RegisterMap) -> tuple[Row, ...]:
-    """The rows, those marked whose scale no request within the limits can hold as well."""
-    ground = Ground(found)
+    """The rows, those marked that no request within the limits can hold with all they need.
 
-    def is_far(row: Row) -> bool:
-        place = row.scale_register
-        if place is None or ground.fits(row.function, row.first, row.last):
+    Composed rows are read in one request only over registers that the map knows, or that its
+    `bridge` lets a request run over.
+    """
+    rows = [replace(row, apart=True) if row.terms else row for row in found.rows]
+    ground = Ground(replace(found, rows=tuple(rows)))
+
+    def is_apart(row: Row) -> bool:
+        if row.terms:
+            return not _is_near(ground, replace(row, apart=False))
+        if row.scale_register is None or ground.fits(row.function, row.first, row.last):
             return False
-        spans = [(row.address, row.address + row.words - 1), (place, place)]
-        return all(ground.fits(row.function, *span) for span in spans)
+        parted = replace(row, apart=True)
+        spans = [(row.function, parted.first, parted.last), *parted.far_runs()]
+        return all(ground.fits(*span) for span in spans)
 
-    return tuple(replace(row, apart=True) if is_far(row) else row for row in found.rows)
+    return tuple(replace(row, apart=True) if is_apart(row) else row for row in found.rows)
+
+
+def _is_near(ground: Ground, row: Row) -> bool:
+    """Whether all registers of a composed row are read in one request."""
+    if any(function != row.function for function, _ in row.places()):
+        return False
+    if not ground.fits(row.function, row.first, row.last):
+        return False
+    ordered = sorted(register for _, register in row.places())
+    holes = (ground.hole(row.function, a + 1, b - 1) for a, b in pairwise(ordered))
+    return max(holes, default=0) <= ground.map.bridge
 
 
 def _no_rows(data: Any, file: str) -> Problem:

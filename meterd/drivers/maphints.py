@@ -37,6 +37,44 @@ _TYPES = {
     "mod10k": "m10k",
     "mod10000": "m10k",
     "sign_magnitude": "m16 or m32",
+    "t5": "e8u24",
+    "t6": "e8s24",
+}
+
+
+def words_of(one: object, other: object) -> str:
+    """How two registers of one number are written."""
+    return (
+        f"words: [{one}, {other}] with word_order: little where {one} has the low word, "
+        "big where it has the high one"
+    )
+
+
+WORDS = words_of(625, 690)
+SUM = "sum: [{address: 3500, unit: kWh}, {address: 3501, unit: MWh}]"
+ORDERS = (
+    "a list says which word of the number each register holds, 1 the highest: "
+    "big is [1, 2, 3, 4], little [4, 3, 2, 1], swapped halves are [3, 4, 1, 2]"
+)
+# Keys of other programs, and what people try, for values that are made of several registers.
+_HALVES = f"halves of one number: {WORDS}; two numbers that are added: {SUM}"
+_RATIO = 'multiply: "@ADDRESS" or divide: "@ADDRESS", or {address: 4000, type: f32}'
+_KEYS = {
+    **dict.fromkeys(
+        "high low hi lo msb lsb msw lsw high_word low_word addresses address2".split(),  # noqa: SIM905
+        _HALVES,
+    ),
+    **dict.fromkeys("parts add plus and addition registers".split(), SUM),  # noqa: SIM905
+    **dict.fromkeys(
+        "factor ratio ct vt pt ct_ratio vt_ratio pt_ratio times multiplier by".split(),  # noqa: SIM905
+        f"a number: scale; a register that the value is multiplied with: {_RATIO}",
+    ),
+    **dict.fromkeys("divisor divided".split(), f"a number: scale; a register: {_RATIO}"),  # noqa: SIM905
+    **dict.fromkeys(
+        "sign_register signed negative direction polarity".split(),  # noqa: SIM905
+        "a register that holds the sign: sign: {address: 12, negative: 1}",
+    ),
+    **dict.fromkeys("exponent decade".split(), 'scale: "@ADDRESS", or type: e8s24'),  # noqa: SIM905
 }
 # Words that are too short, or too far off, to be near to a quantity's name.
 _QUANTITIES = {
@@ -82,6 +120,8 @@ def of_yaml(what: str) -> str:
 def of_key(key: object, known: Iterable[str], elsewhere: str = "") -> str:
     """A hint to a key that is not known. `elsewhere` is where it belongs, if that is known."""
     words = list(known)
+    if isinstance(key, str) and key.lower() in _KEYS and "scale" in words:
+        return _KEYS[key.lower()]
     if isinstance(key, str) and key.partition(":")[0] in words:
         return "a blank belongs behind the colon"
     if elsewhere:
@@ -98,6 +138,10 @@ def instead_of_rows(keys: Iterable[object]) -> str:
 
 def of_address(value: object) -> str:
     """A hint to an address that is none."""
+    if isinstance(value, list) and len(value) == 2:
+        return f"halves of one number: {words_of(*value)}; two numbers that are added: {SUM}"
+    if isinstance(value, list):
+        return _HALVES
     if isinstance(value, str) and (found := _HEX.fullmatch(value)):
         return f"hexadecimal is written 0x{found[1].upper()}, without quotes"
     if isinstance(value, int) and 300_001 <= value < 500_000:
@@ -115,6 +159,22 @@ def of_type(kind: str) -> str:
     if found := _SIZED.fullmatch(word):
         return f"did you mean {_LETTERS.get(found[1], 'f')}{found[2]}?"
     return f"did you mean {_TYPES[word]}?" if word in _TYPES else ""
+
+
+def of_words(registers: list[int], wanted: int) -> str:
+    """A hint to a list of registers that is not as long as the number has words."""
+    if len(registers) == 2 and wanted == 1:
+        return "two registers are a u32, s32 or f32"
+    return f"{wanted} registers, one by one" if wanted > 1 else "address: the register"
+
+
+def of_term(key: str, value: object) -> str:
+    """A hint to a sign or a ratio that names no register."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if key == "sign":
+            return "the register that holds the sign: sign: {address: 12, negative: 1}"
+        return f'a register is {key}: "@{value:g}"; a number that is always the same is scale'
+    return f"{key}: {{address: 4000, type: f32}}"
 
 
 def of_unit(unit: str, base: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from meterd.drivers import values
 from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
-from meterd.drivers.farscales import FarScales
+from meterd.drivers.farregisters import FarRegisters
 from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import on as lengths_on
 from meterd.drivers.library import SUNSPEC, load_map
@@ -24,6 +25,8 @@ from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.silence import Silence
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
+from meterd.drivers.traffic import with_traffic
+from meterd.drivers.waking import Waking
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
@@ -69,9 +72,9 @@ class ModbusMeter:
         monotonic: Callable[[], float] = loop_time,
     ) -> None:
         """`interval` in seconds. `monotonic`: seconds by which pauses are counted."""
-        self.map = load_map(options.map)
+        self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
-        self.client = ModbusClient(link, unit)
+        self.client = ModbusClient(link, unit, wide=self.map.wide)
         self._unit = unit
         self._link = link
         self._interval = interval
@@ -89,10 +92,12 @@ class ModbusMeter:
             costs,
             slow=options.slow,
             lengths=lengths,
-            meter=(unit, self.map.name),
+            meter=(unit, f"{self.map.name}{options.registers:+d}"),
         )
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
+        wake = self.map.wake if options.allow_wake else ()
+        self._waking = Waking(link, unit, wake, self.notices)
         self._monotonic = monotonic
         self._budget = SPLIT_BUDGET
         self._renewed = 0.0
@@ -112,7 +117,7 @@ class ModbusMeter:
         self._witness_says: Columns | None = None
         self._functions: set[int] = set()
         self._reopenings = 0
-        self._scales = FarScales(self.map, self._fetch)
+        self._far = FarRegisters(self.map, self._fetch)
         self._silence = Silence(
             functools.partial(self._fetch, kept=False),
             self._schedule,
@@ -145,11 +150,15 @@ class ModbusMeter:
             return {}
         return {row.quantity: row.enum for row in load_map(options.map).rows if row.enum}
 
+    @with_traffic
     async def read(self) -> Sequence[Reading]:
         """Fast rows at each poll, slow ones at each n-th, texts once while the link is open.
 
         Raises LinkError, or DeviceError: with the code `all_refused` where nothing is answered.
         """
+        await self._waking.begin()
+        if self._dark:
+            await self._waking.again()
         epoch = self._link.epoch
         if self._is_other(epoch):
             self._start_over()
@@ -219,9 +228,9 @@ class ModbusMeter:
         return [self.client.sizes(part.function, part.words) for part in parts]
 
     def _requests(self, number: int) -> list[Block]:
-        """All that such a poll costs, scales that lie apart included."""
+        """All that such a poll costs, registers that lie apart included."""
         parts = self._schedule.blocks(number)
-        return [*parts, *self._scales.blocks] if any(part.apart for part in parts) else parts
+        return [*parts, *self._far.cost(parts)] if any(part.apart for part in parts) else parts
 
     def _is_other(self, epoch: int) -> bool:
         """Whether the link was opened anew, so that it may be another meter.
@@ -242,7 +251,7 @@ class ModbusMeter:
     def _renew(self) -> None:
         """Plan as at first."""
         self._replan()
-        self._scales.forget()
+        self._far.forget()
         self._functions.clear()
         self._budget, self._measured = SPLIT_BUDGET, False
         self._poll = 0
@@ -255,11 +264,11 @@ class ModbusMeter:
             known.changed = False
             rows = known.rows
             self._schedule.leave_out(rows, known.closed, known.most)
-            self._scales.leave_out({row.quantity for row in rows})
+            self._far.leave_out({row.quantity for row in rows})
 
     def _think(self, number: int) -> None:
         """After a poll: leave out what was refused, and plan by what was measured."""
-        for part, refusal in self._scales.refused:
+        for part, refusal in self._far.refused:
             self._leave_out(Findings(part.rows, part.rows if len(part.rows) > 1 else ()), refusal)
         self._replan()
         if number == self._rethink:
@@ -274,13 +283,13 @@ class ModbusMeter:
             self._exclusions.forget(self._monotonic())
             self._replan()
             parts = self._schedule.blocks(number := 0)
-        apart = self._scales.blocks and any(part.apart for part in parts)
+        apart = self._far.blocks and any(part.apart for part in parts)
         if apart:
-            await self._scales.before()
+            await self._far.before(parts)
         refused: list[tuple[Block, Unsupported]] = []
         for part in parts:
             try:
-                said.append(part.columns(await self._asked(part), self._scales.known))
+                said.append(part.columns(await self._asked(part), self._far.known))
                 self._good = part.rows[0]
             except Unsupported as refusal:
                 refused.append((part, refusal))
@@ -295,13 +304,15 @@ class ModbusMeter:
                     return await self._ask(number)
                 said.append(columns)
             refused.clear()
-        return [await self._scales.after(Columns.joined(said))] if apart else said
+        return [await self._far.after(parts, Columns.joined(said))] if apart else said
 
     async def _asked(self, part: Block) -> bytes:
         """The values of a request of the plan; who gives no answer to it again is looked into."""
         try:
             return await self._fetch(part)
         except Unsupported:
+            if await self._waking.again():
+                return await self._asked(part)
             raise
         except (LinkError, DeviceError) as error:
             if not self.client.is_late:
@@ -375,7 +386,7 @@ class ModbusMeter:
                 search.note(answered=False)
             else:
                 search.note(answered=True)
-                said.append(one.columns(data, self._scales.known))
+                said.append(one.columns(data, self._far.known))
         found = search.findings()
         if self._witness in found.unclear and self._witness_says is not None:
             found = _without_row(found, self._witness)
@@ -414,7 +425,7 @@ class ModbusMeter:
         for one in plan(self.map, rest, self._schedule.costs, ground):
             self._budget -= 1
             try:
-                said.append(one.columns(await self._fetch(one), self._scales.known))
+                said.append(one.columns(await self._fetch(one), self._far.known))
             except Unsupported as other:
                 if (columns := await self._search(one, other)) is None:
                     return None
@@ -435,7 +446,7 @@ class ModbusMeter:
                 one = block(self._schedule.ground, [row])
                 data = await self._fetch(one)
                 self._good = row
-                self._witness, self._witness_says = row, one.columns(data, self._scales.known)
+                self._witness, self._witness_says = row, one.columns(data, self._far.known)
                 return
         if not self._dark:
             # Later ones may be others: the text should not change as long as the meter does not.
@@ -560,7 +571,7 @@ def _across(ground: Ground, function: int, first: int, last: int) -> Block | Non
 def _counter(row: Row) -> CounterRegister:
     known = describe(row.quantity, base_of(row.unit))
     units = (factor(row.unit, known.unit) if known else None) or 1.0
-    fixed = row.scale_register is None and not row.offset
-    step = row.scale * units if fixed else None
+    grain = values.grain(row)
+    step = None if grain is None else grain * units
     rate = None if row.max_rate is None else row.max_rate * units
-    return CounterRegister(row.quantity, row.type, step, row.wrap, rate)
+    return CounterRegister(row.quantity, row.type, step, values.wrap(row), rate)

@@ -1,5 +1,8 @@
 """The keys of a Modbus device in meterd.yaml."""
 
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -8,16 +11,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from meterd.drivers.library import SUNSPEC, is_file, load_map
+from meterd.drivers.library import SUNSPEC, is_file, load_map, moved_map
+from meterd.drivers.registers import RegisterMap
 from meterd.drivers.schedule import SLOW
 from meterd.drivers.sunspec.options import Index, PartName
+from meterd.drivers.transformers import Ratio, power_through
 from meterd.errors import ConfigError
+from meterd.model.calibration import KINDS, Calibration
 from meterd.model.duration import seconds
+from meterd.model.quantity import Kind, describe, suggest
 
 
 def _duration(value: object) -> object:
@@ -25,6 +33,25 @@ def _duration(value: object) -> object:
     if found is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         raise ValueError("must be a duration with its unit, such as 1m")
     return found
+
+
+def _number(value: object) -> object:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not math.isfinite(float(str(value))):
+        raise ValueError("must be a number")
+    return float(str(value))
+
+
+def _ratio(value: object) -> object:
+    return value if value is None or isinstance(value, Ratio) else Ratio.of(value)
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Ratios = Annotated[Ratio | None, PlainValidator(_ratio)]
+# Which kinds of quantities a transformer multiplies.
+_CT_KINDS = ("current", "power", "energy")
+_VT_KINDS = ("voltage", "power", "energy")
+_PLURALS = {"voltage": "voltages", "current": "currents", "power": "powers", "energy": "energies"}
 
 
 class ModbusOptions(BaseModel):
@@ -37,8 +64,23 @@ class ModbusOptions(BaseModel):
     slow: Annotated[float, BeforeValidator(_duration)] = Field(
         SLOW, ge=0.1, le=86400, description="how often rows of the tier slow are read"
     )
-    max_power: float = Field(
-        10e6, gt=0, description="the most that can flow, in W: a counter that rises faster errs"
+    max_power: float | None = Field(
+        None, gt=0, lt=1e13, description="the most that can flow, in W: what is more is no value"
+    )
+    ct: Ratios = Field(None, description="current transformer in front of the meter, such as 200/5")
+    vt: Ratios = Field(None, description="voltage transformer in front of it, such as 10000/100")
+    scale: Mapping[str, Number] = Field(
+        default_factory=dict, description="factors by kind (power: 40) or quantity"
+    )
+    offset: Mapping[str, Number] = Field(
+        default_factory=dict, description="what to add, by quantity, in its unit, after scaling"
+    )
+    shift: int = Field(0, ge=-65535, le=65535, description="registers to add to each address")
+    instance: int | None = Field(
+        None, ge=1, le=1000, description="which of the equal circuits of one unit, from 1"
+    )
+    allow_wake: bool = Field(
+        False, strict=True, description="whether the map may write registers to unlock the meter"
     )
     part: PartName | None = Field(
         None, description="sunspec only: meter, inverter or a model's number"
@@ -49,7 +91,124 @@ class ModbusOptions(BaseModel):
     def _parts(self) -> "ModbusOptions":
         if self.map != SUNSPEC and (self.part is not None or self.index != 1):
             raise ValueError("part and index belong to `map: sunspec`")
+        if self.map == SUNSPEC and (self.shift or self.instance or self.allow_wake):
+            raise ValueError("shift, instance and allow_wake belong to maps, not to sunspec")
         return self
+
+    @model_validator(mode="after")
+    def _placed(self) -> "ModbusOptions":
+        """Where the registers are: the rows must lie in the register space."""
+        if self.map == SUNSPEC:
+            return self
+        circuits = load_map(self.map).instances
+        if self.instance is not None and (circuits is None or self.instance > circuits.count):
+            known = f"{circuits.count} of them" if circuits else "no instances: use shift"
+            raise ValueError(f"instance {self.instance}: the map {self.map} has {known}")
+        try:
+            moved_map(self.map, self.registers)
+        except ValueError as error:
+            raise ValueError(f"shift: {self.registers} registers further on {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _scaled(self) -> "ModbusOptions":
+        """Each kind is multiplied once, and each name is one that the device can have."""
+        for key, ratio, kinds in (("ct", self.ct, _CT_KINDS), ("vt", self.vt, _VT_KINDS)):
+            if ratio is not None and (twice := [kind for kind in kinds if kind in self.scale]):
+                raise ValueError(
+                    f"{key} and scale both say what {twice[0]} is multiplied by: write one of them"
+                )
+        for name, number in self.scale.items():
+            self._known("scale", name, (*KINDS,))
+            if number == 0 or (number < 0 and _cannot_turn(name)):
+                what = "a factor is more than 0; only a gauge of its own may have a negative one"
+                raise ValueError(f"scale: {name}: {what}")
+        for name in self.offset:
+            self._known("offset", name, ())
+            if _counts(name):
+                raise ValueError(f"offset: {name} is a counter: what is added would be no energy")
+        return self
+
+    def _known(self, key: str, name: str, also: tuple[str, ...]) -> None:
+        if self.map == SUNSPEC:
+            rows = [name] if describe(name) else []
+        else:
+            rows = [row.quantity for row in load_map(self.map).rows]
+        if name in also or (name in rows and not name.startswith("info.")):
+            return
+        kinds = f", or one of {', '.join(also)}" if also else ""
+        hint = suggest(name) if describe(name) is None else "the map has no such row"
+        raise ValueError(f"{key}: {name} is no quantity of the map {self.map}{kinds}; {hint}")
+
+    @property
+    def registers(self) -> int:
+        """How many registers further on than in the map everything is."""
+        circuits = None if self.map == SUNSPEC else load_map(self.map).instances
+        step = circuits.step * (self.instance - 1) if circuits and self.instance else 0
+        return self.shift + step
+
+    @property
+    def register_map(self) -> RegisterMap:
+        """The map, at this device's registers."""
+        return moved_map(self.map, self.registers)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What its values are multiplied by, and what is added."""
+        kinds = dict.fromkeys(KINDS, 1.0)
+        for ratio, those in ((self.ct, _CT_KINDS), (self.vt, _VT_KINDS)):
+            if ratio is not None:
+                kinds.update({kind: kinds[kind] * ratio.factor for kind in those})
+        factors = {kind: number for kind, number in kinds.items() if number != 1}
+        factors.update(self.scale)
+        return Calibration(tuple(factors.items()), tuple(self.offset.items()))
+
+    @property
+    def power_limit(self) -> tuple[float, str] | None:
+        """The most that can flow, in W, and who says so; None where nobody does."""
+        if self.max_power is not None:
+            return self.max_power, "as the device says"
+        if self.ct is not None:
+            vt = f", vt {self.vt.text}" if self.vt else ""
+            return power_through(self.ct, self.vt), f"from ct {self.ct.text}{vt}"
+        rated = None if self.map == SUNSPEC else load_map(self.map).max_power
+        if rated is None:
+            return None
+        factor = dict(self.calibration.factors).get("power", 1.0)
+        return rated * factor, f"as rated in the map{f', x {factor:g}' if factor != 1 else ''}"
+
+    @property
+    def sizes(self) -> frozenset[str]:
+        """Power factors that the registers give without a sign, though the power has one."""
+        if self.map == SUNSPEC:
+            return frozenset()
+        rows = {row.quantity: row.type[0] not in "ub" for row in load_map(self.map).rows}
+        factors = (name for name in rows if name.startswith("power_factor"))
+        return frozenset(n for n in factors if not rows[n] and rows.get("active_power"))
+
+    def notes(self) -> Iterator[str]:
+        """What is done to this device's registers and values, for people."""
+        yield from self._factors()
+        for name, number in self.offset.items():
+            described = describe(name)
+            unit = described.unit if described else ""
+            yield f"{name} {number:+g} {unit}".rstrip()
+        if self.registers:
+            circuit = f" (instance {self.instance})" if self.instance else ""
+            yield f"registers {self.registers:+d}{circuit}"
+        if self.map != SUNSPEC and (wake := load_map(self.map).wake):
+            off = "sent" if self.allow_wake else "not sent: allow_wake is not set"
+            yield f"wake: {len(wake)} write{'s' * (len(wake) > 1)} to unlock it, {off}"
+
+    def _factors(self) -> Iterator[str]:
+        """Kinds with one factor in one line: currents, powers and energies x 40 (ct 200/5)."""
+        factors = dict(self.calibration.factors)
+        ratios = (("ct", self.ct, _CT_KINDS), ("vt", self.vt, _VT_KINDS))
+        for number in dict.fromkeys(factors.values()):
+            names = [name for name, factor in factors.items() if factor == number]
+            why = [f"{k} {r.text}" for k, r, those in ratios if r and set(names) & {*those}]
+            told = f" ({', '.join(why)})" if why else ""
+            yield f"{_listed([_PLURALS.get(name, name) for name in names])} × {number:g}{told}"
 
     @field_validator("map")
     @classmethod
@@ -66,3 +225,17 @@ class ModbusOptions(BaseModel):
                 raise
             raise ValueError(str(error)) from error
         return name
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _counts(name: str) -> bool:
+    described = describe(name)
+    return described is not None and described.kind is Kind.COUNTER
+
+
+def _cannot_turn(name: str) -> bool:
+    """Whether a negative factor makes no sense: for whole kinds, and for counters."""
+    return name in KINDS or _counts(name)

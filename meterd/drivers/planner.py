@@ -60,12 +60,16 @@ def unplannable(register_map: RegisterMap) -> list[tuple[Row, str]]:
     ground = Ground(register_map)
     found = []
     for row in register_map.rows:
-        if ground.fits(row.function, row.first, row.last):
+        spans = [(row.function, row.first, row.last), *row.far_runs()]
+        unfit = (span for span in spans if not ground.fits(*span))
+        if (span := next(unfit, None)) is None:
             continue
-        first, last = ground.widened(row.first, row.last)
+        first, last = ground.widened(*span[1:])
         words = last - first + 1
         if words > register_map.max_registers:
             why = f"needs {words} registers at once, max_registers is {register_map.max_registers}"
+        elif row.terms:
+            why = f"has a register in an unreadable range: {first} to {last}"
         else:
             why = f"lies, with its scale, in an unreadable range: {first} to {last}"
         found.append((row, why))

@@ -6,11 +6,11 @@ A multi-word value is brought into big-endian order first; then one struct takes
 import functools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from meterd.drivers.registers import Row
+from meterd.drivers.registers import Place, Role, Row, Term
 from meterd.model.sample import Reading
 
 CODES = {
@@ -26,6 +26,11 @@ CODES = {
 }
 # Whole numbers that no struct code takes; `m`: the highest bit is the sign, the rest the size.
 WHOLES = {"u48": 3, "s48": 3, "m16": 1, "m32": 2}
+# Decade floats: a whole number of 24 bits, and a signed byte with its power of ten, before or
+# behind it. Each has two registers.
+DECADES = ("e8u24", "e8s24", "u24e8", "s24e8")
+# The type of a value that is a sum of numbers of different types.
+SUM = "sum"
 # Values of one group of decimals, where each register holds four of them.
 _GROUP = 10_000
 # What a sleeping or unprogrammed chip answers; no meter counts to exactly this.
@@ -37,17 +42,28 @@ WHOLE = 1.5 * 2.0**52
 # Scale registers hold small exponents (SunSpec: -10 to 10); anything else is no scale.
 _EXPONENTS = range(-10, 11)
 _ABSENT = "the meter answers: not available"
+# What bytes of a type are not, where they are no number.
+_NO_NUMBER = {"bcd": "no BCD digits", "m10k": "no groups of four decimals"}
+
+Word = Callable[[Place], int | None]
+"""What a register holds; None where it could not be read."""
 
 
 def code(row: Row) -> str:
-    """The struct code that takes this row's bytes."""
+    """The struct code that takes this row's bytes: of a composed one, those at its address."""
+    if row.terms:
+        return f"{2 * row.words}s"
     return CODES.get(row.type) or f"{2 * row.words}s"
 
 
 def ordered(row: Row, start: int) -> list[int]:
     """Positions of the row's bytes, from byte `start` on, in big-endian order."""
     words = [[start + 2 * i, start + 2 * i + 1] for i in range(row.words)]
-    if row.word_order == "little" and row.type != "str":
+    if row.terms:
+        return [position for word in words for position in word]
+    if row.order:
+        words = [words[row.order.index(n + 1)] for n in range(row.words)]
+    elif row.word_order == "little" and row.type != "str":
         words.reverse()
     if row.byte_order == "little":
         words = [word[::-1] for word in words]
@@ -56,9 +72,9 @@ def ordered(row: Row, start: int) -> list[int]:
 
 def sentinels(row: Row) -> frozenset[float]:
     """The raw values that mean "not available", as the row's struct code unpacks them."""
-    if row.type not in CODES:
+    if row.type not in CODES or row.terms:
         return frozenset()
-    raw = [*row.na, *((_DEAD,) if row.words == 2 else ())]
+    raw = [*row.na, *row.absent, *((_DEAD,) if row.words == 2 else ())]
     size = 2 * row.words
     mask = (1 << 8 * size) - 1
     unpacked = [struct.unpack(f">{code(row)}", (n & mask).to_bytes(size, "big"))[0] for n in raw]
@@ -75,6 +91,7 @@ def linear(row: Row) -> tuple[float, float] | None:
     """
     if (
         row.type not in CODES
+        or row.terms
         or row.scale_register is not None
         or row.na_ranges
         or row.offset
@@ -205,19 +222,19 @@ def _of_bytes(row: Row, raw: bytes, exponent: object) -> Reading:
     if row.type == "str":
         return _text(row, raw)
     number = int.from_bytes(raw, "big")
-    if number in row.na or _in_ranges(row, number):
+    if number in row.na or number in row.absent or _in_ranges(row, number):
         return Reading(row.quantity, None, row.unit, _ABSENT)
     value = _whole(row, raw, number)
     if value is None:
-        told = "BCD digits" if row.type == "bcd" else "groups of four decimals"
-        return Reading(row.quantity, None, row.unit, f"no {told}")
+        why = _NO_NUMBER.get(row.type, "the power of ten in it is none that a meter has")
+        return Reading(row.quantity, None, row.unit, why)
     if row.quantity.startswith("info."):
         return Reading(row.quantity, str(value), "")
     return _measured(row, value, exponent)
 
 
-def _whole(row: Row, raw: bytes, number: int) -> int | None:
-    """The whole number that these bytes are, `number` if they are one; None if they are none."""
+def _whole(row: Row, raw: bytes, number: int) -> float | None:
+    """The number that these bytes are, `number` if they are one; None if they are none."""
     top = 1 << 8 * len(raw) - 1
     match row.type:
         case "bits":
@@ -233,7 +250,20 @@ def _whole(row: Row, raw: bytes, number: int) -> int | None:
             return number - 2 * top if number >= top else number
         case "m16" | "m32":
             return top - number if number >= top else number
+        case "e8u24" | "e8s24":
+            return _decade(raw[1:], raw[:1], signed=row.type == "e8s24")
+        case "u24e8" | "s24e8":
+            return _decade(raw[:3], raw[3:], signed=row.type == "s24e8")
     return number
+
+
+def _decade(mantissa: bytes, power: bytes, *, signed: bool) -> float | None:
+    """mantissa * 10**power; None where the power is none that a meter has."""
+    exponent = int.from_bytes(power, "big", signed=True)
+    if exponent not in _EXPONENTS:
+        return None
+    number = int.from_bytes(mantissa, "big", signed=signed)
+    return number * 10.0**exponent if exponent >= 0 else number / 10.0**-exponent
 
 
 def _text(row: Row, raw: bytes) -> Reading:
@@ -242,6 +272,153 @@ def _text(row: Row, raw: bytes) -> Reading:
     if not text or not text.isprintable():
         return Reading(row.quantity, None, "", "no text")
     return Reading(row.quantity, text, "")
+
+
+# -- composed values -----------------------------------------------------------------------------
+
+
+class _UnknownError(Exception):
+    """A value has a part that is not there; the message says why."""
+
+
+class Composed:
+    """A row with terms: the sum of its parts, with its sign, by its ratios, scaled."""
+
+    __slots__ = ("_decoders", "_row")
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._decoders = [(term, decoder(term.form)) for term in row.terms]
+
+    def reading(self, word: Word, exponent: object) -> Reading:
+        """What it says. `exponent` is the content of its scale register, if it has one."""
+        row = self._row
+        total: Any = None
+        parts: list[float | str] = []
+        try:
+            for term, decode_words in self._decoders:
+                held = _held(term, decode_words, word)
+                if term.role is Role.SUM:
+                    parts.append(_part(term, held))
+                    continue
+                total = _total(parts) if total is None else total
+                if term.role is Role.SIGN:
+                    total *= _sign(term, held)
+                else:
+                    total = _proportional(total, _ratio(term, held), term.role)
+        except _UnknownError as why:
+            return Reading(row.quantity, None, row.unit, str(why))
+        total = _total(parts) if total is None else total
+        if isinstance(total, str):
+            return Reading(row.quantity, total, "")
+        if row.quantity.startswith("info."):
+            return Reading(row.quantity, f"{scaled(row, total):.15g}", "")
+        return _measured(row, total, exponent)
+
+
+def _held(term: Term, decode_words: "Decoder", word: Word) -> float | str:
+    """The number, or the text, that a term's registers hold."""
+    words = [word(place) for place in term.places]
+    known = [one for one in words if one is not None]
+    if len(known) < len(words):
+        missing = term.registers[words.index(None)]
+        raise _UnknownError(f"its register {missing} could not be read")
+    value = decode_words(known)
+    if value is None:
+        raise _UnknownError(f"its register {term.registers[0]} is not available")
+    return value
+
+
+def _part(term: Term, value: float | str) -> float | str:
+    if term.limit is not None and isinstance(value, int | float) and abs(value) >= term.limit:
+        why = f"holds {value:g}, and counts to {term.limit:g} only: is it a part of the sum?"
+        raise _UnknownError(f"its register {term.registers[0]} {why}")
+    return value
+
+
+def _total(parts: Sequence[float | str]) -> Any:
+    """The sum: a sum of decimals carries a rounding error, which nine digits have not."""
+    if len(parts) == 1:
+        return parts[0]
+    total = sum(part for part in parts if not isinstance(part, str))
+    return round(total, 9) if isinstance(total, float) else total
+
+
+def _sign(term: Term, held: float | str) -> int:
+    if held in (term.negative, term.positive):
+        return -1 if held == term.negative else 1
+    known = f"{term.negative} for minus and {term.positive} for plus"
+    raise _UnknownError(f"its sign, register {term.registers[0]}, holds {held}; known are {known}")
+
+
+def _ratio(term: Term, held: float | str) -> float:
+    """A ratio of 0 is one that nobody has set."""
+    if not held or isinstance(held, str):
+        raise _UnknownError(f"its ratio, register {term.registers[0]}, holds {held}")
+    return held
+
+
+def _proportional(value: float, ratio: float, role: Role) -> float:
+    """Whole numbers stay exact; else 15 digits are what a float has for certain."""
+    found = value * ratio if role is Role.MULTIPLY else value / ratio
+    return found if isinstance(found, int) else float(f"{found:.15g}")
+
+
+def grain(row: Row) -> float | None:
+    """What one step of the raw number is, in the row's unit; None where the meter can change it."""
+    sums = [term for term in row.terms if term.role is Role.SUM]
+    if row.scale_register is not None or row.offset or row.type in DECADES:
+        return None
+    if any(term.form.type in DECADES for term in sums):
+        return None
+    if any(term.role in (Role.MULTIPLY, Role.DIVIDE) for term in row.terms):
+        return None
+    return row.scale * min((abs(term.form.scale) for term in sums), default=1.0)
+
+
+def wrap(row: Row) -> int | None:
+    """The raw number, in steps of `grain`, at which the row starts at 0 again, if it is no matter
+    of its type."""
+    sums = [term.form for term in row.terms if term.role is Role.SUM]
+    if row.wrap is not None or row.type != SUM or not sums:
+        return row.wrap
+    top = max(sums, key=lambda form: abs(form.scale))
+    most = _most(top)
+    if most is None or sum(form.scale == top.scale for form in sums) > 1:
+        return None
+    return round(most * abs(top.scale) / min(abs(form.scale) for form in sums))
+
+
+def _most(form: Row) -> int | None:
+    """The number at which a plain row starts again; None where that is not known."""
+    if form.wrap is not None:
+        return form.wrap
+    bits = 16 * form.words
+    match form.type[0]:
+        case "u" if form.type not in DECADES:
+            return 1 << bits
+        case "s" if form.type not in DECADES and form.type != "str":
+            return 1 << bits - 1
+    return 10 ** (4 * form.words) if form.type in ("bcd", "m10k") else None
+
+
+Decoder = Callable[[Sequence[int]], float | str | None]
+"""Registers, as a row has them, to its value in its own unit; None if it is not available."""
+
+
+def decoder(row: Row) -> Decoder:
+    """What decodes a row that has no scale register."""
+    positions, unpack = ordered(row, 0), struct.Struct(f">{code(row)}").unpack
+    pack, absent = struct.Struct(f">{row.words}H").pack, sentinels(row)
+
+    def decoded(words: Sequence[int]) -> float | str | None:
+        data = pack(*words)
+        raw = unpack(bytes(data[i] for i in positions))[0]
+        if row.type == "f32":
+            raw = shortest(raw)
+        return reading(row, raw, absent, None).value
+
+    return decoded
 
 
 def decode(row: Row, words: Sequence[int], exponent: int | None = None) -> float | str | None:

@@ -20,6 +20,9 @@ class EventKind(StrEnum):
     ROWS_BACK = "rows_back"
     FOREIGN_TRAFFIC = "foreign_traffic"
     FOREIGN_TRAFFIC_GONE = "foreign_traffic_gone"
+    # A repeater, or a gateway, sends each answer more than once.
+    ANSWERS_DOUBLED = "answers_doubled"
+    ANSWERS_SINGLE = "answers_single"
     # Of counters.
     ROLLOVER = "rollover"
     RESET = "reset"
@@ -27,8 +30,11 @@ class EventKind(StrEnum):
     STUCK = "stuck"
     SWAP = "swap"
     GUARD_WAITS = "guard_waits"
+    GUARD_RESOLVED = "guard_resolved"
     # A driver gave readings that cannot be kept.
     DRIVER_MISTAKE = "driver_mistake"
+    # A meter's map has writes that unlock it, and it says no.
+    WAKE_REFUSED = "wake_refused"
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"

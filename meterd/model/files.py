@@ -1,4 +1,4 @@
-"""Files that people name: regular ones or pipes, no larger than what is expected of them."""
+"""Files that people name: they are read no further than what is expected of them is long."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ _PIECE = 1 << 16
 def read(path: Path, most: int, *, pipe: bool = True) -> bytes:
     """All of a file. Raises OSError, with `strerror` set, for whatever keeps it from being read.
 
-    Devices are refused, for some have no end; so are, unless `pipe`, pipes.
+    Terminals are refused; so are, unless `pipe`, pipes and devices, of which some have no end.
     """
     file = open_regular(path, pipe=pipe)
     try:
-        is_pipe = stat.S_ISFIFO(os.fstat(file).st_mode)
+        is_pipe = not stat.S_ISREG(os.fstat(file).st_mode)
         data = bytearray()
         while True:
             if is_pipe:
@@ -47,7 +47,8 @@ def open_regular(path: Path, *, pipe: bool = False) -> int:
         # A NUL, or a character that no file's name has.
         raise OSError(errno.EINVAL, "that is no name of a file", ascii(str(path))) from error
     mode = os.fstat(file).st_mode
-    if stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode)):
+    is_device = stat.S_ISCHR(mode) and not os.isatty(file)
+    if stat.S_ISREG(mode) or (pipe and (stat.S_ISFIFO(mode) or is_device)):
         return file
     os.close(file)
     number, text = (errno.EISDIR, "it is a folder") if stat.S_ISDIR(mode) else (0, "it is no file")

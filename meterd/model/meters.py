@@ -117,7 +117,7 @@ def _quality() -> Iterator[Quantity]:
 
 
 def _peaks() -> Iterator[Quantity]:
-    """The highest value since the meter was last reset."""
+    """The highest and lowest value since the meter was last reset."""
     yield from family("voltage.max", "V", "Highest voltage", *PHASES, *LINES, high=1e6)
     yield from family("current.max", "A", "Highest current", *PHASES, high=1e6)
     for name, unit, text in (
@@ -126,6 +126,7 @@ def _peaks() -> Iterator[Quantity]:
         ("apparent_power", "VA", "apparent power"),
     ):
         yield from family(f"{name}.max", unit, f"Highest {text}", "", *PHASES, high=1e10)
+        yield from family(f"{name}.min", unit, f"Lowest {text}", "", *PHASES, high=1e10)
 
 
 def _demands() -> Iterator[Quantity]:
@@ -166,8 +167,9 @@ def _energies() -> Iterator[Quantity]:
         yield from _energy(f"{name}.export", unit, f"{text} given to the grid", c_out)
         yield from _energy(f"{name}.total", unit, f"{text}, import plus export", c_sum)
         yield from _net(f"{name}.net", unit, f"{text}, import less export", c_net)
-    text = "Active energy taken from the grid"
-    yield from family("active_energy.import", "Wh", text, *CHANNELS, kind=Kind.COUNTER)
+    for way, text in (("import", "taken from"), ("export", "given to")):
+        words = f"Active energy {text} the grid"
+        yield from family(f"active_energy.{way}", "Wh", words, *CHANNELS, kind=Kind.COUNTER)
     # Falls to 0 at midnight, so it is no counter that only rises.
     yield from family("active_energy.today", "Wh", "Active energy since midnight")
     yield from _reactive_quadrants()

@@ -6,8 +6,19 @@ Names are dotted lower case with the phase last: `voltage.l1`, `active_energy.im
 import difflib
 import re
 from dataclasses import replace
+from functools import lru_cache
 
-from meterd.model.family import LINES, PHASES, UNIT_WORDS, Kind, Quantity, prometheus_name
+from meterd.model.family import (
+    LINES,
+    PHASES,
+    UNIT_WORDS,
+    Kind,
+    Quantity,
+    at_place,
+    ordered,
+    prometheus_name,
+    stems,
+)
 from meterd.model.meters import meters
 from meterd.model.upses import upses
 
@@ -15,6 +26,7 @@ __all__ = [
     "CATALOGUE",
     "COUNTED_UNITS",
     "DEVICE_UP",
+    "FOREIGN_TRAFFIC",
     "GUARDED",
     "INFO",
     "LINES",
@@ -24,12 +36,14 @@ __all__ = [
     "Quantity",
     "declare",
     "describe",
+    "is_known",
     "is_own",
     "prometheus_name",
     "suggest",
 ]
 
 DEVICE_UP = "device.up"
+FOREIGN_TRAFFIC = "device.foreign_traffic"
 
 # In front of a counter's name: meterd's own running total of it, which glitches do not raise and
 # rollovers and resets do not stop (poll/counters.py makes it; no meter has such a register).
@@ -37,11 +51,23 @@ GUARDED = "guarded."
 COUNTED_UNITS = ("Wh", "varh", "VAh")
 
 _MEASURED = (*meters(), *upses())
-_GUARDED = (
-    replace(q, name=GUARDED + q.name, text=f"{q.text}, running total", obis="")
-    for q in _MEASURED
-    if q.kind is Kind.COUNTER and q.unit in COUNTED_UNITS
+_STEMS = stems(
+    one for one in _MEASURED if not one.nut or one.name.startswith(("input.", "output."))
 )
+# Names that were asked for and are in no list: a site has a few for each model of meter.
+_MOST_PLACES = 10_000
+
+
+def _is_guarded(quantity: Quantity) -> bool:
+    return quantity.kind is Kind.COUNTER and quantity.unit in COUNTED_UNITS
+
+
+def _guarded(quantity: Quantity) -> Quantity:
+    text = f"{quantity.text}, running total"
+    return replace(quantity, name=GUARDED + quantity.name, text=text, obis="")
+
+
+_GUARDED = tuple(_guarded(one) for one in _MEASURED if _is_guarded(one))
 
 CATALOGUE: dict[str, Quantity] = {
     quantity.name: quantity
@@ -49,6 +75,13 @@ CATALOGUE: dict[str, Quantity] = {
         *_MEASURED,
         *_GUARDED,
         Quantity(DEVICE_UP, "1", Kind.GAUGE, "The device answered its last poll", high=1),
+        Quantity(
+            FOREIGN_TRAFFIC,
+            "1",
+            Kind.GAUGE,
+            "Somebody else asks on its bus; given once that was noticed",
+            high=1,
+        ),
     )
 }
 
@@ -92,12 +125,14 @@ def describe(name: str, unit: str | None = None) -> Quantity | None:
     """The catalogue's row; for an `x.` name of the user's own, what was declared of it.
 
     Such a name is a gauge in `unit` where nothing was. Its guarded total is described like it.
+    What is measured at a place is in the catalogue for every place, listed or not: `frequency.l2`,
+    `active_energy.export.ch13`, `active_energy.import.t5.l1`.
     """
     if (known := CATALOGUE.get(name)) is not None:
         return known
     own = name.removeprefix(GUARDED) if name.startswith(_GUARDED_OWN) else name
     if not is_own(own):
-        return None
+        return _at_place(name)
     declared, kind = _DECLARED.get(own, (None, Kind.GAUGE))
     unit = unit or declared or "1"
     if own is not name:
@@ -105,8 +140,23 @@ def describe(name: str, unit: str | None = None) -> Quantity | None:
     return Quantity(name, unit, kind, "User's own quantity")
 
 
+def is_known(name: str) -> bool:
+    """Whether the catalogue has it, at whatever place."""
+    return name in CATALOGUE or _at_place(name) is not None
+
+
+@lru_cache(maxsize=_MOST_PLACES)
+def _at_place(name: str) -> Quantity | None:
+    found = at_place(name.removeprefix(GUARDED), _STEMS)
+    if found is None or not name.startswith(GUARDED):
+        return found
+    return _guarded(found) if _is_guarded(found) else None
+
+
 def suggest(name: str) -> str:
     """A hint for a name that is not in the catalogue."""
+    if is_known(ordered(name)):
+        return f"did you mean {ordered(name)}?"
     near = difflib.get_close_matches(name, CATALOGUE, n=3)
     if near:
         return f"did you mean {' or '.join(near)}?"

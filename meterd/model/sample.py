@@ -143,8 +143,10 @@ class Driver(Protocol):
     `states(options)`, what the numbers of its enumerated quantities mean, by quantity and number;
     and methods: `traffic()`, the (sent, received) bytes of each request of a poll, `counters()`,
     how its counters count (CounterRegister or tuples like it; an `x.` quantity among them is a
-    counter, too), and `timeout`, in seconds. It may have a list
-    `notices`: what it put there while it read becomes events of the device, and is taken out.
+    counter, too), `quantities()`, the names of all that it may deliver (`meterd check` tells of
+    rules for others), `unit`, which station of the link it asks, and `timeout`, in seconds. It
+    may have a list `notices`: what it put there while it read becomes events of the device, and
+    is taken out.
     """
 
     async def read(self) -> Sequence[Reading]:

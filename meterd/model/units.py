@@ -35,6 +35,7 @@ _UNITS: dict[str, _Unit] = {
     prefix + unit: _Unit(unit, factor) for unit in _PREFIXED for prefix, factor in _PREFIXES.items()
 } | {
     "%": _Unit("%", 1.0),
+    "‰": _Unit("%", 0.1),
     "°C": _Unit("°C", 1.0),
     "°F": _Unit("°C", 5 / 9, -160 / 9),
     # A difference of temperatures is in K, too: of its own accord it becomes nothing else.
@@ -68,6 +69,8 @@ _BASES = {
     ("l", "m³"): Conversion(1e-3),
     ("m³", "l"): Conversion(1e3),
     ("K", "°C"): Conversion(1.0, -273.15),
+    ("%", "1"): Conversion(1e-2),
+    ("1", "%"): Conversion(1e2),
 }
 
 TO_BASE: dict[str, tuple[str, float]] = {name: (u.base, u.factor) for name, u in _UNITS.items()}

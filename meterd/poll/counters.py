@@ -10,7 +10,13 @@ from meterd.model.event import EventKind, Notice
 from meterd.model.family import Kind
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, declare, describe, is_own
 from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.poll.guard import DEFAULT_POWER, DEFAULT_RESOLUTION, Guard
+from meterd.poll.guard import (
+    DEFAULT_POWER,
+    DEFAULT_RESOLUTION,
+    INTERVAL,
+    Guard,
+    largest_count,
+)
 from meterd.poll.segments import GuardState, Step, What
 
 # What tells one meter from another. A constant that is set to another value would belong here.
@@ -28,6 +34,7 @@ _DOUBTS = {
     What.ABSENT: Quality.INVALID,
 }
 _COUNTED = What.COUNTED
+_HOLDS = (What.HELD, What.STUCK)
 _EVENTS = {
     What.ROLLOVER: EventKind.ROLLOVER,
     What.RESET: EventKind.RESET,
@@ -94,20 +101,35 @@ class _Column(NamedTuple):
     guard: Guard
 
 
+class _Change(NamedTuple):
+    """A guard begins to wait, or goes on."""
+
+    kind: EventKind
+    quantity: str
+    text: str
+
+
 class Counters:
-    """Guards every energy counter of one device. `max_power` in W; `forms` by quantity."""
+    """Guards every energy counter of one device.
+
+    `max_power` in W; `forms` by quantity; `interval`: how often counters are read, in seconds.
+    """
 
     __slots__ = (
+        "_ahead",
         "_columns",
         "_device",
         "_forms",
         "_guards",
+        "_held",
         "_identity",
+        "_interval",
         "_known",
         "_layout",
         "_max_power",
         "_said",
         "_states",
+        "_unread",
     )
 
     def __init__(
@@ -116,11 +138,13 @@ class Counters:
         *,
         max_power: float = DEFAULT_POWER,
         forms: Mapping[str, Form] | None = None,
+        interval: float = INTERVAL,
         state: CountersState | None = None,
     ) -> None:
         self._device = device
         self._max_power = max_power
         self._forms = forms or {}
+        self._interval = interval
         state = state or _UNKNOWN
         self._states = state.guards
         self._identity = dict(state.identity)
@@ -129,6 +153,10 @@ class Counters:
         self._layout: Layout | None = None
         self._columns: list[_Column] = []
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        # Counters whose guard waits, and whether that was told.
+        self._held: dict[str, bool] = {}
+        self._ahead: dict[str, bool] = {}
+        self._unread: list[Notice] = []
 
     def step(self, poll: Poll, *, now: float) -> tuple[Poll, Sequence[Notice]]:
         """The poll with a `guarded.` column for each counter, and what was noticed.
@@ -141,11 +169,15 @@ class Counters:
         if poll.layout is not self._known:
             self._learn(poll.layout)
         notices = list(self._swaps(poll)) if poll.info else []
+        if self._unread:
+            notices += self._unread
+            self._unread = []
         if not self._columns or self._layout is None:
             return poll, notices
         totals: list[float | None] = []
         first = len(poll.values) - 1
         doubts = poll.doubts
+        changes: list[_Change] = []
         for place, quantity, guard in self._columns:
             raw = _trusted(poll, place) if poll.doubts else poll.values[place]
             step = guard.step(raw, now=now, time_ms=poll.time)
@@ -153,7 +185,12 @@ class Counters:
                 if (doubt := _doubt(step, poll.doubts.get(place))) is not None:
                     doubts = {**doubts, first + len(totals): doubt}
                 notices += self._noticed(now, quantity, step)
+                self._await(now, quantity, guard, step, changes)
             totals.append(step.value)
+        if self._ahead:
+            self._caught_up(changes)
+        if changes:
+            notices += _told_of(changes)
         return _extended(poll, self._layout, totals, doubts), notices
 
     def state(self) -> CountersState:
@@ -180,9 +217,20 @@ class Counters:
                 wrap=form.wrap,
                 resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
                 unit=unit,
-                state=self._states.get(quantity),
+                interval=self._interval,
+                state=self._state_of(quantity, unit),
             )
         return guard
+
+    def _state_of(self, quantity: str, unit: str) -> GuardState | None:
+        """What was remembered; nothing where a wrong value got into it before there was a limit."""
+        state, most = self._states.get(quantity), largest_count(self._max_power)
+        largest = 0.0 if state is None else max(state.raw or 0.0, (state.total or 0.0) / 2)
+        if state is None or unit not in COUNTED_UNITS or largest <= most:
+            return state
+        text = f"the total of {state.total:g} {unit} is no count: it begins anew, a new segment"
+        self._unread.append(Notice(EventKind.RESET, text, {"quantity": quantity}))
+        return GuardState(segment=state.segment + 1)
 
     def _swaps(self, poll: Poll) -> Iterator[Notice]:
         """One notice where another meter answers; all counters begin a new segment then."""
@@ -199,6 +247,8 @@ class Counters:
         if not changed:
             return
         self._revive()
+        self._held.clear()
+        self._ahead.clear()
         for guard in self._guards.values():
             guard.swap()
 
@@ -210,16 +260,60 @@ class Counters:
 
     def _noticed(self, now: float, quantity: str, step: Step) -> Iterator[Notice]:
         """A notice, unless the same was said a moment ago: then it is counted."""
-        if step.what not in _EVENTS:
-            return
-        key = (quantity, step.what.value)
+        if step.what in _EVENTS and (text := self._word(now, quantity, step.what, step.text)):
+            yield Notice(_EVENTS[step.what], text, {"quantity": quantity})
+
+    def _word(self, now: float, quantity: str, what: What, text: str) -> str:
+        """The text; empty where the same was said a moment ago, and is only counted."""
+        key = (quantity, what.value)
         since, more = self._said.get(key, (-QUIET, 0))
         if now - since < QUIET:
             self._said[key] = (since, more + 1)
-            return
+            return ""
         self._said[key] = (now, 0)
-        text = f"{step.text} (and {more} times more since the last word)" if more else step.text
-        yield Notice(_EVENTS[step.what], text, {"quantity": quantity})
+        return f"{text} (and {more} times more since the last word)" if more else text
+
+    def _await(
+        self, now: float, quantity: str, guard: Guard, step: Step, changes: list[_Change]
+    ) -> None:
+        """Note where a guard begins to wait: for reads that agree, or for its counter.
+
+        What ends a wait is an event of its own, unless the guard just goes on.
+        """
+        waits = EventKind.GUARD_WAITS
+        if step.what is What.WAITS:
+            if quantity not in self._ahead:
+                text = self._word(now, quantity, step.what, step.text)
+                self._ahead[quantity] = bool(text)
+                changes += [_Change(waits, quantity, text)] if text else []
+        elif step.what in _HOLDS:
+            if guard.begun and quantity not in self._held:
+                text = self._word(now, quantity, What.HELD, step.text)
+                self._held[quantity] = bool(text)
+                changes += [_Change(waits, quantity, text)] if text else []
+        elif step.what is not What.ABSENT:
+            told = self._held.pop(quantity, False)
+            if told and step.what is What.CONFIRMED:
+                changes.append(_Change(EventKind.GUARD_RESOLVED, quantity, step.text))
+
+    def _caught_up(self, changes: list[_Change]) -> None:
+        """Counters that have reached their totals again."""
+        for quantity in [q for q in self._ahead if not self._guards[q].is_ahead]:
+            if self._ahead.pop(quantity):
+                text = "the counter has reached what was counted"
+                changes.append(_Change(EventKind.GUARD_RESOLVED, quantity, text))
+
+
+def _told_of(changes: Sequence[_Change]) -> Iterator[Notice]:
+    """One notice of each kind: after an outage all counters of a meter wait at once."""
+    for kind in (EventKind.GUARD_WAITS, EventKind.GUARD_RESOLVED):
+        mine = [change for change in changes if change.kind is kind]
+        if len(mine) == 1:
+            yield Notice(kind, mine[0].text, {"quantity": mine[0].quantity})
+        elif mine:
+            names = [change.quantity for change in mine]
+            text = f"{len(mine)} counters, {', '.join(names)}; the first: {mine[0].text}"
+            yield Notice(kind, text, {"quantities": " ".join(names)})
 
 
 def is_guarded(quantity: str, unit: str) -> bool:

@@ -6,8 +6,12 @@
       suspected ── READS reads that agree ──▶ judged   │ good one: the suspect was a glitch
           └────────────────────────────────────────────┘
 
-A suspected read gives no value. Judged is, in this order: the beginning, a late rise, a rise
-that was false, the end of a long dip, a rollover, a reset (or a jump that nothing explains).
+A suspected read gives no value. Judged is, in this order: the beginning, what rose in a gap, a
+late rise, a rise that was false, the end of a long dip, a rollover, a reset (or a jump that nothing
+explains).
+
+After a gap (a restart, an outage) much may have been delivered, and a wrong read looks like it: one
+that is higher than a moment could have made it is suspected, too, until others carry on from it.
 """
 
 import math
@@ -19,6 +23,10 @@ READS = 3
 # W, where nobody said what the meter can see: a factory behind transformers reaches it hardly,
 # the jumps that a sentinel or a wrong bit makes go far beyond.
 DEFAULT_POWER = 10e6
+# Wh. No counter of a device has counted more: a gigawatt for a year. Where more can flow, a hundred
+# years of it.
+LARGEST_COUNT = 1e13
+LIFETIME_H = 100 * 8766.0
 # Wh that the coarsest known registers count by: whole kWh.
 DEFAULT_RESOLUTION = 1000.0
 # Seconds by which a read may be older than it seems: meters refresh their registers by the second.
@@ -27,6 +35,10 @@ LATENESS = 2.0
 # it shows at first is not booked. Nor does a counter leave 0, or a coarse one take its step after
 # a rest, by more than this time's worth.
 WATCHED = 300.0
+# Seconds. How often a counter is read where nobody says it; after one and a half times that it is a
+# gap, and a read that rose by more than MOMENT's worth at full power has to be confirmed.
+INTERVAL = 60.0
+MOMENT = 10.0
 # A rollover happens in the last and the first tenth of the counter.
 NEAR = 0.1
 # Reads without an agreement after which a person should look.
@@ -38,11 +50,17 @@ _EXACT = 2**53 / _FINEST
 _FLOAT32 = 2.0**-22
 
 
+def largest_count(max_power: float) -> float:
+    """The most that a counter can show, in Wh, where so many W can flow."""
+    return max(LARGEST_COUNT, max_power * LIFETIME_H)
+
+
 class Guard:
     """The running total of one counter.
 
     `max_power` is what the meter can see at most, in W (var, VA); `wrap` the value at which the
     counter starts at 0 again, None if it does not; `resolution` its step. All in canonical units.
+    `interval` is how often it is read, in seconds.
     The total begins with the counter's own value, so the two are equal until something happens.
     """
 
@@ -53,10 +71,13 @@ class Guard:
         wrap: float | None = None,
         resolution: float = DEFAULT_RESOLUTION,
         unit: str = "Wh",
+        interval: float = INTERVAL,
         state: GuardState | None = None,
     ) -> None:
         self._limit = max_power / 3600
         self._slack = resolution + self._limit * LATENESS
+        self._gap_after = 1.5 * interval + LATENESS
+        self._moment = self._limit * MOMENT + self._slack
         self._wrap = wrap
         self._unit = unit
         state = state or GuardState()
@@ -82,6 +103,17 @@ class Guard:
         """The last total that was given; None before the first."""
         return self._same.value
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a good read since the start, or since the meter was swapped."""
+        return not math.isnan(self._raw)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the total waits for the counter, because too much was counted."""
+        known = self._same.value
+        return known is not None and known > _decimal(self._raw + self._offset)
+
     def step(self, raw: float | None, *, now: float, time_ms: int) -> Step:
         """Take one read; `now` is monotonic seconds, for rates, and `time_ms` Unix ms UTC."""
         if raw is None:
@@ -92,7 +124,10 @@ class Guard:
                 self._seen = now
                 self._time = time_ms
                 return self._same
-            if 0.0 < rise <= self._limit * (now - self._seen) + self._slack:
+            seconds = now - self._seen
+            if 0.0 < rise <= self._limit * seconds + self._slack and (
+                rise <= self._moment or seconds <= self._gap_after
+            ):
                 self._before = self._raw
                 self._raw = raw
                 self._since = self._seen
@@ -152,15 +187,27 @@ class Guard:
         return self._limit * max(seconds, 0.0) + self._slack + raw * _FLOAT32
 
     def _carries_on(self, read: Read) -> bool:
-        """Whether the counter can have got here from the last good read."""
+        """Whether the counter can have got here from the last good read, and needs no proof."""
+        if (old := self._suspect) is not None and self._can_have_risen(old.first):
+            return False  # Either of the two may be wrong.
+        rise = read.raw - self._raw
+        return self._can_have_risen(read) and self._is_plain(rise, self._gap(read), read.raw)
+
+    def _is_plain(self, rise: float, seconds: float, raw: float) -> bool:
+        """Whether a rise that is possible needs no proof: it is small, or there was no gap."""
+        return seconds <= self._gap_after or rise <= self._moment + raw * _FLOAT32
+
+    def _can_have_risen(self, read: Read) -> bool:
+        """Whether there was time and power enough to get here from the last good read."""
         rise = read.raw - self._raw
         if not rise >= 0:
             return False
+        if self._mark is not None and self._raw < self._mark.read.raw <= read.raw:
+            return False  # It came back to where it was before a reset.
         seconds = self._gap(read)
         if self._raw == 0 or self._mark is not None:
             seconds = min(seconds, WATCHED)
-        back = self._mark is not None and self._raw < self._mark.read.raw <= read.raw
-        return not back and rise <= self._possible(seconds, read.raw)
+        return rise <= self._possible(seconds, read.raw)
 
     def _carry_on(self, read: Read) -> Step:
         if read.raw > self._raw:
@@ -207,6 +254,12 @@ class Guard:
         return Step(None, what, self._why(suspect))
 
     def _follows(self, earlier: Read, later: Read) -> bool:
+        """Whether one suspected read agrees with the next: over a gap, nearly anything would."""
+        rise = later.raw - earlier.raw
+        plain = self._is_plain(rise, between(earlier, later), later.raw)
+        return plain and self._reaches(earlier, later)
+
+    def _reaches(self, earlier: Read, later: Read) -> bool:
         seconds = between(earlier, later)
         if earlier.raw == 0:
             seconds = min(seconds, WATCHED)
@@ -216,7 +269,11 @@ class Guard:
         count = f"{suspect.agreeing} of {READS} reads agree"
         if math.isnan(self._raw):
             return f"held: the counter's first reads, {count}"
-        way = "fell" if suspect.latest.raw < self._raw else "rose faster than the meter can count"
+        way = "fell"
+        if suspect.latest.raw >= self._raw:
+            way = "rose faster than the meter can count"
+            if self._can_have_risen(suspect.latest):
+                way = f"rose while it was not read for {self._gap(suspect.first):.0f} s"
         values = f"from {self._say(self._raw)} to {self._say(suspect.latest.raw)}"
         return f"held: the counter {way}, {values}, {count}"
 
@@ -226,13 +283,18 @@ class Guard:
         values = f"from {self._say(self._raw)} to {self._say(first.raw)}"
         if math.isnan(self._raw):
             return self._begin(suspect)
+        if self._can_have_risen(first):
+            self._before, self._since = self._raw, self._seen
+            self._offset += self._owed
+            self._owed, self._mark = 0.0, None
+            return self._accept(latest, What.CONFIRMED, f"counted after all, {values}")
         if self._is_late(first):
             self._before, self._since = self._raw, self._seen
-            return self._accept(latest)
+            return self._accept(latest, What.CONFIRMED, f"counted after all, {values}")
         if self._before is not None and self._before <= first.raw < self._raw:
             self._before = None
             return self._accept(latest, What.GLITCH, f"the counter went back {values}")
-        if self._mark is not None and self._follows(self._mark.read, first):
+        if self._mark is not None and self._reaches(self._mark.read, first):
             return self._resume(self._mark, latest)
         if self._rolled_over(latest):
             self._before, self._since = None, first.now

@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, SupportsFloat
 
+from meterd.model.calibration import NO_CALIBRATION, Calibration, kind_of
 from meterd.model.columns import Columns, Shape
 from meterd.model.event import EventKind, Notice
-from meterd.model.quantity import DEVICE_UP, GUARDED, Quantity, describe, suggest
+from meterd.model.quantity import DEVICE_UP, GUARDED, Kind, Quantity, describe, suggest
 from meterd.model.sample import Doubt, Layout, Poll, Quality, Reading
 from meterd.model.units import base_of, conversion
 from meterd.model.units import suggest as suggest_unit
+from meterd.poll.direction import Mirrored, mirrored, opposite
+from meterd.poll.guard import DEFAULT_POWER, largest_count
 
 # Products such as 0.29 kW * 1000 carry a rounding error; a millionth is finer than any meter.
 _FINEST = 1e6
 _EXACT = 2**53 / _FINEST
-# What changes its sign, and what changes places, when a meter is mounted the other way round.
-_SIGNED = ("active_power", "reactive_power", "active_energy.net", "reactive_energy.net")
 _GOOD = Quality.GOOD
 # A site has a few shapes for each model of meter that it polls.
 _MOST_FORMS = 2000
@@ -27,17 +28,70 @@ NO_DOUBTS: Mapping[int, Doubt] = {}
 NO_TEXTS: Mapping[str, str] = {}
 
 
-class _Column(NamedTuple):
-    """How a reading becomes a value: times `factor`, plus `offset`; both hold unit and sign.
+class Terms(NamedTuple):
+    """What is said of a device, so that its readings are understood.
 
-    `low` and `high` bound the plausible magnitude, infinity excluded.
+    `swapped`: it is mounted the other way round (poll/direction.py has the rule). `max_power`: the
+    most that can flow, in W: what is more is no value. None where nobody says it: then what is more
+    than DEFAULT_POWER is suspect. `sizes`: quantities that its registers give without a sign though
+    its power has one; they keep theirs.
+    """
+
+    swapped: bool = False
+    max_power: float | None = None
+    calibration: Calibration = NO_CALIBRATION
+    sizes: frozenset[str] = frozenset()
+
+
+class _Column(NamedTuple):
+    """How the reading at one place of a poll becomes a value.
+
+    `factor` holds unit, transformer and sign; so does `offset`, which is added then. `turned`: an
+    angle to turn by 180°. `bound` is the largest magnitude that is a value at all, `plausible` the
+    largest that is not suspect, infinity excluded from both.
     """
 
     quantity: Quantity
     factor: float
     offset: float
-    low: float
-    high: float
+    turned: bool
+    bound: float
+    plausible: float
+
+    @property
+    def limits(self) -> tuple[float, float, float]:
+        """What is good and more than 0 lies between the first two; less: between the third and
+        the first with its sign changed."""
+        high = min(self.bound, self.plausible)
+        return self.quantity.low, high, math.inf if self.counts else -high
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a counter, which is never negative."""
+        return self.quantity.kind is Kind.COUNTER
+
+    def value(self, raw: object) -> float | None:
+        """None where the reading is no number."""
+        # A plug-in may give a Decimal, or a number of another library's.
+        if isinstance(raw, str) or not isinstance(raw, SupportsFloat):
+            return None
+        value = float(raw)
+        if not math.isfinite(value):
+            return None
+        if self.factor != 1 or self.offset:
+            value = _rounded(value * self.factor + self.offset)
+        return opposite(value) if self.turned else value
+
+    def flaw(self, value: float) -> str:
+        """Why this is no value of the device; empty if it may be one."""
+        if self.counts and value < 0:
+            return f"{value:g} {self.quantity.unit} is no count: a counter is never negative"
+        if abs(value) <= self.bound:
+            return ""
+        what = f"{value:g} {self.quantity.unit} is more than"
+        if self.counts:
+            return f"{what} any counter of such a device has reached"
+        return f"{what} can flow here: max_power is {self.bound:.12g} W"
 
 
 class _Form:
@@ -46,7 +100,7 @@ class _Form:
     `mistakes` tells of the readings that become nothing, by name.
     """
 
-    __slots__ = ("columns", "converted", "layout", "limits", "mistakes", "texts")
+    __slots__ = ("columns", "converted", "layout", "limits", "mistakes", "texts", "turned")
 
     def __init__(self, columns: Sequence["_Column | str"], names: Sequence[str]) -> None:
         self.columns = [one if isinstance(one, _Column) else None for one in columns]
@@ -65,22 +119,23 @@ class _Form:
         self.converted = [
             (i, c.factor, c.offset) for i, c in enumerate(known) if c.factor != 1 or c.offset
         ]
+        self.turned = [i for i, c in enumerate(known) if c.turned]
         whole = len(known) == len(columns) and not self.texts
-        self.limits = [(c.low, c.high) for c in known] if whole else None
+        self.limits = [c.limits for c in known] if whole else None
 
 
 @lru_cache(maxsize=_MOST_FORMS)
-def _form(shape: Shape, swapped: bool) -> _Form:
+def _form(shape: Shape, terms: Terms) -> _Form:
     seen: set[str] = set()
     columns: list[_Column | str] = []
     for name, unit in zip(shape.quantities, shape.units, strict=True):
         twice = f"{name} comes twice in one poll: the second is left out"
-        columns.append(twice if name in seen else _column(name, unit, swapped))
+        columns.append(twice if name in seen else _column(name, unit, terms))
         seen.add(name)
     return _Form(columns, shape.quantities)
 
 
-def _column(name: object, unit: object, swapped: bool) -> _Column | str:
+def _column(name: object, unit: object, terms: Terms) -> _Column | str:
     """Else why it becomes no value; nothing where that is as it should be."""
     if not isinstance(name, str) or not isinstance(unit, str):
         return f"{name!r} in {unit!r} is left out: a quantity and its unit are texts"
@@ -88,18 +143,40 @@ def _column(name: object, unit: object, swapped: bool) -> _Column | str:
         return ""
     if name == DEVICE_UP or name.startswith(GUARDED):
         return f"{name} is left out: it is meterd's own"
-    if swapped:
-        name = other_way(name)
-    quantity = describe(name, base_of(unit))
+    there = mirrored(name) if terms.swapped else Mirrored(name)
+    quantity = describe(there.name, base_of(unit))
     if quantity is None:
         return f"{name} is left out: no quantity of that name is known; {suggest(name)}"
     found = conversion(unit, quantity.unit)
     if found is None:
         hint = suggest_unit(unit, quantity.unit)
         return f"{name} is left out: {unit!r} does not convert to {quantity.unit}; {hint}"
-    sign = -1.0 if swapped and name.startswith(_SIGNED) else 1.0
-    limits = quantity.low, min(quantity.high, sys.float_info.max)
-    return _Column(quantity, sign * found.factor, sign * found.offset, *limits)
+    sign = 1 if name in terms.sizes else there.sign
+    scale = sign * terms.calibration.factor(name)
+    return _Column(
+        quantity,
+        scale * found.factor,
+        scale * found.offset + sign * terms.calibration.offset(name),
+        there.turned,
+        min(_bound(quantity, terms.max_power), sys.float_info.max),
+        min(_plausible(quantity, terms.max_power), sys.float_info.max),
+    )
+
+
+def _bound(quantity: Quantity, max_power: float | None) -> float:
+    """The largest magnitude that is a value of a device where so much can flow."""
+    kind = kind_of(quantity)
+    if kind == "power":
+        return math.inf if max_power is None else max_power
+    if kind == "energy" and quantity.kind is Kind.COUNTER:
+        return largest_count(max_power or DEFAULT_POWER)
+    return math.inf
+
+
+def _plausible(quantity: Quantity, max_power: float | None) -> float:
+    """The largest magnitude that raises no doubt."""
+    assumed = max_power is None and kind_of(quantity) == "power"
+    return min(quantity.high, DEFAULT_POWER) if assumed else quantity.high
 
 
 def _is_text(name: object) -> bool:
@@ -112,15 +189,14 @@ _NOTHING = _Form((), ())
 class Normaliser:
     """Turns one device's readings into polls; remembers which columns they had last time.
 
-    `swapped`: the meter is mounted the other way round, so power changes its sign, and import
-    and export change places.
+    `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
     """
 
-    __slots__ = ("_device", "_last", "_mistakes", "_shape", "_swapped", "notices")
+    __slots__ = ("_device", "_last", "_mistakes", "_shape", "_terms", "notices")
 
-    def __init__(self, device: str, *, swapped: bool = False) -> None:
+    def __init__(self, device: str, *, swapped: bool = False, terms: Terms | None = None) -> None:
         self._device = device
-        self._swapped = swapped
+        self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
         self._last: _Form = _NOTHING
         self._mistakes: set[str] = set()
@@ -131,7 +207,7 @@ class Normaliser:
         """The poll of a device that answered. What has no known name or unit is left out."""
         said = Columns.of(readings)
         if said.shape is not self._shape:
-            self._shape, self._last = said.shape, _form(said.shape, self._swapped)
+            self._shape, self._last = said.shape, _form(said.shape, self._terms)
             self._complain(self._last)
         form = self._last
         values = None if said.remarks else _good(form, said.values)
@@ -142,8 +218,8 @@ class Normaliser:
         for reading, column in zip(said, form.columns, strict=True):
             if column is None:
                 continue
-            value = _value(reading, column)
-            if (doubt := _doubt(reading, column.quantity, value)) is not None:
+            value, doubt = _judged(reading, column)
+            if doubt is not None:
                 doubts[len(found)] = doubt
             found.append(value)
         texts = _told(said) if form.texts else NO_TEXTS
@@ -164,9 +240,11 @@ def _good(form: _Form, raws: Sequence[float]) -> "array[float] | None":
     values = [*raws, 1.0]
     for i, scale, offset in form.converted:
         values[i] = _rounded(values[i] * scale + offset)
+    for i in form.turned:
+        values[i] = opposite(values[i])
     # NaN fails every comparison.
-    for value, (low, high) in zip(values, form.limits, strict=False):
-        if not (low <= value <= high or low <= -value <= high or not value):
+    for value, (low, high, below) in zip(values, form.limits, strict=False):
+        if not (low <= value <= high or below <= value <= -low or not value):
             return None
     return array("d", values)
 
@@ -174,25 +252,6 @@ def _good(form: _Form, raws: Sequence[float]) -> "array[float] | None":
 def _told(readings: Sequence[Reading]) -> dict[str, str]:
     """What the device says of itself."""
     return {r[0]: r[1] for r in readings if isinstance(r[1], str) and r[0].startswith("info.")}
-
-
-def other_way(name: str) -> str:
-    """Import is export, seen from the other side."""
-    places = {"import": "export", "export": "import"}
-    return ".".join(places.get(part, part) for part in name.split("."))
-
-
-def _value(reading: Reading, column: _Column) -> float | None:
-    raw: object = reading.value
-    # A plug-in may give a Decimal, or a number of another library's.
-    if isinstance(raw, str) or not isinstance(raw, SupportsFloat):
-        return None
-    raw = float(raw)
-    if not math.isfinite(raw):
-        return None
-    if column.factor == 1 and not column.offset:
-        return raw
-    return _rounded(raw * column.factor + column.offset)
 
 
 def _rounded(value: float) -> float:
@@ -207,13 +266,19 @@ def _no_number(value: object) -> str:
     return f"the device gives no number{'' if known else f', but {value!r:.40}'}"
 
 
-def _doubt(reading: Reading, quantity: Quantity, value: float | None) -> Doubt | None:
-    """What is wrong with a value; None if nothing is."""
+def _judged(reading: Reading, column: _Column) -> tuple[float | None, Doubt | None]:
+    """The value, and what is wrong with it; None if nothing is."""
+    value = column.value(reading.value)
     if value is None:
-        return Doubt(Quality.INVALID, reading.reason or _no_number(reading.value))
-    if not quantity.plausible(value):
+        return None, Doubt(Quality.INVALID, reading.reason or _no_number(reading.value))
+    if flaw := column.flaw(value):
+        return None, Doubt(Quality.INVALID, flaw)
+    quantity = column.quantity
+    if not (value == 0 or quantity.low <= abs(value) <= column.plausible):
         text = f"{value:g} {quantity.unit} is beyond what is plausible for {quantity.name}"
-        return Doubt(Quality.SUSPECT, text)
+        if column.plausible == DEFAULT_POWER < abs(value):
+            text += "; set max_power, or ct, where it is right"
+        return value, Doubt(Quality.SUSPECT, text)
     if reading.quality is not _GOOD:
-        return Doubt(reading.quality, reading.reason)
-    return None
+        return value, Doubt(reading.quality, reading.reason)
+    return value, None

@@ -10,6 +10,7 @@ class What(StrEnum):
     """What a read did to the total."""
 
     COUNTED = "counted"
+    CONFIRMED = "confirmed"
     WAITS = "waits"
     HELD = "held"
     STUCK = "stuck"

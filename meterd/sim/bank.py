@@ -116,9 +116,9 @@ def _readable(
     register_map: RegisterMap, strictness: Strictness
 ) -> dict[int, list[tuple[int, int]]]:
     """By function the [first, last] ranges that one request may lie in."""
-    found: dict[int, list[tuple[int, int]]] = {row.function: [] for row in register_map.rows}
+    found: dict[int, list[tuple[int, int]]] = {}
     for function, low, high in sorted(_spans(register_map)):
-        ranges = found[function]
+        ranges = found.setdefault(function, [])
         first, last = _span(register_map, low, high, strictness)
         bridge = register_map.bridge if strictness is Strictness.SPANS else 0
         if ranges and first - ranges[-1][1] - 1 <= bridge:
@@ -131,12 +131,11 @@ def _readable(
 
 
 def _spans(register_map: RegisterMap) -> Iterator[tuple[int, int, int]]:
-    """Function, first and last register of each value, and of each scale that lies apart."""
+    """Function, first and last register of each value, and of what it has apart."""
     for row in register_map.rows:
         if not row.alone:
             yield row.function, row.first, row.last
-        if row.apart and row.scale_register is not None:
-            yield row.function, row.scale_register, row.scale_register
+        yield from row.far_runs()
 
 
 def _span(register_map: RegisterMap, first: int, last: int, strict: Strictness) -> tuple[int, int]:

@@ -1,12 +1,13 @@
 """Everything that a meter shows, worked out from what flows through its one or three phases."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 from meterd.drivers.registers import RegisterMap
 from meterd.model.quantity import LINES, PHASES
+from meterd.poll.direction import mirrored
 from meterd.sim.household import DAY, HOUR, Energy, Household, Instant, SolarRoof, Source
 from meterd.sim.registers import Value
 
@@ -75,7 +76,14 @@ class SimulatedMeter:
         self._count = len(self._sources)
 
     def values(self, t: float) -> dict[str, Value]:
-        """Every quantity that a meter may have, in canonical units, at second `t`."""
+        """Every quantity that a meter may have, in canonical units, at second `t`.
+
+        A model that counts positive what the house gives shows them the other way round.
+        """
+        found = self._seen_by_the_house(t)
+        return _turned(found) if self._map.turned else found
+
+    def _seen_by_the_house(self, t: float) -> dict[str, Value]:
         now = [source.at(t) for source in self._sources]
         found: dict[str, Value] = {}
         found.update(_electricity(now))
@@ -133,6 +141,16 @@ _ENERGIES = tuple(
     for kind in ("active", "reactive", "apparent")
     for way in ("import", "export", "total")
 )
+
+
+def _turned(values: Mapping[str, Value]) -> dict[str, Value]:
+    """What a meter shows of the same house that is mounted the other way round."""
+    found: dict[str, Value] = {}
+    for name, value in values.items():
+        there = mirrored(name)
+        turns = there.sign < 0 and isinstance(value, int | float)
+        found[there.name] = -value if turns else value  # type: ignore[operator]
+    return found
 
 
 def _sum(sources: Sequence[Source], t: float) -> Energy:

@@ -6,10 +6,10 @@ which is 0x00003039, which is the words 0x0000 0x3039 (or 0x3039 0x0000 in littl
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from meterd.drivers.registers import RegisterMap, Row
+from meterd.drivers.registers import RegisterMap, Role, Row, Term
 from meterd.model.quantity import Kind, describe
 
 Value = float | str | None
@@ -23,9 +23,12 @@ _PREFIXES = {"m": 0.001, "k": 1_000.0, "M": 1_000_000.0, "G": 1_000_000_000.0}
 _BASES = frozenset({"V", "A", "W", "var", "VA", "Hz", "Wh", "varh", "VAh", "s"})
 _TIMES = {"min": 60.0, "h": 3_600.0}
 _FLOATS = {"f16": "e", "f32": "f", "f64": "d"}
+_DECADES = ("e8u24", "e8s24", "u24e8", "s24e8")
 _EXPONENTS = range(-10, 11)
 # A raw number with a scale register leaves this much of its type free, as real meters do.
 _HEADROOM = 2.0
+# A quotient that is whole but for its rounding counts as whole.
+_HAIR = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,10 @@ def encode(register_map: RegisterMap, values: Mapping[str, Value]) -> Image:
     exponents = _exponents(register_map.rows, values)
     for row in register_map.rows:
         exponent = exponents.get((row.function, row.scale_register))
+        if row.terms:
+            for function, address, word in _composed(row, _value(row, values), exponent or 0):
+                words.setdefault(function, {})[address] = word
+            continue
         encoded = encode_row(row, _value(row, values), exponent or 0)
         if row.alone:
             alone[row.function, row.address, row.words] = encoded
@@ -62,7 +69,7 @@ def encode(register_map: RegisterMap, values: Mapping[str, Value]) -> Image:
         bank.update(enumerate(encoded, row.address))
     for (function, register), exponent in exponents.items():
         if register is not None:
-            words[function][register] = exponent & 0xFFFF
+            words.setdefault(function, {})[register] = exponent & 0xFFFF
     return Image(words, alone)
 
 
@@ -84,7 +91,49 @@ def encode_row(row: Row, value: Value, exponent: int = 0) -> tuple[int, ...]:
         return _ordered(row, _sign_and_size(row, number, exponent))
     if row.type in _FLOATS:
         return _ordered(row, _floating(row, number, exponent))
+    if row.type in _DECADES and number is not None:
+        return _ordered(row, _decade(row, number, exponent))
     return _ordered(row, _whole(row, number, exponent).to_bytes(2 * row.words, "big"))
+
+
+def _composed(row: Row, value: Value, exponent: int) -> Iterator[tuple[int, int, int]]:
+    """Function, address and word of each register of a value that is made of several numbers.
+
+    Ratios are as if nothing was set: 1 in each register, whatever that is scaled by.
+    """
+    number = _raw(row, value, exponent) if isinstance(value, int | float) else None
+    for term in row.terms:
+        form, held = term.form, UNKNOWN
+        if term.role is Role.SUM:
+            continue
+        if term.role is Role.SIGN:
+            held = float(term.negative if (number or 0.0) < 0 else term.positive)
+            number = None if number is None else abs(number)
+        elif number is not None:
+            number = number / form.scale if term.role is Role.MULTIPLY else number * form.scale
+        yield from _placed(term, _held(replace(form, scale=1.0), held))
+    parts = [term for term in row.terms if term.role is Role.SUM]
+    parts.sort(key=lambda term: -abs(term.form.scale))
+    for term in parts:
+        form, share = term.form, number
+        if form.type == "str":
+            yield from _placed(term, encode_row(form, value))
+            continue
+        if number is not None and term is not parts[-1]:
+            share = math.trunc(number / form.scale + _HAIR) * form.scale
+            number -= share
+        yield from _placed(term, encode_row(form, share))
+
+
+def _held(form: Row, value: float) -> tuple[int, ...]:
+    if form.bit is None:
+        return encode_row(form, value)
+    field = _field(form, value) << form.bit
+    return _ordered(form, field.to_bytes(2 * form.words, "big"))
+
+
+def _placed(term: Term, words: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    return ((*place, word) for place, word in zip(term.places, words, strict=True))
 
 
 def _value(row: Row, values: Mapping[str, Value]) -> Value:
@@ -127,14 +176,14 @@ def _whole(row: Row, value: float | None, exponent: int) -> int:
     """An integer as its unsigned bits: counters roll over, everything else stops at its limits."""
     mask = (1 << 16 * row.words) - 1
     if value is None:
-        return row.na[0] & mask if row.na else 0
+        return (*row.na, *row.absent, 0)[0] & mask
     low, high = _limits(row)
     raw = round(_raw(row, value, exponent))
     known = describe(row.quantity, row.unit)
     if known is not None and known.kind is Kind.COUNTER and raw >= 0:
         raw %= row.wrap or high + 1
     raw = max(low, min(raw, high))
-    while raw & mask in row.na:
+    while raw & mask in row.na or raw & mask in row.absent:
         raw -= 1 if raw > low else -1
     return raw & mask
 
@@ -151,6 +200,16 @@ def _sign_and_size(row: Row, value: float, exponent: int) -> bytes:
     top = 1 << 16 * row.words - 1
     raw = max(1 - top, min(round(_raw(row, value, exponent)), top - 1))
     return (abs(raw) | (top if raw < 0 else 0)).to_bytes(2 * row.words, "big")
+
+
+def _decade(row: Row, value: float, exponent: int) -> bytes:
+    """The power of ten with as many digits as 24 bits hold, and at least thousandths."""
+    raw, signed = _raw(row, value, exponent), row.type in ("e8s24", "s24e8")
+    most = (1 << 23) - 1 if signed else (1 << 24) - 1
+    power = next((n for n in range(-3, 11) if abs(raw) / 10.0**n <= most), 10)
+    number = max(-most if signed else 0, min(round(raw / 10.0**power), most))
+    mantissa, decade = (number & 0xFFFFFF).to_bytes(3, "big"), (power & 0xFF).to_bytes(1, "big")
+    return decade + mantissa if row.type[0] == "e" else mantissa + decade
 
 
 def _groups(raw: float, words: int) -> bytes:
@@ -175,7 +234,9 @@ def _ordered(row: Row, data: bytes) -> tuple[int, ...]:
     """Big-endian bytes to words, in the row's orders."""
     order = "little" if row.byte_order == "little" else "big"
     words = [int.from_bytes(data[i : i + 2], order) for i in range(0, len(data), 2)]  # type: ignore[arg-type]
-    if row.word_order == "little" and row.type != "str":
+    if row.order:
+        words = [words[place - 1] for place in row.order]
+    elif row.word_order == "little" and row.type != "str":
         words.reverse()
     return tuple(words)
 

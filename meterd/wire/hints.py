@@ -30,6 +30,7 @@ _TAKEN = (
     "it hangs up before it answers anything: does another client hold it, "
     "or is this a port for something else?"
 )
+_TCP_ITSELF = "a device that speaks Modbus TCP itself needs no ?framer=rtu"
 _UNHEARD = "nothing was ever heard here: check the unit's number, the timeout, and "
 _UNHEARD_LINE = "the wires (A and B changed over?), and whether the line is really set to "
 _UNHEARD_GATEWAY = "the wires and the baud rate behind the gateway"
@@ -100,6 +101,8 @@ class Hints:
             hint = hint or self._of_silence(station)
         if error.code == "closed" and first:
             hint = hint or _TAKEN
+            if self._framer == "rtu" and not self._line:
+                hint = f"{hint} Besides, {_TCP_ITSELF}"
         return type(error)(f"{error}{MARK}{hint}", code=error.code) if hint else error
 
     def _of_noise(self, noisy: bool) -> str:
@@ -120,7 +123,9 @@ class Hints:
             return ""
         if self._line:
             return f"{_UNHEARD}{_UNHEARD_LINE}{self._line}"
-        return _UNHEARD + (_UNHEARD_NETWORK if self._framer == "socket" else _UNHEARD_GATEWAY)
+        if self._framer == "socket":
+            return _UNHEARD + _UNHEARD_NETWORK
+        return f"{_UNHEARD}{_UNHEARD_GATEWAY}; {_TCP_ITSELF}"
 
     def _hasty(self, station: int, soon: bool) -> int:
         """How often this one was lost right after its answer before, `soon`: now again."""

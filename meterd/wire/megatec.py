@@ -6,6 +6,7 @@
 """
 
 import re
+from weakref import WeakKeyDictionary
 
 from meterd.errors import LinkError, ProtocolError, Unsupported
 from meterd.wire.link import Link
@@ -22,6 +23,10 @@ _TAKEN_STARTS = (b"A", b"(", b"O")
 # The longest line asked for has 47 bytes; blanks that some firmware pads with fit as well.
 LINE_LIMIT = 128
 
+# The command answered last on each link, and its line: an interface that repeats lines sends that
+# once more, perhaps when the next command is out.
+_LAST: WeakKeyDictionary[Link, tuple[bytes, bytes]] = WeakKeyDictionary()
+
 
 async def ask(link: Link, command: str, start: bytes) -> str:
     """The answer to `command` without its CR; it begins with the byte `start`.
@@ -31,14 +36,16 @@ async def ask(link: Link, command: str, start: bytes) -> str:
     """
     answer = _Answer(link, command.encode("ascii"), start)
     try:
-        return await link.exchange(command.encode("ascii") + _CR, answer, quiet=True)
+        line = await link.exchange(command.encode("ascii") + _CR, answer, quiet=True)
     except LinkError as error:
         if error.code != "timeout":
             raise
-        line = answer.at_silence()
-        if line is None:
+        silent = answer.at_silence()
+        if silent is None:
             raise
-        return line
+        line = silent
+    _LAST[link] = command.encode("ascii"), line.encode("ascii")
+    return line
 
 
 async def tell(link: Link, command: str) -> None:
@@ -71,6 +78,7 @@ class _Answer:
         self._command = command
         self._start = start
         self._heard = b""
+        self._copy: bytes | None = None
 
     def __call__(self, buffer: bytearray) -> str | None:
         self._drop_padding(buffer)
@@ -87,10 +95,23 @@ class _Answer:
         line = bytes(buffer[:end])
         del buffer[: end + 1]
         self._drop_padding(buffer)
+        self._heard = b""
+        if self._repeats(line):
+            self._link.count("copies")
+            self._copy = line
+            return self(buffer) if buffer else None
         return self._judge(line)
 
+    def _repeats(self, line: bytes) -> bool:
+        """Whether another command was just answered with this line."""
+        command, answer = _LAST.get(self._link, (self._command, b""))
+        return command != self._command and answer == line
+
     def at_silence(self) -> str | None:
-        """The answer after all, once nothing more came: a whole line that only lacks its CR."""
+        """The answer after all, once nothing more came: a whole line that only lacks its CR, or
+        one that is as the last answer to another command was."""
+        if self._copy is not None and not self._heard:
+            return self._judge(self._copy)
         heard = self._heard.strip(_PADDING)
         if heard == self._command or heard in _REFUSALS:
             raise self._refused(heard)

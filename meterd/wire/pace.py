@@ -4,6 +4,9 @@
 _GAIN = 1 / 8
 _DEVIATION_GAIN = 1 / 4
 _DEVIATIONS = 4
+# Answers sooner than the mean by this part, by the deviations and by so many seconds are odd.
+_EARLY = 0.9
+_JITTER = 0.002
 # The limit never falls below this part of the link's own timeout: a busy gateway may hesitate.
 _FLOOR = 0.5
 # So many losses in a row may be slowness, and get the whole timeout; after that it is absence.
@@ -28,6 +31,16 @@ class Pace:
             return timeout
         usual, least = self._mean + _DEVIATIONS * self._deviation, timeout * _FLOOR
         return least if usual * 2 <= least else min(timeout, usual * 2)
+
+    @property
+    def usual(self) -> float:
+        """Seconds within which nearly all answers came; 0 before the first."""
+        return self._mean + _DEVIATIONS * self._deviation if self._mean else 0.0
+
+    @property
+    def soonest(self) -> float:
+        """Sooner than this, in seconds, hardly any answer came; 0 where that is not known."""
+        return self._mean * _EARLY - _DEVIATIONS * self._deviation - _JITTER
 
     def answered(self, seconds: float) -> None:
         self._losses = 0

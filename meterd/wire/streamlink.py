@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from meterd.errors import DeviceError, LinkError, ProtocolError
 from meterd.wire.answer import Answer
@@ -17,6 +17,10 @@ from meterd.wire.stream import Stream
 _PATIENCE = 3
 _TICKETS = 0xFFFF
 _REMEMBERED = 64
+# Bytes that nobody waited for may be followed by more: this long it is waited for, in seconds.
+_AFTER_STRAY_S = 0.02
+# Rounds of that before a line that goes on talking is asked all the same.
+_STRAY_ROUNDS = 5
 
 
 class StreamLink:
@@ -38,6 +42,10 @@ class StreamLink:
         self.took = 0.0
         self.counters: Counter[str] = Counter()
         self.timeout = times.timeout
+        self.settle = 0.0
+        """Seconds of quiet that answers without ids need before them: learned from copies."""
+        self.overheard: Callable[[bytes, float, bool], None] | None = None
+        """Is given what arrived and nobody waited for, when, and whether it may be late."""
         self._times = times
         # Whether anything has to be waited for between two exchanges.
         self._pauses = bool(times.gap or times.unit_gap)
@@ -56,6 +64,10 @@ class StreamLink:
         self._station = 0
         self._free_at = 0.0
         self._unsettled_since: float | None = None
+        # Whether input was thrown away, so that more of it may follow.
+        self._strayed = False
+        # Whether others were listened for since the last request.
+        self._listened = False
         self._refusal: LinkError | None = None
         self._retry_at = 0.0
         self._backoff = 0.0
@@ -119,6 +131,35 @@ class StreamLink:
             stream = await self._ready(quiet, station)
             return await self._once(stream, request, parse, limit, quiet, ticket, pace, station)
 
+    async def listen(self, parse: Parse[T], seconds: float) -> T | None:
+        """What `parse` makes of what arrives unasked within so many seconds; None if nothing.
+
+        Raises what `parse` raises.
+        """
+        async with self._lock:
+            stream = self._stream
+            if stream is None or stream.lost:
+                return None
+            self._listened = True
+            answer = Answer(stream, parse, self._lost)
+            stream.listen(answer.look)
+            self._deadline.watch(answer, stream.loop.time() + seconds)
+            try:
+                if stream.buffer:
+                    answer.look()
+                return await answer
+            except LinkError as error:
+                if error.code in ("timeout", "closed", "port_gone"):
+                    return None
+                raise
+            finally:
+                stream.listen(None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next exchange needs no opening."""
+        return self._stream is not None and not self._stream.lost
+
     async def close(self) -> None:
         async with self._lock:
             self._drop()
@@ -138,11 +179,30 @@ class StreamLink:
         self._station = station
         if gap:
             await self._rest_until(self._free_at + gap)
-            # What came during the pause was asked for before it, too.
-            if quiet and stream.buffer:
-                self.counters["stray"] += 1
-                stream.buffer.clear()
+        if quiet:
+            await self._fall_quiet(stream)
         return stream
+
+    async def _fall_quiet(self, stream: Stream) -> None:
+        """Before a request whose answer has no id: the line is silent, and has been if need be."""
+        if self.settle:
+            await self._rest_until(max(self._free_at, stream.last_byte) + self.settle)
+        for _ in range(_STRAY_ROUNDS):
+            # What came during the pause was asked for before it, too.
+            if stream.buffer:
+                self.counters["stray"] += 1
+                self._throw_away(stream, late=False)
+            elif not self._strayed:
+                return
+            self._strayed = False
+            await self._rest_until(stream.last_byte + max(self.settle, _AFTER_STRAY_S))
+
+    def _throw_away(self, stream: Stream, *, late: bool) -> None:
+        """What arrived and nobody waits for."""
+        if self.overheard is not None:
+            self.overheard(bytes(stream.buffer), stream.last_byte, late)
+        stream.buffer.clear()
+        self._strayed = True
 
     async def _rest_until(self, when: float) -> None:
         """The pause that the device needs, by the loop's time."""
@@ -194,7 +254,7 @@ class StreamLink:
         # What is left of a reply that came in time, and was none, is not late.
         late = heard and since is not None and stream.last_byte > since
         if heard:
-            stream.buffer.clear()
+            self._throw_away(stream, late=since is not None)
         if late or (heard and since is None):
             self.counters["late_own" if late else "stray"] += 1
         if late and self._expired and (pace := self._expired[-1][1]):
@@ -253,9 +313,12 @@ class StreamLink:
             raise
         finally:
             stream.listen(None)
-        if self._doubt or (self._soon(station, sent) and station not in self._hints.prompt):
+        if self._doubt or (
+            not self._listened and self._soon(station, sent) and station not in self._hints.prompt
+        ):
             self._answered(station, sent)
         self._spoke = station
+        self._listened = False
         self._free_at = heard = stream.last_byte
         self._silent, self._fresh = 0, False
         self.took = took = heard - sent if heard > sent else 0.0
@@ -265,10 +328,14 @@ class StreamLink:
 
     def _answered(self, station: int, sent: float) -> None:
         """Somebody spoke: what was held to be too soon, or noise, was neither."""
-        self._hints.answered(station, soon=self._soon(station, sent))
+        # After listening for others there was a pause: no proof that none is needed.
+        self._hints.answered(station, soon=self._soon(station, sent) and not self._listened)
         self._doubt = False
         self._spoke = station
         self._free_at = asyncio.get_running_loop().time()
+
+    def _may_be_prompt(self, station: int) -> bool:
+        return not self._listened and station not in self._hints.prompt
 
     def _soon(self, station: int, sent: float) -> bool:
         return station == self._spoke and sent - self._free_at < SOON

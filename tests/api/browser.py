@@ -61,7 +61,7 @@ class Page:
 
     async def until(self, condition: str) -> None:
         """Wait until an expression holds."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await self._holds(condition):
                 await asyncio.sleep(0.05)
 

@@ -83,7 +83,7 @@ async def say(running: Running, data: bytes) -> Reply:
     """Bytes in, all that comes back until the end."""
     reader, writer = await asyncio.open_connection(running.host, running.port)
     writer.write(data)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         head, _, content = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     first, *rest = head.decode().split("\r\n")

@@ -11,9 +11,12 @@ import pytest
 from meterd.api.app import Rules
 from meterd.api.connection import LONGEST_LINE
 from meterd.api.door import LARGEST_BODY
+from meterd.api.limits import Limits
 from tests.api.fake import FakeDevice, FakeSite, good, home
-from tests.api.locked import Reply, ask, basic, locked, say, token
+from tests.api.locked import PASSWORD, Reply, ask, basic, locked, say, token
+from tests.cli.command import run
 
+PLAIN = {"no_proxy": "*"}
 QUERY = "/prometheus/api/v1/query"
 FORM = "application/x-www-form-urlencoded"
 
@@ -167,6 +170,28 @@ async def _in_two(running: Any, data: bytes, cut: int) -> Reply:
     head, _, content = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return Reply(int(head.split()[1]), (), content)
+
+
+@pytest.mark.needs("curl")
+async def test_utf_8_goes_with_digest(tmp_path: Path) -> None:
+    async with locked(site=labelled()) as running:
+        words = ["--digest", "-u", f"anna:{PASSWORD}"]
+        ended = await run(
+            "curl", "-s", *words, f"{running.url}/api/v1/latest?device={NAMES[0]}", env=PLAIN
+        )
+    assert json.loads(ended.out)["samples"][0]["device"] == NAMES[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "media"),
+    [("GET /prometheus/api", "application/json"), ("GET /api/v1/la", "application/problem+json")],
+)
+async def test_a_head_that_does_not_come_is_told_in_its_shape(line: str, media: str) -> None:
+    rules = Rules(limits=Limits(head=0.05, look_every=0.02))
+    async with locked(rules, login_always=False) as running:
+        reply = await say(running, line.encode())
+    assert (reply.status, reply.all("content-type")) == (408, [media])
+    assert "headers did not come" in reply.body.decode()
 
 
 async def test_other_encodings_are_refused_with_what_came() -> None:

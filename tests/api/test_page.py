@@ -157,7 +157,7 @@ async def test_a_poll_is_on_the_page_before_anybody_asks_for_it() -> None:
         await page.until(f"{number}.includes('3.41')")
         await page.run("window.asked = 0; window.fetch = () => Promise.reject(++window.asked)")
         # Whatever is asked fails from now on: only the stream can tell.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "7.89" not in await page.run(number):
                 site.take(good("main", SystemClock().now_ms(), {"active_power": (7890.0, "W")}))
                 await asyncio.sleep(0.3)

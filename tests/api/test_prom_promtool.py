@@ -59,7 +59,7 @@ async def test_promtool_lists_series_and_labels(url: str) -> None:
 
 async def _asked(prometheus: reference.Reference, query: str) -> Any:
     """The answer of a query, once there is one."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = await asyncio.to_thread(prometheus.ask, "query", {"query": query})
             if found["data"]["result"]:

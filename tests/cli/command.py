@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Mapping
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,28 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return kept | dict(more or {})
 
 
-async def run(
+@asynccontextmanager
+async def beside(
     *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Ended:
-    """Run any program to its end; killed where that does not come."""
+) -> AsyncIterator[Process]:
+    """Any program while the block runs; killed at its end, whatever happens."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=cwd, env=environment(env)
     )
     try:
-        async with asyncio.timeout(PATIENCE):
-            out, err = await process.communicate()
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        await process.communicate()
+
+
+async def run(
+    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Ended:
+    """Run any program to its end; killed where that does not come."""
+    async with beside(*command, cwd=cwd, env=env) as process, asyncio.timeout(PATIENCE):
+        out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
 

@@ -127,3 +127,60 @@ def test_what_limits_would_save_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     done = inside(capsys, "maps", "--check", str(own))
     assert "2 rows in 2 reads of 4 registers" in done.err
     assert "limits: {bridge: 16} makes 1 reads of them" in done.err
+
+
+def test_a_shipped_map_is_checked_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "maps", "--check", "schneider_pm850")
+    assert done.code == 0
+    assert "schneider_pm850: no mistakes" in done.err
+    assert "@3208" in done.out
+
+
+def test_what_is_too_long_for_a_map_is_not_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("maps", "--check", "/dev/zero"), ("maps", "/dev/zero")):
+        done = inside(capsys, *words)
+        assert done.code == CONFIG
+        assert "is larger than 1024 KiB" in done.err
+
+
+def test_registers_and_ratios_of_composed_rows_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "split.yaml"
+    file.write_text(
+        "rows:\n"
+        "  active_power: {function: 3, words: [625, 690], word_order: little, type: s32, unit: W}\n"
+        "  active_energy.import: {function: 3, type: u16, unit: kWh,"
+        " sum: [{address: 3500}, {address: 3501, unit: MWh}]}\n"
+        "  current.l1: {function: 3, address: 8, type: u16, scale: 0.01, unit: A,"
+        ' sign: 9, multiply: "@40", divide: "@41"}\n'
+    )
+    lines = inside(capsys, "maps", str(file)).out.splitlines()
+    assert [line.split("\t")[2:6] for line in lines[1:]] == [
+        ["625 690", "s32", "W", "1"],
+        ["3500 3501", "sum", "kWh", "1"],
+        ["8 9 40 41", "u16", "A", "0.01 sign @9 x @40 / @41"],
+    ]
+
+
+def test_places_that_are_not_listed_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "maps", "--quantities")
+    assert "ch1 to ch999" in done.err
+    assert "t1 to t99" in done.err
+
+
+def test_a_device_whose_map_may_have_half_a_number_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is polled with such a map looks good, and may be -23536 W for 42000 W."""
+    half = "active_power: {function: 3, address: 625, type: s16, unit: W, note: high word at 690}"
+    (tmp_path / "own.yaml").write_text(f"rows:\n  {half}\n")
+    config = tmp_path / "meterd.yaml"
+    config.write_text(
+        "site: {name: Home, timezone: UTC}\n"
+        "devices:\n"
+        "  main: {driver: modbus, map: ./own.yaml, link: tcp://127.0.0.1:1, unit: 1}\n"
+    )
+    done = inside(capsys, "check", "-c", str(config))
+    assert "register map own: perhaps not the whole number: active_power" in done.err
+    assert "meterd maps --check" in done.err

@@ -131,7 +131,7 @@ def on_a_terminal(*words: str, **more: str) -> str:
         while data := _read(ours):
             said += data
         os.close(ours)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     return said.decode()
 
 
@@ -164,4 +164,4 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         process.stdout.readline()
         process.stdout.close()
         err = process.stderr.read().decode()
-        assert (process.wait(30), err) == (0, "")
+        assert (process.wait(60), err) == (0, "")

@@ -1,7 +1,6 @@
 """`meterd record` and `meterd simulate --replay`: what the field saw is seen again at home."""
 
 import asyncio
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from meterd.sim.faults import Fault
 from meterd.sim.serve import serve_meter, serve_ups
 from meterd.wire.recording import parse
-from tests.cli.command import COMMAND, environment, meterd, samples
+from tests.cli.command import COMMAND, PATIENCE, beside, meterd, samples
 from tests.cli.inside import inside
 
 METER = "eastron_sdm120"
@@ -20,19 +19,18 @@ METER = "eastron_sdm120"
 @asynccontextmanager
 async def replayed(file: Path, *options: str) -> AsyncIterator[str]:
     """`meterd simulate --replay`, by its URL."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *("simulate", "--replay", str(file), "--listen", "127.0.0.1:0", *options),
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(),
+    words: tuple[str | Path, ...] = (
+        "simulate",
+        "--replay",
+        file,
+        "--listen",
+        "127.0.0.1:0",
+        *options,
     )
-    assert process.stdout is not None
-    try:
-        yield (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
-    finally:
-        process.terminate()
-        await process.communicate()
+    async with beside(*COMMAND, *words) as process:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        yield line.decode().strip()
 
 
 async def test_a_recorded_meter_is_polled_again_from_its_file(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 import asyncio
 import signal
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 
 import pytest
 
 from meterd.sim.bank import FixedBank
+from meterd.sim.frames import Adu
+from meterd.sim.lines import ServerLine
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank, serve_ups
-from tests.cli.command import COMMAND, environment, meterd
+from tests.cli.command import COMMAND, PATIENCE, beside, meterd
 from tests.cli.inside import inside
 
 NOON = 12 * 3600.0
@@ -29,6 +30,20 @@ async def bus() -> AsyncIterator[ModbusServer]:
     await server.start_tcp()
     yield server
     await server.stop()
+
+
+class Asked:
+    """Tells when unit 5 is asked for."""
+
+    def __init__(self, server: ModbusServer) -> None:
+        self.unit_5 = asyncio.Event()
+        self._received = server.received
+        server.received = self._hear  # type: ignore[method-assign]
+
+    def _hear(self, line: ServerLine, request: Adu) -> None:
+        if request.unit == 5:
+            self.unit_5.set()
+        self._received(line, request)
 
 
 async def test_units_are_listed_with_their_maps_and_what_to_try_next(bus: ModbusServer) -> None:
@@ -92,19 +107,13 @@ async def test_nobody_there_is_a_failure_with_words() -> None:
 
 
 async def test_ctrl_c_prints_what_was_found_so_far(bus: ModbusServer) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *("scan", f"{bus.url}?framer=socket", "--timeout", "500ms"),
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(),
-    )
-    while bus.requests < 3:  # units 2, 3 and 4 were found
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 1
+    asked = Asked(bus)
+    async with beside(*COMMAND, "scan", f"{bus.url}?framer=socket", "--timeout", "500ms") as scan:
+        # Units 2, 3 and 4 were found by the time that the next one is asked.
+        await asyncio.wait_for(asked.unit_5.wait(), PATIENCE)
+        scan.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(scan.communicate(), PATIENCE)
+    assert scan.returncode == 1
     assert [line.split("\t")[0] for line in out.decode().splitlines()] == ["unit", "2", "3", "4"]
     assert "stopped" in err.decode()
     assert "Traceback" not in err.decode()

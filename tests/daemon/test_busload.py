@@ -1,5 +1,7 @@
 """What a bus carries: by what is said, assumed or measured; the daemon tells of too much."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from meterd.daemon.events import EventLog
 from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import Built, bare, build, link_plans
+from meterd.daemon.site import Site
 from meterd.drivers.modbus import ModbusMeter
+from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
 from tests.clocks import FakeClock
 
@@ -56,6 +60,12 @@ def test_of_meters_that_come_with_different_rates_most_are_followed() -> None:
     assert load(said).baud == 9600
 
 
+def test_a_ups_behind_a_serial_server_is_on_a_line_of_its_own_rate() -> None:
+    ups = "devices:\n  ups: {driver: megatec, link: 'tcp://192.0.2.7:4001', interval: 100ms}\n"
+    found = load(ups)
+    assert (found.ground, found.baud, found.is_over) == (Ground.ASSUMED, 2400, True)
+
+
 def test_one_url_may_say_what_the_other_leaves_out() -> None:
     said = text("tcp://192.0.2.7?framer=rtu", 2, "10s")
     said = said.replace("framer=rtu', unit: 2", "framer=rtu&baud=19200', unit: 2")
@@ -88,18 +98,19 @@ async def test_the_daemon_runs_and_tells_once_of_a_bus_that_is_too_full(
     lines = Lines(clock, [], CounterMemory(), events)
     (one,) = lines.prepare(settings(text(link, 12, "1s"))).built
     lines.start(one, Memos())
+    await lines.weigh()
     (event,) = events.newest()
     assert event.kind is EventKind.BUS_OVERLOADED
     assert event.data["link"] == one.plan.key
     assert isinstance(event.data["percent"], float)
     assert event.data["percent"] > 400
     assert "polls will be skipped" in caplog.text
-    lines.weigh()
+    await lines.weigh()
     assert len(events.newest()) == 1
     # What is learned of the line says that it is faster than was assumed.
     measure(one, 0.01)
-    lines.weigh()
-    lines.weigh()
+    await lines.weigh()
+    await lines.weigh()
     assert [event.kind for event in events.newest()][:1] == [EventKind.BUS_RELIEVED]
     assert len(events.newest()) == 2
     await lines.stop()
@@ -110,3 +121,13 @@ class Memos:
 
     def recall(self, name: str) -> str | None:
         return None
+
+
+async def test_a_site_tells_of_it_as_soon_as_it_runs(tmp_path: Path) -> None:
+    site = Site(SystemClock())
+    store = f"store: {{url: 'sqlite:///{tmp_path}/m.db'}}\n"
+    await site.apply(settings(store + text("tcp://127.0.0.1:1?framer=rtu&baud=9600", 12, "1s")))
+    async with asyncio.timeout(20):
+        while not site.event_counts().get(("", "bus_overloaded")):
+            await asyncio.sleep(0)
+    await site.close()

@@ -14,6 +14,7 @@ from meterd.daemon import service
 from meterd.daemon.limit import Limit
 from meterd.errors import ConfigError, DeviceError, LinkError
 from meterd.model.sample import Driver, Fault, Poll, Reading, failed
+from tests.virtual import virtual
 
 
 class Broken:
@@ -142,6 +143,7 @@ class Systemd:
         self._sock.close()
 
 
+@virtual
 async def test_the_watchdog_is_patted_only_while_everything_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +181,27 @@ async def test_sigterm_stops_and_a_bad_reload_changes_nothing() -> None:
         await asyncio.sleep(0.01)
     assert "meterd.yaml:3:1" in str(told[0])
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(signals.stopped(), 5)
+    await asyncio.wait_for(signals.stopped(), 60)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.remove_signal_handler(number)
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["terminal", "nohup"])
+async def test_without_a_reload_a_hang_up_stops_unless_nohup_was_asked_for(ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    loop, later = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, later.set)
+    try:
+        signals = service.Signals()
+        stopped = asyncio.create_task(signals.stopped())
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(later.wait(), 60)
+        await asyncio.sleep(0)
+        assert stopped.done() is not ignored
+        stopped.cancel()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, before)

@@ -62,7 +62,7 @@ class Unset(SystemClock):
 async def until_polled(site: Site, *names: str, more: int = 1) -> None:
     """Wait until each of these has been polled so many times more."""
     wanted = {name: site.latest.states[name].polls + more for name in names}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(site.latest.states[name].polls < n for name, n in wanted.items()):
             await asyncio.sleep(0.02)
 

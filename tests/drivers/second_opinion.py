@@ -40,6 +40,12 @@ def count(row: Mapping[str, Any]) -> int:
 
 def canonical(row: Mapping[str, Any], words: Words) -> Decimal | str | None:
     """The value in the unit that meterd keeps, a text, or None for "not available"."""
+    if "sum" in row:
+        parts = [canonical({**_shared(row), **part}, words) for part in row["sum"]]
+        numbers = [part for part in parts if isinstance(part, Decimal)]
+        step = _prefix(row["sum"][0]["unit"]) / _prefix(row["sum"][1]["unit"])
+        whole_parts = len(numbers) == 2 and len(parts) == 2 and numbers[1] < step
+        return sum(numbers, Decimal(0)) if whole_parts else None
     content = list(words(row["function"], row["address"], count(row)))
     if row["type"] == "str":
         characters = bytes(byte for word in content for byte in divmod(word, 256) if byte)
@@ -57,6 +63,11 @@ def canonical(row: Mapping[str, Any], words: Words) -> Decimal | str | None:
     if raw is None or "unit" not in row:
         return None if raw is None else f"{raw:f}"
     return raw * _scale(row, words) * _prefix(row["unit"])
+
+
+def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the parts of a sum have from the row: all sums so far are of a greater and a lower."""
+    return {key: row[key] for key in ("function", "type", "word_order") if key in row}
 
 
 def _number(kind: str, whole: int, size: int) -> Decimal | None:

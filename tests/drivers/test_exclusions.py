@@ -347,6 +347,29 @@ async def test_scale_registers_that_were_refused_are_asked_for_again(tmp_path: P
 
 
 @virtual
+async def test_a_high_word_that_was_refused_is_asked_for_again(tmp_path: Path) -> None:
+    rows = (
+        "rows:\n"
+        "  active_power: {function: 3, words: [10, 3000], word_order: little, type: s32, unit: W}\n"
+        "  frequency: {function: 3, address: 3, type: u16, unit: Hz}\n"
+    )
+    moody = Moody()
+    moody.bad = {3000}
+
+    def registers(unit: int, function: int, address: int, count: int) -> list[int] | None:
+        words = moody(unit, function, address, count)
+        return [1] if address == 3000 and words else words
+
+    async with polled(tmp_path, rows, moody) as here:
+        here.server._registers = registers
+        await asyncio.sleep(3)
+        assert here.values["active_power"] is None
+        moody.bad = set()
+        await asyncio.sleep(20)
+        assert here.values["active_power"] == 65536 + 10
+
+
+@virtual
 async def test_a_row_that_comes_and_goes_costs_ever_less(tmp_path: Path) -> None:
     async with polled(tmp_path, many(32)) as here:
         for _ in range(60):

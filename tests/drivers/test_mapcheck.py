@@ -1,8 +1,14 @@
 """Doubts about a map: what may be right, and often is not."""
 
+from importlib.resources import files
+
+import pytest
+
+from meterd.drivers.library import shipped
 from meterd.drivers.mapcheck import doubts, fewer, problems, requests
 from meterd.drivers.mapfile import parse, places
 
+# ruff: noqa: E501 (rows of maps)
 HEAD = "source: Acme 3000 Modbus manual\nconfidence: high\nmaker: Acme\nmodel: A\n"
 SERIAL = "defaults: {serial: 9600 8N1}\n"
 
@@ -149,3 +155,133 @@ def test_a_text_that_nothing_else_has_is_doubted() -> None:
     (told,) = of_rows("info.seral_number: {function: 4, address: 0, type: str, count: 4}")
     assert "warning[W109]: info.seral_number" in told
     assert "did you mean info.serial_number?" in told
+
+
+def test_scales_that_lie_apart_may_have_a_hole_between_them() -> None:
+    """What is read apart has no row of its own to be named by."""
+    told = of_rows(
+        'current.l1: {function: 3, address: 1100, type: s16, scale: "@3209", unit: A}',
+        'voltage.l1: {function: 3, address: 1101, type: s16, scale: "@3211", unit: V}',
+        head=f"{HEAD}{SERIAL}limits: {{bridge: 1}}\n",
+    )
+    (hole,) = [one for one in told if "W103" in one]
+    assert "8:3: warning[W103]: current.l1 needs what is apart from it" in hole
+    assert "over registers of no row: 3210" in hole
+
+
+def test_words_that_lie_apart_cost_requests_of_their_own() -> None:
+    row = "active_power: {function: 3, words: [625, 690], word_order: little, type: s32, unit: W}"
+    (told,) = of_rows(row)
+    assert "warning[W110]: active_power is read at 625 and, in requests of their own" in told
+    assert "limits: {bridge: 64} makes it one request" in told
+    found = requests(parse(f"{HEAD}{SERIAL}rows:\n  {row}\n", "own", "own.yaml"))
+    assert [(one.first, one.registers, one.rows) for one in found] == [
+        (625, 1, ("active_power",)),
+        (690, 1, ("@690",)),
+    ]
+
+
+def test_a_word_that_must_not_be_read_is_a_mistake_at_its_row() -> None:
+    head = f"{HEAD}{SERIAL}limits: {{unreadable: [[690, 690]]}}\n"
+    row = "active_power: {function: 3, words: [625, 690], word_order: little, type: s32, unit: W}"
+    (told, *_) = of_rows(row, head=head)
+    assert "error[M006]: active_power has a register in an unreadable range: 690 to 690" in told
+
+
+LEFT_UNSAID = [
+    # What the case's user wrote: notes of what the row does not read.
+    ("W111", "active_power: {function: 3, address: 625, type: s16, unit: W, note: the paper has the high word at 690}", "words: [625, 690]"),
+    ("W111", "active_energy.import: {function: 3, address: 78, type: u32, unit: Wh, note: low word in 0x50}", "words: [78, 80]"),
+    ("W111", "active_energy.export: {function: 3, address: 3501, type: u32, unit: MWh, note: kWh 0..999 at 3500}", "sum: ["),
+    ("W111", "active_energy.import: {function: 4, address: 10, type: u32, unit: kWh, note: the Wh below it in holding register 904}", "sum: ["),
+    ("W111", "active_power: {function: 3, address: 5, type: u32, unit: W, note: the sign is in register 12}", "sign: {address: 12"),
+    ("W111", "current.l1: {function: 3, address: 5, type: u16, unit: A, note: times the CT ratio at 0x401F}", 'multiply: "@ADDRESS"'),
+    # Counters that are too short or too coarse to be all.
+    ("W112", "active_energy.import: {function: 3, address: 78, type: u16, scale: 0.1, unit: kWh}", "type: u32, words: or sum:"),
+    ("W112", "active_energy.export: {function: 3, address: 78, type: u16, unit: MWh}", "sum: ["),
+    ("W116", "power_factor: {function: 3, address: 5, type: s16}", "unit: '%', or scale: 0.01"),
+    ("W116", "power_factor.l1: {function: 3, address: 5, type: s16, unit: '1'}", "unit: '%'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "row", "hint"), LEFT_UNSAID)
+def test_what_a_row_leaves_unsaid_is_doubted(code: str, row: str, hint: str) -> None:
+    told = [one for one in of_rows(row) if f"warning[{code}]" in one]
+    assert told
+    assert any(hint in one for one in told)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "active_power: {function: 3, words: [625, 690], word_order: little, type: s32, unit: W, note: high word at 690}",
+        "voltage.l1: {function: 3, address: 5, type: u32, unit: V, note: high word first}",
+        "active_energy.import: {function: 3, address: 5, type: u32, unit: Wh, wrap: 10000000, note: counts to 9999.99 kWh and starts at 0}",
+        "active_energy.import: {function: 3, address: 5, type: u16, unit: kWh, wrap: 65536}",
+        "active_energy.import: {function: 3, address: 5, type: u32, unit: kWh}",
+        "active_energy.import: {function: 3, type: u16, unit: kWh, sum: [{address: 1}, {address: 2, unit: MWh}], note: kWh 0..999 at 1}",
+        "power_factor: {function: 3, address: 5, type: s16, unit: '%'}",
+        "power_factor: {function: 3, address: 5, type: s16, scale: 0.001}",
+        "power_factor: {function: 3, address: 5, type: f32}",
+        "active_power: {function: 3, address: 5, type: s16, unit: W, note: the sign says the direction}",
+    ],
+)  # fmt: skip
+def test_what_is_said_is_not_doubted(row: str) -> None:
+    assert [one for one in of_rows(row) if "W11" in one and "W110" not in one] == []
+
+
+def test_two_quantities_that_look_like_one_are_doubted() -> None:
+    told = of_rows(
+        "x.energy_mwh: {function: 3, address: 5, type: u16, unit: MWh}",
+        "x.energy_kwh: {function: 3, address: 6, type: u16, unit: kWh}",
+        "x.pump.high: {function: 3, address: 7, type: u16}",
+        "x.pump.low: {function: 3, address: 8, type: u16}",
+        "x.flow: {function: 3, address: 9, type: u16}",
+    )
+    halves = [one for one in told if "W113" in one]
+    assert len(halves) == 2
+    assert "x.energy_kwh and x.energy_mwh look like two parts of one number" in halves[0]
+    assert "x.pump.low and x.pump.high" in halves[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "doubted"),
+    [
+        ("SUN-50K", "type: s16, unit: W", True),
+        ("SUN-50K", "type: s16, scale: 10, unit: W", False),
+        ("SUN-50K", "type: s32, unit: W", False),
+        ("Solis 40 kW", "type: s16, unit: W", True),
+        ("SUN2000-10KTL", "type: s16, unit: W", False),
+        ("5K", "type: s16, unit: W", False),
+        ("SDM630", "type: s16, unit: W", False),
+    ],
+)
+def test_a_power_that_cannot_hold_the_rating_is_doubted(
+    model: str, row: str, doubted: bool
+) -> None:
+    head = HEAD.replace("model: A", f"model: {model}") + SERIAL
+    told = of_rows(f"active_power: {{function: 3, address: 5, {row}}}", head=head)
+    assert any("W114" in one for one in told) == doubted
+
+
+def test_a_ratio_in_the_remark_that_no_row_reads_is_doubted() -> None:
+    head = f"{HEAD}{SERIAL}remark: currents are to be multiplied with the CT ratio at 0x401F\n"
+    row = "current.l1: {function: 3, address: 5, type: u16, unit: A}"
+    assert any("1:1: warning[W115]" in one for one in of_rows(row, head=head))
+    said = 'current.l1: {function: 3, address: 5, type: u16, unit: A, multiply: "@0x401F"}'
+    assert not any("W115" in one for one in of_rows(said, head=head))
+
+
+# Of shipped maps, what is really left unsaid: their documents do not tell it.
+KNOWN_UNSAID = {("kdk_2pu-ct", "W115"), ("kws_303l", "W111"), ("kws_303l", "W112")}
+
+
+def test_shipped_maps_leave_nothing_unsaid_that_is_known() -> None:
+    found = set()
+    for name in shipped():
+        text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
+        register_map = parse(text, name, name, own=False)
+        for one in doubts(register_map, name, places(text, name)):
+            if one.code >= "W111":
+                found.add((name, one.code))
+    assert found == KNOWN_UNSAID

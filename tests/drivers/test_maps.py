@@ -7,11 +7,10 @@ from importlib.resources import files
 
 import pytest
 
-from meterd.drivers.farscales import of
 from meterd.drivers.library import head, load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
-from meterd.drivers.values import decode
+from meterd.drivers.values import Composed, decode
 from meterd.model import units
 from meterd.model.quantity import CATALOGUE, INFO, Kind
 from tests import transcripts_reader
@@ -78,6 +77,8 @@ Register = tuple[int, int, int | None]
 
 def registers(row: Row) -> Iterator[Register]:
     """Function, address and, where a row takes but one, the bit."""
+    if row.terms:
+        return ((*place, None) for place in row.places())
     return ((row.function, row.address + offset, row.bit) for offset in range(row.words))
 
 
@@ -86,6 +87,12 @@ def exponent(row: Row, bank: Bank) -> int | None:
         return None
     word = bank.words(row.function, row.scale_register, 1)[0]
     return word - 0x10000 if word > 0x7FFF else word
+
+
+def value_of(row: Row, case: Case, bank: Bank) -> float | str | None:
+    if not row.terms:
+        return decode(row, case.words, exponent(row, bank))
+    return Composed(row).reading(lambda place: bank.words(*place, 1)[0], exponent(row, bank)).value
 
 
 def canonical(row: Row, value: float | str | None) -> float | str | None:
@@ -252,7 +259,7 @@ def test_gives_the_values_of_the_transcript(
     for bank in banks:
         for case in bank.cases:
             row = rows[case.quantity]
-            found = canonical(row, decode(row, case.words, exponent(row, bank)))
+            found = canonical(row, value_of(row, case, bank))
             assert agree(found, case), (bank.name, case, found)
 
 
@@ -262,12 +269,12 @@ def test_gives_the_values_of_the_transcript_in_whole_blocks(
     rows = {row.quantity: row for row in register_map.rows}
     for bank in banks:
         found: dict[str, float | str | None] = {}
-        apart = ((place, exponent(row, bank)) for row in rows.values() if (place := of(row)))
-        scales = {place: power for place, power in apart if power is not None}
+        places = {place for row in rows.values() for place in row.far_places()}
+        far = {(function, at): bank.words(function, at, 1)[0] for function, at in places}
         for block in plan(register_map, register_map.rows):
             words = bank.words(block.function, block.address, block.words)
             data = b"".join(word.to_bytes(2, "big") for word in words)
-            found |= {reading.quantity: reading.value for reading in block.decode(data, scales)}
+            found |= {reading.quantity: reading.value for reading in block.decode(data, far)}
         for case in bank.cases:
             value = canonical(rows[case.quantity], found[case.quantity])
             assert agree(value, case), (bank.name, case, value)

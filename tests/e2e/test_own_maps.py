@@ -5,8 +5,9 @@ the format of tests/transcripts/README.md. What is asked for and not written the
 refuses; of functions 1 and 2 each word is one bit.
 """
 
+import asyncio
 import json
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -15,9 +16,8 @@ from typing import Any
 import pytest
 
 from meterd.drivers.library import shipped
-from tests.cli.command import meterd
 from tests.cli.inside import inside
-from tests.e2e.running import first_line
+from tests.e2e.servers.pymodbus_areas import Run, serving
 from tests.transcripts_reader import Bank, parse
 
 FOLDER = Path(__file__).parent / "own_maps"
@@ -60,39 +60,38 @@ BANKS = [
 ]
 
 
-def lines(bank: Bank, *, filled: bool) -> str:
+def runs(bank: Bank, *, filled: bool) -> Iterator[Run]:
     """Its registers, in runs without holes."""
     registers = dict(bank.registers)
     if filled:
         for (function, low), (other, high) in pairwise(sorted(bank.registers)):
             if function == other and high - low <= 125:
                 registers |= {(function, hole): 0x7E57 for hole in range(low + 1, high)}
-    text = ""
     numbered = enumerate(sorted(registers))
     for _, run in groupby(numbered, key=lambda pair: (pair[1][0], pair[1][1] - pair[0])):
         keys = [key for _, key in run]
-        words = " ".join(f"{registers[key]:04X}" for key in keys)
-        text += f"{keys[0][0]} {keys[0][1]} {words}\n"
-    return text
+        yield *keys[0], [registers[key] for key in keys]
 
 
-async def polled(name: str, bank: Bank, *, said: bool) -> Any:
+Capture = pytest.CaptureFixture[str]
+
+
+async def polled(name: str, bank: Bank, capsys: Capture, *, said: bool) -> Any:
     """The device as `meterd poll --format json` prints it; its unit is `said`, or the map's."""
     meter = METERS[name]
-    options = (str(meter.unit), str(meter.most))
-    program = (sys.executable, "-m", "tests.e2e.servers.pymodbus_areas", *options)
-    async with first_line(*program, given=lines(bank, filled=meter.filled)) as port:
+    async with serving(meter.unit, meter.most, runs(bank, filled=meter.filled)) as port:
         unit = f"/{meter.unit}" if said else ""
         target = f"{FOLDER / name}.yaml@tcp://127.0.0.1:{port}{unit}"
-        done = await meterd("poll", target, "--format", "json")
+        # The command runs a loop of its own.
+        done = await asyncio.to_thread(inside, capsys, "poll", target, "--format", "json")
     assert done.code == 0, done.err
     (device,) = done.document["devices"]
     return device
 
 
 @pytest.mark.parametrize(("name", "bank"), BANKS)
-async def test_every_value_is_what_was_worked_out(name: str, bank: Bank) -> None:
-    device = await polled(name, bank, said=bank.name == "usual")
+async def test_every_value_is_what_was_worked_out(name: str, bank: Bank, capsys: Capture) -> None:
+    device = await polled(name, bank, capsys, said=bank.name == "usual")
     assert (device["up"], device["error"]) == (True, None)
     samples = {name: tuple(one.values())[:3] for name, one in device["samples"].items()}
     assert samples.pop("device.up") == (1, "1", "good")
@@ -109,7 +108,7 @@ async def test_every_value_is_what_was_worked_out(name: str, bank: Bank) -> None
 
 
 @pytest.mark.parametrize("name", METERS)
-def test_the_maps_are_without_mistakes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_maps_are_without_mistakes(name: str, capsys: Capture) -> None:
     done = inside(capsys, "maps", "--check", str(FOLDER / f"{name}.yaml"), "--format", "json")
     assert done.code == 0, done.err
     reads = json.loads(done.out)["plan"]

@@ -145,7 +145,7 @@ class Line:
     async def polled(self, unit: int, times: int) -> list[Poll]:
         """The next polls of a unit."""
         known = len(self.of(unit))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.of(unit)) < known + times:
                 await asyncio.sleep(0.005)
         return self.of(unit)[known:]
@@ -153,7 +153,7 @@ class Line:
     async def until(self, unit: int, *, up: bool) -> float:
         """Seconds until a poll of the unit from now on ends like that."""
         began, known = asyncio.get_running_loop().time(), len(self.of(unit))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(poll.up is up for poll in self.of(unit)[known:]):
                 await asyncio.sleep(0.005)
         return asyncio.get_running_loop().time() - began

@@ -37,15 +37,28 @@ class Child:
         except ProcessLookupError:
             return
 
+    async def commits(self, more: int) -> None:
+        """Until it has confirmed so many more."""
+        wanted = len(self.confirmed) + more
+        async with asyncio.timeout(_PATIENCE):
+            while len(self.confirmed) < wanted:
+                assert await self._hears(), "it ended before that"
+
     async def gone(self) -> None:
         """Until it is; what it said meanwhile is in `confirmed` and `end`."""
         async with asyncio.timeout(_PATIENCE):
-            while (line := await self.said.readline()) != b"gone\n":
-                word, *rest = line.decode().split()
-                if word == "kept":
-                    self.confirmed.append(range(int(rest[0]), int(rest[1]) + 1))
-                elif word == "end":
-                    self.end = int(rest[0]), int(rest[1]), float(rest[2])
+            while await self._hears():
+                continue
+
+    async def _hears(self) -> bool:
+        """One line; false where it is gone."""
+        line = await self.said.readline()
+        word, *rest = line.decode().split()
+        if word == "kept":
+            self.confirmed.append(range(int(rest[0]), int(rest[1]) + 1))
+        elif word == "end":
+            self.end = int(rest[0]), int(rest[1]), float(rest[2])
+        return word != "gone"
 
 
 class Nursery:
@@ -92,7 +105,7 @@ async def nursery(**environment: str) -> AsyncIterator[Nursery]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await process.wait()
 
 

@@ -39,7 +39,8 @@ async def cuts(folder: Path, kind: str, count: int, *, file: bool) -> int:
                 path = mount / f"{turn // 10}.db"
                 confirmed = [] if turn % 10 == 0 else confirmed
                 child = await some.child(url=url_of(path), first=turn * 1_000_000, file=file)
-                await asyncio.sleep(moments.uniform(0.1, 1.2))
+                await child.commits(moments.randint(1, 12))
+                await asyncio.sleep(moments.uniform(0.0, 0.05))
                 # The process first: a sync that meets the shutdown may return as if it had
                 # worked, and without power no process would be there to hear of it.
                 child.kill()
@@ -99,7 +100,7 @@ async def refused(writer: Writer) -> str:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.02)
 

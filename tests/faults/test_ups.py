@@ -55,7 +55,7 @@ class Desk:
     async def polled(self, times: int, *, up: bool | None = None) -> list[Poll]:
         """The next polls; with `up`, until so many of them ended like that."""
         known = len(self.polls)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(up in (None, poll.up) for poll in self.polls[known:]) < times:
                 await asyncio.sleep(0.005)
         return self.polls[known:]

@@ -15,8 +15,8 @@ from meterd.model import files
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("/dev/zero", errno.EINVAL),
-        ("/dev/null", errno.EINVAL),
+        ("/dev/zero", errno.EFBIG),
+        ("/dev/urandom", errno.EFBIG),
         (".", errno.EISDIR),
         ("nothing", errno.ENOENT),
         ("loop", errno.ELOOP),

@@ -12,6 +12,7 @@ from meterd.model.quantity import (
     Kind,
     declare,
     describe,
+    is_known,
     prometheus_name,
     suggest,
 )
@@ -170,3 +171,103 @@ def test_a_map_knows_better_than_the_store_and_a_counter_goes_first() -> None:
     declare("x.t.mapped", "1", Kind.COUNTER)
     declare("x.t.mapped", "1", Kind.GAUGE)
     assert getattr(describe("x.t.mapped"), "kind", None) is Kind.COUNTER
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "kind", "phase", "text", "obis"),
+    [
+        ("frequency.l2", "Hz", Kind.GAUGE, "l2", "Frequency, L2", "54.7.0"),
+        ("voltage.ch1", "V", Kind.GAUGE, "ch1", "Voltage, CH1", ""),
+        ("voltage.dc1", "V", Kind.GAUGE, "dc1", "Voltage, DC1", ""),
+        ("current.dc24", "A", Kind.GAUGE, "dc24", "Current, sum, DC24", ""),
+        ("active_power.ch13", "W", Kind.GAUGE, "ch13", "Active power, CH13", ""),
+        ("active_power.ch13.l2", "W", Kind.GAUGE, "ch13.l2", "Active power, CH13.L2", ""),
+        ("power_factor.ch84", "1", Kind.GAUGE, "ch84", "Power factor, CH84", ""),
+        ("thd.current.ch2", "%", Kind.GAUGE, "ch2", "THD of current, CH2", ""),
+        ("voltage.max.ch2", "V", Kind.GAUGE, "ch2", "Highest voltage, CH2", ""),
+        ("output.voltage.l12", "V", Kind.GAUGE, "l12", "Output voltage, L12", ""),
+        (
+            "active_energy.export.ch1",
+            "Wh",
+            Kind.COUNTER,
+            "ch1",
+            "Active energy given to the grid, CH1",
+            "",
+        ),
+        (
+            "active_energy.import.t5",
+            "Wh",
+            Kind.COUNTER,
+            "",
+            "Active energy taken from the grid, tariff 5",
+            "1.8.5",
+        ),
+        (
+            "reactive_energy.import.t2.l1",
+            "varh",
+            Kind.COUNTER,
+            "l1",
+            "Reactive energy taken from the grid, tariff 2, L1",
+            "23.8.2",
+        ),
+        ("demand.active_power.import.max.t1", "W", Kind.GAUGE, "", "", "1.6.1"),
+        (
+            "guarded.active_energy.export.ch1",
+            "Wh",
+            Kind.COUNTER,
+            "ch1",
+            "Active energy given to the grid, CH1, running total",
+            "",
+        ),
+    ],
+)
+def test_what_is_measured_may_have_any_place(
+    name: str, unit: str, kind: Kind, phase: str, text: str, obis: str
+) -> None:
+    assert name not in CATALOGUE
+    found = describe(name)
+    assert found is not None
+    assert is_known(name)
+    assert (found.name, found.unit, found.kind) == (name, unit, kind)
+    assert (found.phase, found.obis) == (phase, obis)
+    assert not text or found.text == text
+    assert found.prometheus.endswith("_total") == (kind is Kind.COUNTER)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tariff.l1",
+        "phase_sequence.ch2",
+        "voltage.l4",
+        "voltage.ch0",
+        "voltage.ch1000",
+        "voltage.t1",
+        "frequency.t100",
+        "l1",
+        "ch1.l1",
+        "battery.voltage.l1",
+        "device.up.l1",
+        "guarded.frequency.l2",
+        "guarded.voltage.l1",
+        "voltage..l1",
+        "voltage.l1.l2",
+    ],
+)
+def test_what_has_no_place_has_none(name: str) -> None:
+    assert describe(name) is None
+    assert not is_known(name)
+
+
+def test_places_have_an_order() -> None:
+    assert suggest("active_energy.import.l1.t2") == "did you mean active_energy.import.t2.l1?"
+    assert suggest("current.l2.ch7") == "did you mean current.ch7.l2?"
+
+
+def test_what_a_place_adds_is_plausible_where_the_whole_is() -> None:
+    for name, known in CATALOGUE.items():
+        if (found := describe(f"{name}.ch7")) is not None and not known.phase:
+            assert (found.unit, found.kind) == (known.unit, known.kind), name
+            assert (found.low, found.high) == (known.low, known.high), name
+            family = found.prometheus
+            assert family == known.prometheus, name

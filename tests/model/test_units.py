@@ -19,15 +19,19 @@ from meterd.model.units import BASE_UNITS, TO_BASE, base_of, conversion, factor,
         ("1", "1", 1),
         ("", "1", 1),
         ("l/h", "l/h", 1),
+        ("%", "1", 1e-2),
+        ("1", "%", 1e2),
+        ("‰", "%", 0.1),
+        ("‰", "1", 1e-3),
     ],
 )
 def test_a_unit_converts_to_its_base(unit: str, base: str, expected: float) -> None:
-    assert factor(unit, base) == expected
+    assert factor(unit, base) == pytest.approx(expected, rel=1e-15, abs=0)
 
 
 @pytest.mark.parametrize(
     ("unit", "base"),
-    [("kWh", "W"), ("kW", "VA"), ("%", "1"), ("kwh", "Wh"), ("m³", "Wh"), ("°F", "K")],
+    [("kWh", "W"), ("kW", "VA"), ("%", "°"), ("kwh", "Wh"), ("m³", "Wh"), ("°F", "K")],
 )
 def test_what_is_not_the_same_does_not_convert(unit: str, base: str) -> None:
     assert factor(unit, base) is None

@@ -128,9 +128,11 @@ def test_polls_that_leave_a_slow_counter_out_do_not_disturb_it() -> None:
 def test_a_reset_is_one_event() -> None:
     bench = Bench()
     bench.energy(50, 50, 50, 0.001, 0.002, 0.003, 0.004)
-    (event,) = bench.events
+    waits, event = bench.events
+    assert (waits.kind, waits.data) == ("guard_waits", {"quantity": IMPORT})
+    assert "held: the counter fell" in waits.text
     assert (event.kind, event.data) == ("reset", {"quantity": IMPORT})
-    assert bench.times == [START + 160_000]
+    assert bench.times == [START + 140_000, START + 160_000]
     assert event.text == "the counter went from 50000 Wh to 1 Wh: a new segment"
 
 
@@ -138,17 +140,85 @@ def test_a_rollover_and_a_glitch_are_events() -> None:
     bench = Bench(Counters("main", forms={IMPORT: Form.of("u32", 1.0, 10_000_000)}))
     last = bench.energy(9_999.99, 9_999.99, 9_999.99, 0.01, 0.02, 0.03, 5_000_000, 0.04)
     assert last.value(GUARDED) == 10_000_040.0
-    assert [event.kind for event in bench.events] == ["rollover", "glitch"]
+    kinds = [event.kind for event in bench.events if event.kind != "guard_waits"]
+    assert kinds == ["rollover", "glitch"]
 
 
-def test_a_flood_of_glitches_is_two_events_in_its_first_quarter_of_an_hour() -> None:
+@pytest.mark.parametrize("kind", ["glitch", "guard_waits"])
+def test_a_flood_of_glitches_is_two_events_in_its_first_quarter_of_an_hour(kind: str) -> None:
     bench = Bench()
     bench.energy(50, 50, 50)
     for _ in range(45):
         bench.energy(0, 50)
-    assert [event.kind for event in bench.events] == ["glitch", "glitch"]
-    assert "times more since" in bench.events[1].text
-    assert bench.times[1] - bench.times[0] >= QUIET * 1000
+    events = zip(bench.events, bench.times, strict=True)
+    (one, first), (two, second) = [(e, time) for e, time in events if e.kind == kind]
+    assert "times more since" not in one.text
+    assert "times more since" in two.text
+    assert second - first >= QUIET * 1000
+
+
+def test_a_guard_that_waits_is_an_event_and_so_is_that_it_goes_on() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50)
+    bench.poll(Reading(IMPORT, 1000.0, "kWh"), after=86_400)
+    assert [event.kind for event in bench.events] == ["guard_waits"]
+    assert bench.energy(1000.001).value(GUARDED) is None
+    assert bench.energy(1000.002).value(GUARDED) == 1_000_002.0
+    waits, goes_on = bench.events
+    assert "86400 s" in waits.text
+    assert (goes_on.kind, goes_on.data) == ("guard_resolved", {"quantity": IMPORT})
+    bench.energy(1000.003, 1000.004)
+    assert len(bench.events) == 2
+
+
+def test_a_total_that_is_ahead_of_its_counter_waits_until_it_is_reached() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50, 70, 50.01, 50.02, 50.03, 50.04)
+    kinds = [event.kind for event in bench.events]
+    assert kinds == ["guard_waits", "glitch", "guard_waits"]
+    assert "counted too much" in bench.events[2].text
+    assert bench.energy(60, 70, 70.001).value(GUARDED) == 70_001.0
+    assert [event.kind for event in bench.events[3:]] == ["guard_resolved"]
+
+
+def test_all_counters_of_a_meter_wait_in_one_event() -> None:
+    bench = Bench()
+    names = (IMPORT, "active_energy.export", "reactive_energy.import")
+    units = ("kWh", "kWh", "kvarh")
+    for kwh, after in ((50, 10), (50, 10), (50, 10), (900, 86_400), (900, 10), (900, 10)):
+        readings = [Reading(n, float(kwh), u) for n, u in zip(names, units, strict=True)]
+        bench.poll(*readings, after=after)
+    waits, goes_on = bench.events
+    assert (waits.kind, goes_on.kind) == ("guard_waits", "guard_resolved")
+    assert waits.data == goes_on.data == {"quantities": " ".join(names)}
+
+
+def test_the_first_reads_of_a_meter_are_no_event() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50, 50.001)
+    assert bench.events == []
+
+
+@pytest.mark.parametrize("kwh", [3.4028235e38, 1e11, -0.01, -2147483.648])
+def test_what_no_counter_can_show_never_enters_the_total(kwh: float) -> None:
+    bench = Bench()
+    for value in (kwh, kwh, kwh, kwh, 50, 50, 50):
+        poll = bench.energy(value)
+        assert (poll.value(IMPORT) is None) is (value == kwh)
+    assert poll.value(GUARDED) == 50_000.0
+    poll = bench.energy(kwh)
+    assert poll.doubts[0].quality is poll.doubts[1].quality is Quality.INVALID
+    assert poll.doubts[0].reason
+    assert bench.energy(50.001).value(GUARDED) == 50_001.0
+
+
+def test_a_remembered_total_that_no_counter_has_begins_anew() -> None:
+    wrong = GuardState(total=3.4e41, raw=3.4e41, segment=4)
+    bench = Bench(Counters("main", state=CountersState({IMPORT: wrong}, {})))
+    assert bench.energy(50, 50, 50).value(GUARDED) == 50_000.0
+    (event,) = bench.events
+    assert (event.kind, event.data) == ("reset", {"quantity": IMPORT})
+    assert bench.counters.state().guards[IMPORT].segment == 5
 
 
 def identified(serial: str, value: float) -> tuple[Reading, ...]:
@@ -265,7 +335,7 @@ def test_a_counter_of_ones_own_is_guarded_in_its_unit(unit: str, kept: str, jump
     assert poll.value(guarded) is None
     poll = bench.poll(Reading(name, 10.03, unit))
     assert poll.value(guarded) == pytest.approx(poll.value(name))
-    assert [event.kind for event in bench.events] == ["glitch"]
+    assert [event.kind for event in bench.events] == ["guard_waits", "glitch"]
 
 
 def test_the_rate_of_a_counter_of_ones_own_can_be_given() -> None:

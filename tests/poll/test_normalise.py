@@ -7,8 +7,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from meterd.model.calibration import Calibration
+from meterd.model.quantity import CATALOGUE
 from meterd.model.sample import Quality, Reading
-from meterd.poll.normalise import Normaliser
+from meterd.poll.normalise import Normaliser, Terms
 
 
 def poll(*readings: Reading, swapped: bool = False):  # type: ignore[no-untyped-def]
@@ -170,3 +172,75 @@ def test_fahrenheit_becomes_celsius_whichever_way_a_poll_goes() -> None:
     assert whole.values[0] == 20.0
     mixed = poll(Reading("temperature", 68.0, "°F"), Reading("voltage.l1", None, "V"))
     assert mixed.values[0] == 20.0
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    [
+        "active_power",
+        "active_power.l2",
+        "active_power.export",
+        "reactive_power",
+        "apparent_power",
+        "demand.active_power",
+        "active_power.max",
+        "active_power.ch3",
+    ],
+)
+@pytest.mark.parametrize("value", [-2147483648.0, 4294967295.0, 82_801.0, -82_801.0])
+def test_more_than_can_flow_is_no_value(quantity: str, value: float) -> None:
+    normaliser = Normaliser("m", terms=Terms(max_power=82_800.0))
+    unit = CATALOGUE[quantity].unit
+    poll = normaliser.poll(
+        [Reading(quantity, value, unit), Reading("voltage.l1", 230.0, "V")], 1, 0
+    )
+    assert poll.value(quantity) is None
+    assert poll.doubts[0].quality is Quality.INVALID
+    assert "max_power is 82800 W" in poll.doubts[0].reason
+    assert poll.value("voltage.l1") == 230.0
+    at_the_limit = normaliser.poll([Reading(quantity, math.copysign(82_800.0, value), unit)], 2, 0)
+    assert at_the_limit.doubts == {}
+
+
+def test_where_nobody_says_what_can_flow_more_than_ten_megawatts_is_suspect() -> None:
+    poll = Normaliser("m").poll([Reading("active_power", -10_000_001.0, "W")], 1, 0.0)
+    assert (poll.value("active_power"), poll.doubts[0].quality) == (-10_000_001.0, Quality.SUSPECT)
+    assert "set max_power, or ct" in poll.doubts[0].reason
+    assert Normaliser("m").poll([Reading("active_power", -1e7, "W")], 1, 0.0).doubts == {}
+
+
+@pytest.mark.parametrize("value", [-0.001, -2147483.648, 1.0001e10, 3.4e38])
+def test_what_no_counter_shows_is_no_value(value: float) -> None:
+    poll = Normaliser("m").poll([Reading("active_energy.export.l1", value, "kWh")], 1, 0.0)
+    assert (poll.values[0], poll.doubts[0].quality) == (None, Quality.INVALID)
+    assert "count" in poll.doubts[0].reason
+
+
+def test_a_net_may_be_negative_and_a_large_counter_is_one_where_much_can_flow() -> None:
+    normaliser = Normaliser("m", terms=Terms(max_power=1e9))
+    readings = [
+        Reading("active_energy.net", -5.0, "kWh"),
+        Reading("active_energy.import", 5e10, "kWh"),
+    ]
+    poll = normaliser.poll(readings, 1, 0.0)
+    assert (poll.doubts, list(poll.values)) == ({}, [-5000.0, 5e13, 1.0])
+
+
+def test_factors_and_offsets_come_before_the_direction() -> None:
+    calibration = Calibration((("current", 40.0), ("power", 40.0)), (("active_power", 5.0),))
+    terms = Terms(swapped=True, calibration=calibration)
+    readings = [
+        Reading("active_power", 0.5, "kW"),
+        Reading("current.l1", 2.0, "A"),
+        Reading("temperature", 20.0, "°C"),
+    ]
+    fast = Normaliser("m", terms=terms).poll(readings, 1, 0.0)
+    assert list(fast.values) == [-20_005.0, 80.0, 20.0, 1.0]
+    slow = Normaliser("m", terms=terms).poll([*readings, Reading("frequency", None, "Hz")], 1, 0.0)
+    assert list(slow.values) == [-20_005.0, 80.0, 20.0, None, 1.0]
+
+
+def test_a_power_factor_without_a_sign_keeps_it() -> None:
+    terms = Terms(swapped=True, sizes=frozenset({"power_factor"}))
+    readings = [Reading("power_factor", 0.9, "1"), Reading("power_factor.l1", 0.8, "1")]
+    assert list(Normaliser("m", terms=terms).poll(readings, 1, 0.0).values) == [0.9, -0.8, 1.0]

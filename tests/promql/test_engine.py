@@ -1,7 +1,6 @@
 """Limits, lookback by series, and how sparingly the source is asked."""
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -77,10 +76,9 @@ def test_nobody_waiting_ends_the_query() -> None:
 
 
 def test_ten_years_by_the_second_are_refused_at_once() -> None:
-    began = time.monotonic()
+    # Nothing is read for it.
     with pytest.raises(QueryError, match="exceeded maximum resolution of 11,000 points"):
-        query_range(_ramp(), "x", 0, 10 * YEAR, 1_000)
-    assert time.monotonic() - began < 0.05
+        query_range(None, "x", 0, 10 * YEAR, 1_000)  # type: ignore[arg-type]
 
 
 def test_exactly_the_points_allowed_are_answered() -> None:

@@ -4,7 +4,6 @@ import struct
 
 import pytest
 
-from meterd.drivers.farscales import of
 from meterd.drivers.library import load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.model.quantity import describe
@@ -21,12 +20,11 @@ def test_what_was_encoded_is_decoded(name: str) -> None:
     bank = MeterBank(register_map, meter.values, clock=StoppedClock())
     values = meter.values(0.0)
     compared = 0
-    places = {place for row in register_map.rows if (place := of(row))}
-    held = {place: bank.read(*place, 1)[0] for place in places}
-    scales = {place: word - 0x10000 if word > 0x7FFF else word for place, word in held.items()}
+    places = {place for row in register_map.rows for place in row.far_places()}
+    far = {(function, at): bank.read(function, at, 1)[0] for function, at in places}
     for block in plan(register_map, register_map.rows):
         words = bank.read(block.function, block.address, block.words)
-        readings = block.decode(struct.pack(f">{block.words}H", *words), scales)
+        readings = block.decode(struct.pack(f">{block.words}H", *words), far)
         for row, reading in zip(block.rows, readings, strict=True):
             expected, known = values.get(reading.quantity), describe(reading.quantity)
             if not isinstance(expected, float) or known is None:

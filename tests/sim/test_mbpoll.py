@@ -25,7 +25,7 @@ async def mbpoll(*arguments: str) -> list[float]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 10)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, out.decode()
     printed = re.findall(r"^\[\d+\]:\s+(\S+)", out.decode(), re.MULTILINE)
     return [float(number) for number in printed]

@@ -51,7 +51,7 @@ async def test_commits_come_by_themselves(tmp_path: Path) -> None:
         loop.call_soon_threadsafe(done.set)
 
     writer = Writer(url_of(tmp_path / "meterd.db"), commit=0.02, confirmed=confirmed)
-    async with opened(writer), asyncio.timeout(5):
+    async with opened(writer), asyncio.timeout(60):
         writer.take(poll(1000, 230.0))
         await done.wait()
         assert len(samples(tmp_path / "meterd.db")) == 1

@@ -128,3 +128,23 @@ async def test_a_port_that_is_gone_stays_that() -> None:
     with pytest.raises(LinkError) as caught:
         await answer(LinkError("gone", code="port_gone"))
     assert caught.value.code == "port_gone"
+
+
+async def test_the_copy_of_another_commands_line_is_passed_over() -> None:
+    status, rating = b"(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\r", b"#220.0 000 024.0 50.0\r"
+    link = ScriptedLink({b"Q1\r": status})
+    assert await ask(link, "Q1", b"(") == status[:-1].decode()
+    pieces: Reply = (status, rating)
+    link.script(b"F\r", pieces)
+    assert await ask(link, "F", b"#") == rating[:-1].decode()
+    assert link.counters["copies"] == 1
+
+
+async def test_a_line_like_the_one_before_counts_where_nothing_else_comes() -> None:
+    status = b"(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\r"
+    link = ScriptedLink({b"Q1\r": status, b"QS\r": status})
+    for command in ("Q1", "QS", "Q1", "Q1"):
+        assert await ask(link, command, b"(") == status[:-1].decode()
+    link.script(b"F\r", status)
+    with pytest.raises(ProtocolError, match="no answer to F"):
+        await ask(link, "F", b"#")

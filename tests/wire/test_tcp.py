@@ -36,7 +36,7 @@ async def serving(answer: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 10)
+    await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 60)
     server.close()
 
 
@@ -159,7 +159,7 @@ async def hanging_up(after: int) -> AsyncIterator[tuple[str, list[bytes]]]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
-    await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 10)
+    await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 60)
     server.close()
 
 

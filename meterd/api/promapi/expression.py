@@ -10,7 +10,7 @@ from meterd.alerts.rule import Rule
 from meterd.api.promapi import names
 from meterd.api.site import Site
 from meterd.daemon import own
-from meterd.model.quantity import CATALOGUE, Kind, Quantity, describe
+from meterd.model.quantity import Kind, Quantity, describe, is_known
 
 # What meterd watches of itself is no device's: it has metrics of other names.
 _OWN: Mapping[str, str] = {
@@ -39,7 +39,7 @@ def _selector(site: Site, rule: Rule) -> str:
     quantity = quantity_of(rule.quantity, _unit(site, rule.quantity))
     labels = names.series_labels(quantity, "", {})
     matchers = [f'{name}="{value}"' for name, value in labels.items() if name != "device"]
-    if not quantity.phase and f"{quantity.name}.l1" in CATALOGUE:
+    if not quantity.phase and is_known(f"{quantity.name}.l1"):
         # Without it, the total's name picks the phases as well.
         matchers.append('phase=""')
     if rule.device:

@@ -35,8 +35,8 @@ METRICS = {
     "active_energy.export": "meterd_active_energy_export_local_day_watthours",
 }
 _GUARDED = "guarded."
-# Days of series that one query may work out: a year of 55 series, some seconds of work.
-_MOST = 20_000
+# Days of series that one query may work out: a year of 33 series, some seconds of work.
+_MOST = 12_000
 # Seconds for all of them; a query has 30.
 _DEADLINE = 25.0
 

@@ -116,10 +116,14 @@ def _texts() -> dict[str, str]:
     """Metric -> help. The quantity without a phase knows best what its family is."""
     found: dict[str, str] = {}
     for quantity in sorted(CATALOGUE.values(), key=lambda quantity: bool(quantity.phase)):
-        phase = f", {quantity.phase.upper()}"
-        text = quantity.text.replace(phase, "", 1) if quantity.phase else quantity.text
-        found.setdefault(quantity.prometheus, text)
+        found.setdefault(quantity.prometheus, _text(quantity))
     return found
+
+
+def _text(quantity: Quantity) -> str:
+    """What it is, without its phase."""
+    phase = f", {quantity.phase.upper()}"
+    return quantity.text.replace(phase, "", 1) if quantity.phase else quantity.text
 
 
 _TEXTS = _texts()
@@ -127,7 +131,7 @@ _TEXTS = _texts()
 
 def metric_text(quantity: Quantity) -> str:
     """What a family's help says: the same for all of its phases."""
-    return _TEXTS.get(metric_name(quantity), quantity.text)
+    return _TEXTS.get(metric_name(quantity)) or _text(quantity)
 
 
 def metric_type(quantity: Quantity) -> str:

@@ -69,7 +69,7 @@ class Receiver:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -370,13 +370,13 @@ async def test_closing_gives_up_after_its_grace_and_says_what_was_lost(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with served(Receiver(hang)) as receiver:
-        hook = Webhook("ops", receiver.url, timeout=30)
+        hook = Webhook("ops", receiver.url, timeout=600)
         await hook.start()
         hook.post(notice())
         await receiver.count(1)
-        before = asyncio.get_running_loop().time()
-        await hook.close(0.1)
-        assert asyncio.get_running_loop().time() - before < 2
+        # Else it would wait for the answer.
+        async with asyncio.timeout(60):
+            await hook.close(0.1)
     assert "hook ops: undelivered when it closed: 1" in caplog.text
 
 

@@ -30,7 +30,7 @@ class Listener(UpsServer):
 
     async def heard_order(self) -> str:
         """The next one that is no query."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (found := [text for text in self.heard if text not in QUERIES]):
                 await asyncio.sleep(0.02)
         self.heard.clear()

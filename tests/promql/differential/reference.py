@@ -128,4 +128,4 @@ def running(folder: Path, settings: str = _CONFIG) -> Iterator[Reference]:
         yield reference
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests import lasting
+
 PASSWORD = "s3cret:/@word"
 QUOTED = "s3cret%3A%2F%40word"
 _PATIENCE = 60.0
@@ -85,6 +87,7 @@ class Server:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
             )
+        lasting.PROCESSES.add(self._process.pid)
 
     def await_up(self) -> None:
         end = time.monotonic() + _PATIENCE

@@ -91,7 +91,7 @@ async def test_a_commit_whose_confirmation_is_lost_is_neither_lost_nor_doubled(
             await committed(writer, said.randrange(1, 60))
             cuts = relay.cuts
             relay.cut_at(b"COMMIT", lose=lose)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while relay.cuts == cuts:
                     await asyncio.sleep(0.01)
         await committed(writer, 100)

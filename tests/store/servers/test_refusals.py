@@ -102,7 +102,7 @@ async def test_a_server_that_wants_tls_is_named(
 
 async def until(url: str, fits: Callable[[StoreError | None], bool]) -> None:
     """What an administrator changes is not so at once."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 with database.find(url).reading():
@@ -202,7 +202,7 @@ async def test_a_server_that_is_down_is_waited_for(single: Engine, tmp_path: Pat
             assert refused.value.code == "unreachable"
             one.launch()
             await asyncio.to_thread(single.await_up)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not writer.status.writable:
                     await asyncio.sleep(0.05)
             assert len((await reader.range(["main"], None, 0, 5000, 0, "avg"))[0].points) == 1000

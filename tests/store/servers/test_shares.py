@@ -154,7 +154,7 @@ async def test_run_hands_over_by_itself(urls: list[str]) -> None:
 
         hands.sleep = pause  # type: ignore[assignment, method-assign]
         running = asyncio.create_task(a.leases.run(lambda: ["x", "y"], changed))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await b.turn("x", "y") != {"x"}:
                 await asyncio.sleep(0.05)
         running.cancel()
