@@ -192,7 +192,7 @@ def _taken(database: Path, holder: Holder) -> StoreError:
         text = f"another meterd (pid {holder.pid}) keeps {database}"
         text += "; stop it, or use another store.url"
         return StoreError(text, code=_HELD_BY_DAEMON)
-    text = f"{holder} keeps {database}; wait until it has ended, or stop it"
+    text = f"{database} is held by {holder}; wait until that has ended, or stop it"
     return StoreError(text, code=_HELD_BY_TOOL)
 
 

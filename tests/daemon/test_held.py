@@ -63,7 +63,8 @@ async def test_it_waits_until_the_tool_has_ended_and_says_so_once(
             EventKind.STORE_FREE,
         ]
         text = events.newest()[-1].text
-        assert "the start waits: meterd import old.csv (pid " in text
+        assert text.startswith("the start waits: ")
+        assert "is held by meterd import old.csv (pid " in text
         assert "for 60 s at most" in text
         # Longer than it said: told, and not with each look.
         late = [one for one in caplog.messages if "longer than it said" in one]

@@ -112,7 +112,7 @@ def test_where_the_kernel_does_not_tell_who_it_is_the_file_is_believed(
     """As under ProcSubset=pid, and in a container."""
     monkeypatch.setattr(locks, "_LOCKS", tmp_path / "nothing")
     with stranger(tmp_path / "meterd.db.lock", fcntl.LOCK_EX):
-        with pytest.raises(StoreError, match="another program keeps") as refused:
+        with pytest.raises(StoreError, match="held by another program") as refused:
             Lock(tmp_path / "meterd.db", sleep=lambda _: None)
         assert refused.value.code == "busy"
         (tmp_path / "meterd.db.lock").write_text("1\n")
