@@ -62,10 +62,8 @@ class TermReader:
         form = replace(
             row, quantity=_NAME, scale=1.0, scale_register=None, scale_factor=1.0, offset=0.0
         )
-        term = Term(Role.SUM, form, registers)
-        address, words = _main(term)
-        bare = replace(row, address=address, words=words, bit=None, bits=1)
-        return replace(bare, na=(), na_ranges=(), absent=(), terms=(term, *others))
+        bare = replace(row, bit=None, bits=1, na=(), na_ranges=(), absent=())
+        return bare.made_of((Term(Role.SUM, form, registers), *others))
 
     def total(self) -> Row:
         """A row that is a sum."""
@@ -83,16 +81,7 @@ class TermReader:
         if twice := next((place for place in plain if plain.count(place) > 1), None):
             what = f"{self._of}register {twice[1]} is in two parts of the sum"
             self._tell(self._node, "sum", what, "it would be added twice")
-        least = min(reversed(parts), key=lambda term: abs(term.form.scale))
-        address, words = _main(least)
-        return replace(
-            scaled,
-            function=least.form.function,
-            address=address,
-            words=words,
-            type=SUM,
-            terms=(*_limited(parts), *others),
-        )
+        return replace(scaled, type=SUM).made_of((*_limited(parts), *others))
 
     def _plain(self) -> Mapping[str, Any]:
         """What a sum says of itself: the number it is, before it is scaled."""
@@ -221,22 +210,6 @@ class TermReader:
 
 def _is_number(form: Row) -> bool:
     return form.type != "str" and form.scale_register is None
-
-
-def _main(term: Term) -> tuple[int, int]:
-    """First register and count of those beside the lowest word, which changes most often."""
-    form, registers = term.form, term.registers
-    lowest = 0 if form.word_order == "little" or form.type == "str" else len(registers) - 1
-    if form.order:
-        lowest = form.order.index(len(registers))
-    ordered = sorted(registers)
-    place = ordered.index(registers[lowest])
-    first = last = place
-    while first > 0 and ordered[first - 1] == ordered[first] - 1:
-        first -= 1
-    while last + 1 < len(ordered) and ordered[last + 1] == ordered[last] + 1:
-        last += 1
-    return ordered[first], last - first + 1
 
 
 def _limited(parts: Sequence[Term]) -> Iterator[Term]:

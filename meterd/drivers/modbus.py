@@ -74,7 +74,7 @@ class ModbusMeter:
         """`interval` in seconds. `monotonic`: seconds by which pauses are counted."""
         self.map = options.register_map
         unit = self.map.unit if options.unit is None else options.unit
-        self.client = ModbusClient(link, unit, wide=self.map.wide)
+        self.client = self._listener = ModbusClient(link, unit, wide=self.map.wide)
         self._unit = unit
         self._link = link
         self._interval = interval

@@ -1,6 +1,6 @@
 """Register maps: which quantity is where in which form."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
@@ -45,6 +45,25 @@ class Term:
     def places(self) -> Iterator[Place]:
         """Function and address of each register."""
         return ((self.form.function, register) for register in self.registers)
+
+    def at(self, registers: Iterable[int]) -> "Term":
+        """The same in other registers."""
+        there = tuple(registers)
+        return replace(self, form=replace(self.form, address=there[0]), registers=there)
+
+    def lowest(self) -> tuple[int, int]:
+        """First register and count of those beside the lowest word, which changes most often."""
+        form, registers = self.form, self.registers
+        lowest = 0 if form.word_order == "little" or form.type == "str" else len(registers) - 1
+        if form.order:
+            lowest = form.order.index(len(registers))
+        ordered = sorted(registers)
+        first = last = ordered.index(registers[lowest])
+        while first > 0 and ordered[first - 1] == ordered[first] - 1:
+            first -= 1
+        while last + 1 < len(ordered) and ordered[last + 1] == ordered[last] + 1:
+            last += 1
+        return ordered[first], last - first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +131,15 @@ class Row:
             return max(register for _, register in self.places())
         end = self.address + self.words - 1
         return max(end, end if self.near_scale is None else self.near_scale)
+
+    def made_of(self, terms: tuple["Term", ...]) -> "Row":
+        """The same with these terms, at the registers of the part that changes most often."""
+        parts = [term for term in reversed(terms) if term.role is Role.SUM]
+        least = min(parts, key=lambda term: abs(term.form.scale))
+        address, words = least.lowest()
+        return replace(
+            self, function=least.form.function, address=address, words=words, terms=terms
+        )
 
     def places(self) -> set[Place]:
         """Every register that the value depends on."""
@@ -212,14 +240,9 @@ def _exists(row: Row) -> bool:
 
 def _moved(row: Row, registers: int) -> Row:
     scale = row.scale_register
-    return replace(
-        row,
-        address=row.address + registers,
-        scale_register=None if scale is None else scale + registers,
-        terms=tuple(_moved_term(term, registers) for term in row.terms),
+    scale = None if scale is None else scale + registers
+    found = replace(row, address=row.address + registers, scale_register=scale)
+    terms = tuple(
+        term.at(register + registers for register in term.registers) for term in row.terms
     )
-
-
-def _moved_term(term: Term, registers: int) -> Term:
-    places = tuple(register + registers for register in term.registers)
-    return replace(term, form=replace(term.form, address=places[0]), registers=places)
+    return found.made_of(terms) if terms else found

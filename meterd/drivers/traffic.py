@@ -13,7 +13,7 @@ from meterd.wire.modbus import ModbusClient
 class _Meter(Protocol):
     """A driver over one Modbus client."""
 
-    client: ModbusClient
+    _listener: ModbusClient
     notices: list[Notice]
     _poll: int
 
@@ -32,7 +32,7 @@ def with_traffic(
 
     @functools.wraps(read)
     async def careful(meter: M) -> Sequence[Reading]:
-        client = meter.client
+        client = meter._listener
         try:
             shaken = client.shaken
             said = await read(meter)

@@ -393,13 +393,11 @@ def _most(form: Row) -> int | None:
     """The number at which a plain row starts again; None where that is not known."""
     if form.wrap is not None:
         return form.wrap
-    bits = 16 * form.words
-    match form.type[0]:
-        case "u" if form.type not in DECADES:
-            return 1 << bits
-        case "s" if form.type not in DECADES and form.type != "str":
-            return 1 << bits - 1
-    return 10 ** (4 * form.words) if form.type in ("bcd", "m10k") else None
+    if form.type in ("bcd", "m10k"):
+        return int(10 ** (4 * form.words))
+    if form.type in DECADES or form.type == "str" or form.type[0] not in "us":
+        return None
+    return 1 << 16 * form.words - (form.type[0] == "s")
 
 
 Decoder = Callable[[Sequence[int]], float | str | None]

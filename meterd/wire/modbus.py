@@ -104,6 +104,11 @@ class _Heard:
     answer: Answered
     contested: bool = False
 
+    @property
+    def is_no(self) -> bool:
+        """Whether it is an exception."""
+        return isinstance(self.answer, DeviceError)
+
     def seen(self) -> HeardFrame:
         """The frame alone."""
         return heard_frame(self.frame, *cut(self.frame))
@@ -370,7 +375,7 @@ class ModbusClient:
                 continue
             wait = usual * _WINDOW + _WINDOW_S
             calm = traffic.is_calm(self._unit, read[0], first.at)
-            if calm and traffic.repeats(first.frame, read, first.at):
+            if calm and not first.is_no and traffic.repeats(first.frame, read, first.at):
                 # Were it a copy, the answer would still come, in the usual time after the request.
                 wait = max(wait - first.took, _QUIET_S)
             heard = [first, *await self._others(traffic, reply, first, wait)]
@@ -413,7 +418,9 @@ class ModbusClient:
     ) -> bool:
         """Whether this answer needs no further one. `mixed`: of how many frames it is one."""
         if traffic.repeats(only.frame, read, only.at):
-            return before is not None and before.frame == only.frame
+            # A refusal is tried again anyway, by and by: that nothing followed it is enough.
+            alone = only.is_no and mixed == 1
+            return alone or (before is not None and before.frame == only.frame)
         if before is not None and only.agrees(before):
             return True
         if self._has_rivals(traffic, read, only.at):

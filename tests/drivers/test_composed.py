@@ -262,3 +262,17 @@ def test_all_registers_of_a_value_move_with_its_circuit() -> None:
     assert read(replace(found.moved(100), rows=(one,)), holding(h105=7, h109=0, h112=1)).value == -7
     with pytest.raises(ValueError, match=r"x\.one would be"):
         found.moved(65525)
+
+
+def test_registers_of_32_bits_are_counted_in_halves_in_each_part() -> None:
+    found = of_row(
+        "function: 3, type: u32, sum: [{address: 10, scale: 1000}, {address: 12}], sign: 20",
+        head="limits: {words: wide, bridge: 10}\n",
+    )
+    (row,) = found.rows
+    assert [term.registers for term in row.terms] == [(20, 21), (24, 25), (41,)]
+    assert (row.address, row.words) == (24, 2)
+    held = holding(h20=0, h21=7, h24=0, h25=5, h41=1)
+    assert read(found, held).value == -7005
+    apart = of_row(SPLIT, head="limits: {words: wide}\n")
+    assert read(apart, holding(h1251=42000, h1381=1)).value == 42000 + 65536

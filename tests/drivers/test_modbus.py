@@ -18,6 +18,8 @@ from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from tests.clocks import FakeClock
 
+pytestmark = pytest.mark.virtual
+
 ROWS = 32
 # What finding refused registers may cost on one connection.
 EXTRA = 20

@@ -12,6 +12,8 @@ from meterd.drivers.planner import block, plan
 from meterd.drivers.refusals import Findings, Search
 from meterd.drivers.registers import RegisterMap, Row
 
+pytestmark = pytest.mark.virtual
+
 BUDGET = 20
 Answers = Callable[[Block], bool]
 

@@ -20,6 +20,8 @@ from meterd.wire.link import Times
 from tests.e2e.stored import stored
 from tests.wire.stamped import StampedBank
 
+pytestmark = pytest.mark.virtual
+
 POLLS = 10_000
 UNITS = (1, 2, 3)
 BLOCKS = {"low": 10, "high": 100}

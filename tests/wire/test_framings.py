@@ -21,6 +21,8 @@ from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient, Refused
 from tests.wire.test_tcp import free_port
 
+# Only ever reached where something hangs.
+PATIENT = Times(timeout=60.0)
 REGISTERS = [(n * 257 + 3) & 0xFFFF for n in range(200)]
 UNIT = 5
 
@@ -60,13 +62,17 @@ async def check(link: Link) -> None:
 async def test_tcp(framer: str) -> None:
     place = ("127.0.0.1", free_port())
     async with serving(lambda: ModbusTcpServer(device(), framer=FramerType(framer), address=place)):
-        await check(open_link(parse(f"tcp://127.0.0.1:{place[1]}?framer={framer}"), defaults={}))
+        await check(
+            open_link(
+                parse(f"tcp://127.0.0.1:{place[1]}?framer={framer}"), defaults={}, times=PATIENT
+            )
+        )
 
 
 async def test_udp() -> None:
     place = ("127.0.0.1", free_port())
     async with serving(lambda: ModbusUdpServer(device(), address=place)):
-        await check(open_link(parse(f"udp://127.0.0.1:{place[1]}"), defaults={}))
+        await check(open_link(parse(f"udp://127.0.0.1:{place[1]}"), defaults={}, times=PATIENT))
 
 
 async def test_udp_where_nobody_listens() -> None:
@@ -100,7 +106,7 @@ async def test_serial(framer: str, options: str) -> None:
             )
         ):
             url = f"serial://{os.ttyname(slave)}?baud=115200&framer={framer}{options}"
-            await check(open_link(parse(url), defaults={}, times=Times(timeout=3)))
+            await check(open_link(parse(url), defaults={}, times=PATIENT))
         for number in (master, other_master):
             loop.remove_reader(number)
 
@@ -130,7 +136,7 @@ async def test_tls(tmp_path: Path) -> None:
     url = f"tls://127.0.0.1:{place[1]}"
     async with serving(lambda: ModbusTlsServer(device(), address=place, sslctx=made.server_side())):
         for options in (f"?ca={made.cert}", f"?ca={made.cert}&verify=host", "?verify=0"):
-            await check(open_link(parse(url + options), defaults={}))
+            await check(open_link(parse(url + options), defaults={}, times=PATIENT))
         stranger = open_link(parse(url), defaults={})
         with pytest.raises(LinkError, match="no trust") as caught:
             await ModbusClient(stranger, UNIT).read(3, 0, 4)

@@ -12,6 +12,8 @@ from meterd.wire.address import parse
 from meterd.wire.link import Times
 from meterd.wire.presence import Sweep
 
+pytestmark = pytest.mark.virtual
+
 ASK = (4, 0, 2)
 TIMEOUT = 0.06
 

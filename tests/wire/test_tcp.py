@@ -12,6 +12,7 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.megatec import tell
+from tests.virtual import virtual
 
 
 def free_port() -> int:
@@ -88,6 +89,7 @@ async def test_a_host_that_does_not_answer_is_given_up_in_time() -> None:
             other.close()
 
 
+@virtual
 async def test_one_that_accepts_and_closes_is_not_hammered() -> None:
     connections = 0
 
@@ -108,6 +110,7 @@ async def test_one_that_accepts_and_closes_is_not_hammered() -> None:
     server.close()
 
 
+@virtual
 async def test_exchanges_of_two_tasks_go_one_after_the_other() -> None:
     open_requests = most = 0
 
@@ -126,6 +129,7 @@ async def test_exchanges_of_two_tasks_go_one_after_the_other() -> None:
         await link.close()
 
 
+@virtual
 async def test_a_cancelled_exchange_leaves_a_link_that_works() -> None:
     async def answer(question: bytes) -> bytes:
         await asyncio.sleep(0.05)
@@ -169,6 +173,7 @@ def taken(buffer: bytearray) -> bytes | None:
     return found or None
 
 
+@virtual
 async def test_a_question_is_asked_again_where_the_connection_ends() -> None:
     async with hanging_up(after=1) as (url, heard):
         link = link_to(url)
@@ -178,6 +183,7 @@ async def test_a_question_is_asked_again_where_the_connection_ends() -> None:
         await link.close()
 
 
+@virtual
 async def test_an_order_is_sent_once_though_the_connection_ends() -> None:
     async with hanging_up(after=1) as (url, heard):
         link = link_to(url)

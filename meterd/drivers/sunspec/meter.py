@@ -43,7 +43,7 @@ class SunSpecMeter:
         interval: float = SLOW,
         monotonic: Callable[[], float] = loop_time,
     ) -> None:
-        self.client = ModbusClient(link, options.unit)
+        self._client = self._listener = ModbusClient(link, options.unit)
         self._link = link
         self._options = options
         self._bases = list(BASES)
@@ -105,7 +105,7 @@ class SunSpecMeter:
         Before the device was found, what the longest model of the wanted kind would take.
         """
         words = [count for reader in self._readers for count in reader.requests()]
-        return [self.client.sizes(3, count) for count in words or [self._longest()]]
+        return [self._client.sizes(3, count) for count in words or [self._longest()]]
 
     def quantities(self) -> frozenset[str]:
         """What the wanted part may deliver: a device says only when it is asked what it has."""
@@ -139,7 +139,7 @@ class SunSpecMeter:
 
     async def _discover(self) -> None:
         place = await self._locate()
-        survey = await walk(self.client, place)
+        survey = await walk(self._client, place)
         part = choose(survey, self._options.part, self._options.index)
         self._exclusions.forget(self._monotonic())
         self._texts_owed = True
@@ -153,7 +153,7 @@ class SunSpecMeter:
         """The place, next time looked for there first. Where nobody answered, elsewhere first:
         some devices are silent about registers that they do not have."""
         try:
-            place = await locate(self.client, self._bases)
+            place = await locate(self._client, self._bases)
         except LinkError as error:
             if error.code == "timeout":
                 self._bases = [*self._bases[1:], self._bases[0]]
@@ -173,7 +173,7 @@ class SunSpecMeter:
             if not fresh:
                 continue
             taken |= {row.quantity for row in fresh}
-            reader = ModelReader(self.client, found, fresh, budget, self._costs, self._exclusions)
+            reader = ModelReader(self._client, found, fresh, budget, self._costs, self._exclusions)
             static = all(row.tier == _STATIC for row in fresh)
             (self._static if static else self._readers).append(reader)
         # A poll that asks nothing would call a device up that is long gone.
@@ -221,7 +221,7 @@ class SunSpecMeter:
             return
         self._cut_backoff.failed(now)
         try:
-            header = await header_at(self.client, self._cut.place.function, self._cut.stop)
+            header = await header_at(self._client, self._cut.place.function, self._cut.stop)
         except (DeviceError, LinkError):
             return
         if header != self._cut.header:

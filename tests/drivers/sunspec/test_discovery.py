@@ -12,6 +12,8 @@ from meterd.sim.bank import Refusal, Refused
 from meterd.wire.modbus import ModbusClient
 from tests.drivers.sunspec.device import Noting, chain, common, float_meter, inverter, linked, meter
 
+pytestmark = pytest.mark.virtual
+
 VENDOR = (64001, [1234] * 17)
 MARKER = {40000: 0x5375, 40001: 0x6E53}
 

@@ -21,6 +21,8 @@ from meterd.wire.modbus import ModbusClient
 from tests.drivers.sunspec import device
 from tests.drivers.sunspec.device import INVERTER_SAYS, METER_SAYS, Noting, chain, linked
 
+pytestmark = pytest.mark.virtual
+
 COMMON = device.common("Hybrid 5", "SN-1")
 VENDOR = (64001, [203, 105, 1, 65] * 5)
 HYBRID = (COMMON, device.inverter(), VENDOR, device.meter())

@@ -203,7 +203,7 @@ async def test_one_that_was_broken_off_is_finished_by_the_next(
     hands = Hands(START)
     start, end = START + 20 * HOUR, START + 50 * HOUR
     async with store(path, clock=hands) as (writer, reader):
-        await feed(writer, hands, history(8, START, 56))
+        await feed(writer, hands, history(8, START, 56, every=60_000))
         await writer.settle()
         before = await raw(reader, POWER)
         corrections = Corrections(writer, reader)
@@ -216,7 +216,7 @@ async def test_one_that_was_broken_off_is_finished_by_the_next(
         corrections = Corrections(writer, reader)
         other = await corrections.mark(ask(START + 51 * HOUR, START + 52 * HOUR), hands.now)
         first = (await corrections.all())[1]
-        assert (first.state, other.state, first.n) == ("marked", "marked", 30 * 360)
+        assert (first.state, other.state, first.n) == ("marked", "marked", 30 * 60)
         assert not [time for time, _ in await raw(reader, POWER) if start <= time < end]
         assert await corrections.finish(hands.now) == []
         for one in (first, other):
@@ -231,7 +231,7 @@ async def test_undoing_that_was_broken_off_shows_and_is_finished(
     path = tmp_path / "meterd.db"
     hands = Hands(START)
     async with store(path, clock=hands) as (writer, reader):
-        await feed(writer, hands, history(9, START, 30))
+        await feed(writer, hands, history(9, START, 30, every=60_000))
         await writer.settle()
         before = await raw(reader, POWER)
         corrections = Corrections(writer, reader)
