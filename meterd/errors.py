@@ -68,8 +68,9 @@ class Unsupported(DeviceError):  # noqa: N818 (it is a verdict, not a mishap)
 class StoreError(MeterdError):
     """The store could not keep or find samples; what was polled is kept and tried again.
 
-    Codes: unavailable, full, corrupt, newer_schema, already_running, too_much,
-    conflict (another transaction won; try again), unreachable (the server does not answer).
+    Codes: unavailable, full, corrupt, newer_schema, already_running, busy (a tool has it, and will
+    end some time), too_much, conflict (another transaction won; try again), unreachable (the
+    server does not answer).
     """
 
 

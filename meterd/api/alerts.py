@@ -8,7 +8,7 @@ from meterd.alerts.engine import Alerts
 from meterd.alerts.silences import Ack
 from meterd.api import body, pages
 from meterd.api.answer import Answer, Call, as_json
-from meterd.api.body import Body
+from meterd.api.body import Body, PlainText
 from meterd.api.pages import Page, PageQuery
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import NoQuery
@@ -45,7 +45,9 @@ class AllAlerts(Page):
 
 
 class AckBody(Body):
-    comment: str = Field("", description="What others should know", max_length=LONGEST_COMMENT)
+    comment: PlainText = Field(
+        "", description="What others should know", max_length=LONGEST_COMMENT
+    )
 
 
 async def list_all(call: Call, query: PageQuery) -> Answer:

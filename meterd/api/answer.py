@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -50,12 +50,14 @@ class Flow(NamedTuple):
     """An answer of any length: each part is made when the client took the one before it.
 
     A Refusal or StoreError is still a problem while the first part is made; later it cuts the
-    answer short, which the client notices. `parts` is closed whatever happens.
+    answer short, which the client notices. `parts` is closed whatever happens. `held` gives the
+    bytes that the next parts are made of.
     """
 
     parts: AsyncIterator[bytes]
     media: str = JSON
     headers: Mapping[str, str] = {}
+    held: Callable[[], int] = lambda: 0
 
 
 class Following(NamedTuple):

@@ -11,6 +11,7 @@ from aiohttp import web
 from meterd.api import door, query
 from meterd.api.answer import Answer, Call, Flow, Following
 from meterd.api.auth.locks import Access, Locks
+from meterd.api.backlog import Backlog
 from meterd.api.connection import Connection
 from meterd.api.cors import Cors
 from meterd.api.crowd import Crowd
@@ -71,16 +72,17 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
         middlewares=[door.doorman(guard.check, _nowhere, rules.cors, rules.base)],
         client_max_size=door.LARGEST_BODY,
     )
-    fanout = Fanout(site, clock, rules.limits.streams, crowd)
+    backlog = Backlog()
+    fanout = Fanout(site, clock, rules.limits.streams, crowd, backlog)
     app.on_shutdown.append(lambda _: fanout.close())
     for route in (*ROUTES, *FILES):
-        handler = _handler(route, site, clock, guard, rules.limits, fanout)
+        handler = _handler(route, site, clock, guard, rules.limits, fanout, backlog)
         # A proxy may take the base off, or leave it on.
         for path in dict.fromkeys((route.path, rules.base + route.path)):
             app.router.add_route(route.method, path, handler, expect_handler=door.expect)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
-    prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd)
+    prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd, backlog)
     app.cleanup_ctx.append(prometheus.life)
     for one in prometheus.routes():
         for path in dict.fromkeys((one.path, rules.base + one.path)):
@@ -96,7 +98,13 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
 
 
 def _handler(
-    route: Route, site: Site, clock: Clock, guard: Guard, limits: Limits, fanout: Fanout
+    route: Route,
+    site: Site,
+    clock: Clock,
+    guard: Guard,
+    limits: Limits,
+    fanout: Fanout,
+    backlog: Backlog,
 ) -> door.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         via = guard.via(request)
@@ -118,7 +126,8 @@ def _handler(
             fanout.crowd,
         )
         answer = await route.function(call, asked)
-        return await _answer(answer, request, fanout, who.is_welcome if who else _always)
+        is_welcome = who.is_welcome if who else _always
+        return await _answer(answer, request, fanout, is_welcome, backlog)
 
     return handle
 
@@ -158,11 +167,12 @@ async def _answer(
     request: web.Request,
     fanout: Fanout,
     is_welcome: Callable[[], bool],
+    backlog: Backlog,
 ) -> web.StreamResponse:
     if isinstance(answer, Answer):
-        return await respond(answer, request)
+        return await respond(answer, request, backlog)
     if isinstance(answer, Flow):
-        return await pour(answer, request, is_welcome)
+        return await pour(answer, request, is_welcome, backlog)
     if request.method == "HEAD":
         return web.Response(headers={**HEADERS, **STREAM})
     return await fanout.follow(request, answer, is_welcome)
@@ -228,6 +238,8 @@ async def serve(
     rules = rules or Rules(Access(is_loopback=is_loopback(host)))
     clock = clock or SystemClock()
     guard, crowd = _guard(host, rules, clock), Crowd()
+    if (certificate := rules.certificate) is not None:
+        crowd.certificate_expires = lambda: certificate.expires
     runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
     await runner.setup()
     try:

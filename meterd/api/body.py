@@ -1,12 +1,13 @@
 """From the body of a POST to a checked model, or to a refusal that says what is expected."""
 
 import json
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from meterd.api.answer import JSON, Call
 from meterd.api.problem import Refusal, quote
+from meterd.model.text import has_controls
 
 
 class Body(BaseModel):
@@ -14,6 +15,15 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+def _one_text(text: str) -> str:
+    if has_controls(text, "\n\t"):
+        raise ValueError("holds control characters, such as escape sequences: take them out")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_one_text)]
+"""What others will read in a terminal, a log or a page."""
 
 B = TypeVar("B", bound=Body)
 

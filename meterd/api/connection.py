@@ -14,6 +14,7 @@ from meterd.api.limits import Limits
 from meterd.api.problem import Refusal, quote
 from meterd.api.quiet import Quiet
 from meterd.model.clock import SystemClock
+from meterd.model.shares import Seat
 
 log = logging.getLogger("meterd.api")
 
@@ -44,6 +45,7 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_answered",
         "_bytes",
         "_is_in_line",
         "_left",
@@ -88,6 +90,7 @@ class Connection(web.RequestHandler):
         self._since = loop.time()
         self._bytes = 0
         self._unread = 0
+        self._answered: float | None = None
         self._is_in_line = True
         self._line = b""
 
@@ -95,7 +98,7 @@ class Connection(web.RequestHandler):
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEAD)
         if self._phase is Phase.HEAD and self._bytes > self._limits.head_bytes:
-            self._drop()
+            self.drop()
             return
         if self._is_in_line:
             data = self._readable(data)
@@ -130,6 +133,7 @@ class Connection(web.RequestHandler):
     def ended(self) -> None:
         """The request is answered, as far as we are concerned."""
         self._enter(Phase.IDLE)
+        self._answered = self._since
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -138,6 +142,15 @@ class Connection(web.RequestHandler):
         self._is_in_line = phase is Phase.HEAD
         if self._is_in_line:
             self._line = b""
+
+    def seat(self, share: str) -> "Seat[Connection] | None":
+        """For who has to give way; None where a request is under way, or an answer not taken."""
+        if self.transport is None or self.transport.get_write_buffer_size():
+            return None
+        # One that sends its first request by the byte is not used yet.
+        if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and self._answered is None):
+            return Seat(self, share, self._answered, self._since)
+        return None
 
     def overdue(self, now: float) -> None:
         """Close what takes too long; `now` is the loop's time."""
@@ -170,9 +183,10 @@ class Connection(web.RequestHandler):
             self._unread = unread
             self._since = now
         elif now - self._since > self._limits.unread:
-            self._drop()
+            self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Ends at once, whatever is not sent yet."""
         transport = self.transport
         self.force_close()
         # force_close() waits for what is still to be sent, and nobody takes that.

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from meterd.api import body, known
 from meterd.api.answer import Answer, Call, as_json
-from meterd.api.body import Body
+from meterd.api.body import Body, PlainText
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import BodyMoment, Name, NoQuery
 from meterd.api.times import rfc3339
@@ -56,8 +56,8 @@ class Marking(Body):
     quantity: Name
     start: BodyMoment
     end: BodyMoment
-    why: str = Field(min_length=1, max_length=LONGEST_WHY)
-    who: str = Field("", max_length=LONGEST_WHO)
+    why: PlainText = Field(min_length=1, max_length=LONGEST_WHY)
+    who: PlainText = Field("", max_length=LONGEST_WHO)
 
     @field_validator("why")
     @classmethod
@@ -70,7 +70,7 @@ class Marking(Body):
 class Undoing(Body):
     """What may be said of an undoing; no body is fine, too."""
 
-    who: str = Field("", max_length=LONGEST_WHO)
+    who: PlainText = Field("", max_length=LONGEST_WHO)
 
 
 async def list_all(call: Call, query: NoQuery) -> Answer:

@@ -12,12 +12,16 @@ from meterd.api.connection import Connection
 from meterd.api.limits import Guests, Limits
 from meterd.api.quiet import Quiet
 from meterd.api.tls import LOOK_EVERY, Certificate
+from meterd.model.shares import giving_way, share_of
 
 log = logging.getLogger("meterd.api")
 
 _BACKLOG = 256
 # Seconds: no file descriptor is free, and asking again at once would not find one.
 _BREATHE = 1.0
+# Seconds: who asked so lately does not give way to a host that has as many connections.
+_LEAST_IDLE = 10.0
+_AT_ONCE = 16  # connections that give way together, where all places are taken
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: meterd\r\nRetry-After: 10\r\n"
     b"Connection: close\r\nContent-Length: 0\r\n\r\n"
@@ -79,12 +83,12 @@ class _Guest:
     def __init__(self, guests: Guests, address: str) -> None:
         self.is_in = True
         self._guests = guests
-        self._address = address
+        self.address = address
 
     def leave(self) -> None:
         if self.is_in:
             self.is_in = False
-            self._guests.leave(self._address)
+            self._guests.leave(self.address)
 
 
 class Entrance:
@@ -109,7 +113,7 @@ class Entrance:
         self._limits = limits
         self._quiet = quiet
         self._certificate = certificate
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, _Guest] = {}
         self._arriving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -132,7 +136,7 @@ class Entrance:
 
     async def _accept(self, listening: socket.socket) -> None:
         async for client, address in self._arrivals(listening):
-            if not self._guests.admit(address):
+            if not self._guests.admit(address, self._make_room):
                 self._turn_away(client, address)
                 continue
             task = asyncio.create_task(self._greet(client, address))
@@ -151,6 +155,18 @@ class Entrance:
                 continue
             yield client, address[0]
 
+    def _make_room(self, share: str) -> None:
+        """Connections that nobody uses end, so that one more of this host fits in."""
+        found = (one.seat(share_of(guest.address)) for one, guest in self._connections.items())
+        seats = [seat for seat in found if seat is not None]
+        now = asyncio.get_running_loop().time()
+        held = self._guests.held
+        # Some at once: each look goes through all connections.
+        for connection in giving_way(share, seats, held, now, _LEAST_IDLE, _AT_ONCE):
+            guest = self._connections.pop(connection)
+            guest.leave()
+            connection.drop()
+
     def _turn_away(self, client: socket.socket, address: str) -> None:
         with client:
             if self._certificate is None:
@@ -163,7 +179,7 @@ class Entrance:
         guest = _Guest(self._guests, address)
 
         def left(connection: Connection) -> None:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             guest.leave()
 
         loop = asyncio.get_running_loop()
@@ -184,7 +200,7 @@ class Entrance:
             raise
         else:
             if guest.is_in:
-                self._connections.add(connection)
+                self._connections[connection] = guest
 
     async def _usher(self) -> None:
         loop = asyncio.get_running_loop()
@@ -196,8 +212,8 @@ class Entrance:
 
     async def _renew(self, certificate: Certificate) -> None:
         while True:
+            certificate.watch()
             await asyncio.sleep(min(LOOK_EVERY, self._limits.look_every * 10))
-            certificate.renew()
 
     def _complain(self, text: str, detail: object) -> None:
         if (more := self._quiet.ask()) is not None:

@@ -1,7 +1,7 @@
 """Export: every sample of a window, or buckets of them, as CSV or NDJSON, as long as it takes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from typing import Annotated, cast
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -11,6 +11,9 @@ from meterd.api import known
 from meterd.api.answer import Call, Flow
 from meterd.api.problem import Refusal
 from meterd.api.query import Between, Moment, Name
+from meterd.store.asked import SeriesInfo
+from meterd.store.catalog import Name as SeriesName
+from meterd.store.days import DaySpan
 from meterd.store.tools import coarse
 from meterd.store.tools.export import TEXTS, Source, Wanted, lines
 
@@ -69,13 +72,38 @@ async def show(call: Call, query: ExportQuery) -> Flow:
     known.need_devices(query.device, {*known.ids(call.site), *(one.device for one in stored)})
     known.need_quantities(query.quantity, {one.quantity for one in stored})
     wanted = Wanted(frozenset(query.device) or None, frozenset(query.quantity) or None, start, end)
-    reader = cast("Source", call.site.reader)
+    reader = _Held(cast("Source", call.site.reader))
     headers = {"Content-Disposition": f'attachment; filename="meterd.{query.format}"'}
     pieces = TEXTS[query.format](lines(reader, wanted))
     if query.resolution != "raw":
         rolled = cast("coarse.Rolled", call.site.reader)
         pieces = coarse.TEXTS[query.format](coarse.buckets(rolled, wanted, query.resolution))
-    return Flow(_parts(pieces), MEDIA[query.format], headers)
+    return Flow(_parts(pieces), MEDIA[query.format], headers, lambda: reader.size)
+
+
+class _Held:
+    """A source that knows how many bytes of samples it gave last: so much is in memory."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = 0
+
+    def names(self) -> Sequence[SeriesInfo]:
+        return self._source.names()
+
+    def ordered(self, names: Sequence[SeriesName]) -> list[SeriesName]:
+        # Any order is right; a store has one of its own.
+        ordered = getattr(self._source, "ordered", list)
+        found: list[SeriesName] = ordered(names)
+        return found
+
+    def day(self, device: str, day: int, wanted: Container[SeriesName]) -> DaySpan | None:
+        told = self._source.day(device, day, wanted)
+        span = None if told is None else told.span
+        # The times once more for each column that is written, and what was decoded.
+        rows = 0 if span is None else sum(len(column.values) for column in span.columns)
+        self.size = 0 if span is None else 3 * (8 * rows + 8 * len(span.times))
+        return told
 
 
 async def _parts(pieces: Iterator[str]) -> AsyncIterator[bytes]:

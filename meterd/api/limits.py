@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meterd.api.crowd import Crowd
+from meterd.model.shares import share_of
 
 # File descriptors that stay free for devices, the store and hooks.
 _RESERVED = 256
@@ -60,18 +61,30 @@ class Guests:
         """How many were turned away so far."""
         return self._crowd.refused
 
-    def admit(self, address: str) -> bool:
-        """Whether one more may come in from there; then it counts until `leave`."""
-        has_many = self._each[address] >= self._most_each and not self._is_exempt(address)
+    @property
+    def held(self) -> Counter[str]:
+        """How many are in, by share (model/shares.py)."""
+        return self._each
+
+    def admit(self, address: str, make_room: Callable[[str], None] = lambda share: None) -> bool:
+        """Whether one more may come in from there; then it counts until `leave`.
+
+        `make_room` is called where all places are taken, and may call `leave` for some.
+        """
+        share = share_of(address)
+        has_many = self._each[share] >= self._most_each and not self._is_exempt(address)
+        if not has_many and self.count >= self._room:
+            make_room(share)
         if has_many or self.count >= self._room:
             self._crowd.refused += 1
             return False
-        self._each[address] += 1
+        self._each[share] += 1
         self._crowd.connections += 1
         return True
 
     def leave(self, address: str) -> None:
+        share = share_of(address)
         self._crowd.connections -= 1
-        self._each[address] -= 1
-        if not self._each[address]:
-            del self._each[address]
+        self._each[share] -= 1
+        if not self._each[share]:
+            del self._each[share]

@@ -8,7 +8,7 @@ from meterd.alerts.silences import Silence
 from meterd.api import body, known
 from meterd.api.alerts import LONGEST_COMMENT
 from meterd.api.answer import Answer, Call, as_json
-from meterd.api.body import Body
+from meterd.api.body import Body, PlainText
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
@@ -25,7 +25,7 @@ class SilenceBody(Body):
     quantity: Matched = Field("", description="Alerts of this quantity; empty: of every one")
     start: BodyMoment | None = Field(None, description="When it begins; absent: now")
     end: BodyMoment = Field(description="When it ends: RFC 3339, Unix seconds or now+2h")
-    comment: str = Field("", description="Why, for others", max_length=LONGEST_COMMENT)
+    comment: PlainText = Field("", description="Why, for others", max_length=LONGEST_COMMENT)
 
 
 class OneSilence(BaseModel):

@@ -2,8 +2,12 @@
 
 import logging
 import ssl
+import stat
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from meterd.api.validity import DAY, SIZE_LIMIT, Validity, validity
 from meterd.errors import MeterdError
 
 log = logging.getLogger("meterd.api")
@@ -11,35 +15,85 @@ log = logging.getLogger("meterd.api")
 # Seconds between two looks at the files.
 LOOK_EVERY = 10.0
 
-Stamp = tuple[tuple[int, int, int], ...]
+Stamp = tuple[tuple[int, ...], ...]
+
+Tell = Callable[[str, Mapping[str, str | int | float | bool | None]], None]
+"""Is told what happened to the certificate: a sentence, and the facts."""
+
+
+def _log(text: str, data: Mapping[str, object]) -> None:
+    log.warning("%s", text)
 
 
 class Certificate:
-    """A server's certificate; `context` stays the same object when the files are renewed."""
+    """A server's certificate. `context` is another one after each renewal: ask for it anew.
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    One context cannot serve a renewal: OpenSSL keeps a chain for each kind of key in it, so a
+    certificate with an RSA key would stand beside the old one with an EC key, and clients go on
+    getting the old one.
+    """
+
+    def __init__(self, certificate: Path, key: Path, tell: Tell = _log) -> None:
         self._files = (certificate, key)
+        self._tell = tell
         self._stamp = self._look()
+        self._told = ""  # what is wrong with the files as they are
+        self._flaw = ""
+        self._flaw_day = 0.0
         self.context = self._load()
+        self.validity = self._read_validity()
+
+    @property
+    def expires(self) -> float | None:
+        """Of what is served: Unix seconds, None where it cannot be told."""
+        return None if self.validity is None else self.validity.end
+
+    def watch(self, now: float | None = None) -> bool:
+        """Renew it, and tell what people should know of it. `now` is Unix seconds."""
+        is_new = self.renew()
+        self.warn(time.time() if now is None else now)
+        return is_new
 
     def renew(self) -> bool:
         """Take what is new; True where something was. What cannot be used changes nothing.
 
-        New connections get the new certificate; those that are open keep theirs.
+        Files that are half written are looked at again until they fit. New connections get the
+        new certificate; those that are open keep theirs.
         """
         stamp = self._look()
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
-            # On trial first: a certificate without its key would stop every handshake.
-            self._load()
-            self.context.load_cert_chain(*self._files)
-        except (MeterdError, OSError, ValueError) as error:
-            log.error("the old certificate stays in use: %s", error)
+            context = self._load()
+            found = self._read_validity()
+        except MeterdError as error:
+            self._complain(str(error))
             return False
-        log.info("%s was read anew", self._files[0])
+        self.context, self.validity = context, found
+        # What changed while it was read is seen at the next look.
+        self._stamp, self._told, self._flaw = stamp, "", ""
+        facts = {"file": str(self._files[0]), "expires": self.expires, "usable": True}
+        self._tell(f"the certificate {self._files[0]} was renewed", facts)
         return True
+
+    def _complain(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            facts = {"file": str(self._files[0]), "expires": self.expires, "usable": False}
+            self._tell(f"the old certificate stays in use: {text}", facts)
+
+    def warn(self, now: float) -> None:
+        """Tells once a day that it expires, or has expired."""
+        flaw = "" if self.validity is None else self.validity.flaw(now)
+        if not flaw:
+            self._flaw = ""
+            return
+        kind = flaw.split(maxsplit=1)[0]
+        if kind == self._flaw and abs(now - self._flaw_day) < DAY:
+            return
+        self._flaw, self._flaw_day = kind, now
+        facts = {"file": str(self._files[0]), "expires": self.expires, "usable": True}
+        self._tell(f"the certificate {self._files[0]} {flaw}", facts)
 
     def _load(self) -> ssl.SSLContext:
         """Raises MeterdError where the files are no certificate with its key."""
@@ -48,6 +102,8 @@ class Certificate:
         context.set_alpn_protocols(["http/1.1"])
         # Without a password to give, OpenSSL would ask the terminal.
         try:
+            for file in self._files:
+                _need_file(file)
             context.load_cert_chain(*self._files, password=lambda: b"")
         except (OSError, ValueError) as error:
             certificate, key = self._files
@@ -55,13 +111,36 @@ class Certificate:
             raise MeterdError(text, code="tls") from error
         return context
 
+    def _read_validity(self) -> Validity | None:
+        return validity_of(self._files[0])
+
     def _look(self) -> Stamp:
-        stamps = []
+        stamps: list[tuple[int, ...]] = []
         for file in self._files:
             try:
-                status = file.stat()
-            except OSError:
-                stamps.append((0, 0, 0))
+                told = file.stat()
+            except (OSError, ValueError):
+                stamps.append(())
             else:
-                stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
+                # ctime, too: permissions may have been what was wrong.
+                stamps.append((told.st_ino, told.st_mtime_ns, told.st_ctime_ns, told.st_size))
         return tuple(stamps)
+
+
+def validity_of(file: Path) -> Validity | None:
+    """Of a certificate's file. Raises MeterdError where it cannot be read."""
+    try:
+        _need_file(file)
+        with file.open("rb") as stream:
+            return validity(stream.read(SIZE_LIMIT))
+    except (OSError, ValueError) as error:
+        raise MeterdError(f"{file} cannot be read: {error}", code="tls") from error
+
+
+def _need_file(file: Path) -> None:
+    """OpenSSL would read a device for ever. Raises OSError or ValueError."""
+    told = file.stat()
+    if not stat.S_ISREG(told.st_mode):
+        raise ValueError(f"{file} is no file")
+    if told.st_size > SIZE_LIMIT:
+        raise ValueError(f"{file} is larger than {SIZE_LIMIT >> 10} KiB")

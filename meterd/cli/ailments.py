@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import fcntl
 import getpass
 import grp
 import os
@@ -19,7 +18,9 @@ from urllib.parse import urlsplit
 
 from meterd import __version__
 from meterd.config.settings import Settings
-from meterd.errors import StoreError
+from meterd.errors import MeterdError, StoreError
+from meterd.store import ownership
+from meterd.store.lock import holder_of
 
 FINE, UNUSUAL, WRONG = "ok", "warning", "wrong"
 RUNNING = "a meterd runs and keeps the store"
@@ -118,8 +119,11 @@ def _file(path: Path) -> Iterator[Finding]:
         if not os.access(place, os.W_OK):
             todo = f"chown {user} {place}, or run this as the user that meterd runs as"
             yield Finding("store", WRONG, f"{user} may not write to {place}", todo)
-    if _is_locked(path):
-        yield Finding("store", FINE, RUNNING)
+    yield from _owners(path)
+    if (holder := holder_of(path)) is not None:
+        what = RUNNING if holder.is_daemon else f"{holder} has the store"
+        todo = "" if holder.is_daemon else "meterd starts when that has ended"
+        yield Finding("store", FINE if holder.is_daemon else UNUSUAL, what, todo)
     free = shutil.disk_usage(folder).free
     what = f"{free / (1 << 30):.1f} GiB are free on the disk of {folder}"
     if free < _SCARCE:
@@ -129,19 +133,17 @@ def _file(path: Path) -> Iterator[Finding]:
         yield Finding("store", FINE, what)
 
 
-def _is_locked(path: Path) -> bool:
-    """Without making a lock file, which might then belong to the wrong user."""
-    try:
-        file = os.open(path.with_name(f"{path.name}.lock"), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(file)
-    return False
+def _owners(path: Path) -> Iterator[Finding]:
+    """Files that a tool run as root, or as somebody else, has left beside the store."""
+    number = path.parent.stat().st_uid
+    if number == 0:
+        return
+    owner = ownership.user(number)
+    # `meterd.db` and what is named after it; and the tokens.
+    for file in sorted((*path.parent.glob(f"{path.name}*"), *path.parent.glob("*.tokens"))):
+        if (other := file.lstat().st_uid) != number:
+            what = f"{file} belongs to {ownership.user(other)}, its folder to {owner}"
+            yield Finding("store", WRONG, what, f"chown {owner}: {file}")
 
 
 def links(settings: Settings) -> Iterator[Finding]:
@@ -188,6 +190,25 @@ def _host(host: str, url: str) -> Finding:
     address = str(found[0][4][0])
     known = "" if address == host else f" {host} is {address},"
     return Finding("link", FINE, f"{url}:{known} not asked; `meterd check --online` does")
+
+
+def certificate(settings: Settings) -> Iterator[Finding]:
+    """Of the API: whether it can be served, and for how long."""
+    from meterd.cli.doors import check_certificate
+
+    if settings.api.tls is None:
+        return
+    file = settings.api.tls.certificate
+    try:
+        flaw = check_certificate(settings.api, time.time())
+    except MeterdError as error:
+        yield Finding("certificate", WRONG, str(error), "correct api.tls")
+        return
+    if flaw:
+        state = UNUSUAL if "expires in" in flaw else WRONG
+        yield Finding("certificate", state, flaw, "renew it; meterd takes the new one by itself")
+    else:
+        yield Finding("certificate", FINE, f"{file} fits its key and is valid")
 
 
 def ports(settings: Settings, is_running: bool) -> Iterator[Finding]:

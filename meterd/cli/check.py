@@ -1,6 +1,7 @@
 """`meterd check`: validates everything, and shows what polling costs each bus."""
 
 import asyncio
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file
-from meterd.cli.doors import check_login
+from meterd.cli.doors import check_certificate, check_login
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
 from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.cli.times import now_ms
@@ -86,6 +87,8 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     loaded = load_file(config)
     settings = loaded.settings
     check_login(settings.api, settings.api.token_file(settings.store.url))
+    if flaw := check_certificate(settings.api, time.time()):
+        click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
     warn_of_maps(settings)
     tell_of_values(settings, limits=True)
     # A rule that names a state which there is not is refused when it is made.

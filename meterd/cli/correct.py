@@ -14,12 +14,15 @@ from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.times import moment, now_ms
 from meterd.config.settings import Settings
 from meterd.errors import StoreError
+from meterd.model.text import has_controls
 
 if TYPE_CHECKING:
     from meterd.store.tools.correct import Correction, Corrections
 
 _T = TypeVar("_T")
 
+# Seconds: years of one quantity at 1 s, on a slow machine.
+_LONGEST = 1800.0
 _FLAGS = {"list": "is_list", "finish": "is_rest"}
 _COLUMNS = (
     *("id", "device", "quantity", "start", "end", "samples", "state"),
@@ -125,6 +128,9 @@ def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
         if not (asked[name] or "").strip():
             option = name.upper() if name in ("device", "quantity") else f"--{name}"
             raise click.UsageError(f"{option} is missing: see the examples of --help.")
+    for name in ("why", "who"):
+        if has_controls(asked[name] or ""):
+            raise click.UsageError(f"--{name} holds control characters: take them out.")
     now, zone = now_ms(), ZoneInfo(settings.site.timezone)
     start, end = (moment(f"--{name}", asked[name], now, zone) for name in ("start", "end"))
     if start >= end or end > now:
@@ -160,12 +166,14 @@ def _done(
 
 
 async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
+    from meterd.store.lock import Claim
     from meterd.store.reader import Reader
     from meterd.store.tools.correct import Corrections
     from meterd.store.writer import Writer
 
     store = settings.store
-    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file")
+    claim = Claim("meterd correct", _LONGEST)
+    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file", claim=claim)
     await writer.open()
     try:
         reader = Reader(settings.store.url, writer.memory)

@@ -116,11 +116,12 @@ def _restore(file: Path, config: Path | None) -> None:
 def _migrate(config: Path | None) -> None:
     """Bring the store to this meterd's schema; a file is copied before."""
     from meterd.store import migrate
+    from meterd.store.lock import claimed
     from meterd.store.tools import overview
 
     database = _database(config)
     database.prepare()
-    lock = database.lock()
+    lock = database.lock(claimed("meterd db migrate", overview.size(database)))
     try:
         if not overview.is_behind(database) and database.made():
             click.echo(f"The schema is {migrate.versions()[-1]} already.", err=True)

@@ -48,4 +48,5 @@ def _findings(config: Path | None) -> Iterator[Finding]:
         is_running = is_running or one.what == ailments.RUNNING
         yield one
     yield from ailments.links(settings)
+    yield from ailments.certificate(settings)
     yield from ailments.ports(settings, is_running)

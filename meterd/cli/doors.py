@@ -1,5 +1,6 @@
 """Where others come in while a site runs: the API with its page, and the Modbus proxy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,9 +9,11 @@ from meterd.config.api import ApiSettings
 from meterd.config.listen import is_loopback
 from meterd.config.settings import ProxySettings, Settings
 from meterd.errors import ConfigError, MeterdError
+from meterd.model.event import EventKind
 
 if TYPE_CHECKING:
     from meterd.api.app import Rules, Running
+    from meterd.api.tls import Tell
     from meterd.daemon.site import Site
     from meterd.proxy.server import Proxy
 
@@ -63,7 +66,7 @@ class Doors:
 
         api = wanted.api
         check_login(api, wanted.tokens)
-        rules = _rules(api, wanted.tokens)
+        rules = _rules(api, wanted.tokens, self._certificate_event)
         # One address cannot be listened on twice: its sockets are handed on.
         is_same = before is not None and before[0].api.listen == api.listen
         old = before[1] if before is not None and is_same else None
@@ -71,6 +74,11 @@ class Doors:
             return await serve(self._site, api.host, api.port, rules=rules, instead_of=old)
         except OSError as error:
             raise _taken("api", api.listen, error) from error
+
+    def _certificate_event(
+        self, text: str, data: Mapping[str, str | int | float | bool | None]
+    ) -> None:
+        self._site.event_log.note(EventKind.CERTIFICATE, text, data)
 
     async def _let_in(self, settings: ProxySettings) -> "Proxy":
         from meterd.model.clock import SystemClock
@@ -106,7 +114,28 @@ def check_login(api: ApiSettings, tokens: Path) -> None:
     )
 
 
-def _rules(api: ApiSettings, tokens: Path) -> "Rules":
+def check_certificate(api: ApiSettings, now: float) -> str:
+    """What people should know of the certificate that is to be served; "" where it is well.
+
+    `now` is Unix seconds. Raises ConfigError where its files cannot be served.
+    """
+    if api.tls is None:
+        return ""
+    from meterd.api.tls import Certificate
+
+    try:
+        found = Certificate(Path(api.tls.certificate), Path(api.tls.key)).validity
+    except MeterdError as error:
+        raise ConfigError(
+            f"api.tls: {error}; hint: they have to be readable for the user that meterd runs as"
+        ) from error
+    if found is None:
+        return f"{api.tls.certificate}: until when it is valid cannot be told"
+    flaw = found.flaw(now)
+    return f"the certificate {api.tls.certificate} {flaw}" if flaw else ""
+
+
+def _rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "Rules":
     from meterd.api.app import Rules
     from meterd.api.auth.locks import Access
     from meterd.api.auth.passwords import User, ha1
@@ -130,7 +159,7 @@ def _rules(api: ApiSettings, tokens: Path) -> "Rules":
         tokens=tokens,
     )
     files = api.tls
-    certificate = Certificate(Path(files.certificate), Path(files.key)) if files else None
+    certificate = Certificate(Path(files.certificate), Path(files.key), tell) if files else None
     cors = Cors(frozenset(api.cors))
     return Rules(access, api.trusted_proxies, api.base_path, certificate, cors=cors)
 

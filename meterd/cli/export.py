@@ -13,12 +13,13 @@ from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
 from meterd.cli.times import moment, now_ms
 from meterd.errors import MeterdError
+from meterd.model.text import for_spreadsheets
 
 if TYPE_CHECKING:
     from meterd.cli.openmetrics import Labels
     from meterd.config.settings import Settings
     from meterd.store.reader import Reader
-    from meterd.store.tools.export import Wanted
+    from meterd.store.tools.export import Line, Wanted
 
 _FORMATS = ("csv", "ndjson", "openmetrics", "parquet")
 _RESOLUTIONS = ("raw", "15m", "1h", "1d")
@@ -53,9 +54,21 @@ Examples:
 @click.option(
     "-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="A file."
 )
+@click.option(
+    "--spreadsheet/--raw-csv",
+    "is_spreadsheet",
+    default=None,
+    help="csv: a text that begins with = + - @ gets a ' before it, so that no spreadsheet runs "
+    "it; on for -o FILE and on a terminal, off in a pipe.",
+)
 @config_option
 def command(
-    config: Path | None, target: Path | None, format_: str, resolution: str, **asked: Any
+    config: Path | None,
+    target: Path | None,
+    format_: str,
+    resolution: str,
+    is_spreadsheet: bool | None,
+    **asked: Any,
 ) -> None:
     """Write every sample with its quality, as long as it takes; meterd may run meanwhile.
 
@@ -76,14 +89,18 @@ def command(
         wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **asked)
         if resolution == "raw":
             _tell_of_deleted(settings, reader, wanted)
+        if is_spreadsheet is None:
+            is_spreadsheet = target is not None or sys.stdout.isatty()
         if target is None:
-            _print(_texts(reader, wanted, format_, resolution, labels))
+            _print(_texts(reader, wanted, format_, resolution, labels, tame=is_spreadsheet))
         elif format_ == "parquet":
             with _whole(target) as place:
                 _parquet(reader, wanted, place, resolution)
         else:
             with _whole(target) as place, place.open("w", encoding="utf-8", newline="") as file:
-                _write(_texts(reader, wanted, format_, resolution, labels), file)
+                _write(
+                    _texts(reader, wanted, format_, resolution, labels, tame=is_spreadsheet), file
+                )
     finally:
         reader.close()
 
@@ -176,6 +193,8 @@ def _texts(
     format_: str,
     resolution: str,
     labels: "Labels",
+    *,
+    tame: bool,
 ) -> Iterator[str]:
     from meterd.cli import openmetrics
     from meterd.store.tools import coarse, export
@@ -183,10 +202,18 @@ def _texts(
     if resolution == "raw":
         if format_ == "openmetrics":
             return openmetrics.samples(reader, wanted, labels)
-        return export.TEXTS[format_](export.lines(reader, wanted))
+        lines = export.lines(reader, wanted)
+        return export.TEXTS[format_](map(_tame, lines) if tame and format_ == "csv" else lines)
     if format_ == "openmetrics":
         return openmetrics.buckets(reader, wanted, resolution, labels)
     return coarse.TEXTS[format_](coarse.buckets(reader, wanted, resolution))
+
+
+def _tame(line: "Line") -> "Line":
+    """Texts that came from outside are no formulas. Names have letters first."""
+    if not line.reason and line.unit[:1].isalnum():
+        return line
+    return line._replace(unit=for_spreadsheets(line.unit), reason=for_spreadsheets(line.reason))
 
 
 def _parquet(reader: "Reader", wanted: "Wanted", target: Path, resolution: str) -> None:

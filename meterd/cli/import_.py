@@ -18,6 +18,10 @@ from meterd.errors import MeterdError
 if TYPE_CHECKING:
     from meterd.store.tools.imports import CsvFile
 
+# What an import takes at most, on a slow machine: a minute, and a second for so many samples.
+_SETUP = 60.0
+_SAMPLES_A_SECOND = 2000
+
 
 @click.command(
     "import",
@@ -61,7 +65,7 @@ def command(
     if not replace:
         _need_whole(settings.store, told.days)
     with progress("Importing", told.samples) as note:
-        asyncio.run(_bring(settings.store, found, note))
+        asyncio.run(_bring(settings.store, found, told.samples, note))
     click.echo(f"{what} are in the store.", err=True)
     known = {name for name in told.devices if name in settings.devices}
     if strange := sorted(told.devices - known):
@@ -97,11 +101,16 @@ def _zone(name: str | None) -> ZoneInfo | None:
         raise click.UsageError(f"There is no time zone {name!r}: write Europe/Berlin.") from error
 
 
-async def _bring(store: StoreSettings, found: "CsvFile", note: Callable[[int], None]) -> None:
+async def _bring(
+    store: StoreSettings, found: "CsvFile", samples: int, note: Callable[[int], None]
+) -> None:
+    from meterd.store.lock import Claim
     from meterd.store.tools.bring import bring
     from meterd.store.writer import Writer
 
-    writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=store.journal == "file")
+    claim = Claim(f"meterd import {found.path.name}", _SETUP + samples / _SAMPLES_A_SECOND)
+    is_filed = store.journal == "file"
+    writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
         await bring(writer, found.rows(), note)

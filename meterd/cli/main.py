@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from meterd import __version__
+from meterd.cli.terminal import plain_streams
 from meterd.errors import ConfigError, MeterdError, StoreError
 
 COMMANDS = {
@@ -83,6 +84,12 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code."""
+    with plain_streams():
+        code = _run(arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(arguments: list[str] | None) -> Any:
     try:
         code: Any = cli.main(args=arguments, prog_name="meterd", standalone_mode=False)
     except click.ClickException as error:
@@ -96,7 +103,11 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader has seen enough, as in `meterd maps | head`.
         sys.stderr.close()
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    except (OSError, UnicodeError, MemoryError, RecursionError) as error:
+        # Of the machine, or of what was put in, and no command had better words for it.
+        click.echo(f"error: {type(error).__name__}: {error}", err=True)
+        code = EXIT_FAILURE
+    return code
 
 
 def _failed(error: MeterdError) -> int:

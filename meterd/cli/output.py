@@ -15,6 +15,9 @@ from unicodedata import combining, east_asian_width
 
 import click
 
+from meterd.cli.terminal import raw
+from meterd.model.text import escaped, escaped_json, for_spreadsheets
+
 FORMATS = ("table", "tsv", "json", "ndjson", "csv")
 
 Row = Mapping[str, Any]
@@ -46,14 +49,16 @@ def show(
     """
     match chosen(format_):
         case "json":
-            click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+            click.echo(escaped_json(json.dumps(document, ensure_ascii=False, indent=2)))
         case "ndjson":
             for row in rows:
-                click.echo(json.dumps(row, ensure_ascii=False))
+                click.echo(escaped_json(json.dumps(row, ensure_ascii=False)))
         case "csv":
             lines = csv.writer(sys.stdout, lineterminator="\n")
             lines.writerow(columns)
-            lines.writerows([cell(row.get(column)) for column in columns] for row in rows)
+            # A program gets what there is; a person may paste it into a spreadsheet.
+            shown = for_spreadsheets if sys.stdout.isatty() else str
+            lines.writerows([shown(cell(row.get(column))) for column in columns] for row in rows)
         case "tsv":
             click.echo("\t".join(columns))
             for row in rows:
@@ -74,7 +79,7 @@ def cell(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()) if any(c in text for c in "\t\r\n") else text
+    return escaped(" ".join(text.split()) if any(c in text for c in "\t\r\n") else text)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) -> None:
@@ -194,7 +199,8 @@ def _horizontal(columns: Sequence[_Column], count: int, width: int) -> None:
         widths.append(column.least + more)
     bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     head = (" " * _GAP).join(map(_Column.pad, columns, [c.name for c in columns], widths))
-    click.echo(click.style(head.rstrip(), bold=True) if bold else head.rstrip())
+    styled = click.style(head.rstrip(), bold=True) if bold else head.rstrip()
+    click.echo(styled, file=raw(sys.stdout))
     for row in range(count):
         parts = [
             _wrapped(column.cells[row], room) for column, room in zip(columns, widths, strict=True)

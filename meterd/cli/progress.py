@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from meterd.cli.terminal import raw
+
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -15,7 +17,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
+    console = Console(file=raw(sys.stderr), no_color="NO_COLOR" in os.environ)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda more: bar.advance(task, more)

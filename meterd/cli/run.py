@@ -46,11 +46,13 @@ async def serve(
     """
     # Half a second of imports that no other command needs.
     from meterd.cli.doors import Doors
+    from meterd.daemon.held import apply_when_free
     from meterd.daemon.service import Signals, notify, watch
     from meterd.daemon.site import Site
     from meterd.model.clock import SystemClock
 
-    site = Site(SystemClock())
+    clock = SystemClock()
+    site = Site(clock)
     doors = Doors(site)
 
     async def apply_anew(read: Callable[[], Settings]) -> None:
@@ -66,7 +68,10 @@ async def serve(
 
     signals = Signals(None if reload is None else lambda: apply_anew(reload), not_reloaded)
     try:
-        await site.apply(settings)
+        if not await signals.unless_stopped(
+            apply_when_free(lambda: site.apply(settings), settings, site.event_log, clock)
+        ):
+            return
         await doors.open(settings)
         # What is here now stays: the collector need not walk it again and again.
         gc.collect()

@@ -12,6 +12,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.main import EXIT_FAILURE
+from meterd.cli.terminal import raw
 from meterd.config.links import check_link
 from meterd.drivers.library import load_map, shipped
 from meterd.drivers.registers import RegisterMap
@@ -198,7 +199,7 @@ class _Bar:
             from rich.console import Console
             from rich.progress import Progress
 
-            self._progress = Progress(console=Console(stderr=True), transient=True)
+            self._progress = Progress(console=Console(file=raw(sys.stderr)), transient=True)
             self._progress.start()
         return self
 

@@ -91,15 +91,22 @@ def _simulator(
     )
 
 
+# Bytes: a day of a meter that is polled each second.
+_RECORDING_LIMIT = 64 << 20
+
+
 def _replayer(
     file: Path, *, listen: str, pty: Path | None, **_: Any
 ) -> AbstractAsyncContextManager[Any]:
+    from meterd.model.files import read_text
     from meterd.sim.replay import serve_replay
     from meterd.wire.recording import parse
 
     try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file, _RECORDING_LIMIT)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     recording = parse(text, str(file))
     for device in recording.devices:

@@ -11,6 +11,7 @@ from meterd.daemon.plan import max_power
 from meterd.drivers import mapunsaid
 from meterd.drivers.library import SUNSPEC, is_file, load_map
 from meterd.drivers.registers import RegisterMap
+from meterd.model.text import escaped
 
 
 def warn_of_maps(settings: Settings) -> None:
@@ -58,12 +59,19 @@ def _limit(device: DeviceSettings) -> str:
     )
 
 
+class OneEntry(logging.Formatter):
+    """What devices and plug-ins say is shown as text, and begins no line of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record), "\n\t").replace("\n", "\n    ")
+
+
 def start_log(*, debug: bool = False) -> None:
     """Lines on stderr; under systemd without time and with the level as journald reads it."""
     journal = "JOURNAL_STREAM" in os.environ
     line = "%(levelname)-7s %(name)s: %(message)s"
     output = logging.StreamHandler(sys.stderr)
-    output.setFormatter(logging.Formatter(line if journal else f"%(asctime)s {line}"))
+    output.setFormatter(OneEntry(line if journal else f"%(asctime)s {line}"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[output])
     # pymodbus logs every frame that its framers do not like; the wire counts them instead.
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)

@@ -12,11 +12,13 @@ from pydantic import field_validator as check
 from meterd.config.codes import Code, Flaw
 from meterd.config.fields import OrEmpty, Section, Switch, has_control
 from meterd.config.listen import is_loopback, split_listen
+from meterd.model.files import read
 
 _SQLITE = "sqlite:///"
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
 _BASE = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_PEM_LIMIT = 1 << 20  # bytes of a certificate with its chain
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_]([a-z0-9._-]{0,252})|\[[0-9a-f:.]+\])"
     r"(:(?P<port>[0-9]{1,5}))?"
@@ -55,7 +57,7 @@ def tls_flaw(certificate: Path, key: Path) -> Flaw | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         for file in (certificate, key):
-            file.open("rb").close()
+            read(file, _PEM_LIMIT, pipe=False)
         context.load_cert_chain(certificate, key, password=lambda: b"")
         is_public = stat.S_IMODE(key.stat().st_mode) & 0o007
     except ssl.SSLError as error:

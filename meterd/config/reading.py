@@ -1,11 +1,13 @@
 """A file on disk as text: small enough, readable, UTF-8, and free of control characters."""
 
 import codecs
+import errno
 import re
 from pathlib import Path
 
 from meterd.config.codes import Code
 from meterd.config.problems import START, Place, Problems
+from meterd.model import files
 
 # A thousand devices take 200 KiB; parsing takes five seconds for each MiB.
 SIZE_LIMIT = 1_048_576
@@ -16,9 +18,10 @@ _TEXT_HINT = "save it as plain text in UTF-8"
 def read(path: Path, problems: Problems) -> str:
     """The file's text. Raises ConfigError where there is none."""
     try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
-    except (OSError, ValueError) as error:
+        data = files.read(path, SIZE_LIMIT)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return decode(bytes(SIZE_LIMIT + 1), problems)
         reason = getattr(error, "strerror", None) or str(error)
         hint = "name another with -c FILE, or look at its path and permissions"
         problems.add(Code.UNREADABLE, START, f"the file cannot be read: {reason}", hint)

@@ -18,6 +18,9 @@ from meterd.store.writer import Writer
 # The writer wakes at least once a commit; so long after that it is stuck.
 _PATIENCE = 120.0
 
+# Seconds between two looks whether a tool has ended.
+_LOOK_EVERY = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -89,9 +92,9 @@ async def replaced(
     use(waiting)
     await old.close()
     try:
-        store = await _opened(settings, share)
+        store = await _reopened(settings, share)
     except StoreError:
-        again = await _opened(old.settings, old.share)
+        again = await _reopened(old.settings, old.share)
         old.writer, old.reader, old.corrections = again.writer, again.reader, again.corrections
         old.finishing = again.finishing
         _hand_on(waiting, old, use)
@@ -115,6 +118,21 @@ async def _opened(settings: StoreSettings, share: Share | None) -> Store:
         raise
     store.finishing = asyncio.create_task(store.finish())
     return store
+
+
+async def _reopened(settings: StoreSettings, share: Share | None) -> Store:
+    """The lock was free for a moment: a tool that took it then is waited for, as polls wait."""
+    clock, is_told = SystemClock(), False
+    while True:
+        try:
+            return await _opened(settings, share)
+        except StoreError as error:
+            if error.code != "busy":
+                raise
+            if not is_told:
+                log.warning("polls wait in memory: %s", error)
+                is_told = True
+        await clock.sleep(_LOOK_EVERY)
 
 
 def _urls(settings: StoreSettings) -> Sequence[str]:

@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from meterd.daemon.limit import Limit
 from meterd.errors import DeviceError, LinkError, MeterdError
@@ -164,6 +165,21 @@ class Signals:
     async def stopped(self) -> None:
         """Returns when somebody asked to stop."""
         await self._stop.wait()
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the work was done; where somebody asks to stop before, it is cancelled."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            return False
+        await task
+        return True
 
     def stop(self) -> None:
         self._stop.set()

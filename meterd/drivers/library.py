@@ -1,6 +1,7 @@
 """The maps there are: shipped ones by name, people's own by path."""
 
 import difflib
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
+from meterd.model import files as files_of_people
 from meterd.model.quantity import declare, is_own
 from meterd.model.units import base_of
 
@@ -119,16 +121,14 @@ def map_text(name: str) -> str:
     if not is_file(name) and name in shipped() and not Path(name).exists():
         return _shipped_text(name)
     try:
-        with Path(name).open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+        data = files_of_people.read(Path(name), _MOST_BYTES)
     except FileNotFoundError as error:
         raise ConfigError(_missing(Path(name))) from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"register map {name}: {why}") from error
-    if len(data) > _MOST_BYTES:
-        told = f"is larger than {_MOST_BYTES // 1024} KiB; is it the right file?"
-        raise ConfigError(f"register map {name} {told}")
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            told = f"is larger than {_MOST_BYTES // 1024} KiB; is it the right file?"
+            raise ConfigError(f"register map {name} {told}") from error
+        raise ConfigError(f"register map {name}: {error.strerror}") from error
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

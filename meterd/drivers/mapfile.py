@@ -67,6 +67,9 @@ def _yaml(text: str, file: str) -> Any:
         raise ConfigError([problem]) from error
     except TypeError as error:  # a list in a list as a key: the loader's own check misses it
         raise ConfigError([Problem(file, 1, 1, "M001", f"a key is a word: {error}")]) from error
+    except RecursionError as error:
+        what = "no YAML: brackets are nested too deep"
+        raise ConfigError([Problem(file, 1, 1, "M001", what)]) from error
     except Exception as error:  # tags, such as !!set before a word, break it in ways of their own
         what = f"no YAML: {type(error).__name__}: {error}"
         hint = "a map is plain data: names, numbers, texts and lists, without tags (!!…)"

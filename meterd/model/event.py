@@ -41,6 +41,9 @@ class EventKind(StrEnum):
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"
+    # A tool, an import for instance, has the store while meterd starts.
+    STORE_HELD = "store_held"
+    STORE_FREE = "store_free"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,14 @@ class Quality(StrEnum):
 class Reading(NamedTuple):
     """One value as the device said it, in the device's unit.
 
-    A text is an `info.` quantity. A value that is not there is None, with the reason.
+    A text is an `info.` quantity. A value that is not there is None, with the reason. Without a
+    unit it is a plain number (1), and never a share of 100.
     (A tuple, unlike the house's other values: thousands are made a second.)
     """
 
     quantity: str
     value: float | str | None
-    unit: str = "1"
+    unit: str = ""
     reason: str = ""
     quality: Quality = Quality.GOOD
 

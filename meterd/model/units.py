@@ -92,7 +92,8 @@ def conversion(unit: str, wanted: str) -> Conversion | None:
     if known.base == wanted:
         return Conversion(known.factor, known.offset)
     across = _BASES.get((known.base, wanted))
-    if across is None:
+    # Who says no unit may mean any: 5 is as likely 5 % as 500.
+    if across is None or not unit:
         return None
     return Conversion(known.factor * across.factor, known.offset * across.factor + across.offset)
 

@@ -4,14 +4,18 @@ import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from meterd.errors import ConfigError
 from meterd.model.clock import Clock
+from meterd.model.shares import Seat, giving_way, share_of
 from meterd.proxy import frames
 from meterd.proxy.frames import HEADER_SIZE, NoFrame, Refusal, Request
 from meterd.proxy.guest import Guest, Lane, Way
 
 MOST_CLIENTS = 16
+# Seconds: who asked so lately does not give way to a host that has as many connections.
+LEAST_IDLE = 10.0
 # Requests a second of one client, over any longer time; it may be ahead by BURST of them.
 RATE = 50.0
 BURST = 50.0
@@ -21,6 +25,18 @@ FRAME_LIMIT = 10.0
 TAKE_LIMIT = 5.0
 # Bytes of requests that one client may have waiting, about; then its own side waits.
 _AHEAD = 512
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """One connection; `used` is when its last request was answered, None before the first."""
+
+    task: "asyncio.Task[None]"
+    writer: StreamWriter
+    share: str
+    since: float
+    used: float | None = None
+    is_busy: bool = False
 
 
 class Proxy:
@@ -46,7 +62,7 @@ class Proxy:
         self._max_age = max_age
         self._guests: dict[str, Guest] = {}
         self._lanes: dict[str, Lane] = {}
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: set[_Client] = set()
         self._listener: asyncio.Server | None = None
 
     @property
@@ -75,29 +91,45 @@ class Proxy:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        clients = tuple(self._clients)
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        tasks = [client.task for client in self._clients]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for guest in self._guests.values():
             guest.leave()
         self._guests.clear()
 
     async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or self._listener is None or len(self._clients) >= MOST_CLIENTS:
+        share = share_of(str((writer.get_extra_info("peername") or ("",))[0]))
+        if task is None or self._listener is None or not self._make_room(share):
             self.counters["turned_away"] += 1
             writer.transport.abort()
             return
-        self._clients.add(task)
+        client = _Client(task, writer, share, self._clock.monotonic())
+        self._clients.add(client)
         try:
-            self.counters[await self._serve(reader, writer)] += 1
+            self.counters[await self._serve(client, reader, writer)] += 1
         finally:
-            self._clients.discard(task)
+            self._clients.discard(client)
             # What is not sent by now is of no use: the values would be old.
             writer.transport.abort()
 
-    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> str:
+    def _make_room(self, share: str) -> bool:
+        """Whether one more of this host may come in; the one that gives way to it is hung up."""
+        if len(self._clients) < MOST_CLIENTS:
+            return True
+        seats = [Seat(c, c.share, c.used, c.since) for c in self._clients if not c.is_busy]
+        held = Counter(client.share for client in self._clients)
+        for client in giving_way(share, seats, held, self._clock.monotonic(), LEAST_IDLE):
+            self.counters["gave_way"] += 1
+            self._clients.discard(client)
+            # Not cancelled: Python 3.11 would log that as an error.
+            client.writer.transport.abort()
+            return True
+        return False
+
+    async def _serve(self, client: _Client, reader: StreamReader, writer: StreamWriter) -> str:
         """Answer one request after the other; returns how it ended."""
         # An answer that waits in a buffer grows old.
         writer.transport.set_write_buffer_limits(0)
@@ -107,9 +139,11 @@ class Proxy:
                 request = await _heard(reader)
             except _Ended as ended:
                 return ended.cause
+            client.is_busy = True
             self.counters["throttled"] += await pace.keep()
             if not await _taken(writer, await self._answer(request)):
                 return "not_taken"
+            client.is_busy, client.used = False, self._clock.monotonic()
 
     async def _answer(self, request: Request) -> bytes:
         self.counters["requests"] += 1

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from meterd.errors import StoreError
+from meterd.store.lock import Claim
 
 
 class Held(Protocol):
@@ -36,8 +37,11 @@ class Database(Protocol):
     def made(self) -> bool:
         """Whether a database is there at all; false spares readers an error."""
 
-    def lock(self) -> Held:
-        """Keep every other meterd away. Raises StoreError(code="already_running")."""
+    def lock(self, claim: Claim | None = None) -> Held:
+        """Keep every other meterd away; `claim` is a tool's.
+
+        Raises StoreError: already_running, or busy where a tool or another program has it.
+        """
 
     def writing(self) -> "Opened":
         """A connection for the one writer. Raises StoreError."""

@@ -1,11 +1,13 @@
 """What a damaged database file is, and how it is put aside: never deleted, never in silence."""
 
 import logging
+import os
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
 from meterd.errors import StoreError
+from meterd.store import ownership
 from meterd.store.records import mapped, sync_folder
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -75,6 +77,7 @@ def keep_body(folder: Path, damaged: DamageError, body: bytes) -> None:
     """What cannot be read is kept in a file of its own. Raises StoreError."""
     path = folder / f"meterd.damaged-{damaged.table}-{damaged.key}"
     with mapped(path):
-        path.write_bytes(body)
+        with os.fdopen(ownership.make(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+            file.write(body)
         sync_folder(folder)
     _log.error("%s; what it held is missing from now on, and kept as %s", damaged, path)

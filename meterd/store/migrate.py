@@ -88,7 +88,17 @@ def upgrade(database: Database) -> None:
         opened.close()
 
 
-def _run(connection: Connection) -> None:
+def make(database: Database, revision: str) -> None:
+    """The schema as it was at some version, in a database that is empty. Raises StoreError."""
+    opened = database.writing()
+    try:
+        with opened.begin() as connection:
+            _run(connection, revision)
+    finally:
+        opened.close()
+
+
+def _run(connection: Connection, revision: str = "head") -> None:
     # Half a second: only paid where there is something to do.
     from alembic import command
     from alembic.config import Config
@@ -98,5 +108,6 @@ def _run(connection: Connection) -> None:
     config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     views.drop(connection)
-    command.upgrade(config, "head")
-    views.make(connection)
+    command.upgrade(config, revision)
+    if revision in ("head", versions()[-1]):
+        views.make(connection)

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from meterd.errors import StoreError
+from meterd.store import ownership
 from meterd.store.records import mapped, sync_folder
 
 _PAGES = 2000  # copied at a time
@@ -30,6 +31,7 @@ def make(path: Path, schema: str) -> Path:
     try:
         with mapped(part):
             part.unlink(missing_ok=True)
+            ownership.touch(part)
             _copy(path, part)
             with part.open("rb") as file:
                 os.fsync(file.fileno())

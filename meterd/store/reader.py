@@ -24,6 +24,9 @@ from meterd.store.writer import Memory
 
 _THREADS = 2  # so that one long question does not hold up the quick ones
 
+# More than any number of a series.
+_UNNUMBERED = 1 << 62
+
 _T = TypeVar("_T")
 
 
@@ -149,6 +152,13 @@ class Reader:
         """
         memory = self._memory
         return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
+
+    def ordered(self, names: Sequence[Name]) -> list[Name]:
+        """As the store numbers them, which is how each device gave them first."""
+        known = self._memory.catalog.series
+        # What no commit has numbered yet follows, as it was given.
+        numbers = {name: known[name].id for name in names if name in known}
+        return sorted(names, key=lambda name: numbers.get(name, _UNNUMBERED))
 
     def quarters(self, name: Name, start: int, end: int) -> ranges.Quarters:
         """A counter's quarter hours by number, those that begin at start <= time < end.

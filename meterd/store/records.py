@@ -19,6 +19,7 @@ from pathlib import Path
 from struct import Struct
 
 from meterd.errors import StoreError
+from meterd.store import ownership
 
 MOST_BYTES = 1 << 26  # of one body
 
@@ -26,7 +27,6 @@ _MAGIC = b"meterdR1"
 _HEAD = Struct("<IQI")
 _HALF = Struct("<8sQI")
 _PAGE = 4096  # a half begins on a page, and so do its records
-_MODE = 0o640
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZEROS = 1 << 20
 
@@ -94,7 +94,7 @@ class Log:
         self.path = path
         self.count = 0
         with mapped(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            self._file = ownership.make(path)
         try:
             with mapped(path):
                 self._begin()
@@ -270,7 +270,7 @@ def _active(file: int) -> tuple[int, int]:
 def _make(path: Path, size: int) -> None:
     """Written, not only reserved: a block's first write would be two on most file systems."""
     part = path.with_name(f"{path.name}.part")
-    file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+    file = ownership.make(part, os.O_RDWR | os.O_TRUNC)
     try:
         for offset in range(0, size, _ZEROS):
             _write(file, bytes(min(_ZEROS, size - offset)), offset)

@@ -7,6 +7,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from meterd.errors import StoreError
+from meterd.store import ownership
+
 _EASE = 4  # it is made again where so many times its size is free
 
 
@@ -26,7 +29,7 @@ class Reserve:
             if self._size <= 0 or self._free() < _EASE * self._size:
                 return False
             return self._make()
-        except OSError:
+        except (OSError, StoreError):
             return False
 
     def _free(self) -> int:
@@ -34,7 +37,7 @@ class Reserve:
         return told.f_bavail * told.f_frsize
 
     def _make(self) -> bool:
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        file = ownership.make(self._path, os.O_WRONLY)
         try:
             # Blocks are taken, but nothing is written to them: it costs flash nothing.
             os.posix_fallocate(file, 0, self._size)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
 from meterd.store.connections import Connections, Opened
+from meterd.store.lock import Claim
 from meterd.store.mishaps import meaning, told
 from meterd.store.seat import Seat
 
@@ -70,7 +71,7 @@ class ServerDatabase:
     def made(self) -> bool:
         return True
 
-    def lock(self) -> "_NoLock":
+    def lock(self, claim: Claim | None = None) -> "_NoLock":
         """The writer's own connection holds the lock, so that both end together."""
         return _NoLock()
 

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
+from meterd.store import ownership
 from meterd.store.connections import Connections, Opened
 from meterd.store.kept import Kept, Place
-from meterd.store.lock import Lock
+from meterd.store.lock import Claim, Lock
 
 _SCHEME = "sqlite:///"
 _READ_PATIENCE = 2.0  # seconds; readers only ever wait for the recovery after a crash
@@ -39,6 +40,8 @@ _ADVICE = {
     sqlite3.SQLITE_CORRUPT: "keep it with its -wal and -shm, and put a backup in its place",
     sqlite3.SQLITE_NOTADB: "store.url has to name a SQLite database or a file that is not there",
 }
+# Where the owner of the file may be to blame.
+_ACCESS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
 _CODES = {
     sqlite3.SQLITE_FULL: "full",
     sqlite3.SQLITE_CORRUPT: "corrupt",
@@ -83,7 +86,7 @@ class SqliteDatabase:
             raise StoreError(f"{path} is a folder; store.url names a file", code="unavailable")
         if path.is_relative_to(Path.cwd()):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                ownership.folders(path.parent)
             except OSError as error:
                 text = f"{path.parent} cannot be made: {error.strerror}"
                 raise StoreError(text, code="unavailable") from error
@@ -95,13 +98,16 @@ class SqliteDatabase:
     def made(self) -> bool:
         return self._file.exists()
 
-    def lock(self) -> Lock:
-        return Lock(self._file)
+    def lock(self, claim: Claim | None = None) -> Lock:
+        return Lock(self._file, claim)
 
     def writing(self) -> Opened:
         return self._writing.open()
 
     def _for_writing(self) -> sqlite3.Connection:
+        # SQLite would make it as readable as the umask allows, and root's where root runs this.
+        if not self._file.exists():
+            ownership.touch(self._file)
         # One thread uses it; another may have to close it.
         connection = sqlite3.connect(
             self._file, isolation_level=None, timeout=0, check_same_thread=False
@@ -153,9 +159,15 @@ class SqliteDatabase:
             raise self._error(error.orig or error) from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._error(error) from error
+        except UnicodeError as error:
+            # Texts of a damaged page, and messages of SQLite that quote them.
+            text = f"{self.label} is damaged: {error}; {_ADVICE[sqlite3.SQLITE_CORRUPT]}"
+            raise StoreError(text, code="corrupt") from error
 
     def _error(self, error: BaseException) -> StoreError:
         primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         advice = _ADVICE.get(primary)
+        if primary in _ACCESS:
+            advice = ownership.blame(self._file) or advice
         text = f"{self.label}: {error}" + (f"; {advice}" if advice else "")
         return StoreError(text, code=_CODES.get(primary, "unavailable"))

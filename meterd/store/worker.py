@@ -11,6 +11,7 @@ from meterd.store.connections import Database, Held
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
+from meterd.store.lock import Claim
 from meterd.store.rescue import Rescue
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
@@ -38,6 +39,7 @@ class Worker:
         clock: Clock,
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
+        claim: Claim | None = None,
     ) -> None:
         self._database = database
         self._hot = hot
@@ -46,6 +48,7 @@ class Worker:
         self._clock = clock
         self._commit = commit
         self._confirmed = confirmed
+        self._claim = claim
         self._memos: dict[str, str] = {}
         self._guard = threading.Lock()
         self._met = False  # whether the store has been open since the start
@@ -87,7 +90,7 @@ class Worker:
         lock = None
         try:
             self._database.prepare()
-            lock = self._database.lock()
+            lock = self._database.lock(self._claim)
             self._persist(self._open)
         except StoreError as error:
             self._keeper.fail()
@@ -98,6 +101,12 @@ class Worker:
                 _reply(asked, error)
                 return None
             _log.error("not reached yet, polls wait in memory: %s", error)
+        except BaseException as error:
+            # The thread ends, and who opens the store must not wait for it for ever.
+            _reply(asked, StoreError(f"the store's thread failed: {error!r}", code="unavailable"))
+            if lock is not None:
+                lock.release()
+            raise
         self._rescue.open()
         self.writable = self.error is None
         _reply(asked, None)

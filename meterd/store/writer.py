@@ -14,6 +14,7 @@ from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.ledger import Ledger
+from meterd.store.lock import Claim
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
 from meterd.store.worker import Worker
@@ -78,8 +79,9 @@ class Writer:
         clock: Clock | None = None,
         confirmed: Callable[[Sequence[Stretch]], None] | None = None,
         share: Share | None = None,
+        claim: Claim | None = None,
     ) -> None:
-        """Raises StoreError for a URL that means no database."""
+        """`claim` is a tool's. Raises StoreError for a URL that means no database."""
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
@@ -108,6 +110,7 @@ class Writer:
             clock=self._clock,
             commit=commit,
             confirmed=confirmed,
+            claim=claim,
         )
         self._thread: threading.Thread | None = None
 
@@ -115,7 +118,7 @@ class Writer:
         """Takes the lock, brings the schema up to date, starts the thread. Once only.
 
         A server that cannot be reached is waited for: `status` says so. Raises StoreError:
-        already_running, newer_schema, corrupt, full, unavailable.
+        already_running, busy, newer_schema, corrupt, full, unavailable.
         """
         asked: asyncio.Future[None] = self._worker.errands.add()
         self._thread = threading.Thread(target=self._worker.run, name="meterd-store", daemon=True)

@@ -4,8 +4,10 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from meterd.errors import LinkError
+from meterd.model.files import read
 from meterd.wire.address import Address
 from meterd.wire.link import Times
 from meterd.wire.stream import Stream
@@ -15,6 +17,9 @@ from meterd.wire.streamlink import StreamLink
 RECEIVE_SIZE = 4096
 # A peer that lost power is noticed after about 60 + 3 * 10 s even when nothing is asked.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+_PEM_LIMIT = 4 << 20  # bytes; the system's own list of authorities has a quarter of a MB
 
 
 class _TcpStream(Stream, asyncio.BufferedProtocol):
@@ -71,13 +76,17 @@ def tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
 
     `cert` and `key` are our own, for devices that ask who calls. Raises OSError for bad files.
     """
+    for name in ("ca", "cert", "key"):
+        if name in options:
+            # OpenSSL would read a device for ever, and the loop would stand still.
+            read(Path(options[name]), _PEM_LIMIT, pipe=False)
     context = ssl.create_default_context(cafile=options.get("ca"))
     # Meters are reached by address; their certificates name the meter, not its address.
     context.check_hostname = options["verify"] == "host"
     if options["verify"] == "0":
         context.verify_mode = ssl.CERT_NONE
     if "cert" in options:
-        context.load_cert_chain(options["cert"], options.get("key"))
+        context.load_cert_chain(options["cert"], options.get("key"), password=lambda: b"")
     return context
 
 

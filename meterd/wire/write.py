@@ -2,6 +2,8 @@
 
 function 6   | address | word  |                      the reply is the same
 function 16  | address | count | bytes | words ... |  the reply is the address and the count
+
+An RS-485 adapter that hears itself repeats function 6 on its own; where there is one, use 16.
 """
 
 import struct
@@ -10,7 +12,16 @@ from pymodbus.framer import FramerBase
 
 from meterd.errors import LinkError
 from meterd.wire.link import Link
-from meterd.wire.replies import ASCII, MBAP, RTU, AsciiReply, Reply, RtuReply, TcpReply
+from meterd.wire.replies import (
+    ASCII,
+    MBAP,
+    RTU,
+    AsciiReply,
+    Reply,
+    RtuReply,
+    SerialReply,
+    TcpReply,
+)
 
 _ONE, _SEVERAL = 6, 16
 _TICKET_SIZE = 2
@@ -33,6 +44,9 @@ class _Echo(Reply):
         # An exception, or an answer to something else.
         return super()._registers(unit, pdu)
 
+    def _asked(self) -> str:
+        return f"asked unit {self._unit} to write, function {self._function}"
+
 
 class _TcpEcho(_Echo, TcpReply):
     __slots__ = ("_echo",)
@@ -41,8 +55,24 @@ class _TcpEcho(_Echo, TcpReply):
         super().__init__(link, ticket, unit, echo[0], _NO_SIZE)
         self._echo = echo
 
+    def _is_whole(self, buffer: bytearray, end: int) -> bool:
+        """A lying length is no yes to a write."""
+        return False
 
-class _RtuEcho(_Echo, RtuReply):
+
+class _SerialEcho(_Echo, SerialReply):
+    """A gateway that doubles what it passes on says the same yes twice."""
+
+    __slots__ = ()
+
+    def _is_copy(self, raw: bytes, rest: bytearray) -> bool:
+        if rest == raw:
+            rest.clear()
+            return False
+        return super()._is_copy(raw, rest)
+
+
+class _RtuEcho(_SerialEcho, RtuReply):
     __slots__ = ("_echo",)
 
     def __init__(self, link: Link, unit: int, echo: bytes) -> None:
@@ -51,7 +81,7 @@ class _RtuEcho(_Echo, RtuReply):
         self._echo = echo
 
 
-class _AsciiEcho(_Echo, AsciiReply):
+class _AsciiEcho(_SerialEcho, AsciiReply):
     __slots__ = ("_echo",)
 
     def __init__(self, link: Link, unit: int, echo: bytes) -> None:

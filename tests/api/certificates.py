@@ -19,11 +19,23 @@ class Pair:
         return ssl.create_default_context(cafile=str(self.certificate))
 
 
-def make(folder: Path, name: str = "tls", password: str = "") -> Pair:
+EC = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+RSA = ("rsa:2048",)
+
+
+def make(
+    folder: Path,
+    name: str = "tls",
+    password: str = "",
+    *,
+    kind: tuple[str, ...] = EC,
+    days: int = 200,
+) -> Pair:
+    """`kind` is that of the key, as openssl calls it."""
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    words = ["openssl", "req", "-x509", "-newkey", *kind]
     words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    words += ["-days", "2", "-keyout", str(pair.key), "-out", str(pair.certificate)]
+    words += ["-days", str(days), "-keyout", str(pair.key), "-out", str(pair.certificate)]
     words += ["-passout", f"pass:{password}"] if password else ["-nodes"]
     subprocess.run(words, check=True, capture_output=True, timeout=30)
     pair.key.chmod(0o600)

@@ -156,3 +156,17 @@ async def test_this_machine_alone_is_no_right_to_send_commands(
 ) -> None:
     answer = await post(client, "devices/main/commands", {"command": "load.off"}, 401)
     assert "command" in answer["detail"]
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "\x9b1m", "\u202egnp", "\x00"])
+async def test_control_characters_do_not_come_in(client: ClientSession, text: str) -> None:
+    alert = await only_alert(client)
+    for path, body in (
+        ("silences", {"device": "main", "end": "now+2h", "comment": text}),
+        (f"alerts/{alert['id']}/ack", {"comment": text}),
+    ):
+        told = await post(client, path, body, 422)
+        assert told["code"] == "bad_body"
+        assert "control characters" in told["detail"]
+    assert (await only_alert(client))["ack"] is None
+    await post(client, f"alerts/{alert['id']}/ack", {"comment": "two\nlines: ü°"})

@@ -126,3 +126,10 @@ async def test_whoever_logged_in_is_who_did_it(site: StoredSite, tmp_path: Path)
         assert told["who"] == "phone"
     finally:
         await running.close()
+
+
+@pytest.mark.parametrize("name", ["why", "who"])
+async def test_control_characters_do_not_come_in(client: ClientSession, name: str) -> None:
+    status, told = await post(client, **{**ASKED, name: "bad\x1b[31m"})
+    assert status == 422
+    assert "control characters" in told["detail"]

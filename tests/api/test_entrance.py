@@ -265,24 +265,59 @@ async def test_500_half_open_sockets_hurt_nobody(start: bytes) -> None:
                 each.close()
 
 
+BUSY = b"POST /api/v1/silences HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+
+
+async def until_full(running: Running, most: int) -> None:
+    async with asyncio.timeout(60):
+        while running.guests.count < most:
+            await asyncio.sleep(0.01)
+
+
 async def test_there_is_an_end_to_connections_and_it_is_told() -> None:
-    async with limited(most=5, head=30.0) as running:
-        sockets = await asyncio.to_thread(half_open, running, 5, b"")
+    async with limited(most=5, head=30.0, body=30.0) as running:
+        pairs = [await asyncio.open_connection(running.host, running.port) for _ in range(5)]
+        for _, writer in pairs:
+            writer.write(BUSY)
+        await until_full(running, 5)
+        connections = running._entrance._connections
         async with asyncio.timeout(60):
-            while running.guests.count < 5:
+            while any(one.seat("") for one in connections):
                 await asyncio.sleep(0.01)
         reader, writer = await asyncio.open_connection(running.host, running.port)
         _, said = await closed(reader)
         assert said.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: " in said
         writer.close()
-        sockets.pop().close()
+        pairs.pop()[1].close()
         async with asyncio.timeout(60):
             while running.guests.count == 5:
                 await asyncio.sleep(0.01)
         assert (await ask(running)).status == 200
+        for _, writer in pairs:
+            writer.close()
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /api/v1/latest HTTP/1.1\r\nHost: loc"])
+async def test_connections_that_nobody_uses_give_way_to_who_asks(start: bytes) -> None:
+    async with limited(most=40, head=30.0) as running:
+        sockets = await asyncio.to_thread(half_open, running, 40, start)
+        await until_full(running, 40)
+        for _ in range(60):
+            assert (await ask(running)).status == 200
+        assert running.guests.refused == 0
+        assert running.guests.count <= 40
         for each in sockets:
             each.close()
+        await until_empty(running)
+
+
+def test_one_ipv6_host_with_a_network_of_addresses_counts_as_one() -> None:
+    guests = Guests(Limits(most=100, most_each=3), lambda _: False)
+    assert [guests.admit(f"2001:db8:1:2::{n}") for n in range(5)] == [True] * 3 + [False] * 2
+    assert guests.admit("2001:db8:1:3::1")
+    guests.leave("2001:db8:1:2::1")
+    assert guests.admit("2001:db8:1:2::77")
 
 
 def test_one_address_cannot_take_all_the_room() -> None:

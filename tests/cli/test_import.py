@@ -110,3 +110,48 @@ def test_a_day_of_which_only_roll_ups_are_left_is_not_made_anew_by_chance(site: 
     done = site("import", str(site.folder / "history.csv"), "--replace")
     assert done.code == 0, done.err
     assert rows(site.path, daily) == before
+
+
+def test_a_reason_with_escape_sequences_is_a_mistake(empty: Site) -> None:
+    file = empty.folder / "h.csv"
+    head = HEAD.strip() + ",quality,reason\n"
+    file.write_text(head + "2026-01-01T01:00:00Z,main,voltage.l1,,,invalid,\x1b[2Jx\n")
+    done = empty("import", str(file))
+    assert done.code == 1
+    assert f"{file}:2: reason '\\x1b[2Jx' holds control characters" in done.err
+    assert not empty.path.exists()
+
+
+def test_formulas_are_texts_for_people_and_come_back_as_they_were(empty: Site) -> None:
+    file, back = empty.folder / "h.csv", empty.folder / "back.csv"
+    head = HEAD.strip() + ",quality,reason\n"
+    row = "2026-01-01T01:00:00Z,main,voltage.l1,,,invalid,{}\n"
+    file.write_text(head + row.format("=1+1"))
+    assert empty("import", str(file)).code == 0
+    assert empty("export", "-o", str(back)).code == 0
+    assert back.read_text().splitlines()[1].endswith(",invalid,'=1+1")
+    assert empty("export").out.splitlines()[1].endswith(",invalid,=1+1")
+    assert empty("export", "--spreadsheet").out.splitlines()[1].endswith(",invalid,'=1+1")
+    assert empty("import", str(back)).code == 0
+    assert empty("export").out.splitlines()[1].endswith(",invalid,=1+1")
+    assert empty("export", "-o", str(back), "--raw-csv").code == 0
+    assert back.read_text().splitlines()[1].endswith(",invalid,=1+1")
+
+
+def test_what_is_no_csv_is_told_without_reading_it_all(empty: Site) -> None:
+    import os
+
+    os.mkfifo(empty.folder / "pipe")
+    (empty.folder / "long").write_text("x" * 3_000_000)
+    (empty.folder / "nul").write_text(HEAD + "2026-01-01T01:00:00Z,main,voltage.l1,,2\0\n")
+    (empty.folder / "latin").write_bytes(HEAD.encode() + b"\xff\n")
+    for name, says in (
+        ("/dev/zero", "it is no file"),
+        ("pipe", "it is no file"),
+        ("long", "is no CSV: a line is longer"),
+        ("nul", "holds a NUL"),
+        ("latin", "is no UTF-8"),
+    ):
+        done = empty("import", str(empty.folder / name))
+        assert done.code == 1, name
+        assert says in done.err

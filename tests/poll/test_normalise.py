@@ -133,6 +133,7 @@ def test_an_estimate_stays_an_estimate() -> None:
         (Reading("active_power", 1.2, "kw"), "did you mean kW?"),
         (Reading("active_power", 1.2, "V"), "'V' does not convert to W"),
         (Reading("temperature", 20.0, "C"), "did you mean °C?"),
+        (Reading("thd.voltage.l1", 5.0), "'' does not convert to %"),
         (Reading("Voltage.L1", 230.0, "V"), "did you mean voltage.l1"),
         (Reading("device.up", 0.0, "1"), "it is meterd's own"),
         (Reading("guarded.active_energy.import", 1.0, "Wh"), "it is meterd's own"),

@@ -200,6 +200,38 @@ async def test_clients_beyond_the_limit_are_turned_away_and_the_others_stay(site
     assert await first[1].read(0, 2) == words(0, 2)
 
 
+async def test_idle_connections_of_a_host_give_way_the_longest_unused_first(site: Rig) -> None:
+    idle = [await site.caller() for _ in range(MOST_CLIENTS)]
+    await until(lambda: site.proxy.clients == MOST_CLIENTS, "all are in")
+    honest = await site.caller()
+    assert await honest.read(0, 2) == words(0, 2)
+    assert await idle[0].hung_up()
+    # Who asks stays: the next ones take the place of others that never did.
+    for one in idle[1:4]:
+        assert await (await site.caller()).read(0, 2) == words(0, 2)
+        assert await one.hung_up()
+    assert await honest.read(0, 2) == words(0, 2)
+    assert site.proxy.counters["gave_way"] == 4
+    assert site.proxy.counters["turned_away"] == 0
+    assert site.proxy.clients == MOST_CLIENTS
+
+
+async def test_a_host_with_many_connections_gives_way_to_one_with_none(
+    site: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = iter(["a"] * MOST_CLIENTS + ["b", "a"])
+    monkeypatch.setattr("meterd.proxy.server.share_of", lambda _: next(hosts))
+    many = [await site.caller() for _ in range(MOST_CLIENTS)]
+    for caller in many:
+        assert await caller.read(0, 2) == words(0, 2)
+    other = await site.caller()
+    assert await other.read(0, 2) == words(0, 2)
+    assert await many[0].hung_up()
+    # The host that has most comes back, and does not push the other out.
+    assert await (await site.caller()).hung_up()
+    assert await other.read(0, 2) == words(0, 2)
+
+
 async def test_requests_sent_ahead_are_answered_in_order(site: Rig) -> None:
     caller = await site.caller()
     numbers = [caller.send(struct.pack(">BHH", 4, address, 1)) for address in range(30)]

@@ -1,6 +1,7 @@
 """The unit file: how systemd starts, watches and confines meterd."""
 
 import configparser
+import re
 import subprocess
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def test_it_is_watched_and_started_again_unless_a_person_must_act() -> None:
     assert SERVICE["Type"] == ["notify"]
     assert int(SERVICE["WatchdogSec"][0]) >= 10
     assert SERVICE["Restart"] == ["always"]
-    assert SERVICE["RestartPreventExitStatus"][0].split() == ["78", "75"]
+    # 75, another meterd keeps the store, is tried again: when that one ends, nobody polls.
+    assert SERVICE["RestartPreventExitStatus"][0].split() == ["78"]
+    assert "SuccessExitStatus" not in SERVICE
     assert SERVICE["ExecReload"] == ["kill -HUP $MAINPID"]
     assert directives()["Unit"]["StartLimitIntervalSec"] == ["0"]
     assert SERVICE["ExecStart"][0].endswith("/meterd run -c /etc/meterd/meterd.yaml")
@@ -83,10 +86,68 @@ def test_the_sandbox_is_on(name: str) -> None:
 
 def test_it_reaches_serial_ports_and_no_other_device() -> None:
     assert SERVICE["DevicePolicy"] == ["closed"]
-    assert all(value.startswith("char-tty") for value in SERVICE["DeviceAllow"])
-    assert {"char-ttyUSB rw", "char-ttyACM rw", "char-ttyS rw"} <= set(SERVICE["DeviceAllow"])
+    assert all(re.fullmatch(r"char-(tty[A-Za-z]+|rfcomm) rw", v) for v in SERVICE["DeviceAllow"])
     assert SERVICE["SupplementaryGroups"] == ["dialout"]
     assert "PrivateDevices" not in SERVICE
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        *("/dev/ttyUSB0", "/dev/ttyACM0", "/dev/ttyXRUSB0", "/dev/ttyMXUSB1"),
+        *("/dev/ttyS0", "/dev/ttyAMA0", "/dev/ttymxc2", "/dev/ttyLP1", "/dev/ttyTHS1"),
+        *("/dev/ttyO4", "/dev/ttySTM0", "/dev/ttyPS0", "/dev/ttyAML1", "/dev/ttyMSM0"),
+        *("/dev/ttySAC0", "/dev/ttySC0", "/dev/ttyMAX1", "/dev/ttyMI3", "/dev/rfcomm0"),
+    ],
+)
+def test_serial_ports_of_boards_hats_and_adapters_are_reached(port: str) -> None:
+    assert port_is_allowed(port)
+
+
+def test_no_core_dump_holds_its_secrets() -> None:
+    assert SERVICE["LimitCORE"] == ["0"]
+
+
+def port_is_allowed(port: str) -> bool:
+    """Whether DeviceAllow lets a port in: a name of /dev less its number is that of the group."""
+    name = port.removeprefix("/dev/")
+    # Links that udev makes lead to USB adapters.
+    groups = ["ttyUSB", "ttyACM"] if name.startswith(("serial/by-", "meterd-")) else []
+    groups = groups or [re.sub(r"\d+$", "", name)]
+    return all(f"char-{group} rw" in SERVICE["DeviceAllow"] for group in groups)
+
+
+# What meterd writes; all other files of a configuration it only reads.
+WRITTEN = re.compile(r"(?:sqlite:///|\bfile: |\btokens: )(/[\w./-]+)")
+PATH = re.compile(r"(?<![\w:./-])(?:sqlite:///|serial://)?(/[\w.-]+(?:/[\w.-]+)+)")
+SHIPPED = sorted(CONFIG.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_the_unit_allows_each_path_and_device_that_the_shipped_configuration_names(
+    file: Path,
+) -> None:
+    # Comments count: they are there to be uncommented.
+    text = file.read_text()
+    named = set(PATH.findall(text))
+    assert named, "a shipped configuration that names no file and no port"
+    ports = {path for path in named if path.startswith("/dev/")}
+    assert [port for port in sorted(ports) if not port_is_allowed(port)] == []
+    state = f"/var/lib/{SERVICE['StateDirectory'][0]}/"
+    etc = f"/etc/{SERVICE['ConfigurationDirectory'][0]}/"
+    written = set(WRITTEN.findall(text))
+    assert [path for path in sorted(written) if not path.startswith(state)] == []
+    others = sorted(named - ports - written)
+    assert [path for path in others if not path.startswith((state, etc))] == []
+
+
+def test_it_is_said_who_owns_the_secrets() -> None:
+    """They must be readable by the user of the unit, and by nobody else."""
+    user = SERVICE["User"][0]
+    command = f"install -m 0600 -o {user} -g {user} grafana-password /etc/meterd/grafana-password"
+    assert command in UNIT.read_text()
+    assert command in (CONFIG.parent / "docs" / "security.md").read_text()
+    assert f"chown {user} FILE && chmod 600 FILE" in (CONFIG / "meterd.yaml").read_text()
 
 
 def test_system_calls_sockets_and_resources_are_limited() -> None:

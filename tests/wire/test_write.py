@@ -91,3 +91,17 @@ async def test_another_transactions_reply_is_no_yes() -> None:
 async def test_function_6_writes_one() -> None:
     with pytest.raises(ValueError, match="function 6 writes no 2 registers"):
         await write(ScriptedLink({}), 3, 6, 0, (1, 2))
+
+
+@pytest.mark.parametrize("chop", [0, 1])
+async def test_noise_and_a_copy_around_the_reply_change_nothing(chop: int) -> None:
+    link = ScriptedLink({frame(ONE): b"\x00\x10" + frame(ONE) + frame(ONE)}, chop=chop)
+    await write(link, 3, 6, 0x1000, (0xCAFE,))
+    assert link.sent == [frame(ONE)]
+
+
+async def test_a_lying_length_is_no_yes() -> None:
+    long = mbap(ONE)[:5] + b"\x07" + mbap(ONE)[6:]
+    link = ScriptedLink({mbap(ONE): long}, framer="socket")
+    with pytest.raises(LinkError, match="nobody knows"):
+        await write(link, 3, 6, 0x1000, (0xCAFE,))

@@ -37,6 +37,9 @@ QUEUE_LIMIT = 1000
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = range(500, 600)
 _SUCCESS = range(200, 300)
+# Of a Retry-After in seconds; more is longer than any wait.
+_DIGITS = 6
+_LONGEST_WAIT = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +260,14 @@ def _seconds(retry_after: str | None) -> float | None:
     """Retry-After, a number of seconds or a date, as seconds from now."""
     if retry_after is None:
         return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
+    text = retry_after.strip()
+    if text.isdecimal():
+        return float(text) if len(text) <= _DIGITS else _LONGEST_WAIT
     try:
-        until = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+        until = email.utils.parsedate_to_datetime(text)
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    # Years and zones beyond what a C int holds.
+    except (ValueError, OverflowError, TypeError):
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return (until - datetime.now(UTC)).total_seconds()

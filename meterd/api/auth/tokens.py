@@ -23,6 +23,7 @@ from typing import Any
 
 from meterd.api.auth.scope import SCOPES
 from meterd.errors import MeterdError
+from meterd.model.files import open_regular
 
 PREFIX = "meterd_"
 _SIZE_LIMIT = 1_048_576
@@ -68,7 +69,7 @@ def load(path: Path) -> list[Token]:
 
 def _read(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(_SIZE_LIMIT + 1)
     except FileNotFoundError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp import HttpVersion11, web
 
 from meterd.api.answer import EVENTS, Following
+from meterd.api.backlog import Backlog
 from meterd.api.connection import Connection
 from meterd.api.crowd import Crowd
 from meterd.api.headers import HEADERS
@@ -31,6 +32,10 @@ _GAP_EACH = 0.0009
 _GAP_MOST = 0.9
 # Clients that are written to before the event loop gets a turn.
 _AT_ONCE = 50
+# Seconds that the count of what waits for clients is good for: after a restart many come.
+_COUNT_KEEPS = 0.1
+# What a greeting may leave waiting, about.
+_GREETING = 64 * 1024
 # Seconds that a state may be told to one more client, where nothing changed since.
 _STATE_KEEPS = 0.5
 
@@ -59,11 +64,21 @@ class _Group:
 class Fanout:
     """Streams for one server, counted in its `crowd`."""
 
-    def __init__(self, site: Site, clock: Clock, most: int, crowd: Crowd | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        most: int,
+        crowd: Crowd | None = None,
+        backlog: Backlog | None = None,
+    ) -> None:
         self._site = site
         self._clock = clock
         self._most = most
         self.crowd = crowd or Crowd()
+        self._backlog = backlog or Backlog()
+        self._backlog.besides = self._unsent
+        self._unsent_at = (0.0, 0)
         self._news = News(site, clock.now_ms())
         self._groups: dict[Filter, _Group] = {}
         self._wake = asyncio.Event()
@@ -91,6 +106,8 @@ class Fanout:
             detail = f"there are {self._most} streams already"
             headers = {"Retry-After": "10"}
             raise Refusal(503, "too_many_streams", detail, hint="use latest", headers=headers)
+        # All of the state, which stands in memory until the client has taken it.
+        self._backlog.need(_GREETING)
         response = web.StreamResponse(headers={**HEADERS, **STREAM})
         response.force_close()
         await response.prepare(request)
@@ -104,6 +121,14 @@ class Fanout:
         finally:
             self._part(group, listener)
         return response
+
+    def _unsent(self) -> int:
+        """Bytes that wait in this process for all clients, not older than _COUNT_KEEPS."""
+        now, (at, size) = self._clock.monotonic(), self._unsent_at
+        if abs(now - at) >= _COUNT_KEEPS:
+            size = sum(one.transport.get_write_buffer_size() for one in self._listeners())
+            self._unsent_at = (now, size)
+        return size
 
     def _join(self, wanted: Filter, listener: Listener) -> _Group:
         if self._loop is None:

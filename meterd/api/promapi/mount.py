@@ -7,9 +7,10 @@ from functools import partial
 
 from aiohttp import web
 
-from meterd.api import door
+from meterd.api.backlog import Backlog
 from meterd.api.crowd import Crowd
 from meterd.api.headers import HEADERS
+from meterd.api.problem import Refusal
 from meterd.api.promapi import discovery, queries, rules, status
 from meterd.api.promapi.desk import Desk
 from meterd.api.promapi.ownhistory import OwnHistory
@@ -23,6 +24,7 @@ from meterd.api.promapi.reply import (
     of_store,
 )
 from meterd.api.promsource import History
+from meterd.api.respond import whole
 from meterd.api.route import Scope
 from meterd.api.site import Site
 from meterd.errors import StoreError
@@ -71,10 +73,16 @@ class PrometheusApi:
     """Prometheus' API for a site. `life` goes into the application's cleanup_ctx."""
 
     def __init__(
-        self, site: Site, clock: Clock, history: Callable[[], History], crowd: Crowd | None = None
+        self,
+        site: Site,
+        clock: Clock,
+        history: Callable[[], History],
+        crowd: Crowd | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         """`history` gives the store's reader of the moment: a reload changes it."""
         self._site = site
+        self._backlog = backlog or Backlog()
         self._clock = clock
         self._desk = Desk(site, clock, history, OwnHistory(site, crowd))
 
@@ -90,10 +98,11 @@ class PrometheusApi:
         """What to add to the application's router."""
         for paths, methods in ((BOTH, ("GET", "HEAD", "POST")), (GET, ("GET", "HEAD"))):
             for path, endpoint in paths.items():
-                respond = partial(_answer, self._desk, endpoint)
+                respond = partial(_answer, self._desk, self._backlog, endpoint)
                 for method in methods:
                     yield Mounted(method, f"{API}/{path}", "read", respond)
-        values, ready = partial(_values, self._desk), partial(_ready, self._site)
+        values = partial(_values, self._desk, self._backlog)
+        ready = partial(_ready, self._site)
         for method in ("GET", "HEAD"):
             yield Mounted(method, f"{API}/label/{{name}}/values", "read", values)
             yield Mounted(method, f"{PREFIX}/-/healthy", "open", _healthy)
@@ -101,7 +110,7 @@ class PrometheusApi:
 
 
 async def _answer(
-    desk: Desk, endpoint: Endpoint, request: web.Request, body: bytes
+    desk: Desk, backlog: Backlog, endpoint: Endpoint, request: web.Request, body: bytes
 ) -> web.Response:
     try:
         reply = await endpoint(desk, read(request, body))
@@ -111,15 +120,16 @@ async def _answer(
         return _refused(of_query(error))
     except StoreError as error:
         return _refused(of_store(error))
-    coding = request.headers.get("Accept-Encoding", "")
-    answer, is_gzip = await door.squeeze(reply.body(), coding)
-    headers = {**_headers(), "Content-Encoding": "gzip"} if is_gzip else _headers()
-    return web.Response(body=answer, headers=headers, content_type=MEDIA)
+    headers = {**_headers(), "Content-Type": MEDIA}
+    try:
+        return await whole(reply.body(), headers, request, backlog)
+    except Refusal as refusal:
+        return _refused(Trouble("unavailable", str(refusal)))
 
 
-async def _values(desk: Desk, request: web.Request, body: bytes) -> web.Response:
+async def _values(desk: Desk, backlog: Backlog, request: web.Request, body: bytes) -> web.Response:
     endpoint = partial(discovery.label_values, name=request.match_info["name"])
-    return await _answer(desk, endpoint, request, body)
+    return await _answer(desk, backlog, endpoint, request, body)
 
 
 def _headers() -> dict[str, str]:

@@ -43,6 +43,10 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_connections_refused": ("counter", "Connections that there was no room for"),
     "meterd_streams": ("gauge", "Clients that follow changes as they happen"),
     "meterd_streams_slow": ("counter", "How often the client of a stream fell behind"),
+    "meterd_certificate_expiry_timestamp_seconds": (
+        "gauge",
+        "When the certificate of the API, or one of its chain, expires, Unix time",
+    ),
     "meterd_alerts": ("gauge", "Alerts by state and severity"),
     "meterd_tariff_price": (
         "gauge",

@@ -130,6 +130,8 @@ def clients(families: Families, crowd: Crowd) -> None:
     families.own("meterd_connections_refused", crowd.refused)
     families.own("meterd_streams", crowd.streams)
     families.own("meterd_streams_slow", crowd.slow)
+    if (expires := crowd.certificate_expires()) is not None:
+        families.own("meterd_certificate_expiry_timestamp_seconds", expires)
 
 
 def process(families: Families, site: Site, now: int) -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import migrate
+from meterd.store import migrate, ownership
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
 from meterd.store.ledger import Ledger
+from meterd.store.lock import claimed
 from meterd.store.records import mapped, sync_folder
 from meterd.store.tools.beside import spans, together
 from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
+from meterd.store.tools.shape import strange
 
 _PAGES = 256  # at a time: a MB, so that the progress is seen
 
@@ -71,16 +73,18 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     """
     target = _file_of(database)
     if not backup.is_file():
-        raise StoreError(f"{backup} is not there", code="unavailable")
+        what = "is no file" if backup.exists() else "is not there"
+        raise StoreError(f"{backup} {what}", code="unavailable")
     try:
         sound(backup)
+        trusted(backup)
     except StoreError as error:
         if error.code != "corrupt":
             raise
         text = f"{backup} is damaged, or no backup of a store; the store stays as it is ({error})"
         raise StoreError(text, code="corrupt") from error
     database.prepare()
-    lock = database.lock()
+    lock = database.lock(claimed("meterd db restore", backup.stat().st_size))
     try:
         with _made(target.with_name(f"{target.name}.restoring")) as partly:
             held = _found(backup)
@@ -94,6 +98,21 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     finally:
         lock.release()
     return aside
+
+
+def trusted(path: Path) -> None:
+    """Raises StoreError (corrupt) where a file has what no meterd has put there.
+
+    A trigger or a generated column would run in the store that the backup becomes.
+    """
+    with _found(path).mapped():
+        with _found(path).reading() as connection:
+            found = migrate.version(connection)
+        odd = list(strange(path, found or ""))
+    if odd:
+        more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
+        text = f"{odd[0]}{more}; drop it with SQLite's shell where you know what it is"
+        raise StoreError(f"{path} is not as meterd makes them: {text}", code="corrupt")
 
 
 def sound(path: Path, label: str = "") -> None:
@@ -160,6 +179,8 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
         note(total - left - done)
         done = total - left
 
+    with _found(target).mapped():
+        ownership.touch(target)
     with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         new.execute("PRAGMA journal_mode = DELETE")

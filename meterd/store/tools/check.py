@@ -27,6 +27,7 @@ from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
 from meterd.store.tools.overview import BlockRow, Note, filed_spans, looking, rows_of_blocks
+from meterd.store.tools.shape import strange
 
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
 
@@ -52,8 +53,9 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
-    with looking(database) as (connection, _):
+    with looking(database) as (connection, version):
         if database.path is not None:
+            yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
         checker = _Checker(connection)

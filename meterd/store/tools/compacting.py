@@ -14,7 +14,9 @@ from meterd.store.closing import MOST_POLLS
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.keys import dirty_id, dirty_of
 from meterd.store.ledger import Ledger
+from meterd.store.lock import Claim, claimed
 from meterd.store.schema import block, dirty
+from meterd.store.tools.overview import size
 from meterd.store.writer import Writer
 
 _T = TypeVar("_T")
@@ -23,22 +25,25 @@ _T = TypeVar("_T")
 async def compact(url: str | Sequence[str], now: int) -> tuple[int, int]:
     """Merges small blocks of past days, and gives SQLite's free pages back; `now` is Unix ms.
 
-    Returns how many blocks there were and are. Raises StoreError: already_running, …
+    Returns how many blocks there were and are. Raises StoreError: already_running, busy, …
     """
     place = databases.find(url)
     if not place.made():
         raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
-    before = await _with_writer(url, lambda writer: writer.do(partial(_stain, now=now)))
-    await _with_writer(url, lambda writer: writer.settle())
-    after = await _with_writer(url, lambda writer: writer.do(_blocks))
-    await asyncio.to_thread(_vacuum, url)
+    claim = claimed("meterd db compact", 3 * size(place))
+    before = await _with_writer(url, claim, lambda writer: writer.do(partial(_stain, now=now)))
+    await _with_writer(url, claim, lambda writer: writer.settle())
+    after = await _with_writer(url, claim, lambda writer: writer.do(_blocks))
+    await asyncio.to_thread(_vacuum, url, claim)
     return before, after
 
 
 async def _with_writer(
-    url: str | Sequence[str], work: Callable[[Writer], Coroutine[Any, Any, _T]]
+    url: str | Sequence[str],
+    claim: Claim,
+    work: Callable[[Writer], Coroutine[Any, Any, _T]],
 ) -> _T:
-    writer = Writer(url)
+    writer = Writer(url, claim=claim)
     await writer.open()
     try:
         return await work(writer)
@@ -71,11 +76,11 @@ def _stain(ledger: Ledger, now: int) -> int:
     return sum(map(len, polls.values()))
 
 
-def _vacuum(url: str | Sequence[str]) -> None:
+def _vacuum(url: str | Sequence[str], claim: Claim) -> None:
     place = databases.find(url)
     if place.path is None:
         return
-    lock = place.lock()
+    lock = place.lock(claim)
     try:
         with place.mapped():
             connection = sqlite3.connect(place.path, isolation_level=None)

@@ -21,6 +21,9 @@ from meterd.store.schema import QUALITIES
 COLUMNS = ("time", "device", "quantity", "unit", "value", "quality", "reason")
 # Lines in one piece of text: about 64 KiB.
 _PIECE = 700
+# Samples that are in memory at a time, about; and the series of a day that are looked at first.
+_AT_ONCE = 200_000
+_FIRST = 2
 # Without a zone, isoformat writes none: five times as fast as strftime.
 _START = datetime(1970, 1, 1)  # noqa: DTZ001 (see above)
 _MS = timedelta(milliseconds=1)
@@ -32,6 +35,7 @@ class Source(Protocol):
     """What a Reader can do, as far as exports need it."""
 
     def names(self) -> Sequence[SeriesInfo]: ...
+    def ordered(self, names: Sequence[Name]) -> list[Name]: ...
     def day(self, device: str, day: int, wanted: Container[Name]) -> DaySpan | None: ...
 
 
@@ -86,12 +90,25 @@ def of_series(
     """Of some series of one device, day by day."""
     first = max(wanted.start, min(info.first for info in infos))
     last = min(wanted.end - 1, max(info.last for info in infos))
-    names: frozenset[Name] = frozenset((one.device, one.quantity, one.unit) for one in infos)
+    names = reader.ordered([(one.device, one.quantity, one.unit) for one in infos])
     for day in range(first // DAY, last // DAY + 1):
-        told = reader.day(device, day, names)
+        yield from _of_day(reader, device, day, names, wanted)
+
+
+def _of_day(
+    reader: Source, device: str, day: int, names: Sequence[Name], wanted: Wanted
+) -> Iterator[Line]:
+    """Some series at a time: a client that is slow to take them holds no whole day in memory."""
+    at, width = 0, _FIRST
+    while at < len(names):
+        some = names[at : at + width]
+        at += width
+        told = reader.day(device, day, frozenset(some))
         if told is None:
+            width *= 2
             continue
         span = since(until(told.span, wanted.end), wanted.start)
+        width = max(1, _AT_ONCE // max(1, len(told.span.times)))
         for column in span.columns:
             name = told.names[column.series]
             for time, value, quality, reason in cells(span, column):

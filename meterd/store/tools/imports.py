@@ -5,6 +5,7 @@ time,main/voltage.l1,main/active_power [kW]    or one row a time
 """
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +13,17 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from meterd.errors import MeterdError
+from meterd.model.files import open_regular
 from meterd.model.quantity import describe, suggest
 from meterd.model.sample import Quality
+from meterd.model.text import from_spreadsheets, has_controls
 from meterd.model.units import base_of, conversion
 
 MOST_MISTAKES = 20
+_LINE_LIMIT = 1 << 20  # characters: thousands of columns
 _DAY = 86_400_000
 _LONG = ("time", "device", "quantity", "value")
 _ALSO = ("unit", "quality", "reason")
@@ -81,6 +85,16 @@ class Imported:
         self.days.add((row.device, row.time // _DAY))
 
 
+def _short(file: TextIO) -> Iterator[str]:
+    """Its lines. Raises csv.Error for one that no CSV of samples has."""
+    while line := file.readline(_LINE_LIMIT + 1):
+        if len(line) > _LINE_LIMIT:
+            raise csv.Error(f"a line is longer than {_LINE_LIMIT} characters")
+        if "\0" in line:
+            raise csv.Error("it holds a NUL: is this a text file?")
+        yield line
+
+
 class CsvFile:
     """A file, read as often as it is asked for. `zone` is that of times without an offset."""
 
@@ -116,8 +130,9 @@ class CsvFile:
     def _read(self) -> Iterator[tuple[int, list[Row] | str]]:
         """By line: its samples, or what is wrong with it."""
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                yield from self._lines(file)
+            # It is read twice, so a pipe will not do.
+            with os.fdopen(open_regular(self.path), encoding="utf-8-sig", newline="") as file:
+                yield from self._lines(_short(file))
         except OSError as error:
             raise MistakesError(f"{self.path}: {error.strerror}", code="import") from error
         except UnicodeDecodeError as error:
@@ -170,6 +185,9 @@ class CsvFile:
             cells["device"].strip(), cells["quantity"].strip(), cells.get("unit", "").strip()
         )
         value = _value(cells["value"], target)
+        reason = from_spreadsheets(cells.get("reason", "").strip())
+        if has_controls(reason):
+            raise ValueError(f"reason {reason!a} holds control characters: take them out")
         return [
             Row(
                 self._time(cells["time"].strip()),
@@ -178,7 +196,7 @@ class CsvFile:
                 target.unit,
                 value,
                 _quality(cells.get("quality", ""), value),
-                cells.get("reason", "").strip() or ("" if value is not None else "imported empty"),
+                reason or ("" if value is not None else "imported empty"),
             )
         ]
 

@@ -29,6 +29,7 @@ from meterd.store import migrate
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database, Opened
 from meterd.store.format import journal as journals
+from meterd.store.lock import Claim, claimed
 from meterd.store.schema import (
     block,
     corrected,
@@ -45,7 +46,7 @@ from meterd.store.schema import (
 )
 from meterd.store.statements import replace_rows
 from meterd.store.tools.beside import spans, together
-from meterd.store.tools.overview import looking
+from meterd.store.tools.overview import looking, size
 
 Told = Callable[[str, int], None]
 """Is told the table, and how many more of its rows are done."""
@@ -98,7 +99,7 @@ def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: Non
     target = databases.find(url)
     if target.label == source.label:
         raise StoreError("source and target are the same store", code="unavailable")
-    with _held(target):
+    with _held(target, claimed("meterd db move", size(source))):
         migrate.upgrade(target)
         opened = target.writing()
         try:
@@ -109,9 +110,9 @@ def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: Non
 
 
 @contextmanager
-def _held(target: Database) -> Iterator[None]:
+def _held(target: Database, claim: Claim) -> Iterator[None]:
     target.prepare()
-    lock = target.lock()
+    lock = target.lock(claim)
     try:
         yield
     finally:

@@ -63,6 +63,12 @@ class Info:
         return used / self.samples if self.samples else None
 
 
+def size(database: Database) -> int:
+    """Bytes of a database in a file, 0 where there is none."""
+    path = database.path
+    return path.stat().st_size if path is not None and path.exists() else 0
+
+
 @contextmanager
 def looking(database: Database) -> Iterator[tuple[Connection, str]]:
     """A connection that writes nothing, and the schema there is.

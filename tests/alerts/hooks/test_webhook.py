@@ -403,3 +403,24 @@ async def test_labels_with_any_characters_arrive() -> None:
         await until(lambda: hook.delivered == 1)
         assert receiver.bodies[0]["site"] == 'Ho"me\n'
         assert receiver.bodies[0]["text"] == "µ° \U0001f50c"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Thu, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "Thu, 01 Jan 99999999999 00:00:00 GMT",
+        "Thu, 99999999999999999999 Jan 2026 00:00:00 GMT",
+        "Thu, 01 Jan 2026 99999999999:00:00 GMT",
+        "Thu, 01 Jan 0001 00:00:00 +2359",
+        "9" * 5000,
+        "²",
+        "",
+        "Mon,,,",
+    ],
+)
+def test_a_retry_after_of_nonsense_is_no_error_and_no_endless_wait(value: str) -> None:
+    from meterd.alerts.hooks.webhook import _seconds
+
+    found = _seconds(value)
+    assert found is None or 0 <= found <= 1e6
