@@ -60,7 +60,7 @@ def store_flaw(url: str) -> Flaw | None:
     if not separator or scheme not in _SCHEMES:
         what = "must start with sqlite:///, postgresql:// or mariadb://"
         return Flaw(Code.STORE, what, _scheme_hint(url, scheme, separator), show="@" not in url)
-    if re.search(r"[\x00-\x1f\x7f]", url):
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", url):
         return Flaw(Code.STORE, "must be one line without control characters", show=False)
     if scheme in _OPTIONS:
         return _server_flaw(url)

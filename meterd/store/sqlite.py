@@ -1,6 +1,7 @@
 """SQLite: the file that a store URL means, connections to it, and what its errors mean."""
 
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,8 +83,7 @@ class SqliteDatabase:
     def prepare(self) -> None:
         """Folders below the one that meterd runs in are made: a relative URL names such."""
         path = self._file
-        if path.is_dir():
-            raise StoreError(f"{path} is a folder; store.url names a file", code="unavailable")
+        self.made()
         if path.is_relative_to(Path.cwd()):
             try:
                 ownership.folders(path.parent)
@@ -96,7 +96,18 @@ class SqliteDatabase:
             raise StoreError(text, code="unavailable")
 
     def made(self) -> bool:
-        return self._file.exists()
+        try:
+            mode = self._file.stat().st_mode
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "that is no name of a file"
+            raise StoreError(f"{str(self._file)!a}: {reason}", code="unavailable") from error
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "no file"
+            text = f"{self._file} is {what}; store.url names a file"
+            raise StoreError(text, code="unavailable")
+        return True
 
     def lock(self, claim: Claim | None = None) -> Lock:
         return Lock(self._file, claim)

@@ -91,3 +91,16 @@ def test_folders_of_a_relative_url_are_made(
     assert (tmp_path / "var/lib/meterd").is_dir()
     with pytest.raises(StoreError, match="make it"):
         prepare(url_of(tmp_path.parent / "nowhere" / "meterd.db"))
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "x" * 300])
+def test_what_is_no_file_is_no_store_and_is_not_opened(tmp_path: Path, name: str) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    found = database.find(f"sqlite:///{tmp_path}/{name}")
+    for work in (found.made, found.prepare):
+        with pytest.raises(StoreError) as refused:
+            work()
+        assert refused.value.code == "unavailable"
