@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, TypeGuard
@@ -383,7 +383,7 @@ class ModbusClient:
             alone = calm and len(heard) == 1
             now = asyncio.get_running_loop().time()
             only = _only(traffic, read, heard, now)
-            if only is not None and self._counts(traffic, read, only, before, mixed=len(heard)):
+            if only is not None and self._counts(traffic, read, only, before, heard):
                 if before is not None and before.frame != only.frame:
                     self._station.doubled = frozenset((self._payload(read[0], read[2]),))
                 return only
@@ -415,18 +415,24 @@ class ModbusClient:
         ]
 
     def _counts(
-        self, traffic: Traffic, read: Read, only: _Heard, before: _Heard | None, *, mixed: int
+        self,
+        traffic: Traffic,
+        read: Read,
+        only: _Heard,
+        before: _Heard | None,
+        heard: Sequence[_Heard],
     ) -> bool:
-        """Whether this answer needs no further one. `mixed`: of how many frames it is one."""
+        """Whether this answer, one of what was `heard`, needs no further one."""
         if traffic.repeats(only.frame, read, only.at):
             # A refusal is tried again anyway, by and by: that nothing followed it is enough.
-            alone = only.is_no and mixed == 1
+            alone = only.is_no and len(heard) == 1
             return alone or (before is not None and before.frame == only.frame)
         if before is not None and only.agrees(before):
             return True
         if self._has_rivals(traffic, read, only.at):
             return False
-        return mixed == 1 or traffic.doubles
+        # A new frame and its own copies are as good as one that stands alone.
+        return traffic.doubles or all(one.frame == only.frame for one in heard)
 
     def _has_rivals(self, traffic: Traffic, read: Read, now: float) -> bool:
         return traffic.rivals(self._rival(read), now)

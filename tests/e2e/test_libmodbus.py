@@ -8,6 +8,7 @@ import pytest
 
 from meterd.drivers.library import load_map
 from meterd.drivers.registers import Row
+from meterd.model.quantity import Kind
 from tests.cli.command import meterd, run, samples
 from tests.e2e.running import first_line, pty_pair
 
@@ -40,26 +41,34 @@ def fast_and_slow(name: str) -> list[Row]:
     return [row for row in load_map(name).rows if not row.quantity.startswith("info.")]
 
 
-def floats() -> tuple[dict[int, tuple[int, ...]], dict[str, float]]:
-    """Registers of an SDM630, and what they mean. Odd values are negative."""
-    words, expected = {}, {}
+def meant(row: Row, value: float) -> float | None:
+    """A counter counts from 0 on."""
+    return None if row.kind is Kind.COUNTER and value < 0 else value
+
+
+def floats() -> tuple[dict[int, tuple[int, ...]], dict[str, float | None]]:
+    """Registers of an SDM630, and what they mean. Odd values are negative: no counter is."""
+    words: dict[int, tuple[int, ...]] = {}
+    expected: dict[str, float | None] = {}
     for number, row in enumerate(fast_and_slow("eastron_sdm630")):
         value = (number + 1) * 1.25 * (-1) ** number
         words[row.address] = struct.unpack(">2H", struct.pack(">f", value))
-        expected[row.quantity] = value * TIMES.get(row.unit, 1)
+        expected[row.quantity] = meant(row, value * TIMES.get(row.unit, 1))
     # 230.1 has no exact float32: the nearest is 0x4366199A.
     words[0] = (0x4366, 0x199A)
     return words, expected | {"voltage.l1": 230.1}
 
 
-def little_endian_words() -> tuple[dict[int, tuple[int, ...]], dict[str, float]]:
+def little_endian_words() -> tuple[dict[int, tuple[int, ...]], dict[str, float | None]]:
     """Registers of an EM340, low word first, and what they mean."""
-    words, expected = {}, {}
+    words: dict[int, tuple[int, ...]] = {}
+    expected: dict[str, float | None] = {}
     for number, row in enumerate(fast_and_slow("carlo-gavazzi_em340")):
         raw = (70_003 + number) * (-1) ** number if row.words == 2 else 501 + number
         high, low = struct.unpack(">2H", struct.pack(">i", raw))
         words[row.address] = (low, high)[: row.words]
-        expected[row.quantity] = raw * row.scale if row.scale >= 1 else raw / round(1 / row.scale)
+        value = raw * row.scale if row.scale >= 1 else raw / round(1 / row.scale)
+        expected[row.quantity] = meant(row, value)
     words[20480] = tuple(SERIAL_NUMBER.encode())
     return words, expected
 

@@ -99,7 +99,7 @@ SDM630_WORDS = {
     (4, 70): "4247 EB85",  # 49.98
     (4, 72): "4640 E6B6",  # 12345.678 kWh
     (4, 342): "4B18 967F",  # 9999999 kWh
-    (4, 380): "C0A0 0000",  # -5 kvarh
+    (4, 380): "40A0 0000",  # 5 kvarh
 }
 SDM630_VALUES: dict[str, float | None] = {
     "voltage.l1": 230.1,
@@ -112,7 +112,7 @@ SDM630_VALUES: dict[str, float | None] = {
     "frequency": 49.98,
     "active_energy.import": 12345678.0,
     "active_energy.total": 9999999000.0,
-    "reactive_energy.total.l3": -5000.0,
+    "reactive_energy.total.l3": 5000.0,
 }
 
 EM340_WORDS = {
