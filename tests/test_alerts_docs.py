@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import meterd
-from meterd.alerts.hooks.notice import Notice
+from meterd.alerts.hooks.notification import Notification
 from meterd.alerts.hooks.webhook import QUEUE_LIMIT, Backoff, body
 from meterd.alerts.rules import REMEMBERED
 from meterd.config.alerts import HookSettings, RuleSettings
@@ -43,7 +43,7 @@ def test_its_json_is_what_is_sent() -> None:
         1_795_255_200_000,
         1_795_255_205_000,
     )
-    assert json.loads(body(Notice(alert, said["site"], said["text"], said["labels"]))) == said
+    assert json.loads(body(Notification(alert, said["site"], said["text"], said["labels"]))) == said
 
 
 def test_it_names_every_key_state_and_own_rule() -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from meterd.alerts import owed
-from meterd.alerts.hooks.notice import Hook, Notice
+from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.rule import Rule
 from meterd.alerts.rules import Rules
 from meterd.alerts.silences import Ack, Silence, Silences
@@ -208,7 +208,7 @@ class Alerts:
     def _announce(self, alert: Alert, rule: Rule) -> None:
         text = self.text_of(alert)
         log.warning("alert %s %s on %s: %s", alert.rule, alert.state, alert.device, text)
-        notice = Notice(alert, self._site, text, self._labels.get(alert.device, {}))
+        notice = Notification(alert, self._site, text, self._labels.get(alert.device, {}))
         for name in rule.notify:
             if (hook := self._hooks.get(name)) is not None:
                 hook.post(notice)

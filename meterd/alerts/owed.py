@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from meterd.alerts.hooks.notice import Hook, Notice
+from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.model.alert import Alert, AlertState
 
 _ALERT = tuple(field.name for field in fields(Alert))
@@ -20,22 +20,24 @@ def saved(hooks: Mapping[str, Hook]) -> dict[str, list[dict[str, Any]]]:
     return {name: [_plain(one) for one in notices] for name, notices in waiting.items() if notices}
 
 
-def _plain(notice: Notice) -> dict[str, Any]:
+def _plain(notice: Notification) -> dict[str, Any]:
     # asdict() copies deeply, and takes ten times as long; a thousand may wait.
     alert = {name: getattr(notice.alert, name) for name in _ALERT}
     told = {"site": notice.site, "text": notice.text, "labels": dict(notice.labels)}
     return {"alert": alert, **told}
 
 
-def restored(found: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, list[Notice]]:
+def restored(found: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, list[Notification]]:
     """What `saved` gave. Raises ValueError, TypeError or KeyError for other data."""
     return {name: [_notice(one) for one in notices] for name, notices in found.items()}
 
 
-def _notice(found: Mapping[str, Any]) -> Notice:
+def _notice(found: Mapping[str, Any]) -> Notification:
     alert = dict(found["alert"])
     alert["state"] = AlertState(alert["state"])
-    return Notice(Alert(**alert), str(found["site"]), str(found["text"]), dict(found["labels"]))
+    return Notification(
+        Alert(**alert), str(found["site"]), str(found["text"]), dict(found["labels"])
+    )
 
 
 def hand_over(old: Mapping[str, Hook], new: Mapping[str, Hook]) -> None:

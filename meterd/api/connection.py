@@ -14,7 +14,7 @@ from meterd.api.limits import Limits
 from meterd.api.problem import Refusal, quote
 from meterd.api.quiet import Quiet
 from meterd.model.clock import SystemClock
-from meterd.model.shares import Seat
+from meterd.model.shares import ClientSlot
 
 log = logging.getLogger("meterd.api")
 
@@ -143,13 +143,13 @@ class Connection(web.RequestHandler):
         if self._is_in_line:
             self._line = b""
 
-    def seat(self, share: str) -> "Seat[Connection] | None":
+    def seat(self, share: str) -> "ClientSlot[Connection] | None":
         """For who has to give way; None where a request is under way, or an answer not taken."""
         if self.transport is None or self.transport.get_write_buffer_size():
             return None
         # One that sends its first request by the byte is not used yet.
         if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and self._answered is None):
-            return Seat(self, share, self._answered, self._since)
+            return ClientSlot(self, share, self._answered, self._since)
         return None
 
     def overdue(self, now: float) -> None:

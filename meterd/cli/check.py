@@ -20,7 +20,7 @@ from meterd.config.settings import Settings
 from meterd.daemon import advice, alerting, rule_advice
 from meterd.daemon.advice import Advice
 from meterd.daemon.alerted import silenced
-from meterd.daemon.busload import BusLoad, Ground, load_of
+from meterd.daemon.busload import BusLoad, RateSource, load_of
 from meterd.daemon.plan import Built, build, link_plans
 from meterd.errors import Problem
 from meterd.model.duration import spell
@@ -96,7 +96,7 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     built = [build(plan) for plan in link_plans(settings).values()]
     verdict = _offline(settings, built)
     # What is only assumed of a bus can be measured.
-    if online and all(load.ground is Ground.ASSUMED for load in verdict.impossible):
+    if online and all(load.ground is RateSource.ASSUMED for load in verdict.impossible):
         verdict = asyncio.run(_online(settings, built, verdict))
     problems = _problems(loaded, verdict)
     _print(verdict, problems, format_)
@@ -125,7 +125,7 @@ async def _online(settings: Settings, built: Sequence[Built], before: _Verdict) 
     unsure = [
         one
         for one, load in zip(built, before.loads, strict=True)
-        if load.ground is Ground.ASSUMED and up.issuperset(name for name, _, _ in one.drivers)
+        if load.ground is RateSource.ASSUMED and up.issuperset(name for name, _, _ in one.drivers)
     ]
     await poll_links(unsure, _ROUNDS - 1)
     loads = [
@@ -224,9 +224,9 @@ def _tell(loaded: Loaded, verdict: _Verdict, problems: Sequence[Problem]) -> Non
 
 def _sum(load: BusLoad) -> str:
     how = {
-        Ground.SAID: f" at {load.baud} baud",
-        Ground.ASSUMED: f" at {load.baud} baud, which is assumed: say baud= in the link's URL",
-        Ground.MEASURED: ", as measured",
+        RateSource.SAID: f" at {load.baud} baud",
+        RateSource.ASSUMED: f" at {load.baud} baud, which is assumed: say baud= in the link's URL",
+        RateSource.MEASURED: ", as measured",
     }.get(load.ground, " as far as the network goes")
     return f"{len(load.devices)} devices take {load.share * 100:.3g} % of the bus{how}"
 

@@ -30,7 +30,7 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class PolledDevice:
     """A polled device, and where its link leads."""
 
     name: str
@@ -50,10 +50,10 @@ def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[Advice]:
     yield from _proxied(settings, {member.name: member for member in members})
 
 
-def members_of(built: Sequence[Built]) -> list[Member]:
+def members_of(built: Sequence[Built]) -> list[PolledDevice]:
     """The devices of these links."""
     return [
-        Member(name, _place(one), bare(driver), device)
+        PolledDevice(name, _place(one), bare(driver), device)
         for one in built
         for name, driver, device in one.drivers
     ]
@@ -115,8 +115,8 @@ def _unused_links(settings: Settings) -> Iterator[Advice]:
 # -- devices that are one meter --------------------------------------------------------------------
 
 
-def _same_meters(members: Iterable[Member]) -> Iterator[Advice]:
-    by_place: dict[str, list[Member]] = {}
+def _same_meters(members: Iterable[PolledDevice]) -> Iterator[Advice]:
+    by_place: dict[str, list[PolledDevice]] = {}
     for member in members:
         by_place.setdefault(member.place, []).append(member)
     for sharing in by_place.values():
@@ -126,7 +126,7 @@ def _same_meters(members: Iterable[Member]) -> Iterator[Advice]:
                 yield _one_meter(member, same)
 
 
-def is_one(one: Member, other: Member) -> bool:
+def is_one(one: PolledDevice, other: PolledDevice) -> bool:
     """Whether two devices on one link read the same of the same unit."""
     if getattr(one.driver, "unit", None) != getattr(other.driver, "unit", None):
         return False
@@ -164,7 +164,7 @@ def _part(meter: SunSpecMeter) -> tuple[str, int]:
     return part or "meter", index
 
 
-def _one_meter(member: Member, others: Sequence[str]) -> Advice:
+def _one_meter(member: PolledDevice, others: Sequence[str]) -> Advice:
     driver, name = member.driver, member.name
     has_unit = getattr(member.settings.options, "unit", None) is not None
     path: tuple[str, ...] = ("devices", name, "unit") if has_unit else ("devices", name, "link")
@@ -188,7 +188,7 @@ def _one_meter(member: Member, others: Sequence[str]) -> Advice:
 # -- keys that mean nothing ------------------------------------------------------------------------
 
 
-def _keys(member: Member) -> Iterator[Advice]:
+def _keys(member: PolledDevice) -> Iterator[Advice]:
     name, device = member.name, member.settings
     slow = getattr(device.options, "slow", None)
     said = getattr(device.options, "model_fields_set", ())
@@ -207,7 +207,7 @@ def _keys(member: Member) -> Iterator[Advice]:
             yield Advice(("devices", name, "commands"), WarningCode.COMMAND, text, hint)
 
 
-def _proxied(settings: Settings, members: Mapping[str, Member]) -> Iterator[Advice]:
+def _proxied(settings: Settings, members: Mapping[str, PolledDevice]) -> Iterator[Advice]:
     for unit, name in settings.proxy.devices.items() if settings.proxy else ():
         path = ("proxy", "devices", str(unit))
         if name not in members:

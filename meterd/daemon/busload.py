@@ -26,7 +26,7 @@ _LISTED = 5
 _Drivers = Sequence[tuple[str, Driver, DeviceSettings]]
 
 
-class Ground(StrEnum):
+class RateSource(StrEnum):
     """What the seconds of a poll are known by."""
 
     SAID = "said"
@@ -63,7 +63,7 @@ class BusLoad:
     """
 
     key: str
-    ground: Ground
+    ground: RateSource
     baud: int | None
     devices: tuple[DeviceLoad, ...]
     least: float = 0.0
@@ -81,7 +81,7 @@ class BusLoad:
     @property
     def is_certain(self) -> bool:
         """Whether no line that there may be behind the gateway could keep them."""
-        return self.ground is not Ground.ASSUMED or self.least > 1
+        return self.ground is not RateSource.ASSUMED or self.least > 1
 
     @property
     def shortest(self) -> float:
@@ -99,16 +99,16 @@ class BusLoad:
         share = f"{self.least * 100:.0f} %"
         even = f", and {share} at {_FASTEST_BAUD}" if self.least > 1 else ""
         how = {
-            Ground.SAID: f" at {self.baud} baud",
-            Ground.ASSUMED: f" at {self.baud} baud, which is assumed{even}",
-            Ground.MEASURED: ", as measured",
+            RateSource.SAID: f" at {self.baud} baud",
+            RateSource.ASSUMED: f" at {self.baud} baud, which is assumed{even}",
+            RateSource.MEASURED: ", as measured",
         }.get(self.ground, "")
         return f"{self.key}: {sums}{more} makes {self.share * 100:.0f} % of the bus{how}"
 
     def hint(self) -> str:
         """What to do about it."""
         shorter = f"the shortest interval that all could have is {spell(self.shortest)}"
-        if self.ground is not Ground.ASSUMED:
+        if self.ground is not RateSource.ASSUMED:
             return shorter
         return f"{shorter}; say how fast the line behind the gateway is: baud= in the link's URL"
 
@@ -123,16 +123,16 @@ def load_of(built: Built, *, measured: bool = False) -> BusLoad:
     learned = _learned(drivers) if measured else None
     if learned is not None:
         devices = tuple(_device(each, link, plan, None, learned) for each in drivers)
-        return BusLoad(plan.key, Ground.MEASURED, _baud(link.options), devices)
+        return BusLoad(plan.key, RateSource.MEASURED, _baud(link.options), devices)
     line = link.options if "baud" in link.options else _assumed(plan, link, drivers)
     devices = tuple(_device(each, link, plan, line) for each in drivers)
     if line is None:
-        return BusLoad(plan.key, Ground.NETWORK, None, devices)
+        return BusLoad(plan.key, RateSource.NETWORK, None, devices)
     if line is link.options:
-        return BusLoad(plan.key, Ground.SAID, _baud(line), devices)
+        return BusLoad(plan.key, RateSource.SAID, _baud(line), devices)
     fastest = {**line, "baud": _FASTEST_BAUD}
     least = sum(_device(each, link, plan, fastest).share for each in drivers)
-    return BusLoad(plan.key, Ground.ASSUMED, _baud(line), devices, least)
+    return BusLoad(plan.key, RateSource.ASSUMED, _baud(line), devices, least)
 
 
 def _baud(line: Mapping[str, str]) -> int | None:

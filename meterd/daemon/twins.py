@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from meterd.config.codes import WarningCode
-from meterd.daemon.advice import Advice, Member, is_one, listed, members_of
+from meterd.daemon.advice import Advice, PolledDevice, is_one, listed, members_of
 from meterd.daemon.plan import Built
 from meterd.model.quantity import GUARDED, Kind, describe
 from meterd.model.sample import Poll
@@ -43,7 +43,7 @@ def _serial(poll: Poll) -> str:
 
 
 def _one_number(
-    serial: str, polls: Sequence[Poll], members: Mapping[str, Member]
+    serial: str, polls: Sequence[Poll], members: Mapping[str, PolledDevice]
 ) -> Iterator[Advice]:
     for number, poll in enumerate(polls):
         member = members[poll.device]
@@ -80,18 +80,18 @@ def _one_maker(one: Poll, other: Poll) -> bool:
     )
 
 
-def _is_one_unit(one: Member, other: Member) -> bool:
+def _is_one_unit(one: PolledDevice, other: PolledDevice) -> bool:
     """Whether both mean to read one unit: each another part of it, or it was told already."""
     units = getattr(one.driver, "unit", None), getattr(other.driver, "unit", None)
     return one.place == other.place and units[0] is not None and units[0] == units[1]
 
 
-def _are_parts(one: Member, other: Member) -> bool:
+def _are_parts(one: PolledDevice, other: PolledDevice) -> bool:
     """Whether both mean to read one unit, each another part of it."""
     return _is_one_unit(one, other) and not is_one(one, other)
 
 
-def _alike(polls: Sequence[Poll], members: Mapping[str, Member]) -> Iterator[Advice]:
+def _alike(polls: Sequence[Poll], members: Mapping[str, PolledDevice]) -> Iterator[Advice]:
     """Of meters that say no number: those whose counters stand at the same."""
     ranked = sorted(
         (poll for poll in polls if _counters(poll)), key=lambda p: max(_counters(p).values())

@@ -19,7 +19,7 @@ def longer(pause: float) -> float:
 
 
 @dataclass(slots=True)
-class Backoff:
+class RetryPause:
     """When one thing is due again, in monotonic seconds: at once, until it fails."""
 
     pause: float = 0.0

@@ -14,7 +14,7 @@ _IPV6_PREFIX = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Seat(Generic[_T]):
+class ClientSlot(Generic[_T]):
     """One client that is there: its `share`, when it was last used (monotonic seconds, None for
     one that has not asked yet), and since when it is there."""
 
@@ -42,7 +42,7 @@ def share_of(address: str) -> str:
 
 def giving_way(
     share: str,
-    seats: Iterable[Seat[_T]],
+    seats: Iterable[ClientSlot[_T]],
     held: Counter[str],
     now: float,
     least_idle: float,
@@ -70,7 +70,7 @@ def giving_way(
     return [seat.client for seat in found]
 
 
-def _age(seat: Seat[_T]) -> tuple[bool, float]:
+def _age(seat: ClientSlot[_T]) -> tuple[bool, float]:
     """Smallest first: never asked before asked, older before newer."""
     if seat.used is None:
         return False, seat.since

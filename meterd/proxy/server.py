@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meterd.errors import ConfigError
 from meterd.model.clock import Clock
-from meterd.model.shares import Seat, giving_way, share_of
+from meterd.model.shares import ClientSlot, giving_way, share_of
 from meterd.proxy import frames
 from meterd.proxy.frames import HEADER_SIZE, NoFrame, Refusal, Request
 from meterd.proxy.guest import Guest, Lane, Way
@@ -119,7 +119,7 @@ class Proxy:
         """Whether one more of this host may come in; the one that gives way to it is hung up."""
         if len(self._clients) < MOST_CLIENTS:
             return True
-        seats = [Seat(c, c.share, c.used, c.since) for c in self._clients if not c.is_busy]
+        seats = [ClientSlot(c, c.share, c.used, c.since) for c in self._clients if not c.is_busy]
         held = Counter(client.share for client in self._clients)
         for client in giving_way(share, seats, held, self._clock.monotonic(), LEAST_IDLE):
             self.counters["gave_way"] += 1

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from meterd.alerts.engine import Alerts
-from meterd.alerts.hooks import HOOKS, Hook, Notice, Webhook
+from meterd.alerts.hooks import HOOKS, Hook, Notification, Webhook
 from meterd.alerts.rule import Rule
 from meterd.errors import ConfigError
 from meterd.model.alert import AlertState
@@ -19,16 +19,16 @@ class Recorder:
     """A hook that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[Notice] = []
-        self.waiting: list[Notice] = []
+        self.told: list[Notification] = []
+        self.waiting: list[Notification] = []
 
     async def start(self) -> None:
         pass
 
-    def post(self, notice: Notice) -> None:
+    def post(self, notice: Notification) -> None:
         self.told.append(notice)
 
-    def undelivered(self) -> list[Notice]:
+    def undelivered(self) -> list[Notification]:
         return self.waiting
 
     def forget(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meterd.cli.demo import settings
-from meterd.daemon.busload import BusLoad, Ground, load_of
+from meterd.daemon.busload import BusLoad, RateSource, load_of
 from meterd.daemon.events import EventLog
 from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
@@ -48,7 +48,7 @@ def measure(one: Built, exchange: float) -> None:
 def test_a_rate_that_is_said_costs_the_same_behind_a_gateway_and_the_network_beside() -> None:
     serial = load(text("serial:///dev/ttyS0?baud=9600", 2, "10s"))
     gateway = load(text("tcp://192.0.2.7?framer=rtu&baud=9600", 2, "10s"))
-    assert (serial.ground, gateway.ground) == (Ground.SAID, Ground.SAID)
+    assert (serial.ground, gateway.ground) == (RateSource.SAID, RateSource.SAID)
     assert serial.share < gateway.share < serial.share * 1.2
 
 
@@ -63,7 +63,7 @@ def test_of_meters_that_come_with_different_rates_most_are_followed() -> None:
 def test_a_ups_behind_a_serial_server_is_on_a_line_of_its_own_rate() -> None:
     ups = "devices:\n  ups: {driver: megatec, link: 'tcp://192.0.2.7:4001', interval: 100ms}\n"
     found = load(ups)
-    assert (found.ground, found.baud, found.is_over) == (Ground.ASSUMED, 2400, True)
+    assert (found.ground, found.baud, found.is_over) == (RateSource.ASSUMED, 2400, True)
 
 
 def test_one_url_may_say_what_the_other_leaves_out() -> None:
@@ -75,12 +75,16 @@ def test_one_url_may_say_what_the_other_leaves_out() -> None:
 def test_what_is_measured_counts_for_more_than_what_is_assumed() -> None:
     one = built(text("tcp://192.0.2.7?framer=rtu", 3, "1s"))
     assumed = load_of(one)
-    assert (assumed.ground, assumed.is_over, assumed.is_certain) == (Ground.ASSUMED, True, False)
+    assert (assumed.ground, assumed.is_over, assumed.is_certain) == (
+        RateSource.ASSUMED,
+        True,
+        False,
+    )
     # Nothing is known yet.
     assert load_of(one, measured=True) == assumed
     measure(one, 0.02)
     fast = load_of(one, measured=True)
-    assert (fast.ground, fast.is_over) == (Ground.MEASURED, False)
+    assert (fast.ground, fast.is_over) == (RateSource.MEASURED, False)
     slow = built(text("tcp://192.0.2.7?framer=rtu", 3, "10s"))
     measure(slow, 2.0)
     found = load_of(slow, measured=True)

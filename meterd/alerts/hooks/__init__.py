@@ -6,10 +6,10 @@ Decided against: shell commands (a receiver is a program with an address), and d
 exactly once (nobody can: a notice carries an id by which the receiver knows it again).
 """
 
-from meterd.alerts.hooks.notice import Hook, Notice
+from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.hooks.webhook import Webhook
 
-__all__ = ["HOOKS", "Hook", "Notice", "Webhook"]
+__all__ = ["HOOKS", "Hook", "Notification", "Webhook"]
 
 HOOKS = {"webhook": Webhook}
 """What `type:` of a hook may be."""

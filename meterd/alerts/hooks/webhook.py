@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from meterd.alerts.hooks.notice import Notice
+from meterd.alerts.hooks.notification import Notification
 from meterd.errors import HookError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Webhook:
         self._headers = dict(headers or {})
         self._limit = limit
         self._backoff = backoff or Backoff()
-        self._queue: deque[Notice] = deque()
+        self._queue: deque[Notification] = deque()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
@@ -116,14 +116,14 @@ class Webhook:
         )
         self._task = asyncio.create_task(self._run(), name=f"hook {self.name}")
 
-    def post(self, notice: Notice) -> None:
+    def post(self, notice: Notification) -> None:
         if len(self._queue) >= self._limit:
             self._queue.popleft()
             self.dropped += 1
         self._queue.append(notice)
         self._wake.set()
 
-    def undelivered(self) -> Sequence[Notice]:
+    def undelivered(self) -> Sequence[Notification]:
         return tuple(self._queue)
 
     def forget(self) -> None:
@@ -161,7 +161,7 @@ class Webhook:
                 self._reached()
                 self._done(notice)
 
-    def _done(self, notice: Notice) -> None:
+    def _done(self, notice: Notification) -> None:
         if self._queue and self._queue[0] is notice:
             self._queue.popleft()
 
@@ -171,7 +171,7 @@ class Webhook:
             log.warning(text, self.name, self._failures, self.dropped)
         self._failures = 0
 
-    async def _failed(self, notice: Notice, failure: _DeliveryError) -> None:
+    async def _failed(self, notice: Notification, failure: _DeliveryError) -> None:
         if not failure.retry:
             self._reached()
             self.refused += 1
@@ -187,7 +187,7 @@ class Webhook:
         # Closing cuts one pause short, not the rhythm.
         self._hurry.clear()
 
-    async def _deliver(self, notice: Notice) -> None:
+    async def _deliver(self, notice: Notification) -> None:
         """One try. Raises _DeliveryError."""
         import aiohttp
 
@@ -230,7 +230,7 @@ def _why(error: Exception) -> str:
     return os.strerror(number) if number else type(error).__name__
 
 
-def body(notice: Notice) -> bytes:
+def body(notice: Notification) -> bytes:
     """The JSON of a notice."""
     alert = notice.alert
     fields = {

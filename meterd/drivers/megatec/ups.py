@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from meterd.drivers.backoff import Backoff, loop_time
+from meterd.drivers.backoff import RetryPause, loop_time
 from meterd.drivers.megatec.battery import Battery, State
 from meterd.drivers.megatec.hearing import Hearing
 from meterd.drivers.megatec.lines import (
@@ -43,7 +43,7 @@ class _Question:
 
     command: str
     settled: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: RetryPause = field(default_factory=RetryPause)
     readings: list[Reading] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ class MegatecUps:
         self._epoch = link.epoch
         self._missed = 0
         # When the dialect of first choice is tried again, while another one is spoken.
-        self._first_choice = Backoff()
+        self._first_choice = RetryPause()
         self._ratings = _Question("F", settled=not options.ratings)
         self._names = _Question("I", settled=not options.vendor)
         self._asked = [q for q in (self._ratings, self._names) if not q.settled]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from meterd.drivers.backoff import LONGEST_PAUSE_S, Backoff, loop_time
+from meterd.drivers.backoff import LONGEST_PAUSE_S, RetryPause, loop_time
 from meterd.drivers.costs import link_costs
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.registers import PROTOCOL_LIMIT, Row
@@ -61,7 +61,7 @@ class SunSpecMeter:
         self._budget = Budget()
         # Where the chain of models ended too early, and when that is looked at again.
         self._cut: Survey | None = None
-        self._cut_backoff = Backoff()
+        self._cut_backoff = RetryPause()
 
     @with_traffic
     async def read(self) -> list[Reading]:

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import unused_port
 
-from meterd.alerts.hooks import Notice, Webhook
+from meterd.alerts.hooks import Notification, Webhook
 from meterd.alerts.hooks.webhook import Backoff, _why
 from meterd.model.alert import Alert, AlertState
 
@@ -36,12 +36,12 @@ FIRING, RESOLVED = AlertState.FIRING, AlertState.RESOLVED
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def notice(name: str = "a1", state: AlertState = FIRING) -> Notice:
+def notice(name: str = "a1", state: AlertState = FIRING) -> Notification:
     since = 1_800_000_000_123
     alert = Alert(
         name, "high", "main", "voltage.l1", state, "critical", 254.5, "V", since, since + 5000
     )
-    return Notice(alert, "Home", "mains is too high", {"building": "A"})
+    return Notification(alert, "Home", "mains is too high", {"building": "A"})
 
 
 class Receiver:
@@ -397,7 +397,7 @@ async def test_what_cannot_be_sent_is_dropped_and_the_next_goes_out(
 
 async def test_labels_with_any_characters_arrive() -> None:
     base = notice()
-    odd = Notice(base.alert, 'Ho"me\n', "µ° \U0001f50c", {"x": "\udcff"})
+    odd = Notification(base.alert, 'Ho"me\n', "µ° \U0001f50c", {"x": "\udcff"})
     async with served(Receiver()) as receiver, started(receiver.url) as hook:
         hook.post(odd)
         await until(lambda: hook.delivered == 1)

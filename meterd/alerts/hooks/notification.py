@@ -8,7 +8,7 @@ from meterd.model.alert import Alert
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """An alert that fires or is resolved, with what people know its site and device by."""
 
     alert: Alert
@@ -28,10 +28,10 @@ class Hook(Protocol):
     async def start(self) -> None:
         """Begin to deliver."""
 
-    def post(self, notice: Notice) -> None:
+    def post(self, notice: Notification) -> None:
         """Take a notice; never waits, never fails."""
 
-    def undelivered(self) -> Sequence[Notice]:
+    def undelivered(self) -> Sequence[Notification]:
         """What waits, the oldest first; also after it was closed."""
 
     def forget(self) -> None:
