@@ -33,20 +33,32 @@ def _unsaid(found: RegisterMap) -> str:
     return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
 
 
+# So many devices are named in a line that is about several.
+_NAMED = 5
+_TURNED = "its map counts as positive what is given: set direction: reversed"
+
+
 def tell_of_values(settings: Settings, *, limits: bool = False) -> None:
-    """What each device's values are multiplied by and so on; `limits`: also what can flow there."""
+    """What each device's values are multiplied by and so on; `limits`: also what can flow there.
+
+    Devices of which the same is to be said share a line.
+    """
+    told: dict[str, list[str]] = {}
     for name, device in settings.devices.items():
         notes = getattr(device.options, "notes", None)
         if notes is None:
             continue
         for note in notes():
-            click.echo(f"{name}: {note}", err=True)
+            told.setdefault(note, []).append(name)
         known = getattr(device.options, "map", SUNSPEC)
         if known != SUNSPEC and load_map(known).turned and device.direction == "normal":
-            text = "its map counts as positive what is given: set direction: reversed"
-            click.echo(f"warning: {name}: {text}", err=True)
+            told.setdefault(_TURNED, []).append(name)
         if limits:
-            click.echo(f"{name}: {_limit(device)}", err=True)
+            told.setdefault(_limit(device), []).append(name)
+    for text, names in told.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        kind = "warning: " if text == _TURNED else ""
+        click.echo(f"{kind}{', '.join(names[:_NAMED])}{more}: {text}", err=True)
 
 
 def _limit(device: DeviceSettings) -> str:
