@@ -84,12 +84,13 @@ function runtime(samples) {
   return sample && sample.value !== null ? duration(sample.value) : null;
 }
 
-/** Of the counters, by what they count: the rows of energy. */
+/** Of the counters, by what they count: the rows of energy, what counts at present first. */
 function energies(samples) {
   const [imported, exported, total] = ["import", "export", "total"]
     .map((way) => samples.get(`active_energy.${way}`));
   const shown = (sample) => (sample ? text(sample.value, sample.unit) : null);
   const found = [["Imported", shown(imported)], ["Exported", exported?.value ? shown(exported) : null]];
+  if (samples.get("active_power")?.value < 0) found.reverse();
   return imported || exported ? found : [["Energy", shown(total)]];
 }
 
