@@ -154,7 +154,8 @@ class NumberReader:
             told = f"type {kind!r}" if "type" in node else "type is missing"
             hint = maphints.of_type(kind) if "type" in node else ""
             self._tell(node, "type", f"{self._of}{told}, allowed {', '.join(known)}", hint)
-        elif function in BITS and kind != "u16":  # a single bit counts as 0 or 1 in both
+            return "u16"  # no other mistake comes of it
+        if function in BITS and kind != "u16":  # a single bit counts as 0 or 1 in both
             if kind != "bits":
                 what = f"{self._of}function {function} reads single bits, not {kind}"
                 self._tell(node, "type", what, "type: bits")

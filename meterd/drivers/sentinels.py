@@ -41,9 +41,9 @@ def unavailable(row: Row) -> tuple[int, ...]:
     if row.enum or not (counts or _is_size(row)) or (counts and row.words == 1):
         return ()
     ones, top = (1 << 16 * row.words) - 1, 1 << 16 * row.words - 1
-    if kind[0] == "s" and kind != "str":
+    if kind.startswith("s") and kind != "str":
         return (top, top - 1)
-    return (ones,) if kind[0] in "um" and kind != "m10k" else ()
+    return (ones,) if kind.startswith(("u", "m")) and kind != "m10k" else ()
 
 
 def _is_size(row: Row) -> bool:

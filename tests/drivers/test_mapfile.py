@@ -51,6 +51,7 @@ def test_places_are_those_of_the_rows() -> None:
         ("function: 4, type: u16, unit: W", 17, "M003", "address is missing"),
         ("function: 4, address: 1, unit: W", 17, "M003", "type is missing"),
         ("function: 4, address: 1, type: u24, unit: W", 43, "M003", "type 'u24', allowed u16"),
+        ("function: 4, address: 1, type: '', unit: W", 43, "M003", "type '', allowed u16"),
         ("function: 4, address: 65535, type: f32, unit: W", 31, "M003", "behind register 65535"),
         ("function: 4, address: 1, type: u16, unit: V", 54, "M005", "'V' does not convert to W"),
         ("function: 4, address: 1, type: u16, unit: W, scale: 0", 63, "M003", "not 0"),
