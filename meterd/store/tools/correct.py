@@ -74,7 +74,8 @@ class Corrections:
             if not names:
                 text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
                 raise NothingThereError(text)
-            days = [day for day in _days(ask) if await self._found(ask, names, day)]
+            some = await self._days(ask, names)
+            days = [day for day in some if await self._found(ask, names, day)]
             if not days:
                 raise NothingThereError(f"{ask.device} has no valid {ask.quantity} in that time")
             number = await self._writer.do(lambda ledger: audit.begin(ledger, ask, now))
@@ -145,7 +146,7 @@ class Corrections:
             await self._take(old, reason)
             count += old.samples
         waiting, key = count, max(parts, default=(number << _PART_BITS) - 1)
-        for day in _days(ask):
+        for day in await self._days(ask, names):
             span = await self._found(ask, names, day)
             if span is None:
                 continue
@@ -165,10 +166,21 @@ class Corrections:
             raise StoreError(f"correction {number} is gone", code="unavailable")
         return made
 
+    async def _days(self, ask: Ask, names: frozenset[Name]) -> range:
+        """The days of the interval in which these series have samples, since 1970."""
+        infos = await self._reader.series()
+        known = [one for one in infos if (one.device, one.quantity, one.unit) in names]
+        firsts = [one.first for one in known if one.first is not None]
+        lasts = [one.last for one in known if one.last is not None]
+        if not firsts or not lasts:
+            return range(0)
+        start, end = max(ask.start, min(firsts)), min(ask.end, max(lasts) + 1)
+        return range(start // DAY, -(-end // DAY)) if start < end else range(0)
+
     async def _sweep(self, ask: Ask, names: frozenset[Name]) -> None:
         """Plain rows of hours in which nothing valid is left; sealing only makes such that have."""
         known = [self._writer.memory.catalog.series[name].id for name in names]
-        for day in _days(ask):
+        for day in await self._days(ask, names):
             start, end = max(ask.start, day * DAY), min(ask.end, (day + 1) * DAY)
             touched = range(start // HOUR, -(-end // HOUR))
             left = await asyncio.to_thread(self._hours, ask.device, day, names)
@@ -223,10 +235,6 @@ class Corrections:
 @lru_cache(256)
 def _layout(quantity: str, unit: str) -> Layout:
     return Layout.of([(quantity, unit)])
-
-
-def _days(ask: Ask) -> range:
-    return range(ask.start // DAY, -(-ask.end // DAY))
 
 
 def _valid(span: Span, column: Column) -> Column:

@@ -276,3 +276,25 @@ async def test_work_for_the_writers_thread_ends_with_it(tmp_path: Path) -> None:
     await writer.close()
     with pytest.raises(StoreError, match="not open"):
         await writer.do(lambda ledger: 1)
+
+
+async def test_an_interval_from_long_before_the_first_sample_costs_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(START)
+    looked: list[int] = []
+    find = Corrections._found
+
+    async def counted(self: Corrections, what: Ask, names: Any, day: int) -> Any:
+        looked.append(day)
+        return await find(self, what, names, day)
+
+    monkeypatch.setattr(Corrections, "_found", counted)
+    async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+        await feed(writer, hands, history(1, START, 2))
+        corrections = Corrections(writer, reader)
+        made = await corrections.mark(ask(79_000, START + 40 * 365 * DAY), hands.now)
+        assert made.n == 720
+        assert set(looked) == {START // DAY}
+        with pytest.raises(NothingThereError, match="no valid active_power in that time"):
+            await corrections.mark(ask(79_000, START), hands.now)
