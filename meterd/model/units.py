@@ -3,8 +3,6 @@
 import difflib
 from typing import NamedTuple
 
-from meterd.model.quantity import UNIT_WORDS
-
 
 class Conversion(NamedTuple):
     """value in the other unit = value * factor + offset."""
@@ -72,9 +70,6 @@ _BASES = {
     ("%", "1"): Conversion(1e-2),
     ("1", "%"): Conversion(1e2),
 }
-
-TO_BASE: dict[str, tuple[str, float]] = {name: (u.base, u.factor) for name, u in _UNITS.items()}
-BASE_UNITS = tuple(UNIT_WORDS)
 
 
 def base_of(unit: str) -> str:

@@ -334,9 +334,6 @@ class StreamLink:
         self._spoke = station
         self._free_at = asyncio.get_running_loop().time()
 
-    def _may_be_prompt(self, station: int) -> bool:
-        return not self._listened and station not in self._hints.prompt
-
     def _soon(self, station: int, sent: float) -> bool:
         return station == self._spoke and sent - self._free_at < SOON
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from meterd.model.units import BASE_UNITS, TO_BASE, base_of, conversion, factor, suggest
+from meterd.model.quantity import UNIT_WORDS
+from meterd.model.units import base_of, conversion, factor, fitting, suggest
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,9 @@ def test_what_is_not_the_same_does_not_convert(unit: str, base: str) -> None:
 
 
 def test_every_unit_leads_to_a_base_unit() -> None:
-    assert {base for base, _ in TO_BASE.values()} <= set(BASE_UNITS)
+    units = {unit for base in UNIT_WORDS for unit in fitting(base)}
+    assert {"kWh", "gal", "°F", "MJ"} <= units
+    assert {base_of(unit) for unit in units} <= UNIT_WORDS.keys()
 
 
 @pytest.mark.parametrize(
