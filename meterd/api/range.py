@@ -140,10 +140,13 @@ def _intervals(site: Site, query: RangeQuery) -> list[int]:
 
 
 async def _names(call: Call, query: RangeQuery) -> tuple[list[str], list[str]]:
-    """The devices and quantities meant; the store is asked only where the site cannot tell."""
+    """The devices and quantities meant; the store is asked only where the site cannot tell.
+
+    Where no device is named, those that are left in the store alone are meant, too.
+    """
     site = call.site
     devices, quantities = set(known.ids(site)), known.measured(site)
-    live = set(query.device) <= devices
+    live = bool(query.device) and set(query.device) <= devices
     plain = all(name in quantities or is_known(name) for name in query.quantity)
     if not (live and plain and query.quantity):
         stored = await site.reader.series()

@@ -59,7 +59,7 @@ ROUTES: tuple[Route, ...] = (
         latest.show,
         latest.LatestSamples,
         latest.LatestQuery,
-        refusals=(400, 404),
+        refusals=(400, 404, 503),
     ),
     Route(
         f"{PREFIX}/series",
