@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from meterd.api import known
 from meterd.api.answer import Answer, Call, as_json
 from meterd.api.problem import unknown
 from meterd.api.query import NoQuery
@@ -163,6 +164,8 @@ async def show(call: Call, query: NoQuery) -> Answer:
             state = call.site.latest.states.get(asked) or DeviceState()
             return as_json(describe(device, state))
     refusal = unknown("device", asked, (device.id for device in call.site.devices()))
+    if (now := known.former(call.site).get(asked)) is not None:
+        refusal.hint = f"it was renamed: it is called {now} now"
     if any(one["id"] == asked for one in await _left(call, ())):
         refusal.hint = "its history is in the store: see GET series, range, energy and export"
     raise refusal

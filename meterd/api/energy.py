@@ -251,7 +251,7 @@ async def _devices(call: Call, query: EnergyQuery, pieces: Sequence[Span]) -> li
         return list(dict.fromkeys(query.device))
     stored = await call.site.reader.series()
     if query.device:
-        known.need_devices(query.device, {*devices, *(one.device for one in stored)})
+        known.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
         return list(dict.fromkeys(query.device))
     start = pieces[0].start if pieces else 0
     left = (one.device for one in stored if one.last is not None and one.last >= start)

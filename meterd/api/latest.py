@@ -178,7 +178,7 @@ async def show(call: Call, query: LatestQuery) -> Answer:
         return Answer(_body(call, query))
     # Only those that are named: what was polled long ago is no news to who asks for all.
     stored = await call.site.reader.series()
-    known.need_devices(asked, {*known.ids(call.site), *(one.device for one in stored)})
+    known.need_devices(asked, {*known.ids(call.site), *(one.device for one in stored)}, call.site)
     named = {*known.measured(call.site), *(one.quantity for one in stored)}
     known.need_quantities(query.quantity, named)
     mine = [

@@ -152,7 +152,7 @@ async def _names(call: Call, query: RangeQuery) -> tuple[list[str], list[str]]:
         stored = await site.reader.series()
         devices.update(one.device for one in stored)
         quantities.update(one.quantity for one in stored)
-    known.need_devices(query.device, devices)
+    known.need_devices(query.device, devices, site)
     known.need_quantities(query.quantity, quantities)
     return (
         list(dict.fromkeys(query.device)) or sorted(devices),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -44,10 +44,14 @@ _DATED = (Period.DAY, Period.WEEK, Period.MONTH, Period.YEAR)
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A store that is open for reading; `lasts`: Unix ms of the newest sample of each device."""
+    """A store that is open for reading; `lasts`: Unix ms of the newest sample of each device.
+
+    `former`: names that devices had before they were renamed -> the names they have now.
+    """
 
     fetch: "Fetch"
     lasts: Mapping[str, int]
+    former: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +253,16 @@ def _devices(
     question: Question, settings: Settings, stock: Stock, pieces: "Sequence[Span]"
 ) -> Sequence[str]:
     """Those named; else the configured ones, and of the store those with samples in that time."""
+    configured = [stock.former.get(name, name) for name in settings.devices]
     if question.devices:
-        known = {**dict.fromkeys(settings.devices), **dict.fromkeys(stock.lasts)}
+        known = dict.fromkeys((*configured, *stock.lasts))
+        for name in question.devices:
+            if name not in known and (now := stock.former.get(name)) is not None:
+                raise click.UsageError(f"{name!r} was renamed: it is called {now} now.")
         return _known(question.devices, known, "device")
     start = pieces[0].start if pieces else 0
     left = (name for name, last in stock.lasts.items() if last >= start)
-    return list(dict.fromkeys((*settings.devices, *left)))
+    return list(dict.fromkeys((*configured, *left)))
 
 
 def _energies(question: Question) -> "list[Metered]":
@@ -314,9 +322,11 @@ def _usage(error: "Refusal") -> click.UsageError:
 async def stored(settings: Settings) -> AsyncIterator[Stock]:
     """The store of a configuration, read beside a daemon that may be writing it."""
     from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
+    from meterd.daemon.naming import as_called, former
     from meterd.store.reader import Reader
 
     reader = await asyncio.to_thread(Reader.outside, settings.store.url)
+    settings = as_called(settings)
 
     def interval(device: str) -> float:
         known = settings.devices.get(device)
@@ -326,7 +336,7 @@ async def stored(settings: Settings) -> AsyncIterator[Stock]:
     try:
         for one in await reader.series():
             lasts[one.device] = max(one.last, lasts.get(one.device, one.last))
-        yield Stock(Consumed(lambda: reader, interval).quarters, lasts)
+        yield Stock(Consumed(lambda: reader, interval).quarters, lasts, former(settings))
     finally:
         reader.close()
 

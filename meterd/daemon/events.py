@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from meterd.model.clock import Clock
 from meterd.model.event import Event, EventKind, Scalar
@@ -28,6 +29,14 @@ class EventLog:
     def note(self, kind: EventKind, text: str, data: Mapping[str, Scalar] | None = None) -> None:
         """An event of meterd itself, now."""
         self.add(Event(kind, "", self._clock.now_ms(), text, data or {}))
+
+    def rename(self, old: str, new: str) -> None:
+        """What was noticed of a device was noticed of the one that is called so now."""
+        self.counts = Counter(
+            {(new if name == old else name, kind): n for (name, kind), n in self.counts.items()}
+        )
+        events = (replace(one, device=new) if one.device == old else one for one in self._newest)
+        self._newest = deque(events, maxlen=_KEPT)
 
     def newest(self) -> Sequence[Event]:
         """Newest first, at most 500."""

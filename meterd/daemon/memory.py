@@ -29,6 +29,11 @@ class CounterMemory:
     def add(self, device: str, counters: Counters) -> None:
         self._counters[device] = counters
 
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name."""
+        if old in self._counters:
+            self._counters[new] = self._counters.pop(old)
+
     def keep_only(self, devices: Sequence[str]) -> None:
         """After a reload: what is gone is polled no more."""
         self._counters = {name: c for name, c in self._counters.items() if name in devices}

@@ -8,6 +8,7 @@ from functools import partial
 from meterd.alerts.engine import TICK, Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rule import Rule
+from meterd.config.renamed import outdated, renamed
 from meterd.config.settings import Settings
 from meterd.daemon import alerting, own
 from meterd.daemon.alerted import AlertMemory
@@ -19,6 +20,7 @@ from meterd.daemon.info import DeviceInfo, info_of
 from meterd.daemon.keeping import Store, replaced
 from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
+from meterd.daemon.naming import Naming, advice, need_new
 from meterd.daemon.plan import link_plans
 from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.undated import Undated
@@ -28,7 +30,7 @@ from meterd.energy.quarter import Found
 from meterd.energy.tariff import Tariff
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
-from meterd.model.event import Event
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Sink
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
@@ -63,6 +65,7 @@ class Site:
         self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
+        self._naming = Naming(self.event_log)
         self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._turn = asyncio.Lock()  # of those who change the site
@@ -120,7 +123,13 @@ class Site:
 
     def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
         """A polled Modbus meter, its link, and the lock that its bus holds for each poll."""
-        return self._lines.modbus(device)
+        # Who asks may have been told its name before it was renamed.
+        return self._lines.modbus(self.former.get(device, device))
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        """Names that devices had -> the names they have now."""
+        return self._store.writer.memory.catalog.renamed if self._store is not None else {}
 
     async def command(self, device: str, command: str) -> None:
         """Make a device act, between two polls.
@@ -196,7 +205,53 @@ class Site:
         it was. What did not change keeps its connection and its rhythm.
         """
         async with self._turn:
+            settings = await self._naming.meant(settings)
             await self._apply(settings)
+
+    async def rename(self, old: str, new: str, who: str = "") -> None:
+        """A device goes on under another name, with all its history, and without a gap.
+
+        Raises MeterdError: unknown_device, device_exists; StoreError.
+        """
+        async with self._turn:
+            need_new(self.settings, old, new)
+            store = self._open_store
+            self._memory.save(store.writer)
+            await store.writer.rename(old, new, who=who, now=self._clock.now_ms())
+            configured = old in self.settings.devices
+            await self._call(old, new)
+            self._naming.knows(old, new)
+            text = f"{old} is called {new} now" + (f"; {advice(old, new)}" if configured else "")
+            data = {"old": old, "new": new, "who": who}
+            self.event_log.note(EventKind.RENAMED, text, data)
+
+    async def _call(self, old: str, new: str) -> None:
+        """What is in memory of a device that the store calls otherwise by now."""
+        await self._lines.rename(old, new)
+        self.settings = renamed(self.settings, {old: new})
+        for latest in (self.latest, self._cluster.elsewhere):
+            latest.rename(old, new)
+        self._alerts.rename(old, new)
+        self.vitals.rename(old, new)
+        self.vitals.place(self._lines.places())
+        self.event_log.rename(old, new)
+
+    def _reclaim(self, settings: Settings) -> None:
+        """Former names of devices that are configured beside them are those of others now."""
+        catalog = self._open_store.writer.memory.catalog
+        for old, new in list(catalog.renamed.items()):
+            if old in settings.devices and new in settings.devices:
+                catalog.reclaim(old)
+
+    async def _follow(self) -> None:
+        """Devices that were renamed by another meterd, or while the store was away."""
+        if not outdated(self.settings, self.former):
+            return
+        async with self._turn:
+            names = outdated(self.settings, self.former)
+            self._naming.now(self.settings, self.former)
+            for old, new in names.items():
+                await self._call(old, new)
 
     async def _apply(self, settings: Settings) -> None:
         link_plans(settings)
@@ -204,6 +259,7 @@ class Site:
         prepared = self._lines.prepare(mine)
         rules, hooks = list(alerting.rules(settings)), alerting.hooks(settings)
         await self._swap_store(settings)
+        self._reclaim(settings)
         await self._lines.stop(prepared.kept)
         self.settings = settings
         self.latest.keep_only(name for name, d in mine.devices.items() if d.enabled)
@@ -233,6 +289,8 @@ class Site:
         if self._store is not None:
             # Who has a device next goes on with its counters.
             self._memory.save(self._store.writer)
+        # What is held is told by the names that devices have now.
+        await self._follow()
         async with self._turn:
             await self._apply(self.settings)
 
@@ -287,6 +345,7 @@ class Site:
     async def _watch_alerts(self) -> None:
         while True:
             await self._clock.sleep(TICK)
+            await self._follow()
             self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)

@@ -118,7 +118,6 @@ class Counters:
     __slots__ = (
         "_ahead",
         "_columns",
-        "_device",
         "_forms",
         "_guards",
         "_held",
@@ -130,6 +129,7 @@ class Counters:
         "_said",
         "_states",
         "_unread",
+        "device",
     )
 
     def __init__(
@@ -141,7 +141,7 @@ class Counters:
         interval: float = INTERVAL,
         state: CountersState | None = None,
     ) -> None:
-        self._device = device
+        self.device = device
         self._max_power = max_power
         self._forms = forms or {}
         self._interval = interval

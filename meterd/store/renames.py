@@ -62,7 +62,12 @@ def former(connection: Connection) -> dict[str, str]:
 
 def _former(renames: Sequence[Rename], names: Mapping[int, str]) -> dict[str, str]:
     now = set(names.values())
-    found = {one.old: names[one.device] for one in renames if one.device in names}
+    found: dict[str, str] = {}
+    for one in renames:
+        # In the order in which they were given up.
+        found.pop(one.old, None)
+        if one.device in names:
+            found[one.old] = names[one.device]
     return {old: new for old, new in found.items() if old not in now}
 
 

@@ -142,7 +142,7 @@ async def test_what_else_is_called_by_the_name(tmp_path: Path) -> None:
         assert listed.device == "new"
         await book.undo(made.id, "anna", NOW + HOUR)
         assert await voltages(reader, "new") == [0]
-    memos = dict(rows(path, "SELECT name, body FROM memo"))
+    memos = {str(name): body for name, body in rows(path, "SELECT name, body FROM memo")}
     assert (memos["counters new"], memos["counters older"]) == ("{}", "[]")
     assert "counters old" not in memos
     state = json.loads(str(memos["alerts"]))
