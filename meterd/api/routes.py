@@ -196,6 +196,16 @@ ROUTES: tuple[Route, ...] = (
         scope="admin",
     ),
     Route(
+        f"{PREFIX}/devices/{{id}}/replace",
+        "Say since when another meter is read as a device",
+        renaming.replace,
+        renaming.ReplacedMeter,
+        method="POST",
+        body=renaming.Replacing,
+        refusals=(400, 404, 409, 415, 422, 503),
+        scope="admin",
+    ),
+    Route(
         f"{PREFIX}/events",
         "What was noticed: devices down and back, rows left out, counters that jumped, reloads",
         events.list_all,

@@ -2,25 +2,35 @@
 
 import asyncio
 import getpass
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file, load_settings
-from meterd.cli.times import now_ms
+from meterd.cli.times import moment, now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
 from meterd.errors import StoreError
 from meterd.model.duration import spell
 
+if TYPE_CHECKING:
+    from meterd.daemon.replacing import Replaced
+    from meterd.store.writer import Writer
+
 _COLUMNS = ("device", "driver", "map", "link", "interval", "enabled")
 _STORED = ("first", "last")
 _RENAMED = ("device", "was", "time")
-# Seconds; nothing but names is written.
+_REPLACED = ("device", "at", "replaced", "totals")
+_LISTED = ("device", "at", "who", "made")
+# Seconds; nothing but names is written, after what waits in files.
 _LONGEST = 60.0
+# Seconds: years of counters at 1 s, on a slow machine.
+_RECOUNT = 1800.0
 
 
 @click.group(
@@ -30,6 +40,7 @@ Examples:
   meterd devices -c meterd.yaml
   meterd devices --all
   meterd devices rename main kitchen
+  meterd devices replace main --at 2026-11-20T14:30
 """,
 )
 @click.option("--all", "is_all", is_flag=True, help="Also those that only the store knows.")
@@ -160,17 +171,127 @@ def _renamed(settings: Settings, old: str, new: str, who: str) -> dict[str, Any]
 
 
 async def _here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
+    async with _writing(settings, "meterd devices rename", _LONGEST) as writer:
+        await writer.rename(old, new, who=who, now=now)
+
+
+@asynccontextmanager
+async def _writing(settings: Settings, what: str, seconds: float) -> "AsyncIterator[Writer]":
+    """The store, by this process. Raises StoreError: already_running where a daemon keeps it."""
     from meterd.store.lock import Claim
     from meterd.store.writer import Writer
 
     store = settings.store
-    claim = Claim("meterd devices rename", _LONGEST)
+    claim = Claim(what, seconds)
     writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file", claim=claim)
     await writer.open()
     try:
-        await writer.rename(old, new, who=who, now=now)
+        yield writer
     finally:
         await writer.close()
+
+
+@command.command(
+    "replace",
+    epilog="""\b
+Examples:
+  meterd devices replace main --at 2026-11-20T14:30
+  meterd devices replace main --list
+  meterd devices replace main --at 2026-11-20T14:30 --undo
+""",
+)
+@click.argument("device")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Since when it is: 2026-11-20T14:30, now-2h, RFC 3339, Unix seconds; else now.",
+)
+@click.option("--undo", is_flag=True, help="It was the same meter after all.")
+@click.option("--list", "is_list", is_flag=True, help="When it was replaced, and who said so.")
+@click.option("--who", metavar="NAME", help="Who says so; else your user's name.")
+@config_option
+@output.format_option
+@click.pass_context
+def _replace(
+    ctx: click.Context, /, device: str, config: Path | None, format_: str | None, **asked: Any
+) -> None:
+    """Say since when another meter is read as DEVICE: its history goes on.
+
+    Nothing is booked across: what the new meter shows at first is where it starts from, and the
+    day has what both counted. It may be told afterwards: guarded totals since then are counted
+    anew. A daemon that runs is asked to do it (where it wants a login, with the token in
+    METERD_TOKEN).
+    """
+    from meterd.daemon.naming import former
+
+    settings = load_settings(_config_of(ctx, config))
+    device = former(settings).get(device, device)
+    if asked["is_list"]:
+        rows = _replacements(settings, device)
+        output.show(_LISTED, rows, format_, {"replacements": rows})
+        return
+    now = now_ms()
+    at = now
+    if asked["at"] is not None:
+        at = moment("--at", asked["at"], now, ZoneInfo(settings.site.timezone))
+    elif asked["undo"]:
+        raise click.UsageError("--undo needs --at: --list tells the times there are.")
+    if at > now:
+        raise click.UsageError("--at may not lie in the future: say it when it is done.")
+    row = _replaced(settings, device, at, asked["who"] or _user(), undo=asked["undo"])
+    for text in row["events"]:
+        click.echo(f"noticed since then: {text}", err=True)
+    output.show(_REPLACED, [row], format_, row)
+
+
+def _replacements(settings: Settings, device: str) -> list[dict[str, Any]]:
+    from meterd.model.times import rfc3339
+    from meterd.store import database, replacements
+    from meterd.store.tools.overview import looking
+
+    with looking(database.find(settings.store.url)) as (connection, _):
+        found = replacements.read(connection, device)
+    return [
+        {"device": device, "at": rfc3339(one.at), "who": one.who, "made": rfc3339(one.made)}
+        for one in found
+    ]
+
+
+def _replaced(settings: Settings, device: str, at: int, who: str, *, undo: bool) -> dict[str, Any]:
+    """By this process, or by the daemon where one keeps the store."""
+    from meterd.api.renaming import replaced_row
+
+    try:
+        found = asyncio.run(_replace_here(settings, device, at, who, undo=undo))
+        return replaced_row(device, at, found, undo=undo)
+    except StoreError as error:
+        if error.code != "already_running":
+            raise
+    from meterd.cli.daemon import post
+
+    body = {"at": f"{at / 1000:.3f}", "who": who, "undo": undo}
+    answer: dict[str, Any] = post(settings.api, f"devices/{device}/replace", body)
+    return answer
+
+
+async def _replace_here(
+    settings: Settings, device: str, at: int, who: str, *, undo: bool
+) -> "Replaced":
+    from meterd.daemon.memory import CounterMemory
+    from meterd.daemon.replacing import replace_meter
+    from meterd.store.reader import Reader
+    from meterd.store.replacements import Replacement
+
+    async with _writing(settings, "meterd devices replace", _RECOUNT) as writer:
+        reader = Reader(settings.store.url, writer.memory)
+        try:
+            one = Replacement(at, now_ms(), who)
+            return await replace_meter(
+                writer, reader, CounterMemory(), device, one, still=nullcontext(), undo=undo
+            )
+        finally:
+            reader.rest()
+            reader.close()
 
 
 def _places(loaded: Loaded, old: str) -> Iterator[str]:

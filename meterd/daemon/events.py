@@ -1,7 +1,7 @@
 """The events of this process: logged, counted by kind, and the newest of them kept in memory."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from meterd.model.clock import Clock
@@ -17,6 +17,8 @@ class EventLog:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._newest: deque[Event] = deque(maxlen=_KEPT)
+        self.heard: Callable[[Event], None] = lambda _: None
+        """Is called with each event of a device."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """How many since the start, by device and kind."""
 
@@ -25,6 +27,8 @@ class EventLog:
         log_event(event)
         self.counts[event.device, str(event.kind)] += 1
         self._newest.appendleft(event)
+        if event.device:
+            self.heard(event)
 
     def note(self, kind: EventKind, text: str, data: Mapping[str, Scalar] | None = None) -> None:
         """An event of meterd itself, now."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,15 +83,14 @@ class Lines:
 
     def start(self, built: Built, memos: Memos) -> None:
         """Poll a link's devices, their counters where they stood."""
-        members = []
+        members, key = [], built.plan.key
         for name, driver, settings in built.drivers:
-            counters = guards(name, driver, settings, self._counters.state(name, memos))
+            counters = guards(name, driver, settings, self._counters.state(name, memos), key)
             self._counters.add(name, counters)
             self._drivers[name] = driver
             contained = self._contained[name] = ContainedDriver(name, driver, self._limit)
             device = polled(name, contained, settings)
             members.append(replace(device, counters=counters, noticed=self._events.add))
-        key = built.plan.key
         # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
         slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)
         bus = Bus(key, members, self._sinks, self._clock, slot=slot)
@@ -136,6 +136,16 @@ class Lines:
             self._counters.rename(old, new)
             self._contained[new] = self._contained.pop(old)
             self._contained[new].device = new
+
+    @asynccontextmanager
+    async def still(self, device: str) -> AsyncIterator[None]:
+        """The device is not polled meanwhile, nor the others on its link."""
+        running = self._of(device)
+        if running is None:
+            yield
+            return
+        async with running.bus.turn:
+            yield
 
     async def stop(self, kept: set[str] | frozenset[str] = frozenset()) -> None:
         """Stop polling, and close the links, of all but those that are kept."""

@@ -22,20 +22,25 @@ from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.naming import Naming, advice, need_new
 from meterd.daemon.plan import link_plans
+from meterd.daemon.replacing import Replaced, replace_meter
 from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.undated import Undated
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import Found
 from meterd.energy.tariff import Tariff
+from meterd.errors import StoreError
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
 from meterd.model.event import Event, EventKind
 from meterd.model.sample import Sink
+from meterd.model.times import rfc3339
 from meterd.poll.latest import Latest
+from meterd.store import replacements
 from meterd.store.reader import Reader
+from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections
-from meterd.store.writer import WriterStatus
+from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -43,6 +48,8 @@ log = logging.getLogger(__name__)
 _HOOK_GRACE = 2.0
 # How often is noted where the counters stand, in seconds.
 _MEMORY_EVERY = 600.0
+# And first after the start: a new device is not to begin anew when the power fails then.
+_MEMORY_SOON = 60.0
 
 
 class Site:
@@ -65,6 +72,8 @@ class Site:
         self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
+        self.event_log.heard = self._heard
+        self._notes: set[asyncio.Task[None]] = set()
         self._naming = Naming(self.event_log)
         self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
@@ -225,6 +234,43 @@ class Site:
             data = {"old": old, "new": new, "who": who}
             self.event_log.note(EventKind.RENAMED, text, data)
 
+    async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
+        """From `at` on (Unix ms) another meter is read as this device; or not, after all.
+
+        Raises MeterdError: unknown_device, not_replaced; StoreError.
+        """
+        async with self._turn:
+            store, now = self._open_store, self._clock.now_ms()
+            device = self.former.get(device, device)
+            done = await replace_meter(
+                store.writer,
+                store.reader,
+                self._memory,
+                device,
+                Replacement(at, now, who),
+                still=self._lines.still(device),
+                undo=undo,
+            )
+            what = "was no other meter after all" if undo else "is another meter"
+            text = f"{what} since {rfc3339(at)}; {done.written} guarded totals are counted anew"
+            self.event_log.add(Event(EventKind.REPLACED, device, now, text, {"who": who}))
+            return done
+
+    def _heard(self, event: Event) -> None:
+        """That a counter is another meter's is kept, for whoever counts its totals anew."""
+        if event.kind is EventKind.SWAP and self._store is not None:
+            task = asyncio.create_task(self._note_swap(self._store.writer, event))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+
+    async def _note_swap(self, writer: Writer, event: Event) -> None:
+        one = Replacement(event.time, event.time, replacements.NOTICED)
+        try:
+            device = self.former.get(event.device, event.device)
+            await writer.do(partial(replacements.add, device=device, one=one))
+        except StoreError as error:
+            log.error("%s: that it is another meter is not noted: %s", event.device, error)
+
     async def _call(self, old: str, new: str) -> None:
         """What is in memory of a device that the store calls otherwise by now."""
         await self._lines.rename(old, new)
@@ -266,7 +312,8 @@ class Site:
         await self._swap_alerts(rules, hooks)
         for built in prepared.built:
             self._lines.start(built, self._open_store.writer)
-        self._memory.keep_only(list(self.latest.states))
+        leased = [name for name in settings.devices if name not in mine.devices]
+        self._memory.keep_only(list(self.latest.states), leased)
         self.vitals.place(self._lines.places())
         if self._vitals_task is None:
             self._vitals_task = asyncio.create_task(
@@ -320,8 +367,10 @@ class Site:
         await self._cluster.close()
 
     async def _remember(self) -> None:
+        pause = _MEMORY_SOON
         while True:
-            await self._clock.sleep(_MEMORY_EVERY)
+            await self._clock.sleep(pause)
+            pause = _MEMORY_EVERY
             self._memory.save(self._open_store.writer)
 
     async def _swap_store(self, settings: Settings) -> None:
