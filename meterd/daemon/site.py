@@ -355,7 +355,7 @@ class Site:
         tasks = [task for task in started if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._notes, return_exceptions=True)
         self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
         self._loads_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))

@@ -94,3 +94,40 @@ def test_mistakes_are_told(site: Site, words: tuple[str, ...], code: int, says: 
     done = site("devices", "rename", *words)
     assert (done.code, done.out) == (code, "")
     assert says in done.err
+
+
+def test_replaced_listed_and_undone_without_a_daemon(site: Site) -> None:
+    before = json.loads(site("energy", "--format", "json").out)["energy"]
+    at = f"{(site.start + 1440 * 60_000) / 1000:.0f}"
+    done = site("devices", "replace", "main", "--at", at, "--who", "anna", "--format", "json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["replaced"] is True
+    listed = json.loads(site("devices", "replace", "main", "--list", "--format", "json").out)
+    ((who, device),) = ((one["who"], one["device"]) for one in listed["replacements"])
+    assert (who, device) == ("anna", "main")
+    energy = json.loads(site("energy", "--format", "json").out)["energy"]
+    # Nothing is booked across: 10 Wh a minute, of one minute.
+    values = [[one["value"] or 0.0 for one in rows] for rows in (before, energy)]
+    assert sum(values[0]) - sum(values[1]) == pytest.approx(10.0)
+    assert site("db", "check").code == 0
+    assert site("devices", "replace", "main", "--at", at, "--undo").code == 0
+    assert json.loads(site("energy", "--format", "json").out)["energy"] == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("main", "--at", "now+1h"), 2, "future"),
+        (("main", "--at", "x"), 2, "no time"),
+        (("main", "--undo"), 2, "--undo needs --at"),
+        (("lost", "--at", "now-1h"), 1, "no device lost"),
+        (("main", "--at", "2020-01-01"), 1, "nothing to separate"),
+        (("main", "--at", "now-1h", "--undo"), 1, "was not replaced"),
+    ],
+)
+def test_mistakes_of_replace_are_told(
+    site: Site, words: tuple[str, ...], code: int, says: str
+) -> None:
+    done = site("devices", "replace", *words)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err

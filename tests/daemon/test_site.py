@@ -11,8 +11,10 @@ from meterd.config.settings import Settings
 from meterd.daemon.site import Site
 from meterd.errors import ConfigError, MeterdError, StoreError
 from meterd.model.clock import EARLIEST_MS, SystemClock
+from meterd.model.event import Event, EventKind
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
+from meterd.store import replacements
 from tests.store.rigs import rows, samples
 
 _DEVICE = (
@@ -249,3 +251,40 @@ async def test_only_free_names_are_given(house: House) -> None:
             await site.rename(old, new)
     assert [device.id for device in site.devices()] == ["a", "b"]
     await site.close()
+
+
+async def test_a_meter_that_was_replaced_goes_on_as_one_history(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=6)
+    at = SystemClock().now_ms()
+    await site.replace("a", at, "anna")
+    await until_polled(site, "a", more=8)
+    (told,) = (one for one in site.events() if one.kind == "replaced")
+    assert "is another meter since" in told.text
+    (totals,) = await site.reader.range(["a"], ["guarded.active_energy.import"], 0, 2**50, 0, "avg")
+    values = [value for _, value in totals.points]
+    assert values == sorted(values)
+    assert max(time for time, _ in totals.points) > at
+    # What it says of itself is of the next meter: no second segment.
+    assert not [one for one in site.events() if one.kind == "swap"]
+    await site.rename("a", "kitchen")
+    await site.close()
+    ((body,),) = rows(house.folder / "m.db", "SELECT body FROM memo WHERE name LIKE 'replaced %'")
+    assert f'"at": {at}' in str(body)
+
+
+async def test_another_meter_that_meterd_noticed_is_kept_for_later_counts(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=8)
+    now = SystemClock().now_ms()
+    site.event_log.add(Event(EventKind.SWAP, "a", now, "another meter answers"))
+    await site.replace("a", now - 1, "anna")  # the same, as a person says it
+    writer = site._open_store.writer
+    found = await writer.do(lambda ledger: replacements.of(ledger, "a"))
+    assert [(one.at, one.who) for one in found] == [(now - 1, "anna")]
+    site.event_log.add(Event(EventKind.SWAP, "a", now + 10 * 86_400_000, "another"))
+    await site.close()
+    ((body,),) = rows(house.folder / "m.db", "SELECT body FROM memo WHERE name = 'replaced a'")
+    assert str(body).count('"at"') == 2
