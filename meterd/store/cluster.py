@@ -173,7 +173,8 @@ class Leases:
             self._careful_until = began + self._period * _LENGTH
         self._member.until = turn.until
         self._good_until = began + self._period * _LENGTH
-        for gone in self.share.held.keys() - turn.held:
+        ours = {one.id for one in turn.held.values()}
+        for gone in (name for name, one in self.share.held.items() if one.id not in ours):
             _log.warning("another meterd has %s by now", gone)
         if turn.held.keys() - self.share.held.keys():
             self.share.memos = turn.memos
