@@ -40,7 +40,7 @@ class ReplacedDevice(Protocol):
 class RenamingSite(Protocol):
     """What can rename."""
 
-    async def rename(self, old: str, new: str, who: str = "") -> None:
+    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
         """Raises MeterdError: unknown_device, device_exists; StoreError."""
 
     async def replace(
@@ -51,6 +51,11 @@ class RenamingSite(Protocol):
 
 class Renaming(Body):
     name: DeviceId = Field(description="What the device is called from now on")
+    merge: bool = Field(
+        False,
+        description="Another device of the store may have that name, if it was polled only before "
+        "or only after this one: the two become one, for good",
+    )
     who: PlainText = Field("", max_length=LONGEST_WHO)
 
 
@@ -83,7 +88,8 @@ async def rename(call: Call, query: NoQuery) -> Answer:
     """Also a device that only the store knows."""
     said = body.read(Renaming, call)
     site, old = cast("RenamingSite", call.site), call.path["id"]
-    await done(site.rename(old, said.name, call.who or said.who))
+    who = call.who or said.who
+    await done(site.rename(old, said.name, who, merge=said.merge))
     return as_json(row(old, said.name, call.now))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -20,6 +20,7 @@ from meterd.model.duration import spell
 
 if TYPE_CHECKING:
     from meterd.daemon.replacing import Replaced
+    from meterd.store.reader import Reader
     from meterd.store.writer import Writer
 
 _COLUMNS = ("device", "driver", "map", "link", "interval", "enabled")
@@ -112,17 +113,21 @@ def _config_of(ctx: click.Context, config: Path | None) -> Path | None:
 @command.command("rename", epilog="Example: meterd devices rename main kitchen")
 @click.argument("old")
 @click.argument("new")
+@click.option(
+    "--merge", is_flag=True, help="NEW is in the store, from before or after OLD: one device."
+)
 @click.option("--who", metavar="NAME", help="Who says so; else your user's name.")
 @config_option
 @output.format_option
 @click.pass_context
 def _rename(
     ctx: click.Context,
+    /,
     old: str,
     new: str,
-    who: str | None,
     config: Path | None,
     format_: str | None,
+    **asked: Any,
 ) -> None:
     """Give a device another name, with all its history: NEW for OLD.
 
@@ -131,10 +136,15 @@ def _rename(
     with the token in METERD_TOKEN), and polls on without a gap. The configuration stays as it is
     written: which lines are to be changed is told; until then OLD there means NEW. The same the
     other way round undoes it.
+
+    With --merge NEW may be a device of the store already, such as one that the configuration
+    called so later: its history and OLD's become one, if they were not polled at the same time.
+    That is not undone by renaming.
     """
     loaded = load_file(_config_of(ctx, config))
     _need_id(new)
-    row = _renamed(loaded.settings, old, new, who or _user())
+    who, is_merge = asked["who"] or _user(), asked["merge"]
+    row = _renamed(loaded.settings, old, new, who, is_merge=is_merge)
     for place in _places(loaded, old):
         click.echo(f"{place}: write {new} here instead of {old}", err=True)
     output.show(_RENAMED, [row], format_, row)
@@ -151,7 +161,7 @@ def _need_id(name: str) -> None:
         raise click.UsageError(f"NEW {name!r} {error.errors()[0]['msg']}.") from error
 
 
-def _renamed(settings: Settings, old: str, new: str, who: str) -> dict[str, Any]:
+def _renamed(settings: Settings, old: str, new: str, who: str, *, is_merge: bool) -> dict[str, Any]:
     """By this process, or by the daemon where one keeps the store."""
     from meterd.api.renaming import row
     from meterd.daemon.naming import need_new
@@ -159,20 +169,43 @@ def _renamed(settings: Settings, old: str, new: str, who: str) -> dict[str, Any]
     now = now_ms()
     try:
         need_new(settings, old, new)
-        asyncio.run(_here(settings, old, new, who, now))
+        asyncio.run((_merged_here if is_merge else _here)(settings, old, new, who, now))
         return row(old, new, now)
     except StoreError as error:
         if error.code != "already_running":
             raise
     from meterd.cli.daemon import post
 
-    found: dict[str, Any] = post(settings.api, f"devices/{old}/rename", {"name": new, "who": who})
+    found: dict[str, Any] = post(
+        settings.api, f"devices/{old}/rename", {"name": new, "who": who, "merge": is_merge}
+    )
     return found
 
 
 async def _here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
     async with _writing(settings, "meterd devices rename", _LONGEST) as writer:
         await writer.rename(old, new, who=who, now=now)
+
+
+async def _merged_here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
+    from meterd.daemon.memory import CounterMemory
+    from meterd.daemon.replacing import count_anew
+    from meterd.store.tools.merge import merged
+
+    async with _writing(settings, "meterd devices rename", _RECOUNT) as writer:
+        if new not in writer.memory.catalog.devices:
+            await writer.rename(old, new, who=who, now=now)
+            return
+        with closing(_reading(settings, writer)) as reader:
+            start = await merged(writer, reader, old, new, who=who, now=now)
+            memory = CounterMemory()
+            await count_anew(writer, reader, memory, new, start, now, still=nullcontext())
+
+
+def _reading(settings: Settings, writer: "Writer") -> "Reader":
+    from meterd.store.reader import Reader
+
+    return Reader(settings.store.url, writer.memory)
 
 
 @asynccontextmanager
@@ -279,19 +312,14 @@ async def _replace_here(
 ) -> "Replaced":
     from meterd.daemon.memory import CounterMemory
     from meterd.daemon.replacing import replace_meter
-    from meterd.store.reader import Reader
     from meterd.store.replacements import Replacement
 
     async with _writing(settings, "meterd devices replace", _RECOUNT) as writer:
-        reader = Reader(settings.store.url, writer.memory)
-        try:
+        with closing(_reading(settings, writer)) as reader:
             one = Replacement(at, now_ms(), who)
             return await replace_meter(
                 writer, reader, CounterMemory(), device, one, still=nullcontext(), undo=undo
             )
-        finally:
-            reader.rest()
-            reader.close()
 
 
 def _places(loaded: Loaded, old: str) -> Iterator[str]:

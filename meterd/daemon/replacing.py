@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from meterd.daemon.memory import CounterMemory
-from meterd.daemon.recount import recount
+from meterd.daemon.recount import Recounted, recount
 from meterd.errors import MeterdError
 from meterd.model.quantity import GUARDED
 from meterd.store import replacements
@@ -55,20 +55,43 @@ async def replace_meter(
         await writer.do(partial(replacements.add, device=device, one=one))
     elif not await writer.do(partial(replacements.remove, device=device, at=one.at)):
         raise MeterdError(f"{device} was not replaced at that time", code="not_replaced")
-    told = await recount(writer, reader, device, one.at, one.made)
+    told = await count_anew(
+        writer, reader, memory, device, one.at, one.made, still=still, is_next=not undo
+    )
+    texts = dict.fromkeys(f"{event.quantity}: {event.text}" for event in told.events)
+    return Replaced(told.written, tuple(texts))
+
+
+async def count_anew(
+    writer: Writer,
+    reader: Reader,
+    memory: CounterMemory,
+    device: str,
+    start: int,
+    now: int,
+    *,
+    still: AbstractAsyncContextManager[None],
+    is_next: bool = False,
+) -> Recounted:
+    """The guarded totals since `start` (Unix ms), and where live polls go on.
+
+    `is_next`: where nothing was read since then, the next read is another meter's. Raises
+    StoreError.
+    """
+    told = await recount(writer, reader, device, start, now)
     async with still:
         # What was polled meanwhile: little, so that the next poll is not held up for long.
         await writer.flush()
         infos = await asyncio.to_thread(reader.names)
-        last = max(info.last for info in infos if info.device == device and _counts(info))
-        since = max(one.at, one.made)
+        counted = (info.last for info in infos if info.device == device and _counts(info))
+        last, since = max(counted, default=0), max(start, now)
         again = await recount(writer, reader, device, since, max(last, since))
-        is_next = not undo and last < one.at
-        memory.go_on(device, writer, {**told.ended, **again.ended}, swapped=is_next)
+        ended = {**told.ended, **again.ended}
+        memory.go_on(device, writer, ended, swapped=is_next and last < start)
     memory.save(writer)
     await writer.settle()
-    texts = dict.fromkeys(f"{event.quantity}: {event.text}" for event in told.events)
-    return Replaced(told.written + again.written, tuple(texts))
+    told.written += again.written
+    return told
 
 
 def _counts(info: SeriesInfo) -> bool:

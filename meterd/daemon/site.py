@@ -22,7 +22,7 @@ from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.naming import Naming, advice, need_new
 from meterd.daemon.plan import link_plans
-from meterd.daemon.replacing import Replaced, replace_meter
+from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.undated import Undated
 from meterd.daemon.vitals import Vitals
@@ -40,6 +40,7 @@ from meterd.store import replacements
 from meterd.store.reader import Reader
 from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections
+from meterd.store.tools.merge import merged
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
@@ -217,22 +218,34 @@ class Site:
             settings = await self._naming.meant(settings)
             await self._apply(settings)
 
-    async def rename(self, old: str, new: str, who: str = "") -> None:
+    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
         """A device goes on under another name, with all its history, and without a gap.
 
-        Raises MeterdError: unknown_device, device_exists; StoreError.
+        `merge`: the store may know that name, from before or after. Raises MeterdError:
+        unknown_device, device_exists; StoreError.
         """
         async with self._turn:
             need_new(self.settings, old, new)
             store = self._open_store
             self._memory.save(store.writer)
-            await store.writer.rename(old, new, who=who, now=self._clock.now_ms())
-            configured = old in self.settings.devices
-            await self._call(old, new)
+            configured, now = old in self.settings.devices, self._clock.now_ms()
+            if merge and new in store.writer.memory.catalog.devices:
+                await self._merge(store, old, new, who, now)
+            else:
+                await store.writer.rename(old, new, who=who, now=now)
+                await self._call(old, new)
             self._naming.knows(old, new)
             text = f"{old} is called {new} now" + (f"; {advice(old, new)}" if configured else "")
             data = {"old": old, "new": new, "who": who}
             self.event_log.note(EventKind.RENAMED, text, data)
+
+    async def _merge(self, store: Store, old: str, new: str, who: str, now: int) -> None:
+        writer, reader = store.writer, store.reader
+        async with self._lines.still(old):
+            start = await merged(writer, reader, old, new, who=who, now=now)
+        await self._call(old, new)
+        still = self._lines.still(new)
+        await count_anew(writer, reader, self._memory, new, start, now, still=still)
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.

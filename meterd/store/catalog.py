@@ -119,6 +119,24 @@ class Catalog:
         self.series = {name: one for name, one in self.series.items() if name not in gone}
         del self.devices[old]
 
+    def absorb(self, old: str, new: str) -> None:
+        """A device became a part of another one, in the store."""
+        gone = self.devices[old]
+        mine = self.by_device.pop(gone, [])
+        for one in mine:
+            other = self.series.get((new, *one.name[1:]))
+            if other is not None and one.first is not None and one.last is not None:
+                other.widen(one.first, one.last)
+        self.renamed.update(
+            {name: new for name, now in self.renamed.items() if now == old} | {old: new}
+        )
+        ids = {one.id for one in mine}
+        self.series = {name: one for name, one in self.series.items() if one.id not in ids}
+        for number in ids:
+            del self.by_id[number]
+            self.sunk.pop(number, None)
+        del self.devices[old], self.names[gone]
+
     def reclaim(self, name: str) -> None:
         """A former name is that of another device from now on."""
         self._reclaimed.add(name)

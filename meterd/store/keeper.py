@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from sqlalchemy import Connection
+
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
 from meterd.store import filed, migrate, renames
@@ -28,6 +30,9 @@ BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bi
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+
+Absorb = Callable[[Connection, Catalog, str, str], None]
+"""Writes that one device is a part of another (tools/merge.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +135,26 @@ class Keeper:
         self._hot.follow()
         if self._filed is not None:
             # Its records tell names: none is to tell one that is to be another device's.
+            kept = map(self._sealer.span, self._hot.devices())
+            self._filed.restart([span for span in kept if span is not None])
+
+    def absorb(self, old: str, new: str, work: "Absorb") -> None:
+        """What is left of a device, all of whose samples another has, becomes that one's.
+
+        Raises StoreError.
+        """
+        ledger = self.lend()
+        self._hot.drop(old)
+        if self._filed is None and self._rows:
+            self._sealer.rewrite(ledger)
+        with ledger.transaction() as connection:
+            work(connection, self._catalog, old, new)
+        self._catalog.settled()
+        self._catalog.absorb(old, new)
+        self._newest.forget()
+        self._sealer.interrupt()
+        self._sealer.dirty.intersection_update(ledger.dirty())
+        if self._filed is not None:
             kept = map(self._sealer.span, self._hot.devices())
             self._filed.restart([span for span in kept if span is not None])
 

@@ -8,7 +8,7 @@ a file that still says it means that one.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -100,6 +100,18 @@ def write(connection: Connection, one: Rename) -> None:
             _put(connection, f"{row.name.removesuffix(one.old)}{one.new}", row.body)
     renames = [*listed(connection), one][-_MOST:]
     _put(connection, _NAME, json.dumps([asdict(each) for each in renames]))
+
+
+def absorb(connection: Connection, gone: int, one: Rename) -> None:
+    """A device became a part of another: its names, and alerts, are that one's."""
+    alerts = connection.scalar(select(memo.c.body).where(memo.c.name == _ALERTS))
+    if alerts is not None:
+        _put(connection, _ALERTS, _of_alerts(alerts, one))
+    before = (
+        replace(each, device=one.device) if each.device == gone else each
+        for each in listed(connection)
+    )
+    _put(connection, _NAME, json.dumps([asdict(each) for each in (*before, one)][-_MOST:]))
 
 
 def memos_renamed(memos: Mapping[str, str], old: str, new: str) -> dict[str, str]:

@@ -53,7 +53,7 @@ def add(ledger: Ledger, device: str, one: Replacement) -> None:
         before = read(connection, device)
         if one.who == NOTICED and not all(map(stays, before)):
             return
-        _write(connection, device, [*filter(stays, before), one])
+        write(connection, device, [*filter(stays, before), one])
 
 
 def remove(ledger: Ledger, device: str, at: int) -> bool:
@@ -61,7 +61,7 @@ def remove(ledger: Ledger, device: str, at: int) -> bool:
     with ledger.transaction() as connection:
         before = read(connection, device)
         left = [one for one in before if one.at != at]
-        _write(connection, device, left)
+        write(connection, device, left)
     return len(left) < len(before)
 
 
@@ -75,7 +75,8 @@ def read(connection: Connection, device: str) -> list[Replacement]:
         return []
 
 
-def _write(connection: Connection, device: str, some: Iterable[Replacement]) -> None:
+def write(connection: Connection, device: str, some: Iterable[Replacement]) -> None:
+    """In the place of those that were known."""
     rows = [asdict(one) for one in sorted(some, key=lambda one: one.at)]
     if rows:
         replace_rows(connection, memo, [{"name": _name(device), "body": json.dumps(rows)}])

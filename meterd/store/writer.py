@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
 from meterd.store import database
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
-from meterd.store.keeper import Keeper
+from meterd.store.keeper import Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.renames import Rename, RenameError, memos_renamed
@@ -211,6 +212,18 @@ class Writer:
             self._share.memos = memos_renamed(self._share.memos, old, new)
             held = self._share.held
             self._share.held = {new if name == old else name: it for name, it in held.items()}
+
+    async def take_back(self, polls: Sequence[Poll]) -> None:
+        """Writes old polls now, not with the next commit. Raises StoreError."""
+        await self.do(lambda _: self._keeper.take_back(polls))
+
+    async def absorb(self, old: str, new: str, work: Absorb) -> None:
+        """What is left of a device becomes another's, which has its samples. Raises StoreError."""
+        if self._share is not None:
+            text = "meterds of a cluster know both: stop all of them but one without `cluster:`"
+            raise StoreError(text, code="unavailable")
+        await self.do(lambda _: self._keeper.absorb(old, new, work))
+        self._worker.recalled = await self.do(lambda ledger: ledger.memos())
 
     async def close(self) -> None:
         """Commits everything and ends the thread. What cannot be kept is logged, not raised."""
