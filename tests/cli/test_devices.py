@@ -70,6 +70,16 @@ def test_renamed_without_a_daemon_and_back(site: Site) -> None:
     assert [one["value"] for one in rows[:-1]] == [one["value"] for one in before[:-1]]
 
 
+def test_check_tells_where_a_former_name_stands(site: Site) -> None:
+    assert "C108" not in site("check").err
+    assert site("devices", "rename", "main", "kitchen").code == 0
+    done = site("check")
+    assert (
+        f"{site.config}:3:3: warning[C108]: main was renamed: it is polled as kitchen" in done.err
+    )
+    assert "write kitchen in the configuration" in done.err
+
+
 def test_what_is_imported_under_a_former_name_is_the_same_devices(
     site: Site, tmp_path: Path
 ) -> None:
