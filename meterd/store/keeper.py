@@ -6,7 +6,7 @@ from functools import partial
 
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, migrate
+from meterd.store import filed, identity, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
@@ -14,6 +14,7 @@ from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
+from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest
 from meterd.store.olden import Olden
@@ -88,14 +89,25 @@ class Keeper:
         if self._share is not None and self._share.held != self._adopted:
             self.fail()
         if self._ledger is None:
+            if self._loaded and self._catalog.files is not None:
+                # Before anything is made in the place of what is gone.
+                self._catalog.files.check()
             ledger = self._fresh()
             try:
-                self._load(ledger)
+                self._meet(ledger)
             except BaseException:
                 ledger.close()
                 raise
             self._ledger = ledger
         return self._ledger
+
+    def _meet(self, ledger: Ledger) -> None:
+        known, files = self._catalog.files, ledger.files
+        differ = known is not None and files is not None and known.database != files.database
+        if self._loaded and files is not None and differ:
+            raise GoneError(f"{files.path} is another file by now")
+        self._load(ledger)
+        self._catalog.files = files
 
     def _fresh(self) -> Ledger:
         if self._share is None:
@@ -120,14 +132,35 @@ class Keeper:
         self._sealer.interrupt()
         return self.open()
 
+    def look(self) -> None:
+        """Raises GoneError where a file that is open is no longer the one of its name."""
+        if self._ledger is not None:
+            self._ledger.check()
+        if self._filed is not None:
+            self._filed.check()
+
+    def is_back(self) -> bool:
+        """Whether the database that was known is where it was, on a disk with another number."""
+        known = self._catalog.files
+        found = None if known is None else identity.inode(known.path)
+        return known is not None and found is not None and found[1] == known.database[1]
+
     def start_over(self) -> None:
-        """The database was put aside: the next one is empty, and gets all that is still here."""
+        """Another database, an empty one perhaps, is in the place of the one that was known.
+
+        It gets all that is still here, under numbers of its own.
+        """
         self.fail()
         self._rows.clear()
         self._sealer.forget()
         self._newest.forget()
-        if self._loaded and self._filed is None:
-            self._hot.unconfirm()
+        self._catalog.forget()
+        self._catalog.let_go()
+        self._hot.unconfirm()
+        self._hot.renumber()
+        if self._filed is not None:
+            self._filed.forget()
+        self._loaded = False
 
     def _load(self, ledger: Ledger) -> None:
         self._sealer.dirty |= ledger.dirty()

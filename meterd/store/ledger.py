@@ -17,6 +17,7 @@ from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
+from meterd.store.identity import Files
 from meterd.store.keys import block_id, block_ids, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, sample, series
 from meterd.store.share import need_alone
@@ -61,6 +62,16 @@ class Ledger:
 
     def _greet(self, connection: Connection) -> None:
         need_alone(connection)
+
+    @property
+    def files(self) -> Files | None:
+        """Of a database in a file."""
+        return self._opened.files
+
+    def check(self) -> None:
+        """Raises GoneError where the database is no longer the one that was opened."""
+        if self._opened.files is not None:
+            self._opened.files.check()
 
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""
