@@ -89,9 +89,6 @@ class Keeper:
         if self._share is not None and self._share.held != self._adopted:
             self.fail()
         if self._ledger is None:
-            if self._loaded and self._catalog.files is not None:
-                # Before anything is made in the place of what is gone.
-                self._catalog.files.check()
             ledger = self._fresh()
             try:
                 self._meet(ledger)
@@ -133,9 +130,14 @@ class Keeper:
         return self.open()
 
     def look(self) -> None:
-        """Raises GoneError where a file that is open is no longer the one of its name."""
+        """Raises GoneError where a file that was opened is no longer the one of its name.
+
+        To be asked before anything is made in the place of what is gone.
+        """
         if self._ledger is not None:
             self._ledger.check()
+        elif self._loaded and self._catalog.files is not None:
+            self._catalog.files.check()
         if self._filed is not None:
             self._filed.check()
 

@@ -216,9 +216,9 @@ class Worker:
 
     def _look(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""
+        self._keeper.look()
         if self._lock is not None:
             self._lock.check()
-        self._keeper.look()
 
     def _bring_back(self) -> None:
         """What was spooled meanwhile, one record of it; and the reserve."""
