@@ -11,12 +11,15 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from meterd.errors import StoreError
-from meterd.store.identity import Files
+from meterd.store.identity import Files, Inode
 from meterd.store.lock import Claim
 
 
 class Held(Protocol):
-    """A lock that one meterd holds on a store."""
+    """A lock that one meterd holds on a store; `inode` is its file's, None on a server."""
+
+    @property
+    def inode(self) -> Inode | None: ...
 
     def check(self) -> None:
         """Raises StoreError (busy) where it is not held any more, and another has it."""
@@ -119,6 +122,9 @@ class Opened:
         """A transaction: all of it or nothing. Raises StoreError."""
         with self._mapped(), self.connection.begin():
             yield self.connection
+
+    def checkpoint(self) -> None:
+        """What is in the log goes to the file itself, where there is one. Raises StoreError."""
 
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""

@@ -114,6 +114,8 @@ class Filed:
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
             ledger.commit(spans, memos, plain=plain, filed=True)
+        else:
+            ledger.hold()
         if not spans or self._open().append(self._record(spans)):
             self.check()
             self._told |= _numbers(spans)

@@ -23,6 +23,7 @@ from meterd.store.retention import TRIM_EVERY, Retention
 from meterd.store.sealing import Sealer
 from meterd.store.share import Leased, Share
 from meterd.store.shared import SharedLedger, forget_others, taken_over
+from meterd.store.tenure import Tenure
 
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
@@ -46,11 +47,13 @@ class Keeper:
         rows: float | None = None,
         to_file: bool = False,
         share: Share | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
         `to_file`: the journal is a file beside the database (filed.py), not a table.
+        `tenure`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others (cluster.py).
         Raises StoreError where there is no place for such a file.
         """
@@ -60,6 +63,7 @@ class Keeper:
         self._clock = clock
         self._plain = rows is not None
         self._share = share
+        self._tenure = tenure
         self._adopted: dict[str, Leased] = {}
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
@@ -109,7 +113,7 @@ class Keeper:
     def _fresh(self) -> Ledger:
         if self._share is None:
             migrate.upgrade(self._database)
-            return Ledger(self._database, self._catalog)
+            return Ledger(self._database, self._catalog, self._tenure)
         self._share.upgrade()
         return SharedLedger(self._database, self._catalog, self._share)
 
@@ -123,6 +127,11 @@ class Keeper:
             self._filed.close()
 
     close = fail
+
+    def leave(self) -> None:
+        """At the end: nobody writes to the store any more. Raises StoreError."""
+        if self._ledger is not None:
+            self._ledger.leave()
 
     def lend(self) -> Ledger:
         """The store, for somebody who may change what is sealed. Raises StoreError."""

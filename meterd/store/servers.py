@@ -140,6 +140,8 @@ class ServerDatabase:
 
 
 class _NoLock:
+    inode = None
+
     def check(self) -> None:
         """The connection tells."""
 

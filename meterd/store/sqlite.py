@@ -213,6 +213,10 @@ class Watched(Opened):
             yield connection
         self.files.check()
 
+    def checkpoint(self) -> None:
+        with self._mapped():
+            self._made[-1].execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         files, lost = self.files, self.files.lost() if self.files.is_open else ""
         files.is_open = False

@@ -14,6 +14,7 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.lock import Claim
 from meterd.store.rescue import Rescue
+from meterd.store.tenure import Tenure
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
 # A server that is not there yet is waited for; everything else that is wrong is told at once.
@@ -42,6 +43,7 @@ class Worker:
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
         claim: Claim | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         self._database = database
         self._hot = hot
@@ -51,6 +53,9 @@ class Worker:
         self._commit = commit
         self._confirmed = confirmed
         self._claim = claim
+        self._tenure = tenure
+        if tenure is not None:
+            tenure.is_stopping = lambda: self.stopping
         self._memos: dict[str, str] = {}
         self._guard = threading.Lock()
         self._lock: Held | None = None
@@ -86,7 +91,12 @@ class Worker:
             _reply(asked, error)
         finally:
             self.writable = False
-            for close in (self._keeper.close, self._rescue.close, self._release):
+            for close in (
+                self._keeper.leave,
+                self._keeper.close,
+                self._rescue.close,
+                self._release,
+            ):
                 # One that fails keeps no other from closing.
                 with suppress(StoreError), self._contained():
                     close()
@@ -219,6 +229,8 @@ class Worker:
         self._keeper.look()
         if self._lock is not None:
             self._lock.check()
+            if self._tenure is not None:
+                self._tenure.lock = self._lock.inode
 
     def _bring_back(self) -> None:
         """What was spooled meanwhile, one record of it; and the reserve."""

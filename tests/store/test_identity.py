@@ -1,6 +1,5 @@
 """Files that are deleted, replaced or moved while a writer has them open."""
 
-import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -22,6 +21,10 @@ def problems(path: Path) -> list[str]:
     return list(check.problems(database.find(url_of(path))))
 
 
+def bodies(folder: Path, pattern: str) -> list[bytes]:
+    return [file.read_bytes() for file in folder.glob(pattern)]
+
+
 def delete(*paths: Path) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
@@ -31,8 +34,8 @@ def named(path: Path, *ends: str) -> list[Path]:
     return [path.with_name(path.name + end) for end in ends]
 
 
-WAYS: dict[str, Callable[[Path], None]] = {
-    "database": lambda path: delete(path),
+WAYS: dict[str, Callable[[Path], object]] = {
+    "database": delete,
     "database, log and index": lambda path: delete(*named(path, "", "-wal", "-shm")),
     "log": lambda path: delete(*named(path, "-wal")),
     "index": lambda path: delete(*named(path, "-shm")),
@@ -149,9 +152,7 @@ async def test_a_database_that_was_moved_gets_what_its_log_holds(tmp_path: Path)
 @pytest.mark.parametrize(
     "content", [b"", b"no database at all\n" * 1000], ids=["empty", "no database"]
 )
-async def test_whatever_is_put_in_its_place_a_store_goes_on(
-    tmp_path: Path, content: bytes
-) -> None:
+async def test_whatever_is_put_in_its_place_a_store_goes_on(tmp_path: Path, content: bytes) -> None:
     path, other = tmp_path / "meterd.db", tmp_path / "other"
     other.write_bytes(content)
     async with store(path) as (writer, reader):
@@ -163,7 +164,7 @@ async def test_whatever_is_put_in_its_place_a_store_goes_on(
         assert await raw(reader) == [(1, 1.0), (2, 2.0)]
     assert [time for time, _, _ in samples(path)] == [1, 2]
     # Nothing was thrown away.
-    assert not content or [f.read_bytes() for f in tmp_path.glob("*.corrupt-*")] == [content]
+    assert not content or bodies(tmp_path, "*.corrupt-*") == [content]
 
 
 async def test_another_programs_database_in_its_place_is_left_alone(tmp_path: Path) -> None:
@@ -250,4 +251,4 @@ async def test_a_journal_file_of_another_store_is_put_aside(tmp_path: Path) -> N
         writer.take(poll(2, 2.0))
         await writer.flush()
     assert by_device(path) == {"main": [(1, 1.0), (2, 2.0)]}
-    assert [f.read_bytes() for f in tmp_path.glob("*.journal.stray-*")] == [theirs]
+    assert bodies(tmp_path, "*.journal.stray-*") == [theirs]
