@@ -89,6 +89,12 @@ class Hot:
                     self._waiting += stretch.copy(0, stretch.kept).samples
                     stretch.kept = 0
 
+    def renumber(self) -> None:
+        """Series have other numbers from now on: a stretch remembers those that it was told."""
+        with self._guard:
+            for stretch in self._all():
+                stretch.order, stretch.laid = [], {}
+
     def drop(self, device: str) -> int:
         """Another meterd has the device; returns the samples that no commit had confirmed."""
         with self._guard:

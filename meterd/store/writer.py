@@ -17,6 +17,7 @@ from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
+from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
 
 _T = TypeVar("_T")
@@ -87,6 +88,7 @@ class Writer:
         self._clock = clock or SystemClock()
         self._hot = hot = Hot()
         catalog = Catalog()
+        tenure = Tenure(self._database.path, claim, commit)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
@@ -98,6 +100,7 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            tenure=tenure,
         )
         self._rescue = Rescue(
             self._database, hot, self._keeper, self._clock, precautions or Precautions()
@@ -111,6 +114,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            tenure=tenure,
         )
         self._thread: threading.Thread | None = None
 
