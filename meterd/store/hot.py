@@ -80,6 +80,8 @@ class Hot:
 
     def append(self, device: str, late: Sequence[Stretch]) -> None:
         """Polls that are in the journal already come after what was taken until now."""
+        for stretch in late:
+            stretch.kept = len(stretch.times)
         with self._guard:
             mine = self._devices.setdefault(device, _Device())
             mine.close()

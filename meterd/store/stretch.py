@@ -78,10 +78,11 @@ class Stretch:
 
     @classmethod
     def late(cls, device: str, column: tuple[str, str], span: Span) -> Iterator["Stretch"]:
-        """The one column of a span, as polls that are in the journal."""
+        """The one column of a span, as polls."""
         layout = Layout.of([column])
         (cells,) = span.columns
-        times, doubts = span.times_of(cells), dict(doubts_of(cells))
+        times, shared = span.times_of(cells), dict[Doubt, Mapping[int, Doubt]]()
+        doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
             some = times[start : start + _MOST_ROWS]
             one = cls.of(device, (column,))
@@ -89,8 +90,7 @@ class Stretch:
             one.times, one.kinds = some, array("B", bytes(len(some)))
             one.values = cells.values[start : start + _MOST_ROWS]
             places = range(start, start + len(some))
-            one.doubts = {row - start: {0: doubts[row]} for row in places if row in doubts}
-            one.kept = len(some)
+            one.doubts = {row - start: doubts[row] for row in places if row in doubts}
             one.end()
             yield one
 
