@@ -274,6 +274,19 @@ class Keeper:
         self._catalog.note(spans)
         return batch
 
+    def put(self, late: Sequence[Stretch]) -> Sequence[Stretch]:
+        """Writes polls that take the place of what was taken before; returns them.
+
+        Raises StoreError.
+        """
+        self._write(self.open(), journal_spans(late, self._catalog), {})
+        by_device: dict[str, list[Stretch]] = {}
+        for stretch in late:
+            by_device.setdefault(stretch.device, []).append(stretch)
+        for device, mine in by_device.items():
+            self._hot.append(device, mine)
+        return late
+
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:
         write = ledger.commit if self._filed is None else partial(self._filed.commit, ledger)
         self._note_row(write(spans, memos, plain=self._plain), spans)
