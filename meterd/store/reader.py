@@ -14,6 +14,7 @@ from meterd.model.quantity import Kind, describe
 from meterd.store import database, days, filed, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.counterdays import beside
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
 from meterd.store.hot import Hot
@@ -173,7 +174,7 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         question = partial(ranges.quarters, name=name, start=start, end=end)
-        return self._answer([name], threading.Event(), question)
+        return self._answer([name, *beside(name)], threading.Event(), question)
 
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
