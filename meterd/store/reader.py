@@ -161,6 +161,13 @@ class Reader:
         with same(memory.catalog):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
+    def days(self, name: Name) -> set[int]:
+        """The UTC days (since 1970) on which a series has samples, and perhaps some without.
+
+        To be called in a thread. Raises StoreError.
+        """
+        return days.listed(self._database, self._memory.hot, self._memory.catalog, name)
+
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
         known = self._memory.catalog.series
