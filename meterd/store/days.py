@@ -103,7 +103,7 @@ def _recent(
     oldest = hot.oldest(device)
     if oldest is None or oldest >= end:
         return
-    for stretch in hot.stretches(device):
+    for stretch in hot.stretches(device, within=(start, end)):
         for span in stretch.unnumbered().spans(0, naming):
             part = cuts.since(cuts.until(span, end), start)
             columns = (column for column in part.columns if naming.names[column.series] in wanted)

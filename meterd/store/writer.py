@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from meterd.errors import StoreError
@@ -19,7 +20,10 @@ from meterd.store.lock import Claim
 from meterd.store.renames import Rename, RenameError, memos_renamed
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
+from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
+
+_PUT = 16  # stretches in one transaction
 
 _T = TypeVar("_T")
 
@@ -89,6 +93,7 @@ class Writer:
         self._clock = clock or SystemClock()
         catalog = Catalog()
         self._hot = hot = Hot(catalog.renamed)
+        tenure = Tenure(self._database.path, claim, commit)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
@@ -100,6 +105,7 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            tenure=tenure,
         )
         self._rescue = Rescue(
             self._database, hot, self._keeper, self._clock, precautions or Precautions()
@@ -113,6 +119,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            tenure=tenure,
         )
         self._thread: threading.Thread | None = None
 
@@ -130,6 +137,20 @@ class Writer:
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
         self._hot.take(poll)
+
+    async def put(self, late: Sequence[Stretch]) -> None:
+        """Keeps polls in the place of what was taken until now, at once, off the loop.
+
+        Unlike `take` it costs the loop nothing for each of them. Raises StoreError.
+        """
+        await self.flush()
+        while late:
+            # A commit may come between.
+            some, late = late[:_PUT], late[_PUT:]
+            await self.do(partial(self._put, some))
+
+    def _put(self, some: Sequence[Stretch], _: Ledger) -> None:
+        self._worker.put(some)
 
     def writes_for(self, device: str) -> bool:
         """Whether polls of the device are ours to keep, or another meterd's (cluster.py)."""
