@@ -10,6 +10,7 @@ WRITING = {
     "confirm",
     "forget",
     "unconfirm",
+    "renumber",
     "append",
     "drop",
     "sealed",
