@@ -126,7 +126,11 @@ class Keeper:
         if self._filed is not None:
             self._filed.close()
 
-    close = fail
+    def close(self) -> None:
+        """Nothing of the store stays open, so that its disk can be unmounted."""
+        self.fail()
+        if self._catalog.files is not None:
+            self._catalog.files.let_go()
 
     def leave(self) -> None:
         """At the end: nobody writes to the store any more. Raises StoreError."""
