@@ -109,6 +109,10 @@ class Keeper:
             raise GoneError(f"{files.path} is another file by now")
         self._load(ledger)
         self._catalog.files = files
+        if files is not None:
+            files.is_kept = True
+        if known is not None and known is not files:
+            known.let_go()
 
     def _fresh(self) -> Ledger:
         if self._share is None:
