@@ -56,7 +56,10 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is to be marked or, with a `value` in the series' unit, set; why, and who says so."""
+    """What is to be marked or, with a `value`, set; why, and who says so.
+
+    The value is in `unit`; without one in that of the series.
+    """
 
     device: str
     quantity: str
@@ -65,6 +68,7 @@ class Ask:
     why: str
     who: str
     value: float | None = None
+    unit: str = ""
 
 
 def begin(ledger: Ledger, ask: Ask, now: int) -> int:
