@@ -235,12 +235,14 @@ class Keeper:
 
         Raises StoreError.
         """
-        self._write(self.open(), journal_spans(late, self._catalog), {})
+        ledger, spans = self.open(), journal_spans(late, self._catalog)
+        self._write(ledger, spans, {})
         by_device: dict[str, list[Stretch]] = {}
         for stretch in late:
             by_device.setdefault(stretch.device, []).append(stretch)
         for device, mine in by_device.items():
             self._hot.append(device, mine)
+        self._sealer.touched(ledger, spans)
         return late
 
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:

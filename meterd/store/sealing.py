@@ -234,16 +234,15 @@ class Sealer:
             return
         if device.newest is not None and first <= device.newest:
             self._block(ledger, one.change, span, None)
-            self._stain_around(ledger, one.change, span)
+            days = {first // DAY} | self._around(ledger, span)
+            self._stain(one.change, span.device, days)
         else:
             tips = self._tips_of(ledger, span)
             days = self._holes(span, tips)
             if tips.time is not None and _says_more(tips, first):
                 # What was said of the hours before this knew nothing of it.
                 days |= {tips.time // DAY, first // DAY}
-            keys = {dirty_id(span.device, day) for day in days}
-            one.change.stained |= keys - self.dirty
-            self.late |= keys
+            self._stain(one.change, span.device, days)
             tips.is_open = span.times[-1] == device.whole.times[-1]
             span = self._block(ledger, one.change, span, tips.time)
             made = hour_rows(span, device.whole, self._catalog, tips.samples)
@@ -281,28 +280,43 @@ class Sealer:
                 tips.samples[one] = found
         return tips
 
-    def _stain_around(self, ledger: Ledger, change: Change, span: Span) -> None:
-        """Hours and days that samples among others change, besides the day of their own.
+    def touched(self, ledger: Ledger, spans: Iterable[Span]) -> None:
+        """Samples were replaced that may be in no block: days of before were closed by them.
+
+        Raises StoreError.
+        """
+        change = Change()
+        for span in spans:
+            # Their own days are stained once they are in blocks.
+            self._stain(change, span.device, self._around(ledger, span))
+        if change.stained:
+            self._apply(ledger, change)
+
+    def _stain(self, change: Change, device: int, days: Iterable[int]) -> None:
+        keys = {dirty_id(device, day) for day in days}
+        change.stained |= keys - self.dirty
+        self.late |= keys
+
+    def _around(self, ledger: Ledger, span: Span) -> set[int]:
+        """Days whose hours and roll-ups change with these samples, besides their own.
 
         A counter rises from its last sample before them, and to its next one after them.
         """
-        device, day = span.device, span.times[0] // DAY
+        device, first, last = span.device, span.times[0] // DAY, span.times[-1] // DAY
         known = [self._catalog.by_id[column.series] for column in span.columns]
         counters = [one.id for one in known if one.kind is Kind.COUNTER]
-        days = {day}
+        days: set[int] = set()
         for one in counters:
-            before, after = ledger.before(one, day), ledger.after(one, day)
+            before, after = ledger.before(one, first), ledger.after(one, last)
             if before is not None:
-                days.update(range(max(before[0] // DAY, day - _LONGEST_REACH), day))
+                days.update(range(max(before[0] // DAY, first - _LONGEST_REACH), first))
             if after is not None:
-                days.update(range(day + 1, min(after[0] // DAY, day + _LONGEST_REACH) + 1))
+                days.update(range(last + 1, min(after[0] // DAY, last + _LONGEST_REACH) + 1))
         if counters:
             # Those that are not closed yet have no roll-ups to find them by.
             dirty = map(dirty_of, self.dirty)
-            days.update(later for owner, later in dirty if owner == device and later > day)
-        keys = {dirty_id(device, one) for one in days}
-        change.stained |= keys - self.dirty
-        self.late |= keys
+            days.update(later for owner, later in dirty if owner == device and later > last)
+        return days
 
     def _is_deleted(self, ledger: Ledger, one: _Round, device: int, day: int) -> bool:
         """Whether roll-ups know more of a day than its blocks hold by now."""
