@@ -12,12 +12,12 @@ from array import array
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from math import isfinite, isnan
+from math import isnan
 from typing import Any
 
 from meterd.errors import MeterdError, StoreError
 from meterd.model.quantity import GUARDED, Kind
-from meterd.model.sample import Quality
+from meterd.model.sample import Quality, finite
 from meterd.model.units import conversion
 from meterd.store import cuts
 from meterd.store.asked import SeriesInfo
@@ -284,7 +284,7 @@ def _sensible(ask: Ask, infos: list[SeriesInfo], stored: list[SeriesInfo]) -> As
     if found is None:
         raise UnfitError(f"{ask.quantity} is in {units[0]}: {ask.unit!r} is nothing like it")
     value = ask.value * found.factor + found.offset
-    if not isfinite(value):
+    if finite(value) is None:
         raise UnfitError(f"{ask.value:g} {ask.unit or units[0]} is no number that can be measured")
     return replace(ask, value=value, unit=units[0])
 
