@@ -19,7 +19,7 @@ from meterd.model.quantity import GUARDED
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.poll.counters import is_guarded
 from meterd.poll.fold import AHEAD, PAST, STANDING, WRAPS, Fold, Happened, Raw, Terms, Total
-from meterd.poll.guard import decimal
+from meterd.poll.guard import decimal, offset_of
 from meterd.poll.segments import GuardState
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
@@ -77,13 +77,20 @@ class History:
         self._reader = reader
         self._device = device
         self._counters = counters
+        self._rolled: dict[str, set[int]] = {}
 
     def days(self) -> list[int]:
         """UTC days since 1970, ascending."""
         found: set[int] = set()
         for quantity, unit in self._counters:
-            found |= self._reader.days((self._device, quantity, unit))
+            one = self._reader.days((self._device, quantity, unit))
+            found |= one.there
+            self._rolled[quantity] = one.rolled
         return sorted(found)
+
+    def begins_later(self, quantity: str, first: int) -> bool:
+        """Whether a counter whose reads begin on a day had some before, deleted by now."""
+        return any(day < first for day in self._rolled.get(quantity, ()))
 
     def cells(self, day: int) -> dict[str, list[Cell]]:
         """By quantity, in time order."""
@@ -151,10 +158,13 @@ class _Start(NamedTuple):
     past: Sequence[tuple[int, float]]
 
 
-def _checkpoint(cells: Sequence[Cell], since: int, *, is_whole: bool) -> _Start | None:
+def _checkpoint(
+    cells: Sequence[Cell], since: int, *, is_whole: bool = False, goes_on: bool = False
+) -> _Start | None:
     """The last place before `since` that tells all; None where it may be earlier than `cells`.
 
     Reads shortly before the change are looked at again, because of those that follow them now.
+    `is_whole`: there are none before `cells`; `goes_on`: there were, and they are deleted.
     """
     at = sum(1 for cell in cells if cell.raw.time < since)
     ahead = 0
@@ -172,7 +182,7 @@ def _checkpoint(cells: Sequence[Cell], since: int, *, is_whole: bool) -> _Start 
         if stood >= STANDING:
             last = place + stood - 1
             return _start(cells, last, None, cells[last].raw.time, is_whole=is_whole)
-    return _begin(cells) if is_whole else None
+    return _begin(cells, goes_on=goes_on) if is_whole else None
 
 
 def _same(earlier: Cell, later: Cell) -> bool:
@@ -191,7 +201,7 @@ def _start(
         return None
     cell = cells[place]
     raw, total = cell.raw.value or 0.0, _value(cell)
-    state = GuardState(total, decimal(total - raw), raw, before, cell.raw.time, since)
+    state = GuardState(total, offset_of(total, raw), raw, before, cell.raw.time, since)
     return _Start(cell.raw.time, state, good)
 
 
@@ -200,13 +210,14 @@ def _is_good(cell: Cell) -> bool:
     return total is not None and total.value is not None and total.doubt.quality is Quality.GOOD
 
 
-def _begin(cells: Sequence[Cell]) -> _Start:
-    """The first read there is; where it has a total already, as a guard that knew more gave it,
-    the total goes on from that."""
-    first = next((cell for cell in cells if cell.raw.value is not None), None)
-    if first is None or not _is_good(first) or _value(first) == first.raw.value:
+def _begin(cells: Sequence[Cell], *, goes_on: bool) -> _Start:
+    """The first read there is, where a total begins; or goes on, as the stored one did."""
+    first = next((cell.raw.value for cell in cells if cell.raw.value is not None), None)
+    good = next((cell for cell in cells if _is_good(cell) and cell.raw.value is not None), None)
+    if not goes_on or first is None or good is None:
         return _Start(-1, None, ())
-    return _Start(-1, GuardState(total=_value(first)), ())
+    total = decimal(first + _value(good) - (good.raw.value or 0.0))
+    return _Start(-1, GuardState(total=total), ())
 
 
 class _Run:
@@ -270,7 +281,7 @@ class _Run:
             self.is_over = True
 
 
-class _Work:
+class Work:
     """The counters of one device, day by day; what it returns is to be written.
 
     Methods are to be called in a thread.
@@ -308,7 +319,9 @@ class _Work:
                 if quantity in starts:
                     continue
                 read[quantity] = [*told.get(quantity, ()), *read[quantity]]
-                at = _checkpoint(read[quantity], self._since, is_whole=not earlier)
+                whole = read[quantity]
+                goes_on = not earlier and self._goes_on(quantity, whole)
+                at = _checkpoint(whole, self._since, is_whole=not earlier, goes_on=goes_on)
                 if at is not None:
                     starts[quantity] = at
                     del read[quantity]
@@ -319,6 +332,10 @@ class _Work:
             )
             self._runs.append(_Run(quantity, fold, start.time, self._until))
         self._days.extend(day for day in days if day >= first)
+
+    def _goes_on(self, quantity: str, cells: Sequence[Cell]) -> bool:
+        """Whether there were reads before these, all there are."""
+        return bool(cells) and self._history.begins_later(quantity, cells[0].raw.time // DAY)
 
     def go_on(self) -> tuple[dict[int, dict[str, Total]], bool]:
         """Totals that changed, by time and counter, out of one day more; whether that was all."""
@@ -377,7 +394,7 @@ async def recount(
     if not counters:
         return told
     history = History(reader, device, counters)
-    work = _Work(history, counters, since, until, terms, swaps)
+    work = Work(history, counters, since, until, terms, swaps)
     await asyncio.to_thread(work.begin)
     units, waiting, is_all = dict(counters), 0, False
     while not is_all:
@@ -395,7 +412,7 @@ async def recount(
     return told
 
 
-def _note(told: Recounted, device: str, work: _Work) -> None:
+def _note(told: Recounted, device: str, work: Work) -> None:
     for quantity, one in work.happened():
         event = Event(one.kind, device, one.time, one.text, {"quantity": quantity})
         same = sum(1 for known in told.events if known.quantity == quantity)

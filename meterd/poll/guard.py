@@ -49,6 +49,9 @@ STUCK = 10
 # Sums of decimals carry a rounding error; a millionth of a Wh is finer than any meter.
 _FINEST = 1e6
 _EXACT = 2**53 / _FINEST
+# Two roundings of a double; what is within that of a thousandth is one.
+_NOISE = 2.0**-51
+_OFFSET_DIGITS = 3
 # Above 2**24 steps a float32 counter moves by its own rounding.
 _FLOAT32 = 2.0**-22
 
@@ -263,7 +266,7 @@ class Guard:
         if read.raw > self._raw:
             self._before, self._since = self._raw, self._seen
             # It moves, so it counts: what it showed after the reset was energy.
-            self._offset = decimal(self._offset + self._owed)
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
         if (suspect := self._suspect) is None:
             return self._accept(read)
@@ -336,7 +339,7 @@ class Guard:
             return self._begin(suspect)
         if self._can_have_risen(first):
             self._before, self._since = self._raw, self._seen
-            self._offset = decimal(self._offset + self._owed)
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
             return self._accept(latest, What.CONFIRMED, f"counted after all, {values}")
         if self._is_late(first):
@@ -349,14 +352,14 @@ class Guard:
             return self._resume(self._mark, latest)
         if wrap := self._rolled_over(latest):
             self._before, self._since = None, first.now
-            self._offset = decimal(self._offset + wrap)
+            self._offset = offset_of(self._offset + wrap, 0.0)
             return self._accept(latest, What.ROLLOVER, f"the counter rolled over, {values}")
         return self._reset(suspect, values)
 
     def _begin(self, suspect: Suspect) -> Step:
         """The first good read of a meter: the total starts with it, or goes on from the last."""
         known = self._same.value
-        self._offset = 0.0 if known is None else decimal(known - suspect.first.raw)
+        self._offset = 0.0 if known is None else offset_of(known, suspect.first.raw)
         self._since = suspect.first.now - WATCHED
         return self._accept(suspect.latest)
 
@@ -404,9 +407,9 @@ class Guard:
         self._owed = first.raw if near_zero and (self._sparse or seconds <= WATCHED) else 0.0
         last = Read(self._raw, self._seen, self._time)
         self._mark = self._mark or Mark(last, self._offset)
-        self._offset = decimal((self._same.value or 0.0) - first.raw)
+        self._offset = offset_of(self._same.value or 0.0, first.raw)
         if latest.raw > first.raw:
-            self._offset = decimal(self._offset + self._owed)
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
         self._before, self._since = None, first.now
         self.segment += 1
@@ -414,6 +417,17 @@ class Guard:
 
     def _say(self, value: float) -> str:
         return f"{value:.12g} {self._unit}"
+
+
+def offset_of(total: float, raw: float) -> float:
+    """What a total is above its counter, free of the rounding of such large numbers.
+
+    So it comes out the same from any read of a segment.
+    """
+    offset = total - raw
+    short = round(offset, _OFFSET_DIGITS)
+    noise = max(abs(total), abs(raw)) * _NOISE
+    return short if abs(short - offset) <= noise else decimal(offset)
 
 
 def decimal(value: float) -> float:
