@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isnan
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from meterd.poll.counters import is_guarded
 from meterd.poll.fold import AHEAD, PAST, STANDING, WRAPS, Fold, Happened, Raw, Terms, Total
 from meterd.poll.guard import decimal, offset_of
 from meterd.poll.segments import GuardState
+from meterd.store import replacements
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
 from meterd.store.plainrows import cells
@@ -373,13 +374,14 @@ async def recount(
     *,
     quantities: Collection[str] | None = None,
     terms: TermsOf = unknown_terms,
-    swaps: Sequence[int] = (),
+    swaps: Sequence[int] | None = None,
 ) -> Recounted:
     """Writes the guarded totals of a device anew, after its reads of since <= time <= until
     (Unix ms) were added, changed, marked or put back; they have to be committed by then.
 
     `quantities`: the counters whose reads changed; None means all. `swaps`: Unix ms from which on
-    another meter was read. Call `writer.settle()` afterwards where roll-ups are wanted at once.
+    another meter was read; None: those that the store tells (replacements.py). Call
+    `writer.settle()` afterwards where roll-ups are wanted at once.
     Raises StoreError.
     """
     infos = await asyncio.to_thread(reader.names)
@@ -393,6 +395,8 @@ async def recount(
     told = Recounted()
     if not counters:
         return told
+    if swaps is None:
+        swaps = await writer.do(partial(replacements.times, device=device))
     history = History(reader, device, counters)
     work = Work(history, counters, since, until, terms, swaps)
     await asyncio.to_thread(work.begin)

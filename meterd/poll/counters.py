@@ -151,7 +151,6 @@ class Counters:
         "_ahead",
         "_before",
         "_columns",
-        "_device",
         "_forms",
         "_guards",
         "_held",
@@ -165,6 +164,7 @@ class Counters:
         "_said",
         "_states",
         "_unread",
+        "device",
     )
 
     def __init__(
@@ -177,7 +177,7 @@ class Counters:
         state: CountersState | None = None,
         origin: Origin = _NOWHERE,
     ) -> None:
-        self._device = device
+        self.device = device
         self._max_power = max_power
         self._forms = forms or {}
         self._interval = interval
@@ -236,6 +236,22 @@ class Counters:
         # A link that may lead to another meter counts as it was until that is known.
         origin = self._before if self._moved else self._origin
         return CountersState({**self._states, **fresh}, dict(self._identity), origin)
+
+    def go_on(self, ended: Mapping[str, GuardState], *, swapped: bool) -> None:
+        """Counters stand elsewhere now, by quantity: what was stored of them was counted anew.
+
+        Another meter may answer: it may be another serial number. `swapped`: it is read next, and
+        begins a new segment then.
+        """
+        states = {**self.state().guards, **ended}
+        if swapped:
+            states = {name: state.swapped() for name, state in states.items()}
+        self._states = states
+        self._identity.clear()
+        self._guards.clear()
+        self._held.clear()
+        self._ahead.clear()
+        self._known = None
 
     def _compare(self, before: Origin) -> None:
         """Begins a new segment of what is read from elsewhere, or in another way, than before."""

@@ -5,7 +5,8 @@ for as long as references or some kilobytes move, never while anything is writte
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from meterd.model.sample import Poll
@@ -17,13 +18,17 @@ __all__ = ("Hot", "Naming", "Stretch")
 class Hot:
     """Every poll since its device's last block."""
 
-    def __init__(self) -> None:
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+        """`renamed`: names that devices had -> what they are called now (catalog.py)."""
         self._guard = threading.Lock()
+        self._renamed = {} if renamed is None else renamed
         self._stretches: dict[str, list[Stretch]] = {}
         self._waiting = 0  # samples that no commit has confirmed
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
+        if poll.device in self._renamed:
+            poll = replace(poll, device=self._renamed[poll.device])
         with self._guard:
             stretches = self._stretches.setdefault(poll.device, [])
             last = stretches[-1] if stretches else None
@@ -39,9 +44,20 @@ class Hot:
         """What was found in the journal comes before what was taken since."""
         with self._guard:
             for device, stretches in journal._stretches.items():
+                now = self._renamed.get(device, device)
                 for stretch in stretches:
                     stretch.kept = len(stretch.times)
-                self._stretches[device] = [*stretches, *self._stretches.get(device, ())]
+                    stretch.device = now
+                self._stretches[now] = [*stretches, *self._stretches.get(now, ())]
+
+    def follow(self) -> None:
+        """What is here under a name that its device had is there under its name now."""
+        with self._guard:
+            for old in self._stretches.keys() & self._renamed.keys():
+                new, moved = self._renamed[old], self._stretches.pop(old)
+                for stretch in moved:
+                    stretch.device = new
+                self._stretches[new] = [*moved, *self._stretches.get(new, ())]
 
     @property
     def waiting(self) -> int:

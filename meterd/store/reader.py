@@ -54,7 +54,8 @@ class Reader:
         place = database.find(url)
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
-        memory = Memory(Hot(), Catalog())
+        catalog = Catalog()
+        memory = Memory(Hot(catalog.renamed), catalog)
         with place.reading() as connection:
             if migrate.is_current(connection):
                 memory.catalog.load(connection)
