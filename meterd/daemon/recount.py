@@ -17,9 +17,9 @@ from typing import NamedTuple
 from meterd.model.event import Event
 from meterd.model.quantity import GUARDED
 from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.poll.counters import is_guarded
-from meterd.poll.fold import AHEAD, PAST, STANDING, WRAPS, Fold, Happened, Raw, Terms, Total
-from meterd.poll.guard import decimal, offset_of
+from meterd.poll.counters import Form, is_guarded, terms_of
+from meterd.poll.fold import AHEAD, PAST, STANDING, CounterTerms, Fold, Happened, Raw, Total
+from meterd.poll.guard import DEFAULT_POWER, decimal, offset_of
 from meterd.poll.segments import GuardState
 from meterd.store import replacements
 from meterd.store.catalog import Name
@@ -36,13 +36,13 @@ MOST_EVENTS = 20
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 _GOOD = Doubt(Quality.GOOD, "")
 
-TermsOf = Callable[[str, str], Terms]
+TermsOf = Callable[[str, str], CounterTerms]
 """How a counter counts, by its quantity and unit."""
 
 
-def unknown_terms(quantity: str, unit: str) -> Terms:
+def unknown_terms(quantity: str, unit: str) -> CounterTerms:
     """Of a counter of which nobody said anything."""
-    return Terms(unit=unit, wraps=WRAPS if unit == "Wh" else ())
+    return terms_of(unit, Form(), DEFAULT_POWER)
 
 
 class Cell(NamedTuple):
@@ -58,16 +58,17 @@ class Recounted:
 
     `events`: what the guard noticed in the reads it looked at, MOST_EVENTS of each counter;
     `more` counts the others. `written`: totals that changed. `ended`: where live polls go on, by
-    counter, for those whose totals changed up to the last read there is.
+    counter, where the last read there is was looked at: that of the time `last` (Unix ms).
     """
 
     events: list[Event] = field(default_factory=list)
     more: int = 0
     written: int = 0
     ended: dict[str, GuardState] = field(default_factory=dict)
+    last: int = 0
 
 
-class History:
+class CounterHistory:
     """The reads of a device's counters, and the totals beside them, day by day.
 
     Methods are to be called in a thread, and raise StoreError.
@@ -290,7 +291,7 @@ class Work:
 
     def __init__(
         self,
-        history: History,
+        history: CounterHistory,
         counters: Sequence[tuple[str, str]],
         since: int,
         until: int,
@@ -305,6 +306,7 @@ class Work:
         self._swaps = swaps
         self._runs: list[_Run] = []
         self._days: deque[int] = deque()
+        self.last = 0  # the newest read that was looked at, Unix ms
 
     def begin(self) -> None:
         """Looks for where each counter begins."""
@@ -345,7 +347,9 @@ class Work:
         if runs and self._days:
             told = self._history.cells(self._days.popleft())
             for run in runs:
-                for total in run.take(told.get(run.quantity, ())):
+                some = told.get(run.quantity, ())
+                self.last = max([self.last, *(cell.raw.time for cell in some[-1:])])
+                for total in run.take(some):
                     found.setdefault(total.time, {})[run.quantity] = total
         is_all = not self._days or all(run.is_over for run in runs)
         if is_all:
@@ -384,20 +388,13 @@ async def recount(
     `writer.settle()` afterwards where roll-ups are wanted at once.
     Raises StoreError.
     """
-    infos = await asyncio.to_thread(reader.names)
-    counters = [
-        (one.quantity, one.unit)
-        for one in infos
-        if one.device == device
-        and is_guarded(one.quantity, one.unit)
-        and (quantities is None or one.quantity in quantities)
-    ]
+    counters = await asyncio.to_thread(counters_of, reader, device, quantities)
     told = Recounted()
     if not counters:
         return told
     if swaps is None:
         swaps = await writer.do(partial(replacements.times, device=device))
-    history = History(reader, device, counters)
+    history = CounterHistory(reader, device, counters)
     work = Work(history, counters, since, until, terms, swaps)
     await asyncio.to_thread(work.begin)
     units, waiting, is_all = dict(counters), 0, False
@@ -412,7 +409,31 @@ async def recount(
             await writer.settle()
             waiting = 0
     await writer.flush()
-    told.ended = work.ended()
+    told.ended, told.last = work.ended(), work.last
+    return told
+
+
+def counters_of(
+    reader: Reader, device: str, quantities: Collection[str] | None
+) -> list[tuple[str, str]]:
+    """Quantities and units of a device's counters. To be called in a thread. Raises StoreError."""
+    return [
+        (one.quantity, one.unit)
+        for one in reader.names()
+        if one.device == device
+        and is_guarded(one.quantity, one.unit)
+        and (quantities is None or one.quantity in quantities)
+    ]
+
+
+def foretell(work: Work, device: str) -> Recounted:
+    """What would be noticed, without writing anything."""
+    told, is_all = Recounted(), False
+    work.begin()
+    while not is_all:
+        found, is_all = work.go_on()
+        told.written += sum(map(len, found.values()))
+        _note(told, device, work)
     return told
 
 

@@ -51,7 +51,7 @@ _EVENTS = {
 _HOLDS = (What.HELD, What.STUCK)
 
 
-class Terms(NamedTuple):
+class CounterTerms(NamedTuple):
     """How a counter counts, in canonical units, as Guard has it.
 
     `is_told`: somebody said `max_power`. `wraps`: where it may start again if `wrap` is not known.
@@ -98,7 +98,7 @@ class Fold:
 
     def __init__(
         self,
-        terms: Terms,
+        terms: CounterTerms,
         *,
         state: GuardState | None = None,
         past: Sequence[tuple[int, float]] = (),

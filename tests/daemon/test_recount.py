@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.daemon.recount import Cell, History, Work, unknown_terms
+from meterd.daemon.recount import Cell, CounterHistory, Work, unknown_terms
 from meterd.model.sample import Doubt, Quality
 from meterd.poll.fold import Fold, Raw, Total
 from meterd.store.cuts import DAY
@@ -17,7 +17,7 @@ START = 20_000 * DAY
 NULL = Doubt(Quality.INVALID, "imported empty")
 
 
-class Shelf(History):
+class Shelf(CounterHistory):
     """Reads and totals in memory."""
 
     def __init__(self) -> None:

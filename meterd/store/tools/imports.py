@@ -127,11 +127,16 @@ class CsvFile:
 
     def rows(self) -> Iterator[Row]:
         """Of a file that `check` found right."""
+        return (row for _, row in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """The same with their lines."""
         for line, found in self._read():
             if isinstance(found, str):
                 text = f"{self.path}:{line}: {found}; the file has changed meanwhile"
                 raise MistakesError(text, code="import")
-            yield from found
+            for row in found:
+                yield line, row
 
     def _read(self) -> Iterator[tuple[int, list[Row] | str]]:
         """By line: its samples, or what is wrong with it."""
