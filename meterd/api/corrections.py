@@ -97,7 +97,7 @@ async def mark(call: Call, query: NoQuery) -> Answer:
         detail = "start has to lie before end, and end may not lie in the future"
         raise Refusal(422, "bad_range", detail, parameter="end")
     stored = await call.site.reader.series()
-    known.need_devices([marking.device], {one.device for one in stored})
+    known.need_devices([marking.device], {one.device for one in stored}, call.site)
     mine = {one.quantity for one in stored if one.device == marking.device}
     known.need_quantities([marking.quantity], mine)
     who = call.who or marking.who or _SOMEBODY

@@ -193,10 +193,10 @@ class Normaliser:
     `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
     """
 
-    __slots__ = ("_device", "_last", "_mistakes", "_shape", "_terms", "notices")
+    __slots__ = ("_last", "_mistakes", "_shape", "_terms", "device", "notices")
 
     def __init__(self, device: str, *, swapped: bool = False, terms: Terms | None = None) -> None:
-        self._device = device
+        self.device = device
         self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
         self._last: _Form = _NOTHING
@@ -213,7 +213,7 @@ class Normaliser:
         form = self._last
         values = None if said.remarks else _good(form, said.values)
         if values is not None:
-            return Poll(self._device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
+            return Poll(self.device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
         doubts: dict[int, Doubt] = {}
         found: list[float | None] = []
         for reading, column in zip(said, form.columns, strict=True):
@@ -224,7 +224,7 @@ class Normaliser:
                 doubts[len(found)] = doubt
             found.append(value)
         texts = _told(said) if form.texts else NO_TEXTS
-        return Poll(self._device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
+        return Poll(self.device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
 
     def _complain(self, form: _Form) -> None:
         for name, text in form.mistakes.items():
