@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -191,6 +192,8 @@ def _done(
 
 
 async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
+    from meterd.cli.import_ import counter_terms_in
+    from meterd.daemon.totals import following
     from meterd.store.lock import Claim
     from meterd.store.reader import Reader
     from meterd.store.tools.correct import Corrections
@@ -203,7 +206,8 @@ async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]
     try:
         reader = Reader(settings.store.url, writer.memory)
         try:
-            return await work(Corrections(writer, reader))
+            recount = following(writer, reader, terms=partial(counter_terms_in, settings))
+            return await work(Corrections(writer, reader, recount))
         finally:
             reader.close()
     finally:

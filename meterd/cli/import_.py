@@ -158,7 +158,7 @@ async def _count(
                 max(last for _, last in mine.values()),
                 still=nullcontext(),
                 quantities=mine,
-                terms=_terms(settings, device),
+                terms=counter_terms_in(settings, device),
                 is_same=True,
             )
             found.append((device, one))
@@ -168,7 +168,7 @@ async def _count(
     return found
 
 
-def _terms(settings: Settings | None, device: str) -> "TermsOf":
+def counter_terms_in(settings: Settings | None, device: str) -> "TermsOf":
     """How the device's counters count, as far as the configuration knows."""
     from meterd.daemon import plan
     from meterd.daemon.recount import unknown_terms
@@ -196,7 +196,7 @@ def _foretell(found: "CsvFile", told: "Imported", config: Path | None) -> None:
         url = None
     reads = counter_reads(found.numbered())
     for device in sorted({name[0] for name in reads}):
-        one = foretold(url, device, reads, _terms(settings, device))
+        one = foretold(url, device, reads, counter_terms_in(settings, device))
         _tell(device, one, {name[1]: some for name, some in reads.items() if name[0] == device})
 
 

@@ -9,7 +9,7 @@ takes the old ones again, from the table `corrected`.
 import asyncio
 import logging
 from array import array
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import isnan
@@ -48,7 +48,7 @@ _PART_BITS = 20
 _ESTIMATED = QUALITIES[Quality.ESTIMATED]
 
 Recount = Callable[[str, str, int, int], Awaitable[None]]
-"""Works out anew what is made of a device's counter, whose reads of start <= time < end changed."""
+"""Works out anew what is made of a device's counter, whose first and last changed read it gets."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Corrections:
         """`recount` is told of each counter that was corrected, before its roll-ups are made."""
         self._writer = writer
         self._reader = reader
-        self._recount = recount
+        self.recount = recount
         self._turn = asyncio.Lock()
 
     async def all(self) -> list[Correction]:
@@ -159,7 +159,8 @@ class Corrections:
         for part, gone in zip(parts, lost, strict=True):
             if not gone:
                 await self._take(await self._part(part))
-        await self._derive(found.device, found.quantity, found.start, found.end)
+        there = [part for part, gone in zip(parts, lost, strict=True) if not gone]
+        await self._derive(found.device, found.quantity, there)
         if any(lost):
             _log.warning("correction %d: %d samples are deleted by now", number, sum(lost))
         await self._writer.do(partial(audit.note, number=number, values={"undone": now}))
@@ -206,22 +207,22 @@ class Corrections:
             if waiting > _BREATHE:
                 await self._writer.settle()
                 waiting = 0
-        await self._derive(ask.device, ask.quantity, ask.start, ask.end)
+        parts = await self._writer.do(partial(audit.parts, number=number))
+        await self._derive(ask.device, ask.quantity, parts)
         await self._writer.do(partial(audit.note, number=number, values={"done": now, "n": count}))
         made = await self._one(number)
         if made is None:
             raise StoreError(f"correction {number} is gone", code="unavailable")
         return made
 
-    async def _derive(self, device: str, quantity: str, start: int, end: int) -> None:
-        """Totals, roll-ups and plain rows of what is there now."""
-        kinds = {
-            one.kind
-            for one in await self._reader.series()
-            if (one.device, one.quantity) == (device, quantity)
-        }
-        if self._recount is not None and Kind.COUNTER in kinds:
-            await self._recount(device, quantity, start, end)
+    async def _derive(self, device: str, quantity: str, parts: Sequence[int]) -> None:
+        """Totals, roll-ups and plain rows of what is there now; `parts` have what was there."""
+        infos = [one for one in await self._reader.series() if one.kind is Kind.COUNTER]
+        is_counter = any((one.device, one.quantity) == (device, quantity) for one in infos)
+        extent = await self._writer.do(partial(audit.extent, keys=parts))
+        if self.recount is not None and is_counter and extent is not None:
+            await self._writer.flush()
+            await self.recount(device, quantity, *extent)
         await self._writer.settle()
 
     async def _one(self, number: int) -> Correction | None:
