@@ -11,6 +11,7 @@ WRITING = {
     "forget",
     "unconfirm",
     "append",
+    "follow",
     "drop",
     "sealed",
     "tails",
