@@ -177,6 +177,14 @@ class Guard:
             self._place(read)
         return self._carry_on(read) if self._carries_on(read) else self._doubt(read)
 
+    def begin(self, raw: float, *, now: float, time_ms: int) -> Step:
+        """Take the first read of a meter that needs no others to agree: it is known that they do.
+
+        Where there was a total, it goes on from that.
+        """
+        self._placed, read = True, Read(raw, now, time_ms)
+        return self._begin(Suspect(read, read, READS, READS))
+
     def swap(self) -> None:
         """Another meter from here on: a new segment, and nothing is booked across."""
         self._raw = math.nan
@@ -311,9 +319,10 @@ class Guard:
         """Whether one suspected read agrees with the next: over a gap, nearly anything would."""
         rise = later.raw - earlier.raw
         plain = self._is_plain(rise, between(earlier, later), later.raw)
-        return plain and self._reaches(earlier, later)
+        return plain and self.reaches(earlier, later)
 
-    def _reaches(self, earlier: Read, later: Read) -> bool:
+    def reaches(self, earlier: Read, later: Read) -> bool:
+        """Whether a counter can have got from one read to the other."""
         seconds = between(earlier, later)
         if earlier.raw == 0:
             seconds = self._fresh(seconds)
@@ -348,9 +357,9 @@ class Guard:
         if self._before is not None and self._before <= first.raw < self._raw:
             self._before = None
             return self._accept(latest, What.GLITCH, f"the counter went back {values}")
-        if self._mark is not None and self._reaches(self._mark.read, first):
+        if self._mark is not None and self.reaches(self._mark.read, first):
             return self._resume(self._mark, latest)
-        if wrap := self._rolled_over(latest):
+        if wrap := self._rolled_over(first, latest):
             self._before, self._since = None, first.now
             self._offset = offset_of(self._offset + wrap, 0.0)
             return self._accept(latest, What.ROLLOVER, f"the counter rolled over, {values}")
@@ -379,14 +388,14 @@ class Guard:
             latest, What.GLITCH, f"the reset to {was} was a glitch: {before} before"
         )
 
-    def _rolled_over(self, latest: Read) -> float:
+    def _rolled_over(self, first: Read, latest: Read) -> float:
         """The value at which it started again; 0 where it did not."""
-        gap = self._gap(latest)
         if self._wrap is None:
-            usual = self._usual(gap)
-            fits = (w for w in self._wraps if self._is_over(latest, w, usual))
+            # Where nobody says it, a round number that it would have reached by now.
+            usual = self._usual(self._gap(first))
+            fits = (w for w in self._wraps if self._is_over(first, w, min(usual, NEAR * w)))
             return next(fits, 0.0)
-        most = min(self._possible(gap, self._wrap), NEAR * self._wrap)
+        most = min(self._possible(self._gap(latest), self._wrap), NEAR * self._wrap)
         return self._wrap if self._is_over(latest, self._wrap, most) else 0.0
 
     def _is_over(self, latest: Read, wrap: float, most: float) -> bool:
