@@ -24,6 +24,7 @@ from meterd.poll.segments import GuardState
 from meterd.store import replacements
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
+from meterd.store.hot import Stretch, batch
 from meterd.store.plainrows import cells
 from meterd.store.reader import Reader
 from meterd.store.schema import QUALITIES
@@ -400,10 +401,10 @@ async def recount(
     units, waiting, is_all = dict(counters), 0, False
     while not is_all:
         found, is_all = await asyncio.to_thread(work.go_on)
-        for time in sorted(found):
-            writer.take(_poll(device, time, found[time], units))
-            waiting += len(found[time])
-            told.written += len(found[time])
+        # Off the loop: a day of one counter alone may be 86,400 of them.
+        await writer.put(await asyncio.to_thread(_batch, device, found, units))
+        count = sum(map(len, found.values()))
+        waiting, told.written = waiting + count, told.written + count
         _note(told, device, work)
         if waiting > _BREATHE:
             await writer.settle()
@@ -445,6 +446,12 @@ def _note(told: Recounted, device: str, work: Work) -> None:
             told.events.append(event)
         else:
             told.more += 1
+
+
+def _batch(
+    device: str, found: Mapping[int, Mapping[str, Total]], units: Mapping[str, str]
+) -> list[Stretch]:
+    return batch(_poll(device, time, found[time], units) for time in sorted(found))
 
 
 def _poll(device: str, time: int, totals: Mapping[str, Total], units: Mapping[str, str]) -> Poll:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from meterd.model.sample import Layout, Poll
 from meterd.store.stretch import Naming, Stretch
 
-__all__ = ("Hot", "Naming", "Stretch")
+__all__ = ("Hot", "Naming", "Stretch", "batch")
 
 Looked = tuple[Stretch, int]
 """A stretch, and how many of its rows, the first ones, somebody has looked at."""
@@ -265,3 +265,11 @@ class Hot:
     def _all(self) -> Iterator[Stretch]:
         for device in self.devices():
             yield from self._of(device)
+
+
+def batch(polls: Iterable[Poll]) -> list[Stretch]:
+    """Polls as columns, for Writer.put; of each device in this order."""
+    found = Hot()
+    for poll in polls:
+        found.take(poll)
+    return [one for device in found.devices() for one in found.stretches(device)]
