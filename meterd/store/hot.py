@@ -6,13 +6,13 @@ grows with the polls in memory is done without it.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from meterd.model.sample import Layout, Poll
 from meterd.store.stretch import Naming, Stretch
 
-__all__ = ("Hot", "Naming", "Stretch")
+__all__ = ("Hot", "Naming", "Stretch", "batch")
 
 Looked = tuple[Stretch, int]
 """A stretch, and how many of its rows, the first ones, somebody has looked at."""
@@ -32,6 +32,11 @@ class _Device:
             self.closed.append(self.open)
             self.open = None
 
+    def call(self, device: str) -> None:
+        """By this name from now on."""
+        for stretch in (*self.closed, *((self.model,) if self.model is not None else ())):
+            stretch.device = device
+
     def begin(self, device: str, layout: Layout) -> Stretch:
         self.close()
         if self.model is None:
@@ -48,13 +53,17 @@ class Hot:
     `take` is the loop's; all else that changes something is called by one thread at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+        """`renamed`: names that devices had -> what they are called now (catalog.py)."""
         self._guard = threading.Lock()
+        self._renamed = {} if renamed is None else renamed
         self._devices: dict[str, _Device] = {}
         self._waiting = 0  # samples that no commit has confirmed
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
+        if poll.device in self._renamed:
+            poll = replace(poll, device=self._renamed[poll.device])
         with self._guard:
             mine = self._devices.get(poll.device)
             if mine is None:
@@ -69,8 +78,10 @@ class Hot:
 
     def adopt(self, journal: "Hot") -> None:
         """What was found in the journal comes before what was taken since."""
-        for device, theirs in journal._devices.items():
+        for name, theirs in journal._devices.items():
+            device = self._renamed.get(name, name)
             theirs.close()
+            theirs.call(device)
             for stretch in theirs.closed:
                 stretch.kept = len(stretch.times)
             with self._guard:
@@ -86,6 +97,18 @@ class Hot:
             mine = self._devices.setdefault(device, _Device())
             mine.close()
             mine.closed.extend(late)
+
+    def follow(self) -> None:
+        """What is here under a name that its device had is there under its name now."""
+        for old in self._devices.keys() & self._renamed.keys():
+            new = self._renamed[old]
+            with self._guard:
+                moved = self._devices.pop(old)
+                moved.close()
+                moved.call(new)
+                mine = self._devices.setdefault(new, _Device())
+                mine.model = mine.model or moved.model
+                mine.closed[:0] = moved.closed
 
     @property
     def waiting(self) -> int:
@@ -248,3 +271,11 @@ class Hot:
     def _all(self) -> Iterator[Stretch]:
         for device in self.devices():
             yield from self._of(device)
+
+
+def batch(polls: Iterable[Poll]) -> list[Stretch]:
+    """Polls as columns, for Writer.put; of each device in this order."""
+    found = Hot()
+    for poll in polls:
+        found.take(poll)
+    return [one for device in found.devices() for one in found.stretches(device)]

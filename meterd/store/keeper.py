@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from sqlalchemy import Connection
+
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, identity, migrate
+from meterd.store import filed, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
@@ -19,6 +21,7 @@ from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest
 from meterd.store.olden import Olden
 from meterd.store.polls import journal_spans, replay
+from meterd.store.renames import Rename
 from meterd.store.retention import TRIM_EVERY, Retention
 from meterd.store.sealing import Sealer
 from meterd.store.share import Leased, Share
@@ -29,6 +32,9 @@ BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bi
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+
+Absorb = Callable[[Connection, Catalog, str, str], None]
+"""Writes that one device is a part of another (tools/merge.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -164,6 +170,38 @@ class Keeper:
         found = None if known is None else identity.inode(known.path)
         return known is not None and found is not None and found[1] == known.database[1]
 
+    def rename(self, one: Rename) -> None:
+        """A device gets another name, in the store and here. Raises StoreError."""
+        ledger = self.lend()
+        with ledger.transaction() as connection:
+            renames.write(connection, one)
+        self._catalog.rename(one.old, one.new)
+        self._hot.follow()
+        if self._filed is not None:
+            # Its records tell names: none is to tell one that is to be another device's.
+            kept = map(self._sealer.span, self._hot.devices())
+            self._filed.restart([span for span in kept if span is not None])
+
+    def absorb(self, old: str, new: str, work: "Absorb") -> None:
+        """What is left of a device, all of whose samples another has, becomes that one's.
+
+        Raises StoreError.
+        """
+        ledger = self.lend()
+        self._hot.drop(old)
+        if self._filed is None and self._rows:
+            self._sealer.rewrite(ledger)
+        with ledger.transaction() as connection:
+            work(connection, self._catalog, old, new)
+        self._catalog.settled()
+        self._catalog.absorb(old, new)
+        self._newest.forget()
+        self._sealer.interrupt()
+        self._sealer.dirty.intersection_update(ledger.dirty())
+        if self._filed is not None:
+            kept = map(self._sealer.span, self._hot.devices())
+            self._filed.restart([span for span in kept if span is not None])
+
     def start_over(self) -> None:
         """Another database, an empty one perhaps, is in the place of the one that was known.
 
@@ -182,6 +220,7 @@ class Keeper:
         self._loaded = False
 
     def _load(self, ledger: Ledger) -> None:
+        self._hot.follow()
         self._sealer.dirty |= ledger.dirty()
         if isinstance(ledger, SharedLedger):
             self._adapt(ledger)
@@ -200,7 +239,7 @@ class Keeper:
     def _adapt(self, ledger: SharedLedger) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
         held = ledger.held
-        forget_others(self._hot, held)
+        forget_others(self._hot, held, self._catalog)
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._sealer.keep_only(ids)
@@ -259,8 +298,10 @@ class Keeper:
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
         ledger = self.open()
+        # Another meterd of the cluster may have renamed a device.
+        self._hot.follow()
         if self._share is not None:
-            forget_others(self._hot, self._share.held)
+            forget_others(self._hot, self._share.held, self._catalog)
         batch = self._hot.uncommitted(BATCH)
         spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
@@ -287,12 +328,14 @@ class Keeper:
 
         Raises StoreError.
         """
-        self._write(self.open(), journal_spans(late, self._catalog), {})
+        ledger, spans = self.open(), journal_spans(late, self._catalog)
+        self._write(ledger, spans, {})
         by_device: dict[str, list[Stretch]] = {}
         for stretch in late:
             by_device.setdefault(stretch.device, []).append(stretch)
         for device, mine in by_device.items():
             self._hot.append(device, mine)
+        self._sealer.touched(ledger, spans)
         return late
 
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:

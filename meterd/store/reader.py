@@ -57,7 +57,8 @@ class Reader:
         place = database.find(url)
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
-        memory = Memory(Hot(), Catalog())
+        catalog = Catalog()
+        memory = Memory(Hot(catalog.renamed), catalog)
         with place.reading() as connection:
             if migrate.is_current(connection):
                 memory.catalog.load(connection)
@@ -161,8 +162,8 @@ class Reader:
         with same(memory.catalog):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
-    def days(self, name: Name) -> set[int]:
-        """The UTC days (since 1970) on which a series has samples, and perhaps some without.
+    def days(self, name: Name) -> days.DayList:
+        """The UTC days on which a series has samples.
 
         To be called in a thread. Raises StoreError.
         """
