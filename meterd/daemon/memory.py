@@ -40,22 +40,28 @@ class CounterMemory:
             self._past[new] = self._past.pop(old)
 
     def go_on(
-        self, device: str, memos: Memos, ended: Mapping[str, GuardState], *, swapped: bool
+        self,
+        device: str,
+        memos: Memos,
+        ended: Mapping[str, GuardState],
+        *,
+        swapped: bool,
+        is_same: bool = False,
     ) -> None:
-        """The counters stand where a recount ended, by quantity; another meter may answer.
+        """The counters stand where a recount ended, by quantity.
 
-        `swapped`: it is read next, and begins a new segment then.
+        Another meter may answer, unless it `is_same`. `swapped`: it is read next, and begins a
+        new segment then.
         """
         if device in self._counters:
-            self._counters[device].go_on(ended, swapped=swapped)
+            self._counters[device].go_on(ended, swapped=swapped, is_same=is_same)
             return
-        state = self.state(device, memos)
-        if state is None:
-            return
+        state = self.state(device, memos) or CountersState()
         guards = {**state.guards, **ended}
         if swapped:
             guards = {name: guard.swapped() for name, guard in guards.items()}
-        self._past[device] = replace(state, guards=guards, identity={})
+        identity = state.identity if is_same else {}
+        self._past[device] = replace(state, guards=guards, identity=identity)
 
     def keep_only(self, devices: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
         """After a reload: what is gone is polled no more, and goes on where it stood if it returns.

@@ -1,14 +1,16 @@
 """A meter that took the place of another: one history, and nothing is booked across."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
 from meterd.daemon.memory import CounterMemory
-from meterd.daemon.recount import Recounted, recount
+from meterd.daemon.recount import Recounted, TermsOf, recount, unknown_terms
 from meterd.errors import MeterdError
 from meterd.model.quantity import GUARDED
+from meterd.poll.counters import is_guarded
 from meterd.store import replacements
 from meterd.store.asked import SeriesInfo
 from meterd.store.reader import Reader
@@ -32,13 +34,14 @@ async def replace_meter(
     one: Replacement,
     *,
     still: AbstractAsyncContextManager[None],
+    terms: TermsOf = unknown_terms,
     undo: bool = False,
 ) -> Replaced:
     """From `one.at` on the device's counters are another meter's, or are not after all (`undo`).
 
     Its guarded totals since then are counted anew, and `memory` knows where they stand. While
-    `still` is entered the device is not polled. Raises MeterdError (unknown_device,
-    not_replaced), StoreError.
+    `still` is entered the device is not polled; `terms` as `recount` has them. Raises MeterdError
+    (unknown_device, not_replaced), StoreError.
     """
     infos = await asyncio.to_thread(reader.names)
     mine = [info for info in infos if info.device == device]
@@ -56,7 +59,15 @@ async def replace_meter(
     elif not await writer.do(partial(replacements.remove, device=device, at=one.at)):
         raise MeterdError(f"{device} was not replaced at that time", code="not_replaced")
     told = await count_anew(
-        writer, reader, memory, device, one.at, one.made, still=still, is_next=not undo
+        writer,
+        reader,
+        memory,
+        device,
+        one.at,
+        one.made,
+        still=still,
+        terms=terms,
+        is_next=not undo,
     )
     texts = dict.fromkeys(f"{event.quantity}: {event.text}" for event in told.events)
     return Replaced(told.written, tuple(texts))
@@ -68,30 +79,42 @@ async def count_anew(
     memory: CounterMemory,
     device: str,
     start: int,
-    now: int,
+    end: int,
     *,
     still: AbstractAsyncContextManager[None],
+    quantities: Collection[str] | None = None,
+    terms: TermsOf = unknown_terms,
     is_next: bool = False,
+    is_same: bool = False,
 ) -> Recounted:
-    """The guarded totals since `start` (Unix ms), and where live polls go on.
+    """The guarded totals after reads of start <= time <= end (Unix ms) changed, and where live
+    polls go on.
 
-    `is_next`: where nothing was read since then, the next read is another meter's. Raises
-    StoreError.
+    `quantities` and `terms` as `recount` has them. `is_next`: where nothing was read since `start`,
+    the next read is another meter's; `is_same`: it is the one that was there. Raises StoreError.
     """
-    told = await recount(writer, reader, device, start, now)
-    async with still:
-        # What was polled meanwhile: little, so that the next poll is not held up for long.
-        await writer.flush()
-        infos = await asyncio.to_thread(reader.names)
-        counted = (info.last for info in infos if info.device == device and _counts(info))
-        last, since = max(counted, default=0), max(start, now)
-        again = await recount(writer, reader, device, since, max(last, since))
-        ended = {**told.ended, **again.ended}
-        memory.go_on(device, writer, ended, swapped=is_next and last < start)
-    memory.save(writer)
+    again = partial(recount, writer, reader, device, quantities=quantities, terms=terms)
+    told = await again(start, end)
+    if told.ended or is_next:
+        async with still:
+            # What was polled meanwhile: little, so that the next poll is not held up for long.
+            await writer.flush()
+            last = await asyncio.to_thread(_last, reader, device)
+            if last > told.last:
+                later = await again(told.last, last)
+                told.written += later.written
+                told.ended |= later.ended
+            swapped = is_next and last < start
+            memory.go_on(device, writer, told.ended, swapped=swapped, is_same=is_same)
+        memory.save(writer)
     await writer.settle()
-    told.written += again.written
     return told
+
+
+def _last(reader: Reader, device: str) -> int:
+    """The time of the newest read of a device's counters, or 0."""
+    mine = [info for info in reader.names() if info.device == device]
+    return max((one.last for one in mine if is_guarded(one.quantity, one.unit)), default=0)
 
 
 def _counts(info: SeriesInfo) -> bool:

@@ -21,9 +21,11 @@ from meterd.daemon.keeping import Store, replaced
 from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.naming import Naming, advice, need_new
-from meterd.daemon.plan import link_plans
+from meterd.daemon.plan import counter_terms, link_plans
+from meterd.daemon.recount import TermsOf, unknown_terms
 from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
+from meterd.daemon.totals import following
 from meterd.daemon.undated import Undated
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
@@ -106,8 +108,19 @@ class Site:
 
     @property
     def corrections(self) -> Corrections:
-        """What people marked as invalid, and how they do."""
-        return self._open_store.corrections
+        """What people marked as invalid or set, and how they do."""
+        store = self._open_store
+        # The counters that are polled go on from what is counted anew.
+        store.corrections.recount = following(
+            store.writer, store.reader, self._memory, terms=self._terms, still=self._lines.still
+        )
+        return store.corrections
+
+    def _terms(self, device: str) -> TermsOf:
+        driver, settings = self._lines.driver(device), self.settings.devices.get(device)
+        if driver is None or settings is None:
+            return unknown_terms
+        return counter_terms(driver, settings)
 
     @property
     def tariffs(self) -> Mapping[str, Tariff]:
@@ -245,7 +258,9 @@ class Site:
             start = await merged(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
-        await count_anew(writer, reader, self._memory, new, start, now, still=still)
+        await count_anew(
+            writer, reader, self._memory, new, start, now, still=still, terms=self._terms(new)
+        )
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.
@@ -262,6 +277,7 @@ class Site:
                 device,
                 Replacement(at, now, who),
                 still=self._lines.still(device),
+                terms=self._terms(device),
                 undo=undo,
             )
             what = "was no other meter after all" if undo else "is another meter"

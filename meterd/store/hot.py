@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from meterd.model.sample import Layout, Poll
 from meterd.store.stretch import Naming, Stretch
 
-__all__ = ("Hot", "Naming", "Stretch")
+__all__ = ("Hot", "Naming", "Stretch", "batch")
 
 Looked = tuple[Stretch, int]
 """A stretch, and how many of its rows, the first ones, somebody has looked at."""
@@ -32,10 +32,9 @@ class _Device:
             self.closed.append(self.open)
             self.open = None
 
-    def rename(self, device: str) -> None:
-        """All of it is closed, and of a device that is called so."""
-        self.close()
-        for stretch in (*self.closed, *([] if self.model is None else [self.model])):
+    def call(self, device: str) -> None:
+        """By this name from now on."""
+        for stretch in (*self.closed, *((self.model,) if self.model is not None else ())):
             stretch.device = device
 
     def begin(self, device: str, layout: Layout) -> Stretch:
@@ -79,13 +78,14 @@ class Hot:
 
     def adopt(self, journal: "Hot") -> None:
         """What was found in the journal comes before what was taken since."""
-        for device, theirs in journal._devices.items():
-            theirs.rename(self._renamed.get(device, device))
+        for name, theirs in journal._devices.items():
+            device = self._renamed.get(name, name)
+            theirs.close()
+            theirs.call(device)
             for stretch in theirs.closed:
                 stretch.kept = len(stretch.times)
             with self._guard:
-                now = self._renamed.get(device, device)
-                mine = self._devices.setdefault(now, _Device())
+                mine = self._devices.setdefault(device, _Device())
                 mine.model = mine.model or theirs.model
                 mine.closed[:0] = theirs.closed
 
@@ -103,10 +103,12 @@ class Hot:
     def follow(self) -> None:
         """What is here under a name that its device had is there under its name now."""
         for old in self._devices.keys() & self._renamed.keys():
+            new = self._renamed[old]
             with self._guard:
                 moved = self._devices.pop(old)
-                moved.rename(self._renamed[old])
-                mine = self._devices.setdefault(self._renamed[old], _Device())
+                moved.close()
+                moved.call(new)
+                mine = self._devices.setdefault(new, _Device())
                 mine.model = mine.model or moved.model
                 mine.closed[:0] = moved.closed
 
@@ -169,8 +171,8 @@ class Hot:
 
     def renumber(self) -> None:
         """Series have other numbers from now on: a stretch remembers those that it was told."""
-        with self._guard:
-            for stretch in self._all():
+        for stretch in self._all():
+            with self._guard:
                 stretch.order, stretch.laid = [], {}
 
     def drop(self, device: str) -> int:
@@ -271,3 +273,11 @@ class Hot:
     def _all(self) -> Iterator[Stretch]:
         for device in self.devices():
             yield from self._of(device)
+
+
+def batch(polls: Iterable[Poll]) -> list[Stretch]:
+    """Polls as columns, for Writer.put; of each device in this order."""
+    found = Hot()
+    for poll in polls:
+        found.take(poll)
+    return [one for device in found.devices() for one in found.stretches(device)]

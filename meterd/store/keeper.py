@@ -115,6 +115,10 @@ class Keeper:
             raise GoneError(f"{files.path} is another file by now")
         self._load(ledger)
         self._catalog.files = files
+        if files is not None:
+            files.is_kept = True
+        if known is not None and known is not files:
+            known.let_go()
 
     def _fresh(self) -> Ledger:
         if self._share is None:
@@ -132,7 +136,11 @@ class Keeper:
         if self._filed is not None:
             self._filed.close()
 
-    close = fail
+    def close(self) -> None:
+        """Nothing of the store stays open, so that its disk can be unmounted."""
+        self.fail()
+        if self._catalog.files is not None:
+            self._catalog.files.let_go()
 
     def leave(self) -> None:
         """At the end: nobody writes to the store any more. Raises StoreError."""
@@ -320,12 +328,14 @@ class Keeper:
 
         Raises StoreError.
         """
-        self._write(self.open(), journal_spans(late, self._catalog), {})
+        ledger, spans = self.open(), journal_spans(late, self._catalog)
+        self._write(ledger, spans, {})
         by_device: dict[str, list[Stretch]] = {}
         for stretch in late:
             by_device.setdefault(stretch.device, []).append(stretch)
         for device, mine in by_device.items():
             self._hot.append(device, mine)
+        self._sealer.touched(ledger, spans)
         return late
 
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:

@@ -162,8 +162,8 @@ class Reader:
         with same(memory.catalog):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
-    def days(self, name: Name) -> set[int]:
-        """The UTC days (since 1970) on which a series has samples, and perhaps some without.
+    def days(self, name: Name) -> days.DayList:
+        """The UTC days on which a series has samples.
 
         To be called in a thread. Raises StoreError.
         """

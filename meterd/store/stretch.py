@@ -18,12 +18,22 @@ from itertools import chain, compress, pairwise, repeat
 from operator import ge, itemgetter
 from typing import Any
 
-from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality
 from meterd.store import cuts
-from meterd.store.format.columns import Column, Sheet, Span, regular, runs
+from meterd.store.format.columns import (
+    NOT_FINITE,
+    Column,
+    Sheet,
+    Span,
+    has_wild,
+    regular,
+    runs,
+    sound,
+)
 from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
+_WILD = Doubt(Quality.INVALID, NOT_FINITE)
 _MOST_KINDS = 250
 # Rows and cells of one stretch: a copy of it takes some 0.1 ms.
 _MOST_ROWS = 4096
@@ -80,7 +90,7 @@ class Stretch:
     def late(cls, device: str, column: tuple[str, str], span: Span) -> Iterator["Stretch"]:
         """The one column of a span, as polls."""
         layout = Layout.of([column])
-        (cells,) = span.columns
+        cells = sound(span.columns[0])
         times, shared = span.times_of(cells), dict[Doubt, Mapping[int, Doubt]]()
         doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
@@ -146,9 +156,19 @@ class Stretch:
             self.doubts[len(self.times)] = {
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
+        # Nulls, too, are no numbers between these.
+        if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
+            row = self._tame(row)
         self.times.append(poll.time)
         self.kinds.append(number)
         self.values.extend(row)
+
+    def _tame(self, row: "array[float]") -> "array[float]":
+        """No infinity enters the store, whoever gives it."""
+        wild = {place for place, value in enumerate(row) if abs(value) > LARGEST}
+        known = self.doubts.get(len(self.times), {})
+        self.doubts[len(self.times)] = {**known, **dict.fromkeys(wild, _WILD)}
+        return array("d", [_NAN if place in wild else row[place] for place in range(len(row))])
 
     def end(self) -> None:
         """Nothing is added to it any more."""

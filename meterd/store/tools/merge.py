@@ -109,7 +109,7 @@ def _names(infos: Sequence[SeriesInfo], name: str) -> list[tuple[str, str, str]]
 async def _days(reader: Reader, infos: Sequence[SeriesInfo], name: str) -> set[int]:
     found: set[int] = set()
     for one in _names(infos, name):
-        found |= await asyncio.to_thread(reader.days, one)
+        found |= (await asyncio.to_thread(reader.days, one)).there
     return found
 
 
