@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from meterd import __version__
@@ -21,6 +22,9 @@ from meterd.config.settings import Settings
 from meterd.errors import MeterdError, StoreError
 from meterd.store import ownership
 from meterd.store.lock import holder_of
+
+if TYPE_CHECKING:
+    from meterd.store.connections import Database
 
 FINE, UNUSUAL, WRONG = "ok", "warning", "wrong"
 RUNNING = "a meterd runs and keeps the store"
@@ -78,8 +82,11 @@ def _is_synchronised() -> bool | None:
     return None if state < 0 else state != _UNSYNCHRONISED
 
 
-def store(url: str | Sequence[str]) -> Iterator[Finding]:
-    """Reachable, of this meterd's schema, with room, and ours to write."""
+def store(url: str | Sequence[str], spool: Path | None = None) -> Iterator[Finding]:
+    """Reachable, of this meterd's schema, with room, and ours to write; nothing in it damaged.
+
+    `spool` is where polls wait, if it is not beside the store.
+    """
     from meterd.store import database
 
     try:
@@ -90,6 +97,28 @@ def store(url: str | Sequence[str]) -> Iterator[Finding]:
     if place.path is not None:
         yield from _file(place.path)
     yield _schema(url)
+    yield from _damage(place, spool)
+
+
+def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
+    """What cannot be read of journal file and spool, and what was put aside for that."""
+    from meterd.store import corrupt
+    from meterd.store.catalog import Catalog
+    from meterd.store.tools import check
+
+    catalog = Catalog()
+    try:
+        if place.path is not None and place.made():
+            with place.reading() as connection:
+                catalog.load(connection)
+    except StoreError:
+        pass  # told already
+    for text in check.files(place, spool, catalog):
+        todo = "the rest is read; `meterd run` keeps what is damaged in a file of its own"
+        yield Finding("store", WRONG, text, todo)
+    for file in corrupt.aside(place.folder):
+        todo = "what it held is missing: restore it from a backup, or remove the file"
+        yield Finding("store", UNUSUAL, f"{file} was damaged, and is put aside", todo)
 
 
 def _schema(url: str | Sequence[str]) -> Finding:

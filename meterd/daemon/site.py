@@ -33,7 +33,7 @@ from meterd.model.sample import Sink
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
 from meterd.store.tools.correct import Corrections
-from meterd.store.writer import WriterStatus
+from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -258,6 +258,7 @@ class Site:
         if self._store is not None:
             self._memory.save(self._store.writer)
             self._alert_memory.save(self._store.writer)
+            self._hear_store(self._store.writer)
             await self._store.close()
         await self._cluster.close()
 
@@ -290,6 +291,12 @@ class Site:
             self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
+            self._hear_store(self._open_store.writer)
+
+    def _hear_store(self, writer: Writer) -> None:
+        """What was noticed in the store's thread, which has logged it, becomes events."""
+        while writer.notices:
+            self.event_log.keep(Event.of(writer.notices.popleft(), "", self._clock.now_ms()))
 
     async def _swap_alerts(self, rules: Sequence[Rule], hooks: dict[str, Webhook]) -> None:
         """New hooks first, so that no alert finds none; alerts that are firing live on."""

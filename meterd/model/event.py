@@ -44,6 +44,14 @@ class EventKind(StrEnum):
     # A tool, an import for instance, has the store while meterd starts.
     STORE_HELD = "store_held"
     STORE_FREE = "store_free"
+    # Something in the store cannot be read; the rest is as it was.
+    STORE_DAMAGED = "store_damaged"
+    # Polls wait in memory and in the spool, and go to the store later.
+    STORE_NOT_WRITABLE = "store_not_writable"
+    STORE_WRITABLE = "store_writable"
+    # The spool cannot be written, or is full: polls are in memory only, or lost.
+    SPOOL_FAILED = "spool_failed"
+    POLLS_LOST = "polls_lost"
 
 
 @dataclass(frozen=True, slots=True)

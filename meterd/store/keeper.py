@@ -1,17 +1,19 @@
 """The store as the writer's thread keeps it: opened and met again, committed to, tidied."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll
 from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, keep_body
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.ledger import Ledger
@@ -45,12 +47,14 @@ class Keeper:
         rows: float | None = None,
         to_file: bool = False,
         share: Share | None = None,
+        notices: deque[Notice] | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
         `to_file`: the journal is a file beside the database (filed.py), not a table.
         `share`: what of the store this meterd may write, where there are others (cluster.py).
+        `notices` gets what is noticed of damage.
         Raises StoreError where there is no place for such a file.
         """
         self._database = database
@@ -64,7 +68,8 @@ class Keeper:
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
-        self._filed = filed.beside(database, catalog) if to_file else None
+        self._notices: deque[Notice] = deque() if notices is None else notices
+        self._filed = filed.beside(database, catalog, self._lost) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
         self._olden = Olden(catalog, self._sealer, delete=rows is None)
@@ -188,14 +193,23 @@ class Keeper:
                 return replay(ledger.journal(), found, self._catalog)
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
-                ledger.put_aside(damaged, self._database.folder)
+                self._put_aside(ledger, damaged)
+
+    def _put_aside(self, ledger: Ledger, damaged: DamageError) -> None:
+        ledger.put_aside(damaged, self._database.folder)
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
+
+    def _lost(self, damaged: DamageError, body: bytes | None) -> None:
+        """Something of the journal file cannot be read. Raises StoreError."""
+        keep_body(self._database.folder, damaged, body)
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
 
     def _take_file(self, ledger: Ledger) -> None:
         """What a journal file holds; where the journal is a table now, it goes there."""
         path = self._database.path
         if path is None:
             return
-        left = filed.left(path, self._filed)
+        left = filed.left(path, self._catalog, self._filed, self._lost)
         spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
@@ -268,7 +282,7 @@ class Keeper:
         try:
             return do(self.open())
         except DamageError as damaged:
-            self.lend().put_aside(damaged, self._database.folder)
+            self._put_aside(self.lend(), damaged)
             return True
 
     def _seal(self, ledger: Ledger) -> bool:

@@ -1,6 +1,7 @@
 """Answers history in short read-only transactions, and from what is in memory."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ _THREADS = 2  # so that one long question does not hold up the quick ones
 
 # More than any number of a series.
 _UNNUMBERED = 1 << 62
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -59,7 +62,10 @@ class Reader:
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
         if place.path is not None:
-            for poll in filed.read(filed.place(place.path)):
+            contents = filed.read(filed.place(place.path), memory.catalog)
+            for damaged, _ in contents.damages:
+                _log.error("%s", damaged)
+            for poll in contents.polls:
                 memory.hot.take(poll)
         return cls(url, memory)
 

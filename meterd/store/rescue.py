@@ -1,22 +1,26 @@
 """What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
 
 import logging
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.store import corrupt
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import BATCH, Keeper
 from meterd.store.reserve import Reserve
-from meterd.store.spool import Spool, unpack
+from meterd.store.spool import Extent, Spool, extent_of, unpack
 
 _BYTES = 8  # of one sample in memory
 _RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
+_NAMED = 5  # devices in a message
 _SERVER = "meterd"  # begins the names of files where the database has none
 
 _log = logging.getLogger(__name__)
@@ -41,15 +45,23 @@ class Rescue:
     """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere."""
 
     def __init__(
-        self, database: Database, hot: Hot, keeper: Keeper, clock: Clock, plan: Precautions
+        self,
+        database: Database,
+        hot: Hot,
+        keeper: Keeper,
+        clock: Clock,
+        plan: Precautions,
+        notices: deque[Notice] | None = None,
     ) -> None:
+        """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
         self._hot = hot
         self._keeper = keeper
         self._clock = clock
         self._limit = plan.memory // _BYTES
+        self._notices: deque[Notice] = deque() if notices is None else notices
         beside = database.path or database.folder / _SERVER
-        self._spool = Spool(plan.spool or beside.with_name(f"{beside.name}.spool"), plan.size)
+        self._spool = Spool(spool_of(database, plan.spool), plan.size, self._keep_body)
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
         self._names = count(clock.now_ms())  # of what cannot be read
@@ -96,7 +108,8 @@ class Rescue:
             self._shelter(max(self._limit * 3 // 4, 1))
         while self._hot.waiting > self._limit:
             batch = self._hot.uncommitted(self._hot.waiting - self._limit)
-            self.dropped += self._hot.forget(batch)
+            lost = replace(extent_of(batch), samples=self._hot.forget(batch))
+            self._tell_lost(lost, "the spool cannot be written, and memory is full")
 
     def shelter_all(self) -> None:
         """At the end: what the store did not take goes to the spool."""
@@ -106,12 +119,27 @@ class Rescue:
         while self._hot.waiting > left:
             batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
             try:
-                self.dropped += self._spool.put(batch)
+                gone = self._spool.put(batch)
             except StoreError as error:
                 _log.error("the spool cannot be written: %s", error)
                 return
             self._hot.forget(batch)
             self.spooled = self._spool.samples
+            self._tell_lost(gone, "the spool is full: raise store.spool.size")
+
+    def _tell_lost(self, lost: Extent, why: str) -> None:
+        if not lost:
+            return
+        self.dropped += lost.samples
+        text = f"{shown(lost)} are lost: {why}"
+        _log.error("%s", text)
+        data = {"samples": lost.samples, "first": lost.first, "last": lost.last}
+        self._notices.append(Notice(EventKind.POLLS_LOST, text, data))
+
+    def _keep_body(self, damaged: DamageError, body: bytes | None) -> None:
+        """A record of the spool that cannot be read. Raises StoreError."""
+        corrupt.keep_body(self._database.folder, damaged, body)
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, str(damaged)))
 
     # -- when all is well again ---------------------------------------------------------------
 
@@ -131,7 +159,7 @@ class Rescue:
         except StoreError as error:
             # Its checksum is right, so no second look would help.
             damaged = DamageError("spool", next(self._names), str(error))
-            corrupt.keep_body(self._database.folder, damaged, record)
+            self._keep_body(damaged, record)
             polls = []
         batch = self._keeper.take_back(polls)
         self._spool.done(sum(stretch.samples for stretch in batch))
@@ -145,3 +173,20 @@ class Rescue:
         if self._database.path is not None and self._clock.monotonic() >= self._due:
             self._reserve.keep()
             self._due = self._clock.monotonic() + _RESERVE_EVERY
+
+
+def spool_of(database: Database, wanted: Path | None = None) -> Path:
+    """With what the names of the spool's files begin; `wanted` is what the settings say."""
+    beside = database.path or database.folder / _SERVER
+    return wanted or beside.with_name(f"{beside.name}.spool")
+
+
+def shown(lost: Extent) -> str:
+    """How many samples, of which devices and of which time."""
+    names = sorted(lost.devices)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"{lost.samples} samples of {', '.join(names[:_NAMED])}{more}"
+    if lost.first is None or lost.last is None:
+        return text
+    first, last = (datetime.fromtimestamp(t / 1000, UTC) for t in (lost.first, lost.last))
+    return f"{text}, from {first:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ},"

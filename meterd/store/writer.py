@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from meterd.model.clock import Clock, SystemClock
+from meterd.model.event import Notice
 from meterd.model.sample import Poll
 from meterd.store import database
 from meterd.store.catalog import Catalog
@@ -20,6 +22,8 @@ from meterd.store.share import Share
 from meterd.store.worker import Worker
 
 _T = TypeVar("_T")
+
+_NOTICES_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Writer:
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
         self._hot = hot = Hot()
+        # What is noticed of the store, for the daemon's events; it takes them out.
+        self.notices: deque[Notice] = deque(maxlen=_NOTICES_LIMIT)
         catalog = Catalog()
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
@@ -98,10 +104,10 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            notices=self.notices,
         )
-        self._rescue = Rescue(
-            self._database, hot, self._keeper, self._clock, precautions or Precautions()
-        )
+        plan = precautions or Precautions()
+        self._rescue = Rescue(self._database, hot, self._keeper, self._clock, plan, self.notices)
         self._worker = Worker(
             self._database,
             hot,

@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
+from meterd.store import filed
+from meterd.store import spool as spools
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
@@ -22,11 +25,14 @@ from meterd.store.hot import Hot
 from meterd.store.keys import block_id, dirty_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
+from meterd.store.records import read_log
+from meterd.store.recordscan import Flaw
+from meterd.store.rescue import spool_of
 from meterd.store.schema import corrected, dirty, journal
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
-from meterd.store.tools.overview import BlockRow, Note, filed_spans, looking, rows_of_blocks
+from meterd.store.tools.overview import BlockRow, Note, looking, rows_of_blocks
 from meterd.store.tools.shape import strange
 
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
@@ -48,8 +54,12 @@ class Look(Ledger):
         return None
 
 
-def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
+def problems(
+    database: Database, note: Note = lambda _: None, spool: Path | None = None
+) -> Iterator[str]:
     """What is wrong, a sentence each; a daemon may go on writing meanwhile.
+
+    `spool` is where polls wait, if it is not beside the database.
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
@@ -59,32 +69,47 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
         checker = _Checker(connection)
-        yield from checker.journal(database)
+        yield from checker.journal()
+        yield from files(database, spool, checker.catalog)
         yield from checker.blocks(note)
         yield from checker.rollups()
         yield from checker.recomputed(note)
         yield from checker.audit()
 
 
+def files(
+    database: Database, spool: Path | None = None, catalog: Catalog | None = None
+) -> Iterator[str]:
+    """What is wrong with the journal file and the spool beside a database, a sentence each."""
+    if database.path is not None:
+        try:
+            for damaged, _ in filed.read(filed.place(database.path), catalog).damages:
+                yield str(damaged)
+        except StoreError as error:
+            yield f"journal file: {error}"
+    try:
+        for path in spools.files(spool_of(database, spool)):
+            for item in read_log(path):
+                if isinstance(item, Flaw):
+                    yield f"{path}: {item}"
+    except StoreError as error:
+        yield f"spool: {error}"
+
+
 class _Checker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._catalog = Catalog()
+        self.catalog = self._catalog = Catalog()
         self._catalog.load(connection)
         self._journal_is_sound = True
         self._days: dict[tuple[int, int], bool] = {}  # (device, day) -> all its blocks are sound
 
-    def journal(self, database: Database) -> Iterator[str]:
+    def journal(self) -> Iterator[str]:
         for number in list(self._connection.scalars(select(journal.c.id).order_by(journal.c.id))):
             body = self._connection.scalar(select(journal.c.body).where(journal.c.id == number))
             for wrong in self._body(f"journal row {number}", body or b""):
                 self._journal_is_sound = False
                 yield wrong
-        try:
-            for _ in filed_spans(database, self._catalog):
-                pass
-        except StoreError as error:
-            yield f"journal file: {error}"
 
     def _body(self, what: str, body: bytes) -> Iterator[str]:
         try:
