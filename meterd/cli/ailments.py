@@ -116,7 +116,7 @@ def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
     for text in check.files(place, spool, catalog):
         todo = "the rest is read; `meterd run` keeps what is damaged in a file of its own"
         yield Finding("store", WRONG, text, todo)
-    for file in corrupt.aside(place.folder):
+    for file in corrupt.damaged_files(place.folder):
         todo = "what it held is missing: restore it from a backup, or remove the file"
         yield Finding("store", UNUSUAL, f"{file} was damaged, and is put aside", todo)
 

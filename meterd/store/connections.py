@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -12,6 +13,11 @@ from sqlalchemy.pool import NullPool
 
 from meterd.errors import StoreError
 from meterd.store.lock import Claim
+from meterd.store.watch import Watch
+
+# What a dialect has a driver do; of cursors, and of connections.
+_OF_CURSORS = ("do_execute", "do_executemany", "do_execute_no_params")
+_OF_CONNECTIONS = ("do_commit", "do_rollback")
 
 
 class Held(Protocol):
@@ -52,6 +58,9 @@ class Database(Protocol):
     def rest(self) -> None:
         """Closes what waits for the next reader; from now on each opens its own."""
 
+    def hurry(self, seconds: float) -> None:
+        """At the end: no statement takes longer from now on, as far as that can be had."""
+
     def mapped(self) -> AbstractContextManager[None]:
         """Turns what drivers, SQLAlchemy and the file system raise into StoreError."""
 
@@ -66,14 +75,24 @@ class Connections:
         *,
         dialect: str = "sqlite",
         begin: str = "",
+        watch: Watch | None = None,
     ) -> None:
-        """`connect` makes a DBAPI connection."""
+        """`connect` makes a DBAPI connection; `watch` bounds its statements."""
         self._connect = connect
         self._mapped = mapped
         self._local = threading.local()
         self._engine = create_engine(f"{dialect}://", creator=self._make, poolclass=NullPool)
         if begin:
             event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+        if watch is not None:
+            self._bound(watch)
+
+    def _bound(self, watch: Watch) -> None:
+        dialect = self._engine.dialect
+        for name in _OF_CURSORS:
+            setattr(dialect, name, partial(_of_cursor, watch, getattr(dialect, name)))
+        for name in _OF_CONNECTIONS:
+            setattr(dialect, name, partial(_of_connection, watch, getattr(dialect, name)))
 
     def _make(self) -> Any:
         raw = self._connect()
@@ -116,3 +135,16 @@ class Opened:
             with suppress(StoreError), self._mapped():
                 raw.close()
         self._made.clear()
+
+
+def _of_cursor(watch: Watch, do: Callable[..., Any], cursor: Any, *more: Any) -> Any:
+    with watch.bound(cursor.connection):
+        return do(cursor, *more)
+
+
+def _of_connection(watch: Watch, do: Callable[..., Any], connection: Any) -> Any:
+    raw = getattr(connection, "dbapi_connection", connection)
+    if watch.was_cut(raw):
+        return None  # there is nobody to say it to
+    with watch.bound(raw):
+        return do(connection)

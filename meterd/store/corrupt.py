@@ -89,6 +89,6 @@ def keep_body(folder: Path, damaged: DamageError, body: bytes | None) -> None:
     _log.error("%s; what it held is missing from now on, and kept as %s", damaged, path)
 
 
-def aside(folder: Path) -> list[Path]:
+def damaged_files(folder: Path) -> list[Path]:
     """What was damaged and is kept in this folder."""
     return sorted((*folder.glob("meterd.damaged-*"), *folder.glob("*.corrupt-*")))

@@ -31,7 +31,7 @@ from meterd.store.hot import Hot
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
 from meterd.store.records import Halves, mapped, read_halves, sync_folder
-from meterd.store.recordscan import Flaw, Record
+from meterd.store.recordscan import DamagedRange, Record
 
 SIZE = 16 << 20  # bytes of a new file; an hour of 4,000 series at 10 s takes a quarter of it
 _LENGTH = 4
@@ -171,18 +171,20 @@ def read(path: Path, catalog: Catalog | None = None) -> Contents:
     return told(read_halves(path), known(catalog))
 
 
-def records(database: Database) -> list[Record | Flaw]:
+def records(database: Database) -> list[Record | DamagedRange]:
     """What the file beside a database holds now, whoever writes it. Raises StoreError."""
     return [] if database.path is None else read_halves(place(database.path))
 
 
-def told(some: Iterable[Record | Flaw], here: Mapping[int, Name], generation: int = 0) -> Contents:
+def told(
+    some: Iterable[Record | DamagedRange], here: Mapping[int, Name], generation: int = 0
+) -> Contents:
     """What records hold. `here` are the names that the database has."""
     found = Contents([], [], {})
-    places: list[tuple[Record | Flaw, str, int]] = []
+    places: list[tuple[Record | DamagedRange, str, int]] = []
     careful = False
     for item in some:
-        if isinstance(item, Flaw):
+        if isinstance(item, DamagedRange):
             careful = careful or item.first > 0
             places.append((item, str(item), len(found.polls)))
             continue
@@ -197,7 +199,9 @@ def told(some: Iterable[Record | Flaw], here: Mapping[int, Name], generation: in
     return found
 
 
-def _damage(item: Record | Flaw, text: str, generation: int) -> tuple[DamageError, bytes | None]:
+def _damage(
+    item: Record | DamagedRange, text: str, generation: int
+) -> tuple[DamageError, bytes | None]:
     which = f"{generation}-" if generation else ""
     if isinstance(item, Record):
         return DamageError("journal-file", f"{which}{item.number}", text), item.body

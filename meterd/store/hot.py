@@ -21,6 +21,7 @@ class Hot:
         self._guard = threading.Lock()
         self._stretches: dict[str, list[Stretch]] = {}
         self._waiting = 0  # samples that no commit has confirmed
+        self._moves = 0
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
@@ -48,6 +49,11 @@ class Hot:
         """Samples that no commit has confirmed."""
         return self._waiting
 
+    @property
+    def moves(self) -> int:
+        """Changes when what waits does, other than by what is taken: see `confirm`, `forget`."""
+        return self._moves
+
     def uncommitted(self, most: int) -> list[Stretch]:
         """Copies of the rows that are not in the journal, about `most` samples, oldest first."""
         found: list[Stretch] = []
@@ -62,18 +68,31 @@ class Hot:
                     break
         return found
 
-    def confirm(self, written: Sequence[Stretch]) -> int:
-        """Those copies are in the journal now; returns their samples."""
+    def confirm(self, written: Sequence[Stretch], moves: int | None = None) -> int:
+        """Those copies are in the journal now; returns their samples.
+
+        `moves` is from before they were made: where it is another one by now, another thread has
+        put some elsewhere, and nothing changes.
+        """
         with self._guard:
+            if moves not in (None, self._moves):
+                return 0
+            self._moves += 1
             for copy in written:
                 (copy.origin or copy).kept += len(copy.times)
             samples = sum(copy.samples for copy in written)
             self._waiting -= samples
             return samples
 
-    def forget(self, moved: Sequence[Stretch]) -> int:
-        """Those copies of uncommitted rows are elsewhere, or lost; returns their samples."""
+    def forget(self, moved: Sequence[Stretch], moves: int | None = None) -> int:
+        """Those copies of uncommitted rows are elsewhere, or lost; returns their samples.
+
+        `moves` as for `confirm`.
+        """
         with self._guard:
+            if moves not in (None, self._moves):
+                return 0
+            self._moves += 1
             for copy in moved:
                 origin = copy.origin or copy
                 origin.remove(origin.kept, origin.kept + len(copy.times))
@@ -84,6 +103,7 @@ class Hot:
     def unconfirm(self) -> None:
         """The journal is gone: what was in it waits for a commit again."""
         with self._guard:
+            self._moves += 1
             for stretch in self._all():
                 if stretch.kept:
                     self._waiting += stretch.copy(0, stretch.kept).samples
@@ -92,6 +112,7 @@ class Hot:
     def drop(self, device: str) -> int:
         """Another meterd has the device; returns the samples that no commit had confirmed."""
         with self._guard:
+            self._moves += 1
             gone = self._stretches.pop(device, [])
             samples = sum(one.copy(one.kept, len(one.times)).samples for one in gone)
             self._waiting -= samples

@@ -223,10 +223,12 @@ class Keeper:
         ledger = self.open()
         if self._share is not None:
             forget_others(self._hot, self._share.held)
+        moves = self._hot.moves
         batch = self._hot.uncommitted(BATCH)
         spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
-        self._hot.confirm(batch)
+        # Where the store took so long that some were spooled meanwhile, they come twice.
+        self._hot.confirm(batch, moves)
         return batch
 
     def take_back(self, polls: Iterable[Poll]) -> list[Stretch]:

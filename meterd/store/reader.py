@@ -23,6 +23,7 @@ from meterd.store.ranges import Moment
 from meterd.store.tracks import Track, joined, of_stretch
 from meterd.store.writer import Memory
 
+_LAST_STATEMENT = 2.0  # seconds for what is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones
 
 # More than any number of a series.
@@ -71,6 +72,8 @@ class Reader:
 
     def close(self) -> None:
         """No question may follow; those under way end unheard."""
+        # The end of the process waits for its threads.
+        self._database.hurry(_LAST_STATEMENT)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._database.rest()
 

@@ -22,7 +22,7 @@ from struct import Struct
 
 from meterd.errors import StoreError
 from meterd.store import ownership
-from meterd.store.recordscan import Flaw, Record, framed, scan
+from meterd.store.recordscan import DamagedRange, Record, framed, scan
 
 _MAGIC = b"meterdR1"
 _HALF = Struct("<8sQI")
@@ -68,7 +68,7 @@ class Log:
         """Opens or makes the file; what was broken off behind its last record is cut off."""
         self.path = path
         self.count = 0
-        self.flaws: list[Flaw] = []
+        self.flaws: list[DamagedRange] = []
         with mapped(path):
             self._file = ownership.make(path)
         try:
@@ -82,11 +82,11 @@ class Log:
         size = os.fstat(self._file).st_size
         self._end, self._next = len(_MAGIC), 1
         for item in _of_log(self._file):
-            if isinstance(item, Flaw):
+            if isinstance(item, DamagedRange):
                 self.flaws.append(item)
             else:
                 self.count += 1
-            if not isinstance(item, Flaw) or item.first:
+            if not isinstance(item, DamagedRange) or item.first:
                 self._end, self._next = _behind(item)
         self._is_new = not self.count and not self.flaws
         if self._is_new:
@@ -136,7 +136,7 @@ class Log:
             self.path.unlink(missing_ok=True)
 
 
-def read_log(path: Path) -> list[Record | Flaw]:
+def read_log(path: Path) -> list[Record | DamagedRange]:
     """What such a file holds, for who does not write. Raises StoreError."""
     with mapped(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -146,21 +146,21 @@ def read_log(path: Path) -> list[Record | Flaw]:
             os.close(file)
 
 
-def _of_log(file: int) -> Iterator[Record | Flaw]:
+def _of_log(file: int) -> Iterator[Record | DamagedRange]:
     size = os.fstat(file).st_size
     head = os.pread(file, len(_MAGIC), 0)
     items = list(scan(file, len(_MAGIC), size))
     if head != _MAGIC and items:
-        yield Flaw(0, 0, 0, len(head), head)
+        yield DamagedRange(0, 0, 0, len(head), head)
     elif size > len(_MAGIC) and head != _MAGIC:
         # Nothing of it can be read; a file that was only begun is shorter.
-        yield Flaw(1, 1, 0, size, os.pread(file, size, 0))
+        yield DamagedRange(1, 1, 0, size, os.pread(file, size, 0))
     yield from items
 
 
-def _behind(item: Record | Flaw) -> tuple[int, int]:
+def _behind(item: Record | DamagedRange) -> tuple[int, int]:
     """Where the next record goes, and its number."""
-    if isinstance(item, Flaw):
+    if isinstance(item, DamagedRange):
         return item.stop, item.last + 1
     return item.end, item.number + 1
 
@@ -197,7 +197,7 @@ class Halves:
             _write(self._file, _heads(self._generation), start - _PAGE)
             os.fdatasync(self._file)
 
-    def _of(self, generation: int) -> Iterator[Record | Flaw]:
+    def _of(self, generation: int) -> Iterator[Record | DamagedRange]:
         start = self._start(generation)
         return scan(self._file, start, self._stop(start), generation)
 
@@ -218,7 +218,7 @@ class Halves:
         """The number of the half in use."""
         return self._generation
 
-    def found(self) -> Sequence[Record | Flaw]:
+    def found(self) -> Sequence[Record | DamagedRange]:
         """What the half in use held when the file was opened, oldest first."""
         return self._items
 
@@ -272,7 +272,7 @@ class Halves:
         os.close(self._file)
 
 
-def read_halves(path: Path) -> list[Record | Flaw]:
+def read_halves(path: Path) -> list[Record | DamagedRange]:
     """What the half in use holds, for who does not write; nothing where there is no file.
 
     Raises StoreError.
@@ -303,7 +303,7 @@ def _heads(generation: int) -> bytes:
     return bytes(page)
 
 
-def _active(file: int) -> tuple[int, int, list[Flaw]]:
+def _active(file: int) -> tuple[int, int, list[DamagedRange]]:
     """The size of a half, the newest generation, and which of its heads are damaged.
 
     Raises StoreError (corrupt) where there is no generation.
@@ -319,7 +319,7 @@ def _active(file: int) -> tuple[int, int, list[Flaw]]:
     return half, max(even, odd), even_flaws if even > odd else odd_flaws
 
 
-def _page(file: int, half: int, number: int) -> tuple[int, list[Flaw]]:
+def _page(file: int, half: int, number: int) -> tuple[int, list[DamagedRange]]:
     """The generation that a half's heads say, 0 where none can be read; and the damaged ones."""
     newest, flaws = 0, []
     for at in _HEADS:
@@ -329,7 +329,7 @@ def _page(file: int, half: int, number: int) -> tuple[int, list[Flaw]]:
         newest = max(newest, generation)
         # A meterd of before wrote the first one alone.
         if head != _head(generation) and any(head):
-            flaws.append(Flaw(0, 0, place, place + len(head), head))
+            flaws.append(DamagedRange(0, 0, place, place + len(head), head))
     return newest, flaws
 
 

@@ -38,7 +38,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class DamagedRange:
     """A damaged place from `start` to `stop` (offsets), which held records `first` to `last`.
 
     Where `first` is 0 it is the head of the file, which is there several times: no record is lost.
@@ -67,7 +67,7 @@ def _check(number: int, body: bytes, seed: int) -> int:
     return zlib.crc32(body, crc)
 
 
-def scan(file: int, start: int, end: int, seed: int = 0) -> Iterator[Record | Flaw]:
+def scan(file: int, start: int, end: int, seed: int = 0) -> Iterator[Record | DamagedRange]:
     """Everything from `start` to `end` (offsets), in order. `seed` is what each CRC begins with.
 
     What is behind the last item is free, whatever it holds. Raises OSError.
@@ -88,8 +88,8 @@ def scan(file: int, start: int, end: int, seed: int = 0) -> Iterator[Record | Fl
         yield _flaw(file, expected, expected, start, stop)
 
 
-def _flaw(file: int, first: int, last: int, start: int, stop: int) -> Flaw:
-    return Flaw(first, last, start, stop, os.pread(file, stop - start, start))
+def _flaw(file: int, first: int, last: int, start: int, stop: int) -> DamagedRange:
+    return DamagedRange(first, last, start, stop, os.pread(file, stop - start, start))
 
 
 def _record(file: int, start: int, end: int, seed: int, least: int = 1) -> Record | None:

@@ -1,6 +1,7 @@
 """What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
 
 import logging
+import threading
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -42,7 +43,10 @@ class Precautions:
 
 
 class Rescue:
-    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere."""
+    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
+
+    `shelter` and `make_room` may be called in any thread.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,8 @@ class Rescue:
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
         self._names = count(clock.now_ms())  # of what cannot be read
+        self._guard = threading.RLock()  # of the spool's files, never held while the store works
+        self.spool_error: StoreError | None = None
         self.dropped = 0
         self.spooled = 0
         self.set_aside = 0
@@ -72,7 +78,8 @@ class Rescue:
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
         try:
-            self._spool.open()
+            with self._guard:
+                self._spool.open()
         except StoreError as error:
             _log.error("what was spooled cannot be read: %s", error)
         self.spooled = self._spool.samples
@@ -80,7 +87,8 @@ class Rescue:
             _log.warning("%d samples were spooled, and go to the store now", self.spooled)
 
     def close(self) -> None:
-        self._spool.close()
+        with self._guard:
+            self._spool.close()
 
     # -- when something failed ----------------------------------------------------------------
 
@@ -105,33 +113,48 @@ class Rescue:
         """The oldest samples go to the spool where the memory would not end otherwise."""
         if self._hot.waiting > self._limit:
             # More than is needed, so that there is not a small record every few seconds.
-            self._shelter(max(self._limit * 3 // 4, 1))
+            self.shelter(max(self._limit * 3 // 4, 1))
         while self._hot.waiting > self._limit:
+            moves = self._hot.moves
             batch = self._hot.uncommitted(self._hot.waiting - self._limit)
-            lost = replace(extent_of(batch), samples=self._hot.forget(batch))
+            lost = replace(extent_of(batch), samples=self._hot.forget(batch, moves))
             self._tell_lost(lost, "the spool cannot be written, and memory is full")
 
-    def shelter_all(self) -> None:
-        """At the end: what the store did not take goes to the spool."""
-        self._shelter(0)
+    def shelter(self, left: int = 0) -> bool:
+        """All but `left` samples of what waits go to the spool, the oldest first.
 
-    def _shelter(self, left: int) -> None:
-        while self._hot.waiting > left:
-            batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
-            try:
-                gone = self._spool.put(batch)
-            except StoreError as error:
-                _log.error("the spool cannot be written: %s", error)
-                return
-            self._hot.forget(batch)
-            self.spooled = self._spool.samples
-            self._tell_lost(gone, "the spool is full: raise store.spool.size")
+        Whether they did: else they wait on, and `spool_error` says why.
+        """
+        with self._guard:
+            while self._hot.waiting > left:
+                moves = self._hot.moves
+                batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
+                try:
+                    gone = self._spool.put(batch)
+                except StoreError as error:
+                    self._spool_fails(error)
+                    return False
+                # Where the store confirmed some meanwhile they come twice, which is harmless.
+                self._hot.forget(batch, moves)
+                self.spooled = self._spool.samples
+                self._tell_lost(gone, "the spool is full: raise store.spool.size")
+            if self.spool_error is not None:
+                _log.warning("the spool can be written again")
+            self.spool_error = None
+            return True
+
+    def _spool_fails(self, error: StoreError) -> None:
+        if self.spool_error is None:
+            text = f"the spool cannot be written, polls wait in memory: {error}"
+            _log.error("%s", text)
+            self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
+        self.spool_error = error
 
     def _tell_lost(self, lost: Extent, why: str) -> None:
         if not lost:
             return
         self.dropped += lost.samples
-        text = f"{shown(lost)} are lost: {why}"
+        text = f"{shown(lost)}: {why}"
         _log.error("%s", text)
         data = {"samples": lost.samples, "first": lost.first, "last": lost.last}
         self._notices.append(Notice(EventKind.POLLS_LOST, text, data))
@@ -150,7 +173,8 @@ class Rescue:
 
     def bring_back(self) -> list[Stretch]:
         """One record of the spool goes to the store; what it held. Raises StoreError."""
-        record = self._spool.oldest()
+        with self._guard:
+            record = self._spool.oldest()
         if record is None:
             self.spooled = 0
             return []
@@ -162,8 +186,10 @@ class Rescue:
             self._keep_body(damaged, record)
             polls = []
         batch = self._keeper.take_back(polls)
-        self._spool.done(sum(stretch.samples for stretch in batch))
-        self.spooled = self._spool.samples
+        with self._guard:
+            # Unless it went meanwhile, to make room for another one.
+            self._spool.done(record, sum(stretch.samples for stretch in batch))
+            self.spooled = self._spool.samples
         if not self._spool:
             _log.warning("all that was spooled is in the store")
         return batch
@@ -182,11 +208,11 @@ def spool_of(database: Database, wanted: Path | None = None) -> Path:
 
 
 def shown(lost: Extent) -> str:
-    """How many samples, of which devices and of which time."""
+    """How many samples are lost, of which devices and of which time."""
     names = sorted(lost.devices)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    text = f"{lost.samples} samples of {', '.join(names[:_NAMED])}{more}"
+    text = f"{lost.samples} samples are lost, of {', '.join(names[:_NAMED])}{more}"
     if lost.first is None or lost.last is None:
         return text
     first, last = (datetime.fromtimestamp(t / 1000, UTC) for t in (lost.first, lost.last))
-    return f"{text}, from {first:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ},"
+    return f"{text}, from {first:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ}"

@@ -26,7 +26,7 @@ from meterd.store.format.columns import merge
 from meterd.store.hot import Stretch
 from meterd.store.polls import Polls
 from meterd.store.records import Log, mapped
-from meterd.store.recordscan import Flaw
+from meterd.store.recordscan import DamagedRange
 
 _PARTS = 8
 _LENGTH = 4
@@ -141,7 +141,7 @@ class _Part:
     samples: int
     size: int
     extent: Extent  # of all that was ever put into it
-    flaws: list[Flaw] = field(default_factory=list)
+    flaws: list[DamagedRange] = field(default_factory=list)
 
 
 def _found(path: Path) -> _Part:
@@ -213,7 +213,7 @@ class Spool:
         newest.extent += mine
         return dropped
 
-    def _tell(self, path: Path, flaws: Sequence[Flaw]) -> None:
+    def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
         for flaw in flaws:
             if (path.name, flaw.start) in self._told:
                 continue
@@ -241,9 +241,9 @@ class Spool:
             self._drop_first()
         return None
 
-    def done(self, samples: int) -> None:
+    def done(self, record: bytes, samples: int) -> None:
         """The oldest record is in the store; a crash now would only bring it there twice."""
-        if self._reading:
+        if self._reading and self._reading[0] is record:
             self._reading.popleft()
             self._parts[0].samples -= samples
             if not self._reading:

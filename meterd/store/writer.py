@@ -1,6 +1,7 @@
 """The sink that keeps polls: group commits by one thread, while the event loop goes on."""
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,9 +22,15 @@ from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
 from meterd.store.worker import Worker
 
+_log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
 _NOTICES_LIMIT = 500
+# Seconds at the end: for a statement, and for the thread as a whole. After that its polls are
+# spooled, and nobody waits for it; systemd and Docker would kill us after 30.
+_LAST_STATEMENT = 5.0
+_END = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class WriterStatus:
     `code` is that of the StoreError behind `error`. `spooled` samples are in files, as the store
     could not take them yet; `set_aside` counts database files that were damaged. `due` is the
     monotonic time at which something is to be sealed, closed or tidied; meanwhile it is soon.
+    `spool_error` says why the spool cannot be written, where it has to be.
     """
 
     writable: bool
@@ -58,6 +66,7 @@ class WriterStatus:
     spooled: int = 0
     set_aside: int = 0
     due: float = 0.0
+    spool_error: str = ""
 
 
 class Writer:
@@ -117,6 +126,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            notices=self.notices,
         )
         self._thread: threading.Thread | None = None
 
@@ -165,6 +175,7 @@ class Writer:
             spooled=rescue.spooled,
             set_aside=rescue.set_aside,
             due=self._keeper.due,
+            spool_error="" if rescue.spool_error is None else str(rescue.spool_error),
         )
 
     async def flush(self) -> None:
@@ -196,10 +207,29 @@ class Writer:
         return await done
 
     async def close(self) -> None:
-        """Commits everything and ends the thread. What cannot be kept is logged, not raised."""
-        if self._thread is None:
+        """Commits everything and ends the thread. What cannot be kept is logged, not raised.
+
+        Where the store does not answer, polls are spooled instead.
+        """
+        thread = self._thread
+        if thread is None:
             return
         self._worker.stopping = True
         self._worker.wake.set()
-        await asyncio.to_thread(self._thread.join)
+        self._database.hurry(_LAST_STATEMENT)
+        await asyncio.to_thread(thread.join, _END)
+        if thread.is_alive():
+            await asyncio.to_thread(self._abandon)
+        await asyncio.to_thread(self._worker.spooler.end)
         self._thread = None
+
+    def _abandon(self) -> None:
+        """The thread hangs where nothing reaches it: a disk that does not answer, for instance."""
+        self._rescue.shelter()
+        self._worker.errands.end()
+        _log.error(
+            "the store does not answer, and is not waited for any longer; %d samples are spooled, "
+            "%d are lost",
+            self._rescue.spooled,
+            self._hot.waiting,
+        )

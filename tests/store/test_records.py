@@ -9,7 +9,7 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.store.records import Halves, Log, read_halves, read_log
-from meterd.store.recordscan import Flaw, Record
+from meterd.store.recordscan import DamagedRange, Record
 
 BODIES = [b"one", b"", b"three" * 100, bytes(range(256))]
 
@@ -62,7 +62,7 @@ def test_a_flipped_bit_anywhere_hurts_one_record_and_is_told(tmp_path: Path) -> 
         log.append(b"more")
         log.close()
         assert found(bad) == [*left, b"more"]
-        assert [item for item in read_log(bad) if isinstance(item, Flaw)] == [flaw] * bool(
+        assert [item for item in read_log(bad) if isinstance(item, DamagedRange)] == [flaw] * bool(
             flaw.first
         )
 
@@ -116,7 +116,7 @@ def test_what_was_broken_off_at_the_end_is_no_flaw(tmp_path: Path) -> None:
             torn[n : n + 512] = before[n : n + 512]
         path.write_bytes(torn)
         items = read_halves(path)
-        assert [item for item in items if isinstance(item, Flaw)] == []
+        assert [item for item in items if isinstance(item, DamagedRange)] == []
         assert len(items) <= 1
         kept = bodies_of(path)
         again = halves(path)
@@ -149,7 +149,7 @@ def test_a_flip_anywhere_in_a_journal_hurts_one_record_and_no_older_one_comes_ba
     for bit in bits:
         path.write_bytes(flipped(data, bit))
         items = read_halves(path)
-        flaws = [item for item in items if isinstance(item, Flaw)]
+        flaws = [item for item in items if isinstance(item, DamagedRange)]
         lost = {flaw.first for flaw in flaws}
         assert bodies_of(path) == [b for n, b in enumerate(bodies, 1) if n not in lost]
         in_records = bit >= 8 * start and bit < 8 * (start + size)
@@ -159,7 +159,7 @@ def test_a_flip_anywhere_in_a_journal_hurts_one_record_and_no_older_one_comes_ba
         assert again.append(b"more")
         again.close()
         assert bodies_of(path)[-1] == b"more"
-        assert 0 not in {item.first for item in read_halves(path) if isinstance(item, Flaw)}
+        assert 0 not in {item.first for item in read_halves(path) if isinstance(item, DamagedRange)}
 
 
 def test_a_page_of_heads_that_is_gone_costs_nothing_where_records_tell(tmp_path: Path) -> None:

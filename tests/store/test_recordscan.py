@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 import pytest
 
-from meterd.store.recordscan import Flaw, Record, framed, scan
+from meterd.store.recordscan import DamagedRange, Record, framed, scan
 
 SEED = 7
 
@@ -24,7 +24,9 @@ def scanned(file: int, data: bytes) -> tuple[list[int], list[int]]:
     os.ftruncate(file, 0)
     os.pwrite(file, data, 0)
     items = list(scan(file, 0, len(data), SEED))
-    lost = [n for one in items if isinstance(one, Flaw) for n in range(one.first, one.last + 1)]
+    lost = [
+        n for one in items if isinstance(one, DamagedRange) for n in range(one.first, one.last + 1)
+    ]
     return [one.number for one in items if isinstance(one, Record)], lost
 
 

@@ -16,7 +16,7 @@ from meterd.store.connections import Database
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot
 from meterd.store.polls import journal_spans
-from meterd.store.recordscan import Flaw, Record
+from meterd.store.recordscan import DamagedRange, Record
 
 _BATCH = 200_000  # samples of one journal row
 _TURNS = 5
@@ -45,10 +45,10 @@ def together(
                 return
 
 
-def _polls(database: Database, some: Sequence[Record | Flaw]) -> list[Poll]:
+def _polls(database: Database, some: Sequence[Record | DamagedRange]) -> list[Poll]:
     """Of these records; what cannot be read is told."""
     catalog = Catalog()
-    if any(isinstance(item, Flaw) for item in some):
+    if any(isinstance(item, DamagedRange) for item in some):
         with database.reading() as connection:
             catalog.load(connection)
     contents = filed.told(some, filed.known(catalog))

@@ -26,7 +26,7 @@ from meterd.store.keys import block_id, dirty_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
 from meterd.store.records import read_log
-from meterd.store.recordscan import Flaw
+from meterd.store.recordscan import DamagedRange
 from meterd.store.rescue import spool_of
 from meterd.store.schema import corrected, dirty, journal
 from meterd.store.schema import rollup as rollups
@@ -90,7 +90,7 @@ def files(
     try:
         for path in spools.files(spool_of(database, spool)):
             for item in read_log(path):
-                if isinstance(item, Flaw):
+                if isinstance(item, DamagedRange):
                     yield f"{path}: {item}"
     except StoreError as error:
         yield f"spool: {error}"
