@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -81,6 +81,7 @@ class Connections:
         self._connect = connect
         self._mapped = mapped
         self._local = threading.local()
+        self._watch = watch
         self._engine = create_engine(f"{dialect}://", creator=self._make, poolclass=NullPool)
         if begin:
             event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql(begin))
@@ -97,6 +98,9 @@ class Connections:
     def _make(self) -> Any:
         raw = self._connect()
         self._local.made.append(raw)
+        if self._watch is not None:
+            # Dialects have drivers look up types of their own before the first statement.
+            self._local.opening.enter_context(self._watch.bound(raw))
         return raw
 
     def open(self) -> "Opened":
@@ -104,7 +108,7 @@ class Connections:
         # After a failed rollback SQLAlchemy forgets its connection without closing it, so
         # every one that was ever made is remembered.
         made = self._local.made = []
-        with self._mapped():
+        with self._mapped(), ExitStack() as self._local.opening:
             return Opened(self._engine.connect(), made, self._mapped)
 
 

@@ -274,7 +274,8 @@ def _mariadb(url: URL, writing: bool, shared: bool, watch: Watch) -> Any:
 def _end_of_mariadb(raw: Any, session: int) -> None:
     there = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id ="
     if _say(raw, f"{there} {session}"):
-        _say(raw, f"KILL CONNECTION {session}")
+        with suppress(Exception):  # it may have ended in between
+            _say(raw, f"KILL CONNECTION {session}")
 
 
 def _close(raw: Any) -> None:
@@ -323,17 +324,18 @@ def _need(raw: Any, lock: str, watch: Watch, end: Callable[[Any, int], None]) ->
     """
     try:
         gone = list(watch.cut)
-        with watch.bound(raw):
-            for _, session in gone:
+        for _, session in gone:
+            with watch.bound(raw):
                 end(raw, session)
                 raw.commit()
-            for _ in range(_LOCK_TRIES):
+        for _ in range(_LOCK_TRIES):
+            with watch.bound(raw):
                 (held,) = _say(raw, lock)
                 raw.commit()
-                if held:
-                    watch.cut = [one for one in watch.cut if one not in gone]
-                    return
-                time.sleep(_LOCK_PAUSE)
+            if held:
+                watch.cut = [one for one in watch.cut if one not in gone]
+                return
+            time.sleep(_LOCK_PAUSE)
         if gone:
             text = (
                 "a session of this meterd that did not answer still has the lock; it is waited for"
