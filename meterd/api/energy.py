@@ -85,9 +85,9 @@ class EnergyRow(BaseModel):
     time_ms: int = Field(description="The start as Unix ms")
     value: float | None = Field(description="Null where nothing is known, never 0 for it")
     complete: bool = Field(description="A whole period, over, and known from end to end")
-    known_share: float = Field(description="Part of its quarter hours that is known, 0 to 1")
+    known_share: float = Field(description="Part of its time that is known, 0 to 1")
     estimated: bool = Field(description="Some of it was interpolated over a hole or integrated")
-    estimated_share: float = Field(description="Part of the known quarter hours that was, 0 to 1")
+    estimated_share: float = Field(description="Part of the known time that was, 0 to 1")
     method: Literal["counter", "integrated", "mixed"] | None = Field(
         description="From a counter or from power, for all rows of the series alike"
     )
@@ -154,7 +154,7 @@ def costs(bill: Bill, currency: str) -> dict[str, Any]:
     }
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: float) -> float:
     return round(part / whole, 6) if whole else 0.0
 
 

@@ -16,7 +16,8 @@ from meterd.config.settings import StoreSettings
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
-    from meterd.store.tools.imports import CsvFile
+    from meterd.store.tools.imports import CsvFile, Imported
+    from meterd.store.writer import Writer
 
 # What an import takes at most, on a slow machine: a minute, and a second for so many samples.
 _SETUP = 60.0
@@ -65,7 +66,7 @@ def command(
     if not replace:
         _need_whole(settings.store, told.days)
     with progress("Importing", told.samples) as note:
-        asyncio.run(_bring(settings.store, found, told.samples, note))
+        asyncio.run(_bring(settings.store, found, told, note))
     click.echo(f"{what} are in the store.", err=True)
     known = {name for name in told.devices if name in settings.devices}
     if strange := sorted(told.devices - known):
@@ -102,17 +103,36 @@ def _zone(name: str | None) -> ZoneInfo | None:
 
 
 async def _bring(
-    store: StoreSettings, found: "CsvFile", samples: int, note: Callable[[int], None]
+    store: StoreSettings, found: "CsvFile", told: "Imported", note: Callable[[int], None]
 ) -> None:
     from meterd.store.lock import Claim
     from meterd.store.tools.bring import bring
     from meterd.store.writer import Writer
 
-    claim = Claim(f"meterd import {found.path.name}", _SETUP + samples / _SAMPLES_A_SECOND)
+    claim = Claim(f"meterd import {found.path.name}", _SETUP + told.samples / _SAMPLES_A_SECOND)
     is_filed = store.journal == "file"
     writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
         await bring(writer, found.rows(), note)
+        await _count(writer, store, told)
     finally:
         await writer.close()
+
+
+async def _count(writer: "Writer", store: StoreSettings, told: "Imported") -> None:
+    """The guarded totals of the counters that the file has rows of."""
+    from meterd.daemon.recount import recount
+    from meterd.store.reader import Reader
+
+    reader = Reader(store.url, writer.memory)
+    try:
+        for device in sorted({device for device, _ in told.counters}):
+            mine = {q: span for (name, q), span in told.counters.items() if name == device}
+            first = min(first for first, _ in mine.values())
+            last = max(last for _, last in mine.values())
+            await recount(writer, reader, device, first, last, quantities=mine)
+        await writer.settle()
+    finally:
+        reader.rest()
+        reader.close()

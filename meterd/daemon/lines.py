@@ -81,14 +81,13 @@ class Lines:
 
     def start(self, built: Built, memos: Memos) -> None:
         """Poll a link's devices, their counters where they stood."""
-        members = []
+        members, key = [], built.plan.key
         for name, driver, settings in built.drivers:
-            counters = guards(name, driver, settings, self._counters.state(name, memos))
+            counters = guards(name, driver, settings, self._counters.state(name, memos), key)
             self._counters.add(name, counters)
             self._drivers[name] = driver
             device = polled(name, ContainedDriver(name, driver, self._limit), settings)
             members.append(replace(device, counters=counters, noticed=self._events.add))
-        key = built.plan.key
         # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
         slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)
         bus = Bus(key, members, self._sinks, self._clock, slot=slot)

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 _HOOK_GRACE = 2.0
 # How often is noted where the counters stand, in seconds.
 _MEMORY_EVERY = 600.0
+# And first after the start: a new device is not to begin anew when the power fails then.
+_MEMORY_SOON = 60.0
 
 
 class Site:
@@ -210,7 +212,8 @@ class Site:
         await self._swap_alerts(rules, hooks)
         for built in prepared.built:
             self._lines.start(built, self._open_store.writer)
-        self._memory.keep_only(list(self.latest.states))
+        leased = [name for name in settings.devices if name not in mine.devices]
+        self._memory.keep_only(list(self.latest.states), leased)
         self.vitals.place(self._lines.places())
         if self._vitals_task is None:
             self._vitals_task = asyncio.create_task(
@@ -263,8 +266,10 @@ class Site:
         await self._cluster.close()
 
     async def _remember(self) -> None:
+        pause = _MEMORY_SOON
         while True:
-            await self._clock.sleep(_MEMORY_EVERY)
+            await self._clock.sleep(pause)
+            pause = _MEMORY_EVERY
             self._memory.save(self._open_store.writer)
 
     async def _swap_store(self, settings: Settings) -> None:

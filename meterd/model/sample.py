@@ -37,13 +37,16 @@ class Reading(NamedTuple):
 class CounterRegister(NamedTuple):
     """How a register counts: its type, canonical units per raw step (None where the device can
     change it), the raw value at which it starts again, and the most that it rises by in an hour,
-    in canonical units (None: what the device's power or its unit allows)."""
+    in canonical units (None: what the device's power or its unit allows). `source` tells it from
+    any other: where it is and how its words become a number; where that changes, so does the
+    counter."""
 
     quantity: str
     type: str
     step: float | None = None
     wrap: int | None = None
     rate: float | None = None
+    source: str = ""
 
 
 class Doubt(NamedTuple):

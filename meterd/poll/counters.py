@@ -21,6 +21,7 @@ from meterd.poll.segments import GuardState, Step, What
 
 # What tells one meter from another. A constant that is set to another value would belong here.
 IDENTITY = ("info.serial_number", "info.model")
+_SERIAL = IDENTITY[:1]
 # Seconds in which the same thing about the same counter is said once.
 QUIET = 600.0
 
@@ -83,11 +84,42 @@ class Form(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the counters of a device come from: what is another there counts something else.
+
+    `settings` are the words of the configuration, by key; `registers` tell how each quantity is
+    read. What is empty is not known, and differs from nothing.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    registers: Mapping[str, str] = field(default_factory=dict)
+
+    def differs(self, before: "Origin") -> list[str]:
+        """What of the settings is another than before, as sentences."""
+        was = before.settings
+        return [
+            f"{key} was {was[key]}, is {text}"
+            for key, text in self.settings.items()
+            if key in was and was[key] != text
+        ]
+
+    def rewired(self, before: "Origin") -> list[str]:
+        """The quantities that come from other registers, or by another scale."""
+        was = before.registers
+        return [name for name, text in self.registers.items() if was.get(name, text) != text]
+
+
+_NOWHERE = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class CountersState:
-    """What a restart needs to know of one device: by quantity, and what identifies it."""
+    """What a restart needs to know of one device: by quantity, what identifies it, and where its
+    counters came from."""
 
     guards: Mapping[str, GuardState] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = _NOWHERE
 
 
 _UNKNOWN = CountersState()
@@ -117,6 +149,7 @@ class Counters:
 
     __slots__ = (
         "_ahead",
+        "_before",
         "_columns",
         "_device",
         "_forms",
@@ -127,6 +160,8 @@ class Counters:
         "_known",
         "_layout",
         "_max_power",
+        "_moved",
+        "_origin",
         "_said",
         "_states",
         "_unread",
@@ -140,6 +175,7 @@ class Counters:
         forms: Mapping[str, Form] | None = None,
         interval: float = INTERVAL,
         state: CountersState | None = None,
+        origin: Origin = _NOWHERE,
     ) -> None:
         self._device = device
         self._max_power = max_power
@@ -157,6 +193,10 @@ class Counters:
         self._held: dict[str, bool] = {}
         self._ahead: dict[str, bool] = {}
         self._unread: list[Notice] = []
+        self._origin = origin
+        # Why this may be another meter: a serial number can still say that it is not.
+        self._moved = ""
+        self._compare(state.origin)
 
     def step(self, poll: Poll, *, now: float) -> tuple[Poll, Sequence[Notice]]:
         """The poll with a `guarded.` column for each counter, and what was noticed.
@@ -168,10 +208,7 @@ class Counters:
             return poll, ()
         if poll.layout is not self._known:
             self._learn(poll.layout)
-        notices = list(self._swaps(poll)) if poll.info else []
-        if self._unread:
-            notices += self._unread
-            self._unread = []
+        notices = self._news(poll) if poll.info or self._moved or self._unread else []
         if not self._columns or self._layout is None:
             return poll, notices
         totals: list[float | None] = []
@@ -196,7 +233,42 @@ class Counters:
     def state(self) -> CountersState:
         """For the next start; counters that were not seen since the last one are kept."""
         fresh = {quantity: guard.state() for quantity, guard in self._guards.items()}
-        return CountersState({**self._states, **fresh}, dict(self._identity))
+        # A link that may lead to another meter counts as it was until that is known.
+        origin = self._before if self._moved else self._origin
+        return CountersState({**self._states, **fresh}, dict(self._identity), origin)
+
+    def _compare(self, before: Origin) -> None:
+        """Begins a new segment of what is read from elsewhere, or in another way, than before."""
+        self._before = before
+        changes = self._origin.differs(before)
+        link = [text for text in changes if text.startswith("link ")]
+        if len(link) < len(changes):
+            self._renew(", ".join(changes))
+            return
+        self._moved = "".join(link)
+        if rewired := [name for name in self._origin.rewired(before) if name in self._states]:
+            self._states = {
+                name: state.swapped() if name in rewired else state
+                for name, state in self._states.items()
+            }
+            text = f"read from other registers, or by another scale: {', '.join(rewired)}"
+            self._tell_swap(text, rewired[0])
+
+    def _renew(self, why: str) -> None:
+        """Another meter, or another view of it: every counter begins a new segment."""
+        self._moved = ""
+        if not self._states:
+            return
+        self._states = {name: state.swapped() for name, state in self._states.items()}
+        self._held.clear()
+        self._ahead.clear()
+        for guard in self._guards.values():
+            guard.swap()
+        self._tell_swap(f"this may be another counter: {why}", next(iter(self._states)))
+
+    def _tell_swap(self, what: str, quantity: str) -> None:
+        text = f"{what}; a new segment, nothing is booked across"
+        self._unread.append(Notice(EventKind.SWAP, text, {"quantity": quantity}))
 
     def _learn(self, layout: Layout) -> None:
         self._known = layout
@@ -232,6 +304,15 @@ class Counters:
         self._unread.append(Notice(EventKind.RESET, text, {"quantity": quantity}))
         return GuardState(segment=state.segment + 1)
 
+    def _news(self, poll: Poll) -> list[Notice]:
+        """What became known of the meter itself, now or at the start."""
+        notices = list(self._swaps(poll))
+        if self._moved and self._columns:
+            self._renew(self._moved)
+        notices += self._unread
+        self._unread = []
+        return notices
+
     def _swaps(self, poll: Poll) -> Iterator[Notice]:
         """One notice where another meter answers; all counters begin a new segment then."""
         changed = ""
@@ -239,6 +320,8 @@ class Counters:
             if not (text := poll.info.get(key, "")):
                 continue
             known = self._identity.get(key, text)
+            if key in _SERIAL and key in self._identity and known == text:
+                self._moved = ""
             if known != text and not changed:
                 changed = key
                 what = f"another meter answers: {key} was {known}, is {text}; a new segment"
@@ -246,6 +329,7 @@ class Counters:
             self._identity[key] = text
         if not changed:
             return
+        self._moved = ""
         self._revive()
         self._held.clear()
         self._ahead.clear()

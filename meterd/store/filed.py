@@ -22,12 +22,14 @@ from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
+from meterd.store import identity
 from meterd.store.catalog import Catalog, Name
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError, keep_body
+from meterd.store.corrupt import DamageError, aside, keep_body
 from meterd.store.format import journal
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot
+from meterd.store.identity import GoneError, Inode
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
 from meterd.store.records import Halves, mapped, read_halves, sync_folder
@@ -66,6 +68,7 @@ class Filed:
         self._size = size
         self._lost = lost or partial(keep_body, path.parent)
         self._halves: Halves | None = None
+        self._known: Inode | None = None  # of the file that was opened, after it is closed, too
         self._told: set[int] = set()
         self._digits: dict[int, int] = {}
         self._checked: tuple[set[int], int] = set(), 0
@@ -82,6 +85,7 @@ class Filed:
 
     def _open(self) -> Halves:
         if self._halves is None:
+            self.check()
             try:
                 self._halves = Halves(self._path, self._size)
             except StoreError as error:
@@ -89,19 +93,33 @@ class Filed:
                     raise
                 self._begin_anew(error)
                 self._halves = Halves(self._path, self._size)
+            self._known = self._halves.inode
         return self._halves
 
     def _begin_anew(self, error: StoreError) -> None:
-        aside, number = self._path.with_name(f"{self._path.name}.damaged"), 1
-        while aside.exists():
-            number += 1
-            aside = self._path.with_name(f"{self._path.name}.damaged-{number}")
+        target = aside(self._path, "damaged")
         with mapped(self._path):
-            self._path.rename(aside)
+            self._path.rename(target)
             sync_folder(self._path.parent)
-        self._told = set()
-        text = f"{error}; nothing of it can be read, and it is kept as {aside}"
+        self._told, self._known = set(), None
+        text = f"{error}; nothing of it can be read, and it is kept as {target}"
         self._lost(DamageError("journal-file", "head", text), None)
+
+    def check(self) -> None:
+        """Raises GoneError where the file is no longer the one that was opened."""
+        if self._known is not None and (told := identity.changed(self._path, self._known)):
+            raise GoneError(told)
+
+    def forget(self) -> None:
+        """What it has told, under numbers of another database; another file is put aside."""
+        self.close()
+        self._told, self._digits, self.stale = set(), {}, True
+        if self._known is not None and identity.inode(self._path) not in (None, self._known):
+            with mapped(self._path):
+                target = aside(self._path, "stray")
+                self._path.rename(target)
+            _log.error("%s was none of this store's; it is kept as %s", self._path, target)
+        self._known = None
 
     def polls(self) -> Iterator[Poll]:
         """What the file holds, oldest first. What it told under other numbers is told again."""
@@ -124,7 +142,10 @@ class Filed:
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
             ledger.commit(spans, memos, plain=plain, filed=True)
+        else:
+            ledger.hold()
         if not spans or self._open().append(self._record(spans)):
+            self.check()
             self._told |= _numbers(spans)
             return None
         self.stale = True

@@ -164,11 +164,13 @@ class Seen(Hot):
         self._own = own
         self._others = others
 
-    def stretches(self, device: str, *, kept: bool = False) -> list[Stretch]:
+    def stretches(
+        self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
+    ) -> list[Stretch]:
         # Ours come last: the last one of a time counts.
         other = self._others.hots.get(device)
-        found = other.stretches(device) if other is not None else []
-        return [*found, *self._own.stretches(device, kept=kept)]
+        found = other.stretches(device, within=within) if other is not None else []
+        return [*found, *self._own.stretches(device, kept=kept, within=within)]
 
     def names(self) -> set[Name]:
         return self._own.names().union(*(hot.names() for hot in self._others.hots.values()))

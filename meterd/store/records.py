@@ -22,6 +22,7 @@ from struct import Struct
 
 from meterd.errors import StoreError
 from meterd.store import ownership
+from meterd.store.identity import Inode, of_open
 from meterd.store.recordscan import DamagedRange, Record, framed, scan
 
 _MAGIC = b"meterdR1"
@@ -96,6 +97,11 @@ class Log:
         if size > self._end:
             _log.info("%s: its last %d bytes were broken off", self.path, size - self._end)
         os.ftruncate(self._file, self._end)
+
+    @property
+    def inode(self) -> Inode:
+        """Of the file that is open, whatever its name means by now."""
+        return of_open(self._file)
 
     @property
     def size(self) -> int:
@@ -200,6 +206,11 @@ class Halves:
     def _of(self, generation: int) -> Iterator[Record | DamagedRange]:
         start = self._start(generation)
         return scan(self._file, start, self._stop(start), generation)
+
+    @property
+    def inode(self) -> Inode:
+        """Of the file that is open, whatever its name means by now."""
+        return of_open(self._file)
 
     def _start(self, generation: int) -> int:
         return generation % 2 * self._half + _PAGE

@@ -11,10 +11,11 @@ from pathlib import Path
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
-from meterd.store import corrupt
+from meterd.store import corrupt, identity
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
 from meterd.store.hot import Hot, Stretch
+from meterd.store.identity import GoneError
 from meterd.store.keeper import BATCH, Keeper
 from meterd.store.reserve import Reserve
 from meterd.store.spool import Extent, Spool, extent_of, unpack
@@ -65,7 +66,8 @@ class Rescue:
         self._limit = plan.memory // _BYTES
         self._notices: deque[Notice] = deque() if notices is None else notices
         beside = database.path or database.folder / _SERVER
-        self._spool = Spool(spool_of(database, plan.spool), plan.size, self._keep_body)
+        self._spool_path = spool_of(database, plan.spool)
+        self._spool = Spool(self._spool_path, plan.size, self._keep_body, hot.unpark)
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
         self._names = count(clock.now_ms())  # of what cannot be read
@@ -74,9 +76,15 @@ class Rescue:
         self.dropped = 0
         self.spooled = 0
         self.set_aside = 0
+        self.begun_anew = 0
+        self._disk: int | None = None
+        self._spool_disk: int | None = None
 
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
+        if self._database.path is not None:
+            self._disk = identity.disk(self._database.path.parent)
+        self._spool_disk = identity.disk(self._spool_path.parent)
         try:
             with self._guard:
                 self._spool.open()
@@ -93,10 +101,15 @@ class Rescue:
     # -- when something failed ----------------------------------------------------------------
 
     def helps(self, error: StoreError) -> bool:
-        """Does what can be done about it at once; whether another try makes sense."""
+        """Does what can be done about it at once; whether another try makes sense.
+
+        Raises StoreError where it knows more about it.
+        """
         if error.code == "full" and self._database.path is not None and self._reserve.release():
             _log.warning("the disk is full: the reserve is released (%s)", error)
             return True
+        if isinstance(error, GoneError):
+            return self._begin_anew(error)
         path = self._database.path
         if path is None or not corrupt.is_damage(error):
             return False
@@ -107,6 +120,33 @@ class Rescue:
             return False
         self.set_aside += 1
         self._keeper.start_over()
+        return True
+
+    def _begin_anew(self, error: GoneError) -> bool:
+        """What is in memory goes to whatever has the store's name now, a new file perhaps.
+
+        Raises StoreError where that would do harm.
+        """
+        text = str(error)
+        path = self._database.path
+        if path is not None and (disk := identity.disk(path.parent)) != self._disk:
+            if not self._keeper.is_back():
+                # Its own may come back, and what was begun meanwhile would be hidden then.
+                told = (
+                    f"{text}, and {path.parent} is on another disk than before: mount its own "
+                    "again; or restart meterd, and it begins a store there"
+                )
+                raise StoreError(told, code="unavailable") from error
+            self._disk = disk
+        self._keeper.start_over()
+        self.begun_anew += 1
+        _log.critical(
+            "%s while meterd runs: what is polled goes on in the file of that name, which is made "
+            "where there is none. It gets all that is still in memory (since the last full hours); "
+            "what was older is only where the file went: to have it back, stop meterd and put it, "
+            "or a backup, in its place",
+            text,
+        )
         return True
 
     def make_room(self) -> None:
@@ -130,18 +170,25 @@ class Rescue:
                 moves = self._hot.moves
                 batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
                 try:
-                    gone = self._spool.put(batch)
+                    self._need_spool()
+                    gone, key = self._spool.put(batch)
                 except StoreError as error:
                     self._spool_fails(error)
                     return False
                 # Where the store confirmed some meanwhile they come twice, which is harmless.
-                self._hot.forget(batch, moves)
+                self._hot.park(batch, moves, key, self._limit)
                 self.spooled = self._spool.samples
                 self._tell_lost(gone, "the spool is full: raise store.spool.size")
             if self.spool_error is not None:
                 _log.warning("the spool can be written again")
             self.spool_error = None
             return True
+
+    def _need_spool(self) -> None:
+        """Raises StoreError where its folder is another disk's by now."""
+        if identity.disk(self._spool_path.parent) != self._spool_disk:
+            told = f"{self._spool_path.parent} is on another disk than at the start"
+            raise StoreError(told, code="unavailable")
 
     def _spool_fails(self, error: StoreError) -> None:
         if self.spool_error is None:

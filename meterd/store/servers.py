@@ -110,6 +110,9 @@ class ServerDatabase:
         for watch in self._watches:
             watch.hurry(seconds)
 
+    def let_go(self) -> None:
+        """Nor now."""
+
     def _any(self, writing: bool) -> Any:
         """A connection to the node that answered last, else to the next one."""
         count = len(self._urls)
@@ -151,6 +154,11 @@ class ServerDatabase:
 
 
 class _NoLock:
+    inode = None
+
+    def check(self) -> None:
+        """The connection tells."""
+
     def release(self) -> None:
         """Nothing is held beside the connection."""
 

@@ -141,6 +141,7 @@ class _Part:
     samples: int
     size: int
     extent: Extent  # of all that was ever put into it
+    keys: list[int] = field(default_factory=list)  # of records that were put into it by us
     flaws: list[DamagedRange] = field(default_factory=list)
 
 
@@ -148,9 +149,14 @@ def _found(path: Path) -> _Part:
     log = Log(path)
     try:
         extent = sum(map(_extent, log.bodies()), Extent())
-        return _Part(path, extent.samples, log.size, extent, log.flaws)
+        return _Part(path, extent.samples, log.size, extent, flaws=log.flaws)
     finally:
         log.close()
+
+
+def _key(record: bytes) -> int:
+    """What tells a record from any other."""
+    return len(record) << 32 | zlib.crc32(record)
 
 
 def files(path: Path) -> list[Path]:
@@ -163,11 +169,19 @@ def files(path: Path) -> list[Path]:
 class Spool:
     """To be used in the writer's thread. Its methods raise StoreError where files fail."""
 
-    def __init__(self, path: Path, size: int, lost: Lost = lambda *_: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        lost: Lost = lambda *_: None,
+        gone: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """`path` is the beginning of its files' names, `size` the most bytes of them all.
 
-        `lost` is told of each record that cannot be read.
+        `lost` is told of each record that cannot be read; `gone` of each that is in the store
+        now, or was dropped, by its key.
         """
+        self._gone = gone
         self._path = path
         self._size = size
         self._lost = lost
@@ -196,8 +210,11 @@ class Spool:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def put(self, batch: Sequence[Stretch]) -> Extent:
-        """On the disk when it returns; returns what older samples went to make room."""
+    def put(self, batch: Sequence[Stretch]) -> tuple[Extent, int]:
+        """On the disk when it returns.
+
+        Returns what older samples went to make room, and the record's key.
+        """
         record = pack(batch)
         dropped = Extent()
         while self._parts and sum(part.size for part in self._parts) + len(record) > self._size:
@@ -211,7 +228,8 @@ class Spool:
         newest.size = log.size
         newest.samples += mine.samples
         newest.extent += mine
-        return dropped
+        newest.keys.append(_key(record))
+        return dropped, newest.keys[-1]
 
     def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
         for flaw in flaws:
@@ -245,6 +263,7 @@ class Spool:
         """The oldest record is in the store; a crash now would only bring it there twice."""
         if self._reading and self._reading[0] is record:
             self._reading.popleft()
+            self._gone(_key(record))
             self._parts[0].samples -= samples
             if not self._reading:
                 self._drop_first()
@@ -265,6 +284,8 @@ class Spool:
             self._close_log()
         with mapped(self._path):
             self._parts[0].path.unlink(missing_ok=True)
+        for key in self._parts[0].keys:
+            self._gone(key)
         del self._parts[0]
         self._reading = None
 

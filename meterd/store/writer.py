@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from meterd.model.clock import Clock, SystemClock
@@ -20,9 +21,12 @@ from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
+from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
 
 _log = logging.getLogger(__name__)
+
+_PUT = 16  # stretches in one transaction
 
 _T = TypeVar("_T")
 
@@ -102,6 +106,7 @@ class Writer:
         # What is noticed of the store, for the daemon's events; it takes them out.
         self.notices: deque[Notice] = deque(maxlen=_NOTICES_LIMIT)
         catalog = Catalog()
+        tenure = Tenure(self._database.path, claim, commit)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
@@ -114,6 +119,7 @@ class Writer:
             to_file=to_file,
             share=share,
             notices=self.notices,
+            tenure=tenure,
         )
         plan = precautions or Precautions()
         self._rescue = Rescue(self._database, hot, self._keeper, self._clock, plan, self.notices)
@@ -127,6 +133,7 @@ class Writer:
             confirmed=confirmed,
             claim=claim,
             notices=self.notices,
+            tenure=tenure,
         )
         self._thread: threading.Thread | None = None
 
@@ -144,6 +151,20 @@ class Writer:
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
         self._hot.take(poll)
+
+    async def put(self, late: Sequence[Stretch]) -> None:
+        """Keeps polls in the place of what was taken until now, at once, off the loop.
+
+        Unlike `take` it costs the loop nothing for each of them. Raises StoreError.
+        """
+        await self.flush()
+        while late:
+            # A commit may come between.
+            some, late = late[:_PUT], late[_PUT:]
+            await self.do(partial(self._put, some))
+
+    def _put(self, some: Sequence[Stretch], _: Ledger) -> None:
+        self._worker.put(some)
 
     def writes_for(self, device: str) -> bool:
         """Whether polls of the device are ours to keep, or another meterd's (cluster.py)."""

@@ -99,7 +99,7 @@ def filled(path: Path, size: int, count: int) -> tuple[Spool, int]:
     spool, dropped = Spool(path, size), 0
     spool.open()
     for time in range(count):
-        dropped += spool.put(taken([poll(time, 230.0)]).uncommitted(10)).samples
+        dropped += spool.put(taken([poll(time, 230.0)]).uncommitted(10))[0].samples
     return spool, dropped
 
 

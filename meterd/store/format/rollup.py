@@ -13,7 +13,7 @@ from math import fsum, isnan, nan
 
 from meterd.store.format import codec, planes, varint
 from meterd.store.format.frame import seal, unsealed
-from meterd.store.format.rise import Rise
+from meterd.store.format.rise import Power, Rise
 from meterd.store.format.varint import Cursor, Damage
 
 QUARTER_MS = 900_000
@@ -33,7 +33,8 @@ class Quarter:
     """`n` values, none of them null; where `n` is 0, `min` and `max` are NaN and `sum` is 0.
 
     `increase` is in thousandths of the unit, None for what does not count. It is `estimated`
-    where it was interpolated over a hole.
+    where it was interpolated over a hole. `covered` of its ms lie between two readings of the
+    counter: fewer than all in the quarters of its first and its last one.
     """
 
     n: int
@@ -42,6 +43,7 @@ class Quarter:
     sum: float
     increase: int | None = None
     estimated: bool = False
+    covered: int = QUARTER_MS
 
 
 def fold(
@@ -51,22 +53,22 @@ def fold(
     counter: bool,
     before: Point | None = None,
     after: Point | None = None,
-    usual: int,
+    power: Power | None = None,
     within: range | None = None,
 ) -> dict[int, Quarter]:
     """Quarters by number, ascending, of ascending times (Unix ms) and their values (NaN: null).
 
     `before` and `after` are the nearest values outside, from which a counter's readings at the
     edges are interpolated; without them it counts from the first value and to the last one.
-    A counter has quarters in holes as well, right up to `before` and `after`. `usual` is the
-    usual step in ms. `within` cuts the answer to those quarters. A quarter that the stretch
-    cuts in two is not whole: give all of its values.
+    A counter has quarters in holes as well, right up to `before` and `after`. `power` helps to
+    tell whether it was frozen. `within` cuts the answer to those quarters. A quarter that the
+    stretch cuts in two is not whole: give all of its values.
     """
     # A list is read twice as quickly as an array.
     times, values = _known(times, list(values))
     found = dict(_gauges(times, values))
     if counter:
-        rise = Rise.of(times, values, before, after, usual)
+        rise = Rise.of(times, values, before, after, power)
         span = _counted(times, before, after)
         if within is not None:
             span = range(max(span.start, within.start), min(span.stop, within.stop))

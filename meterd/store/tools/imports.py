@@ -17,7 +17,7 @@ from typing import NamedTuple, TextIO
 
 from meterd.errors import MeterdError
 from meterd.model.files import open_regular
-from meterd.model.quantity import describe, suggest
+from meterd.model.quantity import GUARDED, Kind, describe, suggest
 from meterd.model.sample import Quality
 from meterd.model.text import from_spreadsheets, has_controls
 from meterd.model.units import base_of, conversion
@@ -66,13 +66,15 @@ class _Target:
 class Imported:
     """What came along; times are Unix ms of the oldest and newest row.
 
-    `days`: device and UTC day (since 1970) of each row.
+    `days`: device and UTC day (since 1970) of each row. `counters`: the times of the first and
+    the last row of each counter of energy or of the user's own, by device and quantity.
     """
 
     samples: int = 0
     first: int | None = None
     last: int | None = None
     days: set[tuple[str, int]] = field(default_factory=set)
+    counters: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     @property
     def devices(self) -> set[str]:
@@ -83,6 +85,10 @@ class Imported:
         self.first = row.time if self.first is None else min(self.first, row.time)
         self.last = row.time if self.last is None else max(self.last, row.time)
         self.days.add((row.device, row.time // _DAY))
+        if _counts(row.quantity, row.unit):
+            key = row.device, row.quantity
+            first, last = self.counters.get(key, (row.time, row.time))
+            self.counters[key] = min(first, row.time), max(last, row.time)
 
 
 def _short(file: TextIO) -> Iterator[str]:
@@ -243,6 +249,12 @@ def _wide(name: str) -> _Target:
     if found is None:
         raise ValueError(f"column {name!r} is no DEVICE/QUANTITY [UNIT]")
     return _target(found["device"].strip(), found["quantity"], (found["unit"] or "").strip())
+
+
+@lru_cache(4096)
+def _counts(quantity: str, unit: str) -> bool:
+    known = describe(quantity, unit)
+    return known is not None and known.kind is Kind.COUNTER and not quantity.startswith(GUARDED)
 
 
 @lru_cache(4096)
