@@ -1,6 +1,7 @@
 """What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
 
 import logging
+import re
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
@@ -67,7 +68,14 @@ class Rescue:
         self._notices: deque[Notice] = deque() if notices is None else notices
         beside = database.path or database.folder / _SERVER
         self._spool_path = spool_of(database, plan.spool)
-        self._spool = Spool(self._spool_path, plan.size, self._keep_body, hot.unpark)
+        self._spool = Spool(
+            self._spool_path,
+            plan.size,
+            self._keep_body,
+            hot.unpark,
+            # An earlier meterd did not name the database there.
+            also=[] if database.path or plan.spool else [database.folder / f"{_SERVER}.spool"],
+        )
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
         self._names = count(clock.now_ms())  # of what cannot be read
@@ -250,8 +258,13 @@ class Rescue:
 
 def spool_of(database: Database, wanted: Path | None = None) -> Path:
     """With what the names of the spool's files begin; `wanted` is what the settings say."""
-    beside = database.path or database.folder / _SERVER
-    return wanted or beside.with_name(f"{beside.name}.spool")
+    if wanted is not None:
+        return wanted
+    if database.path is not None:
+        return database.path.with_name(f"{database.path.name}.spool")
+    # What is polled for one database must not come into another one.
+    name = re.sub(r"[^\w.]+", "-", database.label.partition("://")[2].partition(",")[0])
+    return database.folder / f"{_SERVER}-{name}.spool"
 
 
 def shown(lost: Extent) -> str:

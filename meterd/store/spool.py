@@ -5,10 +5,14 @@ Each record names its devices and series, since the store may not have given the
     | bytes of the names, 4 | names, JSON deflated | polls, as in a journal row |
 
 A spool is several files, `NAME-000001` and so on: the oldest goes whole, when its polls are in
-the store or when there is no room.
+the store or when there is no room. Each is locked by the meterd that has it, so that two of one
+folder do not meet.
 """
 
+import errno
+import fcntl
 import json
+import os
 import re
 import zlib
 from collections import deque
@@ -143,15 +147,42 @@ class _Part:
     extent: Extent  # of all that was ever put into it
     keys: list[int] = field(default_factory=list)  # of records that were put into it by us
     flaws: list[DamagedRange] = field(default_factory=list)
+    held: int | None = None  # the file that is locked
+
+    def release(self) -> None:
+        if self.held is not None:
+            os.close(self.held)
+            self.held = None
 
 
-def _found(path: Path) -> _Part:
-    log = Log(path)
+def _locked(path: Path) -> int | None:
+    """The file, ours until it is closed; None where another meterd has it. Raises StoreError."""
+    with mapped(path):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            raise
+        return file
+
+
+def _found(path: Path) -> _Part | None:
+    held = _locked(path)
+    if held is None:
+        return None
     try:
-        extent = sum(map(_extent, log.bodies()), Extent())
-        return _Part(path, extent.samples, log.size, extent, flaws=log.flaws)
-    finally:
-        log.close()
+        log = Log(path)
+        try:
+            extent = sum(map(_extent, log.bodies()), Extent())
+            return _Part(path, extent.samples, log.size, extent, flaws=log.flaws, held=held)
+        finally:
+            log.close()
+    except BaseException:
+        os.close(held)
+        raise
 
 
 def _key(record: bytes) -> int:
@@ -175,13 +206,16 @@ class Spool:
         size: int,
         lost: Lost = lambda *_: None,
         gone: Callable[[int], None] = lambda _: None,
+        also: Sequence[Path] = (),
     ) -> None:
         """`path` is the beginning of its files' names, `size` the most bytes of them all.
 
+        `also` are beginnings of names of which there may be files, too.
         `lost` is told of each record that cannot be read; `gone` of each that is in the store
         now, or was dropped, by its key.
         """
         self._gone = gone
+        self._also = also
         self._path = path
         self._size = size
         self._lost = lost
@@ -193,11 +227,12 @@ class Spool:
     def open(self) -> None:
         """Finds what an earlier meterd has left; one file that fails is told after the others."""
         failed: StoreError | None = None
-        for path in files(self._path):
+        for path in (path for begin in (*self._also, self._path) for path in files(begin)):
             try:
                 part = _found(path)
-                self._parts.append(part)
-                self._tell(path, part.flaws)
+                if part is not None:
+                    self._parts.append(part)
+                    self._tell(path, part.flaws)
             except StoreError as error:
                 failed = failed or error
         if failed is not None:
@@ -243,10 +278,17 @@ class Spool:
 
     def _begin(self) -> Log:
         self._close_log()
-        last = int(self._parts[-1].path.name.rpartition("-")[2]) if self._parts else 0
-        path = self._path.with_name(f"{self._path.name}-{last + 1:06}")
-        log = self._log = Log(path)
-        self._parts.append(_Part(path, 0, log.size, Extent()))
+        there = [int(path.name.rpartition("-")[2]) for path in files(self._path)]
+        number, held = max(there, default=0), None
+        while held is None:
+            number += 1
+            path = self._path.with_name(f"{self._path.name}-{number:06}")
+            log = Log(path)
+            held = _locked(path)
+            if held is None:
+                log.close()  # another meterd was quicker
+        self._log = log
+        self._parts.append(_Part(path, 0, log.size, Extent(), held=held))
         return log
 
     def oldest(self) -> bytes | None:
@@ -286,6 +328,7 @@ class Spool:
             self._parts[0].path.unlink(missing_ok=True)
         for key in self._parts[0].keys:
             self._gone(key)
+        self._parts[0].release()
         del self._parts[0]
         self._reading = None
 
@@ -294,4 +337,8 @@ class Spool:
             self._log.close()
             self._log = None
 
-    close = _close_log
+    def close(self) -> None:
+        """Its files are anybody's, then."""
+        self._close_log()
+        for part in self._parts:
+            part.release()

@@ -147,6 +147,20 @@ def test_what_comes_while_a_spool_is_read_is_not_lost(tmp_path: Path) -> None:
     assert left(spool) == [1, 2, 3]
 
 
+def test_two_meterds_of_one_folder_have_files_of_their_own(tmp_path: Path) -> None:
+    ours, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    theirs, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    for time in range(40):
+        (ours, theirs)[time % 2].put(taken([poll(time, 230.0)]).uncommitted(10))
+    late, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    assert late.samples == 0
+    assert left(ours) == list(range(0, 40, 2))
+    theirs.close()
+    late.open()
+    assert left(late) == list(range(1, 40, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
 SMALL = Precautions(memory=80)
 
 
