@@ -31,6 +31,8 @@ BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bi
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+# Seconds in which leases settle: a device whose meterd went has another one long before.
+_LEASES_WITHIN = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,9 @@ class Keeper:
         self._plain = rows is not None
         self._share = share
         self._tenure = tenure
-        self._adopted: dict[str, Leased] = {}
+        self._adopted: Mapping[str, Leased] = {}
+        self._waited_with: Mapping[str, Leased] | None = None
+        self._waited_since = 0.0
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
@@ -282,6 +286,19 @@ class Keeper:
         # Where the store took so long that some were spooled meanwhile, they come twice.
         self._hot.confirm(batch, moves)
         return batch
+
+    def writes_for(self, device: str) -> bool:
+        """Whether polls of the device are ours to write, or another meterd's."""
+        return self._share is None or device in self._share.held
+
+    def is_time_for(self, devices: Iterable[str]) -> bool:
+        """Whether these are ours, or not to be expected any more: leases come after the start."""
+        if self._share is None:
+            return True
+        now = self._clock.monotonic()
+        if self._share.held != self._waited_with:
+            self._waited_with, self._waited_since = self._share.held, now
+        return all(map(self.writes_for, devices)) or now - self._waited_since > _LEASES_WITHIN
 
     def take_back(self, polls: Iterable[Poll]) -> list[Stretch]:
         """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""

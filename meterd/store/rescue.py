@@ -23,6 +23,7 @@ from meterd.store.spool import Extent, Spool, extent_of, unpack
 
 _BYTES = 8  # of one sample in memory
 _RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
+_LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
 _NAMED = 5  # devices in a message
 _SERVER = "meterd"  # begins the names of files where the database has none
 
@@ -78,6 +79,7 @@ class Rescue:
         )
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
+        self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
         self._guard = threading.RLock()  # of the spool's files, never held while the store works
         self.spool_error: StoreError | None = None
@@ -223,8 +225,8 @@ class Rescue:
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to bring back."""
-        return bool(self._spool)
+        """Whether there is something to bring back, and it is time for that."""
+        return bool(self._spool) and self._clock.monotonic() >= self._not_before
 
     def bring_back(self) -> list[Stretch]:
         """One record of the spool goes to the store; what it held. Raises StoreError."""
@@ -240,11 +242,22 @@ class Rescue:
             damaged = DamageError("spool", next(self._names), str(error))
             self._keep_body(damaged, record)
             polls = []
-        batch = self._keeper.take_back(polls)
+        if not self._keeper.is_time_for(poll.device for poll in polls):
+            self._not_before = self._clock.monotonic() + _LEASES_EVERY
+            return []
+        mine = [poll for poll in polls if self._keeper.writes_for(poll.device)]
+        batch = self._keeper.take_back(mine)
         with self._guard:
             # Unless it went meanwhile, to make room for another one.
-            self._spool.done(record, sum(stretch.samples for stretch in batch))
+            self._spool.done(record)
             self.spooled = self._spool.samples
+        if len(mine) < len(polls):
+            others = Hot()
+            for poll in polls:
+                if not self._keeper.writes_for(poll.device):
+                    others.take(poll)
+            lost = extent_of(others.uncommitted(others.waiting))
+            self._tell_lost(lost, "another meterd has the device by now")
         if not self._spool:
             _log.warning("all that was spooled is in the store")
         return batch

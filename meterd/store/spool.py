@@ -301,12 +301,12 @@ class Spool:
             self._drop_first()
         return None
 
-    def done(self, record: bytes, samples: int) -> None:
+    def done(self, record: bytes) -> None:
         """The oldest record is in the store; a crash now would only bring it there twice."""
         if self._reading and self._reading[0] is record:
             self._reading.popleft()
             self._gone(_key(record))
-            self._parts[0].samples -= samples
+            self._parts[0].samples -= _extent(record).samples
             if not self._reading:
                 self._drop_first()
 

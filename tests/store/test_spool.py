@@ -107,7 +107,7 @@ def left(spool: Spool) -> list[int]:
     times = []
     while (record := spool.oldest()) is not None:
         times += [one.time for one in unpack(record)]
-        spool.done(record, 1)
+        spool.done(record)
     return times
 
 
@@ -142,7 +142,7 @@ def test_what_comes_while_a_spool_is_read_is_not_lost(tmp_path: Path) -> None:
     spool, _ = filled(tmp_path / "spool", 1 << 16, 3)
     record = spool.oldest()
     assert record is not None
-    spool.done(record, 1)
+    spool.done(record)
     spool.put(taken([poll(3, 230.0)]).uncommitted(10))
     assert left(spool) == [1, 2, 3]
 
