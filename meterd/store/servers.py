@@ -29,6 +29,7 @@ _LOCK = "meterd"
 _LOCK_NUMBER = 0x6D6574657264  # the same, for PostgreSQL
 _LOCK_TRIES = 20  # a tenth of a second each: one that was killed just now still ends
 _LOCK_PAUSE = 0.1
+_ENDED = 20  # sessions that are remembered
 
 # What may stand behind the ? of a URL; the drivers call it so, too.
 _OPTIONS: dict[str, tuple[str, ...]] = {
@@ -225,8 +226,10 @@ def _postgresql(url: URL, writing: bool, shared: bool, watch: Watch) -> Any:
         target_session_attrs="read-write" if writing else "any",
         **more,
     )
-    if writing and not shared:
-        _need(raw, f"SELECT pg_try_advisory_lock({_LOCK_NUMBER})", watch, _end_of_postgresql)
+    if writing:
+        gone = _end_cut(raw, watch, _end_of_postgresql)
+        if not shared:
+            _need(raw, f"SELECT pg_try_advisory_lock({_LOCK_NUMBER})", watch, gone)
     return raw
 
 
@@ -272,10 +275,12 @@ def _mariadb(url: URL, writing: bool, shared: bool, watch: Watch) -> Any:
     except BaseException:
         _close(raw)
         raise
-    if writing and not shared and not many:
-        # A node of a cluster would hold it for itself alone, and refuses to (seat.py).
-        lock = f"SELECT GET_LOCK(CONCAT('{_LOCK} ', DATABASE()), 0)"
-        _need(raw, lock, watch, _end_of_mariadb)
+    if writing and not many:
+        gone = _end_cut(raw, watch, _end_of_mariadb)
+        if not shared:
+            # A node of a cluster would hold it for itself alone, and refuses to (seat.py).
+            lock = f"SELECT GET_LOCK(CONCAT('{_LOCK} ', DATABASE()), 0)"
+            _need(raw, lock, watch, gone)
     return raw
 
 
@@ -325,28 +330,40 @@ def _say(raw: Any, statement: str) -> Any:
         return cursor.fetchone() if cursor.description else None
 
 
-def _need(raw: Any, lock: str, watch: Watch, end: Callable[[Any, int], None]) -> None:
-    """Takes the lock that every other meterd needs. Raises StoreError (already_running).
-
-    `end` ends sessions of ours that were cut, first: those may have it.
-    """
+def _end_cut(raw: Any, watch: Watch, end: Callable[[Any, int], None]) -> Sequence[int]:
+    """Ends sessions of ours that were cut: they hold locks; returns them."""
+    gone = list(watch.cut)
     try:
-        gone = list(watch.cut)
         for _, session in gone:
             with watch.bound(raw):
                 end(raw, session)
                 raw.commit()
+    except BaseException:
+        _close(raw)
+        raise
+    watch.cut = [one for one in watch.cut if one not in gone]
+    watch.ended = (*watch.ended, *(session for _, session in gone))[-_ENDED:]
+    return watch.ended
+
+
+def _need(raw: Any, lock: str, watch: Watch, ended: Sequence[int]) -> None:
+    """Takes the lock that every other meterd needs. Raises StoreError (already_running).
+
+    `ended` are sessions of ours that were told to end, and may have it all the same.
+    """
+    try:
         for _ in range(_LOCK_TRIES):
             with watch.bound(raw):
                 (held,) = _say(raw, lock)
                 raw.commit()
             if held:
-                watch.cut = [one for one in watch.cut if one not in gone]
+                watch.ended = ()
                 return
             time.sleep(_LOCK_PAUSE)
-        if gone:
+        if ended:
             text = (
-                "a session of this meterd that did not answer still has the lock; it is waited for"
+                "a session of this meterd that did not answer still has the lock, or another "
+                "meterd has it by now; it is waited for"
             )
             raise StoreError(text, code="unreachable")
         text = "another meterd writes to this database; stop it, or use another store.url"

@@ -41,6 +41,7 @@ class Watch:
         self._next = 0
         # Connections that were cut, and the numbers of their sessions, which may live on.
         self.cut: list[tuple[Any, int]] = []
+        self.ended: tuple[int, ...] = ()  # sessions that were told to end
 
     def hurry(self, seconds: float) -> None:
         """From now on no statement takes longer, those that are under way included."""
