@@ -167,6 +167,8 @@ class Rescue:
         while self._hot.waiting > self._limit:
             moves = self._hot.moves
             batch = self._hot.uncommitted(self._hot.waiting - self._limit)
+            if not batch:
+                break
             lost = replace(extent_of(batch), samples=self._hot.forget(batch, moves))
             self._tell_lost(lost, "the spool cannot be written, and memory is full")
 
@@ -179,6 +181,8 @@ class Rescue:
             while self._hot.waiting > left:
                 moves = self._hot.moves
                 batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
+                if not batch:
+                    break
                 try:
                     self._need_spool()
                     gone, key = self._spool.put(batch)

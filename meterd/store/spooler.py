@@ -54,6 +54,7 @@ class Spooler:
 
     def start(self) -> None:
         """From the store's thread, once the spool is open."""
+        self.safe = self._looked = self._changed = self._clock.monotonic()
         self._thread = threading.Thread(target=self._run, name="meterd-spooler", daemon=True)
         self._thread.start()
 

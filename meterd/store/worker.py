@@ -25,6 +25,7 @@ _TURNS = 5  # after conflicts with other transactions, and after mends
 _AWAY = ("unreachable", "conflict")
 _RETRY = 5.0  # seconds between two tries while the store cannot be written
 _BUGS = 50  # that are not told again
+_LAST_REPLAY = 8.0  # seconds at the end for what is spooled; the rest waits for the next start
 _BEAT = 1.0  # seconds; the thread shows at least this often that it lives
 
 _log = logging.getLogger(__name__)
@@ -199,6 +200,9 @@ class Worker:
         # What could not be written until now is spooled at once: who ends us does not wait long.
         is_spooled = not self.writable and self._rescue.shelter()
         error = self.error if is_spooled else self._try(self._commit_waiting)
+        end = self._clock.monotonic() + _LAST_REPLAY
+        while error is None and self._rescue.waits and self._clock.monotonic() < end:
+            error = self._try(self._bring_back)
         if error is None:
             self._try(self._keeper.finish)
         else:
