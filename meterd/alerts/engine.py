@@ -187,6 +187,13 @@ class Alerts:
         self._tell(ended)
         self._named = {rule.name: rule for rule in rules}
 
+    @staticmethod
+    def check(rules: Iterable[Rule], hooks: Collection[str]) -> None:
+        """Raises ConfigError where `replace` would."""
+        rules = tuple(rules)
+        _check_hooks(rules, hooks)
+        Rules(rules)
+
     def _tell(self, changes: Iterable[Alert]) -> None:
         for alert in changes:
             self.version += 1

@@ -33,11 +33,25 @@ Left = Callable[[Connection], None]
 Make = Callable[[Left], Connection]
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
+async def bind(host: str, port: int, beside: Sequence[socket.socket] = ()) -> list[socket.socket]:
     """Sockets for every address of `host`, all with the same port; 0 takes any.
 
-    Raises OSError where one is taken, or none is this machine's.
+    `beside` are listening sockets of this process that are about to close: one of them may have
+    the same port on all addresses, or on one of them, as `0.0.0.0` and `127.0.0.1` have.
+    Raises OSError where an address is taken, or none is this machine's.
     """
+    ours = [one for one in beside if port and one.getsockname()[1] == port]
+    for one in ours:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        return await _bound(host, port, is_shared=bool(ours))
+    finally:
+        # Nobody else of this user is let in there.
+        for one in ours:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+async def _bound(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
@@ -45,7 +59,8 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     try:
         for family, *_, address in dict.fromkeys(found):
             try:
-                sockets.append(_listening(family, (address[0], port, *address[2:])))
+                place = address[0], port, *address[2:]
+                sockets.append(_listening(family, place, is_shared=is_shared))
             except OSError as error:
                 # localhost may have an IPv6 address on a machine that has no IPv6.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -62,15 +77,18 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+def _listening(family: int, address: tuple[object, ...], *, is_shared: bool) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setblocking(False)
+        if is_shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(address)
         made.listen(_BACKLOG)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError:
         made.close()
         raise
@@ -125,14 +143,11 @@ class Entrance:
             tasks.append(self._renew(self._certificate))
         self._tasks = [asyncio.create_task(each) for each in tasks]
 
-    async def close(self, *, keep_sockets: bool = False) -> None:
+    async def close(self) -> None:
         """Nobody comes in any more; who is in stays. The sockets may serve somebody else."""
         for task in (*self._tasks, *self._arriving):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._arriving, return_exceptions=True)
-        if not keep_sockets:
-            for each in self.sockets:
-                each.close()
 
     async def _accept(self, listening: socket.socket) -> None:
         async for client, address in self._arrivals(listening):

@@ -34,7 +34,7 @@ class Closer:
         self._hot = hot
         self._catalog = catalog
         self._sealer = sealer
-        self._merging = merging
+        self.merging = merging
         self._made = Change()  # and not written yet
         self._under_way: Iterator[int] | None = None
         self._seen = sealer.changes
@@ -112,7 +112,7 @@ class Closer:
             spans += ledger.read([number])
             yield n * len(series)
         span = merge(spans) if spans else None
-        if span is not None and self._merging and len(headers) > 1 and count <= MOST_POLLS:
+        if span is not None and self.merging and len(headers) > 1 and count <= MOST_POLLS:
             bodies: list[bytes] = []
             for column in span.columns:
                 bodies.append(codec.encode(column.values))

@@ -66,19 +66,39 @@ class Keeper:
         self._loaded = False
         self._filed = filed.beside(database, catalog) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
+        self._moving = False  # whether the journal is to go from its table to a file, or back
         self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
         self._olden = Olden(catalog, self._sealer, delete=rows is None)
         self._newest = Newest(hot, catalog, clock)
         self._retention = Retention(clock, keep, rows)
-        self._chores = Chores(clock)
-        self._chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
-        self._chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
-        if to_file:
-            self._chores.add(self._newest.write_hourly, SEAL_EVERY, SEAL_EVERY)
+        self._chores = self._planned()
+
+    def _planned(self) -> Chores:
+        chores = Chores(self._clock)
+        chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
+        chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
+        if self._filed is not None:
+            chores.add(self._newest.write_hourly, SEAL_EVERY, SEAL_EVERY)
         else:
-            self._chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
-        self._chores.add(self._retention.trim, TRIM_EVERY)
-        self._chores.add(self._move_old, TRIM_EVERY)
+            chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
+        chores.add(self._retention.trim, TRIM_EVERY)
+        chores.add(self._move_old, TRIM_EVERY)
+        return chores
+
+    def tune(self, keep: float | None, rows: float | None, *, to_file: bool) -> None:
+        """After a reload, while the store stays open and locked: what the constructor was told.
+
+        Where the journal moves into a file or out of it, the next commit moves what it holds.
+        """
+        self._plain = rows is not None
+        self._olden.delete = rows is None
+        self._retention.tune(keep, rows)
+        if to_file is not (self._filed is not None):
+            self.fail()
+            self._filed = filed.beside(self._database, self._catalog) if to_file else None
+            self._moving = self._loaded
+            self._closer.merging = not to_file
+            self._chores = self._planned()
 
     def open(self) -> Ledger:
         """The store, open; opened again after each failure, as it may be another one by now.
@@ -136,6 +156,7 @@ class Keeper:
             return
         if self._loaded:
             self._meet_again(ledger)
+            self._move_journal(ledger)
             return
         self._newest.load()
         found = Hot()
@@ -168,6 +189,23 @@ class Keeper:
             self._write_again(ledger)
         # A commit whose confirmation was lost may have left a row that is not known here.
         self._know_rows(there)
+
+    def _move_journal(self, ledger: Ledger) -> None:
+        """After a change of settings: all that is confirmed is where the next start looks."""
+        path = self._database.path
+        if not self._moving or path is None:
+            return
+        if self._filed is not None:
+            # What rows hold stays there until it is sealed; the file begins with the next commit.
+            for _ in self._filed.polls():
+                pass
+        else:
+            kept = [s for one in self._hot.devices() for s in self._hot.stretches(one, kept=True)]
+            spans = journal_spans(kept, self._catalog)
+            if spans:
+                self._note_row(ledger.commit(spans, {}), spans)
+            filed.place(path).unlink(missing_ok=True)
+        self._moving = False
 
     def _know_rows(self, there: set[int]) -> None:
         now = self._clock.now_ms()

@@ -42,6 +42,7 @@ class Reader:
         self._memory = memory
         self._decoded = Decoded()
         self._made = False
+        self._closed = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
 
     @classmethod
@@ -64,8 +65,9 @@ class Reader:
         return cls(url, memory)
 
     def close(self) -> None:
-        """No question may follow; those under way end unheard."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Questions under way are answered; those that follow raise StoreError (unavailable)."""
+        self._closed = True
+        self._pool.shutdown(wait=False)
         self._database.rest()
 
     def rest(self) -> None:
@@ -171,6 +173,8 @@ class Reader:
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
         loop = asyncio.get_running_loop()
+        if self._closed:
+            raise StoreError("another store is in use by now; ask again", code="unavailable")
         try:
             return await loop.run_in_executor(self._pool, question, abandoned)
         except asyncio.CancelledError:

@@ -12,7 +12,7 @@ from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.lock import Claim
-from meterd.store.rescue import Rescue
+from meterd.store.rescue import Rescue, WriterOptions
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
 # A server that is not there yet is waited for; everything else that is wrong is told at once.
@@ -40,6 +40,7 @@ class Worker:
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
         claim: Claim | None = None,
+        patient: bool = False,
     ) -> None:
         self._database = database
         self._hot = hot
@@ -49,6 +50,7 @@ class Worker:
         self._commit = commit
         self._confirmed = confirmed
         self._claim = claim
+        self._patient = patient
         self._memos: dict[str, str] = {}
         self._guard = threading.Lock()
         self._met = False  # whether the store has been open since the start
@@ -56,6 +58,7 @@ class Worker:
         self.wake = threading.Event()
         self.stopping = False
         self.settling = False
+        self.options: WriterOptions | None = None  # those that a reload brought, until they hold
         self.recalled: dict[str, str] = {}
         self.writable = False
         self.committed = 0
@@ -95,7 +98,7 @@ class Worker:
         except StoreError as error:
             self._keeper.fail()
             self.error = error
-            if lock is None or error.code not in _AWAY:
+            if lock is None or not (self._patient or error.code in _AWAY):
                 if lock is not None:
                     lock.release()
                 _reply(asked, error)
@@ -125,6 +128,7 @@ class Worker:
             self.alive = now = self._clock.monotonic()
             self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
             self.wake.clear()
+            self._tune()
             asked = self.errands.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
@@ -135,6 +139,13 @@ class Worker:
             if self.writable:
                 self._try(self._bring_back)
             self._run_errands()
+
+    def _tune(self) -> None:
+        options, self.options = self.options, None
+        if options is not None:
+            self._commit = options.commit
+            self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
+            self._rescue.tune(options.precautions)
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
-from meterd.store import database
+from meterd.store import database, filed
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
-from meterd.store.rescue import Precautions, Rescue
+from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
 from meterd.store.worker import Worker
 
@@ -80,8 +80,12 @@ class Writer:
         confirmed: Callable[[Sequence[Stretch]], None] | None = None,
         share: Share | None = None,
         claim: Claim | None = None,
+        patient: bool = False,
     ) -> None:
-        """`claim` is a tool's. Raises StoreError for a URL that means no database."""
+        """`claim` is a tool's. `patient`: a server's store is waited for, whatever keeps it away.
+
+        Raises StoreError for a URL that means no database.
+        """
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
@@ -111,6 +115,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            patient=patient,
         )
         self._thread: threading.Thread | None = None
 
@@ -161,6 +166,20 @@ class Writer:
             due=self._keeper.due,
         )
 
+    def check(self, options: WriterOptions) -> None:
+        """Raises StoreError where `tune` could not do what these say."""
+        if options.to_file:
+            filed.beside(self._database, self.memory.catalog)
+
+    def tune(self, options: WriterOptions) -> None:
+        """Goes on with other options; the store stays open and locked, and every poll is taken.
+
+        What is committed by now is safe before and after; where the store cannot be written the
+        journal moves as soon as it can.
+        """
+        self._worker.options = options
+        self._worker.wake.set()
+
     async def flush(self) -> None:
         """Commits now what was taken so far. Raises StoreError where that fails."""
         if self._thread is None:
@@ -189,11 +208,14 @@ class Writer:
         self._worker.wake.set()
         return await done
 
-    async def close(self) -> None:
-        """Commits everything and ends the thread. What cannot be kept is logged, not raised."""
+    async def close(self, *, wait: float | None = None) -> None:
+        """Commits everything and ends the thread. What cannot be kept is logged, not raised.
+
+        After `wait` seconds, where they are given, the thread is left to end by itself.
+        """
         if self._thread is None:
             return
         self._worker.stopping = True
         self._worker.wake.set()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, wait)
         self._thread = None

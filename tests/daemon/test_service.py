@@ -176,6 +176,7 @@ async def test_sigterm_stops_and_a_bad_reload_changes_nothing() -> None:
 
     told: list[Exception] = []
     signals = service.Signals(reload, told.append)
+    signals.serve_reloads()
     os.kill(os.getpid(), signal.SIGHUP)
     while not told:
         await asyncio.sleep(0.01)
