@@ -34,6 +34,8 @@ from meterd.model.clock import Clock, SystemClock
 
 # Seconds that requests under way get to finish when meterd stops.
 _GRACE = 3.0
+# Seconds in which who is connected to a door that another one replaces may ask once more.
+_LEAVING = 1.0
 # Seconds between two notes of when tokens were last used.
 _NOTE_EVERY = 60.0
 
@@ -207,13 +209,16 @@ class Running:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.is_tls else ''}://{host}:{self.port}"
 
-    async def turn_away(self) -> None:
+    def turn_away(self) -> None:
         """Let nobody in any more. Its sockets may serve a successor: who waits there waits on."""
-        await self._entrance.close()
+        self._entrance.turn_away()
 
-    async def close(self, *, keep_sockets: bool = False) -> None:
-        """Stop listening, let requests under way finish, close every connection."""
-        await self._entrance.close()
+    async def close(self, *, is_replaced: bool = False, keep_sockets: bool = False) -> None:
+        """Stop listening, let requests under way finish, close every connection.
+
+        Where another server takes its place, connections that stay open get a last answer.
+        """
+        await self._entrance.close(_LEAVING if is_replaced else 0.0)
         if not keep_sockets:
             for each in self._entrance.sockets:
                 each.close()

@@ -6,7 +6,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from meterd.api.connection import Connection
 from meterd.api.limits import Guests, Limits
@@ -21,7 +22,8 @@ _BACKLOG = 256
 _BREATHE = 1.0
 # Seconds: who asked so lately does not give way to a host that has as many connections.
 _LEAST_IDLE = 10.0
-_AT_ONCE = 16  # connections that give way together, where all places are taken
+_AT_ONCE = 16  # connections that give way together, where all places are taken; or come together
+_LOOK_WHO_LEFT = 0.02  # seconds between two looks whether all have gone before a door closes
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: meterd\r\nRetry-After: 10\r\n"
     b"Connection: close\r\nContent-Length: 0\r\n\r\n"
@@ -134,41 +136,76 @@ class Entrance:
         self._connections: dict[Connection, _Guest] = {}
         self._arriving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._watched: set[socket.socket] = set()
+        # Sockets that are looked at again in a while.
+        self._pauses: deque[asyncio.TimerHandle] = deque(maxlen=len(sockets))
 
     def open(self) -> None:
         """From now on everybody may come."""
-        tasks = [self._accept(each) for each in self.sockets]
-        tasks.append(self._usher())
+        for each in self.sockets:
+            self._watch(each)
+        tasks = [self._usher()]
         if self._certificate is not None:
             tasks.append(self._renew(self._certificate))
         self._tasks = [asyncio.create_task(each) for each in tasks]
 
-    async def close(self) -> None:
-        """Nobody comes in any more; who is in stays. The sockets may serve somebody else."""
+    def turn_away(self) -> None:
+        """Nobody comes in any more; who is in stays. Who waits at the sockets waits on there."""
+        loop = asyncio.get_running_loop()
+        # Once only: by the next time they may be somebody else's.
+        for each in self._watched:
+            loop.remove_reader(each)
+        self._watched.clear()
+        for timer in self._pauses:
+            timer.cancel()
+        self._pauses.clear()
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Nobody comes in any more; the sockets may serve somebody else.
+
+        For `grace` seconds who is in may still ask for something, and is told to come anew.
+        """
+        self.turn_away()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        while (self._connections or self._arriving) and loop.time() < end:
+            for connection in self._connections:
+                connection.is_leaving = True
+            await asyncio.sleep(_LOOK_WHO_LEFT)
         for task in (*self._tasks, *self._arriving):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._arriving, return_exceptions=True)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        async for client, address in self._arrivals(listening):
-            if not self._guests.admit(address, self._make_room):
-                self._turn_away(client, address)
-                continue
-            task = asyncio.create_task(self._greet(client, address))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+    def _watch(self, listening: socket.socket) -> None:
+        self._watched.add(listening)
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
-    async def _arrivals(self, listening: socket.socket) -> AsyncIterator[tuple[socket.socket, str]]:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self, listening: socket.socket) -> None:
+        """Those who wait there. Each is let in at once or waits on: a reload loses none."""
+        for _ in range(_AT_ONCE):
             try:
-                client, address = await loop.sock_accept(listening)
+                client, address = listening.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
-                if error.errno not in _GONE:
-                    self._complain("cannot accept connections", error.strerror or error)
-                    await asyncio.sleep(_BREATHE)
-                continue
-            yield client, address[0]
+                if error.errno in _GONE:
+                    continue
+                self._complain("cannot accept connections", error.strerror or error)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                self._watched.discard(listening)
+                self._pauses.append(loop.call_later(_BREATHE, self._watch, listening))
+                return
+            client.setblocking(False)
+            self._let_in(client, address[0])
+
+    def _let_in(self, client: socket.socket, address: str) -> None:
+        if not self._guests.admit(address, self._make_room):
+            self._turn_away(client, address)
+            return
+        task = asyncio.create_task(self._greet(client, address))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
 
     def _make_room(self, share: str) -> None:
         """Connections that nobody uses end, so that one more of this host fits in."""

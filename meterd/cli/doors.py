@@ -159,7 +159,7 @@ class _DoorChange:
         before, wanted = self._doors.api, self._wanted
         if before is not None and (wanted is None or self._assembled is not None):
             self._old_api = before[1]
-            await self._old_api.turn_away()
+            self._old_api.turn_away()
         if wanted is None:
             self._doors.api = None
         elif self._assembled is not None:
@@ -186,7 +186,8 @@ class _DoorChange:
         for each in self._old_sockets:
             each.close()
         if self._old_api is not None:
-            await self._old_api.close(keep_sockets=True)
+            is_replaced = self._doors.api is not None
+            await self._old_api.close(is_replaced=is_replaced, keep_sockets=True)
 
     async def abandon(self) -> None:
         if self._assembled is not None:
