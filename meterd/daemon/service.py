@@ -23,12 +23,33 @@ from meterd.model.sample import Driver, Poll, Reading, Sink
 log = logging.getLogger(__name__)
 
 _RESTART_PAUSE = 5.0
-# Bugs of one driver that are not told again.
-_REMEMBERED = 50
+# Places in the code of one driver or sink at which bugs were met, and are not told again.
+_PLACES = 50
 _DEFAULT_WATCHDOG = 60.0
 # Seconds after the first signal to stop, before which none ends the process at once.
 IMPATIENCE_S = 5.0
 _PATIENT_STOPS = 2
+
+
+class _Bugs:
+    """Where bugs were met: what they say may differ each time, and come from a device."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self) -> None:
+        self._places: tuple[tuple[object, ...], ...] = ()
+
+    def is_new(self, error: BaseException) -> bool:
+        """Whether it is the first of its kind that was met at this place."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        line = None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        place = type(error), line
+        if place in self._places:
+            return False
+        self._places = (*self._places[1 - _PLACES :], place)
+        return True
 
 
 class ContainedDriver:
@@ -37,13 +58,13 @@ class ContainedDriver:
     `limit` may be one for all drivers; it has to be that of one event loop.
     """
 
-    __slots__ = ("_device", "_driver", "_limit", "_seen")
+    __slots__ = ("_bugs", "_device", "_driver", "_limit")
 
     def __init__(self, device: str, driver: Driver, limit: Limit | None = None) -> None:
         self._device = device
         self._driver = driver
         self._limit = limit or Limit()
-        self._seen: tuple[str, ...] = ()
+        self._bugs = _Bugs()
 
     @property
     def notices(self) -> list[Notice]:
@@ -74,8 +95,7 @@ class ContainedDriver:
     def _of_bug(self, error: Exception) -> DeviceError:
         """A bug is a fault like others; its stack is logged once."""
         text = f"a bug in the driver: {type(error).__name__}: {error}"
-        if text not in self._seen:
-            self._seen = (*self._seen[-_REMEMBERED:], text)
+        if self._bugs.is_new(error):
             log.exception("%s: %s", self._device, text)
         return DeviceError(text, code="driver_bug")
 
@@ -85,15 +105,14 @@ class ContainedSink:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._seen: set[str] = set()
+        self._bugs = _Bugs()
 
     def take(self, poll: Poll) -> None:
         try:
             self._sink.take(poll)
         except Exception as error:
-            text = f"{type(self._sink).__name__}: {type(error).__name__}: {error}"
-            if text not in self._seen:
-                self._seen.add(text)
+            if self._bugs.is_new(error):
+                text = f"{type(self._sink).__name__}: {type(error).__name__}: {error}"
                 log.exception("a sink failed: %s", text)
 
 

@@ -24,6 +24,8 @@ BURST = 50.0
 IDLE_LIMIT = 300.0
 FRAME_LIMIT = 10.0
 TAKE_LIMIT = 5.0
+# Links that are remembered; units, and with them links in use, are 255 at most.
+_MOST_LANES = 255
 # Bytes of requests that one client may have waiting, about; then its own side waits.
 _AHEAD = 512
 
@@ -111,6 +113,7 @@ class Proxy:
         # Made anew at their next request; what the links read for the others is watched no more.
         for device in tuple(self._guests):
             self._guests.pop(device).leave()
+        self._lanes = {link: lane for link, lane in self._lanes.items() if lane.waiting}
         for device in self._units.values():
             self._guest(device)
 
@@ -193,10 +196,16 @@ class Proxy:
             return None
         guest = self._guests.get(device)
         if guest is None or not _is_same(guest.way, way):
-            lane = self._lanes.setdefault(way.link, Lane())
+            lane = self._lane(way.link)
             guest = Guest(way, lane, self._clock, self._max_age, self.counters)
             self._guests[device] = guest
         return guest
+
+    def _lane(self, link: str) -> Lane:
+        if link not in self._lanes and len(self._lanes) >= _MOST_LANES:
+            # After many reloads: links that are gone, and nobody waits for.
+            self._lanes = {name: lane for name, lane in self._lanes.items() if lane.waiting}
+        return self._lanes.setdefault(link, Lane())
 
 
 def _is_same(one: Way, other: Way) -> bool:
