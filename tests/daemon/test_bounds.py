@@ -92,7 +92,7 @@ def test_ever_new_words_do_not_grow_the_memory(
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     steps = made()
-    for _ in range(300):
+    for _ in range(250):
         found = next(steps)
     before = size(found)
     for _ in range(400):
