@@ -53,12 +53,12 @@ class Worker:
         self._patient = patient
         self._memos: dict[str, str] = {}
         self._guard = threading.Lock()
+        self._options: WriterOptions | None = None  # those that a reload brought, until they hold
         self._met = False  # whether the store has been open since the start
         self.errands = Errands()
         self.wake = threading.Event()
         self.stopping = False
         self.settling = False
-        self.options: WriterOptions | None = None  # those that a reload brought, until they hold
         self.recalled: dict[str, str] = {}
         self.writable = False
         self.committed = 0
@@ -71,6 +71,12 @@ class Worker:
         """From any thread."""
         with self._guard:
             self._memos[name] = body
+
+    def tune(self, options: WriterOptions) -> None:
+        """From any thread: they hold from the next commit on."""
+        with self._guard:
+            self._options = options
+        self.wake.set()
 
     def run(self) -> None:
         lock = None
@@ -128,7 +134,7 @@ class Worker:
             self.alive = now = self._clock.monotonic()
             self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
             self.wake.clear()
-            self._tune()
+            self._adopt_options()
             asked = self.errands.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
@@ -140,8 +146,9 @@ class Worker:
                 self._try(self._bring_back)
             self._run_errands()
 
-    def _tune(self) -> None:
-        options, self.options = self.options, None
+    def _adopt_options(self) -> None:
+        with self._guard:
+            options, self._options = self._options, None
         if options is not None:
             self._commit = options.commit
             self._keeper.tune(options.keep, options.rows, to_file=options.to_file)

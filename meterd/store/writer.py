@@ -177,8 +177,7 @@ class Writer:
         What is committed by now is safe before and after; where the store cannot be written the
         journal moves as soon as it can.
         """
-        self._worker.options = options
-        self._worker.wake.set()
+        self._worker.tune(options)
 
     async def flush(self) -> None:
         """Commits now what was taken so far. Raises StoreError where that fails."""
