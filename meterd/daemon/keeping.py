@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from meterd.config.settings import Settings, StoreSettings
@@ -68,11 +69,12 @@ class Store:
         self.settings = settings
         self.writer.tune(_options(settings))
 
-    async def close(self) -> None:
+    async def close(self, heir: Sink | None = None) -> None:
+        """`heir` gets the polls that could not be committed."""
         await self._stop_finishing()
         # The last connection to SQLite's file puts its log away, and that has to be the writer's.
         self.reader.rest()
-        await self.writer.close()
+        await self.writer.close(heir=heir)
         self.reader.close()
 
     async def abandon(self) -> None:
@@ -191,7 +193,7 @@ class _Opened:
     async def retire(self) -> None:
         if self._old is not None:
             self._part.remember(self._old.writer)
-            await contained(self._old.close)
+            await contained(partial(self._old.close, self._new.writer))
         await self._part.cluster.start(self._leases, self._settings.cluster)
 
     async def abandon(self) -> None:

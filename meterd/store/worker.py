@@ -58,6 +58,7 @@ class Worker:
         self.errands = Errands()
         self.wake = threading.Event()
         self.stopping = False
+        self.has_heir = False  # whether another store takes at the end what this one could not
         self.settling = False
         self.recalled: dict[str, str] = {}
         self.writable = False
@@ -175,11 +176,15 @@ class Worker:
         error = self._try(self._commit_waiting)
         if error is None:
             self._try(self._keeper.finish)
-        else:
+        elif not self.has_heir:
             self._rescue.shelter_all()
         _reply(self.errands.take(work=False), error)
-        if lost := self._hot.waiting:
-            _log.error("%d samples are lost: %s", lost, error)
+        if not (left := self._hot.waiting):
+            return
+        if self.has_heir:
+            _log.warning("%d samples go to the store that takes its place: %s", left, error)
+        else:
+            _log.error("%d samples are lost: %s", left, error)
 
     def _try(self, work: Callable[[], None]) -> StoreError | None:
         try:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from meterd.model.clock import Clock, SystemClock
-from meterd.model.sample import Poll
+from meterd.model.sample import Poll, Sink
 from meterd.store import database, filed
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
-from meterd.store.keeper import Keeper
+from meterd.store.keeper import BATCH, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
+from meterd.store.spool import pack, unpack
 from meterd.store.worker import Worker
 
 _T = TypeVar("_T")
@@ -207,14 +208,24 @@ class Writer:
         self._worker.wake.set()
         return await done
 
-    async def close(self, *, wait: float | None = None) -> None:
+    async def close(self, *, wait: float | None = None, heir: Sink | None = None) -> None:
         """Commits everything and ends the thread. What cannot be kept is logged, not raised.
 
-        After `wait` seconds, where they are given, the thread is left to end by itself.
+        After `wait` seconds, where they are given, the thread is left to end by itself. Polls that
+        the store cannot take go to `heir`, which takes them in another thread.
         """
         if self._thread is None:
             return
+        self._worker.has_heir = heir is not None
         self._worker.stopping = True
         self._worker.wake.set()
         await asyncio.to_thread(self._thread.join, wait)
         self._thread = None
+        if heir is not None and self._hot.waiting:
+            await asyncio.to_thread(self._hand_on, heir)
+
+    def _hand_on(self, heir: Sink) -> None:
+        while batch := self._hot.uncommitted(BATCH):
+            for poll in unpack(pack(batch)):
+                heir.take(poll)
+            self._hot.forget(batch)

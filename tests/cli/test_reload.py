@@ -20,10 +20,12 @@ from meterd.daemon import alerting, lines
 from meterd.daemon.site import Site
 from meterd.errors import ConfigError, MeterdError, StoreError
 from meterd.model.clock import SystemClock
+from meterd.model.sample import Poll
 from meterd.proxy.server import Proxy
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
 from meterd.store import database
+from meterd.store.keeper import Keeper
 from meterd.store.lock import holder_of
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
@@ -225,6 +227,26 @@ async def test_a_reload_that_is_called_off_is_done_whole_or_not_at_all(
     assert holder_of(free) is None
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 13, 34, 55, 89])
+async def test_a_start_that_is_called_off_leaves_nothing(running: Running, turns: int) -> None:
+    site = Site(SystemClock())
+    doors = Doors(site)
+    site.join(doors)
+    others = asyncio.all_tasks()
+    task = asyncio.create_task(site.apply(running.settings(_AFTER)))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await site.close()
+    assert holder_of(running.folder / "two.db") is None
+    for name in ("two", "three"):
+        for each in await entrance.bind("127.0.0.1", running.ports[name]):
+            each.close()
+    left = [one for one in asyncio.all_tasks() - others if not one.done()]
+    assert [one.get_name() for one in left if one.get_name().startswith(("hook", "bus"))] == []
+
+
 async def test_the_lock_of_a_store_is_never_free_while_its_settings_change(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,3 +429,35 @@ async def test_a_reload_while_the_disk_of_the_store_is_away_loses_no_poll(
     assert site.store_status().writable
     assert site.store_status().dropped == 0
     assert await running.is_complete("a")
+
+
+async def test_what_a_store_that_is_away_could_not_take_goes_to_the_one_in_its_place(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """People name another disk because this one is gone."""
+    site, taken = running.site, []
+
+    class Taken:
+        def take(self, poll: Poll) -> None:
+            taken.append(poll.time)
+
+    original = Keeper.commit
+
+    def away(self: Keeper, memos: dict[str, str]) -> object:
+        if str(self._database.path).endswith("one.db"):
+            raise StoreError("the disk is away", code="unavailable")
+        return original(self, memos)
+
+    await running.until_polled("a")
+    await site._open_store.writer.flush()
+    monkeypatch.setattr(Keeper, "commit", away)
+    site.subscribe(Taken())
+    await running.until_polled("a", 5)
+    await site.apply(running.settings(_BEFORE.replace("one.db", "two.db")))
+    await running.until_polled("a")
+    wanted = set(taken)
+    found = await site.reader.range(["a"], ["device.up"], 0, 2**50, 0, "avg")
+    assert wanted <= {time for one in found for time, _ in one.points}
+    assert "go to the store that takes its place" in caplog.text
+    assert "are lost" not in caplog.text
+    await site._open_store.writer.flush()
