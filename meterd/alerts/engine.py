@@ -201,6 +201,13 @@ class Alerts:
         _check_hooks(rules, hooks)
         Rules(rules)
 
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name, with its alerts and silences."""
+        self._named = self._rules.rename(old, new)
+        self._silences.rename(old, new)
+        self._labels = {new if name == old else name: one for name, one in self._labels.items()}
+        self.version += 1
+
     def _tell(self, changes: Iterable[Alert]) -> None:
         for alert in changes:
             self.version += 1

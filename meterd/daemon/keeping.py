@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 from meterd.config.settings import Settings, StoreSettings
 from meterd.daemon.change import Change, Unchanged, contained, to_the_end
 from meterd.daemon.cluster import Cluster, share_of
+from meterd.daemon.totals import following
 from meterd.errors import StoreError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Sink
@@ -42,7 +43,9 @@ class Store:
         self.share = share
         self.writer = _writer(settings, share, patient=patient)
         self.reader = Reader(settings.url, self.writer.memory)
-        self.corrections = Corrections(self.writer, self.reader)
+        self.corrections = Corrections(
+            self.writer, self.reader, following(self.writer, self.reader)
+        )
         self.finishing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -99,7 +102,10 @@ class StorePart:
     """The store that the site uses, and the leases of its devices where meterds share it."""
 
     def __init__(
-        self, cluster: Cluster, use: Callable[[Sink], None], remember: Callable[[Writer], None]
+        self,
+        cluster: Cluster,
+        use: Callable[[Sink], None],
+        remember: Callable[[Writer], Awaitable[None]],
     ) -> None:
         """`use` makes a sink the one that takes polls.
 
@@ -153,7 +159,7 @@ class _Closing(Unchanged):
     async def retire(self) -> None:
         old, self._part.store = self._part.store, None
         if old is not None:
-            self._part.remember(old.writer)
+            await self._part.remember(old.writer)
             await old.close()
         await self._part.cluster.close()
 
@@ -188,11 +194,11 @@ class _Opened:
         self._part.store = self._new
         self._part.use(self._new.writer)
         if self._old is not None:
-            self._part.remember(self._new.writer)
+            await self._part.remember(self._new.writer)
 
     async def retire(self) -> None:
         if self._old is not None:
-            self._part.remember(self._old.writer)
+            await self._part.remember(self._old.writer)
             await contained(partial(self._old.close, self._new.writer))
         await self._part.cluster.start(self._leases, self._settings.cluster)
 

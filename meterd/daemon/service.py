@@ -58,10 +58,10 @@ class ContainedDriver:
     `limit` may be one for all drivers; it has to be that of one event loop.
     """
 
-    __slots__ = ("_bugs", "_device", "_driver", "_limit")
+    __slots__ = ("_bugs", "_driver", "_limit", "device")
 
     def __init__(self, device: str, driver: Driver, limit: Limit | None = None) -> None:
-        self._device = device
+        self.device = device
         self._driver = driver
         self._limit = limit or Limit()
         self._bugs = _Bugs()
@@ -96,7 +96,7 @@ class ContainedDriver:
         """A bug is a fault like others; its stack is logged once."""
         text = f"a bug in the driver: {type(error).__name__}: {error}"
         if self._bugs.is_new(error):
-            log.exception("%s: %s", self._device, text)
+            log.exception("%s: %s", self.device, text)
         return DeviceError(text, code="driver_bug")
 
 

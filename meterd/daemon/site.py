@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
+from meterd.config.renamed import outdated, renamed
 from meterd.config.settings import Settings
 from meterd.daemon import own
 from meterd.daemon.alerted import AlertMemory
@@ -19,8 +20,12 @@ from meterd.daemon.info import DeviceInfo, info_of
 from meterd.daemon.keeping import Store, StorePart
 from meterd.daemon.lines import Lines, Prepared
 from meterd.daemon.memory import CounterMemory, Memos
-from meterd.daemon.plan import link_plans
+from meterd.daemon.naming import Naming, advice, need_new
+from meterd.daemon.plan import counter_terms, link_plans
+from meterd.daemon.recount import TermsOf, unknown_terms
+from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
+from meterd.daemon.totals import following
 from meterd.daemon.undated import Undated
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
@@ -29,11 +34,15 @@ from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
-from meterd.model.event import Event
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Sink
+from meterd.model.times import rfc3339
 from meterd.poll.latest import Latest
+from meterd.store import replacements
 from meterd.store.reader import Reader
+from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections
+from meterd.store.tools.merge import merged
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
@@ -41,6 +50,10 @@ log = logging.getLogger(__name__)
 
 # How often is noted where the counters stand, in seconds.
 _MEMORY_EVERY = 600.0
+# And first after the start: a new device is not to begin anew when the power fails then.
+_MEMORY_SOON = 60.0
+# Seconds that a store which is about to close gets for notes under way.
+_NOTES_WAIT_S = 5.0
 
 
 class Site:
@@ -59,6 +72,9 @@ class Site:
         self.vitals = Vitals()
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
+        self.event_log.heard = self._heard
+        self._notes: set[asyncio.Task[None]] = set()
+        self._naming = Naming(self.event_log)
         self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._consumed = Consumed(lambda: self.reader, self._interval)
@@ -101,8 +117,19 @@ class Site:
 
     @property
     def corrections(self) -> Corrections:
-        """What people marked as invalid, and how they do."""
-        return self._open_store.corrections
+        """What people marked as invalid or set, and how they do."""
+        store = self._open_store
+        # The counters that are polled go on from what is counted anew.
+        store.corrections.recount = following(
+            store.writer, store.reader, self._memory, terms=self._terms, still=self._lines.still
+        )
+        return store.corrections
+
+    def _terms(self, device: str) -> TermsOf:
+        driver, settings = self._lines.driver(device), self.settings.devices.get(device)
+        if driver is None or settings is None:
+            return unknown_terms
+        return counter_terms(driver, settings)
 
     @property
     def tariffs(self) -> Mapping[str, Tariff]:
@@ -128,7 +155,14 @@ class Site:
 
     def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
         """A polled Modbus meter, its link, and the lock that its bus holds for each poll."""
-        return self._lines.modbus(device)
+        # Who asks may have been told its name before it was renamed.
+        return self._lines.modbus(self.former.get(device, device))
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        """Names that devices had -> the names they have now."""
+        store = self._store_part.store
+        return {} if store is None else store.writer.memory.catalog.renamed
 
     async def command(self, device: str, command: str) -> None:
         """Make a device act, between two polls.
@@ -210,7 +244,7 @@ class Site:
         rhythm. Where it is cancelled, all of it is done or nothing.
         """
         async with self._turn:
-            await self._change(settings)
+            await self._change(await self._naming.meant(settings))
 
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
@@ -253,6 +287,101 @@ class Site:
             task.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
 
+    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
+        """A device goes on under another name, with all its history, and without a gap.
+
+        `merge`: the store may know that name, from before or after. Raises MeterdError:
+        unknown_device, device_exists; StoreError.
+        """
+        async with self._turn:
+            need_new(self.settings, old, new)
+            store = self._open_store
+            self._memory.save(store.writer)
+            configured, now = old in self.settings.devices, self._clock.now_ms()
+            if merge and new in store.writer.memory.catalog.devices:
+                await self._merge(store, old, new, who, now)
+            else:
+                await store.writer.rename(old, new, who=who, now=now)
+                await self._call(old, new)
+            self._naming.knows(old, new)
+            text = f"{old} is called {new} now" + (f"; {advice(old, new)}" if configured else "")
+            data = {"old": old, "new": new, "who": who}
+            self.event_log.note(EventKind.RENAMED, text, data)
+
+    async def _merge(self, store: Store, old: str, new: str, who: str, now: int) -> None:
+        writer, reader = store.writer, store.reader
+        async with self._lines.still(old):
+            start = await merged(writer, reader, old, new, who=who, now=now)
+        await self._call(old, new)
+        still = self._lines.still(new)
+        await count_anew(writer, reader, self._memory, new, start, now, still=still)
+
+    async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
+        """From `at` on (Unix ms) another meter is read as this device; or not, after all.
+
+        Raises MeterdError: unknown_device, not_replaced; StoreError.
+        """
+        async with self._turn:
+            store, now = self._open_store, self._clock.now_ms()
+            device = self.former.get(device, device)
+            done = await replace_meter(
+                store.writer,
+                store.reader,
+                self._memory,
+                device,
+                Replacement(at, now, who),
+                still=self._lines.still(device),
+                undo=undo,
+            )
+            what = "was no other meter after all" if undo else "is another meter"
+            text = f"{what} since {rfc3339(at)}; {done.written} guarded totals are counted anew"
+            self.event_log.add(Event(EventKind.REPLACED, device, now, text, {"who": who}))
+            return done
+
+    def _heard(self, event: Event) -> None:
+        """That a counter is another meter's is kept, for whoever counts its totals anew."""
+        store = self._store_part.store
+        if event.kind is EventKind.SWAP and store is not None:
+            task = asyncio.create_task(self._note_swap(store.writer, event))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+
+    async def _note_swap(self, writer: Writer, event: Event) -> None:
+        one = Replacement(event.time, event.time, replacements.NOTICED)
+        try:
+            device = self.former.get(event.device, event.device)
+            await writer.do(partial(replacements.add, device=device, one=one))
+        except StoreError as error:
+            log.error("%s: that it is another meter is not noted: %s", event.device, error)
+
+    async def _call(self, old: str, new: str) -> None:
+        """What is in memory of a device that the store calls otherwise by now."""
+        await self._lines.rename(old, new)
+        self.settings = renamed(self.settings, {old: new})
+        for latest in (self.latest, self._cluster.elsewhere):
+            latest.rename(old, new)
+        self._alerts.rename(old, new)
+        self.vitals.rename(old, new)
+        self.vitals.place(self._lines.places())
+        self.event_log.rename(old, new)
+
+    def _reclaim(self, settings: Settings) -> None:
+        """Former names of devices that are configured beside them are those of others now."""
+        catalog = self._open_store.writer.memory.catalog
+        for old, new in list(catalog.renamed.items()):
+            if old in settings.devices and new in settings.devices:
+                catalog.reclaim(old)
+
+    async def _follow(self) -> None:
+        """Devices that were renamed by another meterd, or while the store was away."""
+        if not outdated(self.settings, self.former):
+            return
+        async with self._turn:
+            names = outdated(self.settings, self.former)
+            self._naming.now(self.settings, self.former)
+            for old, new in names.items():
+                await self._call(old, new)
+
     def _wanted(self) -> Sequence[str]:
         return [name for name, device in self.settings.devices.items() if device.enabled]
 
@@ -261,15 +390,22 @@ class Site:
         if (store := self._store_part.store) is not None:
             # Who has a device next goes on with its counters.
             self._memory.save(store.writer)
-        await self.apply(self.settings)
+        # What is held is told by the names that devices have now.
+        await self._follow()
+        async with self._turn:
+            await self._change(self.settings)
 
     async def _remember(self) -> None:
+        pause = _MEMORY_SOON
         while True:
-            await self._clock.sleep(_MEMORY_EVERY)
+            await self._clock.sleep(pause)
+            pause = _MEMORY_EVERY
             self._memory.save(self._open_store.writer)
 
-    def _note(self, writer: Writer) -> None:
+    async def _note(self, writer: Writer) -> None:
         """What is to outlive the process goes to a store."""
+        if self._notes:
+            await asyncio.wait(self._notes, timeout=_NOTES_WAIT_S)
         self._memory.save(writer)
         self._alert_memory.save(writer)
 
@@ -279,14 +415,16 @@ class Site:
         sinks: tuple[Sink, ...] = (self.latest, self._undated, self._alerts, self.vitals)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
 
-    def _placed(self, devices: Sequence[str]) -> None:
+    def _placed(self, devices: Sequence[str], elsewhere: Sequence[str]) -> None:
         """These devices are polled here from now on, as far as others look."""
+        self._reclaim(self.settings)
         self.latest.keep_only(devices)
-        self._memory.keep_only(devices)
+        self._memory.keep_only(devices, elsewhere)
 
     async def _watch_alerts(self) -> None:
         while True:
             await self._clock.sleep(TICK)
+            await self._follow()
             self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
@@ -300,11 +438,11 @@ class LinePart:
         lines: Lines,
         mine: Callable[[Settings], Settings],
         memos: Callable[[], Memos],
-        placed: Callable[[Sequence[str]], None],
+        placed: Callable[[Sequence[str], Sequence[str]], None],
         vitals: Vitals,
     ) -> None:
         """`mine` are the settings with the devices that are polled here, where meterds share
-        them; `placed` is told their names before the first poll."""
+        them; `placed` is told their names before the first poll, and those of all others."""
         self.lines = lines
         self.mine = mine
         self.memos = memos
@@ -314,24 +452,33 @@ class LinePart:
     async def prepare(self, settings: Settings | None) -> Change:
         """Raises ConfigError."""
         if settings is None:
-            return _LineChange(self, None, ())
+            return _LineChange(self, None, (), ())
         # All of them, so that what cannot be is told whoever polls it.
         link_plans(settings)
         mine = self.mine(settings)
         names = [name for name, device in mine.devices.items() if device.enabled]
-        return _LineChange(self, self.lines.prepare(mine), names)
+        elsewhere = [name for name in settings.devices if name not in mine.devices]
+        return _LineChange(self, self.lines.prepare(mine), names, elsewhere)
 
 
 class _LineChange(Unchanged):
-    def __init__(self, part: LinePart, new: Prepared | None, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        part: LinePart,
+        new: Prepared | None,
+        names: Sequence[str],
+        elsewhere: Sequence[str],
+    ) -> None:
         self._part = part
         self._new = new
         self._names = names
+        self._elsewhere = elsewhere
 
     async def commit(self) -> None:
         part = self._part
         if self._new is None:
             await part.lines.stop()
             return
-        await part.lines.replace(self._new, part.memos(), lambda: part.placed(self._names))
+        placed = partial(part.placed, self._names, self._elsewhere)
+        await part.lines.replace(self._new, part.memos(), placed)
         part.vitals.place(part.lines.places())

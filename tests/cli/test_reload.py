@@ -92,9 +92,9 @@ class Running:
 
     async def is_complete(self, name: str) -> bool:
         """Whether every poll that was taken is read back."""
-        state = self.site.latest.states[name]
+        polls = self.site.latest.states[name].polls
         points = await self.site.reader.range([name], ["device.up"], 0, 2**50, 0, "avg")
-        return sum(len(one.points) for one in points) >= state.polls
+        return sum(len(one.points) for one in points) >= polls
 
     async def close(self) -> None:
         await self.site.close()
