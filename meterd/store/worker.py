@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread; the writer on the loop sets `stopping` and `settling`, then `wake`.
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`, then `wake`.
 
     All else that has a public name is only read there; what it means is in WriterStatus.
     """
@@ -65,6 +65,7 @@ class Worker:
         self.wake = threading.Event()
         self.stopping = False
         self.settling = False
+        self.sealing = False
         self.recalled: dict[str, str] = {}
         self.writable = False
         self.committed = 0
@@ -245,6 +246,9 @@ class Worker:
     def _commit_and_settle(self) -> None:
         self._open()
         self._commit_waiting()
+        if self.sealing:
+            self.sealing = False
+            self._keeper.seal()
         if self.settling:
             self.settling = False
             while self._rescue.waits:
