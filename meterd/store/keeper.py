@@ -400,6 +400,12 @@ class Keeper:
         """What is written now and then, now. Raises StoreError."""
         self._newest.write(self.open())
 
+    def seal(self) -> None:
+        """Blocks of all that is old, now. Raises StoreError."""
+        for do in (self._move_old, self._seal):
+            while self._piece(do):
+                pass
+
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
         rest = self._newest.write, self._retention.trim

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread; the writer on the loop sets `stopping` and `settling`, then `wake`.
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`, then `wake`.
 
     All else that has a public name is only read there; what it means is in WriterStatus.
     """
@@ -69,6 +69,7 @@ class Worker:
         self.stopping = False
         self.has_heir = False  # whether another store takes at the end what this one could not
         self.settling = False
+        self.sealing = False
         self.recalled: dict[str, str] = {}
         self.writable = False
         self.committed = 0
@@ -268,6 +269,9 @@ class Worker:
     def _commit_and_settle(self) -> None:
         self._open()
         self._commit_waiting()
+        if self.sealing:
+            self.sealing = False
+            self._keeper.seal()
         if self.settling:
             self.settling = False
             while self._rescue.waits:

@@ -211,6 +211,11 @@ class Writer:
         self._worker.wake.set()
         await asked
 
+    async def seal(self) -> None:
+        """Commits, and makes blocks of what is old; days stay open. Raises StoreError."""
+        self._worker.sealing = True
+        await self.flush()
+
     async def settle(self) -> None:
         """Commits, and does now all that is due some time: sealing, closing days, retention.
 
