@@ -1,15 +1,12 @@
 """`meterd import`: what it tells, and that a running meterd or a mistake writes nothing."""
 
-import asyncio
 import json
 import sqlite3
 from contextlib import closing
 
-from meterd.model.sample import Layout, Poll
 from meterd.store import database
-from meterd.store.writer import Writer
 from tests.cli.stores import Site
-from tests.store.rigs import NEVER, opened, rows, samples
+from tests.store.rigs import rows, samples
 
 DAY = 86_400_000
 
