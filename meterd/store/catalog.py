@@ -1,6 +1,6 @@
 """The numbers of devices and series, and from when to when each series has samples."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 from meterd.model.quantity import Kind, declare, describe, is_own
 from meterd.store import renames
 from meterd.store.format.columns import Span
+from meterd.store.identity import Files
 from meterd.store.schema import device, newest, series
 
 Name = tuple[str, str, str]
@@ -37,22 +38,36 @@ class Catalog:
     """Every device and series that the store knows. New ones are made by the writer alone."""
 
     def __init__(self) -> None:
-        self.devices: dict[str, int] = {}
-        self.names: dict[int, str] = {}
-        self.series: dict[Name, Known] = {}
-        self.by_id: dict[int, Known] = {}
-        self.by_device: dict[int, list[Known]] = {}
-        self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
         # Names that devices had and none has now, by what they are called now. One object for all
         # time: the memory (hot.py) has it, too.
         self.renamed: dict[str, str] = {}
         self._reclaimed: set[str] = set()  # of these, names of other devices that come
         self.shared = False  # whether other meterds number series, too (cluster.py)
+        self.files: Files | None = None  # of the database that the numbers are of
+        self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
+        self.forget()
+
+    def forget(self) -> None:
+        """Another database is in the place of the one that was known: its numbers are others.
+
+        A reader may look at any moment, and finds the old numbers or none.
+        """
+        self.series: dict[Name, Known] = {}
+        self.by_id: dict[int, Known] = {}
+        self.by_device: dict[int, list[Known]] = {}
+        self.devices: dict[str, int] = {}
+        self.names: dict[int, str] = {}
+        self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
         self._next = 1
         self._new_devices: list[dict[str, object]] = []
         self._new_series: list[dict[str, object]] = []
         # Users' own series whose map says now that they count, or that they do not.
         self._turned: list[dict[str, object]] = []
+
+    def let_go(self) -> None:
+        """Nobody is to keep the database open that was known."""
+        for close in list(self.readers):
+            close()
 
     def load(self, connection: Connection) -> None:
         """What the store knows, besides what is known already. Raises what SQLAlchemy does."""

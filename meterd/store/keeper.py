@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, migrate, renames
+from meterd.store import filed, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
@@ -16,6 +16,7 @@ from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
+from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest
 from meterd.store.olden import Olden
@@ -25,6 +26,7 @@ from meterd.store.retention import TRIM_EVERY, Retention
 from meterd.store.sealing import Sealer
 from meterd.store.share import Leased, Share
 from meterd.store.shared import SharedLedger, forget_others, taken_over
+from meterd.store.tenure import Tenure
 
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
@@ -51,11 +53,13 @@ class Keeper:
         rows: float | None = None,
         to_file: bool = False,
         share: Share | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
         `to_file`: the journal is a file beside the database (filed.py), not a table.
+        `tenure`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others (cluster.py).
         Raises StoreError where there is no place for such a file.
         """
@@ -65,6 +69,7 @@ class Keeper:
         self._clock = clock
         self._plain = rows is not None
         self._share = share
+        self._tenure = tenure
         self._adopted: dict[str, Leased] = {}
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
@@ -96,17 +101,25 @@ class Keeper:
         if self._ledger is None:
             ledger = self._fresh()
             try:
-                self._load(ledger)
+                self._meet(ledger)
             except BaseException:
                 ledger.close()
                 raise
             self._ledger = ledger
         return self._ledger
 
+    def _meet(self, ledger: Ledger) -> None:
+        known, files = self._catalog.files, ledger.files
+        differ = known is not None and files is not None and known.database != files.database
+        if self._loaded and files is not None and differ:
+            raise GoneError(f"{files.path} is another file by now")
+        self._load(ledger)
+        self._catalog.files = files
+
     def _fresh(self) -> Ledger:
         if self._share is None:
             migrate.upgrade(self._database)
-            return Ledger(self._database, self._catalog)
+            return Ledger(self._database, self._catalog, self._tenure)
         self._share.upgrade()
         return SharedLedger(self._database, self._catalog, self._share)
 
@@ -121,10 +134,33 @@ class Keeper:
 
     close = fail
 
+    def leave(self) -> None:
+        """At the end: nobody writes to the store any more. Raises StoreError."""
+        if self._ledger is not None:
+            self._ledger.leave()
+
     def lend(self) -> Ledger:
         """The store, for somebody who may change what is sealed. Raises StoreError."""
         self._sealer.interrupt()
         return self.open()
+
+    def look(self) -> None:
+        """Raises GoneError where a file that was opened is no longer the one of its name.
+
+        To be asked before anything is made in the place of what is gone.
+        """
+        if self._ledger is not None:
+            self._ledger.check()
+        elif self._loaded and self._catalog.files is not None:
+            self._catalog.files.check()
+        if self._filed is not None:
+            self._filed.check()
+
+    def is_back(self) -> bool:
+        """Whether the database that was known is where it was, on a disk with another number."""
+        known = self._catalog.files
+        found = None if known is None else identity.inode(known.path)
+        return known is not None and found is not None and found[1] == known.database[1]
 
     def rename(self, one: Rename) -> None:
         """A device gets another name, in the store and here. Raises StoreError."""
@@ -159,13 +195,21 @@ class Keeper:
             self._filed.restart([span for span in kept if span is not None])
 
     def start_over(self) -> None:
-        """The database was put aside: the next one is empty, and gets all that is still here."""
+        """Another database, an empty one perhaps, is in the place of the one that was known.
+
+        It gets all that is still here, under numbers of its own.
+        """
         self.fail()
         self._rows.clear()
         self._sealer.forget()
         self._newest.forget()
-        if self._loaded and self._filed is None:
-            self._hot.unconfirm()
+        self._catalog.forget()
+        self._catalog.let_go()
+        self._hot.unconfirm()
+        self._hot.renumber()
+        if self._filed is not None:
+            self._filed.forget()
+        self._loaded = False
 
     def _load(self, ledger: Ledger) -> None:
         self._hot.follow()

@@ -20,6 +20,7 @@ from meterd.store.lock import Claim
 from meterd.store.renames import Rename, RenameError, memos_renamed
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
+from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
 
 _PUT = 16  # stretches in one transaction
@@ -92,6 +93,7 @@ class Writer:
         self._clock = clock or SystemClock()
         catalog = Catalog()
         self._hot = hot = Hot(catalog.renamed)
+        tenure = Tenure(self._database.path, claim, commit)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
@@ -103,6 +105,7 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            tenure=tenure,
         )
         self._rescue = Rescue(
             self._database, hot, self._keeper, self._clock, precautions or Precautions()
@@ -116,6 +119,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            tenure=tenure,
         )
         self._thread: threading.Thread | None = None
 

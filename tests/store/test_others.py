@@ -11,7 +11,6 @@ WRITING = {
     "forget",
     "unconfirm",
     "append",
-    "follow",
     "drop",
     "sealed",
     "tails",
