@@ -38,13 +38,12 @@ class Catalog:
     """Every device and series that the store knows. New ones are made by the writer alone."""
 
     def __init__(self) -> None:
-        # Names that devices had and none has now, by what they are called now. One object for all
-        # time: the memory (hot.py) has it, too.
-        self.renamed: dict[str, str] = {}
-        self._reclaimed: set[str] = set()  # of these, names of other devices that come
         self.shared = False  # whether other meterds number series, too (cluster.py)
         self.files: Files | None = None  # of the database that the numbers are of
         self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
+        # Names that devices had and none has now, by what they are called now. One object for all
+        # time: the memory (hot.py) has it, too.
+        self.renamed: dict[str, str] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -58,6 +57,7 @@ class Catalog:
         self.devices: dict[str, int] = {}
         self.names: dict[int, str] = {}
         self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
+        self._reclaimed: set[str] = set()  # names that were renamed, of devices that come
         self._next = 1
         self._new_devices: list[dict[str, object]] = []
         self._new_series: list[dict[str, object]] = []

@@ -169,8 +169,8 @@ class Hot:
 
     def renumber(self) -> None:
         """Series have other numbers from now on: a stretch remembers those that it was told."""
-        with self._guard:
-            for stretch in self._all():
+        for stretch in self._all():
+            with self._guard:
                 stretch.order, stretch.laid = [], {}
 
     def drop(self, device: str) -> int:

@@ -115,6 +115,10 @@ class Keeper:
             raise GoneError(f"{files.path} is another file by now")
         self._load(ledger)
         self._catalog.files = files
+        if files is not None:
+            files.is_kept = True
+        if known is not None and known is not files:
+            known.let_go()
 
     def _fresh(self) -> Ledger:
         if self._share is None:
@@ -132,7 +136,11 @@ class Keeper:
         if self._filed is not None:
             self._filed.close()
 
-    close = fail
+    def close(self) -> None:
+        """Nothing of the store stays open, so that its disk can be unmounted."""
+        self.fail()
+        if self._catalog.files is not None:
+            self._catalog.files.let_go()
 
     def leave(self) -> None:
         """At the end: nobody writes to the store any more. Raises StoreError."""

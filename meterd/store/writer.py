@@ -92,8 +92,8 @@ class Writer:
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
         catalog = Catalog()
-        self._hot = hot = Hot(catalog.renamed)
         tenure = Tenure(self._database.path, claim, commit)
+        self._hot = hot = Hot(catalog.renamed)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
