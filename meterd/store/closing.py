@@ -1,18 +1,21 @@
 """Ends a device's day: one block where there were many, and the roll-ups of its series."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from meterd.model.quantity import Kind
 from meterd.store import cuts
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.cuts import DAY, HOUR
-from meterd.store.format import codec
+from meterd.store.format import codec, rollup
 from meterd.store.format.columns import Column, Span, merge
+from meterd.store.format.rollup import QUARTERS
 from meterd.store.hot import Hot
 from meterd.store.hours import At, first_since, plain, quarters, rollup_row
-from meterd.store.keys import block_id, dirty_of, hour_id, rollup_id
-from meterd.store.ledger import Ledger
+from meterd.store.keys import block_id, dirty_id, dirty_of, hour_id, rollup_id
+from meterd.store.ledger import Edges, Ledger, Rolled
+from meterd.store.powers import Samples, power_of
 from meterd.store.sealing import GRACE, MOST_BYTES, Sealer
 from meterd.store.statements import Row
 
@@ -24,6 +27,9 @@ _PATIENCE = DAY
 MOST_POLLS = 10_000
 # Samples that are read, encoded or counted at once, before a commit may come between: 20 ms.
 _PIECE = 25_000
+# Days without a sample that get plain rows and roll-ups of what a counter rose by in them: ten
+# years. Readers work it out for themselves.
+_LONGEST_HOLE = 3660
 
 
 class Closer:
@@ -81,6 +87,7 @@ class Closer:
         made, self._made = self._made, Change()
         ledger.apply(made)
         self._sealer.dirty -= made.cleaned
+        self._sealer.dirty |= made.stained
 
     def _due(self, now: int) -> Iterator[int]:
         """The days that may be closed, oldest first, by dirty_id."""
@@ -120,10 +127,13 @@ class Closer:
             change.gone += [number for number, _, _ in headers]
             change.add(block_id(device, span.times[0]), span, bodies)
         follow = self._follow(ledger, device, (day + 1) * DAY)
+        counters = [one for one in series if self._catalog.by_id[one].kind is Kind.COUNTER]
+        edges = ledger.edges(counters, day)
         hours: list[Row] = []
         for column in self._columns(device, span):
             change.rollups_gone.append(rollup_id(column.series, day))
             hours += self._roll(ledger, change, day, column, span, follow)
+            self._spread(ledger, change, device, day, column.series, edges)
             yield len(column.values)
         keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
         _note_hours(ledger, change, keys, hours)
@@ -155,15 +165,67 @@ class Closer:
         if not column.values and not counter:
             return
         whole = span or Span(0, cuts.NO_TIMES, ())
-        before = ledger.before(column.series, day) if counter else None
-        after = _after(follow, column.series, (day + 1) * DAY) if counter else None
-        found = quarters(whole, column, self._catalog, before, after)
+        before = after = power = None
+        if counter:
+            before = ledger.before(column.series, day)
+            after = _after(follow, column.series, (day + 1) * DAY)
+            power = power_of(one.name[1], partial(self._power, whole, one.name[0]))
+            if after is None:
+                after = ledger.after(column.series, day)
+        found = quarters(whole, column, self._catalog, before, after, power=power)
         row = rollup_row(column.series, day, found, *cuts.told(whole, column))
         if row is None:
             return
         change.rollups.append(row)
         kept = {number: q for number, q in found.items() if number // 96 == day}
         yield from plain(column.series, kept)
+
+    def _power(self, span: Span, device: str, quantity: str) -> Samples | None:
+        """What the day has of the power beside a counter."""
+        known = self._catalog.series.get((device, quantity, "W"))
+        if known is not None:
+            for column in span.columns:
+                if column.series == known.id:
+                    return cuts.told(span, column)
+        return None
+
+    def _spread(
+        self,
+        ledger: Ledger,
+        change: Change,
+        device: int,
+        day: int,
+        series: int,
+        edges: Mapping[int, Edges],
+    ) -> None:
+        """Notes the days that were made of a counter's first or last sample of this one.
+
+        Plain rows tell what it rose by up to the next sample, also where that came a year later.
+        """
+        if self._catalog.by_id[series].kind is not Kind.COUNTER:
+            return
+        made = change.rollups[-1] if change.rollups else None
+        mine = made is not None and (made["series_id"], made["day"]) == (series, day)
+        names = ("first_time", "first", "last_time", "last")
+        now = (
+            tuple(made[name] for name in names) if mine and made is not None and made["n"] else None
+        )
+        if now == edges.get(series):
+            return
+        before, after = ledger.neighbours(series, day)
+        stale: set[int] = set()
+        if after is not None:
+            stale.update(range(max(day + 1, after.day - _LONGEST_HOLE), after.day + 1))
+        if before is not None and not (
+            series not in edges and after is None and _reaches(before, day)
+        ):
+            stale.update((before.day, *range(max(before.day + 1, day - _LONGEST_HOLE), day)))
+        change.stained |= {dirty_id(device, one) for one in stale}
+
+
+def _reaches(before: Rolled, day: int) -> bool:
+    """Whether the day before was rolled up to its end, so that it knew what came next."""
+    return before.day == day - 1 and day * QUARTERS - 1 in rollup.unpack(before.quarters)[1]
 
 
 def _after(follow: Span | None, series: int, time: int) -> At | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
@@ -39,6 +39,36 @@ _PREVIOUS = (
     .order_by(block.c.id.desc())
     .limit(1)
 )
+
+Edges = tuple[int | None, float | None, int | None, float | None]
+"""Time (Unix ms) and value of a day's first sample, and of its last one."""
+
+
+class Rolled(NamedTuple):
+    """A roll-up of a day with samples, and its quarter hours, packed."""
+
+    day: int
+    quarters: bytes
+
+
+_NEAR = select(rollup.c.day, rollup.c.first_time, rollup.c["first"], rollup.c.quarters).where(
+    rollup.c.n > 0
+)
+_EARLIER = (
+    _NEAR.where(rollup.c.id >= bindparam("low"), rollup.c.id < bindparam("here"))
+    .order_by(rollup.c.id.desc())
+    .limit(1)
+)
+_LATER = (
+    _NEAR.where(rollup.c.id > bindparam("here"), rollup.c.id < bindparam("high"))
+    .order_by(rollup.c.id)
+    .limit(1)
+)
+
+
+def _beside(one: int, day: int) -> dict[str, int]:
+    keys = rollup_id(one, 0), rollup_id(one, day), rollup_id(one + 1, 0)
+    return dict(zip(("low", "here", "high"), keys, strict=True))
 
 
 class Ledger:
@@ -191,6 +221,35 @@ class Ledger:
         with self.transaction() as connection:
             row = connection.execute(asked).first()
         return None if row is None or row.last is None else (row.last_time, row.last)
+
+    def after(self, one: int, day: int) -> tuple[int, float] | None:
+        """The first sample of a series after a UTC day, by its roll-ups. Raises StoreError."""
+        with self.transaction() as connection:
+            row = connection.execute(_LATER, _beside(one, day)).first()
+        return None if row is None or row.first is None else (row.first_time, row.first)
+
+    def edges(self, counters: Sequence[int], day: int) -> dict[int, Edges]:
+        """What the roll-ups of a day say of their first and last samples. Raises StoreError."""
+        names = ("series_id", "first_time", "first", "last_time", "last")
+        asked = select(*(rollup.c[name] for name in names)).where(rollup.c.n > 0)
+        keys, found = [rollup_id(one, day) for one in counters], dict[int, Edges]()
+        with self.transaction() as connection:
+            for start in range(0, len(keys), CHUNK):
+                some = asked.where(rollup.c.id.in_(keys[start : start + CHUNK]))
+                found.update((row[0], tuple(row[1:])) for row in connection.execute(some))
+        return found
+
+    def neighbours(self, one: int, day: int) -> tuple[Rolled | None, Rolled | None]:
+        """The last roll-up of samples before a UTC day, and the first one after it.
+
+        Raises StoreError.
+        """
+        with self.transaction() as connection:
+            found = [
+                connection.execute(each, _beside(one, day)).first() for each in (_EARLIER, _LATER)
+            ]
+        earlier, later = (None if row is None else Rolled(row.day, row.quarters) for row in found)
+        return earlier, later
 
     def dirty(self) -> set[int]:
         """The days whose roll-ups are not right, by dirty_id. Raises StoreError."""
