@@ -1,6 +1,6 @@
 """Ends a device's day: one block where there were many, and the roll-ups of its series."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from meterd.model.quantity import Kind
@@ -14,7 +14,7 @@ from meterd.store.format.rollup import QUARTERS
 from meterd.store.hot import Hot
 from meterd.store.hours import At, first_since, plain, quarters, rollup_row
 from meterd.store.keys import block_id, dirty_id, dirty_of, hour_id, rollup_id
-from meterd.store.ledger import Edges, Ledger, Rolled
+from meterd.store.ledger import Edges, Ledger
 from meterd.store.powers import Samples, power_of
 from meterd.store.sealing import GRACE, MOST_BYTES, Sealer
 from meterd.store.statements import Row
@@ -31,6 +31,9 @@ _PIECE = 25_000
 # years. Readers work it out for themselves.
 _LONGEST_HOLE = 3660
 
+Followed = tuple[int, At | None]
+"""A UTC day of a counter that was rolled up, and the sample that followed on it then."""
+
 
 class Closer:
     """Lives in the writer's thread, behind the sealer."""
@@ -44,6 +47,7 @@ class Closer:
         self._made = Change()  # and not written yet
         self._under_way: Iterator[int] | None = None
         self._seen = sealer.changes
+        self._followed: dict[int, Followed] = {}
 
     def work(self, ledger: Ledger, now: int) -> bool:
         """Goes on closing the days that may be closed at `now` (Unix ms), oldest first.
@@ -62,9 +66,10 @@ class Closer:
         devices = {dirty_of(one)[0] for one in waiting}
         if key is None or dirty_of(key)[0] in devices or self._made.size > MOST_BYTES:
             # A device's next day goes on where the roll-ups of this one end.
+            spread = bool(self._made.stained)
             if waiting:
                 self._write(ledger)
-            return key is not None
+            return key is not None or spread
         self._go_on(self._close(ledger, key, self._made))
         return True
 
@@ -127,14 +132,17 @@ class Closer:
             change.gone += [number for number, _, _ in headers]
             change.add(block_id(device, span.times[0]), span, bodies)
         follow = self._follow(ledger, device, (day + 1) * DAY)
-        counters = [one for one in series if self._catalog.by_id[one].kind is Kind.COUNTER]
-        edges = ledger.edges(counters, day)
+        counters = {one for one in series if self._catalog.by_id[one].kind is Kind.COUNTER}
+        edges = ledger.edges(sorted(counters), day)
         hours: list[Row] = []
         for column in self._columns(device, span):
             change.rollups_gone.append(rollup_id(column.series, day))
+            told = self._followed.get(column.series)
             hours += self._roll(ledger, change, day, column, span, follow)
-            self._spread(ledger, change, device, day, column.series, edges)
             yield len(column.values)
+            if column.series in counters:
+                old = edges.get(column.series)
+                yield from self._spread(ledger, change, key, column.series, old, told)
         keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
         _note_hours(ledger, change, keys, hours)
         change.cleaned.add(key)
@@ -172,13 +180,14 @@ class Closer:
             power = power_of(one.name[1], partial(self._power, whole, one.name[0]))
             if after is None:
                 after = ledger.after(column.series, day)
-        found = quarters(whole, column, self._catalog, before, after, power=power)
+            self._followed[column.series] = day, after
+        mine = range(day * QUARTERS, (day + 1) * QUARTERS)
+        found = quarters(whole, column, self._catalog, before, after, mine, power)
         row = rollup_row(column.series, day, found, *cuts.told(whole, column))
         if row is None:
             return
         change.rollups.append(row)
-        kept = {number: q for number, q in found.items() if number // 96 == day}
-        yield from plain(column.series, kept)
+        yield from plain(column.series, found)
 
     def _power(self, span: Span, device: str, quantity: str) -> Samples | None:
         """What the day has of the power beside a counter."""
@@ -193,39 +202,57 @@ class Closer:
         self,
         ledger: Ledger,
         change: Change,
-        device: int,
-        day: int,
+        key: int,
         series: int,
-        edges: Mapping[int, Edges],
-    ) -> None:
-        """Notes the days that were made of a counter's first or last sample of this one.
+        old: Edges | None,
+        told: Followed | None,
+    ) -> Iterator[int]:
+        """Tells the days beside this one, where a counter's first or last sample is another now.
 
-        Plain rows tell what it rose by up to the next sample, also where that came a year later.
+        Readers work it out for themselves; roll-ups and plain rows tell it to who asks by SQL: up
+        to the next sample, also where that came a year later. `old` is what the roll-up said of
+        this day, `told` the day that was rolled up before. Yields as `_close` does.
         """
-        if self._catalog.by_id[series].kind is not Kind.COUNTER:
-            return
-        made = change.rollups[-1] if change.rollups else None
-        mine = made is not None and (made["series_id"], made["day"]) == (series, day)
-        names = ("first_time", "first", "last_time", "last")
-        now = (
-            tuple(made[name] for name in names) if mine and made is not None and made["n"] else None
-        )
-        if now == edges.get(series):
+        device, day = dirty_of(key)
+        now = _edges(change, series, day)
+        if now == old:
             return
         before, after = ledger.neighbours(series, day)
-        stale: set[int] = set()
+        here = change.rollups[-1] if now is not None else None
+        first = (here["first_time"], here["first"]) if here is not None else None
+        last = (here["last_time"], here["last"]) if here is not None else None
+        if before is not None:
+            # Mostly the day before was rolled up after this one had begun.
+            if told != (before.day, first):
+                change.stained.add(dirty_id(device, before.day))
+            until = first or (after.first if after is not None else None)
+            yield from self._hole(change, series, range(before.day + 1, day), before.last, until)
         if after is not None:
-            stale.update(range(max(day + 1, after.day - _LONGEST_HOLE), after.day + 1))
-        if before is not None and not (
-            series not in edges and after is None and _reaches(before, day)
-        ):
-            stale.update((before.day, *range(max(before.day + 1, day - _LONGEST_HOLE), day)))
-        change.stained |= {dirty_id(device, one) for one in stale}
+            change.stained.add(dirty_id(device, after.day))
+            since = last or (before.last if before is not None else None)
+            yield from self._hole(change, series, range(day + 1, after.day), since, after.first)
+
+    def _hole(
+        self, change: Change, series: int, days: range, before: At | None, after: At | None
+    ) -> Iterator[int]:
+        """The days on which nobody read a counter: what it rose by on the way."""
+        for day in days[-_LONGEST_HOLE:]:
+            mine = range(day * QUARTERS, (day + 1) * QUARTERS)
+            found = rollup.fold((), (), counter=True, before=before, after=after, within=mine)
+            row = rollup_row(series, day, found, (), ())
+            change.rollups_gone.append(rollup_id(series, day))
+            if row is not None:
+                change.rollups.append(row)
+            change.hours.update((one["id"], one) for one in plain(series, found))
+            yield QUARTERS
 
 
-def _reaches(before: Rolled, day: int) -> bool:
-    """Whether the day before was rolled up to its end, so that it knew what came next."""
-    return before.day == day - 1 and day * QUARTERS - 1 in rollup.unpack(before.quarters)[1]
+def _edges(change: Change, series: int, day: int) -> Edges | None:
+    """The first and the last sample of the roll-up that was just made, if it has any."""
+    made = change.rollups[-1] if change.rollups else None
+    if made is None or (made["series_id"], made["day"]) != (series, day) or not made["n"]:
+        return None
+    return made["first_time"], made["first"], made["last_time"], made["last"]
 
 
 def _after(follow: Span | None, series: int, time: int) -> At | None:

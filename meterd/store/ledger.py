@@ -45,15 +45,16 @@ Edges = tuple[int | None, float | None, int | None, float | None]
 
 
 class Rolled(NamedTuple):
-    """A roll-up of a day with samples, and its quarter hours, packed."""
+    """A roll-up of a day with samples: the first one and the last one."""
 
     day: int
-    quarters: bytes
+    first: tuple[int, float]
+    last: tuple[int, float]
 
 
-_NEAR = select(rollup.c.day, rollup.c.first_time, rollup.c["first"], rollup.c.quarters).where(
-    rollup.c.n > 0
-)
+_NEAR = select(
+    *(rollup.c[name] for name in ("day", "first_time", "first", "last_time", "last"))
+).where(rollup.c.n > 0)
 _EARLIER = (
     _NEAR.where(rollup.c.id >= bindparam("low"), rollup.c.id < bindparam("here"))
     .order_by(rollup.c.id.desc())
@@ -64,6 +65,11 @@ _LATER = (
     .order_by(rollup.c.id)
     .limit(1)
 )
+
+
+def _rolled(row: Any) -> Rolled:
+    first, last = (row.first_time, row.first), (row.last_time, row.last)
+    return Rolled(row.day, first, last)
 
 
 def _beside(one: int, day: int) -> dict[str, int]:
@@ -248,7 +254,7 @@ class Ledger:
             found = [
                 connection.execute(each, _beside(one, day)).first() for each in (_EARLIER, _LATER)
             ]
-        earlier, later = (None if row is None else Rolled(row.day, row.quarters) for row in found)
+        earlier, later = (None if row is None else _rolled(row) for row in found)
         return earlier, later
 
     def dirty(self) -> set[int]:

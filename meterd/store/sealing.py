@@ -25,10 +25,8 @@ GRACE = 120_000
 MOST_BYTES = 2 << 20
 # Samples that are encoded at once, before a commit may come between: some 15 ms of work.
 _PIECE = 10_000
-# A hole of this many ms before a block may have changed what was made of days before.
+# A hole of this many ms before a block may have changed what was made of the day before.
 _HOLE = 900_000
-# But not the 50 years between a clock that began in 1970 and the right one.
-_LONGEST_HOLE = 400 * DAY
 
 _log = logging.getLogger(__name__)
 
@@ -201,8 +199,8 @@ class Sealer:
         device, first = span.device, span.times[0]
         days = {first // DAY}
         if tip is not None and first - tip > _HOLE:
-            # Counters rose in between: what was made of the days before says otherwise.
-            days.update(range(max(tip, first - _LONGEST_HOLE) // DAY, first // DAY))
+            # Counters rose in between: what was made of the day before says otherwise. The days
+            # between follow when the block's day is closed.
             days.add(tip // DAY)
         change.stained |= {dirty_id(device, day) for day in days} - self.dirty
         if met := self._met(ledger, change, span):
