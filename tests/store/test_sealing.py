@@ -252,3 +252,20 @@ async def test_plain_rows_are_there_for_people(tmp_path: Path) -> None:
             f"WHERE (id & 4294967295) = ({number}) ORDER BY 1",
         )
         assert found[:28] == [tuple(point) for point in hourly.points]
+
+
+async def test_a_late_poll_does_not_hide_the_newest_one(tmp_path: Path) -> None:
+    """It came last, and after a restart the series would have ended before."""
+    path = tmp_path / "meterd.db"
+    polls = history(21, START, 3)
+    hands = Hands(START + 2 * DAY)
+    async with store(path, clock=hands) as (writer, _):
+        for one in (*polls[6:], polls[0]):
+            writer.take(one)
+        await writer.flush()
+    async with store(path, clock=hands) as (writer, _):
+        await writer.settle()
+    newest = max(one.time for one in polls)
+    assert rows(path, "SELECT max(time) FROM newest") == [(newest,)]
+    async with store(path, clock=hands) as (_, reader):
+        assert {one.last for one in await reader.series()} >= {newest}
