@@ -10,7 +10,7 @@ from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
-from .rigs import NEVER, Hands, opened, rows, store, url_of
+from .rigs import NEVER, Hands, opened, poll, rows, store, url_of
 
 HOUR = 3_600_000
 DAY = 86_400_000
@@ -257,15 +257,15 @@ async def test_plain_rows_are_there_for_people(tmp_path: Path) -> None:
 async def test_a_late_poll_does_not_hide_the_newest_one(tmp_path: Path) -> None:
     """It came last, and after a restart the series would have ended before."""
     path = tmp_path / "meterd.db"
-    polls = history(21, START, 3)
-    hands = Hands(START + 2 * DAY)
+    hands = Hands(START + 3 * DAY)
     async with store(path, clock=hands) as (writer, _):
-        for one in (*polls[6:], polls[0]):
-            writer.take(one)
+        for time in (START + HOUR, START + 5 * HOUR, START):
+            writer.take(poll(time, 230.0))
         await writer.flush()
     async with store(path, clock=hands) as (writer, _):
         await writer.settle()
-    newest = max(one.time for one in polls)
-    assert rows(path, "SELECT max(time) FROM newest") == [(newest,)]
+    assert rows(path, "SELECT time FROM newest") == [(START + 5 * HOUR,)]
     async with store(path, clock=hands) as (_, reader):
-        assert {one.last for one in await reader.series()} >= {newest}
+        assert [(one.first, one.last) for one in await reader.series()] == [
+            (START, START + 5 * HOUR)
+        ]
