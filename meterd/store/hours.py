@@ -24,11 +24,15 @@ At = tuple[int, float]
 
 @dataclass(slots=True)
 class Tips:
-    """The last sample of each series of a device, and the time of its last poll."""
+    """The last sample of each series of a device, and the time of its last poll.
+
+    `is_open`: nothing was known of what came after it.
+    """
 
     previous: Span | None
     time: int | None = None
     samples: dict[int, At] = field(default_factory=dict)
+    is_open: bool = False
 
     def __post_init__(self) -> None:
         if self.previous is not None:
