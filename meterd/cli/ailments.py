@@ -89,7 +89,17 @@ def store(url: str | Sequence[str]) -> Iterator[Finding]:
         return
     if place.path is not None:
         yield from _file(place.path)
+        yield from _put_aside(place.path.parent)
     yield _schema(url)
+
+
+def _put_aside(folder: Path) -> Iterator[Finding]:
+    """Rows that a meterd could not read."""
+    from meterd.store import flaws
+
+    for path in flaws.kept(folder):
+        todo = "`meterd db check`; look at the file, and delete it then"
+        yield Finding("store", WRONG, f"{path} holds what could not be read of the store", todo)
 
 
 def _schema(url: str | Sequence[str]) -> Finding:

@@ -6,7 +6,7 @@ from functools import partial
 
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, identity, migrate
+from meterd.store import filed, flaws, identity, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
@@ -156,6 +156,30 @@ class Keeper:
         found = None if known is None else identity.inode(known.path)
         return known is not None and found is not None and found[1] == known.database[1]
 
+    def mend(self) -> bool:
+        """Looks through every row of a file for what no meterd wrote; whether there was any.
+
+        Raises StoreError.
+        """
+        self._catalog.doubted = False
+        if self._database.path is None or not self._database.made():
+            return False
+        self.fail()
+        opened = self._database.writing()
+        try:
+            with opened.begin() as connection:
+                if self._tenure is not None:
+                    self._tenure.hold(connection)
+                folder = self._database.folder
+                return flaws.put_aside(connection, folder, self._catalog.names) > 0
+        finally:
+            opened.close()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a reader has met such a row."""
+        return self._catalog.doubted
+
     def start_over(self) -> None:
         """Another database, an empty one perhaps, is in the place of the one that was known.
 
@@ -227,12 +251,17 @@ class Keeper:
         self._hot.unconfirm()
 
     def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
+        strange: list[DamageError] = []
         while True:
             try:
-                return replay(ledger.journal(), found, self._catalog)
+                rows = replay(ledger.journal(), found, self._catalog, strange.append)
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
                 ledger.put_aside(damaged, self._database.folder)
+            else:
+                for one in strange:
+                    ledger.keep_copy(one, self._database.folder)
+                return rows
 
     def _take_file(self, ledger: Ledger) -> None:
         """What a journal file holds; where the journal is a table now, it goes there."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from meterd.errors import StoreError
-from meterd.store import plainrows
+from meterd.store import flaws, plainrows
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change, Head
 from meterd.store.connections import Database, Opened
@@ -59,6 +59,8 @@ class Ledger:
                 tenure.take(self._opened)
             with self.transaction() as connection:
                 self._greet(connection)
+                if tenure is not None and self.files is not None:
+                    flaws.put_aside(connection, database.folder, catalog.names, flaws.SMALL)
                 catalog.load(connection)
                 top = connection.scalar(select(func.max(journal.c.id)))
                 self._next = (top or 0) + 1
@@ -252,6 +254,13 @@ class Ledger:
         if number is not None:
             self._next += 1
         return number
+
+    def keep_copy(self, damaged: DamageError, folder: Path) -> None:
+        """Of a journal row that is left in its place for what else it holds. Raises StoreError."""
+        mine = journal.c.id == damaged.key
+        with self.transaction() as connection:
+            body = connection.scalar(select(journal.c.body).where(mine))
+            keep_body(folder, damaged, body or b"")
 
     def put_aside(self, damaged: DamageError, folder: Path) -> None:
         """A row that cannot be read becomes a file, and is no row any more. Raises StoreError."""

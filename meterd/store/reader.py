@@ -14,6 +14,7 @@ from meterd.model.quantity import Kind, describe
 from meterd.store import database, days, filed, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.corrupt import legible
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
 from meterd.store.hot import Hot
@@ -57,7 +58,7 @@ class Reader:
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         memory = Memory(Hot(), Catalog())
-        with place.reading() as connection:
+        with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
@@ -157,7 +158,8 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         memory = self._memory
-        with same(memory.catalog):
+        label = self._database.label
+        with same(memory.catalog), legible(label, memory.catalog.doubt):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
@@ -188,7 +190,7 @@ class Reader:
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
         catalog = self._memory.catalog
-        with same(catalog):
+        with same(catalog), legible(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
             hot = _recent(self._memory.hot, frozenset(names))
             if not self._database.made():

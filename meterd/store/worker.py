@@ -9,6 +9,7 @@ from typing import Any
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store.connections import Database, Held
+from meterd.store.corrupt import UnforeseenError
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
@@ -150,7 +151,13 @@ class Worker:
                 self._try(self._keeper.work)
             if self.writable:
                 self._try(self._bring_back)
+            if self.writable and self._keeper.is_doubted:
+                self._try(self._mend)
             self._run_errands()
+
+    def _mend(self) -> None:
+        if self._keeper.mend():
+            self._open()
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""
@@ -222,7 +229,7 @@ class Worker:
             if text not in self._bugs:
                 self._bugs = (*self._bugs[-_BUGS:], text)
                 _log.exception(text)
-            raise StoreError(text, code="unavailable") from error
+            raise UnforeseenError(text) from error
 
     def _look(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""

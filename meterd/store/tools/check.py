@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
+from meterd.store import flaws
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
@@ -58,12 +60,27 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
+            odd_rows = list(flaws.flaws(connection))
+            yield from map(str, odd_rows)
+            yield from put_aside(database.folder)
+            if odd_rows:
+                yield "the rest is checked once they are mended: start meterd once"
+                return
         checker = _Checker(connection)
         yield from checker.journal(database)
         yield from checker.blocks(note)
         yield from checker.rollups()
         yield from checker.recomputed(note)
         yield from checker.audit()
+
+
+def put_aside(folder: Path) -> Iterator[str]:
+    """What could not be read, and is kept as a file until somebody has looked."""
+    for path in flaws.kept(folder):
+        yield (
+            f"{path} holds what could not be read, and is missing from the store or was mended; "
+            "delete the file once you have looked at it"
+        )
 
 
 class _Checker:

@@ -1,0 +1,204 @@
+"""One field of one row that no meterd wrote: every column of every table, one after the other."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from meterd.errors import StoreError
+from meterd.model.sample import Poll
+from meterd.store import database
+from meterd.store.flaws import LARGE, SMALL
+from meterd.store.reader import Reader
+from meterd.store.tools import check, correct, export, overview
+from meterd.store.writer import Writer
+
+from .rigs import NEVER, Hands, opened, samples, url_of
+from .test_sealing import DAY, HOUR, START, history
+
+NOW = START + 60 * HOUR
+EVERY = 600_000  # ms between two polls
+VALUES: dict[str, object] = {
+    "null": None,
+    "text": "zzz",
+    "negative": -5,
+    "huge": 1 << 62,
+    "blob": b"\x00\xff",
+    "no UTF-8": "",  # see `damage`
+    "gone": "",
+}
+
+
+def other(polls: list[Poll]) -> list[Poll]:
+    return [Poll("other", one.time, one.layout, one.values, one.doubts) for one in polls]
+
+
+async def _fill(path: Path) -> None:
+    """Two devices with a closed day, an open one, and journal rows; a correction, a plain row."""
+    hands = Hands(START)
+    writer = Writer(url_of(path), commit=NEVER, clock=hands, rows=1e9)
+    async with opened(writer):
+        for start, hours in ((START, 28), (START + 28 * HOUR, 1)):
+            mine = history(4, start, hours, every=EVERY)
+            for one in (*mine, *other(mine)):
+                writer.take(one)
+            hands.now = start + hours * HOUR + 130_000
+            writer.remember("x", '{"a": 1}')
+            await (writer.settle() if hours > 1 else writer.flush())
+        reader = Reader(url_of(path), writer.memory)
+        ask = correct.Ask("main", "voltage.l1", START + HOUR, START + 2 * HOUR, "why", "who")
+        await correct.Corrections(writer, reader).mark(ask, hands.now)
+        reader.close()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("flaws") / "base.db"
+    asyncio.run(_fill(path))
+    with closing(sqlite3.connect(path)) as there, there:
+        there.execute("INSERT INTO dirty VALUES (?)", ((START // DAY + 1) << 14 | 2,))
+    return path
+
+
+def places(base: Path) -> Iterator[tuple[str, str, int]]:
+    """(table, column, from the first or the last row)."""
+    with closing(sqlite3.connect(base)) as there:
+        for table in [*(one.name for one in (*SMALL, *LARGE)), "alembic_version"]:
+            rows = there.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            assert rows, table
+            for _, column, *_ in there.execute(f"PRAGMA table_info({table})"):
+                yield table, column, 0
+                if rows > 1:
+                    yield table, column, rows - 1
+
+
+def damage(path: Path, table: str, column: str, row: int, kind: str) -> bool:
+    """False where SQLite itself refuses it, or nothing would be changed."""
+    key = "rowid" if table != "sample" else "(time, series)"
+    names = "rowid" if table != "sample" else "time, series"
+    mine = f"{key} IN (SELECT {names} FROM {table} ORDER BY {names} LIMIT 1 OFFSET {row})"  # noqa: S608
+    with closing(sqlite3.connect(path)) as there, there:
+        if kind == "gone":
+            done = there.execute(f"DELETE FROM {table} WHERE {mine}")  # noqa: S608
+        else:
+            value = "CAST(x'66ff' AS TEXT)" if kind == "no UTF-8" else "?"
+            asked = f"UPDATE {table} SET {column} = {value} WHERE {mine}"  # noqa: S608
+            try:
+                done = there.execute(asked, () if kind == "no UTF-8" else (VALUES[kind],))
+            except sqlite3.Error:
+                return False
+        return done.rowcount == 1
+
+
+def told(path: Path) -> list[str]:
+    """What db check says; it may refuse, in words."""
+    try:
+        return list(check.problems(database.find(url_of(path))))
+    except StoreError as error:
+        return [str(error)]
+
+
+def looked_at_from_outside(path: Path) -> None:
+    """db info, export: an answer, or a StoreError."""
+    for look in (
+        lambda: overview.info(database.find(url_of(path))),
+        lambda: exported(path),
+    ):
+        try:
+            look()
+        except StoreError as error:
+            assert str(error)
+
+
+def exported(path: Path) -> dict[str, list[tuple[str, object, object]]]:
+    found: dict[str, list[tuple[str, object, object]]] = {}
+    reader = Reader.outside(url_of(path))
+    try:
+        wanted = export.Wanted(None, None, 0, NOW + DAY)
+        for line in export.lines(reader, wanted):
+            found.setdefault(line.device, []).append((line.quantity, line.time, line.value))
+    finally:
+        reader.close()
+    return found
+
+
+async def _gone_on(path: Path) -> list[str]:
+    """A writer that goes on with it; what readers said. Raises StoreError where it cannot begin."""
+    hands = Hands(NOW)
+    writer = Writer(url_of(path), commit=NEVER, clock=hands)
+    reader = Reader(url_of(path), writer.memory)
+    said = []
+    try:
+        await asyncio.wait_for(writer.open(), 30)
+        try:
+            for one in (*(new := history(5, NOW - HOUR, 1, every=EVERY)), *other(new)):
+                writer.take(one)
+            for step, agg in ((0, "avg"), (HOUR, "max"), (DAY, "sum")):
+                try:
+                    await reader.range(None, None, START, NOW, step, agg)
+                except StoreError as error:
+                    said.append(str(error))
+            await asyncio.wait_for(writer.settle(), 30)
+            assert writer.status.writable
+            assert writer.status.queued == 0
+            await reader.range(None, None, START, NOW, 0, "avg")
+            await reader.range(None, None, START, NOW, DAY, "sum")
+        finally:
+            await asyncio.wait_for(writer.close(), 30)
+    finally:
+        reader.close()
+    return said
+
+
+def compared(table: str, before: Path, after: Path, kept: list[Path]) -> None:
+    """At most one of both devices lost something; what is new is there of both."""
+    old, now = exported(before), exported(after)
+    whole = [name for name in ("main", "other") if not set(old[name]) - set(now.get(name, []))]
+    assert whole or any("journal" in path.name for path in kept) or table == "journal"
+    for name in ("main", "other"):
+        times = {time for _, time, _ in now[name]}
+        new = {one.time for one in history(5, NOW - HOUR, 1, every=EVERY)}
+        assert new <= {int(str(time)) for time in times}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_no_field_of_a_row_stops_anything(base: Path, tmp_path: Path, kind: str) -> None:
+    failed = []
+    seen = set()
+    for table, column, row in places(base):
+        if kind == "gone" and (table, row) in seen:
+            continue
+        seen.add((table, row))
+        folder = tmp_path / f"{table}-{column}-{row}"
+        folder.mkdir()
+        path = folder / "meterd.db"
+        shutil.copy(base, path)
+        if not damage(path, table, column, row, kind):
+            continue
+        damaged = folder / "damaged.db"
+        shutil.copy(path, damaged)
+        what = f"{table}.{column}[{row}] {kind}"
+        try:
+            wrong = told(path)
+            looked_at_from_outside(path)
+            asyncio.run(_gone_on(path))
+            kept = list(folder.glob("meterd.damaged-*"))
+            compared(table, base, path, kept)
+            after = told(path)
+        except Exception as error:  # noqa: BLE001 (one test of many cases)
+            failed.append(f"{what}: {type(error).__name__}: {error}"[:300])
+        else:
+            print(
+                what,
+                "| before:",
+                wrong[:2],
+                "| kept:",
+                [p.name for p in kept],
+                "| after:",
+                after[:1],
+            )
+    assert not failed, "\n".join(failed)
