@@ -140,26 +140,25 @@ def flaws(connection: Connection, tables: Iterable[Table] = (*SMALL, *LARGE)) ->
             f'SELECT {", ".join((*keys, *tests))} FROM "{table.name}" '  # noqa: S608 (ours)
             f"WHERE {' OR '.join(sql for sql, _ in conditions)}"
         )
+        found: dict[tuple[int, ...], list[str]] = {}
         for row in connection.exec_driver_sql(asked).all():
-            found = zip(row[len(keys) :], conditions, strict=True)
-            what = tuple(text for is_so, (_, text) in found if is_so)
-            yield Flaw(table, tuple(row[: len(keys)]), what)
-        if table in SMALL:
-            yield from _garbled(connection, table)
+            told = zip(row[len(keys) :], conditions, strict=True)
+            found[tuple(row[: len(keys)])] = [text for is_so, (_, text) in told if is_so]
+        for key, text in _garbled(connection, table) if table in SMALL else ():
+            found.setdefault(key, []).append(text)
+        for key, what in found.items():
+            yield Flaw(table, key, tuple(what))
 
 
-def _garbled(connection: Connection, table: Table) -> Iterator[Flaw]:
+def _garbled(connection: Connection, table: Table) -> Iterator[tuple[tuple[int, ...], str]]:
     """Texts that are no UTF-8: SQLite gives them back, Python does not."""
     texts = [column.name for column in table.columns if _type(column) == "text"]
-    if not texts:
-        return
-    casts = ", ".join(f'CAST("{name}" AS BLOB)' for name in texts)
-    asked = f'SELECT rowid, {casts} FROM "{table.name}"'  # noqa: S608 (ours)
-    for key, *bodies in connection.exec_driver_sql(asked).all():
-        told = zip(texts, bodies, strict=True)
-        bad = [name for name, body in told if body is not None and not _is_text(body)]
-        if bad:
-            yield Flaw(table, (key,), tuple(f"its {name} is no UTF-8" for name in bad))
+    casts = "".join(f', CAST("{name}" AS BLOB)' for name in texts)
+    asked = f'SELECT rowid{casts} FROM "{table.name}"'  # noqa: S608 (ours)
+    for key, *bodies in connection.exec_driver_sql(asked).all() if texts else ():
+        for name, body in zip(texts, bodies, strict=True):
+            if body is not None and not _is_text(body):
+                yield (key,), f"its {name} is no UTF-8"
 
 
 def _is_text(body: bytes) -> bool:

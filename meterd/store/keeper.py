@@ -251,16 +251,19 @@ class Keeper:
         self._hot.unconfirm()
 
     def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
-        strange: list[DamageError] = []
+        strange: list[tuple[DamageError, list[Span]]] = []
         while True:
             try:
-                rows = replay(ledger.journal(), found, self._catalog, strange.append)
+                rows = replay(
+                    ledger.journal(), found, self._catalog, lambda *one: strange.append(one)
+                )
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
+                strange.clear()
                 ledger.put_aside(damaged, self._database.folder)
             else:
-                for one in strange:
-                    ledger.keep_copy(one, self._database.folder)
+                for damaged_row, left in strange:
+                    ledger.reduce(damaged_row, left, self._database.folder)
                 return rows
 
     def _take_file(self, ledger: Ledger) -> None:

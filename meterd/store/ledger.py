@@ -160,7 +160,12 @@ class Ledger:
         """(id, t1, n) of a day's blocks, oldest first. Raises StoreError."""
         with self.transaction() as connection:
             found = connection.execute(_HEADERS, {"keys": block_ids(device, day)})
-            return [(row.id, row.t1, row.n) for row in found]
+            heads = [(row.id, row.t1, row.n) for row in found]
+        for key, last, count in heads:
+            if not (isinstance(last, int) and isinstance(count, int)) or last < key >> 14:
+                text = f"block {key}: its row is damaged: last {last!r}, polls {count!r}"
+                raise StoreError(text, code="corrupt")
+        return heads
 
     def read(self, keys: Iterable[int]) -> list[Span]:
         """The spans of these blocks, oldest first. Raises StoreError."""
@@ -255,12 +260,13 @@ class Ledger:
             self._next += 1
         return number
 
-    def keep_copy(self, damaged: DamageError, folder: Path) -> None:
-        """Of a journal row that is left in its place for what else it holds. Raises StoreError."""
-        mine = journal.c.id == damaged.key
-        with self.transaction() as connection:
-            body = connection.scalar(select(journal.c.body).where(mine))
-            keep_body(folder, damaged, body or b"")
+    def reduce(self, damaged: DamageError, left: Sequence[Span], folder: Path) -> None:
+        """A journal row becomes a file, and what is left of it a row again. Raises StoreError."""
+        self.put_aside(damaged, folder)
+        if left:
+            body = journals.encode(list(left), {})
+            with self.transaction() as connection:
+                insert_rows(connection, journal, [{"id": damaged.key, "body": body}])
 
     def put_aside(self, damaged: DamageError, folder: Path) -> None:
         """A row that cannot be read becomes a file, and is no row any more. Raises StoreError."""

@@ -54,12 +54,12 @@ def replay(
     rows: Iterable[tuple[int, list[Span]]],
     hot: Hot,
     catalog: Catalog,
-    strange: Callable[[DamageError], None] | None = None,
+    strange: Callable[[DamageError, list[Span]], None] | None = None,
 ) -> dict[int, int]:
     """Takes the polls of journal rows; returns the newest time (Unix ms) of each row.
 
-    What a row has of devices or series that the store does not have is told to `strange`, and
-    left out; without it that raises DamageError.
+    A row of devices or series that the store does not have is told to `strange`, with what is left
+    of it besides, which is taken; without it that raises DamageError.
     """
     polls = Polls(lambda number: catalog.by_id[number].name)
     newest: dict[int, int] = {}
@@ -72,8 +72,8 @@ def replay(
                 damaged = DamageError("journal", number, text)
                 if strange is None:
                     raise damaged
-                strange(damaged)
                 spans = _known(spans, catalog)
+                strange(damaged, spans)
             newest[number] = max((span.times[-1] for span in spans), default=0)
             catalog.note(spans)
             told = (polls.of(span, catalog.names[span.device]) for span in spans)

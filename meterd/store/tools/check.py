@@ -14,6 +14,7 @@ from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format import columns, rollup
@@ -60,18 +61,29 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-            odd_rows = list(flaws.flaws(connection))
-            yield from map(str, odd_rows)
+            yield from map(str, flaws.flaws(connection))
             yield from put_aside(database.folder)
-            if odd_rows:
-                yield "the rest is checked once they are mended: start meterd once"
-                return
-        checker = _Checker(connection)
-        yield from checker.journal(database)
-        yield from checker.blocks(note)
-        yield from checker.rollups()
-        yield from checker.recomputed(note)
-        yield from checker.audit()
+        try:
+            with legible(database.label):
+                checker = _Checker(connection)
+        except StoreError as error:
+            yield str(error)
+            return
+        stages = (
+            checker.journal(database),
+            checker.blocks(note),
+            checker.rollups(),
+            checker.recomputed(note),
+            checker.audit(),
+        )
+        for stage in stages:
+            try:
+                with legible(database.label):
+                    yield from stage
+            except StoreError as error:
+                if error.code != "corrupt":
+                    raise
+                yield str(error)
 
 
 def put_aside(folder: Path) -> Iterator[str]:
