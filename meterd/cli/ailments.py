@@ -103,7 +103,7 @@ def _put_aside(folder: Path) -> Iterator[Finding]:
 
 
 def _schema(url: str | Sequence[str]) -> Finding:
-    from meterd.store import database, migrate
+    from meterd.store import database, flaws, migrate
 
     place = database.find(url)
     if not place.made():
@@ -111,8 +111,14 @@ def _schema(url: str | Sequence[str]) -> Finding:
     try:
         with place.reading() as connection:
             found = migrate.version(connection)
+            looked = found == migrate.versions()[-1] and place.path is not None
+            odd = list(flaws.flaws(connection, flaws.SMALL)) if looked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
+    if odd:
+        what = f"{len(odd)} rows make no sense: {odd[0]}"
+        todo = "start meterd, which puts them aside; `meterd db check` names more"
+        return Finding("store", WRONG, what, todo)
     if found != migrate.versions()[-1]:
         todo = "`meterd db migrate`, or just start meterd"
         return Finding("store", UNUSUAL, f"{place.label}: schema {found or 'empty'}", todo)

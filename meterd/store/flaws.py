@@ -233,15 +233,23 @@ def _series(connection: Connection, flaw: Flaw, names: _Names) -> str:
         connection.exec_driver_sql(mended, (str(kind), *flaw.key))
         done.append(f"its kind is {kind} again")
     if _NO_DEVICE in what:
-        asked = "SELECT device_id FROM series WHERE rowid = ?"
-        (number,) = connection.exec_driver_sql(asked, flaw.key).one()
-        name = names.get(number, f"lost-{number}")
-        taken = "SELECT 1 FROM device WHERE name = ?"
-        while connection.exec_driver_sql(taken, (name,)).first() is not None:
-            name += "-lost"
-        connection.exec_driver_sql("INSERT INTO device (id, name) VALUES (?, ?)", (number, name))
-        done.append(f"the history of that device is kept under the name {name}")
+        done.append(_found_device(connection, flaw, names))
     return ", ".join(done)
+
+
+def _found_device(connection: Connection, flaw: Flaw, names: _Names) -> str:
+    """The device of a series: under its name, where that is known, or another one."""
+    asked = "SELECT device_id FROM series WHERE rowid = ?"
+    (number,) = connection.exec_driver_sql(asked, flaw.key).one()
+    there = "SELECT name FROM device WHERE id = ?"
+    if (row := connection.exec_driver_sql(there, (number,)).first()) is not None:
+        return f"it is of {row[0]}"  # since another series of the same
+    name = names.get(number, f"lost-{number}")
+    taken = "SELECT 1 FROM device WHERE name = ?"
+    while connection.exec_driver_sql(taken, (name,)).first() is not None:
+        name += "-lost"
+    connection.exec_driver_sql("INSERT INTO device (id, name) VALUES (?, ?)", (number, name))
+    return f"the history of that device is kept under the name {name}"
 
 
 def _block(connection: Connection, flaw: Flaw, names: _Names) -> str:
