@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
@@ -11,7 +12,7 @@ from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, keep_file
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
@@ -69,6 +70,8 @@ class Keeper:
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
+        self._met = False  # whether a database and the file beside it were compared
+        self._mark = ""
         self._filed = filed.beside(database, catalog) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
@@ -271,14 +274,40 @@ class Keeper:
         path = self._database.path
         if path is None:
             return
+        self._compare(ledger, path)
         left = filed.left(path, self._filed)
         spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
         if self._filed is None:
+            if self._mark:
+                self._note_mark(ledger, "")
             filed.place(path).unlink(missing_ok=True)
+        elif not self._mark or filed.torn(self._mark, *[self._filed.generation] * 2):
+            self._note_mark(ledger, filed.mark(self._filed.generation))
         self._catalog.note(spans)
         self._hot.adopt(left)
+
+    def _compare(self, ledger: Ledger, path: Path) -> None:
+        """Whether file and database are of one moment; at the start, before anything is done."""
+        self._mark = ledger.memos().get(filed.MARK, "")
+        there = filed.generation(self._database)
+        text = filed.torn(self._mark, there, there)
+        if text and not self._met:
+            kept = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
+            keep_file(kept, f"{path}: {text}\n".encode())
+            _log.critical(
+                "%s; this is no copy by `meterd db backup`, or a file of it was replaced (%s says "
+                "so until it is deleted)",
+                text,
+                kept,
+            )
+        self._met = True
+
+    def _note_mark(self, ledger: Ledger, body: str) -> None:
+        if body != self._mark:
+            ledger.commit((), {filed.MARK: body}, filed=True)
+            self._mark = body
 
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
@@ -357,6 +386,7 @@ class Keeper:
             self._filed.stale |= sealed > 0
             if self._filed.stale and not more:
                 # After the blocks: a crash in between leaves their polls twice, which is harmless.
+                self._note_mark(ledger, filed.mark(self._filed.generation + 1))
                 kept = map(self._sealer.span, self._hot.devices())
                 self._filed.restart([span for span in kept if span is not None])
         return more

@@ -17,7 +17,7 @@ from meterd.store.reader import Reader
 from meterd.store.tools import check, correct, export, overview
 from meterd.store.writer import Writer
 
-from .rigs import NEVER, Hands, opened, samples, url_of
+from .rigs import NEVER, Hands, opened, url_of
 from .test_sealing import DAY, HOUR, START, history
 
 NOW = START + 60 * HOUR
@@ -68,7 +68,7 @@ def places(base: Path) -> Iterator[tuple[str, str, int]]:
     """(table, column, from the first or the last row)."""
     with closing(sqlite3.connect(base)) as there:
         for table in [*(one.name for one in (*SMALL, *LARGE)), "alembic_version"]:
-            rows = there.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            rows = there.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             assert rows, table
             for _, column, *_ in there.execute(f"PRAGMA table_info({table})"):
                 yield table, column, 0
@@ -80,13 +80,13 @@ def damage(path: Path, table: str, column: str, row: int, kind: str) -> bool:
     """False where SQLite itself refuses it, or nothing would be changed."""
     key = "rowid" if table != "sample" else "(time, series)"
     names = "rowid" if table != "sample" else "time, series"
-    mine = f"{key} IN (SELECT {names} FROM {table} ORDER BY {names} LIMIT 1 OFFSET {row})"  # noqa: S608
+    mine = f"{key} IN (SELECT {names} FROM {table} ORDER BY {names} LIMIT 1 OFFSET {row})"
     with closing(sqlite3.connect(path)) as there, there:
         if kind == "gone":
-            done = there.execute(f"DELETE FROM {table} WHERE {mine}")  # noqa: S608
+            done = there.execute(f"DELETE FROM {table} WHERE {mine}")
         else:
             value = "CAST(x'66ff' AS TEXT)" if kind == "no UTF-8" else "?"
-            asked = f"UPDATE {table} SET {column} = {value} WHERE {mine}"  # noqa: S608
+            asked = f"UPDATE {table} SET {column} = {value} WHERE {mine}"
             try:
                 done = there.execute(asked, () if kind == "no UTF-8" else (VALUES[kind],))
             except sqlite3.Error:
@@ -189,7 +189,7 @@ def test_no_field_of_a_row_stops_anything(base: Path, tmp_path: Path, kind: str)
             kept = list(folder.glob("meterd.damaged-*"))
             compared(table, base, path, kept)
             after = told(path)
-        except Exception as error:  # noqa: BLE001 (one test of many cases)
+        except Exception as error:
             failed.append(f"{what}: {type(error).__name__}: {error}"[:300])
         else:
             print(

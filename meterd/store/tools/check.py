@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
-from meterd.store import flaws
+from meterd.store import filed, flaws
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
@@ -25,7 +25,7 @@ from meterd.store.hot import Hot
 from meterd.store.keys import block_id, dirty_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
-from meterd.store.schema import corrected, dirty, journal
+from meterd.store.schema import corrected, dirty, journal, memo
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
@@ -56,7 +56,11 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
+    before = filed.generation(database)
     with looking(database) as (connection, version):
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
+        if wrong := filed.torn(mark, before, filed.generation(database)):
+            yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
