@@ -23,6 +23,7 @@ from meterd.store.cuts import DAY, HOUR
 from meterd.store.format import block as blocks
 from meterd.store.keys import block_id, dirty_id, series_day
 from meterd.store.schema import (
+    QUALITIES,
     block,
     corrected,
     correction,
@@ -41,7 +42,8 @@ MOST_TIME = 253_402_300_800_000  # Unix ms; the year 10000
 _MOST_SERIES = 1 << 42  # id << 20 has to fit into 63 bits
 
 # Some thousand rows at most: they are looked at whenever a store is opened.
-SMALL: tuple[Table, ...] = (device, series, memo, newest, dirty, correction)
+NAMES: tuple[Table, ...] = (device, series, newest)
+SMALL: tuple[Table, ...] = (*NAMES, memo, dirty, correction)
 LARGE: tuple[Table, ...] = (journal, block, rollup, hour, corrected, sample)
 
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
@@ -63,6 +65,7 @@ _RULES: dict[str, tuple[tuple[str, str], ...]] = {
     "newest": (
         (f"series_id {_KNOWN_SERIES}", "there is no series of its series_id"),
         (f"time NOT BETWEEN 0 AND {MOST_TIME}", "its time is none"),
+        (f"quality NOT IN {tuple(QUALITIES.values())}", "its quality is none"),
     ),
     "dirty": ((f"id NOT BETWEEN 1 AND {MOST_TIME << 14}", "its id is none of a day"),),
     "block": (

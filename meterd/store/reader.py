@@ -9,11 +9,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store import database, days, filed, migrate, ranges
+from meterd.store import database, days, filed, flaws, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.connections import Database
 from meterd.store.corrupt import legible
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
@@ -60,6 +63,7 @@ class Reader:
         memory = Memory(Hot(), Catalog())
         with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
+                _legible(place, connection)
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
         if place.path is not None:
@@ -200,6 +204,15 @@ class Reader:
                 self._made = self._made or migrate.version(connection) is not None
                 there = connection if self._made else None
                 return question(Moment(there, catalog, hot, abandoned, self._decoded))
+
+
+def _legible(place: Database, connection: Connection) -> None:
+    """Raises StoreError (corrupt) where names and numbers are none."""
+    if place.path is None:
+        return
+    for flaw in flaws.flaws(connection, flaws.NAMES):
+        text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
+        raise StoreError(text, code="corrupt")
 
 
 @contextmanager

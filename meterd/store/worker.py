@@ -152,12 +152,8 @@ class Worker:
             if self.writable:
                 self._try(self._bring_back)
             if self.writable and self._keeper.is_doubted:
-                self._try(self._mend)
+                self._try(self._keeper.mend)
             self._run_errands()
-
-    def _mend(self) -> None:
-        if self._keeper.mend():
-            self._open()
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""
@@ -186,7 +182,7 @@ class Worker:
         if lost := self._hot.waiting:
             _log.error("%d samples are lost: %s", lost, error)
 
-    def _try(self, work: Callable[[], None]) -> StoreError | None:
+    def _try(self, work: Callable[[], object]) -> StoreError | None:
         try:
             self._persist(work)
         except StoreError as error:
@@ -203,19 +199,19 @@ class Worker:
         self.error = None
         return None
 
-    def _persist(self, work: Callable[[], None]) -> None:
+    def _persist(self, work: Callable[[], object]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
         for turn in range(_TURNS + 1):
             try:
                 with self._contained():
                     self._look()
-                    return work()
+                    work()
+                    return
             except StoreError as error:
                 self._keeper.fail()
                 again = error.code == "conflict" or self._rescue.helps(error)
                 if turn == _TURNS or not again:
                     raise
-        return None
 
     @contextmanager
     def _contained(self) -> Iterator[None]:
@@ -246,6 +242,8 @@ class Worker:
         self._rescue.tidy()
 
     def _commit_and_settle(self) -> None:
+        if self._keeper.is_doubted:
+            self._keeper.mend()
         self._open()
         self._commit_waiting()
         if self.settling:
