@@ -1,9 +1,10 @@
 """Which links a configuration needs, and which devices share each: what Site builds from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 from meterd.config.links import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
@@ -12,9 +13,10 @@ from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
 from meterd.model.duration import seconds
 from meterd.model.sample import CounterRegister, Driver, Reading
-from meterd.poll.counters import Counters, CountersState, Form
+from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
 from meterd.poll.cycle import Device
 from meterd.poll.direction import other_way
+from meterd.poll.fold import CounterTerms
 from meterd.poll.guard import DEFAULT_POWER
 from meterd.poll.normalise import Normaliser, Terms
 from meterd.wire import open_link
@@ -212,12 +214,19 @@ def _calibration(settings: DeviceSettings) -> Calibration:
 
 
 def guards(
-    device_id: str, driver: Driver, settings: DeviceSettings, state: CountersState | None
+    device_id: str,
+    driver: Driver,
+    settings: DeviceSettings,
+    state: CountersState | None,
+    link: str = "",
 ) -> Counters:
-    """What watches the device's energy counters; `state` is what it knew before a restart."""
-    registers = getattr(driver, "counters", None)
-    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
-    forms = _forms(said, settings.direction == "reversed", _calibration(settings))
+    """What watches the device's energy counters; `state` is what it knew before a restart.
+
+    `link` is the key of the link that it is read on.
+    """
+    terms = _registers(driver, settings)
+    forms = _forms(*terms)
+    origin = Origin(_origin(driver, settings, link), _sources(*terms))
     slow = getattr(settings.options, "slow", 0.0)
     return Counters(
         device_id,
@@ -225,7 +234,56 @@ def guards(
         forms=forms,
         interval=max(settings.interval, slow),
         state=state,
+        origin=origin,
     )
+
+
+def counter_terms(driver: Driver, settings: DeviceSettings) -> Callable[[str, str], CounterTerms]:
+    """How each of the device's counters counts, by quantity and unit."""
+    forms, is_told = _forms(*_registers(driver, settings)), _told_power(settings) is not None
+
+    def terms(quantity: str, unit: str) -> CounterTerms:
+        form = forms.get(quantity, Form())
+        return terms_of(unit, form, max_power(settings), is_told=is_told)
+
+    return terms
+
+
+def _registers(
+    driver: Driver, settings: DeviceSettings
+) -> tuple[tuple[CounterRegister, ...], bool, Calibration]:
+    registers = getattr(driver, "counters", None)
+    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
+    return said, settings.direction == "reversed", _calibration(settings)
+
+
+def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
+    """What of a device's settings makes its counters another's when it changes."""
+    said = {
+        "driver": settings.driver,
+        "map": getattr(settings.options, "map", None),
+        "unit": getattr(driver, "unit", None),
+        "link": link or None,
+    }
+    return {key: str(value) for key, value in said.items() if value is not None}
+
+
+@lru_cache(maxsize=_MODELS)
+def _sources(
+    registers: tuple[CounterRegister, ...], swapped: bool, calibration: Calibration
+) -> Mapping[str, str]:
+    """A digest of how each counter is read; one object for all meters of a model."""
+    return {
+        other_way(each.quantity) if swapped else each.quantity: _digest(
+            each, calibration.factor(each.quantity)
+        )
+        for each in registers
+    }
+
+
+def _digest(register: CounterRegister, factor: float) -> str:
+    text = f"{register.source} {register.type} {register.step} {register.wrap} {factor:g}"
+    return f"{crc32(text.encode()):08x}"
 
 
 @lru_cache(maxsize=_MODELS)

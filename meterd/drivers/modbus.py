@@ -574,4 +574,24 @@ def _counter(row: Row) -> CounterRegister:
     grain = values.grain(row)
     step = None if grain is None else grain * units
     rate = None if row.max_rate is None else row.max_rate * units
-    return CounterRegister(row.quantity, row.type, step, values.wrap(row), rate)
+    return CounterRegister(row.quantity, row.type, step, values.wrap(row), rate, _source(row))
+
+
+def _source(row: Row) -> str:
+    """What tells a counter's registers from others, and how they become a number."""
+    parts = [
+        row.function,
+        row.address,
+        row.words,
+        row.unit,
+        row.word_order,
+        row.byte_order,
+        row.order,
+        row.scale,
+        row.scale_register,
+        row.scale_factor,
+        row.bit,
+        row.bits,
+    ]
+    terms = [f"{term.role}{term.registers}{term.form.scale:g}" for term in row.terms]
+    return " ".join([*map(str, parts), *terms])

@@ -38,6 +38,10 @@ class EventKind(StrEnum):
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"
+    # A device has another name, or the configuration still says the one before.
+    RENAMED = "renamed"
+    # Somebody says that another meter took the place of one.
+    REPLACED = "replaced"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"

@@ -1,12 +1,14 @@
 """What a device said (Reading), what is held to be true (Sample), and who passes them on."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from meterd.model.quantity import DEVICE_UP
+
+# No quantity of any unit is measured beyond it, and sums of a lifetime of such values are numbers.
+LARGEST = 1e300
 
 
 class Quality(StrEnum):
@@ -37,13 +39,16 @@ class Reading(NamedTuple):
 class CounterRegister(NamedTuple):
     """How a register counts: its type, canonical units per raw step (None where the device can
     change it), the raw value at which it starts again, and the most that it rises by in an hour,
-    in canonical units (None: what the device's power or its unit allows)."""
+    in canonical units (None: what the device's power or its unit allows). `source` tells it from
+    any other: where it is and how its words become a number; where that changes, so does the
+    counter."""
 
     quantity: str
     type: str
     step: float | None = None
     wrap: int | None = None
     rate: float | None = None
+    source: str = ""
 
 
 class Doubt(NamedTuple):
@@ -162,5 +167,5 @@ class Sink(Protocol):
 
 
 def finite(value: float) -> float | None:
-    """The value, or None for NaN and infinities: they are no measurements."""
-    return value if math.isfinite(value) else None
+    """The value, or None for NaN, infinities and what is beyond LARGEST: no measurements."""
+    return value if abs(value) <= LARGEST else None

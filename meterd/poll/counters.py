@@ -10,6 +10,7 @@ from meterd.model.event import EventKind, Notice
 from meterd.model.family import Kind
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, declare, describe, is_own
 from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.poll.fold import WRAPS, CounterTerms
 from meterd.poll.guard import (
     DEFAULT_POWER,
     DEFAULT_RESOLUTION,
@@ -21,6 +22,7 @@ from meterd.poll.segments import GuardState, Step, What
 
 # What tells one meter from another. A constant that is set to another value would belong here.
 IDENTITY = ("info.serial_number", "info.model")
+_SERIAL = IDENTITY[:1]
 # Seconds in which the same thing about the same counter is said once.
 QUIET = 600.0
 
@@ -82,12 +84,55 @@ class Form(NamedTuple):
         return cls(around, scale if kind in _WRAPS or kind in _DECIMAL else None, rate)
 
 
+def terms_of(unit: str, form: Form, max_power: float, *, is_told: bool = False) -> CounterTerms:
+    """How a counter counts. `is_told`: somebody said `max_power`."""
+    return CounterTerms(
+        max_power=form.rate or _OWN_RATES.get(unit, max_power),
+        wrap=form.wrap,
+        resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
+        unit=unit,
+        is_told=is_told or form.rate is not None,
+        wraps=WRAPS if form.wrap is None and unit in COUNTED_UNITS else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the counters of a device come from: what is another there counts something else.
+
+    `settings` are the words of the configuration, by key; `registers` tell how each quantity is
+    read. What is empty is not known, and differs from nothing.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    registers: Mapping[str, str] = field(default_factory=dict)
+
+    def differs(self, before: "Origin") -> list[str]:
+        """What of the settings is another than before, as sentences."""
+        was = before.settings
+        return [
+            f"{key} was {was[key]}, is {text}"
+            for key, text in self.settings.items()
+            if key in was and was[key] != text
+        ]
+
+    def rewired(self, before: "Origin") -> list[str]:
+        """The quantities that come from other registers, or by another scale."""
+        was = before.registers
+        return [name for name, text in self.registers.items() if was.get(name, text) != text]
+
+
+_NOWHERE = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class CountersState:
-    """What a restart needs to know of one device: by quantity, and what identifies it."""
+    """What a restart needs to know of one device: by quantity, what identifies it, and where its
+    counters came from."""
 
     guards: Mapping[str, GuardState] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = _NOWHERE
 
 
 _UNKNOWN = CountersState()
@@ -117,8 +162,8 @@ class Counters:
 
     __slots__ = (
         "_ahead",
+        "_before",
         "_columns",
-        "_device",
         "_forms",
         "_guards",
         "_held",
@@ -127,9 +172,12 @@ class Counters:
         "_known",
         "_layout",
         "_max_power",
+        "_moved",
+        "_origin",
         "_said",
         "_states",
         "_unread",
+        "device",
     )
 
     def __init__(
@@ -140,8 +188,9 @@ class Counters:
         forms: Mapping[str, Form] | None = None,
         interval: float = INTERVAL,
         state: CountersState | None = None,
+        origin: Origin = _NOWHERE,
     ) -> None:
-        self._device = device
+        self.device = device
         self._max_power = max_power
         self._forms = forms or {}
         self._interval = interval
@@ -157,6 +206,10 @@ class Counters:
         self._held: dict[str, bool] = {}
         self._ahead: dict[str, bool] = {}
         self._unread: list[Notice] = []
+        self._origin = origin
+        # Why this may be another meter: a serial number can still say that it is not.
+        self._moved = ""
+        self._compare(state.origin)
 
     def step(self, poll: Poll, *, now: float) -> tuple[Poll, Sequence[Notice]]:
         """The poll with a `guarded.` column for each counter, and what was noticed.
@@ -168,10 +221,7 @@ class Counters:
             return poll, ()
         if poll.layout is not self._known:
             self._learn(poll.layout)
-        notices = list(self._swaps(poll)) if poll.info else []
-        if self._unread:
-            notices += self._unread
-            self._unread = []
+        notices = self._news(poll) if poll.info or self._moved or self._unread else []
         if not self._columns or self._layout is None:
             return poll, notices
         totals: list[float | None] = []
@@ -196,7 +246,65 @@ class Counters:
     def state(self) -> CountersState:
         """For the next start; counters that were not seen since the last one are kept."""
         fresh = {quantity: guard.state() for quantity, guard in self._guards.items()}
-        return CountersState({**self._states, **fresh}, dict(self._identity))
+        # A link that may lead to another meter counts as it was until that is known.
+        origin = self._before if self._moved else self._origin
+        return CountersState({**self._states, **fresh}, dict(self._identity), origin)
+
+    def go_on(
+        self, ended: Mapping[str, GuardState], *, swapped: bool, is_same: bool = False
+    ) -> None:
+        """Counters stand elsewhere now, by quantity: what was stored of them was counted anew.
+
+        Another meter may answer, with another serial number, unless it `is_same`. `swapped`: it is
+        read next, and begins a new segment then.
+        """
+        known = self.state().guards
+        moved = {name: state for name, state in ended.items() if not state.agrees(known.get(name))}
+        if is_same and not moved and not swapped:
+            return
+        states = {**known, **moved}
+        if swapped:
+            states = {name: state.swapped() for name, state in states.items()}
+        self._states = states
+        if not is_same:
+            self._identity.clear()
+        self._guards.clear()
+        self._held.clear()
+        self._ahead.clear()
+        self._known = None
+
+    def _compare(self, before: Origin) -> None:
+        """Begins a new segment of what is read from elsewhere, or in another way, than before."""
+        self._before = before
+        changes = self._origin.differs(before)
+        link = [text for text in changes if text.startswith("link ")]
+        if len(link) < len(changes):
+            self._renew(", ".join(changes))
+            return
+        self._moved = "".join(link)
+        if rewired := [name for name in self._origin.rewired(before) if name in self._states]:
+            self._states = {
+                name: state.swapped() if name in rewired else state
+                for name, state in self._states.items()
+            }
+            text = f"read from other registers, or by another scale: {', '.join(rewired)}"
+            self._tell_swap(text, rewired[0])
+
+    def _renew(self, why: str) -> None:
+        """Another meter, or another view of it: every counter begins a new segment."""
+        self._moved = ""
+        if not self._states:
+            return
+        self._states = {name: state.swapped() for name, state in self._states.items()}
+        self._held.clear()
+        self._ahead.clear()
+        for guard in self._guards.values():
+            guard.swap()
+        self._tell_swap(f"this may be another counter: {why}", next(iter(self._states)))
+
+    def _tell_swap(self, what: str, quantity: str) -> None:
+        text = f"{what}; a new segment, nothing is booked across"
+        self._unread.append(Notice(EventKind.SWAP, text, {"quantity": quantity}))
 
     def _learn(self, layout: Layout) -> None:
         self._known = layout
@@ -211,11 +319,11 @@ class Counters:
     def _guard(self, quantity: str, unit: str) -> Guard:
         """The quantity's guard: layouts may come and go, it stays."""
         if (guard := self._guards.get(quantity)) is None:
-            form = self._forms.get(quantity, Form())
+            terms = terms_of(unit, self._forms.get(quantity, Form()), self._max_power)
             guard = self._guards[quantity] = Guard(
-                max_power=form.rate or _OWN_RATES.get(unit, self._max_power),
-                wrap=form.wrap,
-                resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
+                max_power=terms.max_power,
+                wrap=terms.wrap,
+                resolution=terms.resolution,
                 unit=unit,
                 interval=self._interval,
                 state=self._state_of(quantity, unit),
@@ -232,6 +340,15 @@ class Counters:
         self._unread.append(Notice(EventKind.RESET, text, {"quantity": quantity}))
         return GuardState(segment=state.segment + 1)
 
+    def _news(self, poll: Poll) -> list[Notice]:
+        """What became known of the meter itself, now or at the start."""
+        notices = list(self._swaps(poll))
+        if self._moved and self._columns:
+            self._renew(self._moved)
+        notices += self._unread
+        self._unread = []
+        return notices
+
     def _swaps(self, poll: Poll) -> Iterator[Notice]:
         """One notice where another meter answers; all counters begin a new segment then."""
         changed = ""
@@ -239,6 +356,8 @@ class Counters:
             if not (text := poll.info.get(key, "")):
                 continue
             known = self._identity.get(key, text)
+            if key in _SERIAL and key in self._identity and known == text:
+                self._moved = ""
             if known != text and not changed:
                 changed = key
                 what = f"another meter answers: {key} was {known}, is {text}; a new segment"
@@ -246,6 +365,7 @@ class Counters:
             self._identity[key] = text
         if not changed:
             return
+        self._moved = ""
         self._revive()
         self._held.clear()
         self._ahead.clear()

@@ -1,7 +1,7 @@
 """What a guarded counter gives and remembers: a step for each read, a state for the next start."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -70,6 +70,22 @@ class GuardState:
     owed: float = 0.0
     mark: Mark | None = None
     suspect: Suspect | None = None
+
+    def agrees(self, other: "GuardState | None") -> bool:
+        """Whether totals go on alike from the two."""
+        return other is not None and (self.offset, self.total) == (other.offset, other.total)
+
+    def swapped(self) -> "GuardState":
+        """Another counter from here on: a new segment, and nothing is booked across."""
+        return replace(
+            self,
+            raw=None,
+            before=None,
+            segment=self.segment + 1,
+            owed=0.0,
+            mark=None,
+            suspect=None,
+        )
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "GuardState":

@@ -66,6 +66,7 @@ class Files:
         """Of a database that is there. Raises GoneError where it is not any more."""
         self.path = path
         self.is_open = True
+        self.is_kept = False  # held on to when it is closed, too, until the next one is open
         try:
             held = os.open(path, _HOLD | os.O_CLOEXEC)
         except OSError as error:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, flaws, identity, migrate
+from meterd.store import filed, flaws, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
@@ -20,6 +22,7 @@ from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest
 from meterd.store.olden import Olden
 from meterd.store.polls import journal_spans, replay
+from meterd.store.renames import Rename
 from meterd.store.retention import TRIM_EVERY, Retention
 from meterd.store.sealing import Sealer
 from meterd.store.share import Leased, Share
@@ -30,6 +33,9 @@ BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bi
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+
+Absorb = Callable[[Connection, Catalog, str, str], None]
+"""Writes that one device is a part of another (tools/merge.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +118,10 @@ class Keeper:
             raise GoneError(f"{files.path} is another file by now")
         self._load(ledger)
         self._catalog.files = files
+        if files is not None:
+            files.is_kept = True
+        if known is not None and known is not files:
+            known.let_go()
 
     def _fresh(self) -> Ledger:
         if self._share is None:
@@ -129,7 +139,11 @@ class Keeper:
         if self._filed is not None:
             self._filed.close()
 
-    close = fail
+    def close(self) -> None:
+        """Nothing of the store stays open, so that its disk can be unmounted."""
+        self.fail()
+        if self._catalog.files is not None:
+            self._catalog.files.let_go()
 
     def leave(self) -> None:
         """At the end: nobody writes to the store any more. Raises StoreError."""
@@ -183,6 +197,36 @@ class Keeper:
         """Whether a reader has met such a row."""
         return self._catalog.doubted
 
+    def rename(self, one: Rename) -> None:
+        """A device gets another name, in the store and here. Raises StoreError."""
+        ledger = self.lend()
+        with ledger.transaction() as connection:
+            renames.write(connection, one)
+        self._catalog.rename(one.old, one.new)
+        self._hot.follow()
+        if self._filed is not None:
+            # Its records tell names: none is to tell one that is to be another device's.
+            self._restart(self._filed, ledger)
+
+    def absorb(self, old: str, new: str, work: "Absorb") -> None:
+        """What is left of a device, all of whose samples another has, becomes that one's.
+
+        Raises StoreError.
+        """
+        ledger = self.lend()
+        self._hot.drop(old)
+        if self._filed is None and self._rows:
+            self._sealer.rewrite(ledger)
+        with ledger.transaction() as connection:
+            work(connection, self._catalog, old, new)
+        self._catalog.settled()
+        self._catalog.absorb(old, new)
+        self._newest.forget()
+        self._sealer.interrupt()
+        self._sealer.dirty.intersection_update(ledger.dirty())
+        if self._filed is not None:
+            self._restart(self._filed, ledger)
+
     def start_over(self) -> None:
         """Another database, an empty one perhaps, is in the place of the one that was known.
 
@@ -201,6 +245,7 @@ class Keeper:
         self._loaded = False
 
     def _load(self, ledger: Ledger) -> None:
+        self._hot.follow()
         self._sealer.dirty |= ledger.dirty()
         if isinstance(ledger, SharedLedger):
             self._adapt(ledger)
@@ -219,7 +264,7 @@ class Keeper:
     def _adapt(self, ledger: SharedLedger) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
         held = ledger.held
-        forget_others(self._hot, held)
+        forget_others(self._hot, held, self._catalog)
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._sealer.keep_only(ids)
@@ -304,6 +349,12 @@ class Keeper:
             )
         self._met = True
 
+    def _restart(self, file: filed.Filed, ledger: Ledger) -> None:
+        """The file goes on with nothing but what no block has."""
+        self._note_mark(ledger, filed.mark(file.generation + 1))
+        kept = map(self._sealer.span, self._hot.devices())
+        file.restart([span for span in kept if span is not None])
+
     def _note_mark(self, ledger: Ledger, body: str) -> None:
         if body != self._mark:
             ledger.commit((), {filed.MARK: body}, filed=True)
@@ -312,8 +363,10 @@ class Keeper:
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
         ledger = self.open()
+        # Another meterd of the cluster may have renamed a device.
+        self._hot.follow()
         if self._share is not None:
-            forget_others(self._hot, self._share.held)
+            forget_others(self._hot, self._share.held, self._catalog)
         batch = self._hot.uncommitted(BATCH)
         spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
@@ -334,6 +387,21 @@ class Keeper:
         self._hot.adopt(found)
         self._catalog.note(spans)
         return batch
+
+    def put(self, late: Sequence[Stretch]) -> Sequence[Stretch]:
+        """Writes polls that take the place of what was taken before; returns them.
+
+        Raises StoreError.
+        """
+        ledger, spans = self.open(), journal_spans(late, self._catalog)
+        self._write(ledger, spans, {})
+        by_device: dict[str, list[Stretch]] = {}
+        for stretch in late:
+            by_device.setdefault(stretch.device, []).append(stretch)
+        for device, mine in by_device.items():
+            self._hot.append(device, mine)
+        self._sealer.touched(ledger, spans)
+        return late
 
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:
         write = ledger.commit if self._filed is None else partial(self._filed.commit, ledger)
@@ -386,9 +454,7 @@ class Keeper:
             self._filed.stale |= sealed > 0
             if self._filed.stale and not more:
                 # After the blocks: a crash in between leaves their polls twice, which is harmless.
-                self._note_mark(ledger, filed.mark(self._filed.generation + 1))
-                kept = map(self._sealer.span, self._hot.devices())
-                self._filed.restart([span for span in kept if span is not None])
+                self._restart(self._filed, ledger)
         return more
 
     def _move_old(self, ledger: Ledger) -> bool:

@@ -185,18 +185,19 @@ class Ledger:
             found = connection.execute(_PREVIOUS, asked).first()
         return None if found is None else _decoded(found)
 
-    def following(self, device: int, time: int) -> Span | None:
-        """The device's oldest block from the UTC day that begins at `time` on, if it is near."""
-        near = block.c.id.between(block_id(0, time), block_id(0, time + _LONG_AGO))
+    def newest_time(self, device: int, since: int) -> int | None:
+        """The last time in the device's blocks, where that is `since` (Unix ms) or later."""
+        found = max((t1 for _, t1, _ in self.headers(device, since // DAY)), default=None)
         asked = (
-            select(block.c.id, block.c.body)
-            .where(near, block.c.device_id == device)
-            .order_by(block.c.id)
+            select(block.c.t1)
+            .where(block.c.id >= block_id(0, since), block.c.device_id == device)
+            .order_by(block.c.id.desc())
             .limit(1)
         )
         with self.transaction() as connection:
-            found = connection.execute(asked).first()
-        return None if found is None else _decoded(found)
+            last: int | None = connection.scalar(asked)
+        times = [time for time in (found, last) if time is not None and time >= since]
+        return max(times, default=None)
 
     def hours(self, keys: Sequence[int]) -> dict[int, Row]:
         """The hours' rows there are. Raises StoreError."""
@@ -229,6 +230,19 @@ class Ledger:
         with self.transaction() as connection:
             row = connection.execute(asked).first()
         return None if row is None or row.last is None else (row.last_time, row.last)
+
+    def after(self, one: int, day: int) -> tuple[int, float] | None:
+        """The first sample of a series after a UTC day, by its roll-ups. Raises StoreError."""
+        later = rollup.c.id.between(rollup_id(one, day) + 1, rollup_id(one + 1, 0) - 1)
+        asked = (
+            select(rollup.c.first_time, rollup.c.first)
+            .where(later, rollup.c.n > 0)
+            .order_by(rollup.c.id)
+            .limit(1)
+        )
+        with self.transaction() as connection:
+            row = connection.execute(asked).first()
+        return None if row is None or row.first is None else (row.first_time, row.first)
 
     def dirty(self) -> set[int]:
         """The days whose roll-ups are not right, by dirty_id. Raises StoreError."""

@@ -18,6 +18,7 @@ from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
 from meterd.store.connections import Database
 from meterd.store.corrupt import legible
+from meterd.store.counterdays import beside
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
 from meterd.store.hot import Hot
@@ -60,7 +61,8 @@ class Reader:
         place = database.find(url)
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
-        memory = Memory(Hot(), Catalog())
+        catalog = Catalog()
+        memory = Memory(Hot(catalog.renamed), catalog)
         with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
                 _legible(place, connection)
@@ -166,6 +168,13 @@ class Reader:
         with same(memory.catalog), legible(label, memory.catalog.doubt):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
+    def days(self, name: Name) -> days.DayList:
+        """The UTC days on which a series has samples.
+
+        To be called in a thread. Raises StoreError.
+        """
+        return days.listed(self._database, self._memory.hot, self._memory.catalog, name)
+
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
         known = self._memory.catalog.series
@@ -179,7 +188,7 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         question = partial(ranges.quarters, name=name, start=start, end=end)
-        return self._answer([name], threading.Event(), question)
+        return self._answer([name, *beside(name)], threading.Event(), question)
 
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()

@@ -220,6 +220,8 @@ class Watched(Opened):
     def close(self) -> None:
         files, lost = self.files, self.files.lost() if self.files.is_open else ""
         files.is_open = False
+        if not files.is_kept:
+            files.let_go()
         if not lost:
             super().close()
             return

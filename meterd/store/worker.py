@@ -79,6 +79,10 @@ class Worker:
         with self._guard:
             self._memos[name] = body
 
+    def put(self, late: Sequence[Stretch]) -> None:
+        """In the thread. Raises StoreError."""
+        self._count(self._keeper.put(late))
+
     def run(self) -> None:
         asked = self.errands.take(work=False)
         try:

@@ -1,13 +1,13 @@
 """What the guarded counters of a device add to its polls, and what they say about it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from meterd.model.event import Notice
 from meterd.model.sample import Doubt, Fault, Poll, Quality, Reading, failed
-from meterd.poll.counters import QUIET, Counters, CountersState, Form, is_guarded
+from meterd.poll.counters import QUIET, Counters, CountersState, Form, Origin, is_guarded
 from meterd.poll.normalise import Normaliser
 from meterd.poll.segments import GuardState
 
@@ -351,3 +351,92 @@ def test_what_no_driver_calls_a_counter_is_none() -> None:
     bench = Bench()
     poll = bench.poll(Reading("x.c.level", 3.0, "m³"))
     assert poll.layout.quantities == ("x.c.level", "device.up")
+
+
+FORMER = Origin(
+    {"driver": "modbus", "map": "eastron_sdm630", "unit": "1", "link": "tcp://192.0.2.1:502"},
+    {IMPORT: "aa", "active_energy.export": "bb"},
+)
+
+
+def moved(serial: str = "", **settings: str) -> tuple[Bench, list[Notice]]:
+    """A counter at 50 kWh whose device comes back with other settings; then 1 kWh more."""
+    bench = Bench(Counters("main", origin=FORMER))
+    info = [Reading("info.serial_number", serial, "")] if serial else []
+    for _ in range(3):
+        bench.poll(*info, Reading(IMPORT, 50, "kWh"))
+    saved = bench.counters.state()
+    origin = replace(FORMER, settings={**FORMER.settings, **settings})
+    bench.counters = Counters("main", state=saved, origin=origin)
+    for kwh in (51.0, 51.0, 51.001):
+        poll = bench.poll(*info, Reading(IMPORT, kwh, "kWh"), after=60)
+    total = poll.value(GUARDED)
+    assert total is not None
+    bench.times.append(round(total))
+    return bench, bench.events
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"map": "eastron_sdm120"}, {"unit": "2"}, {"driver": "acme"}, {"unit": "2", "link": "x"}],
+)
+@pytest.mark.parametrize("serial", ["", "17"])
+def test_another_map_unit_or_driver_is_a_new_segment(settings: dict[str, str], serial: str) -> None:
+    bench, events = moved(serial, **settings)
+    (event,) = events
+    assert event.kind == "swap"
+    for key, text in settings.items():
+        assert f"{key} was {FORMER.settings[key]}, is {text}" in event.text
+    assert bench.times[-1] == 50_001
+    assert bench.counters.state().guards[IMPORT].segment == 2
+
+
+def test_another_link_is_a_new_segment_unless_the_serial_number_says_the_same_meter() -> None:
+    bench, events = moved(link="tcp://192.0.2.9:502")
+    assert [event.kind for event in events] == ["swap"]
+    assert bench.times[-1] == 50_001
+    bench, events = moved("17", link="tcp://192.0.2.9:502")
+    assert events == []
+    assert bench.times[-1] == 51_001
+
+
+def test_the_same_settings_go_on() -> None:
+    bench, events = moved()
+    assert events == []
+    assert bench.times[-1] == 51_001
+
+
+def test_a_counter_of_other_registers_is_a_new_segment_alone() -> None:
+    bench = Bench(Counters("main", origin=FORMER))
+    both = Reading(IMPORT, 50, "kWh"), Reading("active_energy.export", 7, "kWh")
+    for _ in range(3):
+        bench.poll(*both)
+    saved = bench.counters.state()
+    origin = replace(FORMER, registers={**FORMER.registers, IMPORT: "cc"})
+    bench.counters = Counters("main", state=saved, origin=origin)
+    for wh in (50.0, 50.0, 51.0):  # It was kWh, and is Wh.
+        poll = bench.poll(Reading(IMPORT, wh, "Wh"), Reading("active_energy.export", 7, "kWh"))
+    assert poll.value(GUARDED) == 50_001.0
+    assert poll.value("guarded.active_energy.export") == 7_000.0
+    (event,) = bench.events
+    assert (event.kind, event.data) == ("swap", {"quantity": IMPORT})
+    segments = {name: one.segment for name, one in bench.counters.state().guards.items()}
+    assert segments == {IMPORT: 2, "active_energy.export": 1}
+
+
+def test_a_change_is_not_forgotten_by_a_second_restart_before_the_first_poll() -> None:
+    bench = Bench(Counters("main", origin=FORMER))
+    bench.energy(50, 50, 50)
+    other = replace(FORMER, settings={**FORMER.settings, "link": "tcp://192.0.2.9:502"})
+    for _ in range(2):
+        bench.counters = Counters("main", state=bench.counters.state(), origin=other)
+    assert bench.energy(51, 51, 51).value(GUARDED) == 50_000.0
+    assert [event.kind for event in bench.events] == ["swap"]
+
+
+def test_a_state_of_before_there_were_origins_goes_on() -> None:
+    bench = Bench()
+    bench.energy(50, 50, 50)
+    bench.counters = Counters("main", state=bench.counters.state(), origin=FORMER)
+    assert bench.energy(50.001).value(GUARDED) == 50_001.0
+    assert bench.events == []
