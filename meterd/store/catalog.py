@@ -19,6 +19,7 @@ Name = tuple[str, str, str]
 
 MOST_DEVICES = 1 << 14
 SERIES_BITS = 16
+MOST_TIME = 253_402_300_800_000  # Unix ms; the year 10000
 _OPEN_DAYS = 3  # a day is closed when the next one is over, at the latest
 
 
@@ -87,7 +88,7 @@ class Catalog:
             if number not in made
         ]
         made = set()
-        lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
+        lasts = _lasts(connection)
         for row in connection.execute(select(series)):
             made.add(row.id)
             if row.id not in self.by_id:
@@ -103,7 +104,7 @@ class Catalog:
         """Devices and series that other meterds have made since (others.py)."""
         self._learn_names(connection)
         unknown = [row for row in connection.execute(select(series)) if row.id not in self.by_id]
-        lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
+        lasts = _lasts(connection)
         for row in unknown:
             self._found(row, row.first, lasts.get(row.id))
 
@@ -293,6 +294,12 @@ class Catalog:
         self._new_devices.clear()
         self._new_series.clear()
         self._turned.clear()
+
+
+def _lasts(connection: Connection) -> dict[int, int]:
+    """By series; what is no time is not known."""
+    found = connection.execute(select(newest.c.series_id, newest.c.time))
+    return {one: time for one, time in found if isinstance(time, int) and 0 <= time <= MOST_TIME}
 
 
 def _extent(

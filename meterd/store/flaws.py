@@ -17,7 +17,7 @@ from sqlalchemy import Integer as Whole
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store.catalog import MOST_DEVICES
+from meterd.store.catalog import MOST_DEVICES, MOST_TIME
 from meterd.store.corrupt import keep_file
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.format import block as blocks
@@ -38,12 +38,11 @@ from meterd.store.schema import (
     series,
 )
 
-MOST_TIME = 253_402_300_800_000  # Unix ms; the year 10000
 _MOST_SERIES = 1 << 42  # id << 20 has to fit into 63 bits
 
 # Some thousand rows at most: they are looked at whenever a store is opened.
-NAMES: tuple[Table, ...] = (device, series, newest)
-SMALL: tuple[Table, ...] = (*NAMES, memo, dirty, correction)
+NAMES: tuple[Table, ...] = (device, series)
+SMALL: tuple[Table, ...] = (*NAMES, newest, memo, dirty, correction)
 LARGE: tuple[Table, ...] = (journal, block, rollup, hour, corrected, sample)
 
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
