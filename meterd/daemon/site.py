@@ -83,6 +83,7 @@ class Site:
         self._turn = asyncio.Lock()  # of those who change the site
         self._consumed = Consumed(lambda: self.reader, self._interval)
         self._memory_task: asyncio.Task[None] | None = None
+        self._begun_anew = 0
         self._calm_task: asyncio.Task[None] | None = None
         self._loads_task: asyncio.Task[None] | None = None
 
@@ -421,9 +422,17 @@ class Site:
         while True:
             await self._clock.sleep(TICK)
             await self._follow()
-            self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
+            status = self.store_status()
+            self._alerts.take(own.health(status, self._clock.now_ms()))
+            self._tell_of_store(status)
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
+
+    def _tell_of_store(self, status: WriterStatus) -> None:
+        if status.begun_anew > self._begun_anew:
+            text = "the store's file was deleted or replaced: it goes on in the one of its name"
+            self.event_log.note(EventKind.STORE_BEGUN_ANEW, text)
+        self._begun_anew = status.begun_anew
 
     async def _swap_alerts(self, rules: Sequence[Rule], hooks: dict[str, Webhook]) -> None:
         """New hooks first, so that no alert finds none; alerts that are firing live on."""
