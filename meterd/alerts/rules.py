@@ -94,9 +94,24 @@ class Rules:
                 changes.append(self._end(key, now, now_ms))
         return changes
 
+    def rename(self, old: str, new: str) -> dict[str, Rule]:
+        """A device goes on under another name, with its alerts; the rules by now, by name."""
+        self._rules = {name: rule.renamed(old, new) for name, rule in self._rules.items()}
+        self._watching.clear()
+        for episode in (*self._resolved, *self._episodes.values()):
+            episode.rule = self._rules.get(episode.rule.name, episode.rule)
+            if episode.device == old:
+                episode.device = new
+        self._episodes = {(one.rule.name, one.device): one for one in self._episodes.values()}
+        return dict(self._rules)
+
     def saved(self, now: float) -> list[dict[str, Any]]:
-        """Every alert as plain data, for `restore` after a restart."""
-        return [one.saved(now) for one in (*self._resolved, *self._episodes.values())]
+        """Every alert that is not over, as plain data, for `restore` after a restart."""
+        return [one.saved(now) for one in self._episodes.values()]
+
+    def saved_past(self, now: float) -> list[dict[str, Any]]:
+        """The same of those that were resolved lately: up to REMEMBERED_LIMIT."""
+        return [one.saved(now) for one in self._resolved]
 
     def restore(self, saved: Iterable[Mapping[str, Any]], now: float) -> None:
         """Go on with the alerts of before; those whose rule is gone or another are left out.

@@ -226,8 +226,8 @@ async def show(call: Call, query: EnergyQuery) -> Answer:
     asked = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
     for each in asked if tariff is not None else ():
         need_priced(each)
-    devices = await _devices(call, query)
     pieces = need_pieces(zone, query, call.now)
+    devices = await _devices(call, query, pieces)
     if len(pieces) * len(asked) * len(devices) > MOST_ROWS:
         detail = (
             f"{len(devices)} devices of {len(pieces)} {query.period}s are more than {MOST_ROWS}"
@@ -241,13 +241,21 @@ async def show(call: Call, query: EnergyQuery) -> Answer:
     return Answer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
 
 
-async def _devices(call: Call, query: EnergyQuery) -> list[str]:
-    """The devices meant; the store is asked only for those that are no longer configured."""
+async def _devices(call: Call, query: EnergyQuery, pieces: Sequence[Span]) -> list[str]:
+    """The devices meant: where none is named, also those that are left in the store alone.
+
+    Of these, only those that have samples in that time.
+    """
     devices = list(known.ids(call.site))
-    if not set(query.device) <= set(devices):
-        devices += [one.device for one in await call.site.reader.series()]
-    known.need_devices(query.device, devices)
-    return list(dict.fromkeys(query.device or devices))
+    if query.device and set(query.device) <= set(devices):
+        return list(dict.fromkeys(query.device))
+    stored = await call.site.reader.series()
+    if query.device:
+        known.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
+        return list(dict.fromkeys(query.device))
+    start = pieces[0].start if pieces else 0
+    left = (one.device for one in stored if one.last is not None and one.last >= start)
+    return list(dict.fromkeys((*devices, *left)))
 
 
 async def _firsts(call: Call, pieces: Sequence[Span]) -> dict[str, int]:

@@ -96,12 +96,13 @@ def store(url: str | Sequence[str], spool: Path | None = None) -> Iterator[Findi
         return
     if place.path is not None:
         yield from _file(place.path)
+        yield from _put_aside(place.path.parent)
     yield _schema(url)
     yield from _damage(place, spool)
 
 
 def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
-    """What cannot be read of journal file and spool, and what was put aside for that."""
+    """What cannot be read of the journal file and the spool."""
     from meterd.store import corrupt
     from meterd.store.catalog import Catalog
     from meterd.store.tools import check
@@ -109,20 +110,26 @@ def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
     catalog = Catalog()
     try:
         if place.path is not None and place.made():
-            with place.reading() as connection:
+            with place.reading() as connection, corrupt.legible(place.label):
                 catalog.load(connection)
     except StoreError:
         pass  # told already
     for text in check.files(place, spool, catalog):
         todo = "the rest is read; `meterd run` keeps what is damaged in a file of its own"
         yield Finding("store", WRONG, text, todo)
-    for file in corrupt.damaged_files(place.folder):
-        todo = "what it held is missing: restore it from a backup, or remove the file"
-        yield Finding("store", UNUSUAL, f"{file} was damaged, and is put aside", todo)
+
+
+def _put_aside(folder: Path) -> Iterator[Finding]:
+    """Rows that a meterd could not read."""
+    from meterd.store import flaws
+
+    for path in flaws.kept(folder):
+        todo = "`meterd db check`; look at the file, and delete it then"
+        yield Finding("store", WRONG, f"{path} holds what could not be read of the store", todo)
 
 
 def _schema(url: str | Sequence[str]) -> Finding:
-    from meterd.store import database, migrate
+    from meterd.store import database, flaws, migrate
 
     place = database.find(url)
     if not place.made():
@@ -130,8 +137,14 @@ def _schema(url: str | Sequence[str]) -> Finding:
     try:
         with place.reading() as connection:
             found = migrate.version(connection)
+            looked = found == migrate.versions()[-1] and place.path is not None
+            odd = list(flaws.flaws(connection, flaws.SMALL)) if looked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
+    if odd:
+        what = f"{len(odd)} rows make no sense: {odd[0]}"
+        todo = "start meterd, which puts them aside; `meterd db check` names more"
+        return Finding("store", WRONG, what, todo)
     if found != migrate.versions()[-1]:
         todo = "`meterd db migrate`, or just start meterd"
         return Finding("store", UNUSUAL, f"{place.label}: schema {found or 'empty'}", todo)

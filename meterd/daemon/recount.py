@@ -10,19 +10,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isnan
 from typing import NamedTuple
 
 from meterd.model.event import Event
 from meterd.model.quantity import GUARDED
 from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.poll.counters import is_guarded
-from meterd.poll.fold import AHEAD, PAST, STANDING, WRAPS, Fold, Happened, Raw, Terms, Total
-from meterd.poll.guard import decimal
+from meterd.poll.counters import Form, is_guarded, terms_of
+from meterd.poll.fold import AHEAD, PAST, STANDING, CounterTerms, Fold, Happened, Raw, Total
+from meterd.poll.guard import DEFAULT_POWER, decimal, offset_of
 from meterd.poll.segments import GuardState
+from meterd.store import replacements
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
+from meterd.store.hot import Stretch, batch
 from meterd.store.plainrows import cells
 from meterd.store.reader import Reader
 from meterd.store.schema import QUALITIES
@@ -30,18 +32,20 @@ from meterd.store.writer import Writer
 
 # Totals that are taken before they are sealed: some MB of memory.
 _BREATHE = 50_000
+# And that are written at once.
+_TOGETHER = 5_000
 # Events of one counter that are kept one by one; the others are counted.
 MOST_EVENTS = 20
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 _GOOD = Doubt(Quality.GOOD, "")
 
-TermsOf = Callable[[str, str], Terms]
+TermsOf = Callable[[str, str], CounterTerms]
 """How a counter counts, by its quantity and unit."""
 
 
-def unknown_terms(quantity: str, unit: str) -> Terms:
+def unknown_terms(quantity: str, unit: str) -> CounterTerms:
     """Of a counter of which nobody said anything."""
-    return Terms(unit=unit, wraps=WRAPS if unit == "Wh" else ())
+    return terms_of(unit, Form(), DEFAULT_POWER)
 
 
 class Cell(NamedTuple):
@@ -57,16 +61,17 @@ class Recounted:
 
     `events`: what the guard noticed in the reads it looked at, MOST_EVENTS of each counter;
     `more` counts the others. `written`: totals that changed. `ended`: where live polls go on, by
-    counter, for those whose totals changed up to the last read there is.
+    counter, where the last read there is was looked at: that of the time `last` (Unix ms).
     """
 
     events: list[Event] = field(default_factory=list)
     more: int = 0
     written: int = 0
     ended: dict[str, GuardState] = field(default_factory=dict)
+    last: int = 0
 
 
-class History:
+class CounterHistory:
     """The reads of a device's counters, and the totals beside them, day by day.
 
     Methods are to be called in a thread, and raise StoreError.
@@ -77,13 +82,20 @@ class History:
         self._reader = reader
         self._device = device
         self._counters = counters
+        self._rolled: dict[str, set[int]] = {}
 
     def days(self) -> list[int]:
         """UTC days since 1970, ascending."""
         found: set[int] = set()
         for quantity, unit in self._counters:
-            found |= self._reader.days((self._device, quantity, unit))
+            one = self._reader.days((self._device, quantity, unit))
+            found |= one.there
+            self._rolled[quantity] = one.rolled
         return sorted(found)
+
+    def begins_later(self, quantity: str, first: int) -> bool:
+        """Whether a counter whose reads begin on a day had some before, deleted by now."""
+        return any(day < first for day in self._rolled.get(quantity, ()))
 
     def cells(self, day: int) -> dict[str, list[Cell]]:
         """By quantity, in time order."""
@@ -151,10 +163,13 @@ class _Start(NamedTuple):
     past: Sequence[tuple[int, float]]
 
 
-def _checkpoint(cells: Sequence[Cell], since: int, *, is_whole: bool) -> _Start | None:
+def _checkpoint(
+    cells: Sequence[Cell], since: int, *, is_whole: bool = False, goes_on: bool = False
+) -> _Start | None:
     """The last place before `since` that tells all; None where it may be earlier than `cells`.
 
     Reads shortly before the change are looked at again, because of those that follow them now.
+    `is_whole`: there are none before `cells`; `goes_on`: there were, and they are deleted.
     """
     at = sum(1 for cell in cells if cell.raw.time < since)
     ahead = 0
@@ -172,7 +187,7 @@ def _checkpoint(cells: Sequence[Cell], since: int, *, is_whole: bool) -> _Start 
         if stood >= STANDING:
             last = place + stood - 1
             return _start(cells, last, None, cells[last].raw.time, is_whole=is_whole)
-    return _begin(cells) if is_whole else None
+    return _begin(cells, goes_on=goes_on) if is_whole else None
 
 
 def _same(earlier: Cell, later: Cell) -> bool:
@@ -191,7 +206,7 @@ def _start(
         return None
     cell = cells[place]
     raw, total = cell.raw.value or 0.0, _value(cell)
-    state = GuardState(total, decimal(total - raw), raw, before, cell.raw.time, since)
+    state = GuardState(total, offset_of(total, raw), raw, before, cell.raw.time, since)
     return _Start(cell.raw.time, state, good)
 
 
@@ -200,13 +215,14 @@ def _is_good(cell: Cell) -> bool:
     return total is not None and total.value is not None and total.doubt.quality is Quality.GOOD
 
 
-def _begin(cells: Sequence[Cell]) -> _Start:
-    """The first read there is; where it has a total already, as a guard that knew more gave it,
-    the total goes on from that."""
-    first = next((cell for cell in cells if cell.raw.value is not None), None)
-    if first is None or not _is_good(first) or _value(first) == first.raw.value:
+def _begin(cells: Sequence[Cell], *, goes_on: bool) -> _Start:
+    """The first read there is, where a total begins; or goes on, as the stored one did."""
+    first = next((cell.raw.value for cell in cells if cell.raw.value is not None), None)
+    good = next((cell for cell in cells if _is_good(cell) and cell.raw.value is not None), None)
+    if not goes_on or first is None or good is None:
         return _Start(-1, None, ())
-    return _Start(-1, GuardState(total=_value(first)), ())
+    total = decimal(first + _value(good) - (good.raw.value or 0.0))
+    return _Start(-1, GuardState(total=total), ())
 
 
 class _Run:
@@ -270,7 +286,7 @@ class _Run:
             self.is_over = True
 
 
-class _Work:
+class Work:
     """The counters of one device, day by day; what it returns is to be written.
 
     Methods are to be called in a thread.
@@ -278,7 +294,7 @@ class _Work:
 
     def __init__(
         self,
-        history: History,
+        history: CounterHistory,
         counters: Sequence[tuple[str, str]],
         since: int,
         until: int,
@@ -293,6 +309,7 @@ class _Work:
         self._swaps = swaps
         self._runs: list[_Run] = []
         self._days: deque[int] = deque()
+        self.last = 0  # the newest read that was looked at, Unix ms
 
     def begin(self) -> None:
         """Looks for where each counter begins."""
@@ -308,7 +325,9 @@ class _Work:
                 if quantity in starts:
                     continue
                 read[quantity] = [*told.get(quantity, ()), *read[quantity]]
-                at = _checkpoint(read[quantity], self._since, is_whole=not earlier)
+                whole = read[quantity]
+                goes_on = not earlier and self._goes_on(quantity, whole)
+                at = _checkpoint(whole, self._since, is_whole=not earlier, goes_on=goes_on)
                 if at is not None:
                     starts[quantity] = at
                     del read[quantity]
@@ -320,6 +339,10 @@ class _Work:
             self._runs.append(_Run(quantity, fold, start.time, self._until))
         self._days.extend(day for day in days if day >= first)
 
+    def _goes_on(self, quantity: str, cells: Sequence[Cell]) -> bool:
+        """Whether there were reads before these, all there are."""
+        return bool(cells) and self._history.begins_later(quantity, cells[0].raw.time // DAY)
+
     def go_on(self) -> tuple[dict[int, dict[str, Total]], bool]:
         """Totals that changed, by time and counter, out of one day more; whether that was all."""
         found: dict[int, dict[str, Total]] = {}
@@ -327,7 +350,9 @@ class _Work:
         if runs and self._days:
             told = self._history.cells(self._days.popleft())
             for run in runs:
-                for total in run.take(told.get(run.quantity, ())):
+                some = told.get(run.quantity, ())
+                self.last = max([self.last, *(cell.raw.time for cell in some[-1:])])
+                for total in run.take(some):
                     found.setdefault(total.time, {})[run.quantity] = total
         is_all = not self._days or all(run.is_over for run in runs)
         if is_all:
@@ -356,46 +381,77 @@ async def recount(
     *,
     quantities: Collection[str] | None = None,
     terms: TermsOf = unknown_terms,
-    swaps: Sequence[int] = (),
+    swaps: Sequence[int] | None = None,
 ) -> Recounted:
     """Writes the guarded totals of a device anew, after its reads of since <= time <= until
     (Unix ms) were added, changed, marked or put back; they have to be committed by then.
 
     `quantities`: the counters whose reads changed; None means all. `swaps`: Unix ms from which on
-    another meter was read. Call `writer.settle()` afterwards where roll-ups are wanted at once.
+    another meter was read; None: those that the store tells (replacements.py). Call
+    `writer.settle()` afterwards where roll-ups are wanted at once.
     Raises StoreError.
     """
-    infos = await asyncio.to_thread(reader.names)
-    counters = [
+    counters = await asyncio.to_thread(counters_of, reader, device, quantities)
+    told = Recounted()
+    if not counters:
+        return told
+    if swaps is None:
+        swaps = await writer.do(partial(replacements.times, device=device))
+    history = CounterHistory(reader, device, counters)
+    work = Work(history, counters, since, until, terms, swaps)
+    await asyncio.to_thread(work.begin)
+    units, waiting, is_all = dict(counters), 0, False
+    while not is_all:
+        found, is_all = await asyncio.to_thread(_changes, work)
+        # Off the loop: a day of one counter alone may be 86,400 of them.
+        await writer.put(await asyncio.to_thread(_batch, device, found, units))
+        count = sum(map(len, found.values()))
+        waiting, told.written = waiting + count, told.written + count
+        _note(told, device, work)
+        if waiting > _BREATHE:
+            # Their days are closed once, in the end.
+            await writer.seal()
+            waiting = 0
+    await writer.flush()
+    told.ended, told.last = work.ended(), work.last
+    return told
+
+
+def _changes(work: Work) -> tuple[dict[int, dict[str, Total]], bool]:
+    """Of some days, so that each write is worth it; whether that was all."""
+    found, is_all = work.go_on()
+    while not is_all and len(found) < _TOGETHER:
+        more, is_all = work.go_on()
+        for time, totals in more.items():
+            found.setdefault(time, {}).update(totals)
+    return found, is_all
+
+
+def counters_of(
+    reader: Reader, device: str, quantities: Collection[str] | None
+) -> list[tuple[str, str]]:
+    """Quantities and units of a device's counters. To be called in a thread. Raises StoreError."""
+    return [
         (one.quantity, one.unit)
-        for one in infos
+        for one in reader.names()
         if one.device == device
         and is_guarded(one.quantity, one.unit)
         and (quantities is None or one.quantity in quantities)
     ]
-    told = Recounted()
-    if not counters:
-        return told
-    history = History(reader, device, counters)
-    work = _Work(history, counters, since, until, terms, swaps)
-    await asyncio.to_thread(work.begin)
-    units, waiting, is_all = dict(counters), 0, False
+
+
+def foretell(work: Work, device: str) -> Recounted:
+    """What would be noticed, without writing anything."""
+    told, is_all = Recounted(), False
+    work.begin()
     while not is_all:
-        found, is_all = await asyncio.to_thread(work.go_on)
-        for time in sorted(found):
-            writer.take(_poll(device, time, found[time], units))
-            waiting += len(found[time])
-            told.written += len(found[time])
+        found, is_all = work.go_on()
+        told.written += sum(map(len, found.values()))
         _note(told, device, work)
-        if waiting > _BREATHE:
-            await writer.settle()
-            waiting = 0
-    await writer.flush()
-    told.ended = work.ended()
     return told
 
 
-def _note(told: Recounted, device: str, work: _Work) -> None:
+def _note(told: Recounted, device: str, work: Work) -> None:
     for quantity, one in work.happened():
         event = Event(one.kind, device, one.time, one.text, {"quantity": quantity})
         same = sum(1 for known in told.events if known.quantity == quantity)
@@ -403,6 +459,12 @@ def _note(told: Recounted, device: str, work: _Work) -> None:
             told.events.append(event)
         else:
             told.more += 1
+
+
+def _batch(
+    device: str, found: Mapping[int, Mapping[str, Total]], units: Mapping[str, str]
+) -> list[Stretch]:
+    return batch(_poll(device, time, found[time], units) for time in sorted(found))
 
 
 def _poll(device: str, time: int, totals: Mapping[str, Total], units: Mapping[str, str]) -> Poll:

@@ -38,9 +38,15 @@ class EventKind(StrEnum):
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"
+    # A device has another name, or the configuration still says the one before.
+    RENAMED = "renamed"
+    # Somebody says that another meter took the place of one.
+    REPLACED = "replaced"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"
+    # The store's file was deleted or replaced while meterd ran.
+    STORE_BEGUN_ANEW = "store_begun_anew"
     # A tool, an import for instance, has the store while meterd starts.
     STORE_HELD = "store_held"
     STORE_FREE = "store_free"

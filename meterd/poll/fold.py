@@ -51,7 +51,7 @@ _EVENTS = {
 _HOLDS = (What.HELD, What.STUCK)
 
 
-class Terms(NamedTuple):
+class CounterTerms(NamedTuple):
     """How a counter counts, in canonical units, as Guard has it.
 
     `is_told`: somebody said `max_power`. `wraps`: where it may start again if `wrap` is not known.
@@ -98,7 +98,7 @@ class Fold:
 
     def __init__(
         self,
-        terms: Terms,
+        terms: CounterTerms,
         *,
         state: GuardState | None = None,
         past: Sequence[tuple[int, float]] = (),
@@ -126,7 +126,7 @@ class Fold:
         self._left_out = 0  # of the next reads
         self._why = ""
         self._held: list[tuple[Raw, Step]] = []
-        self._last = state.total if state is not None else None
+        self._last = (state.raw, state.total) if state is not None else None
         stands = state is not None and state.raw is not None and state.before is None
         self._stood = STANDING if stands else 0
         self.happened: list[Happened] = []
@@ -170,6 +170,10 @@ class Fold:
             self._left_out -= 1
             yield Total(read.time, None, Doubt(Quality.SUSPECT, self._why))
             return
+        if not self._guard.begun and not self._held and self._begins(read, read.value):
+            step = self._guard.begin(read.value, now=read.time / 1000, time_ms=read.time)
+            yield self._total(Total(read.time, step.value), read.value)
+            return
         yield from self._step(read, read.value)
 
     # -- with what follows --------------------------------------------------------------------
@@ -198,8 +202,13 @@ class Fold:
             self._why = f"left out: {self._say(value)} was a {what}: {before} before, {after} after"
             self._tell(read, EventKind.GLITCH, self._why)
         elif value > guard.raw and (factor := self._jump(read, next_ones)):
-            text = f"rose from {self._say(guard.raw)} to {self._say(value)}, {factor:.0f} times as "
-            text += "fast as before and after: taken for another meter, a new segment"
+            text = f"rose from {self._say(guard.raw)} to {self._say(value)}, "
+            text += f"{abs(factor):.0f} times as fast as around it"
+            if factor < 0:
+                self._left_out, self._why = 1, f"held: it {text}; no reads follow yet"
+                self._tell(read, EventKind.GUARD_WAITS, self._why)
+                return
+            text += ": taken for another meter, a new segment"
             yield from self._swap(read, text, EventKind.RESET)
 
     def _swap(self, read: Raw, text: str, kind: EventKind) -> Iterator[Total]:
@@ -208,6 +217,26 @@ class Fold:
             self._tell(read, kind, text)
             self._guard.swap()
         self._past.clear()
+
+    def _begins(self, read: Raw, value: float) -> bool:
+        """Whether a counter's first read is one that those after it carry on from."""
+        chain = [GuardRead(value, read.time / 1000, read.time)]
+        rest: list[tuple[int, float]] = []
+        for one in self._queue:
+            if one.value is None:
+                continue
+            later = GuardRead(one.value, one.time / 1000, one.time)
+            if self._guard.reaches(chain[-1], later):
+                chain.append(later)
+                rest.clear()
+            rest.append((one.time, one.value))
+            if len(chain) == READS:
+                return True
+        if len(chain) < READS - 1 or chain[1].raw == value:
+            return False
+        # Two, and what is another meter, or is reset, after them: as fast as that one.
+        rate = (chain[1].raw - value) / (chain[1].time - read.time)
+        return rate <= _JUMP_FACTOR * max(_rates(rest[1:]), default=0.0)
 
     def _spike(self, values: Sequence[float]) -> int:
         """Of reads above the last good one, how many come before the counter goes on below them."""
@@ -239,22 +268,28 @@ class Fold:
         return 0
 
     def _jump(self, read: Raw, next_ones: Sequence[Raw]) -> float:
-        """By how many times a rise is faster than all around it, if it is another meter's; or 0."""
+        """By how many times a rise is faster than all around it, if it is another meter's; or 0.
+
+        Less than 0 where that cannot be told before more reads follow.
+        """
         past, rise = self._past, (read.value or 0.0) - self._guard.raw
-        if not past or rise < self._jump_from:
+        is_frozen = len(past) == PAST and past[0][1] == self._guard.raw
+        if not past or is_frozen or rise < self._jump_from:
             return 0.0
-        since = next((time for time, value in past if value == self._guard.raw), past[-1][0])
         later = [(one.time, one.value or 0.0) for one in (read, *islice(next_ones, PAST))]
         before, after = list(_rates(past)), list(_rates(later))
-        is_frozen = len(past) == PAST and past[0][1] == self._guard.raw
-        is_new = len(past) < PAST and len(after) > _FEW
-        if is_frozen or len(after) < _FEW or not (len(before) >= _FEW or is_new):
+        is_last = len(next_ones) < PAST and len(after) < _FEW
+        is_first = len(past) < PAST and len(after) > _FEW
+        if (len(after) < _FEW and not is_last) or (len(before) < _FEW and not is_first):
             return 0.0
         steps = [b[0] - a[0] for side in (past, later) for a, b in pairwise(side)]
         if read.time - past[-1][0] > _HOLE_STEPS * max(steps):
             return 0.0
+        since = next((time for time, value in past if value == self._guard.raw), past[-1][0])
         factor = rise / (read.time - since) / max(*before, *after)
-        return factor if factor > _JUMP_FACTOR else 0.0
+        if factor <= _JUMP_FACTOR:
+            return 0.0
+        return -factor if is_last else factor
 
     # -- through the guard --------------------------------------------------------------------
 
@@ -301,9 +336,8 @@ class Fold:
     def _total(self, total: Total, raw: float) -> Total:
         if total.doubt.quality is Quality.GOOD:
             self._past.append((total.time, raw))
-        is_same = total.doubt is _GOOD and total.value == self._last
-        self._stood = self._stood + 1 if is_same else 0
-        self._last = total.value if total.doubt is _GOOD else None
+        last, self._last = self._last, (raw, total.value) if total.doubt is _GOOD else None
+        self._stood = self._stood + 1 if last is not None and last == self._last else 0
         if self._stood >= STANDING and not self._guard.is_reset:
             self._guard.stand()
         return total

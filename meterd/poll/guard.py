@@ -49,6 +49,9 @@ STUCK = 10
 # Sums of decimals carry a rounding error; a millionth of a Wh is finer than any meter.
 _FINEST = 1e6
 _EXACT = 2**53 / _FINEST
+# Two roundings of a double; what is within that of a thousandth is one.
+_NOISE = 2.0**-51
+_OFFSET_DIGITS = 3
 # Above 2**24 steps a float32 counter moves by its own rounding.
 _FLOAT32 = 2.0**-22
 
@@ -174,6 +177,14 @@ class Guard:
             self._place(read)
         return self._carry_on(read) if self._carries_on(read) else self._doubt(read)
 
+    def begin(self, raw: float, *, now: float, time_ms: int) -> Step:
+        """Take the first read of a meter that needs no others to agree: it is known that they do.
+
+        Where there was a total, it goes on from that.
+        """
+        self._placed, read = True, Read(raw, now, time_ms)
+        return self._begin(Suspect(read, read, READS, READS))
+
     def swap(self) -> None:
         """Another meter from here on: a new segment, and nothing is booked across."""
         self._raw = math.nan
@@ -263,7 +274,7 @@ class Guard:
         if read.raw > self._raw:
             self._before, self._since = self._raw, self._seen
             # It moves, so it counts: what it showed after the reset was energy.
-            self._offset = decimal(self._offset + self._owed)
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
         if (suspect := self._suspect) is None:
             return self._accept(read)
@@ -308,9 +319,10 @@ class Guard:
         """Whether one suspected read agrees with the next: over a gap, nearly anything would."""
         rise = later.raw - earlier.raw
         plain = self._is_plain(rise, between(earlier, later), later.raw)
-        return plain and self._reaches(earlier, later)
+        return plain and self.reaches(earlier, later)
 
-    def _reaches(self, earlier: Read, later: Read) -> bool:
+    def reaches(self, earlier: Read, later: Read) -> bool:
+        """Whether a counter can have got from one read to the other."""
         seconds = between(earlier, later)
         if earlier.raw == 0:
             seconds = self._fresh(seconds)
@@ -336,7 +348,7 @@ class Guard:
             return self._begin(suspect)
         if self._can_have_risen(first):
             self._before, self._since = self._raw, self._seen
-            self._offset = decimal(self._offset + self._owed)
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
             return self._accept(latest, What.CONFIRMED, f"counted after all, {values}")
         if self._is_late(first):
@@ -345,18 +357,18 @@ class Guard:
         if self._before is not None and self._before <= first.raw < self._raw:
             self._before = None
             return self._accept(latest, What.GLITCH, f"the counter went back {values}")
-        if self._mark is not None and self._reaches(self._mark.read, first):
+        if self._mark is not None and self.reaches(self._mark.read, first):
             return self._resume(self._mark, latest)
-        if wrap := self._rolled_over(latest):
+        if wrap := self._rolled_over(first, latest):
             self._before, self._since = None, first.now
-            self._offset = decimal(self._offset + wrap)
+            self._offset = offset_of(self._offset + wrap, 0.0)
             return self._accept(latest, What.ROLLOVER, f"the counter rolled over, {values}")
         return self._reset(suspect, values)
 
     def _begin(self, suspect: Suspect) -> Step:
         """The first good read of a meter: the total starts with it, or goes on from the last."""
         known = self._same.value
-        self._offset = 0.0 if known is None else decimal(known - suspect.first.raw)
+        self._offset = 0.0 if known is None else offset_of(known, suspect.first.raw)
         self._since = suspect.first.now - WATCHED
         return self._accept(suspect.latest)
 
@@ -376,14 +388,14 @@ class Guard:
             latest, What.GLITCH, f"the reset to {was} was a glitch: {before} before"
         )
 
-    def _rolled_over(self, latest: Read) -> float:
+    def _rolled_over(self, first: Read, latest: Read) -> float:
         """The value at which it started again; 0 where it did not."""
-        gap = self._gap(latest)
         if self._wrap is None:
-            usual = self._usual(gap)
-            fits = (w for w in self._wraps if self._is_over(latest, w, usual))
+            # Where nobody says it, a round number that it would have reached by now.
+            usual = self._usual(self._gap(first))
+            fits = (w for w in self._wraps if self._is_over(first, w, min(usual, NEAR * w)))
             return next(fits, 0.0)
-        most = min(self._possible(gap, self._wrap), NEAR * self._wrap)
+        most = min(self._possible(self._gap(latest), self._wrap), NEAR * self._wrap)
         return self._wrap if self._is_over(latest, self._wrap, most) else 0.0
 
     def _is_over(self, latest: Read, wrap: float, most: float) -> bool:
@@ -404,9 +416,9 @@ class Guard:
         self._owed = first.raw if near_zero and (self._sparse or seconds <= WATCHED) else 0.0
         last = Read(self._raw, self._seen, self._time)
         self._mark = self._mark or Mark(last, self._offset)
-        self._offset = decimal((self._same.value or 0.0) - first.raw)
+        self._offset = offset_of(self._same.value or 0.0, first.raw)
         if latest.raw > first.raw:
-            self._offset = decimal(self._offset + self._owed)
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
         self._before, self._since = None, first.now
         self.segment += 1
@@ -414,6 +426,17 @@ class Guard:
 
     def _say(self, value: float) -> str:
         return f"{value:.12g} {self._unit}"
+
+
+def offset_of(total: float, raw: float) -> float:
+    """What a total is above its counter, free of the rounding of such large numbers.
+
+    So it comes out the same from any read of a segment.
+    """
+    offset = total - raw
+    short = round(offset, _OFFSET_DIGITS)
+    noise = max(abs(total), abs(raw)) * _NOISE
+    return short if abs(short - offset) <= noise else decimal(offset)
 
 
 def decimal(value: float) -> float:

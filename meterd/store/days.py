@@ -67,23 +67,29 @@ def told(
     return DaySpan(span, {**naming.names, **stored}) if span.columns else None
 
 
-def listed(database: Database, hot: Hot, catalog: Catalog, name: Name) -> set[int]:
-    """The UTC days (since 1970) on which a series has samples, and perhaps some without.
+@dataclass(frozen=True, slots=True)
+class DayList:
+    """UTC days since 1970: `there` are all on which a series has samples, and perhaps some without;
+    `rolled` those with a roll-up that counts some, whose raw samples may be deleted by now."""
 
-    Raises StoreError.
-    """
+    there: set[int]
+    rolled: set[int]
+
+
+def listed(database: Database, hot: Hot, catalog: Catalog, name: Name) -> DayList:
+    """The days of a series. Raises StoreError."""
     extent = hot.extents().get(name)
     found = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))
     known = catalog.series.get(name)
     if known is None or not database.made():
-        return found
+        return DayList(found, set())
     number = catalog.devices[name[0]]
     keys = rollup.c.id.between(rollup_id(known.id, 0), rollup_id(known.id + 1, 0) - 1)
     with database.reading() as connection:
-        found.update(connection.scalars(select(rollup.c.day).where(keys, rollup.c.n > 0)))
+        rolled = set(connection.scalars(select(rollup.c.day).where(keys, rollup.c.n > 0)))
         waiting = map(dirty_of, connection.scalars(select(dirty.c.id)))
-        found.update(day for device, day in waiting if device == number)
-    return found
+        open_days = {day for device, day in waiting if device == number}
+    return DayList(found | rolled | open_days, rolled - found - open_days)
 
 
 def _stored(

@@ -6,13 +6,13 @@ grows with the polls in memory is done without it.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from meterd.model.sample import Layout, Poll
 from meterd.store.stretch import Naming, Stretch
 
-__all__ = ("Hot", "Naming", "Stretch")
+__all__ = ("Hot", "Naming", "Stretch", "batch")
 
 Looked = tuple[Stretch, int]
 """A stretch, and how many of its rows, the first ones, somebody has looked at."""
@@ -31,6 +31,12 @@ class _Device:
             self.open.end()
             self.closed.append(self.open)
             self.open = None
+
+    def rename(self, device: str) -> None:
+        """All of it is closed, and of a device that is called so."""
+        self.close()
+        for stretch in (*self.closed, *([] if self.model is None else [self.model])):
+            stretch.device = device
 
     def begin(self, device: str, layout: Layout) -> Stretch:
         self.close()
@@ -58,8 +64,10 @@ class Hot:
     writer's, or the spooler's, which parks what the store does not take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+        """`renamed`: names that devices had -> what they are called now (catalog.py)."""
         self._guard = threading.Lock()
+        self._renamed = {} if renamed is None else renamed
         self._devices: dict[str, _Device] = {}
         self._waiting = 0  # samples that no commit has confirmed
         self._moves = 0
@@ -68,6 +76,8 @@ class Hot:
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
+        if poll.device in self._renamed:
+            poll = replace(poll, device=self._renamed[poll.device])
         with self._guard:
             mine = self._devices.get(poll.device)
             if mine is None:
@@ -84,23 +94,36 @@ class Hot:
         """What was found in the journal comes before what was taken since."""
         with self._changing:
             for device, theirs in journal._devices.items():
-                theirs.close()
+                theirs.rename(self._renamed.get(device, device))
                 for stretch in theirs.closed:
                     stretch.kept = len(stretch.times)
                 with self._guard:
-                    mine = self._devices.setdefault(device, _Device())
+                    now = self._renamed.get(device, device)
+                    mine = self._devices.setdefault(now, _Device())
                     mine.model = mine.model or theirs.model
                     mine.closed[:0] = theirs.closed
 
     def append(self, device: str, late: Sequence[Stretch]) -> None:
         """Polls that are in the journal already come after what was taken until now."""
         with self._changing:
+            now = self._renamed.get(device, device)
             for stretch in late:
                 stretch.kept = len(stretch.times)
+                stretch.device = now
             with self._guard:
-                mine = self._devices.setdefault(device, _Device())
+                mine = self._devices.setdefault(now, _Device())
                 mine.close()
                 mine.closed.extend(late)
+
+    def follow(self) -> None:
+        """What is here under a name that its device had is there under its name now."""
+        for old in self._devices.keys() & self._renamed.keys():
+            with self._guard:
+                moved = self._devices.pop(old)
+                moved.rename(self._renamed[old])
+                mine = self._devices.setdefault(self._renamed[old], _Device())
+                mine.model = mine.model or moved.model
+                mine.closed[:0] = moved.closed
 
     @property
     def waiting(self) -> int:
@@ -318,3 +341,11 @@ class Hot:
 
 def _samples(copies: Sequence[Stretch]) -> int:
     return sum(copy.samples for copy in copies)
+
+
+def batch(polls: Iterable[Poll]) -> list[Stretch]:
+    """Polls as columns, for Writer.put; of each device in this order."""
+    found = Hot()
+    for poll in polls:
+        found.take(poll)
+    return [one for device in found.devices() for one in found.stretches(device)]

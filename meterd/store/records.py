@@ -23,7 +23,7 @@ from struct import Struct
 from meterd.errors import StoreError
 from meterd.store import ownership
 from meterd.store.identity import Inode, of_open
-from meterd.store.recordscan import DamagedRange, Record, framed, scan
+from meterd.store.recordscan import HEAD, DamagedRange, Record, framed, scan
 
 _MAGIC = b"meterdR1"
 _HALF = Struct("<8sQI")
@@ -212,6 +212,11 @@ class Halves:
         """Of the file that is open, whatever its name means by now."""
         return of_open(self._file)
 
+    @property
+    def generation(self) -> int:
+        """Of the half in use: one more with each `restart`."""
+        return self._generation
+
     def _start(self, generation: int) -> int:
         return generation % 2 * self._half + _PAGE
 
@@ -223,11 +228,6 @@ class Halves:
         """How full the half in use is, from 0 to 1."""
         start = self._start(self._generation)
         return (self._end - start) / (self._half - _PAGE)
-
-    @property
-    def generation(self) -> int:
-        """The number of the half in use."""
-        return self._generation
 
     def found(self) -> Sequence[Record | DamagedRange]:
         """What the half in use held when the file was opened, oldest first."""
@@ -257,8 +257,9 @@ class Halves:
 
         False where they do not fit; then all is as it was.
         """
+        generation = self._generation + 1
         with mapped(self.path):
-            generation = self._free_generation()
+            self._clear(generation)
         records = [framed(n, body, generation) for n, body in enumerate(bodies, 1)]
         data, start = b"".join(records), self._start(generation)
         if start + len(data) > self._stop(start):
@@ -272,12 +273,13 @@ class Halves:
         self._generation, self._end, self._next = generation, start + len(data), len(records) + 1
         return True
 
-    def _free_generation(self) -> int:
-        """The next without a record: a restart that was broken off may have left some."""
-        generation = self._generation + 1
-        while any(isinstance(item, Record) for item in self._of(generation)):
-            generation += 2
-        return generation
+    def _clear(self, generation: int) -> None:
+        """A restart that was broken off may have left records that nobody may find any more."""
+        left = [item for item in self._of(generation) if isinstance(item, Record)]
+        for item in left:
+            _write(self._file, bytes(HEAD.size), item.end - len(item.body) - HEAD.size)
+        if left:
+            os.fdatasync(self._file)
 
     def close(self) -> None:
         os.close(self._file)
@@ -297,6 +299,24 @@ def read_halves(path: Path) -> list[Record | DamagedRange]:
             half, generation, heads = _active(file)
             start = generation % 2 * half + _PAGE
             return [*heads, *scan(file, start, start - _PAGE + half, generation)]
+        finally:
+            os.close(file)
+
+
+def generation_of(path: Path) -> int | None:
+    """Of the half in use, for who does not write; None where there is no file.
+
+    Raises StoreError.
+    """
+    with mapped(path):
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            return _active(file)[1]
+        except StoreError:
+            return None  # both of its heads are damaged
         finally:
             os.close(file)
 

@@ -14,7 +14,7 @@ from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.store import corrupt, identity
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, UnforeseenError
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.keeper import BATCH, Keeper
@@ -45,6 +45,17 @@ class Precautions:
     reserve: int = 4 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """What of a writer a reload may change while it runs; what each means is in writer.py."""
+
+    commit: float = 30.0
+    keep: float | None = None
+    rows: float | None = None
+    to_file: bool = False
+    precautions: Precautions = Precautions()
+
+
 class Rescue:
     """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
 
@@ -67,17 +78,10 @@ class Rescue:
         self._clock = clock
         self._limit = plan.memory // _BYTES
         self._notices: deque[Notice] = deque() if notices is None else notices
-        beside = database.path or database.folder / _SERVER
-        self._spool_path = spool_of(database, plan.spool)
-        self._spool = Spool(
-            self._spool_path,
-            plan.size,
-            self._keep_body,
-            hot.unpark,
-            # An earlier meterd did not name the database there.
-            also=[] if database.path or plan.spool else [database.folder / f"{_SERVER}.spool"],
-        )
-        self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
+        self._spool = self._spool_of(plan)
+        # Spools of before a reload: what they hold goes to the store before all else.
+        self._earlier: list[Spool] = []
+        self._reserve = self._reserve_of(plan)
         self._due = 0.0
         self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
@@ -90,6 +94,39 @@ class Rescue:
         self._disk: int | None = None
         self._spool_disk: int | None = None
 
+    @property
+    def _spool_path(self) -> Path:
+        return self._spool.path
+
+    def _spool_of(self, plan: Precautions) -> Spool:
+        # An earlier meterd did not name the database of a server there.
+        is_named = self._database.path is not None or plan.spool is not None
+        also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
+        place = spool_of(self._database, plan.spool)
+        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also)
+
+    def _reserve_of(self, plan: Precautions) -> Reserve:
+        return Reserve(self._beside("reserve"), plan.reserve)
+
+    def _beside(self, what: str) -> Path:
+        beside = self._database.path or self._database.folder / _SERVER
+        return beside.with_name(f"{beside.name}.{what}")
+
+    def tune(self, plan: Precautions) -> None:
+        """After a reload. What is spooled elsewhere stays there until it is in the store."""
+        self._limit = plan.memory // _BYTES
+        self._reserve = self._reserve_of(plan)
+        self._due = 0.0
+        spool = self._spool_of(plan)
+        if spool.path == self._spool.path:
+            self._spool.limit(plan.size)
+            return
+        with self._guard:
+            self._spool.rest()
+            self._earlier = [one for one in (*self._earlier, self._spool) if one]
+            self._spool = spool
+            self.open()
+
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
         if self._database.path is not None:
@@ -100,13 +137,14 @@ class Rescue:
                 self._spool.open()
         except StoreError as error:
             _log.error("what was spooled cannot be read: %s", error)
-        self.spooled = self._spool.samples
+        self._count()
         if self.spooled:
             _log.warning("%d samples were spooled, and go to the store now", self.spooled)
 
     def close(self) -> None:
         with self._guard:
-            self._spool.close()
+            for spool in (*self._earlier, self._spool):
+                spool.close()
 
     # -- when something failed ----------------------------------------------------------------
 
@@ -121,8 +159,11 @@ class Rescue:
         if isinstance(error, GoneError):
             return self._begin_anew(error)
         path = self._database.path
-        if path is None or not corrupt.is_damage(error):
+        if path is None:
             return False
+        if not corrupt.is_damage(error):
+            odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
+            return odd and self._mends()
         try:
             corrupt.set_aside(path, self._clock.now_ms())
         except StoreError as further:
@@ -131,6 +172,13 @@ class Rescue:
         self.set_aside += 1
         self._keeper.start_over()
         return True
+
+    def _mends(self) -> bool:
+        try:
+            return self._keeper.mend()
+        except StoreError as error:
+            _log.error("the store's rows cannot be looked through: %s", error)
+            return False
 
     def _begin_anew(self, error: GoneError) -> bool:
         """What is in memory goes to whatever has the store's name now, a new file perhaps.
@@ -191,7 +239,7 @@ class Rescue:
                     return False
                 # Where the store confirmed some meanwhile they come twice, which is harmless.
                 self._hot.park(batch, moves, key, self._limit)
-                self.spooled = self._spool.samples
+                self._count()
                 self._tell_lost(gone, "the spool is full: raise store.spool.size")
             if self.spool_error is not None:
                 _log.warning("the spool can be written again")
@@ -230,15 +278,28 @@ class Rescue:
     @property
     def waits(self) -> bool:
         """Whether there is something to bring back, and it is time for that."""
-        return bool(self._spool) and self._clock.monotonic() >= self._not_before
+        there = bool(self._spool) or any(self._earlier)
+        return there and self._clock.monotonic() >= self._not_before
+
+    def _count(self) -> None:
+        self.spooled = sum(one.samples for one in (*self._earlier, self._spool))
+
+    def _oldest(self) -> tuple[Spool, bytes] | None:
+        """The oldest record, and the spool that has it."""
+        with self._guard:
+            for spool in (*self._earlier, self._spool):
+                if (record := spool.oldest()) is not None:
+                    return spool, record
+        return None
 
     def bring_back(self) -> list[Stretch]:
         """One record of the spool goes to the store; what it held. Raises StoreError."""
-        with self._guard:
-            record = self._spool.oldest()
-        if record is None:
+        found = self._oldest()
+        if found is None:
+            self._earlier.clear()
             self.spooled = 0
             return []
+        spool, record = found
         try:
             polls = list(unpack(record))
         except StoreError as error:
@@ -253,8 +314,8 @@ class Rescue:
         batch = self._keeper.take_back(mine)
         with self._guard:
             # Unless it went meanwhile, to make room for another one.
-            self._spool.done(record)
-            self.spooled = self._spool.samples
+            spool.done(record)
+            self._count()
         if len(mine) < len(polls):
             others = Hot()
             for poll in polls:
@@ -262,7 +323,7 @@ class Rescue:
                     others.take(poll)
             lost = extent_of(others.uncommitted(others.waiting))
             self._tell_lost(lost, "another meterd has the device by now")
-        if not self._spool:
+        if not self.waits:
             _log.warning("all that was spooled is in the store")
         return batch
 

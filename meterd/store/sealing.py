@@ -5,6 +5,7 @@ writes it. Where that fails, nothing has happened: the polls are still in the jo
 """
 
 import logging
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _PIECE = 10_000
 _HOLE = 900_000
 # But not the 50 years between a clock that began in 1970 and the right one.
 _LONGEST_HOLE = 400 * DAY
+_FOREVER = 1 << 62
 _LONGEST_REACH = _LONGEST_HOLE // DAY
 
 _log = logging.getLogger(__name__)
@@ -191,13 +193,17 @@ class Sealer:
         oldest = self._hot.oldest(name)
         copies = self._kept(name) if oldest is not None and oldest < one.until else []
         whole = self._merged(name, copies)
-        parts = cuts.ripe(whole.times, one.until) if whole is not None else []
-        if whole is None or not parts:
+        if whole is None or whole.times[0] >= one.until:
+            return None
+        newest = ledger.newest_time(whole.device, whole.times[0])
+        # What belongs among blocks waits for no more of its kind: they say otherwise by now.
+        late = 0 if newest is None else bisect_right(whole.times, min(newest, one.until - 1))
+        parts = self._together(ledger, whole, cuts.ripe(whole.times[:late], _FOREVER))
+        later = cuts.ripe(whole.times[late:], one.until)
+        parts += [(start + late, end + late) for start, end in later]
+        if not parts:
             return None
         seen = [(copy.origin or copy, len(copy.times)) for copy in copies]
-        newest = ledger.newest_time(whole.device, whole.times[0])
-        if newest is not None:
-            parts = self._together(ledger, whole, parts)
         return _UnderWay(name, whole, deque(parts), seen, newest)
 
     def _together(
@@ -228,19 +234,35 @@ class Sealer:
             return
         if device.newest is not None and first <= device.newest:
             self._block(ledger, one.change, span, None)
-            self._stain_around(ledger, one.change, span)
+            days = {first // DAY} | self._around(ledger, span)
+            self._stain(one.change, span.device, days)
         else:
             tips = self._tips_of(ledger, span)
-            if tips.time is not None and (tips.is_open or first - tips.time > _HOLE):
+            days = self._holes(span, tips)
+            if tips.time is not None and _says_more(tips, first):
                 # What was said of the hours before this knew nothing of it.
-                days = {tips.time // DAY, first // DAY}
-                self.late |= {dirty_id(span.device, day) for day in days}
+                days |= {tips.time // DAY, first // DAY}
+            self._stain(one.change, span.device, days)
             tips.is_open = span.times[-1] == device.whole.times[-1]
             span = self._block(ledger, one.change, span, tips.time)
             made = hour_rows(span, device.whole, self._catalog, tips.samples)
             one.change.hours.update((row["id"], row) for row in made)
             tips.note(span)
         self._catalog.note([span])
+
+    def _holes(self, span: Span, tips: Tips) -> set[int]:
+        """The days over which a counter rose without a sample, though others had some."""
+        days: set[int] = set()
+        for column in span.columns:
+            tip = tips.samples.get(column.series)
+            if tip is None or self._catalog.by_id[column.series].kind is not Kind.COUNTER:
+                continue
+            times, _ = cuts.told(span, column)
+            if times and times[0] - tip[0] > _HOLE:
+                days.update(
+                    range(max(tip[0], times[0] - _LONGEST_HOLE) // DAY, times[0] // DAY + 1)
+                )
+        return days
 
     def _tips_of(self, ledger: Ledger, span: Span) -> Tips:
         """What the device had before a span that comes after all of its blocks."""
@@ -258,28 +280,43 @@ class Sealer:
                 tips.samples[one] = found
         return tips
 
-    def _stain_around(self, ledger: Ledger, change: Change, span: Span) -> None:
-        """Hours and days that samples among others change, besides the day of their own.
+    def touched(self, ledger: Ledger, spans: Iterable[Span]) -> None:
+        """Samples were replaced that may be in no block: days of before were closed by them.
+
+        Raises StoreError.
+        """
+        change = Change()
+        for span in spans:
+            # Their own days are stained once they are in blocks.
+            self._stain(change, span.device, self._around(ledger, span))
+        if change.stained:
+            self._apply(ledger, change)
+
+    def _stain(self, change: Change, device: int, days: Iterable[int]) -> None:
+        keys = {dirty_id(device, day) for day in days}
+        change.stained |= keys - self.dirty
+        self.late |= keys
+
+    def _around(self, ledger: Ledger, span: Span) -> set[int]:
+        """Days whose hours and roll-ups change with these samples, besides their own.
 
         A counter rises from its last sample before them, and to its next one after them.
         """
-        device, day = span.device, span.times[0] // DAY
+        device, first, last = span.device, span.times[0] // DAY, span.times[-1] // DAY
         known = [self._catalog.by_id[column.series] for column in span.columns]
         counters = [one.id for one in known if one.kind is Kind.COUNTER]
-        days = {day}
+        days: set[int] = set()
         for one in counters:
-            before, after = ledger.before(one, day), ledger.after(one, day)
+            before, after = ledger.before(one, first), ledger.after(one, last)
             if before is not None:
-                days.update(range(max(before[0] // DAY, day - _LONGEST_REACH), day))
+                days.update(range(max(before[0] // DAY, first - _LONGEST_REACH), first))
             if after is not None:
-                days.update(range(day + 1, min(after[0] // DAY, day + _LONGEST_REACH) + 1))
+                days.update(range(last + 1, min(after[0] // DAY, last + _LONGEST_REACH) + 1))
         if counters:
             # Those that are not closed yet have no roll-ups to find them by.
             dirty = map(dirty_of, self.dirty)
-            days.update(later for owner, later in dirty if owner == device and later > day)
-        keys = {dirty_id(device, one) for one in days}
-        change.stained |= keys - self.dirty
-        self.late |= keys
+            days.update(later for owner, later in dirty if owner == device and later > last)
+        return days
 
     def _is_deleted(self, ledger: Ledger, one: _Round, device: int, day: int) -> bool:
         """Whether roll-ups know more of a day than its blocks hold by now."""
@@ -378,6 +415,12 @@ class Sealer:
 def _touch(key: int, t1: int, first: int, last: int) -> bool:
     """Whether a block has an hour of a span: its key begins it, `t1` is its last time."""
     return t1 >= first // HOUR * HOUR and key >> 14 <= last
+
+
+def _says_more(tips: Tips, time: int) -> bool:
+    """Whether polls from `time` on change what was said of the hours before."""
+    last = tips.time
+    return last is None or tips.is_open or time - last > _HOLE or time // HOUR == last // HOUR
 
 
 def _edge(now: int) -> int:

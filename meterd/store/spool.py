@@ -216,13 +216,17 @@ class Spool:
         """
         self._gone = gone
         self._also = also
-        self._path = path
+        self.path = self._path = path
         self._size = size
         self._lost = lost
         self._told: set[tuple[str, int]] = set()  # which of those
         self._log: Log | None = None  # the newest part, while it is written
         self._parts: list[_Part] = []
         self._reading: deque[bytes] | None = None  # what is left of the oldest part
+
+    def limit(self, size: int) -> None:
+        """The most bytes from now on; what is too much goes with the next record."""
+        self._size = size
 
     def open(self) -> None:
         """Finds what an earlier meterd has left; one file that fails is told after the others."""
@@ -336,6 +340,10 @@ class Spool:
         if self._log is not None:
             self._log.close()
             self._log = None
+
+    def rest(self) -> None:
+        """Nothing more is put into it; what it holds is ours."""
+        self._close_log()
 
     def close(self) -> None:
         """Its files are anybody's, then."""

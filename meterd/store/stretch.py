@@ -15,15 +15,25 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress, pairwise, repeat
-from operator import ge, itemgetter
+from operator import ge, gt, itemgetter
 from typing import Any
 
-from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality
 from meterd.store import cuts
-from meterd.store.format.columns import Column, Sheet, Span, regular, runs
+from meterd.store.format.columns import (
+    NOT_FINITE,
+    Column,
+    Sheet,
+    Span,
+    has_wild,
+    regular,
+    runs,
+    sound,
+)
 from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
+_WILD = Doubt(Quality.INVALID, NOT_FINITE)
 _MOST_KINDS = 250
 # Rows and cells of one stretch: a copy of it takes some 0.1 ms.
 _MOST_ROWS = 4096
@@ -80,7 +90,7 @@ class Stretch:
     def late(cls, device: str, column: tuple[str, str], span: Span) -> Iterator["Stretch"]:
         """The one column of a span, as polls."""
         layout = Layout.of([column])
-        (cells,) = span.columns
+        cells = sound(span.columns[0])
         times, shared = span.times_of(cells), dict[Doubt, Mapping[int, Doubt]]()
         doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
@@ -146,9 +156,19 @@ class Stretch:
             self.doubts[len(self.times)] = {
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
+        # Nulls, too, are no numbers between these.
+        if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
+            row = self._tame(row)
         self.times.append(poll.time)
         self.kinds.append(number)
         self.values.extend(row)
+
+    def _tame(self, row: "array[float]") -> "array[float]":
+        """No infinity enters the store, whoever gives it."""
+        wild = {place for place, value in enumerate(row) if abs(value) > LARGEST}
+        known = self.doubts.get(len(self.times), {})
+        self.doubts[len(self.times)] = {**known, **dict.fromkeys(wild, _WILD)}
+        return array("d", [_NAN if place in wild else row[place] for place in range(len(row))])
 
     def end(self) -> None:
         """Nothing is added to it any more."""
@@ -186,8 +206,18 @@ class Stretch:
 
     def tail(self) -> "Stretch":
         """The kept rows from which on each of their layouts is met."""
-        kinds = self.kinds[: self.kept].tobytes()
-        return self.copy(min(map(kinds.rindex, set(kinds))), self.kept)
+        return self.copy(min(self._newest_rows(self.kept).values()), self.kept)
+
+    def _newest_rows(self, count: int) -> dict[int, int]:
+        """By layout, the row of its newest poll among the first so many; late ones may follow."""
+        kinds, times = self.kinds[:count].tobytes(), self.times[:count]
+        if not any(map(gt, times, times[1:])):
+            return {number: kinds.rindex(number) for number in set(kinds)}
+        rows: dict[int, int] = {}
+        for row, number in enumerate(kinds):
+            if number not in rows or times[row] >= times[rows[number]]:
+                rows[number] = row
+        return rows
 
     def without(self, gone: Sequence[tuple[int, int]]) -> "Stretch":
         """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
@@ -233,10 +263,9 @@ class Stretch:
             yield self.seen[number], min(times), max(times)
 
     def newest(self) -> Iterator[tuple[tuple[str, str], int, float, Doubt | None]]:
-        """(column, time, value, doubt) of the last row of each layout; NaN is a null."""
+        """(column, time, value, doubt) of the newest row of each layout; NaN is a null."""
         width = len(self.columns)
-        for number in set(self.kinds):
-            row = len(self.kinds) - 1 - self.kinds[::-1].index(number)
+        for number, row in self._newest_rows(len(self.kinds)).items():
             doubts = self.doubts.get(row, {})
             for place in self.seen[number].places:
                 value = self.values[row * width + place]

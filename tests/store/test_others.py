@@ -12,6 +12,7 @@ WRITING = {
     "unconfirm",
     "renumber",
     "append",
+    "follow",
     "drop",
     "sealed",
     "tails",

@@ -5,15 +5,19 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, repeat
-from math import isnan
+from math import isnan, nan
 from operator import ge
 from typing import NamedTuple, TypeAlias
+
+from meterd.model.sample import LARGEST
 
 Rows: TypeAlias = "range | array[int]"
 # (how many rows, quality code, reason)
 State: TypeAlias = tuple[int, int, str]
 
 GOOD = 0
+_INVALID = 4
+NOT_FINITE = "no number that can be measured"
 
 
 class Column(NamedTuple):
@@ -99,6 +103,33 @@ def merge(spans: Sequence[Span]) -> Span:
     if all(one.times[-1] < other.times[0] for one, other in pairwise(parts)):
         return _joined(spans[0].device, parts)
     return _overlaid(spans)
+
+
+def has_wild(values: "array[float]") -> bool:
+    """Whether one is an infinity, or beyond LARGEST. Quick for the usual values."""
+    if not values:
+        return False
+    # A NaN at the beginning hides what follows from min and max, and does not pass this.
+    if min(values) >= -LARGEST and max(values) <= LARGEST:
+        return False
+    return any(abs(value) > LARGEST for value in values)
+
+
+def sound(column: Column) -> Column:
+    """With nulls, and why, where values are no numbers that can be measured.
+
+    No door lets such a value in; a store that an older meterd wrote may hold some.
+    """
+    if not has_wild(column.values):
+        return column
+    wild = [abs(value) > LARGEST for value in column.values]
+    values = array("d", [nan if odd else one for odd, one in zip(wild, column.values, strict=True)])
+    states = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
+    told = (
+        (1, _INVALID, NOT_FINITE) if odd else (1, *state)
+        for odd, state in zip(wild, states, strict=True)
+    )
+    return column._replace(values=values, states=runs(told, values))
 
 
 def regular(rows: Iterable[int]) -> Rows:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import fsum, isnan, nan
 
+from meterd.model.sample import LARGEST
 from meterd.store.format import codec, planes, varint
+from meterd.store.format.columns import has_wild
 from meterd.store.format.frame import seal, unsealed
 from meterd.store.format.rise import Power, Rise
 from meterd.store.format.varint import Cursor, Damage
@@ -178,12 +180,19 @@ def _unpacked(cursor: Cursor) -> tuple[int, dict[int, Quarter]]:
     estimated, counted = set(_places(cursor, count)), _places(cursor, count)
     counts = accumulate(planes.unpack(cursor.sized(), count))
     increases = dict(zip(counted, planes.unpack(cursor.sized(), len(counted)), strict=True))
-    lanes = [codec.decode(cursor.sized(), count) for _ in range(3)]
+    lanes = [_measured(codec.decode(cursor.sized(), count)) for _ in range(3)]
     found: dict[int, Quarter] = {}
     for at, (place, n, low, high, whole) in enumerate(zip(places, counts, *lanes, strict=True)):
         increase = increases.get(at)
         found[day * QUARTERS + place] = Quarter(n, low, high, whole, increase, at in estimated)
     return day, found
+
+
+def _measured(lane: "array[float]") -> "array[float]":
+    """Of an older meterd that took infinities for values: NaN stands for what came of them."""
+    if not has_wild(lane):
+        return lane
+    return array("d", [value if abs(value) <= LARGEST else nan for value in lane])
 
 
 def _bits(places: Sequence[int]) -> bytes:

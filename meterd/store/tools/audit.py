@@ -3,7 +3,7 @@
 All but `listed` is for the writer's thread, and raises StoreError.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,10 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is to be marked or, with a `value` in the series' unit, set; why, and who says so."""
+    """What is to be marked or, with a `value`, set; why, and who says so.
+
+    The value is in `unit`; without one in that of the series.
+    """
 
     device: str
     quantity: str
@@ -65,6 +68,7 @@ class Ask:
     why: str
     who: str
     value: float | None = None
+    unit: str = ""
 
 
 def begin(ledger: Ledger, ask: Ask, now: int) -> int:
@@ -128,6 +132,17 @@ def body(ledger: Ledger, key: int) -> Span:
     with ledger.transaction() as connection:
         body = connection.scalar(select(corrected.c.body).where(corrected.c.id == key))
     return blocks.decode(body or b"")
+
+
+def extent(ledger: Ledger, keys: Sequence[int]) -> tuple[int, int] | None:
+    """The times (Unix ms) of the first and the last sample of these parts, oldest first."""
+    if not keys:
+        return None
+    first, last = body(ledger, keys[0]), body(ledger, keys[-1])
+    return (
+        min(first.times[column.rows[0]] for column in first.columns),
+        max(last.times[column.rows[-1]] for column in last.columns),
+    )
 
 
 def every(ledger: Ledger) -> list[Correction]:

@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
-from meterd.store import filed
+from meterd.store import filed, flaws
 from meterd.store import spool as spools
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format import columns, rollup
@@ -28,7 +29,7 @@ from meterd.store.polls import replay
 from meterd.store.records import read_log
 from meterd.store.recordscan import DamagedRange
 from meterd.store.rescue import spool_of
-from meterd.store.schema import corrected, dirty, journal
+from meterd.store.schema import corrected, dirty, journal, memo
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
@@ -63,18 +64,48 @@ def problems(
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
+    before = filed.generation(database)
     with looking(database) as (connection, version):
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
+        if wrong := filed.torn(mark, before, filed.generation(database)):
+            yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-        checker = _Checker(connection)
-        yield from checker.journal()
-        yield from files(database, spool, checker.catalog)
-        yield from checker.blocks(note)
-        yield from checker.rollups()
-        yield from checker.recomputed(note)
-        yield from checker.audit()
+            yield from map(str, flaws.flaws(connection))
+            yield from put_aside(database.folder)
+        try:
+            with legible(database.label):
+                checker = _Checker(connection)
+        except StoreError as error:
+            yield str(error)
+            return
+        stages = (
+            checker.journal(),
+            files(database, spool, checker.catalog),
+            checker.blocks(note),
+            checker.rollups(),
+            checker.recomputed(note),
+            checker.audit(),
+        )
+        for stage in stages:
+            try:
+                with legible(database.label):
+                    yield from stage
+            except StoreError as error:
+                if error.code != "corrupt":
+                    raise
+                yield str(error)
+
+
+def put_aside(folder: Path) -> Iterator[str]:
+    """What could not be read, and is kept as a file until somebody has looked."""
+    for path in flaws.kept(folder):
+        yield (
+            f"{path} holds what could not be read, and is missing from the store or was mended; "
+            "delete the file once you have looked at it"
+        )
 
 
 def files(

@@ -9,14 +9,16 @@ takes the old ones again, from the table `corrected`.
 import asyncio
 import logging
 from array import array
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import isnan
 from typing import Any
 
 from meterd.errors import MeterdError, StoreError
 from meterd.model.quantity import GUARDED, Kind
-from meterd.model.sample import Quality
+from meterd.model.sample import Quality, finite
+from meterd.model.units import conversion
 from meterd.store import cuts
 from meterd.store.asked import SeriesInfo
 from meterd.store.catalog import Name
@@ -36,6 +38,7 @@ __all__ = (
     "Correction",
     "Corrections",
     "NothingThereError",
+    "UnfitError",
     "listed",
 )
 
@@ -45,13 +48,17 @@ _PART_BITS = 20
 _ESTIMATED = QUALITIES[Quality.ESTIMATED]
 
 Recount = Callable[[str, str, int, int], Awaitable[None]]
-"""Works out anew what is made of a device's counter, whose reads of start <= time < end changed."""
+"""Works out anew what is made of a device's counter, whose first and last changed read it gets."""
 
 _log = logging.getLogger(__name__)
 
 
 class NothingThereError(MeterdError):
     """What was named does not exist; a person has to name something else."""
+
+
+class UnfitError(MeterdError):
+    """What was asked makes no sense of these samples; a person has to ask for something else."""
 
 
 class Corrections:
@@ -61,7 +68,7 @@ class Corrections:
         """`recount` is told of each counter that was corrected, before its roll-ups are made."""
         self._writer = writer
         self._reader = reader
-        self._recount = recount
+        self.recount = recount
         self._turn = asyncio.Lock()
 
     async def all(self) -> list[Correction]:
@@ -72,14 +79,15 @@ class Corrections:
         """Marks every sample of the interval that is not invalid already, or sets all of them.
 
         `now` is Unix ms. What was broken off before is finished first.
-        Raises StoreError; NothingThereError where there is no sample to correct.
+        Raises StoreError; NothingThereError where there is no sample to correct; UnfitError for a
+        total that meterd works out itself, and for a value that is no number of that unit.
         """
         self._need_ours(ask.device)
         async with self._turn:
             await self._finish(now)
             await self._writer.flush()
             infos = await self._infos(ask)
-            self._need_sense(ask, infos, await self._reader.series())
+            ask = _sensible(ask, infos, await self._reader.series())
             found = False
             for day in _days(ask, infos):
                 found = found or await self._found(ask, _names(infos), day) is not None
@@ -88,21 +96,6 @@ class Corrections:
                 raise NothingThereError(f"{ask.device} has {what} {ask.quantity} in that time")
             number = await self._writer.do(lambda ledger: audit.begin(ledger, ask, now))
             return await self._mark(number, ask, now)
-
-    def _need_sense(self, ask: Ask, infos: list[SeriesInfo], all_: list[SeriesInfo]) -> None:
-        if not infos:
-            text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
-            raise NothingThereError(text)
-        counter = ask.quantity.removeprefix(GUARDED)
-        if counter != ask.quantity and any(
-            (one.device, one.quantity) == (ask.device, counter) for one in all_
-        ):
-            text = f"{ask.quantity} is worked out from {counter}: correct {counter} instead"
-            raise NothingThereError(text)
-        units = sorted({one.unit for one in infos})
-        if ask.value is not None and len(units) > 1:
-            text = f"{ask.device} has {ask.quantity} in several units ({', '.join(units)})"
-            raise NothingThereError(f"{text}: mark it, and import the right values")
 
     async def undo(self, number: int, who: str, now: int) -> Correction:
         """Puts back what stood there, also of one that was broken off.
@@ -166,7 +159,8 @@ class Corrections:
         for part, gone in zip(parts, lost, strict=True):
             if not gone:
                 await self._take(await self._part(part))
-        await self._derive(found.device, found.quantity, found.start, found.end)
+        there = [part for part, gone in zip(parts, lost, strict=True) if not gone]
+        await self._derive(found.device, found.quantity, there)
         if any(lost):
             _log.warning("correction %d: %d samples are deleted by now", number, sum(lost))
         await self._writer.do(partial(audit.note, number=number, values={"undone": now}))
@@ -213,22 +207,22 @@ class Corrections:
             if waiting > _BREATHE:
                 await self._writer.settle()
                 waiting = 0
-        await self._derive(ask.device, ask.quantity, ask.start, ask.end)
+        parts = await self._writer.do(partial(audit.parts, number=number))
+        await self._derive(ask.device, ask.quantity, parts)
         await self._writer.do(partial(audit.note, number=number, values={"done": now, "n": count}))
         made = await self._one(number)
         if made is None:
             raise StoreError(f"correction {number} is gone", code="unavailable")
         return made
 
-    async def _derive(self, device: str, quantity: str, start: int, end: int) -> None:
-        """Totals, roll-ups and plain rows of what is there now."""
-        kinds = {
-            one.kind
-            for one in await self._reader.series()
-            if (one.device, one.quantity) == (device, quantity)
-        }
-        if self._recount is not None and Kind.COUNTER in kinds:
-            await self._recount(device, quantity, start, end)
+    async def _derive(self, device: str, quantity: str, parts: Sequence[int]) -> None:
+        """Totals, roll-ups and plain rows of what is there now; `parts` have what was there."""
+        infos = [one for one in await self._reader.series() if one.kind is Kind.COUNTER]
+        is_counter = any((one.device, one.quantity) == (device, quantity) for one in infos)
+        extent = await self._writer.do(partial(audit.extent, keys=parts))
+        if self.recount is not None and is_counter and extent is not None:
+            await self._writer.flush()
+            await self.recount(device, quantity, *extent)
         await self._writer.settle()
 
     async def _one(self, number: int) -> Correction | None:
@@ -269,6 +263,31 @@ class Corrections:
             late += Stretch.late(device, (name[0], name[1]), span)
             lasts[column.series] = _last(span, column)
         return late, lasts
+
+
+def _sensible(ask: Ask, infos: list[SeriesInfo], stored: list[SeriesInfo]) -> Ask:
+    """With the value in the unit of the series that it is about."""
+    if not infos:
+        text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
+        raise NothingThereError(text)
+    counter = ask.quantity.removeprefix(GUARDED)
+    there = {(one.device, one.quantity) for one in stored}
+    if counter != ask.quantity and (ask.device, counter) in there:
+        text = f"{ask.quantity} is worked out from {counter}: correct {counter} instead"
+        raise UnfitError(f"{text}, and it follows")
+    if ask.value is None:
+        return ask
+    units = sorted({one.unit for one in infos})
+    if len(units) > 1:
+        text = f"{ask.device} has {ask.quantity} in several units ({', '.join(units)})"
+        raise UnfitError(f"{text}: mark it as invalid, and import the right values")
+    found = conversion(ask.unit or units[0], units[0])
+    if found is None:
+        raise UnfitError(f"{ask.quantity} is in {units[0]}: {ask.unit!r} is nothing like it")
+    value = ask.value * found.factor + found.offset
+    if finite(value) is None:
+        raise UnfitError(f"{ask.value:g} {ask.unit or units[0]} is no number that can be measured")
+    return replace(ask, value=value, unit=units[0])
 
 
 def _names(infos: list[SeriesInfo]) -> frozenset[Name]:

@@ -18,12 +18,13 @@ from typing import NamedTuple, TextIO
 from meterd.errors import MeterdError
 from meterd.model.files import open_regular
 from meterd.model.quantity import GUARDED, Kind, describe, suggest
-from meterd.model.sample import Quality
+from meterd.model.sample import LARGEST, Quality, finite
 from meterd.model.text import from_spreadsheets, has_controls
 from meterd.model.units import base_of, conversion
 
 MOST_MISTAKES = 20
 _LINE_LIMIT = 1 << 20  # characters: thousands of columns
+_SHOWN = 40  # characters of a value in a message
 _DAY = 86_400_000
 _LONG = ("time", "device", "quantity", "value")
 _ALSO = ("unit", "quality", "reason")
@@ -127,11 +128,16 @@ class CsvFile:
 
     def rows(self) -> Iterator[Row]:
         """Of a file that `check` found right."""
+        return (row for _, row in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """The same with their lines."""
         for line, found in self._read():
             if isinstance(found, str):
                 text = f"{self.path}:{line}: {found}; the file has changed meanwhile"
                 raise MistakesError(text, code="import")
-            yield from found
+            for row in found:
+                yield line, row
 
     def _read(self) -> Iterator[tuple[int, list[Row] | str]]:
         """By line: its samples, or what is wrong with it."""
@@ -281,10 +287,18 @@ def _value(text: str, target: _Target) -> float | None:
     try:
         if not _NUMBER.fullmatch(text):
             raise ValueError
-        return float(Decimal(text) * target.times + target.plus)
+        value = float(Decimal(text) * target.times + target.plus)
     except (ValueError, InvalidOperation):
         hint = "write it with a decimal point and without spaces, or leave it empty"
-        raise ValueError(f"value {text!r} is no number; {hint}") from None
+        raise ValueError(f"value {_shown(text)} is no number; {hint}") from None
+    if finite(value) is None:
+        hint = f"no more than {LARGEST:g} {target.unit} is kept; leave it empty if it is unknown"
+        raise ValueError(f"value {_shown(text)} is too large; {hint}")
+    return value
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def _quality(text: str, value: float | None) -> Quality:

@@ -11,6 +11,7 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.event import EventKind
+from meterd.store import reader as readers
 from meterd.store import servers, spooler
 from meterd.store import worker as workers
 from meterd.store import writer as writers
@@ -33,6 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spooler, "LATE", 0.6)
     monkeypatch.setattr(spooler, "_BEAT", 0.05)
     monkeypatch.setattr(writers, "_LAST_STATEMENT", 0.5)
+    monkeypatch.setattr(readers, "_LAST_STATEMENT", 0.5)
 
 
 @pytest.fixture
