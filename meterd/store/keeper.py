@@ -162,9 +162,10 @@ class Keeper:
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
         self._sealer.interrupt()
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+        # Taken first, so that nobody closes it a second time.
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
         if self._filed is not None:
             self._filed.close()
 
