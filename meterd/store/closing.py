@@ -39,7 +39,7 @@ class Closer:
         self._hot = hot
         self._catalog = catalog
         self._sealer = sealer
-        self._merging = merging
+        self.merging = merging
         self._made = Change()  # and not written yet
         self._redone: set[int] = set()  # days, by dirty_id, of which `_made` has the hours
         self._under_way: Iterator[int] | None = None
@@ -127,7 +127,7 @@ class Closer:
             spans += ledger.read([number])
             yield n * len(series)
         span = merge(spans) if spans else None
-        merging = is_over and self._merging and len(headers) > 1 and count <= MOST_POLLS
+        merging = is_over and self.merging and len(headers) > 1 and count <= MOST_POLLS
         if span is not None and merging:
             yield from _merged(change, span, headers)
         edges = self._edges(ledger, device)
