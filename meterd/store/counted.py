@@ -11,7 +11,7 @@ the other's first one:
 So it does not matter which day was written first, or what was known when a day was rolled up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import nan
@@ -75,6 +75,7 @@ def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[in
         found.update((number, own[number]) for number in own if number in wanted)
     for one, other in pairwise(row):
         _bridge(found, one, other, wanted)
+        _spread(found, one, other)
     if before is None and days:
         _begin(found, days[0].first[0])
     if after is None and days:
@@ -95,6 +96,46 @@ def _bridge(found: dict[int, Quarter], one: CounterDay, other: CounterDay, wante
         increase = (known.increase or 0) + line.within(number)
         estimated = known.estimated or guessed
         found[number] = replace(known, increase=increase, estimated=estimated)
+
+
+def _spread(found: dict[int, Quarter], one: CounterDay, other: CounterDay) -> None:
+    """A counter that was frozen over midnight: a day's first quarter hours tell all of its jump.
+
+    They give so much of it to the last ones of the day before, which stood, as these would have
+    brought at the usual rate.
+    """
+    is_near = other.first[0] - one.last[0] <= HOLE_MS
+    if not is_near or one.last[1] != other.first[1]:
+        return
+    lead = _while(other, other.first[0] // QUARTER_MS, 1, lambda it: it.estimated)
+    stood = _while(one, one.last[0] // QUARTER_MS, -1, lambda it: it.increase == 0)
+    rises = [
+        it.increase
+        for number, it in other.quarters.items()
+        if number not in lead and not it.estimated and it.increase
+    ]
+    if not lead or other.last[0] // QUARTER_MS in lead or len(rises) < _FEW:
+        return
+    whole = sum(other.quarters[number].increase or 0 for number in lead)
+    count = min(len(stood), round(whole / median_low(rises)) - len(lead))
+    if count <= 0:
+        return
+    region = [*reversed(stood[:count]), *lead]
+    for place, number in enumerate(region):
+        part = share(whole, place + 1, len(region)) - share(whole, place, len(region))
+        own = (other.quarters[number].increase or 0) if number in lead else 0
+        if (known := found.get(number)) is not None:
+            increase = (known.increase or 0) + part - own
+            found[number] = replace(known, increase=increase, estimated=True)
+
+
+def _while(day: CounterDay, number: int, step: int, holds: Callable[[Quarter], bool]) -> list[int]:
+    """Quarter hours with samples, one after the other, as long as something holds."""
+    found: list[int] = []
+    while (one := day.quarters.get(number)) is not None and one.n and holds(one):
+        found.append(number)
+        number += step
+    return found
 
 
 @dataclass(frozen=True, slots=True)
