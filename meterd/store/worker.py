@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`, then `wake`.
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` or `settling`, and
+    then `wake`.
 
     All else that has a public name is only read there; what it means is in WriterStatus.
     """
