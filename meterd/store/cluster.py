@@ -97,8 +97,8 @@ class Leases:
         self._database = ServerDatabase(urls, shared=True)
         self._opened: Opened | None = None
         self._made = False
-        self._period = period
-        self._alone = alone
+        self._made_for = urls, name
+        self.tune(period, alone)
         self._clock = clock or SystemClock()
         self._good_until = float("-inf")
         self.heard: Callable[[Sequence[Poll]], None] | None = None  # what others committed
@@ -107,6 +107,14 @@ class Leases:
         self._member = Member(self.holder)
         self._careful_until = float("-inf")
         self._renames = ""  # as the store told them last
+
+    def is_for(self, url: str | Sequence[str], name: str | None) -> bool:
+        """Whether these are what the constructor would make of it."""
+        return self._made_for == ((url,) if isinstance(url, str) else tuple(url), name)
+
+    def tune(self, period: float, alone: str) -> None:
+        """From the next beat on; see the constructor."""
+        self._period, self._alone = period, alone
 
     @property
     def held(self) -> frozenset[str]:

@@ -31,10 +31,12 @@ class Database(Protocol):
     """One database, whichever program keeps it. Every method maps errors to StoreError.
 
     `label` names it in messages, without secrets; `path` is its file, None on a server;
-    `folder` is where files of its neighbourhood (spool, copies) belong.
+    `folder` is where files of its neighbourhood (spool, copies) belong. `places` are the file, or
+    the nodes without user and options: who has one of them in common is the same store.
     """
 
     label: str
+    places: frozenset[str]
     path: Path | None
     folder: Path
 

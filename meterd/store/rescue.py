@@ -9,7 +9,7 @@ from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store import corrupt, identity
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, UnforeseenError
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.keeper import BATCH, Keeper
@@ -38,6 +38,17 @@ class Precautions:
     reserve: int = 4 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """What of a writer a reload may change while it runs; what each means is in writer.py."""
+
+    commit: float = 30.0
+    keep: float | None = None
+    rows: float | None = None
+    to_file: bool = False
+    precautions: Precautions = Precautions()
+
+
 class Rescue:
     """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere."""
 
@@ -49,10 +60,10 @@ class Rescue:
         self._keeper = keeper
         self._clock = clock
         self._limit = plan.memory // _BYTES
-        beside = database.path or database.folder / _SERVER
-        self._spool_path = plan.spool or beside.with_name(f"{beside.name}.spool")
-        self._spool = Spool(self._spool_path, plan.size)
-        self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
+        self._spool = self._spool_of(plan)
+        # Spools of before a reload: what they hold goes to the store before all else.
+        self._earlier: list[Spool] = []
+        self._reserve = self._reserve_of(plan)
         self._due = 0.0
         self._names = count(clock.now_ms())  # of what cannot be read
         self.dropped = 0
@@ -61,6 +72,34 @@ class Rescue:
         self.begun_anew = 0
         self._disk: int | None = None
         self._spool_disk: int | None = None
+
+    @property
+    def _spool_path(self) -> Path:
+        return self._spool.path
+
+    def _spool_of(self, plan: Precautions) -> Spool:
+        return Spool(plan.spool or self._beside("spool"), plan.size)
+
+    def _reserve_of(self, plan: Precautions) -> Reserve:
+        return Reserve(self._beside("reserve"), plan.reserve)
+
+    def _beside(self, what: str) -> Path:
+        beside = self._database.path or self._database.folder / _SERVER
+        return beside.with_name(f"{beside.name}.{what}")
+
+    def tune(self, plan: Precautions) -> None:
+        """After a reload. What is spooled elsewhere stays there until it is in the store."""
+        self._limit = plan.memory // _BYTES
+        self._reserve = self._reserve_of(plan)
+        self._due = 0.0
+        spool = self._spool_of(plan)
+        if spool.path == self._spool.path:
+            self._spool.limit(plan.size)
+            return
+        self._spool.close()
+        self._earlier = [one for one in (*self._earlier, self._spool) if one]
+        self._spool = spool
+        self.open()
 
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
@@ -71,7 +110,7 @@ class Rescue:
             self._spool.open()
         except StoreError as error:
             _log.error("what was spooled cannot be read: %s", error)
-        self.spooled = self._spool.samples
+        self._count()
         if self.spooled:
             _log.warning("%d samples were spooled, and go to the store now", self.spooled)
 
@@ -91,8 +130,11 @@ class Rescue:
         if isinstance(error, GoneError):
             return self._begin_anew(error)
         path = self._database.path
-        if path is None or not corrupt.is_damage(error):
+        if path is None:
             return False
+        if not corrupt.is_damage(error):
+            odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
+            return odd and self._mends()
         try:
             corrupt.set_aside(path, self._clock.now_ms())
         except StoreError as further:
@@ -101,6 +143,13 @@ class Rescue:
         self.set_aside += 1
         self._keeper.start_over()
         return True
+
+    def _mends(self) -> bool:
+        try:
+            return self._keeper.mend()
+        except StoreError as error:
+            _log.error("the store's rows cannot be looked through: %s", error)
+            return False
 
     def _begin_anew(self, error: GoneError) -> bool:
         """What is in memory goes to whatever has the store's name now, a new file perhaps.
@@ -155,21 +204,33 @@ class Rescue:
                 _log.error("the spool cannot be written: %s", error)
                 return
             self._hot.forget(batch)
-            self.spooled = self._spool.samples
+            self._count()
 
     # -- when all is well again ---------------------------------------------------------------
 
     @property
     def waits(self) -> bool:
         """Whether there is something to bring back."""
-        return bool(self._spool)
+        return bool(self._spool) or any(self._earlier)
+
+    def _count(self) -> None:
+        self.spooled = sum(one.samples for one in (*self._earlier, self._spool))
+
+    def _oldest(self) -> tuple[Spool, bytes] | None:
+        """The oldest record, and the spool that has it."""
+        for spool in (*self._earlier, self._spool):
+            if (record := spool.oldest()) is not None:
+                return spool, record
+        return None
 
     def bring_back(self) -> list[Stretch]:
         """One record of the spool goes to the store; what it held. Raises StoreError."""
-        record = self._spool.oldest()
-        if record is None:
+        found = self._oldest()
+        if found is None:
+            self._earlier.clear()
             self.spooled = 0
             return []
+        spool, record = found
         try:
             polls = list(unpack(record))
         except StoreError as error:
@@ -178,9 +239,9 @@ class Rescue:
             corrupt.keep_body(self._database.folder, damaged, record)
             polls = []
         batch = self._keeper.take_back(polls)
-        self._spool.done(sum(stretch.samples for stretch in batch))
-        self.spooled = self._spool.samples
-        if not self._spool:
+        spool.done(sum(stretch.samples for stretch in batch))
+        self._count()
+        if not self.waits:
             _log.warning("all that was spooled is in the store")
         return batch
 

@@ -52,6 +52,7 @@ class ServerDatabase:
         if len(kinds) != 1:
             raise StoreError("the nodes of a store are of one kind", code="unavailable")
         self.kind = kinds.pop()
+        self.places = frozenset(_shown(url) for url in self._urls)
         self.label = "store " + ", ".join(_shown(url) for url in self._urls)
         self.folder = folder or Path.cwd()
         self._shared = shared

@@ -110,11 +110,15 @@ class Spool:
 
     def __init__(self, path: Path, size: int) -> None:
         """`path` is the beginning of its files' names, `size` the most bytes of them all."""
-        self._path = path
+        self.path = self._path = path
         self._size = size
         self._log: Log | None = None  # the newest part, while it is written
         self._parts: list[_Part] = []
         self._reading: deque[bytes] | None = None  # what is left of the oldest part
+
+    def limit(self, size: int) -> None:
+        """The most bytes from now on; what is too much goes with the next record."""
+        self._size = size
 
     def open(self) -> None:
         """Finds what an earlier meterd has left; one file that fails is told after the others."""

@@ -9,11 +9,12 @@ from typing import Any
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store.connections import Database, Held
+from meterd.store.corrupt import UnforeseenError
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.lock import Claim
-from meterd.store.rescue import Rescue
+from meterd.store.rescue import Rescue, WriterOptions
 from meterd.store.tenure import Tenure
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` or `settling`, and
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`,
     then `wake`.
 
     All else that has a public name is only read there; what it means is in WriterStatus.
@@ -44,6 +45,7 @@ class Worker:
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
         claim: Claim | None = None,
+        patient: bool = False,
         tenure: Tenure | None = None,
     ) -> None:
         self._database = database
@@ -54,6 +56,8 @@ class Worker:
         self._commit = commit
         self._confirmed = confirmed
         self._claim = claim
+        self._patient = patient
+        self._options: WriterOptions | None = None  # those that a reload brought, until they hold
         self._tenure = tenure
         if tenure is not None:
             tenure.is_stopping = lambda: self.stopping
@@ -65,6 +69,7 @@ class Worker:
         self.errands = Errands()
         self.wake = threading.Event()
         self.stopping = False
+        self.has_heir = False  # whether another store takes at the end what this one could not
         self.settling = False
         self.sealing = False
         self.recalled: dict[str, str] = {}
@@ -79,6 +84,12 @@ class Worker:
         """From any thread."""
         with self._guard:
             self._memos[name] = body
+
+    def tune(self, options: WriterOptions) -> None:
+        """From any thread: they hold from the next commit on."""
+        with self._guard:
+            self._options = options
+        self.wake.set()
 
     def put(self, late: Sequence[Stretch]) -> None:
         """In the thread. Raises StoreError."""
@@ -124,7 +135,7 @@ class Worker:
         except StoreError as error:
             self._keeper.fail()
             self.error = error
-            if self._lock is None or error.code not in _AWAY:
+            if self._lock is None or not (self._patient or error.code in _AWAY):
                 with suppress(StoreError), self._contained():
                     self._release()
                 _reply(asked, error)
@@ -147,6 +158,7 @@ class Worker:
             self.alive = now = self._clock.monotonic()
             self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
             self.wake.clear()
+            self._adopt_options()
             asked = self.errands.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
@@ -156,7 +168,17 @@ class Worker:
                 self._try(self._keeper.work)
             if self.writable:
                 self._try(self._bring_back)
+            if self.writable and self._keeper.is_doubted:
+                self._try(self._keeper.mend)
             self._run_errands()
+
+    def _adopt_options(self) -> None:
+        with self._guard:
+            options, self._options = self._options, None
+        if options is not None:
+            self._commit = options.commit
+            self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
+            self._rescue.tune(options.precautions)
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""
@@ -179,13 +201,17 @@ class Worker:
         error = self._try(self._commit_waiting)
         if error is None:
             self._try(self._keeper.finish)
-        else:
+        elif not self.has_heir:
             self._rescue.shelter_all()
         _reply(self.errands.take(work=False), error)
-        if lost := self._hot.waiting:
-            _log.error("%d samples are lost: %s", lost, error)
+        if not (left := self._hot.waiting):
+            return
+        if self.has_heir:
+            _log.warning("%d samples go to the store that takes its place: %s", left, error)
+        else:
+            _log.error("%d samples are lost: %s", left, error)
 
-    def _try(self, work: Callable[[], None]) -> StoreError | None:
+    def _try(self, work: Callable[[], object]) -> StoreError | None:
         try:
             self._persist(work)
         except StoreError as error:
@@ -202,19 +228,19 @@ class Worker:
         self.error = None
         return None
 
-    def _persist(self, work: Callable[[], None]) -> None:
+    def _persist(self, work: Callable[[], object]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
         for turn in range(_TURNS + 1):
             try:
                 with self._contained():
                     self._look()
-                    return work()
+                    work()
+                    return
             except StoreError as error:
                 self._keeper.fail()
                 again = error.code == "conflict" or self._rescue.helps(error)
                 if turn == _TURNS or not again:
                     raise
-        return None
 
     @contextmanager
     def _contained(self) -> Iterator[None]:
@@ -228,7 +254,7 @@ class Worker:
             if text not in self._bugs:
                 self._bugs = (*self._bugs[-_BUGS:], text)
                 _log.exception(text)
-            raise StoreError(text, code="unavailable") from error
+            raise UnforeseenError(text) from error
 
     def _look(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""
@@ -245,6 +271,8 @@ class Worker:
         self._rescue.tidy()
 
     def _commit_and_settle(self) -> None:
+        if self._keeper.is_doubted:
+            self._keeper.mend()
         self._open()
         self._commit_waiting()
         if self.sealing:

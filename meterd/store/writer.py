@@ -9,17 +9,18 @@ from typing import TypeVar
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
-from meterd.model.sample import Poll
-from meterd.store import database
+from meterd.model.sample import Poll, Sink
+from meterd.store import database, filed
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
-from meterd.store.keeper import Absorb, Keeper
+from meterd.store.keeper import BATCH, Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.renames import Rename, RenameError, memos_renamed
-from meterd.store.rescue import Precautions, Rescue
+from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
+from meterd.store.spool import pack, unpack
 from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
 
@@ -44,8 +45,9 @@ class WriterStatus:
     seconds. `alive` is the monotonic time of the thread's last sign of life, in seconds: it
     may be as old as one commit takes; far older means that the disk, or the thread, hangs.
     `code` is that of the StoreError behind `error`. `spooled` samples are in files, as the store
-    could not take them yet; `set_aside` counts database files that were damaged. `due` is the
-    monotonic time at which something is to be sealed, closed or tidied; meanwhile it is soon.
+    could not take them yet; `set_aside` counts database files that were damaged, `begun_anew`
+    how often another file had the database's name. `due` is the monotonic time at which something
+    is to be sealed, closed or tidied; meanwhile it is soon.
     """
 
     writable: bool
@@ -60,6 +62,7 @@ class WriterStatus:
     spooled: int = 0
     set_aside: int = 0
     due: float = 0.0
+    begun_anew: int = 0
 
 
 class Writer:
@@ -86,8 +89,12 @@ class Writer:
         confirmed: Callable[[Sequence[Stretch]], None] | None = None,
         share: Share | None = None,
         claim: Claim | None = None,
+        patient: bool = False,
     ) -> None:
-        """`claim` is a tool's. Raises StoreError for a URL that means no database."""
+        """`claim` is a tool's. `patient`: a server's store is waited for, whatever keeps it away.
+
+        Raises StoreError for a URL that means no database.
+        """
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
@@ -119,6 +126,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            patient=patient,
             tenure=tenure,
         )
         self._thread: threading.Thread | None = None
@@ -132,7 +140,13 @@ class Writer:
         asked: asyncio.Future[None] = self._worker.errands.add()
         self._thread = threading.Thread(target=self._worker.run, name="meterd-store", daemon=True)
         self._thread.start()
-        await asked
+        try:
+            await asked
+        except asyncio.CancelledError:
+            # Nobody waits for it: once it is open, it closes.
+            self._worker.stopping = True
+            self._worker.wake.set()
+            raise
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
@@ -182,7 +196,21 @@ class Writer:
             spooled=rescue.spooled,
             set_aside=rescue.set_aside,
             due=self._keeper.due,
+            begun_anew=rescue.begun_anew,
         )
+
+    def check(self, options: WriterOptions) -> None:
+        """Raises StoreError where `tune` could not do what these say."""
+        if options.to_file:
+            filed.beside(self._database, self.memory.catalog)
+
+    def tune(self, options: WriterOptions) -> None:
+        """Goes on with other options; the store stays open and locked, and every poll is taken.
+
+        What is committed by now is safe before and after; where the store cannot be written the
+        journal moves as soon as it can.
+        """
+        self._worker.tune(options)
 
     async def flush(self) -> None:
         """Commits now what was taken so far. Raises StoreError where that fails."""
@@ -251,11 +279,24 @@ class Writer:
         await self.do(lambda _: self._keeper.absorb(old, new, work))
         self._worker.recalled = await self.do(lambda ledger: ledger.memos())
 
-    async def close(self) -> None:
-        """Commits everything and ends the thread. What cannot be kept is logged, not raised."""
+    async def close(self, *, wait: float | None = None, heir: Sink | None = None) -> None:
+        """Commits everything and ends the thread. What cannot be kept is logged, not raised.
+
+        After `wait` seconds, where they are given, the thread is left to end by itself. Polls that
+        the store cannot take go to `heir`, which takes them in another thread.
+        """
         if self._thread is None:
             return
+        self._worker.has_heir = heir is not None
         self._worker.stopping = True
         self._worker.wake.set()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, wait)
         self._thread = None
+        if heir is not None and self._hot.waiting:
+            await asyncio.to_thread(self._hand_on, heir)
+
+    def _hand_on(self, heir: Sink) -> None:
+        while batch := self._hot.uncommitted(BATCH):
+            for poll in unpack(pack(batch)):
+                heir.take(poll)
+            self._hot.forget(batch)
