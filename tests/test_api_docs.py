@@ -11,6 +11,7 @@ from aiohttp import ClientSession
 import meterd
 from meterd.api.app import Running
 from meterd.model.event import EventKind
+from meterd.model.sample import Layout, Poll
 from tests.api.conftest import FixedClock
 from tests.api.contract import filled
 from tests.api.fake import NOW, FakeDevice
@@ -18,6 +19,7 @@ from tests.api.locked import locked, token
 from tests.api.stored import stored_site
 from tests.cli.command import run
 
+COUNTER = Layout.of([("active_energy.import", "Wh"), ("guarded.active_energy.import", "Wh")])
 PAGE = (Path(meterd.__file__).parent.parent / "docs" / "api.md").read_text("utf-8")
 COMMANDS = [
     line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
@@ -29,6 +31,9 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     """Without a login on loopback, but with a token for those who need one."""
     async with stored_site(tmp_path / "store.db") as site:
         filled(site)
+        assert site.writer is not None
+        for hours in (3, 1):
+            site.writer.take(Poll("main", NOW - hours * 3_600_000, COUNTER, (1000.0, 1000.0)))
         ups = FakeDevice("rack-ups", commands=("test.battery.start.quick",))
         site.known = [*site.known[:-1], ups]
         async with locked(
@@ -99,7 +104,7 @@ def test_every_route_of_the_api_is_on_the_page() -> None:
     from meterd.api.routes import ROUTES
 
     told = PAGE.replace("$ALERT", "{id}").replace("$SILENCE", "{id}")
-    told = told.replace("devices/main", "devices/{id}").replace("devices/rack-ups", "devices/{id}")
+    told = re.sub("devices/(main|solar|rack-ups)", "devices/{id}", told)
     missing = [r.path for r in ROUTES if r.path.startswith("/api/") and r.path not in told]
     # Corrections have a page of their own; the site is what the live page asks for its title.
     assert [one for one in missing if "corrections" not in one] == ["/api/v1/site"]

@@ -89,11 +89,21 @@ def store(url: str | Sequence[str]) -> Iterator[Finding]:
         return
     if place.path is not None:
         yield from _file(place.path)
+        yield from _put_aside(place.path.parent)
     yield _schema(url)
 
 
+def _put_aside(folder: Path) -> Iterator[Finding]:
+    """Rows that a meterd could not read."""
+    from meterd.store import flaws
+
+    for path in flaws.kept(folder):
+        todo = "`meterd db check`; look at the file, and delete it then"
+        yield Finding("store", WRONG, f"{path} holds what could not be read of the store", todo)
+
+
 def _schema(url: str | Sequence[str]) -> Finding:
-    from meterd.store import database, migrate
+    from meterd.store import database, flaws, migrate
 
     place = database.find(url)
     if not place.made():
@@ -101,8 +111,14 @@ def _schema(url: str | Sequence[str]) -> Finding:
     try:
         with place.reading() as connection:
             found = migrate.version(connection)
+            looked = found == migrate.versions()[-1] and place.path is not None
+            odd = list(flaws.flaws(connection, flaws.SMALL)) if looked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
+    if odd:
+        what = f"{len(odd)} rows make no sense: {odd[0]}"
+        todo = "start meterd, which puts them aside; `meterd db check` names more"
+        return Finding("store", WRONG, what, todo)
     if found != migrate.versions()[-1]:
         todo = "`meterd db migrate`, or just start meterd"
         return Finding("store", UNUSUAL, f"{place.label}: schema {found or 'empty'}", todo)

@@ -21,6 +21,7 @@ from meterd.daemon import advice, alerting, rule_advice
 from meterd.daemon.advice import Advice
 from meterd.daemon.alerted import silenced
 from meterd.daemon.busload import BusLoad, RateSource, load_of
+from meterd.daemon.naming import of_names
 from meterd.daemon.plan import Built, build, link_plans
 from meterd.errors import Problem
 from meterd.model.duration import spell
@@ -110,6 +111,7 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
 def _offline(settings: Settings, built: Sequence[Built]) -> _Verdict:
     verdict = _Verdict([load_of(one) for one in built])
     verdict.doubts += advice.of_devices(settings, built)
+    verdict.doubts += of_names(settings)
     quiet = silenced(settings.store.url, now_ms()) if settings.alerts.rules else ()
     verdict.doubts += rule_advice.of_rules(settings, rule_advice.delivered(built), quiet)
     return verdict

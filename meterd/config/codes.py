@@ -118,6 +118,7 @@ class WarningCode(StrEnum):
     SLOW_FASTER = "C105"
     COMMAND = "C106"
     PROXIED = "C107"
+    RENAMED = "C108"
     SILENT_RULE = "C110"
     UNUSED_HOOK = "C111"
     NO_SUCH_VALUE = "C112"
@@ -138,6 +139,7 @@ WARNING_MEANING: dict[WarningCode, str] = {
     WarningCode.SLOW_FASTER: "slow is shorter than the interval, and means nothing.",
     WarningCode.COMMAND: "A device cannot do this command.",
     WarningCode.PROXIED: "The proxy cannot serve this device.",
+    WarningCode.RENAMED: "A device was renamed, and its former name stands here.",
     WarningCode.SILENT_RULE: "A rule tells nobody.",
     WarningCode.UNUSED_HOOK: "No rule tells this hook.",
     WarningCode.NO_SUCH_VALUE: "A rule watches what no device of it delivers.",

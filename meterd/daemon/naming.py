@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 
+from meterd.config.codes import WarningCode
 from meterd.config.renamed import outdated, renamed
 from meterd.config.settings import Settings
+from meterd.daemon.advice import Advice
 from meterd.daemon.events import EventLog
 from meterd.errors import MeterdError, StoreError
 from meterd.model.event import EventKind
-from meterd.store import renames
+from meterd.store import database, renames
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,22 @@ def former(settings: Settings) -> Mapping[str, str]:
         # Whoever opens it says so.
         log.debug("whether devices were renamed cannot be read: %s", error)
         return {}
+
+
+def of_names(settings: Settings) -> Iterator[Advice]:
+    """Devices that a store in a file calls otherwise by now, if that file is this user's.
+
+    To look into another's can leave files beside it that its owner may not write.
+    """
+    url = settings.store.url
+    if not isinstance(url, str) or not url.startswith("sqlite:"):
+        return
+    path = database.find(url).path
+    if path is None or not path.exists() or path.stat().st_uid != os.geteuid():
+        return
+    for old, new in outdated(settings, former(settings)).items():
+        text = f"{old} was renamed: it is polled as {new}"
+        yield Advice(("devices", old), WarningCode.RENAMED, text, advice(old, new))
 
 
 class Naming:

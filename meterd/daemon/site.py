@@ -94,6 +94,7 @@ class Site:
             lambda: self._alert_memory.restore(self._open_store.writer),
         )
         self._joined: list[Part] = []
+        self._begun_anew = 0
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -425,9 +426,17 @@ class Site:
         while True:
             await self._clock.sleep(TICK)
             await self._follow()
-            self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
+            status = self.store_status()
+            self._alerts.take(own.health(status, self._clock.now_ms()))
+            self._tell_of_store(status)
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
+
+    def _tell_of_store(self, status: WriterStatus) -> None:
+        if status.begun_anew > self._begun_anew:
+            text = "the store's file was deleted or replaced: it goes on in the one of its name"
+            self.event_log.note(EventKind.STORE_BEGUN_ANEW, text)
+        self._begun_anew = status.begun_anew
 
 
 class LinePart:

@@ -45,6 +45,8 @@ class EventKind(StrEnum):
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"
+    # The store's file was deleted or replaced while meterd ran.
+    STORE_BEGUN_ANEW = "store_begun_anew"
     # A tool, an import for instance, has the store while meterd starts.
     STORE_HELD = "store_held"
     STORE_FREE = "store_free"

@@ -29,7 +29,7 @@ class CounterDay:
     """The samples of a UTC day: its first and last one, and its quarter hours by number.
 
     `rolled`: they come from a roll-up, which may have counted up to samples beside the day.
-    `steady`: the counter never falls.
+    `steady`: nothing tells that the counter fell that day.
     """
 
     first: Point
@@ -121,6 +121,41 @@ class _Line:
         return share(self.rise, since, self.width) if self.width > 0 else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a roll-up counted beside its samples, `extra`, and what lies there now, thousandths.
+
+    `head` is before the first sample, `tail` after the last one, in their quarter hours.
+    """
+
+    extra: int
+    head: int
+    tail: int
+
+    @classmethod
+    def of(
+        cls, day: CounterDay, previous: CounterDay | None, following: CounterDay | None
+    ) -> "_Beside":
+        first, last = day.first[0] // QUARTER_MS, day.last[0] // QUARTER_MS
+        own = (one for number, one in day.quarters.items() if first <= number <= last)
+        whole = sum(one.increase or 0 for one in own)
+        head = _Line.of(previous.last, day.first).within(first) if previous is not None else 0
+        tail = _Line.of(day.last, following.first).within(last) if following is not None else 0
+        return cls(whole - (thousandths(day.last[1]) - thousandths(day.first[1])), head, tail)
+
+
+def stale(days: Sequence[CounterDay], around: Bounds) -> list[int]:
+    """Those that were rolled up when other samples stood beside them, or that fell; as places."""
+    row = (around[0], *days, around[1])
+    return [
+        place
+        for place, day in enumerate(days)
+        if day.rolled
+        and (beside := _Beside.of(day, row[place], row[place + 2])).extra
+        != beside.head + beside.tail
+    ]
+
+
 def _own(
     day: CounterDay, previous: CounterDay | None, following: CounterDay | None
 ) -> Mapping[int, Quarter]:
@@ -133,12 +168,10 @@ def _own(
         return day.quarters
     first, last = day.first[0] // QUARTER_MS, day.last[0] // QUARTER_MS
     own = {number: one for number, one in day.quarters.items() if first <= number <= last}
-    whole = sum(one.increase or 0 for one in own.values())
-    extra = whole - (thousandths(day.last[1]) - thousandths(day.first[1]))
+    beside = _Beside.of(day, previous, following)
+    extra, head, tail = beside.extra, beside.head, beside.tail
     if extra <= 0:
         return own
-    head = _Line.of(previous.last, day.first).within(first) if previous is not None else 0
-    tail = _Line.of(day.last, following.first).within(last) if following is not None else 0
     if day.steady:
         # All of it is beside the samples, of whatever stood there then.
         head = min(head, extra, own[first].increase or 0)

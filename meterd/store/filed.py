@@ -25,8 +25,9 @@ from meterd.store.hot import Hot
 from meterd.store.identity import GoneError, Inode
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
-from meterd.store.records import Halves, mapped, read_halves
+from meterd.store.records import Halves, generation_of, mapped, read_halves
 
+MARK = "store.journal"  # a memo of the database, see `torn`
 SIZE = 16 << 20  # bytes of a new file; an hour of 4,000 series at 10 s takes a quarter of it
 _LENGTH = 4
 
@@ -107,6 +108,10 @@ class Filed:
             self.stale = True
         self._told = {number for number, name in names.items() if known.get(number) == name}
 
+    @property
+    def generation(self) -> int:
+        return self._open().generation
+
     def commit(
         self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str], *, plain: bool
     ) -> int | None:
@@ -141,6 +146,44 @@ class Filed:
         names = zlib.compress(json.dumps(listed).encode()) if new else b""
         body = journal.encode(spans, self._digits)
         return len(names).to_bytes(_LENGTH, "little") + names + body
+
+
+def mark(generation: int) -> str:
+    """The memo MARK of a database that has all that halves before this generation held."""
+    return json.dumps({"generation": generation})
+
+
+def torn(body: object, before: int | None, after: int | None) -> str:
+    """In words, where a database with that memo and a file are of different moments.
+
+    `before` and `after` are the file's generation (None: there is none) before and after the
+    database was looked at: its writer may go on. Before the file goes on with its next half, the
+    database says so.
+    """
+    try:
+        marked = int(json.loads(body)["generation"]) if isinstance(body, str) else None
+    except (TypeError, ValueError, LookupError):
+        marked = None
+    if marked is None:
+        return ""
+    if before is None or after is None:
+        return "the journal file is missing: what was polled since the last full hours was in it"
+    if before > marked:
+        return (
+            "the journal file is newer than the database, which lacks what was moved from one to "
+            f"the other in between ({before - marked} times, an hour each as a rule)"
+        )
+    if after < marked - 1:
+        return (
+            "the journal file is older than the database: what was polled between both and is in "
+            "no block is missing"
+        )
+    return ""
+
+
+def generation(database: Database) -> int | None:
+    """Of the file beside a database; None where there is none. Raises StoreError."""
+    return None if database.path is None else generation_of(place(database.path))
 
 
 def read(path: Path) -> list[Poll]:

@@ -32,9 +32,10 @@ class _Device:
             self.closed.append(self.open)
             self.open = None
 
-    def call(self, device: str) -> None:
-        """By this name from now on."""
-        for stretch in (*self.closed, *((self.model,) if self.model is not None else ())):
+    def rename(self, device: str) -> None:
+        """All of it is closed, and of a device that is called so."""
+        self.close()
+        for stretch in (*self.closed, *([] if self.model is None else [self.model])):
             stretch.device = device
 
     def begin(self, device: str, layout: Layout) -> Stretch:
@@ -78,35 +79,34 @@ class Hot:
 
     def adopt(self, journal: "Hot") -> None:
         """What was found in the journal comes before what was taken since."""
-        for name, theirs in journal._devices.items():
-            device = self._renamed.get(name, name)
-            theirs.close()
-            theirs.call(device)
+        for device, theirs in journal._devices.items():
+            theirs.rename(self._renamed.get(device, device))
             for stretch in theirs.closed:
                 stretch.kept = len(stretch.times)
             with self._guard:
-                mine = self._devices.setdefault(device, _Device())
+                now = self._renamed.get(device, device)
+                mine = self._devices.setdefault(now, _Device())
                 mine.model = mine.model or theirs.model
                 mine.closed[:0] = theirs.closed
 
     def append(self, device: str, late: Sequence[Stretch]) -> None:
         """Polls that are in the journal already come after what was taken until now."""
+        now = self._renamed.get(device, device)
         for stretch in late:
             stretch.kept = len(stretch.times)
+            stretch.device = now
         with self._guard:
-            mine = self._devices.setdefault(device, _Device())
+            mine = self._devices.setdefault(now, _Device())
             mine.close()
             mine.closed.extend(late)
 
     def follow(self) -> None:
         """What is here under a name that its device had is there under its name now."""
         for old in self._devices.keys() & self._renamed.keys():
-            new = self._renamed[old]
             with self._guard:
                 moved = self._devices.pop(old)
-                moved.close()
-                moved.call(new)
-                mine = self._devices.setdefault(new, _Device())
+                moved.rename(self._renamed[old])
+                mine = self._devices.setdefault(self._renamed[old], _Device())
                 mine.model = mine.model or moved.model
                 mine.closed[:0] = moved.closed
 

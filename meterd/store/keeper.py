@@ -3,17 +3,18 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, identity, migrate, renames
+from meterd.store import filed, flaws, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, keep_file
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
@@ -75,6 +76,8 @@ class Keeper:
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
+        self._met = False  # whether a database and the file beside it were compared
+        self._mark = ""
         self._filed = filed.beside(database, catalog) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._moving = False  # whether the journal is to go from its table to a file, or back
@@ -190,6 +193,30 @@ class Keeper:
         found = None if known is None else identity.inode(known.path)
         return known is not None and found is not None and found[1] == known.database[1]
 
+    def mend(self) -> bool:
+        """Looks through every row of a file for what no meterd wrote; whether there was any.
+
+        Raises StoreError.
+        """
+        self._catalog.doubted = False
+        if self._database.path is None or not self._database.made():
+            return False
+        self.fail()
+        opened = self._database.writing()
+        try:
+            with opened.begin() as connection:
+                if self._tenure is not None:
+                    self._tenure.hold(connection)
+                folder = self._database.folder
+                return flaws.put_aside(connection, folder, self._catalog.names) > 0
+        finally:
+            opened.close()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a reader has met such a row."""
+        return self._catalog.doubted
+
     def rename(self, one: Rename) -> None:
         """A device gets another name, in the store and here. Raises StoreError."""
         ledger = self.lend()
@@ -199,8 +226,7 @@ class Keeper:
         self._hot.follow()
         if self._filed is not None:
             # Its records tell names: none is to tell one that is to be another device's.
-            kept = map(self._sealer.span, self._hot.devices())
-            self._filed.restart([span for span in kept if span is not None])
+            self._restart(self._filed, ledger)
 
     def absorb(self, old: str, new: str, work: "Absorb") -> None:
         """What is left of a device, all of whose samples another has, becomes that one's.
@@ -219,8 +245,7 @@ class Keeper:
         self._sealer.interrupt()
         self._sealer.dirty.intersection_update(ledger.dirty())
         if self._filed is not None:
-            kept = map(self._sealer.span, self._hot.devices())
-            self._filed.restart([span for span in kept if span is not None])
+            self._restart(self._filed, ledger)
 
     def start_over(self) -> None:
         """Another database, an empty one perhaps, is in the place of the one that was known.
@@ -312,26 +337,66 @@ class Keeper:
         self._hot.unconfirm()
 
     def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
+        strange: list[tuple[DamageError, list[Span]]] = []
         while True:
             try:
-                return replay(ledger.journal(), found, self._catalog)
+                rows = replay(
+                    ledger.journal(), found, self._catalog, lambda *one: strange.append(one)
+                )
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
+                strange.clear()
                 ledger.put_aside(damaged, self._database.folder)
+            else:
+                for damaged_row, left in strange:
+                    ledger.reduce(damaged_row, left, self._database.folder)
+                return rows
 
     def _take_file(self, ledger: Ledger) -> None:
         """What a journal file holds; where the journal is a table now, it goes there."""
         path = self._database.path
         if path is None:
             return
+        self._compare(ledger, path)
         left = filed.left(path, self._filed)
         spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
         if self._filed is None:
+            if self._mark:
+                self._note_mark(ledger, "")
             filed.place(path).unlink(missing_ok=True)
+        elif not self._mark or filed.torn(self._mark, *[self._filed.generation] * 2):
+            self._note_mark(ledger, filed.mark(self._filed.generation))
         self._catalog.note(spans)
         self._hot.adopt(left)
+
+    def _compare(self, ledger: Ledger, path: Path) -> None:
+        """Whether file and database are of one moment; at the start, before anything is done."""
+        self._mark = ledger.memos().get(filed.MARK, "")
+        there = filed.generation(self._database)
+        text = filed.torn(self._mark, there, there)
+        if text and not self._met:
+            kept = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
+            keep_file(kept, f"{path}: {text}\n".encode())
+            _log.critical(
+                "%s; this is no copy by `meterd db backup`, or a file of it was replaced (%s says "
+                "so until it is deleted)",
+                text,
+                kept,
+            )
+        self._met = True
+
+    def _restart(self, file: filed.Filed, ledger: Ledger) -> None:
+        """The file goes on with nothing but what no block has."""
+        self._note_mark(ledger, filed.mark(file.generation + 1))
+        kept = map(self._sealer.span, self._hot.devices())
+        file.restart([span for span in kept if span is not None])
+
+    def _note_mark(self, ledger: Ledger, body: str) -> None:
+        if body != self._mark:
+            ledger.commit((), {filed.MARK: body}, filed=True)
+            self._mark = body
 
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
@@ -400,6 +465,12 @@ class Keeper:
         """What is written now and then, now. Raises StoreError."""
         self._newest.write(self.open())
 
+    def seal(self) -> None:
+        """Blocks of all that is old, now. Raises StoreError."""
+        for do in (self._move_old, self._seal):
+            while self._piece(do):
+                pass
+
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
         rest = self._newest.write, self._retention.trim
@@ -427,8 +498,7 @@ class Keeper:
             self._filed.stale |= sealed > 0
             if self._filed.stale and not more:
                 # After the blocks: a crash in between leaves their polls twice, which is harmless.
-                kept = map(self._sealer.span, self._hot.devices())
-                self._filed.restart([span for span in kept if span is not None])
+                self._restart(self._filed, ledger)
         return more
 
     def _move_old(self, ledger: Ledger) -> bool:

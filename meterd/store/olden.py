@@ -36,7 +36,7 @@ class Olden:
     def look(self, ledger: Ledger) -> None:
         """Whether there is something to move; before the first commit. Raises StoreError."""
         memo = ledger.memos().get(_MEMO)
-        if memo is None:
+        if memo is None or not (memo == "" or memo.isdecimal()):
             memo = self._first_look(ledger)
         self._end = int(memo) if memo else None
         self._next = _oldest(ledger, self._end) if self._end is not None else None

@@ -9,11 +9,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store import database, days, filed, migrate, ranges
+from meterd.store import database, days, filed, flaws, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.counterdays import beside
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
@@ -60,8 +64,9 @@ class Reader:
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         catalog = Catalog()
         memory = Memory(Hot(catalog.renamed), catalog)
-        with place.reading() as connection:
+        with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
+                _legible(place, connection)
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
         if place.path is not None:
@@ -161,7 +166,8 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         memory = self._memory
-        with same(memory.catalog):
+        label = self._database.label
+        with same(memory.catalog), legible(label, memory.catalog.doubt):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
     def days(self, name: Name) -> days.DayList:
@@ -201,7 +207,7 @@ class Reader:
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
         catalog = self._memory.catalog
-        with same(catalog):
+        with same(catalog), legible(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
             hot = _recent(self._memory.hot, frozenset(names))
             if not self._database.made():
@@ -211,6 +217,15 @@ class Reader:
                 self._made = self._made or migrate.version(connection) is not None
                 there = connection if self._made else None
                 return question(Moment(there, catalog, hot, abandoned, self._decoded))
+
+
+def _legible(place: Database, connection: Connection) -> None:
+    """Raises StoreError (corrupt) where names and numbers are none."""
+    if place.path is None:
+        return
+    for flaw in flaws.flaws(connection, flaws.NAMES):
+        text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
+        raise StoreError(text, code="corrupt")
 
 
 @contextmanager

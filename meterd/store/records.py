@@ -189,6 +189,11 @@ class Halves:
         """Of the file that is open, whatever its name means by now."""
         return of_open(self._file)
 
+    @property
+    def generation(self) -> int:
+        """Of the half in use: one more with each `restart`."""
+        return self._generation
+
     def _start(self, generation: int) -> int:
         return generation % 2 * self._half + _PAGE
 
@@ -256,6 +261,22 @@ def read_halves(path: Path) -> list[bytes]:
             half, generation = _active(file)
             start = generation % 2 * half + _PAGE
             return [b for _, _, b in _scan(file, start, start - _PAGE + half, generation)]
+        finally:
+            os.close(file)
+
+
+def generation_of(path: Path) -> int | None:
+    """Of the half in use, for who does not write; None where there is no file.
+
+    Raises StoreError.
+    """
+    with mapped(path):
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            return _active(file)[1]
         finally:
             os.close(file)
 

@@ -9,7 +9,7 @@ from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store import corrupt, identity
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, UnforeseenError
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.keeper import BATCH, Keeper
@@ -130,8 +130,11 @@ class Rescue:
         if isinstance(error, GoneError):
             return self._begin_anew(error)
         path = self._database.path
-        if path is None or not corrupt.is_damage(error):
+        if path is None:
             return False
+        if not corrupt.is_damage(error):
+            odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
+            return odd and self._mends()
         try:
             corrupt.set_aside(path, self._clock.now_ms())
         except StoreError as further:
@@ -140,6 +143,13 @@ class Rescue:
         self.set_aside += 1
         self._keeper.start_over()
         return True
+
+    def _mends(self) -> bool:
+        try:
+            return self._keeper.mend()
+        except StoreError as error:
+            _log.error("the store's rows cannot be looked through: %s", error)
+            return False
 
     def _begin_anew(self, error: GoneError) -> bool:
         """What is in memory goes to whatever has the store's name now, a new file perhaps.

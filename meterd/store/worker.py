@@ -9,6 +9,7 @@ from typing import Any
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.store.connections import Database, Held
+from meterd.store.corrupt import UnforeseenError
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
@@ -27,7 +28,8 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread; the writer on the loop sets `stopping` and `settling`, then `wake`.
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`,
+    then `wake`.
 
     All else that has a public name is only read there; what it means is in WriterStatus.
     """
@@ -69,6 +71,7 @@ class Worker:
         self.stopping = False
         self.has_heir = False  # whether another store takes at the end what this one could not
         self.settling = False
+        self.sealing = False
         self.recalled: dict[str, str] = {}
         self.writable = False
         self.committed = 0
@@ -166,6 +169,8 @@ class Worker:
                 self._try(self._keeper.work)
             if self.writable:
                 self._try(self._bring_back)
+            if self.writable and self._keeper.is_doubted:
+                self._try(self._keeper.mend)
             self._run_errands()
 
     def _adopt_options(self) -> bool:
@@ -216,7 +221,7 @@ class Worker:
         else:
             _log.error("%d samples are lost: %s", left, error)
 
-    def _try(self, work: Callable[[], None]) -> StoreError | None:
+    def _try(self, work: Callable[[], object]) -> StoreError | None:
         try:
             self._persist(work)
         except StoreError as error:
@@ -233,19 +238,19 @@ class Worker:
         self.error = None
         return None
 
-    def _persist(self, work: Callable[[], None]) -> None:
+    def _persist(self, work: Callable[[], object]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
         for turn in range(_TURNS + 1):
             try:
                 with self._contained():
                     self._look()
-                    return work()
+                    work()
+                    return
             except StoreError as error:
                 self._keeper.fail()
                 again = error.code == "conflict" or self._rescue.helps(error)
                 if turn == _TURNS or not again:
                     raise
-        return None
 
     @contextmanager
     def _contained(self) -> Iterator[None]:
@@ -259,7 +264,7 @@ class Worker:
             if text not in self._bugs:
                 self._bugs = (*self._bugs[-_BUGS:], text)
                 _log.exception(text)
-            raise StoreError(text, code="unavailable") from error
+            raise UnforeseenError(text) from error
 
     def _look(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""
@@ -276,8 +281,13 @@ class Worker:
         self._rescue.tidy()
 
     def _commit_and_settle(self) -> None:
+        if self._keeper.is_doubted:
+            self._keeper.mend()
         self._open()
         self._commit_waiting()
+        if self.sealing:
+            self.sealing = False
+            self._keeper.seal()
         if self.settling:
             self.settling = False
             while self._rescue.waits:

@@ -45,8 +45,9 @@ class WriterStatus:
     seconds. `alive` is the monotonic time of the thread's last sign of life, in seconds: it
     may be as old as one commit takes; far older means that the disk, or the thread, hangs.
     `code` is that of the StoreError behind `error`. `spooled` samples are in files, as the store
-    could not take them yet; `set_aside` counts database files that were damaged. `due` is the
-    monotonic time at which something is to be sealed, closed or tidied; meanwhile it is soon.
+    could not take them yet; `set_aside` counts database files that were damaged, `begun_anew`
+    how often another file had the database's name. `due` is the monotonic time at which something
+    is to be sealed, closed or tidied; meanwhile it is soon.
     """
 
     writable: bool
@@ -61,6 +62,7 @@ class WriterStatus:
     spooled: int = 0
     set_aside: int = 0
     due: float = 0.0
+    begun_anew: int = 0
 
 
 class Writer:
@@ -138,7 +140,13 @@ class Writer:
         asked: asyncio.Future[None] = self._worker.errands.add()
         self._thread = threading.Thread(target=self._worker.run, name="meterd-store", daemon=True)
         self._thread.start()
-        await asked
+        try:
+            await asked
+        except asyncio.CancelledError:
+            # Nobody waits for it: once it is open, it closes.
+            self._worker.stopping = True
+            self._worker.wake.set()
+            raise
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
@@ -188,6 +196,7 @@ class Writer:
             spooled=rescue.spooled,
             set_aside=rescue.set_aside,
             due=self._keeper.due,
+            begun_anew=rescue.begun_anew,
         )
 
     def check(self, options: WriterOptions) -> None:
@@ -210,6 +219,11 @@ class Writer:
         asked: asyncio.Future[None] = self._worker.errands.add()
         self._worker.wake.set()
         await asked
+
+    async def seal(self) -> None:
+        """Commits, and makes blocks of what is old; days stay open. Raises StoreError."""
+        self._worker.sealing = True
+        await self.flush()
 
     async def settle(self) -> None:
         """Commits, and does now all that is due some time: sealing, closing days, retention.

@@ -1,12 +1,15 @@
 """A made-up site over a real store, for resources that need more of a reader than `range`."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from meterd.daemon.memory import CounterMemory
+from meterd.daemon.replacing import Replaced, replace_meter
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.reader import Reader
+from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections
 from meterd.store.writer import Writer
 from tests.api.fake import NOW, FakeSite
@@ -19,7 +22,29 @@ LAYOUT = Layout.of([("voltage.l1", "V"), ("active_power", "W"), ("device.up", "1
 class StoredSite(FakeSite):
     """`writer` has to be flushed by whoever wants a commit."""
 
+    url: str = ""
     writer: Writer | None = None
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        assert self.writer is not None
+        return self.writer.memory.catalog.renamed
+
+    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
+        """As the daemon does, without what it polls."""
+        assert self.writer is not None
+        await self.writer.rename(old, new, who=who, now=NOW)
+
+    async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
+        assert self.writer is not None
+        reader, still = Reader(self.url, self.writer.memory), contextlib.nullcontext()
+        try:
+            one = Replacement(at, NOW, who)
+            return await replace_meter(
+                self.writer, reader, CounterMemory(), device, one, still=still, undo=undo
+            )
+        finally:
+            reader.close()
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +61,7 @@ async def stored_site(path: Path, hours: int = 2) -> AsyncIterator[StoredSite]:
             doubts = {} if volts else {0: Doubt(Quality.INVALID, "not, available")}
             writer.take(Poll(device, time, LAYOUT, (volts, float(number), 1.0), doubts))
     await writer.flush()
-    site = StoredSite(corrections=Corrections(writer, reader), writer=writer)
+    site = StoredSite(corrections=Corrections(writer, reader), writer=writer, url=url)
     site.reader = reader  # type: ignore[assignment]
     try:
         yield site

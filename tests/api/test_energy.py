@@ -260,3 +260,12 @@ async def test_from_and_to_are_times_in_milliseconds(site: EnergyFake) -> None:
     assert await ask(site, f"device=main&period=hour&{span}") == await ask(site, MAIN)
     wrong = await refused(site, f"device=main&{span}&start=now-1h")
     assert (wrong.status, wrong.code) == (400, "repeated_parameter")
+
+
+async def test_a_device_that_went_is_among_all_where_it_was_polled(site: EnergyFake) -> None:
+    """And has no rows of nulls where it was not."""
+    last = NOW - 3 * DAY
+    site.reader.known = [FakeSeries("gone", "active_energy.import", "Wh", last=last)]
+    for start, named in (("now-4d", {"main", "plug", "gone"}), ("now-2d", {"main", "plug"})):
+        found = await ask(site, f"start={start}")
+        assert {row["device"] for row in found["energy"]} == named

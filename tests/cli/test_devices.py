@@ -70,6 +70,16 @@ def test_renamed_without_a_daemon_and_back(site: Site) -> None:
     assert [one["value"] for one in rows[:-1]] == [one["value"] for one in before[:-1]]
 
 
+def test_check_tells_where_a_former_name_stands(site: Site) -> None:
+    assert "C108" not in site("check").err
+    assert site("devices", "rename", "main", "kitchen").code == 0
+    done = site("check")
+    assert (
+        f"{site.config}:3:3: warning[C108]: main was renamed: it is polled as kitchen" in done.err
+    )
+    assert "write kitchen in the configuration" in done.err
+
+
 def test_what_is_imported_under_a_former_name_is_the_same_devices(
     site: Site, tmp_path: Path
 ) -> None:
@@ -131,3 +141,25 @@ def test_mistakes_of_replace_are_told(
     done = site("devices", "replace", *words)
     assert (done.code, done.out) == (code, "")
     assert says in done.err
+
+
+def test_merged_without_a_daemon(site: Site, tmp_path: Path) -> None:
+    """What the configuration called otherwise from one day on."""
+    before = json.loads(site("energy", "main", "--period", "year", "--format", "json").out)
+    now = int(site.start / 1000) + 3 * 86_400
+    file = tmp_path / "later.csv"
+    rows = "".join(f"{now + 60 * n},{43.2 + n / 100}\n" for n in range(2, 12))
+    file.write_text(f"time,kitchen/active_energy.import [kWh]\n{rows}")
+    assert site("import", str(file)).code == 0
+    refused = site("devices", "rename", "main", "kitchen")
+    assert (refused.code, "already" in refused.err) == (1, True)
+    done = site("devices", "rename", "main", "kitchen", "--merge")
+    assert done.code == 0, done.err
+    assert site("db", "check").code == 0
+    energy = ("energy", "kitchen", "--start", "2020", "--end", "now+1d", "--period", "year")
+    after = json.loads(site(*energy, "--format", "json").out)["energy"]
+    had = sum(row["value"] or 0 for row in before["energy"])
+    # Ten minutes more, and the one between.
+    assert sum(row["value"] or 0 for row in after) == pytest.approx(had + 130, abs=20)
+    refused = site("devices", "rename", "kitchen", "main")
+    assert refused.code == 0

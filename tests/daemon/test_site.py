@@ -288,3 +288,24 @@ async def test_another_meter_that_meterd_noticed_is_kept_for_later_counts(house:
     await site.close()
     ((body,),) = rows(house.folder / "m.db", "SELECT body FROM memo WHERE name = 'replaced a'")
     assert str(body).count('"at"') == 2
+
+
+async def test_who_renamed_in_the_file_first_merges_while_it_is_polled(house: House) -> None:
+    """Polled as a, then as b: one history, and its totals rise over the join."""
+    house.meters["b"] = house.meters["a"]
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=8)
+    await site.apply(house.settings("b"))
+    await until_polled(site, "b", more=8)
+    with pytest.raises(MeterdError, match="already"):
+        await site.rename("a", "b")
+    await site.rename("a", "b", merge=True)
+    await until_polled(site, "b", more=4)
+    assert {one.device for one in await site.reader.series()} == {"b"}
+    (totals,) = await site.reader.range(["b"], ["guarded.active_energy.import"], 0, 2**50, 0, "avg")
+    values = [value for _, value in totals.points]
+    assert values == sorted(values)
+    assert len(values) > 12
+    await site.close()
+    assert rows(house.folder / "m.db", "SELECT name FROM device") == [("b",)]

@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
+from meterd.store import filed, flaws
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format import columns, rollup
@@ -22,7 +25,7 @@ from meterd.store.hot import Hot
 from meterd.store.keys import block_id, dirty_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
-from meterd.store.schema import corrected, dirty, journal
+from meterd.store.schema import corrected, dirty, journal, memo
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
@@ -53,17 +56,47 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
+    before = filed.generation(database)
     with looking(database) as (connection, version):
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
+        if wrong := filed.torn(mark, before, filed.generation(database)):
+            yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-        checker = _Checker(connection)
-        yield from checker.journal(database)
-        yield from checker.blocks(note)
-        yield from checker.rollups()
-        yield from checker.recomputed(note)
-        yield from checker.audit()
+            yield from map(str, flaws.flaws(connection))
+            yield from put_aside(database.folder)
+        try:
+            with legible(database.label):
+                checker = _Checker(connection)
+        except StoreError as error:
+            yield str(error)
+            return
+        stages = (
+            checker.journal(database),
+            checker.blocks(note),
+            checker.rollups(),
+            checker.recomputed(note),
+            checker.audit(),
+        )
+        for stage in stages:
+            try:
+                with legible(database.label):
+                    yield from stage
+            except StoreError as error:
+                if error.code != "corrupt":
+                    raise
+                yield str(error)
+
+
+def put_aside(folder: Path) -> Iterator[str]:
+    """What could not be read, and is kept as a file until somebody has looked."""
+    for path in flaws.kept(folder):
+        yield (
+            f"{path} holds what could not be read, and is missing from the store or was mended; "
+            "delete the file once you have looked at it"
+        )
 
 
 class _Checker:
