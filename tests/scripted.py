@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from meterd.errors import LinkError, ProtocolError
-from meterd.wire.link import Parse
+from meterd.wire.link import Parse, Times
 from meterd.wire.pace import Pace
 from meterd.wire.stream import BUFFER_LIMIT
 
@@ -112,6 +112,9 @@ class ScriptedLink:
         for piece in [reply] if isinstance(reply, bytes) else reply:
             step = self._chop or max(len(piece), 1)
             yield from (piece[at : at + step] for at in range(0, len(piece), step))
+
+    def retime(self, times: Times) -> None:
+        self.timeout = times.timeout
 
     def ticket(self) -> int:
         self._ticket += 1

@@ -133,8 +133,12 @@ class Alerts:
         """Notices that some hook has not delivered yet."""
         return owed.count(self._hooks)
 
+    def saved_past(self) -> list[dict[str, Any]]:
+        """The alerts that were resolved lately, as plain data."""
+        return self._rules.saved_past(self._clock.monotonic())
+
     def saved(self) -> dict[str, Any]:
-        """All that is to outlive the process, as plain data."""
+        """All else that is to outlive the process, as plain data."""
         return {
             "alerts": self._rules.saved(self._clock.monotonic()),
             "acks": [asdict(ack) for ack in self._acks.values()],
@@ -143,12 +147,15 @@ class Alerts:
             "owed": owed.saved(self._hooks),
         }
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Go on where `saved` ended. Raises ValueError, TypeError or KeyError for other data."""
+    def restore(self, saved: Mapping[str, Any], past: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Go on where `saved` and `saved_past` ended.
+
+        Raises ValueError, TypeError or KeyError for other data.
+        """
         acks = [Ack(**one) for one in saved["acks"]]
         silences = [Silence(**one) for one in saved["silences"]]
         waiting = owed.restored(saved.get("owed", {}))  # older notes have none
-        self._rules.restore(saved["alerts"], self._clock.monotonic())
+        self._rules.restore([*past, *saved["alerts"]], self._clock.monotonic())
         self._acks = {ack.alert: ack for ack in acks}
         self._silences.restore(silences)
         self._untold = set(saved["untold"])
@@ -186,6 +193,13 @@ class Alerts:
         self._hooks, self._site, self._labels = hooks, site, labels or {}
         self._tell(ended)
         self._named = {rule.name: rule for rule in rules}
+
+    @staticmethod
+    def check(rules: Iterable[Rule], hooks: Collection[str]) -> None:
+        """Raises ConfigError where `replace` would."""
+        rules = tuple(rules)
+        _check_hooks(rules, hooks)
+        Rules(rules)
 
     def rename(self, old: str, new: str) -> None:
         """A device goes on under another name, with its alerts and silences."""

@@ -106,8 +106,12 @@ class Rules:
         return dict(self._rules)
 
     def saved(self, now: float) -> list[dict[str, Any]]:
-        """Every alert as plain data, for `restore` after a restart."""
-        return [one.saved(now) for one in (*self._resolved, *self._episodes.values())]
+        """Every alert that is not over, as plain data, for `restore` after a restart."""
+        return [one.saved(now) for one in self._episodes.values()]
+
+    def saved_past(self, now: float) -> list[dict[str, Any]]:
+        """The same of those that were resolved lately: up to REMEMBERED_LIMIT."""
+        return [one.saved(now) for one in self._resolved]
 
     def restore(self, saved: Iterable[Mapping[str, Any]], now: float) -> None:
         """Go on with the alerts of before; those whose rule is gone or another are left out.

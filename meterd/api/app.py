@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -34,6 +34,8 @@ from meterd.model.clock import Clock, SystemClock
 
 # Seconds that requests under way get to finish when meterd stops.
 _GRACE = 3.0
+# Seconds in which who is connected to a door that another one replaces may ask once more.
+_LEAVING = 1.0
 # Seconds between two notes of when tokens were last used.
 _NOTE_EVERY = 60.0
 
@@ -201,25 +203,81 @@ class Running:
     _runner: web.AppRunner
     _entrance: Entrance
     _notes: asyncio.Task[None]
-    _sockets_are_ours: bool = True
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.is_tls else ''}://{host}:{self.port}"
 
-    async def hand_over(self) -> list[socket.socket]:
-        """Stop listening, and leave the sockets to a successor: nobody is turned away."""
-        self._sockets_are_ours = False
-        await self._entrance.close(keep_sockets=True)
-        return list(self._entrance.sockets)
+    def turn_away(self) -> None:
+        """Let nobody in any more. Its sockets may serve a successor: who waits there waits on."""
+        self._entrance.turn_away()
 
-    async def close(self) -> None:
-        """Stop listening, let requests under way finish, close every connection."""
-        await self._entrance.close(keep_sockets=not self._sockets_are_ours)
+    async def close(self, *, is_replaced: bool = False, keep_sockets: bool = False) -> None:
+        """Stop listening, let requests under way finish, close every connection.
+
+        Where another server takes its place, connections that stay open get a last answer.
+        """
+        await self._entrance.close(_LEAVING if is_replaced else 0.0)
+        if not keep_sockets:
+            for each in self._entrance.sockets:
+                each.close()
         await self._runner.cleanup()
         self._notes.cancel()
         await asyncio.gather(self._notes, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A server that is ready, and listens nowhere yet."""
+
+    host: str
+    rules: Rules
+    guard: Guard
+    crowd: Crowd
+    runner: web.AppRunner
+
+    def open(self, sockets: Sequence[socket.socket]) -> Running:
+        """Let everybody in who comes to these sockets, which listen already."""
+        rules, guard = self.rules, self.guard
+        quiet = Quiet(SystemClock())
+        loop = asyncio.get_running_loop()
+
+        def make(left: Left) -> Connection:
+            return Connection(self.runner.server, loop, rules.limits, quiet, left)
+
+        def is_known(one: str) -> bool:
+            return is_loopback(one) or guard.way.is_trusted(one)
+
+        guests = Guests(rules.limits, is_known, self.crowd)
+        entrance = Entrance(sockets, make, guests, rules.limits, quiet, rules.certificate)
+        entrance.open()
+        notes = asyncio.create_task(_note(guard.locks))
+        port = sockets[0].getsockname()[1]
+        is_tls = rules.certificate is not None
+        return Running(self.host, port, is_tls, guests, self.runner, entrance, notes)
+
+    async def abandon(self) -> None:
+        """It is not to be opened."""
+        await self.runner.cleanup()
+
+
+async def assemble(
+    site: Site, host: str, *, clock: Clock | None = None, rules: Rules | None = None
+) -> Assembled:
+    """All of a server but its sockets; `host` is what it is going to listen on."""
+    rules = rules or Rules(Access(is_loopback=is_loopback(host)))
+    clock = clock or SystemClock()
+    guard, crowd = _guard(host, rules, clock), Crowd()
+    if (certificate := rules.certificate) is not None:
+        crowd.certificate_expires = lambda: certificate.expires
+    runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
+    try:
+        await runner.setup()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return Assembled(host, rules, guard, crowd, runner)
 
 
 async def serve(
@@ -229,36 +287,16 @@ async def serve(
     *,
     clock: Clock | None = None,
     rules: Rules | None = None,
-    instead_of: Running | None = None,
 ) -> Running:
-    """Listen at once, on the sockets of `instead_of` where there is one; it is still to close.
-
-    Raises OSError where the address is taken or not this machine's.
-    """
-    rules = rules or Rules(Access(is_loopback=is_loopback(host)))
-    clock = clock or SystemClock()
-    guard, crowd = _guard(host, rules, clock), Crowd()
-    if (certificate := rules.certificate) is not None:
-        crowd.certificate_expires = lambda: certificate.expires
-    runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
-    await runner.setup()
+    """Listen at once. Raises OSError where the address is taken or not this machine's."""
+    sockets = await bind(host, port)
     try:
-        sockets = await (instead_of.hand_over() if instead_of else bind(host, port))
-    except OSError:
-        await runner.cleanup()
+        assembled = await assemble(site, host, clock=clock, rules=rules)
+    except BaseException:
+        for each in sockets:
+            each.close()
         raise
-    quiet = Quiet(SystemClock())
-    loop = asyncio.get_running_loop()
-
-    def make(left: Left) -> Connection:
-        return Connection(runner.server, loop, rules.limits, quiet, left)
-
-    guests = Guests(rules.limits, lambda one: is_loopback(one) or guard.way.is_trusted(one), crowd)
-    entrance = Entrance(sockets, make, guests, rules.limits, quiet, rules.certificate)
-    entrance.open()
-    notes = asyncio.create_task(_note(guard.locks))
-    port = sockets[0].getsockname()[1]
-    return Running(host, port, rules.certificate is not None, guests, runner, entrance, notes)
+    return assembled.open(sockets)
 
 
 async def _note(locks: Locks) -> None:

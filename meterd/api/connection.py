@@ -56,6 +56,7 @@ class Connection(web.RequestHandler):
         "_quiet",
         "_since",
         "_unread",
+        "is_leaving",
     )
 
     def __init__(
@@ -93,6 +94,7 @@ class Connection(web.RequestHandler):
         self._answered: float | None = None
         self._is_in_line = True
         self._line = b""
+        self.is_leaving = False  # its door closes: the next answer is the last one
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.IDLE:

@@ -126,7 +126,10 @@ def doorman(
             if (preflight := cors.preflight(request)) is not None:
                 return preflight
             _check_body(request)
-            return await handler(request)
+            response = await handler(request)
+            if isinstance(connection, Connection) and connection.is_leaving:
+                response.force_close()
+            return response
         except Refusal as refusal:
             return no(request, refusal)
         except StoreError as error:

@@ -6,7 +6,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from meterd.api.connection import Connection
 from meterd.api.limits import Guests, Limits
@@ -21,7 +22,8 @@ _BACKLOG = 256
 _BREATHE = 1.0
 # Seconds: who asked so lately does not give way to a host that has as many connections.
 _LEAST_IDLE = 10.0
-_AT_ONCE = 16  # connections that give way together, where all places are taken
+_AT_ONCE = 16  # connections that give way together, where all places are taken; or come together
+_LOOK_WHO_LEFT = 0.02  # seconds between two looks whether all have gone before a door closes
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: meterd\r\nRetry-After: 10\r\n"
     b"Connection: close\r\nContent-Length: 0\r\n\r\n"
@@ -33,11 +35,25 @@ Left = Callable[[Connection], None]
 Make = Callable[[Left], Connection]
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
+async def bind(host: str, port: int, beside: Sequence[socket.socket] = ()) -> list[socket.socket]:
     """Sockets for every address of `host`, all with the same port; 0 takes any.
 
-    Raises OSError where one is taken, or none is this machine's.
+    `beside` are listening sockets of this process that are about to close: one of them may have
+    the same port on all addresses, or on one of them, as `0.0.0.0` and `127.0.0.1` have.
+    Raises OSError where an address is taken, or none is this machine's.
     """
+    ours = [one for one in beside if port and one.getsockname()[1] == port]
+    for one in ours:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        return await _bound(host, port, is_shared=bool(ours))
+    finally:
+        # Nobody else of this user is let in there.
+        for one in ours:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+async def _bound(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
@@ -45,7 +61,8 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     try:
         for family, *_, address in dict.fromkeys(found):
             try:
-                sockets.append(_listening(family, (address[0], port, *address[2:])))
+                place = address[0], port, *address[2:]
+                sockets.append(_listening(family, place, is_shared=is_shared))
             except OSError as error:
                 # localhost may have an IPv6 address on a machine that has no IPv6.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -62,15 +79,18 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+def _listening(family: int, address: tuple[object, ...], *, is_shared: bool) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setblocking(False)
+        if is_shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(address)
         made.listen(_BACKLOG)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError:
         made.close()
         raise
@@ -116,44 +136,76 @@ class Entrance:
         self._connections: dict[Connection, _Guest] = {}
         self._arriving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._watched: set[socket.socket] = set()
+        # Sockets that are looked at again in a while.
+        self._pauses: deque[asyncio.TimerHandle] = deque(maxlen=len(sockets))
 
     def open(self) -> None:
         """From now on everybody may come."""
-        tasks = [self._accept(each) for each in self.sockets]
-        tasks.append(self._usher())
+        for each in self.sockets:
+            self._watch(each)
+        tasks = [self._usher()]
         if self._certificate is not None:
             tasks.append(self._renew(self._certificate))
         self._tasks = [asyncio.create_task(each) for each in tasks]
 
-    async def close(self, *, keep_sockets: bool = False) -> None:
-        """Nobody comes in any more; who is in stays. The sockets may serve somebody else."""
+    def turn_away(self) -> None:
+        """Nobody comes in any more; who is in stays. Who waits at the sockets waits on there."""
+        loop = asyncio.get_running_loop()
+        # Once only: by the next time they may be somebody else's.
+        for each in self._watched:
+            loop.remove_reader(each)
+        self._watched.clear()
+        for timer in self._pauses:
+            timer.cancel()
+        self._pauses.clear()
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Nobody comes in any more; the sockets may serve somebody else.
+
+        For `grace` seconds who is in may still ask for something, and is told to come anew.
+        """
+        self.turn_away()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        while (self._connections or self._arriving) and loop.time() < end:
+            for connection in self._connections:
+                connection.is_leaving = True
+            await asyncio.sleep(_LOOK_WHO_LEFT)
         for task in (*self._tasks, *self._arriving):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._arriving, return_exceptions=True)
-        if not keep_sockets:
-            for each in self.sockets:
-                each.close()
 
-    async def _accept(self, listening: socket.socket) -> None:
-        async for client, address in self._arrivals(listening):
-            if not self._guests.admit(address, self._make_room):
-                self._turn_away(client, address)
-                continue
-            task = asyncio.create_task(self._greet(client, address))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+    def _watch(self, listening: socket.socket) -> None:
+        self._watched.add(listening)
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
-    async def _arrivals(self, listening: socket.socket) -> AsyncIterator[tuple[socket.socket, str]]:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self, listening: socket.socket) -> None:
+        """Those who wait there. Each is let in at once or waits on: a reload loses none."""
+        for _ in range(_AT_ONCE):
             try:
-                client, address = await loop.sock_accept(listening)
+                client, address = listening.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
-                if error.errno not in _GONE:
-                    self._complain("cannot accept connections", error.strerror or error)
-                    await asyncio.sleep(_BREATHE)
-                continue
-            yield client, address[0]
+                if error.errno in _GONE:
+                    continue
+                self._complain("cannot accept connections", error.strerror or error)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                self._watched.discard(listening)
+                self._pauses.append(loop.call_later(_BREATHE, self._watch, listening))
+                return
+            client.setblocking(False)
+            self._let_in(client, address[0])
+
+    def _let_in(self, client: socket.socket, address: str) -> None:
+        if not self._guests.admit(address, self._make_room):
+            self._turn_away(client, address)
+            return
+        task = asyncio.create_task(self._greet(client, address))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
 
     def _make_room(self, share: str) -> None:
         """Connections that nobody uses end, so that one more of this host fits in."""

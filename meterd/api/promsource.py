@@ -104,7 +104,8 @@ def _named(name: Name, kind: str, labels: Labels) -> tuple[names.Meaning, dict[s
 def _series(info: SeriesInfo, device: Device) -> tuple[Labels, StoredSeries]:
     name = info.device, info.quantity, info.unit
     meaning, labels, key = _named(name, info.kind, device.labels)
-    labelled = Labelled(labels, device.paces.get(info.quantity, device.interval))
+    extent = None if info.first is None or info.last is None else (info.first, info.last)
+    labelled = Labelled(labels, device.paces.get(info.quantity, device.interval), extent)
     return key, StoredSeries(name, meaning, labelled, info.first, info.last)
 
 

@@ -1,6 +1,7 @@
 """Where others come in while a site runs: the API with its page, and the Modbus proxy."""
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING
 from meterd.config.api import ApiSettings
 from meterd.config.listen import is_loopback
 from meterd.config.settings import ProxySettings, Settings
+from meterd.daemon.change import Change, committed, prepared, to_the_end
 from meterd.errors import ConfigError, MeterdError
 from meterd.model.event import EventKind
 
 if TYPE_CHECKING:
-    from meterd.api.app import Rules, Running
+    from meterd.api.app import Assembled, Rules, Running
     from meterd.api.tls import Tell
     from meterd.daemon.site import Site
     from meterd.proxy.server import Proxy
@@ -26,73 +28,174 @@ class _Wanted:
     tokens: Path
 
 
+_Place = tuple[str, str, int]
+"""Host and port; the section, too, where the port is any that is free."""
+_Sockets = Mapping[_Place, "Sequence[socket.socket]"]
+
+
+def _place(section: str, host: str, port: int) -> _Place:
+    return section if port == 0 else "", host, port
+
+
 class Doors:
-    """Opens what the settings ask for, and after a reload only what differs."""
+    """Opens what the settings ask for, and after a reload only what differs.
+
+    The sockets that listen are kept here: where a door changes and its address does not, the
+    new one goes on with them, and whoever waits there is served by it.
+    """
 
     def __init__(self, site: "Site") -> None:
-        self._site = site
-        self._api: tuple[_Wanted, Running] | None = None
-        self._proxy: tuple[ProxySettings, Proxy] | None = None
+        self.site = site
+        self.api: tuple[_Wanted, Running] | None = None
+        self.proxy: tuple[ProxySettings, Proxy] | None = None
+        self.sockets: _Sockets = {}
 
     @property
     def url(self) -> str:
         """Of the page."""
-        return self._api[1].url if self._api else ""
+        return self.api[1].url if self.api else ""
 
     async def open(self, settings: Settings) -> None:
         """The new door opens before the old one closes. Raises MeterdError where it cannot."""
-        wanted = _Wanted(settings.api, settings.api.token_file(settings.store.url))
-        before = self._api
-        if before is None or before[0] != wanted:
-            self._api = (wanted, await self._serve(wanted, before))
-            if before is not None:
-                await before[1].close()
-        guests = self._proxy
-        if (guests[0] if guests else None) != settings.proxy:
-            if guests is not None:
-                await guests[1].close()
-            proxy = settings.proxy
-            self._proxy = None if proxy is None else (proxy, await self._let_in(proxy))
+        await to_the_end(committed(await prepared([self], settings)))
 
     async def close(self) -> None:
-        if self._proxy is not None:
-            await self._proxy[1].close()
-        if self._api is not None:
-            await self._api[1].close()
+        await to_the_end(committed(await prepared([self], None)))
 
-    async def _serve(self, wanted: _Wanted, before: "tuple[_Wanted, Running] | None") -> "Running":
-        # A quarter of a second of imports that no other command needs.
-        from meterd.api.app import serve
-
-        api = wanted.api
-        check_login(api, wanted.tokens)
-        rules = _rules(api, wanted.tokens, self._certificate_event)
-        # One address cannot be listened on twice: its sockets are handed on.
-        is_same = before is not None and before[0].api.listen == api.listen
-        old = before[1] if before is not None and is_same else None
+    async def prepare(self, settings: Settings | None) -> Change:
+        """Raises MeterdError where an address is taken, nobody could log in, …"""
+        change = _DoorChange(self)
+        if settings is None:
+            return change
         try:
-            return await serve(self._site, api.host, api.port, rules=rules, instead_of=old)
-        except OSError as error:
-            raise _taken("api", api.listen, error) from error
+            await change.prepare(settings)
+        except BaseException:
+            await to_the_end(change.abandon())
+            raise
+        return change
 
-    def _certificate_event(
-        self, text: str, data: Mapping[str, str | int | float | bool | None]
-    ) -> None:
-        self._site.event_log.note(EventKind.CERTIFICATE, text, data)
+    def tell(self, text: str, data: Mapping[str, str | int | float | bool | None]) -> None:
+        """Of a certificate, as an event."""
+        self.site.event_log.note(EventKind.CERTIFICATE, text, data)
 
-    async def _let_in(self, settings: ProxySettings) -> "Proxy":
+
+class _DoorChange:
+    """The doors of other settings, or none: those that stay, and those that are opened."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+        self._sockets: dict[_Place, Sequence[socket.socket]] = {}
+        self._bound: list[socket.socket] = []  # those of them that are new
+        self._wanted: _Wanted | None = None
+        self._assembled: Assembled | None = None
+        self._proxy_wanted: ProxySettings | None = None
+        self._proxy: Proxy | None = None
+        self._old_api: Running | None = None
+        self._old_proxy: Proxy | None = None
+        self._old_sockets: list[socket.socket] = []
+
+    async def prepare(self, settings: Settings) -> None:
+        """Raises MeterdError."""
+        await self._prepare_api(settings)
+        if settings.proxy is not None:
+            await self._prepare_proxy(settings.proxy)
+
+    async def _prepare_api(self, settings: Settings) -> None:
+        # A quarter of a second of imports that no other command needs.
+        from meterd.api.app import assemble
+
+        api = settings.api
+        self._wanted = wanted = _Wanted(api, api.token_file(settings.store.url))
+        before = self._doors.api
+        if before is None or before[0] != wanted:
+            check_login(api, wanted.tokens)
+            rules = _rules(api, wanted.tokens, self._doors.tell)
+            self._assembled = await assemble(self._doors.site, api.host, rules=rules)
+        await self._listen("api", api.listen, api.host, api.port)
+
+    async def _prepare_proxy(self, wanted: ProxySettings) -> None:
         from meterd.model.clock import SystemClock
         from meterd.proxy.server import Proxy
         from meterd.proxy.site import ways
 
-        proxy = Proxy(
-            settings.devices, ways(self._site), clock=SystemClock(), max_age=settings.max_age
-        )
-        try:
-            await proxy.start(settings.host, settings.port)
-        except OSError as error:
-            raise _taken("proxy", settings.listen, error) from error
-        return proxy
+        self._proxy_wanted = wanted
+        sockets = await self._listen("proxy", wanted.listen, wanted.host, wanted.port)
+        before = self._doors.proxy
+        if before is not None and before[0].listen == wanted.listen:
+            return
+        find = ways(self._doors.site)
+        self._proxy = Proxy(wanted.devices, find, clock=SystemClock(), max_age=wanted.max_age)
+        await self._proxy.prepare(sockets)
+
+    async def _listen(
+        self, section: str, listen: str, host: str, port: int
+    ) -> "Sequence[socket.socket]":
+        """Sockets at that address: those in use, else new ones. Raises MeterdError."""
+        from meterd.api.entrance import bind
+
+        place, used = _place(section, host, port), self._doors.sockets
+        if place in self._sockets:
+            raise MeterdError(f"{section}.listen {listen}: the api listens there", code="listen")
+        sockets = used.get(place)
+        if sockets is None:
+            try:
+                sockets = await bind(host, port, [one for some in used.values() for one in some])
+            except OSError as error:
+                raise _taken(section, listen, error) from error
+            self._bound += sockets
+        self._sockets[place] = sockets
+        return sockets
+
+    async def commit(self) -> None:
+        doors = self._doors
+        kept = {id(one) for some in self._sockets.values() for one in some}
+        before = [one for some in doors.sockets.values() for one in some]
+        self._old_sockets = [one for one in before if id(one) not in kept]
+        doors.sockets = self._sockets
+        await self._commit_api()
+        await self._commit_proxy()
+
+    async def _commit_api(self) -> None:
+        before, wanted = self._doors.api, self._wanted
+        if before is not None and (wanted is None or self._assembled is not None):
+            self._old_api = before[1]
+            self._old_api.turn_away()
+        if wanted is None:
+            self._doors.api = None
+        elif self._assembled is not None:
+            sockets = self._sockets[_place("api", wanted.api.host, wanted.api.port)]
+            self._doors.api = wanted, self._assembled.open(sockets)
+
+    async def _commit_proxy(self) -> None:
+        before, wanted = self._doors.proxy, self._proxy_wanted
+        if wanted is not None and self._proxy is None and before is not None:
+            # The same address: whoever is connected stays.
+            if before[0] != wanted:
+                before[1].tune(wanted.devices, wanted.max_age)
+            self._doors.proxy = wanted, before[1]
+            return
+        if before is not None:
+            # Its clients are hung up at once: they watch meters that others may watch now.
+            await before[1].close()
+        self._doors.proxy = None
+        if wanted is not None and self._proxy is not None:
+            await self._proxy.open()
+            self._doors.proxy = wanted, self._proxy
+
+    async def retire(self) -> None:
+        for each in self._old_sockets:
+            each.close()
+        if self._old_api is not None:
+            is_replaced = self._doors.api is not None
+            await self._old_api.close(is_replaced=is_replaced, keep_sockets=True)
+
+    async def abandon(self) -> None:
+        if self._assembled is not None:
+            await self._assembled.abandon()
+        if self._proxy is not None:
+            await self._proxy.close()
+        for each in self._bound:
+            each.close()
 
 
 def check_login(api: ApiSettings, tokens: Path) -> None:

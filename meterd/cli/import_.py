@@ -133,7 +133,7 @@ async def _bring(
     writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
-        await bring(writer, found.rows(), note)
+        await bring(writer, found.rows(), note, closing=not told.counters)
         return await _count(writer, settings, told)
     finally:
         await writer.close()

@@ -44,21 +44,13 @@ async def serve(
     `reload` gives the settings anew on SIGHUP. Raises ConfigError or StoreError where it
     cannot start.
     """
-    # Half a second of imports that no other command needs.
-    from meterd.cli.doors import Doors
-    from meterd.daemon.held import apply_when_free
+    # First of all, so that a signal during the start is an orderly end, or waits for it.
     from meterd.daemon.service import Signals, notify, watch
-    from meterd.daemon.site import Site
-    from meterd.model.clock import SystemClock
-
-    clock = SystemClock()
-    site = Site(clock)
-    doors = Doors(site)
 
     async def apply_anew(read: Callable[[], Settings]) -> None:
-        new = read()
+        # In a thread: polls go on while a thousand devices are read.
+        new = await asyncio.to_thread(read)
         await site.apply(new)
-        await doors.open(new)
         text = f"reloaded: {len(new.devices)} devices, listening on {doors.url}"
         site.event_log.note(EventKind.RELOADED, text)
 
@@ -67,21 +59,30 @@ async def serve(
         site.event_log.note(EventKind.RELOAD_FAILED, text)
 
     signals = Signals(None if reload is None else lambda: apply_anew(reload), not_reloaded)
+    # Half a second of imports that no other command needs.
+    from meterd.cli.doors import Doors
+    from meterd.daemon.held import apply_when_free
+    from meterd.daemon.site import Site
+    from meterd.model.clock import SystemClock
+
+    clock = SystemClock()
+    site = Site(clock)
+    doors = Doors(site)
+    site.join(doors)
     try:
         if not await signals.unless_stopped(
             apply_when_free(lambda: site.apply(settings), settings, site.event_log, clock)
         ):
             return
-        await doors.open(settings)
         # What is here now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         watchdog = asyncio.create_task(watch(site.overdue))
         notify("READY=1")
         ready(doors.url)
+        signals.serve_reloads()
         await signals.stopped()
         notify("STOPPING=1")
         watchdog.cancel()
-        await doors.close()
     finally:
         await site.close()

@@ -1,22 +1,25 @@
-"""The rules and hooks that settings ask for."""
+"""The rules and hooks that settings ask for, and how a reload changes those in use."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from meterd.alerts.engine import Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rule import Rule
-from meterd.config.alerts import RuleSettings
+from meterd.config.alerts import HookSettings, RuleSettings
 from meterd.config.settings import Settings
 from meterd.daemon import own
+from meterd.daemon.change import Change, to_the_end
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 
+# Seconds in which a hook that goes may still deliver.
+_HOOK_GRACE = 2.0
 
-def hooks(settings: Settings) -> dict[str, Webhook]:
-    """Not started yet, by name."""
-    return {
-        name: Webhook(name, hook.url, timeout=hook.timeout, headers=hook.headers)
-        for name, hook in settings.alerts.hooks.items()
-    }
+
+def hook(name: str, settings: HookSettings) -> Webhook:
+    """Not started yet."""
+    return Webhook(name, settings.url, timeout=settings.timeout, headers=settings.headers)
 
 
 def rules(settings: Settings) -> Iterator[Rule]:
@@ -65,3 +68,95 @@ def _number(name: str, rule: RuleSettings, settings: Settings) -> float | None:
         why = f"is no state of {rule.quantity} in any device that the rule watches"
         hint = f"its states are {', '.join(numbers)}" if numbers else "its map has no `enum`"
     raise ConfigError(f"alerts.rules.{name}.equals: {rule.equals!r} {why}; hint: {hint}")
+
+
+class AlertPart:
+    """The hooks of a site, which deliver what its alerts have to say."""
+
+    def __init__(
+        self,
+        alerts: Alerts,
+        devices: Callable[[], Collection[str]],
+        restore: Callable[[], None],
+    ) -> None:
+        """`devices` are those of the site; `restore` is called once, with the first settings."""
+        self.alerts = alerts
+        self.devices = devices
+        self.restore: Callable[[], None] | None = restore
+        self.hooks: dict[str, tuple[HookSettings, Webhook]] = {}
+
+    async def prepare(self, settings: Settings | None) -> Change:
+        """Raises ConfigError. A hook whose settings are the same goes on, with all that waits."""
+        if settings is None:
+            return _AlertChange(self, None, (), {}, ())
+        wanted = settings.alerts.hooks
+        rules_found = list(rules(settings))
+        Alerts.check(rules_found, wanted)
+        hooks: dict[str, tuple[HookSettings, Webhook]] = {}
+        fresh: list[Webhook] = []
+        try:
+            for name, said in wanted.items():
+                before = self.hooks.get(name)
+                if before is not None and before[0] == said:
+                    hooks[name] = before
+                    continue
+                made = hook(name, said)
+                hooks[name] = said, made
+                fresh.append(made)
+                await made.start()
+        except BaseException:
+            await to_the_end(_close(fresh, 0.0))
+            raise
+        return _AlertChange(self, settings, rules_found, hooks, fresh)
+
+
+class _AlertChange:
+    def __init__(
+        self,
+        part: AlertPart,
+        settings: Settings | None,
+        rules: Sequence[Rule],
+        hooks: Mapping[str, tuple[HookSettings, Webhook]],
+        fresh: Sequence[Webhook],
+    ) -> None:
+        """`fresh` are those of the hooks that were started for this."""
+        self._part = part
+        self._settings = settings
+        self._rules = rules
+        self._hooks = dict(hooks)
+        self._fresh = fresh
+        self._gone: list[Webhook] = []
+
+    async def commit(self) -> None:
+        """New hooks first, so that no alert finds none; alerts that are firing live on."""
+        part = self._part
+        kept = {id(one) for _, one in self._hooks.values()}
+        self._gone = [one for _, one in part.hooks.values() if id(one) not in kept]
+        part.hooks = self._hooks
+        if self._settings is None:
+            return
+        self._replace(self._settings)
+        if part.restore is not None:
+            restore, part.restore = part.restore, None
+            restore()
+            # Once more, for the alerts of devices that went meanwhile.
+            self._replace(self._settings)
+
+    def _replace(self, settings: Settings) -> None:
+        self._part.alerts.replace(
+            self._rules,
+            {name: one for name, (_, one) in self._hooks.items()},
+            site=settings.site.name,
+            labels={name: device.labels for name, device in settings.devices.items()},
+            devices=[*self._part.devices(), own.DEVICE],
+        )
+
+    async def retire(self) -> None:
+        await _close(self._gone, _HOOK_GRACE)
+
+    async def abandon(self) -> None:
+        await _close(self._fresh, 0.0)
+
+
+async def _close(hooks: Sequence[Webhook], grace: float) -> None:
+    await asyncio.gather(*(one.close(grace) for one in hooks), return_exceptions=True)

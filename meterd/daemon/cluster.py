@@ -37,18 +37,28 @@ class Cluster:
         self._task: asyncio.Task[None] | None = None
 
     def mine(self, settings: Settings) -> Settings:
-        """The same with the devices that are polled here."""
-        if settings.cluster is None:
+        """The same with the devices that are polled here.
+
+        None yet where these settings need other leases than those in use.
+        """
+        wanted, leases = settings.cluster, self._leases
+        if wanted is None:
             return settings
-        held = self._leases.held if self._leases is not None else frozenset()
+        is_ours = leases is not None and leases.is_for(settings.store.url, wanted.name)
+        held = leases.held if leases is not None and is_ours else frozenset()
         devices = {name: one for name, one in settings.devices.items() if name in held}
         return settings.model_copy(update={"devices": devices})
 
     def prepare(self, settings: Settings) -> Leases | None:
-        """For `start`, and its share for the writer. Raises StoreError."""
+        """For `start`, and its share for the writer. Raises StoreError.
+
+        Those in use where they are about the same store under the same name: see `tune`.
+        """
         wanted = settings.cluster
         if wanted is None:
             return None
+        if self._leases is not None and self._leases.is_for(settings.store.url, wanted.name):
+            return self._leases
         return Leases(
             settings.store.url,
             name=wanted.name,
@@ -59,6 +69,9 @@ class Cluster:
 
     async def start(self, leases: Leases | None, settings: ClusterSettings | None) -> None:
         """In the place of those before, which are given back."""
+        if leases is not None and leases is self._leases:
+            self.tune(settings)
+            return
         await self.close()
         self.settings = settings
         self._leases = leases
@@ -67,6 +80,12 @@ class Cluster:
             leases.heard = self._hear
             run = partial(leases.run, self._wanted, self._changed)
             self._task = asyncio.create_task(forever("leases", run))
+
+    def tune(self, settings: ClusterSettings | None) -> None:
+        """Other terms of the leases in use."""
+        self.settings = settings
+        if self._leases is not None and settings is not None:
+            self._leases.tune(settings.lease, settings.alone)
 
     def _hear(self, polls: Sequence[Poll]) -> None:
         self.elsewhere.keep_only({poll.device for poll in polls})

@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator
 
 from meterd.energy.clock import DAY
 from meterd.energy.quarter import COUNTER, QUARTER, Found, Quarter
-from meterd.energy.sampled import Sampled, quarters
+from meterd.energy.sampled import BESIDE, Sampled, quarters
 from meterd.model.quantity import GUARDED, describe
 from meterd.store.format.rollup import Quarter as Rolled
 from meterd.store.ranges import Quarters
 from meterd.store.reader import Reader
 
-# The samples before and after a stretch of power are looked for this near to it, in ms.
-_NEAR = 3_600_000
-# How often a device was polled that is configured no more, in seconds.
+# The samples before and after a stretch of power are looked for this near to it, in ms: those
+# of each hour tell that they are, too.
+_NEAR = 4 * 3_600_000
+# How often a device was polled that is configured no more, in seconds, where its samples do not
+# tell it.
 DEFAULT_INTERVAL = 10.0
 
 
@@ -82,7 +84,7 @@ class Consumed:
         columns = reader.columns
         (track,) = await asyncio.to_thread(columns, [name], start - _NEAR, end + _NEAR)
         low, high = track.times.searchsorted((start, end))
-        around = slice(max(0, low - 1), high + 1)
+        around = slice(max(0, low - BESIDE), high + BESIDE)
         values = [None if value != value else value for value in track.values[around].tolist()]
         return list(zip(track.times[around].tolist(), values, strict=True))
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from meterd.config.settings import Settings
+from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.busload import load_of
 from meterd.daemon.events import EventLog
 from meterd.daemon.limit import Limit
@@ -19,6 +19,7 @@ from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Scalar
 from meterd.model.sample import Driver, Sink
 from meterd.poll.bus import SLOT, Bus
+from meterd.poll.counters import Counters
 from meterd.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _BUSES_A_SLOT = 10
 # How often is looked at what each bus carries, in seconds.
 _WEIGH_EVERY = 600.0
+# Seconds that a poll under way may take to give up when its device is polled no more.
+_LAST_POLL_S = 10.0
 
 
 @dataclass(slots=True)
@@ -78,14 +81,34 @@ class Lines:
             if running is not None and running.plan == plan:
                 prepared.kept.add(key)
             else:
-                prepared.built.append(build(plan))
+                built = build(plan, None if running is None else running.built)
+                # All that a foreign driver is asked for later, asked for where it may still fail.
+                for name, driver, said in built.drivers:
+                    guards(name, driver, said, None)
+                    polled(name, driver, said)
+                prepared.built.append(built)
         return prepared
+
+    async def replace(
+        self, prepared: Prepared, memos: Memos, ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """What was prepared is polled, and nothing else; what is taken over stays open.
+
+        `ready` is called when what is old has been polled last, before anything new is.
+        """
+        await self._end(prepared.kept, {id(built.link) for built in prepared.built})
+        ready()
+        for built in prepared.built:
+            built.link.retime(built.plan.times)
+            self.start(built, memos)
+        named = self.places()
+        self._drivers = {name: one for name, one in self._drivers.items() if name in named}
 
     def start(self, built: Built, memos: Memos) -> None:
         """Poll a link's devices, their counters where they stood."""
         members, key = [], built.plan.key
         for name, driver, settings in built.drivers:
-            counters = guards(name, driver, settings, self._counters.state(name, memos), key)
+            counters = self._guards(name, driver, settings, memos, key)
             self._counters.add(name, counters)
             self._drivers[name] = driver
             contained = self._contained[name] = ContainedDriver(name, driver, self._limit)
@@ -96,6 +119,16 @@ class Lines:
         bus = Bus(key, members, self._sinks, self._clock, slot=slot)
         task = asyncio.create_task(forever(f"bus {key}", bus.run))
         self._running[key] = _Running(built, bus, task)
+
+    def _guards(
+        self, name: str, driver: Driver, settings: DeviceSettings, memos: Memos, link: str
+    ) -> Counters:
+        try:
+            return guards(name, driver, settings, self._counters.state(name, memos), link)
+        except Exception:
+            # What was remembered is data from outside; without it they begin anew.
+            log.exception("%s: its counters begin anew: a bug", name)
+            return guards(name, driver, settings, None, link)
 
     async def watch(self) -> None:
         """Weigh the buses now, by arithmetic, and again and again, by what was measured by then."""
@@ -149,12 +182,23 @@ class Lines:
 
     async def stop(self, kept: set[str] | frozenset[str] = frozenset()) -> None:
         """Stop polling, and close the links, of all but those that are kept."""
+        await self._end(kept, frozenset())
+
+    async def _end(self, kept: set[str] | frozenset[str], taken: Collection[int]) -> None:
+        """`taken`: the ids of links that somebody goes on with. Never raises, and ends in time."""
         stopping = [self._running.pop(key) for key in set(self._running) - kept]
-        for running in stopping:
-            running.task.cancel()
-        await asyncio.gather(*(running.task for running in stopping), return_exceptions=True)
-        for running in stopping:
-            await running.link.close()
+        tasks = [running.task for running in stopping]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=_LAST_POLL_S)
+            for running in stopping:
+                if running.task in stuck:
+                    log.error("%s: a poll does not end; it is left behind", running.plan.key)
+        closing = (one.link.close() for one in stopping if id(one.link) not in taken)
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.error("a link could not be closed", exc_info=error)
 
     def places(self) -> dict[str, str]:
         """The key of the link that each device is on."""

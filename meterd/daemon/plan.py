@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
@@ -24,6 +25,8 @@ from meterd.wire.address import Address, parse
 from meterd.wire.link import Link, Times
 
 _TIMEOUT = 1.0
+# Options of a link's URL that say how long is waited, and nothing of the way itself.
+_PATIENCE = ("timeout", "gap", "unit_gap", "connect_delay")
 # What a link is like of which nothing is said but its URL; one object for all of them.
 _PLAIN = LinkSettings(url="tcp://0.0.0.0")
 # Sites have a few models of meters.
@@ -135,27 +138,55 @@ def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A link that is not opened yet, and the drivers of its devices: id, driver, settings."""
+    """A link that opens when it is used, and the drivers of its devices: id, driver, settings."""
 
     plan: LinkPlan
     link: Link
     drivers: Sequence[tuple[str, Driver, DeviceSettings]]
 
 
-def build(plan: LinkPlan) -> Built:
-    """The link of a plan, and its drivers. Raises ConfigError."""
-    link = plan.open()
-    return Built(plan, link, devices(plan, link))
+def build(plan: LinkPlan, before: Built | None = None) -> Built:
+    """The link of a plan, and its drivers. Raises ConfigError.
+
+    Of `before`, which is in use, the link is taken over where it leads to the same port or peer
+    in the same way, and so is the driver of each device that did not change. Nothing of that is
+    touched here.
+    """
+    if before is None or not _is_same_line(plan, before.plan):
+        link = plan.open()
+        return Built(plan, link, devices(plan, link))
+    settled = plan.settings.keep_open == before.plan.settings.keep_open
+    known = {name: (driver, said) for name, driver, said in before.drivers if settled}
+    return Built(plan, before.link, devices(plan, before.link, known))
 
 
-def devices(plan: LinkPlan, link: Link) -> list[tuple[str, Driver, DeviceSettings]]:
-    """A driver for each device of the link. Raises ConfigError."""
-    drivers = [
-        (device_id, _build(settings, link), settings) for device_id, settings in plan.devices
-    ]
-    if plan.settings.keep_open:
-        return drivers
-    return [(device_id, Letting(driver, link), settings) for device_id, driver, settings in drivers]
+def _is_same_line(one: LinkPlan, other: LinkPlan) -> bool:
+    """Whether an open link of the one can carry the other; patience is set while it is open."""
+    return _way(one) == _way(other)
+
+
+def _way(plan: LinkPlan) -> tuple[Address, Mapping[str, str]]:
+    options = plan.address.settled(plan.defaults)
+    said = {name: value for name, value in options.items() if name not in _PATIENCE}
+    return replace(plan.address, options={}), said
+
+
+def devices(
+    plan: LinkPlan,
+    link: Link,
+    known: Mapping[str, tuple[Driver, DeviceSettings]] = MappingProxyType({}),
+) -> list[tuple[str, Driver, DeviceSettings]]:
+    """A driver for each device of the link; those that are `known` stay. Raises ConfigError."""
+    drivers = []
+    for device_id, settings in plan.devices:
+        before = known.get(device_id)
+        if before is not None and before[1] == settings:
+            driver = before[0]
+        else:
+            driver = _build(settings, link)
+            driver = driver if plan.settings.keep_open else Letting(driver, link)
+        drivers.append((device_id, driver, settings))
+    return drivers
 
 
 def _build(settings: DeviceSettings, link: Link) -> Driver:

@@ -32,6 +32,8 @@ from meterd.store.writer import Writer
 
 # Totals that are taken before they are sealed: some MB of memory.
 _BREATHE = 50_000
+# And that are written at once.
+_TOGETHER = 5_000
 # Events of one counter that are kept one by one; the others are counted.
 MOST_EVENTS = 20
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
@@ -400,18 +402,29 @@ async def recount(
     await asyncio.to_thread(work.begin)
     units, waiting, is_all = dict(counters), 0, False
     while not is_all:
-        found, is_all = await asyncio.to_thread(work.go_on)
+        found, is_all = await asyncio.to_thread(_changes, work)
         # Off the loop: a day of one counter alone may be 86,400 of them.
         await writer.put(await asyncio.to_thread(_batch, device, found, units))
         count = sum(map(len, found.values()))
         waiting, told.written = waiting + count, told.written + count
         _note(told, device, work)
         if waiting > _BREATHE:
-            await writer.settle()
+            # Their days are closed once, in the end.
+            await writer.seal()
             waiting = 0
     await writer.flush()
     told.ended, told.last = work.ended(), work.last
     return told
+
+
+def _changes(work: Work) -> tuple[dict[int, dict[str, Total]], bool]:
+    """Of some days, so that each write is worth it; whether that was all."""
+    found, is_all = work.go_on()
+    while not is_all and len(found) < _TOGETHER:
+        more, is_all = work.go_on()
+        for time, totals in more.items():
+            found.setdefault(time, {}).update(totals)
+    return found, is_all
 
 
 def counters_of(

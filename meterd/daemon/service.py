@@ -23,9 +23,33 @@ from meterd.model.sample import Driver, Poll, Reading, Sink
 log = logging.getLogger(__name__)
 
 _RESTART_PAUSE = 5.0
-# Bugs of one driver that are not told again.
-_REMEMBERED = 50
+# Places in the code of one driver or sink at which bugs were met, and are not told again.
+_PLACES = 50
 _DEFAULT_WATCHDOG = 60.0
+# Seconds after the first signal to stop, before which none ends the process at once.
+IMPATIENCE_S = 5.0
+_PATIENT_STOPS = 2
+
+
+class _Bugs:
+    """Where bugs were met: what they say may differ each time, and come from a device."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self) -> None:
+        self._places: tuple[tuple[object, ...], ...] = ()
+
+    def is_new(self, error: BaseException) -> bool:
+        """Whether it is the first of its kind that was met at this place."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        line = None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        place = type(error), line
+        if place in self._places:
+            return False
+        self._places = (*self._places[1 - _PLACES :], place)
+        return True
 
 
 class ContainedDriver:
@@ -34,13 +58,13 @@ class ContainedDriver:
     `limit` may be one for all drivers; it has to be that of one event loop.
     """
 
-    __slots__ = ("_driver", "_limit", "_seen", "device")
+    __slots__ = ("_bugs", "_driver", "_limit", "device")
 
     def __init__(self, device: str, driver: Driver, limit: Limit | None = None) -> None:
         self.device = device
         self._driver = driver
         self._limit = limit or Limit()
-        self._seen: tuple[str, ...] = ()
+        self._bugs = _Bugs()
 
     @property
     def notices(self) -> list[Notice]:
@@ -71,8 +95,7 @@ class ContainedDriver:
     def _of_bug(self, error: Exception) -> DeviceError:
         """A bug is a fault like others; its stack is logged once."""
         text = f"a bug in the driver: {type(error).__name__}: {error}"
-        if text not in self._seen:
-            self._seen = (*self._seen[-_REMEMBERED:], text)
+        if self._bugs.is_new(error):
             log.exception("%s: %s", self.device, text)
         return DeviceError(text, code="driver_bug")
 
@@ -82,15 +105,14 @@ class ContainedSink:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._seen: set[str] = set()
+        self._bugs = _Bugs()
 
     def take(self, poll: Poll) -> None:
         try:
             self._sink.take(poll)
         except Exception as error:
-            text = f"{type(self._sink).__name__}: {type(error).__name__}: {error}"
-            if text not in self._seen:
-                self._seen.add(text)
+            if self._bugs.is_new(error):
+                text = f"{type(self._sink).__name__}: {type(error).__name__}: {error}"
                 log.exception("a sink failed: %s", text)
 
 
@@ -141,30 +163,41 @@ async def watch(overdue: Callable[[], Mapping[str, float]]) -> None:
 
 
 class Signals:
-    """SIGTERM and SIGINT stop, a second one at once; SIGHUP reloads, or stops what cannot."""
+    """SIGTERM and SIGINT stop; SIGHUP reloads, or stops what cannot.
+
+    A stop is orderly however often it is asked for: `timeout`, process groups and service
+    managers send a signal twice within microseconds. Only who asks a third time, and
+    IMPATIENCE_S after the first, ends the process at once.
+    """
 
     def __init__(
         self,
         reload: Callable[[], Awaitable[None]] | None = None,
         failed: Callable[[MeterdError], None] = lambda _: None,
     ) -> None:
-        """`failed` is told why a reload changed nothing."""
+        """`failed` is told why a reload changed nothing. Reloads wait for `serve_reloads`."""
         self._stop = asyncio.Event()
+        self._stops: list[float] = []  # when it was asked for, in seconds of the loop's time
         self._reload = reload
         self._failed = failed
-        self._reloading: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
+        self._reload_asked = asyncio.Event()
+        self._reloads: asyncio.Task[None] | None = None
+        self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
         if reload is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+            loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # What it was made for: the terminal is gone. `nohup` says that this is no matter.
             loop.add_signal_handler(signal.SIGHUP, self._asked_to_stop)
 
     async def stopped(self) -> None:
-        """Returns when somebody asked to stop."""
+        """Returns when somebody asked to stop; a reload under way is called off or done then."""
         await self._stop.wait()
+        if self._reloads is not None:
+            self._reloads.cancel()
+            await asyncio.gather(self._reloads, return_exceptions=True)
+            self._reloads = None
 
     async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether the work was done; where somebody asks to stop before, it is cancelled."""
@@ -181,27 +214,41 @@ class Signals:
         await task
         return True
 
+    def serve_reloads(self) -> None:
+        """Reload when asked to, from now on; once at once where it was asked for before."""
+        if self._reload is not None and self._reloads is None:
+            self._reloads = asyncio.create_task(self._reload_when_asked(self._reload))
+
     def stop(self) -> None:
         self._stop.set()
 
     def _asked_to_stop(self) -> None:
-        if self._stop.is_set():
+        self._stops.append(self._loop.time())
+        first, count = self._stops[0], len(self._stops)
+        if count > _PATIENT_STOPS and self._stops[-1] - first >= IMPATIENCE_S:
             os._exit(1)
+        if count == _PATIENT_STOPS:
+            text = "stopping already, and what is in memory goes to the store first; a third signal"
+            log.warning("%s, %g s after the first, ends it at once", text, IMPATIENCE_S)
         self._stop.set()
 
-    def _asked_to_reload(self) -> None:
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.ensure_future(self._reload_once())
+    async def _reload_when_asked(self, reload: Callable[[], Awaitable[None]]) -> None:
+        """One after the other; all that were asked for during one are done as one after it."""
+        while True:
+            await self._reload_asked.wait()
+            # Before the configuration is read, so that what is asked for later sees what is new.
+            self._reload_asked.clear()
+            await self._reload_once(reload)
 
-    async def _reload_once(self) -> None:
-        if self._reload is None:
-            return
+    async def _reload_once(self, reload: Callable[[], Awaitable[None]]) -> None:
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            await self._reload()
+            await reload()
         except MeterdError as error:
             self._failed(error)
-        except Exception:
-            log.exception("not reloaded: a bug")
+        except Exception as error:
+            log.exception("a reload met a bug")
+            text = f"a bug in meterd: {type(error).__name__}: {error}"
+            self._failed(MeterdError(text, code="bug"))
         finally:
             notify("READY=1")

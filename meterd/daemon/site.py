@@ -1,25 +1,25 @@
-"""The running site: builds what differs, then stops the old, then starts the new."""
+"""The running site: what differs is prepared, then put in the place of what was."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
-from meterd.alerts.hooks.webhook import Webhook
-from meterd.alerts.rule import Rule
 from meterd.config.renamed import outdated, renamed
 from meterd.config.settings import Settings
-from meterd.daemon import alerting, own
+from meterd.daemon import own
 from meterd.daemon.alerted import AlertMemory
+from meterd.daemon.alerting import AlertPart
 from meterd.daemon.calm import settle
-from meterd.daemon.cluster import Cluster, share_of
+from meterd.daemon.change import Change, Part, Unchanged, committed, prepared, to_the_end
+from meterd.daemon.cluster import Cluster
 from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
 from meterd.daemon.events import EventLog
 from meterd.daemon.info import DeviceInfo, info_of
-from meterd.daemon.keeping import Store, replaced
-from meterd.daemon.lines import Lines
-from meterd.daemon.memory import CounterMemory
+from meterd.daemon.keeping import Store, StorePart
+from meterd.daemon.lines import Lines, Prepared
+from meterd.daemon.memory import CounterMemory, Memos
 from meterd.daemon.naming import Naming, advice, need_new
 from meterd.daemon.plan import counter_terms, link_plans
 from meterd.daemon.recount import TermsOf, unknown_terms
@@ -48,11 +48,12 @@ from meterd.wire.link import Link
 
 log = logging.getLogger(__name__)
 
-_HOOK_GRACE = 2.0
 # How often is noted where the counters stand, in seconds.
 _MEMORY_EVERY = 600.0
 # And first after the start: a new device is not to begin anew when the power fails then.
 _MEMORY_SOON = 60.0
+# Seconds that a store which is about to close gets for notes under way.
+_NOTES_WAIT_S = 5.0
 
 
 class Site:
@@ -65,14 +66,10 @@ class Site:
         self._clock = clock
         self._alerts = Alerts([], {}, clock=clock)
         self._alert_memory = AlertMemory(self._alerts, clock)
-        self._alerts_task: asyncio.Task[None] | None = None
-        self._hooks: dict[str, Webhook] = {}
-        self._store: Store | None = None
         self._undated = Undated(clock)
         self._sinks: list[Sink] = []
         self._followers: list[Sink] = []
         self.vitals = Vitals()
-        self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
         self.event_log.heard = self._heard
@@ -80,11 +77,24 @@ class Site:
         self._naming = Naming(self.event_log)
         self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
-        self._turn = asyncio.Lock()  # of those who change the site
         self._consumed = Consumed(lambda: self.reader, self._interval)
-        self._memory_task: asyncio.Task[None] | None = None
-        self._calm_task: asyncio.Task[None] | None = None
-        self._loads_task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # of those who change the site
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._store_part = StorePart(self._cluster, self._use, self._note)
+        self._line_part = LinePart(
+            self._lines,
+            self._cluster.mine,
+            lambda: self._open_store.writer,
+            self._placed,
+            self.vitals,
+        )
+        self._alert_part = AlertPart(
+            self._alerts,
+            lambda: self.latest.states,
+            lambda: self._alert_memory.restore(self._open_store.writer),
+        )
+        self._joined: list[Part] = []
+        self._begun_anew = 0
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -102,9 +112,9 @@ class Site:
 
     @property
     def _open_store(self) -> Store:
-        if self._store is None:
-            raise RuntimeError("the site is stopped")
-        return self._store
+        if (store := self._store_part.store) is None:
+            raise StoreError("the store is not open", code="unavailable")
+        return store
 
     @property
     def corrections(self) -> Corrections:
@@ -152,7 +162,8 @@ class Site:
     @property
     def former(self) -> Mapping[str, str]:
         """Names that devices had -> the names they have now."""
-        return self._store.writer.memory.catalog.renamed if self._store is not None else {}
+        store = self._store_part.store
+        return {} if store is None else store.writer.memory.catalog.renamed
 
     async def command(self, device: str, command: str) -> None:
         """Make a device act, between two polls.
@@ -214,22 +225,68 @@ class Site:
     def overdue(self) -> Mapping[str, float]:
         """What gives no sign of life, with the seconds since its last one: for the watchdog."""
         late = self._lines.overdue()
-        silence = self._store.silence(self._clock.monotonic()) if self._store else None
+        store = self._store_part.store
+        silence = None if store is None else store.silence(self._clock.monotonic())
         if silence is not None:
             late["store"] = silence
         return late
 
     # -- changing it -------------------------------------------------------------------------
 
+    def join(self, part: Part) -> None:
+        """One more part that every change prepares, and puts in use after the site's own."""
+        self._joined.append(part)
+
     async def apply(self, settings: Settings) -> None:
         """Make the site what `settings` say.
 
-        Raises ConfigError or StoreError before anything is touched: the site then runs on as
-        it was. What did not change keeps its connection and its rhythm.
+        Raises ConfigError, StoreError or what a part that joined raises, before anything is
+        touched: the site then runs on as it was. What did not change keeps its connection and its
+        rhythm. Where it is cancelled, all of it is done or nothing.
         """
         async with self._turn:
-            settings = await self._naming.meant(settings)
-            await self._apply(settings)
+            await self._change(await self._naming.meant(settings))
+
+    async def close(self) -> None:
+        """Stop polling, commit everything, close."""
+        async with self._turn:
+            await self._change(None)
+
+    async def _change(self, settings: Settings | None) -> None:
+        # The store comes late: to open one may make files, and may take long.
+        parts: Sequence[Part] = (self._line_part, self._alert_part, self._store_part)
+        lines, alerts, store, *joined = await prepared((*parts, *self._joined), settings)
+        await to_the_end(self._commit(settings, (store, lines, alerts, *joined)))
+
+    async def _commit(self, settings: Settings | None, changes: Sequence[Change]) -> None:
+        if settings is None:
+            await self._end_tasks(self._tasks)
+            await committed(changes)
+            self._undated.close()
+            return
+        self.settings = settings
+        await committed(changes)
+        await self._begin_tasks()
+
+    async def _begin_tasks(self) -> None:
+        """What goes on beside the polls; what looks at each change begins anew."""
+        await self._end_tasks([name for name in ("loads", "calm") if name in self._tasks])
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "alerts": self._watch_alerts,
+            "vitals": partial(self.vitals.watch, self._clock),
+            "memory": self._remember,
+            "loads": self._lines.watch,
+            "calm": partial(settle, self._clock),
+        }
+        for name, work in works.items():
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(forever(name, work))
+
+    async def _end_tasks(self, names: Iterable[str]) -> None:
+        ended = [self._tasks.pop(name) for name in tuple(names)]
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
 
     async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
         """A device goes on under another name, with all its history, and without a gap.
@@ -287,8 +344,9 @@ class Site:
 
     def _heard(self, event: Event) -> None:
         """That a counter is another meter's is kept, for whoever counts its totals anew."""
-        if event.kind is EventKind.SWAP and self._store is not None:
-            task = asyncio.create_task(self._note_swap(self._store.writer, event))
+        store = self._store_part.store
+        if event.kind is EventKind.SWAP and store is not None:
+            task = asyncio.create_task(self._note_swap(store.writer, event))
             self._notes.add(task)
             task.add_done_callback(self._notes.discard)
 
@@ -328,72 +386,18 @@ class Site:
             for old, new in names.items():
                 await self._call(old, new)
 
-    async def _apply(self, settings: Settings) -> None:
-        link_plans(settings)
-        mine = self._cluster.mine(settings)
-        prepared = self._lines.prepare(mine)
-        rules, hooks = list(alerting.rules(settings)), alerting.hooks(settings)
-        await self._swap_store(settings)
-        self._reclaim(settings)
-        await self._lines.stop(prepared.kept)
-        self.settings = settings
-        self.latest.keep_only(name for name, d in mine.devices.items() if d.enabled)
-        await self._swap_alerts(rules, hooks)
-        for built in prepared.built:
-            self._lines.start(built, self._open_store.writer)
-        leased = [name for name in settings.devices if name not in mine.devices]
-        self._memory.keep_only(list(self.latest.states), leased)
-        self.vitals.place(self._lines.places())
-        if self._vitals_task is None:
-            self._vitals_task = asyncio.create_task(
-                forever("vitals", partial(self.vitals.watch, self._clock))
-            )
-        if self._memory_task is None:
-            self._memory_task = asyncio.create_task(forever("memory", self._remember))
-        if self._loads_task is not None:
-            self._loads_task.cancel()
-        self._loads_task = asyncio.create_task(forever("loads", self._lines.watch))
-        if self._calm_task is not None:
-            self._calm_task.cancel()
-        self._calm_task = asyncio.create_task(settle(self._clock))
-
     def _wanted(self) -> Sequence[str]:
         return [name for name, device in self.settings.devices.items() if device.enabled]
 
     async def _leased(self, held: frozenset[str]) -> None:
         log.info("polled here: %s", ", ".join(sorted(held)) or "nothing")
-        if self._store is not None:
+        if (store := self._store_part.store) is not None:
             # Who has a device next goes on with its counters.
-            self._memory.save(self._store.writer)
+            self._memory.save(store.writer)
         # What is held is told by the names that devices have now.
         await self._follow()
         async with self._turn:
-            await self._apply(self.settings)
-
-    async def close(self) -> None:
-        """Stop polling, commit everything, close."""
-        await self._cluster.stop()
-        await self._lines.stop()
-        started = (
-            self._alerts_task,
-            self._memory_task,
-            self._calm_task,
-            self._loads_task,
-            self._vitals_task,
-        )
-        tasks = [task for task in started if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, *self._notes, return_exceptions=True)
-        self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
-        self._loads_task = None
-        await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
-        self._undated.close()
-        if self._store is not None:
-            self._memory.save(self._store.writer)
-            self._alert_memory.save(self._store.writer)
-            await self._store.close()
-        await self._cluster.close()
+            await self._change(self.settings)
 
     async def _remember(self) -> None:
         pause = _MEMORY_SOON
@@ -402,17 +406,12 @@ class Site:
             pause = _MEMORY_EVERY
             self._memory.save(self._open_store.writer)
 
-    async def _swap_store(self, settings: Settings) -> None:
-        old, wanted = self._store, settings.store
-        same = self._cluster.settings == settings.cluster
-        if old is not None and same and old.settings == wanted:
-            return
-        leases = self._cluster.prepare(settings)
-        if old is not None:
-            self._memory.save(old.writer)
-            self._alert_memory.save(old.writer)
-        self._store = await replaced(old, wanted, share_of(leases), self._use)
-        await self._cluster.start(leases, settings.cluster)
+    async def _note(self, writer: Writer) -> None:
+        """What is to outlive the process goes to a store."""
+        if self._notes:
+            await asyncio.wait(self._notes, timeout=_NOTES_WAIT_S)
+        self._memory.save(writer)
+        self._alert_memory.save(writer)
 
     def _use(self, writer: Sink) -> None:
         """Polls go to this writer from now on."""
@@ -420,32 +419,84 @@ class Site:
         sinks: tuple[Sink, ...] = (self.latest, self._undated, self._alerts, self.vitals)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
 
+    def _placed(self, devices: Sequence[str], elsewhere: Sequence[str]) -> None:
+        """These devices are polled here from now on, as far as others look."""
+        self._reclaim(self.settings)
+        self.latest.keep_only(devices)
+        self._memory.keep_only(devices, elsewhere)
+
     async def _watch_alerts(self) -> None:
         while True:
             await self._clock.sleep(TICK)
             await self._follow()
-            self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
+            status = self.store_status()
+            self._alerts.take(own.health(status, self._clock.now_ms()))
+            self._tell_of_store(status)
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
+            self._hear_store(self._open_store.writer)
 
-    async def _swap_alerts(self, rules: Sequence[Rule], hooks: dict[str, Webhook]) -> None:
-        """New hooks first, so that no alert finds none; alerts that are firing live on."""
-        old, self._hooks = self._hooks, hooks
-        for hook in hooks.values():
-            await hook.start()
-        devices = self.settings.devices
-        change = partial(
-            self._alerts.replace,
-            rules,
-            hooks,
-            site=self.name,
-            labels={name: device.labels for name, device in devices.items()},
-            devices=[*self.latest.states, own.DEVICE],
-        )
-        change()
-        if self._alerts_task is None:
-            self._alert_memory.restore(self._open_store.writer)
-            # Once more, for the alerts of devices that went meanwhile.
-            change()
-            self._alerts_task = asyncio.create_task(forever("alerts", self._watch_alerts))
-        await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in old.values()))
+    def _hear_store(self, writer: Writer) -> None:
+        """What was noticed in the store's thread, which has logged it, becomes events."""
+        while writer.notices:
+            self.event_log.keep(Event.of(writer.notices.popleft(), "", self._clock.now_ms()))
+
+    def _tell_of_store(self, status: WriterStatus) -> None:
+        if status.begun_anew > self._begun_anew:
+            text = "the store's file was deleted or replaced: it goes on in the one of its name"
+            self.event_log.note(EventKind.STORE_BEGUN_ANEW, text)
+        self._begun_anew = status.begun_anew
+
+
+class LinePart:
+    """The links of a site, and the devices that are polled on them."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        mine: Callable[[Settings], Settings],
+        memos: Callable[[], Memos],
+        placed: Callable[[Sequence[str], Sequence[str]], None],
+        vitals: Vitals,
+    ) -> None:
+        """`mine` are the settings with the devices that are polled here, where meterds share
+        them; `placed` is told their names before the first poll, and those of all others."""
+        self.lines = lines
+        self.mine = mine
+        self.memos = memos
+        self.placed = placed
+        self.vitals = vitals
+
+    async def prepare(self, settings: Settings | None) -> Change:
+        """Raises ConfigError."""
+        if settings is None:
+            return _LineChange(self, None, (), ())
+        # All of them, so that what cannot be is told whoever polls it.
+        link_plans(settings)
+        mine = self.mine(settings)
+        names = [name for name, device in mine.devices.items() if device.enabled]
+        elsewhere = [name for name in settings.devices if name not in mine.devices]
+        return _LineChange(self, self.lines.prepare(mine), names, elsewhere)
+
+
+class _LineChange(Unchanged):
+    def __init__(
+        self,
+        part: LinePart,
+        new: Prepared | None,
+        names: Sequence[str],
+        elsewhere: Sequence[str],
+    ) -> None:
+        self._part = part
+        self._new = new
+        self._names = names
+        self._elsewhere = elsewhere
+
+    async def commit(self) -> None:
+        part = self._part
+        if self._new is None:
+            await part.lines.stop()
+            return
+        placed = partial(part.placed, self._names, self._elsewhere)
+        await part.lines.replace(self._new, part.memos(), placed)
+        part.vitals.place(part.lines.places())

@@ -9,6 +9,8 @@ from meterd.model.sample import Poll
 # Upper bounds in seconds. A poll over TCP takes some ms, one at 1,200 baud several seconds.
 POLL_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+# Codes of faults that are counted one by one for each device; a driver has about a dozen.
+MOST_CODES = 50
 # Seconds between two looks at the loop's lag: often enough to meet a stall, rare enough to cost
 # nothing.
 LAG_EVERY = 0.25
@@ -78,8 +80,14 @@ class Vitals:
         if link is not None:
             self.busy[link] = self.busy.get(link, 0.0) + poll.took
         if poll.fault is not None:
-            key = poll.device, poll.fault.code
-            self.faults[key] = self.faults.get(key, 0) + 1
+            self._count(poll.device, poll.fault.code)
+
+    def _count(self, device: str, code: str) -> None:
+        key = device, code
+        if key not in self.faults and sum(one == device for one, _ in self.faults) >= MOST_CODES:
+            # Each is a series: a driver may make codes of what its device says.
+            key = device, "other"
+        self.faults[key] = self.faults.get(key, 0) + 1
 
     async def watch(self, clock: Clock) -> None:
         """Until cancelled: how much later than asked for is this task woken?"""

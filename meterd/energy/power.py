@@ -6,13 +6,21 @@
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from statistics import median_low
 from typing import NamedTuple, TypeAlias
 
 from meterd.energy.quarter import QUARTER, Quarter, ceil
 from meterd.energy.tally import Way
 
 HOLE_INTERVALS = 3
-"""Samples further apart than so many intervals are not joined."""
+"""Samples further apart than so many usual steps are not joined."""
+
+AROUND = 5
+"""Steps on either side of one that tell what is usual there."""
+
+_TELLING = 2  # steps on one side that tell something
+_SLOWEST_STEP_MS = 3_600_000  # nobody knows the power of an hour from samples further apart
 
 Samples: TypeAlias = Iterable[tuple[int, float | None]]
 """(Unix ms, W) in time order; None is as good as no sample."""
@@ -29,7 +37,8 @@ class _Point(NamedTuple):
 def integrate(samples: Samples, interval: int, way: Way = Way.IMPORT) -> list[Quarter]:
     """The quarter hours that samples cover from end to end, all estimated, in mWh.
 
-    `interval` is the usual time between two samples in ms. Positive power is import, negative
+    What is usual between two samples they tell themselves, those near by; `interval` in ms is for
+    so few that they tell nothing. Positive power is import, negative
     is export, and both are 0 where the power is of the other sign; net is the one less the
     other. What is known before and behind a hole is joined to neither.
     """
@@ -53,19 +62,36 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 def _runs(samples: Samples, interval: int) -> Iterator[list[_Point]]:
     """Points without holes between them; a point stands at the edge of each quarter hour."""
-    run: list[_Point] = []
-    for time, value in samples:
-        if value is None or (run and time <= run[-1].time):
-            continue
-        point = _Point(time, round(value * 1000))
-        if run and time - run[-1].time > HOLE_INTERVALS * interval:
+    points = list(_points(samples))
+    steps = [after.time - before.time for before, after in pairwise(points)]
+    run = points[:1]
+    for place, (step, point) in enumerate(zip(steps, points[1:], strict=True)):
+        if _is_hole(steps, place, step, interval):
             yield run
             run = []
-        if run:
+        else:
             run += _edges(run[-1], point)
         run.append(point)
     if run:
         yield run
+
+
+def _points(samples: Samples) -> Iterator[_Point]:
+    """In time order; of one time the first."""
+    last = None
+    for time, value in samples:
+        if value is not None and (last is None or time > last):
+            yield _Point(time, round(value * 1000))
+            last = time
+
+
+def _is_hole(steps: Sequence[int], place: int, step: int, interval: int) -> bool:
+    """Whether a step is longer than three of those before or behind it."""
+    if place >= _TELLING and step <= HOLE_INTERVALS * min(steps[place - 1], steps[place - 2]):
+        return step > HOLE_INTERVALS * _SLOWEST_STEP_MS
+    sides = steps[max(0, place - AROUND) : place], steps[place + 1 : place + 1 + AROUND]
+    usual = [median_low(side) for side in sides if len(side) >= _TELLING]
+    return step > HOLE_INTERVALS * min(max(usual, default=interval), _SLOWEST_STEP_MS)
 
 
 def _edges(before: _Point, after: _Point) -> Iterator[_Point]:

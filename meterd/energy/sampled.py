@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from meterd.energy.power import added_up, integrate
+from meterd.energy.power import AROUND, added_up, integrate
 from meterd.energy.quarter import COUNTER, INTEGRATED, Found, Quarter
 from meterd.energy.tally import Way
 from meterd.model.quantity import PHASES
@@ -11,8 +11,11 @@ from meterd.model.quantity import PHASES
 Sampled: TypeAlias = Sequence[tuple[int, float | None]]
 
 Read: TypeAlias = Callable[[str, str, int, int], Awaitable[Sampled | None]]
-"""Device, quantity, start and end (Unix ms) -> its samples of start <= time < end, and the last
-before and the first after them, where there are any; None where there is no such series."""
+"""Device, quantity, start and end (Unix ms) -> its samples of start <= time < end, and some before
+and after them, where there are any; None where there is no such series."""
+
+BESIDE = AROUND + 1
+"""Samples before and after a window: they tell what steps are usual, and reach to its ends."""
 
 POWER = "active_power"
 _ENERGIES = {"active_energy.import": Way.IMPORT, "active_energy.export": Way.EXPORT}
@@ -23,7 +26,7 @@ async def quarters(
 ) -> Found:
     """What the quantity rose by in each quarter hour of start <= t < end that is known.
 
-    `interval` is the usual time between two samples in ms.
+    `interval` in ms is usual where the samples do not tell it.
     """
     energy, phase = _split(quantity)
     if (way := _ENERGIES.get(energy)) is None:

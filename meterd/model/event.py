@@ -45,9 +45,19 @@ class EventKind(StrEnum):
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"
+    # The store's file was deleted or replaced while meterd ran.
+    STORE_BEGUN_ANEW = "store_begun_anew"
     # A tool, an import for instance, has the store while meterd starts.
     STORE_HELD = "store_held"
     STORE_FREE = "store_free"
+    # Something in the store cannot be read; the rest is as it was.
+    STORE_DAMAGED = "store_damaged"
+    # Polls wait in memory and in the spool, and go to the store later.
+    STORE_NOT_WRITABLE = "store_not_writable"
+    STORE_WRITABLE = "store_writable"
+    # The spool cannot be written, or is full: polls are in memory only, or lost.
+    SPOOL_FAILED = "spool_failed"
+    POLLS_LOST = "polls_lost"
 
 
 @dataclass(frozen=True, slots=True)

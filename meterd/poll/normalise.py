@@ -22,6 +22,8 @@ _EXACT = 2**53 / _FINEST
 _GOOD = Quality.GOOD
 # A site has a few shapes for each model of meter that it polls.
 _MOST_FORMS = 2000
+# Names that one driver got wrong and that are told; a foreign one may make them of what it reads.
+_MOST_MISTAKES = 200
 # Common to all polls that have none: nobody changes a poll.
 NO_DOUBTS: Mapping[int, Doubt] = {}
 NO_TEXTS: Mapping[str, str] = {}
@@ -228,7 +230,7 @@ class Normaliser:
 
     def _complain(self, form: _Form) -> None:
         for name, text in form.mistakes.items():
-            if name not in self._mistakes:
+            if name not in self._mistakes and len(self._mistakes) < _MOST_MISTAKES:
                 self._mistakes.add(name)
                 data = {"quantity": name}
                 self.notices.append(Notice(EventKind.DRIVER_MISTAKE, text, data))

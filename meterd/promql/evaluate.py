@@ -30,7 +30,8 @@ from meterd.promql.nodes import (
 from meterd.promql.result import QueryError
 from meterd.promql.select import matching as matching_ids
 from meterd.promql.source import Source, Times, Values
-from meterd.promql.spans import Arrays, Spans, fetch, newest, unmarked
+from meterd.promql.spacing import Widening
+from meterd.promql.spans import Arrays, Newest, Spans, fetch, unmarked
 
 SUBQUERY_STEP_MS = 60_000  # where a subquery names none: Prometheus' evaluation interval
 
@@ -97,8 +98,10 @@ class Evaluation:
         starts = moments - max(lookbacks, default=usual)
         series = self._fetch(ids, starts, moments)
         self.budget.spend(len(ids) * len(times))
-        labels = [pack(self._names[each].labels) for each in ids]
-        return newest(labels, series, lookbacks, moments)
+        found = Newest.of(series, lookbacks, moments)
+        if found.lacking.any():
+            Widening(self._names, ids, moments, usual, self._fetch).apply(found)
+        return found.frame([pack(self._names[each].labels) for each in ids])
 
     def _selector(self, node: Selector, times: Times) -> Value:
         if not node.span:

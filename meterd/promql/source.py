@@ -26,10 +26,16 @@ def is_stale(values: Values) -> NDArray[np.bool_]:
 
 
 class Labelled(NamedTuple):
-    """One series: labels with __name__; interval is the usual ms between samples, 0 if unknown."""
+    """One series: labels with __name__; interval is the usual ms between samples, 0 if unknown.
+
+    `extent`, where it is given, are the times of its first and last sample (ms): such a series
+    may hold history whose samples are further apart, and then each stands for as long as they
+    are (spacing.py).
+    """
 
     labels: Mapping[str, str]
     interval: int = 0
+    extent: tuple[int, int] | None = None
 
 
 class Source(Protocol):

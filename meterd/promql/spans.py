@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from meterd.promql.budget import Budget
-from meterd.promql.frame import Frame, Labels
+from meterd.promql.frame import Frame, Labels, Mask
 from meterd.promql.source import Source, Times, Values, is_stale
+from meterd.promql.window import Places
 
 Arrays = tuple[Times, Values]
 
@@ -89,28 +90,59 @@ def _joined(parts: list[Sequence[Arrays]]) -> list[Arrays]:
     ]
 
 
-def newest(
-    labels: list[Labels], series: Sequence[Arrays], lookbacks: Sequence[int], moments: Times
-) -> tuple[Frame, Times]:
-    """The newest sample not older than the lookback at each moment, and that sample's time (ms).
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest sample of each row at each moment: rows x moments.
 
-    A stale mark ends a series: there is no value until its next sample.
+    `here`: it is not older than the lookback, and no stale mark. `lacking`: not even a mark is.
     """
-    shape = (len(labels), len(moments))
-    values = np.full(shape, np.nan)
-    when = np.zeros(shape, dtype=np.int64)
-    here = np.zeros(shape, dtype=np.bool_)
-    for row, ((times, data), lookback) in enumerate(zip(series, lookbacks, strict=True)):
-        if not len(times):
-            continue
-        place = np.searchsorted(times, moments, side="right") - 1
-        fresh = np.take(times, place, mode="clip")
-        here[row] = (place >= 0) & (fresh > moments - lookback)
-        values[row] = np.take(data, place, mode="clip")
-        when[row] = fresh
-    here &= ~is_stale(values)
-    some = np.flatnonzero(here.any(axis=1)).tolist()
-    return Frame(labels, values, here).rows(some), when[some]
+
+    values: Values
+    when: Times
+    here: Mask
+    lacking: Mask
+
+    @classmethod
+    def of(
+        cls, series: Sequence[Arrays], lookbacks: Sequence["int | Times"], moments: Times
+    ) -> "Newest":
+        """A lookback is in ms: one of the series, or one of each of its samples.
+
+        A stale mark ends a series: there is no value until its next sample.
+        """
+        shape = (len(series), len(moments))
+        values = np.full(shape, np.nan)
+        when = np.zeros(shape, dtype=np.int64)
+        fresh = np.zeros(shape, dtype=np.bool_)
+        for row, ((times, data), lookback) in enumerate(zip(series, lookbacks, strict=True)):
+            if not len(times):
+                continue
+            place = np.searchsorted(times, moments, side="right") - 1
+            time = np.take(times, place, mode="clip")
+            stands = lookback
+            if isinstance(stands, np.ndarray):
+                stands = np.take(stands, place, mode="clip")
+            fresh[row] = (place >= 0) & (time > moments - stands)
+            values[row] = np.take(data, place, mode="clip")
+            when[row] = time
+        return cls(values, when, fresh & ~is_stale(values), ~fresh)
+
+    def fill(self, rows: Sequence[int], places: Places, other: "Newest") -> None:
+        """Takes over another's values for these rows and moments, where these have none."""
+        chosen = np.ix_(np.asarray(rows, dtype=np.intp), places)
+        lacking = self.lacking[chosen]
+        for mine, theirs in (
+            (self.values, other.values),
+            (self.when, other.when),
+            (self.here, other.here),
+            (self.lacking, other.lacking),
+        ):
+            mine[chosen] = np.where(lacking, theirs, mine[chosen])
+
+    def frame(self, labels: list[Labels]) -> tuple[Frame, Times]:
+        """The rows that have a value at all, and the times of their samples (ms)."""
+        some = np.flatnonzero(self.here.any(axis=1)).tolist()
+        return Frame(labels, self.values, self.here).rows(some), self.when[some]
 
 
 def unmarked(series: Sequence[Arrays]) -> list[Arrays]:

@@ -1,9 +1,10 @@
 """The server: other programs' connections, and what each of them may cost."""
 
 import asyncio
+import socket
 from asyncio import StreamReader, StreamWriter
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meterd.errors import ConfigError
@@ -23,6 +24,8 @@ BURST = 50.0
 IDLE_LIMIT = 300.0
 FRAME_LIMIT = 10.0
 TAKE_LIMIT = 5.0
+# Links that are remembered; units, and with them links in use, are 255 at most.
+_MOST_LANES = 255
 # Bytes of requests that one client may have waiting, about; then its own side waits.
 _AHEAD = 512
 
@@ -63,7 +66,7 @@ class Proxy:
         self._guests: dict[str, Guest] = {}
         self._lanes: dict[str, Lane] = {}
         self._clients: set[_Client] = set()
-        self._listener: asyncio.Server | None = None
+        self._listeners: Sequence[asyncio.Server] = ()
 
     @property
     def clients(self) -> int:
@@ -73,24 +76,52 @@ class Proxy:
     @property
     def port(self) -> int:
         """Where it listens; 0 while it does not."""
-        sockets = self._listener.sockets if self._listener is not None else ()
+        sockets = [one for listener in self._listeners for one in listener.sockets]
         return int(sockets[0].getsockname()[1]) if sockets else 0
 
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 takes any that is free. Raises ConfigError where that cannot be."""
-        for device in self._units.values():
-            self._guest(device)
         try:
-            self._listener = await asyncio.start_server(self._connected, host, port, limit=_AHEAD)
+            listener = await asyncio.start_server(self._connected, host, port, limit=_AHEAD)
         except OSError as error:
             text = f"the proxy cannot listen on {host}:{port}: {error.strerror or error}"
             raise ConfigError(text) from error
+        self._begin([listener])
+
+    async def prepare(self, sockets: Sequence[socket.socket]) -> None:
+        """For `open`: these sockets listen already, and stay their owner's. Raises OSError."""
+        for one in sockets:
+            listener = await asyncio.start_server(
+                self._connected, sock=one.dup(), limit=_AHEAD, start_serving=False
+            )
+            self._listeners = (*self._listeners, listener)
+
+    async def open(self) -> None:
+        """Let in who comes to the sockets that it was prepared with."""
+        self._begin(self._listeners)
+        for listener in self._listeners:
+            await listener.start_serving()
+
+    def _begin(self, listeners: Sequence[asyncio.Server]) -> None:
+        self._listeners = listeners
+        for device in self._units.values():
+            self._guest(device)
+
+    def tune(self, units: Mapping[int, str], max_age: float) -> None:
+        """Other devices, or another age, for who is connected and who comes."""
+        self._units, self._max_age = dict(units), max_age
+        # Made anew at their next request; what the links read for the others is watched no more.
+        for device in tuple(self._guests):
+            self._guests.pop(device).leave()
+        self._lanes = {link: lane for link, lane in self._lanes.items() if lane.waiting}
+        for device in self._units.values():
+            self._guest(device)
 
     async def close(self) -> None:
         """Stop listening and hang up; what the links read is no longer watched."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = ()
         tasks = [client.task for client in self._clients]
         for task in tasks:
             task.cancel()
@@ -102,7 +133,7 @@ class Proxy:
     async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
         share = share_of(str((writer.get_extra_info("peername") or ("",))[0]))
-        if task is None or self._listener is None or not self._make_room(share):
+        if task is None or not self._listeners or not self._make_room(share):
             self.counters["turned_away"] += 1
             writer.transport.abort()
             return
@@ -164,11 +195,22 @@ class Proxy:
             self._guests.pop(device, None)
             return None
         guest = self._guests.get(device)
-        if guest is None or guest.way.client is not way.client:
-            lane = self._lanes.setdefault(way.link, Lane())
+        if guest is None or not _is_same(guest.way, way):
+            lane = self._lane(way.link)
             guest = Guest(way, lane, self._clock, self._max_age, self.counters)
             self._guests[device] = guest
         return guest
+
+    def _lane(self, link: str) -> Lane:
+        if link not in self._lanes and len(self._lanes) >= _MOST_LANES:
+            # After many reloads: links that are gone, and nobody waits for.
+            self._lanes = {name: lane for name, lane in self._lanes.items() if lane.waiting}
+        return self._lanes.setdefault(link, Lane())
+
+
+def _is_same(one: Way, other: Way) -> bool:
+    """Whether a reload left a device its client, and its link the loop that polls it."""
+    return one.client is other.client and one.turn is other.turn
 
 
 class Pace:

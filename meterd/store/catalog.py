@@ -4,19 +4,23 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from meterd.model.quantity import Kind, declare, describe, is_own
 from meterd.store import renames
+from meterd.store.cuts import DAY
 from meterd.store.format.columns import Span
 from meterd.store.identity import Files
-from meterd.store.schema import device, newest, series
+from meterd.store.keys import block_ids, rollup_id
+from meterd.store.schema import block, device, newest, rollup, series
 
 Name = tuple[str, str, str]
 """Device, quantity, unit: together they name a series."""
 
 MOST_DEVICES = 1 << 14
 SERIES_BITS = 16
+MOST_TIME = 253_402_300_800_000  # Unix ms; the year 10000
+_OPEN_DAYS = 3  # a day is closed when the next one is over, at the latest
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class Catalog:
         self._reclaimed: set[str] = set()  # of these, names of other devices that come
         self.shared = False  # whether other meterds number series, too (cluster.py)
         self.files: Files | None = None  # of the database that the numbers are of
+        self.doubted = False  # a reader has met a row that no meterd wrote
         self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
         self.forget()
 
@@ -64,6 +69,9 @@ class Catalog:
         # Users' own series whose map says now that they count, or that they do not.
         self._turned: list[dict[str, object]] = []
 
+    def doubt(self) -> None:
+        self.doubted = True
+
     def let_go(self) -> None:
         """Nobody is to keep the database open that was known."""
         for close in list(self.readers):
@@ -80,11 +88,14 @@ class Catalog:
             if number not in made
         ]
         made = set()
-        lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
+        lasts = _lasts(connection)
         for row in connection.execute(select(series)):
             made.add(row.id)
             if row.id not in self.by_id:
-                self._found(row, lasts.get(row.id))
+                first, last = row.first, lasts.get(row.id)
+                if (first is None) != (last is None):
+                    first, last = _extent(connection, row.id, row.device_id, first, last)
+                self._found(row, first, last)
         self._new_series = [
             self._row(known) for known in self.by_id.values() if known.id not in made
         ]
@@ -93,9 +104,9 @@ class Catalog:
         """Devices and series that other meterds have made since (others.py)."""
         self._learn_names(connection)
         unknown = [row for row in connection.execute(select(series)) if row.id not in self.by_id]
-        lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
+        lasts = _lasts(connection)
         for row in unknown:
-            self._found(row, lasts.get(row.id))
+            self._found(row, row.first, lasts.get(row.id))
 
     def _learn_names(self, connection: Connection) -> set[int]:
         """Devices, and what they are called by now; their numbers."""
@@ -157,8 +168,8 @@ class Catalog:
         self._reclaimed.add(name)
         self.renamed.pop(name, None)
 
-    def _found(self, row: Any, last: int | None) -> None:
-        """A series of the store; `last` is the time of its newest sample, where that is known."""
+    def _found(self, row: Any, first: int | None, last: int | None) -> None:
+        """A series of the store, and the times of its first and newest sample, if it has any."""
         name = self.names[row.device_id], row.quantity, row.unit
         kind = Kind(row.kind)
         if is_own(row.quantity):
@@ -168,8 +179,8 @@ class Catalog:
                 kind = described.kind
                 self._turned.append({"number": row.id, "kind": kind})
         known = Known(row.id, name, kind)
-        if row.first is not None:
-            known.widen(row.first, row.first if last is None else last)
+        if first is not None:
+            known.widen(first, first if last is None else last)
         self._add(known, row.device_id)
 
     def _add(self, known: Known, owner: int) -> None:
@@ -283,6 +294,33 @@ class Catalog:
         self._new_devices.clear()
         self._new_series.clear()
         self._turned.clear()
+
+
+def _lasts(connection: Connection) -> dict[int, int]:
+    """By series; what is no time is not known."""
+    found = connection.execute(select(newest.c.series_id, newest.c.time))
+    return {one: time for one, time in found if isinstance(time, int) and 0 <= time <= MOST_TIME}
+
+
+def _extent(
+    connection: Connection, one: int, owner: int, first: int | None, last: int | None
+) -> tuple[int | None, int | None]:
+    """Where one of both is not written yet, or somebody took its row: what is known besides."""
+    mine = rollup.c.id.between(rollup_id(one, 0), rollup_id(one + 1, 0) - 1)
+    days = select(rollup.c.first_time, rollup.c.last_time).where(mine, rollup.c.n > 0)
+    for row in connection.execute(days.order_by(rollup.c.id).limit(1)):
+        first = row.first_time if first is None else first
+    for row in connection.execute(days.order_by(rollup.c.id.desc()).limit(1)):
+        last = row.last_time if last is None else last
+    if last is not None and first is None:
+        first = last - last % DAY
+    if first is not None:
+        # Days that are not closed yet have blocks only.
+        day = (first if last is None else last) // DAY
+        keys = [key for later in range(_OPEN_DAYS) for key in block_ids(owner, day + later)]
+        found = connection.scalar(select(func.max(block.c.t1)).where(block.c.id.in_(keys)))
+        last = max((time for time in (last, found) if time is not None), default=None)
+    return first, last
 
 
 def _firsts(spans: Iterable[Span]) -> dict[object, int]:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 
 from meterd.model.quantity import Kind
 from meterd.store import cuts
@@ -12,11 +12,12 @@ from meterd.store.cuts import DAY, HOUR
 from meterd.store.edges import Edges, Ends, first_of
 from meterd.store.format import codec
 from meterd.store.format.columns import Column, Span, merge
-from meterd.store.format.rollup import Quarter
+from meterd.store.format.rollup import QUARTERS, Quarter
 from meterd.store.hot import Hot
 from meterd.store.hours import plain, quarters, rollup_row
 from meterd.store.keys import block_id, dirty_of, hour_id, rollup_id
 from meterd.store.ledger import Ledger
+from meterd.store.powers import Samples, power_of
 from meterd.store.sealing import GRACE, MOST_BYTES, Sealer
 from meterd.store.statements import Row
 
@@ -38,7 +39,7 @@ class Closer:
         self._hot = hot
         self._catalog = catalog
         self._sealer = sealer
-        self._merging = merging
+        self.merging = merging
         self._made = Change()  # and not written yet
         self._redone: set[int] = set()  # days, by dirty_id, of which `_made` has the hours
         self._under_way: Iterator[int] | None = None
@@ -126,7 +127,7 @@ class Closer:
             spans += ledger.read([number])
             yield n * len(series)
         span = merge(spans) if spans else None
-        merging = is_over and self._merging and len(headers) > 1 and count <= MOST_POLLS
+        merging = is_over and self.merging and len(headers) > 1 and count <= MOST_POLLS
         if span is not None and merging:
             yield from _merged(change, span, headers)
         edges = self._edges(ledger, device)
@@ -138,8 +139,7 @@ class Closer:
                 change.rollups_gone.append(rollup_id(column.series, day))
                 row = rollup_row(column.series, day, found, *_told(span, column))
                 change.rollups += [row] if row is not None else []
-            mine = {number: one for number, one in found.items() if number // 96 == day}
-            hours += plain(column.series, mine)
+            hours += plain(column.series, found)
             yield len(column.values)
         keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
         _note_hours(ledger, change, keys, hours)
@@ -173,12 +173,26 @@ class Closer:
             return {}
         whole = span or Span(0, cuts.NO_TIMES, ())
         before = edges.before(column.series, day) if counter else None
-        after = None
+        after = power = None
+        if counter:
+            name = self._catalog.by_id[column.series].name
+            power = power_of(name[1], partial(self._power, whole, name[0]))
         if counter and not is_over and whole.times:
             after = first_of(later(), column.series, whole.times[-1] + 1)
         if counter and after is None:
             after = edges.after(column.series, day, later)
-        return quarters(whole, column, self._catalog, before, after)
+        # A hole may be long, and each of its days would be made of all of it.
+        mine = range(day * QUARTERS, (day + 1) * QUARTERS)
+        return quarters(whole, column, self._catalog, before, after, mine, power)
+
+    def _power(self, span: Span, device: str, quantity: str) -> Samples | None:
+        """What the day has of the power beside a counter."""
+        known = self._catalog.series.get((device, quantity, "W"))
+        if known is not None:
+            for column in span.columns:
+                if column.series == known.id:
+                    return cuts.told(span, column)
+        return None
 
 
 def _merged(change: Change, span: Span, headers: Sequence[tuple[int, int, int]]) -> Iterator[int]:

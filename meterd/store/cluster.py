@@ -54,6 +54,7 @@ from meterd.store.share import Leased, Share, now_ms
 _BEATS = 2  # in a period
 _LENGTH = 2  # of a lease, in periods
 _TURNS = 5  # after conflicts with other meterds
+_LAST_STATEMENT = 5.0  # seconds; others wait until our leases are over otherwise
 
 _log = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ class Leases:
         self._database = ServerDatabase(urls, shared=True)
         self._opened: Opened | None = None
         self._made = False
-        self._period = period
-        self._alone = alone
+        self._made_for = urls, name
+        self.tune(period, alone)
         self._clock = clock or SystemClock()
         self._good_until = float("-inf")
         self.heard: Callable[[Sequence[Poll]], None] | None = None  # what others committed
@@ -107,6 +108,14 @@ class Leases:
         self._member = Member(self.holder)
         self._careful_until = float("-inf")
         self._renames = ""  # as the store told them last
+
+    def is_for(self, url: str | Sequence[str], name: str | None) -> bool:
+        """Whether these are what the constructor would make of it."""
+        return self._made_for == ((url,) if isinstance(url, str) else tuple(url), name)
+
+    def tune(self, period: float, alone: str) -> None:
+        """From the next beat on; see the constructor."""
+        self._period, self._alone = period, alone
 
     @property
     def held(self) -> frozenset[str]:
@@ -151,6 +160,7 @@ class Leases:
 
     async def close(self) -> None:
         """Gives everything back, so that others take it at once; after the writer's close."""
+        self._database.hurry(_LAST_STATEMENT)
         ended = update(lease).where(lease.c.holder == self.holder).values(until=0)
         with suppress(StoreError):
             await asyncio.to_thread(self._turns, lambda connection: connection.execute(ended))

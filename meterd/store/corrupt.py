@@ -4,6 +4,8 @@ import logging
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,20 +72,57 @@ def _move(source: Path, target: Path) -> None:
         source.rename(target)
 
 
+class UnforeseenError(StoreError):
+    """What nobody foresaw: a bug, or a row that no meterd wrote."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, code="unavailable")
+
+
+@contextmanager
+def legible(label: str, doubt: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """For who reads rows of a database that anybody may have written to.
+
+    Raises StoreError (corrupt) where one of them makes no sense; `doubt` is called then.
+    """
+    try:
+        yield
+    except StoreError as error:
+        if error.code == "corrupt":
+            doubt()
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        doubt()
+        text = f"{label}: a row makes no sense ({type(error).__name__}: {error})"
+        _log.debug("%s", text, exc_info=error)
+        raise StoreError(f"{text}; `meterd db check` names it", code="corrupt") from error
+
+
 class DamageError(StoreError):
     """One row's body is damaged; the rest of the store is as good as ever."""
 
-    def __init__(self, table: str, key: int, text: str) -> None:
+    def __init__(self, table: str, key: int | str, text: str) -> None:
         super().__init__(f"{table} {key}: {text}", code="corrupt")
         self.table = table
         self.key = key
 
 
-def keep_body(folder: Path, damaged: DamageError, body: bytes) -> None:
-    """What cannot be read is kept in a file of its own. Raises StoreError."""
+def keep_body(folder: Path, damaged: DamageError, body: bytes | None) -> None:
+    """What cannot be read is kept in a file of its own; None where nothing is missing by it.
+
+    Raises StoreError.
+    """
+    if body is None:
+        _log.error("%s", damaged)
+        return
     path = folder / f"meterd.damaged-{damaged.table}-{damaged.key}"
+    keep_file(path, body)
+    _log.error("%s; what it held is missing from now on, and kept as %s", damaged, path)
+
+
+def keep_file(path: Path, body: bytes) -> None:
+    """On the disk when it returns. Raises StoreError."""
     with mapped(path):
         with os.fdopen(ownership.make(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
             file.write(body)
-        sync_folder(folder)
-    _log.error("%s; what it held is missing from now on, and kept as %s", damaged, path)
+        sync_folder(path.parent)

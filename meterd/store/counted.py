@@ -11,7 +11,7 @@ the other's first one:
 So it does not matter which day was written first, or what was known when a day was rolled up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import nan
@@ -29,7 +29,7 @@ class CounterDay:
     """The samples of a UTC day: its first and last one, and its quarter hours by number.
 
     `rolled`: they come from a roll-up, which may have counted up to samples beside the day.
-    `steady`: the counter never falls.
+    `steady`: nothing tells that the counter fell that day.
     """
 
     first: Point
@@ -75,6 +75,7 @@ def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[in
         found.update((number, own[number]) for number in own if number in wanted)
     for one, other in pairwise(row):
         _bridge(found, one, other, wanted)
+        _spread(found, one, other)
     if before is None and days:
         _begin(found, days[0].first[0])
     if after is None and days:
@@ -95,6 +96,46 @@ def _bridge(found: dict[int, Quarter], one: CounterDay, other: CounterDay, wante
         increase = (known.increase or 0) + line.within(number)
         estimated = known.estimated or guessed
         found[number] = replace(known, increase=increase, estimated=estimated)
+
+
+def _spread(found: dict[int, Quarter], one: CounterDay, other: CounterDay) -> None:
+    """A counter that was frozen over midnight: a day's first quarter hours tell all of its jump.
+
+    They give so much of it to the last ones of the day before, which stood, as these would have
+    brought at the usual rate.
+    """
+    is_near = other.first[0] - one.last[0] <= HOLE_MS
+    if not is_near or one.last[1] != other.first[1]:
+        return
+    lead = _while(other, other.first[0] // QUARTER_MS, 1, lambda it: it.estimated)
+    stood = _while(one, one.last[0] // QUARTER_MS, -1, lambda it: it.increase == 0)
+    rises = [
+        it.increase
+        for number, it in other.quarters.items()
+        if number not in lead and not it.estimated and it.increase
+    ]
+    if not lead or other.last[0] // QUARTER_MS in lead or len(rises) < _FEW:
+        return
+    whole = sum(other.quarters[number].increase or 0 for number in lead)
+    count = min(len(stood), round(whole / median_low(rises)) - len(lead))
+    if count <= 0:
+        return
+    region = [*reversed(stood[:count]), *lead]
+    for place, number in enumerate(region):
+        part = share(whole, place + 1, len(region)) - share(whole, place, len(region))
+        own = (other.quarters[number].increase or 0) if number in lead else 0
+        if (known := found.get(number)) is not None:
+            increase = (known.increase or 0) + part - own
+            found[number] = replace(known, increase=increase, estimated=True)
+
+
+def _while(day: CounterDay, number: int, step: int, holds: Callable[[Quarter], bool]) -> list[int]:
+    """Quarter hours with samples, one after the other, as long as something holds."""
+    found: list[int] = []
+    while (one := day.quarters.get(number)) is not None and one.n and holds(one):
+        found.append(number)
+        number += step
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +162,41 @@ class _Line:
         return share(self.rise, since, self.width) if self.width > 0 else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a roll-up counted beside its samples, `extra`, and what lies there now, thousandths.
+
+    `head` is before the first sample, `tail` after the last one, in their quarter hours.
+    """
+
+    extra: int
+    head: int
+    tail: int
+
+    @classmethod
+    def of(
+        cls, day: CounterDay, previous: CounterDay | None, following: CounterDay | None
+    ) -> "_Beside":
+        first, last = day.first[0] // QUARTER_MS, day.last[0] // QUARTER_MS
+        own = (one for number, one in day.quarters.items() if first <= number <= last)
+        whole = sum(one.increase or 0 for one in own)
+        head = _Line.of(previous.last, day.first).within(first) if previous is not None else 0
+        tail = _Line.of(day.last, following.first).within(last) if following is not None else 0
+        return cls(whole - (thousandths(day.last[1]) - thousandths(day.first[1])), head, tail)
+
+
+def stale(days: Sequence[CounterDay], around: Bounds) -> list[int]:
+    """Those that were rolled up when other samples stood beside them, or that fell; as places."""
+    row = (around[0], *days, around[1])
+    return [
+        place
+        for place, day in enumerate(days)
+        if day.rolled
+        and (beside := _Beside.of(day, row[place], row[place + 2])).extra
+        != beside.head + beside.tail
+    ]
+
+
 def _own(
     day: CounterDay, previous: CounterDay | None, following: CounterDay | None
 ) -> Mapping[int, Quarter]:
@@ -133,12 +209,10 @@ def _own(
         return day.quarters
     first, last = day.first[0] // QUARTER_MS, day.last[0] // QUARTER_MS
     own = {number: one for number, one in day.quarters.items() if first <= number <= last}
-    whole = sum(one.increase or 0 for one in own.values())
-    extra = whole - (thousandths(day.last[1]) - thousandths(day.first[1]))
+    beside = _Beside.of(day, previous, following)
+    extra, head, tail = beside.extra, beside.head, beside.tail
     if extra <= 0:
         return own
-    head = _Line.of(previous.last, day.first).within(first) if previous is not None else 0
-    tail = _Line.of(day.last, following.first).within(last) if following is not None else 0
     if day.steady:
         # All of it is beside the samples, of whatever stood there then.
         head = min(head, extra, own[first].increase or 0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from meterd.model.quantity import GUARDED, describe
 from meterd.store.catalog import Name
-from meterd.store.counted import CounterDay, joined
+from meterd.store.counted import Bounds, CounterDay, joined, stale
 from meterd.store.cuts import DAY
 from meterd.store.format.rollup import QUARTER_MS, Quarter
 from meterd.store.past import Past
@@ -56,7 +56,18 @@ class CounterDays:
         days = list(self._between(first, last))
         before = self._neighbour(first, later=False) if oldest < first * DAY else None
         after = self._neighbour(last, later=True) if newest >= (last + 1) * DAY else None
+        self._renew(days, (before, after))
         return joined(days, (before, after), wanted)
+
+    def _renew(self, days: list[CounterDay], around: Bounds) -> None:
+        """Roll-ups that do not fit to what is beside them give way to samples, if there are any."""
+        places = {days[place].first[0] // DAY: place for place in stale(days, around)}
+        if places and self._id is not None:
+            for day, tracks in self._past.days(self._device, [self._id], sorted(places)):
+                self._moment.go_on()
+                raw = self._of(day, tracks.get(self._id, EMPTY))
+                if raw is not None:
+                    days[places[day]] = raw
 
     def _between(self, first: int, last: int) -> Iterator[CounterDay]:
         """Those from one UTC day to another that have samples."""

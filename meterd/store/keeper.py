@@ -1,19 +1,22 @@
 """The store as the writer's thread keeps it: opened and met again, committed to, tidied."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll
-from meterd.store import filed, identity, migrate, renames
+from meterd.store import filed, flaws, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError
+from meterd.store.corrupt import DamageError, keep_body, keep_file
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
@@ -32,6 +35,8 @@ BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bi
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+# Seconds in which leases settle: a device whose meterd went has another one long before.
+_LEASES_WITHIN = 300.0
 
 Absorb = Callable[[Connection, Catalog, str, str], None]
 """Writes that one device is a part of another (tools/merge.py)."""
@@ -53,6 +58,7 @@ class Keeper:
         rows: float | None = None,
         to_file: bool = False,
         share: Share | None = None,
+        notices: deque[Notice] | None = None,
         tenure: Tenure | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
@@ -61,6 +67,7 @@ class Keeper:
         `to_file`: the journal is a file beside the database (filed.py), not a table.
         `tenure`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others (cluster.py).
+        `notices` gets what is noticed of damage.
         Raises StoreError where there is no place for such a file.
         """
         self._database = database
@@ -70,26 +77,51 @@ class Keeper:
         self._plain = rows is not None
         self._share = share
         self._tenure = tenure
-        self._adopted: dict[str, Leased] = {}
+        self._adopted: Mapping[str, Leased] = {}
+        self._waited_with: Mapping[str, Leased] | None = None
+        self._waited_since = 0.0
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
-        self._filed = filed.beside(database, catalog) if to_file else None
+        self._notices: deque[Notice] = deque() if notices is None else notices
+        self._met = False  # whether a database and the file beside it were compared
+        self._mark = ""
+        self._filed = filed.beside(database, catalog, self._lost) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
+        self._moving = False  # whether the journal is to go from its table to a file, or back
         self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
         self._olden = Olden(catalog, self._sealer, delete=rows is None)
         self._newest = Newest(hot, catalog, clock)
         self._retention = Retention(clock, keep, rows)
-        self._chores = Chores(clock)
-        self._chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
-        self._chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
-        if to_file:
-            self._chores.add(self._newest.write_hourly, SEAL_EVERY, SEAL_EVERY)
+        self._chores = self._planned()
+
+    def _planned(self) -> Chores:
+        chores = Chores(self._clock)
+        chores.add(self._seal, SEAL_EVERY, SEAL_EVERY)
+        chores.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
+        if self._filed is not None:
+            chores.add(self._newest.write_hourly, SEAL_EVERY, SEAL_EVERY)
         else:
-            self._chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
-        self._chores.add(self._retention.trim, TRIM_EVERY)
-        self._chores.add(self._move_old, TRIM_EVERY)
+            chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
+        chores.add(self._retention.trim, TRIM_EVERY)
+        chores.add(self._move_old, TRIM_EVERY)
+        return chores
+
+    def tune(self, keep: float | None, rows: float | None, *, to_file: bool) -> None:
+        """After a reload, while the store stays open and locked: what the constructor was told.
+
+        Where the journal moves into a file or out of it, the next commit moves what it holds.
+        """
+        self._plain = rows is not None
+        self._olden.delete = rows is None
+        self._retention.tune(keep, rows)
+        if to_file is not (self._filed is not None):
+            self.fail()
+            self._filed = filed.beside(self._database, self._catalog) if to_file else None
+            self._moving = self._loaded
+            self._closer.merging = not to_file
+            self._chores = self._planned()
 
     def open(self) -> Ledger:
         """The store, open; opened again after each failure, as it may be another one by now.
@@ -130,9 +162,10 @@ class Keeper:
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
         self._sealer.interrupt()
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+        # Taken first, so that nobody closes it a second time.
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
         if self._filed is not None:
             self._filed.close()
 
@@ -170,6 +203,30 @@ class Keeper:
         found = None if known is None else identity.inode(known.path)
         return known is not None and found is not None and found[1] == known.database[1]
 
+    def mend(self) -> bool:
+        """Looks through every row of a file for what no meterd wrote; whether there was any.
+
+        Raises StoreError.
+        """
+        self._catalog.doubted = False
+        if self._database.path is None or not self._database.made():
+            return False
+        self.fail()
+        opened = self._database.writing()
+        try:
+            with opened.begin() as connection:
+                if self._tenure is not None:
+                    self._tenure.hold(connection)
+                folder = self._database.folder
+                return flaws.put_aside(connection, folder, self._catalog.names) > 0
+        finally:
+            opened.close()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a reader has met such a row."""
+        return self._catalog.doubted
+
     def rename(self, one: Rename) -> None:
         """A device gets another name, in the store and here. Raises StoreError."""
         ledger = self.lend()
@@ -179,8 +236,7 @@ class Keeper:
         self._hot.follow()
         if self._filed is not None:
             # Its records tell names: none is to tell one that is to be another device's.
-            kept = map(self._sealer.span, self._hot.devices())
-            self._filed.restart([span for span in kept if span is not None])
+            self._restart(self._filed, ledger)
 
     def absorb(self, old: str, new: str, work: "Absorb") -> None:
         """What is left of a device, all of whose samples another has, becomes that one's.
@@ -199,8 +255,7 @@ class Keeper:
         self._sealer.interrupt()
         self._sealer.dirty.intersection_update(ledger.dirty())
         if self._filed is not None:
-            kept = map(self._sealer.span, self._hot.devices())
-            self._filed.restart([span for span in kept if span is not None])
+            self._restart(self._filed, ledger)
 
     def start_over(self) -> None:
         """Another database, an empty one perhaps, is in the place of the one that was known.
@@ -227,6 +282,7 @@ class Keeper:
             return
         if self._loaded:
             self._meet_again(ledger)
+            self._move_journal(ledger)
             return
         self._newest.load()
         found = Hot()
@@ -260,6 +316,23 @@ class Keeper:
         # A commit whose confirmation was lost may have left a row that is not known here.
         self._know_rows(there)
 
+    def _move_journal(self, ledger: Ledger) -> None:
+        """After a change of settings: all that is confirmed is where the next start looks."""
+        path = self._database.path
+        if not self._moving or path is None:
+            return
+        if self._filed is not None:
+            # What rows hold stays there until it is sealed; the file begins with the next commit.
+            for _ in self._filed.polls():
+                pass
+        else:
+            kept = [s for one in self._hot.devices() for s in self._hot.stretches(one, kept=True)]
+            spans = journal_spans(kept, self._catalog)
+            if spans:
+                self._note_row(ledger.commit(spans, {}), spans)
+            filed.place(path).unlink(missing_ok=True)
+        self._moving = False
+
     def _know_rows(self, there: set[int]) -> None:
         now = self._clock.now_ms()
         kept = {number: self._rows.get(number, now) for number in there}
@@ -274,26 +347,79 @@ class Keeper:
         self._hot.unconfirm()
 
     def _replay(self, ledger: Ledger, found: Hot) -> dict[int, int]:
+        strange: list[tuple[DamageError, list[Span]]] = []
         while True:
             try:
-                return replay(ledger.journal(), found, self._catalog)
+                rows = replay(
+                    ledger.journal(), found, self._catalog, lambda *one: strange.append(one)
+                )
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
-                ledger.put_aside(damaged, self._database.folder)
+                strange.clear()
+                self._put_aside(ledger, damaged)
+            else:
+                for damaged_row, left in strange:
+                    ledger.reduce(damaged_row, left, self._database.folder)
+                    self._tell(damaged_row)
+                return rows
+
+    def _put_aside(self, ledger: Ledger, damaged: DamageError) -> None:
+        ledger.put_aside(damaged, self._database.folder)
+        self._tell(damaged)
+
+    def _lost(self, damaged: DamageError, body: bytes | None) -> None:
+        """Something of the journal file cannot be read. Raises StoreError."""
+        keep_body(self._database.folder, damaged, body)
+        self._tell(damaged)
+
+    def _tell(self, damaged: DamageError) -> None:
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
 
     def _take_file(self, ledger: Ledger) -> None:
         """What a journal file holds; where the journal is a table now, it goes there."""
         path = self._database.path
         if path is None:
             return
-        left = filed.left(path, self._filed)
+        self._compare(ledger, path)
+        left = filed.left(path, self._catalog, self._filed, self._lost)
         spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
         if self._filed is None:
+            if self._mark:
+                self._note_mark(ledger, "")
             filed.place(path).unlink(missing_ok=True)
+        elif not self._mark or filed.torn(self._mark, *[self._filed.generation] * 2):
+            self._note_mark(ledger, filed.mark(self._filed.generation))
         self._catalog.note(spans)
         self._hot.adopt(left)
+
+    def _compare(self, ledger: Ledger, path: Path) -> None:
+        """Whether file and database are of one moment; at the start, before anything is done."""
+        self._mark = ledger.memos().get(filed.MARK, "")
+        there = filed.generation(self._database)
+        text = filed.torn(self._mark, there, there)
+        if text and not self._met:
+            kept = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
+            keep_file(kept, f"{path}: {text}\n".encode())
+            _log.critical(
+                "%s; this is no copy by `meterd db backup`, or a file of it was replaced (%s says "
+                "so until it is deleted)",
+                text,
+                kept,
+            )
+        self._met = True
+
+    def _restart(self, file: filed.Filed, ledger: Ledger) -> None:
+        """The file goes on with nothing but what no block has."""
+        self._note_mark(ledger, filed.mark(file.generation + 1))
+        kept = map(self._sealer.span, self._hot.devices())
+        file.restart([span for span in kept if span is not None])
+
+    def _note_mark(self, ledger: Ledger, body: str) -> None:
+        if body != self._mark:
+            ledger.commit((), {filed.MARK: body}, filed=True)
+            self._mark = body
 
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
@@ -302,11 +428,26 @@ class Keeper:
         self._hot.follow()
         if self._share is not None:
             forget_others(self._hot, self._share.held, self._catalog)
+        moves = self._hot.moves
         batch = self._hot.uncommitted(BATCH)
         spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
-        self._hot.confirm(batch)
+        # Where the store took so long that some were spooled meanwhile, they come twice.
+        self._hot.confirm(batch, moves)
         return batch
+
+    def writes_for(self, device: str) -> bool:
+        """Whether polls of the device are ours to write, or another meterd's."""
+        return self._share is None or device in self._share.held
+
+    def is_time_for(self, devices: Iterable[str]) -> bool:
+        """Whether these are ours, or not to be expected any more: leases come after the start."""
+        if self._share is None:
+            return True
+        now = self._clock.monotonic()
+        if self._share.held != self._waited_with:
+            self._waited_with, self._waited_since = self._share.held, now
+        return all(map(self.writes_for, devices)) or now - self._waited_since > _LEASES_WITHIN
 
     def take_back(self, polls: Iterable[Poll]) -> list[Stretch]:
         """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""
@@ -362,6 +503,12 @@ class Keeper:
         """What is written now and then, now. Raises StoreError."""
         self._newest.write(self.open())
 
+    def seal(self) -> None:
+        """Blocks of all that is old, now. Raises StoreError."""
+        for do in (self._move_old, self._seal):
+            while self._piece(do):
+                pass
+
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
         rest = self._newest.write, self._retention.trim
@@ -376,7 +523,7 @@ class Keeper:
         try:
             return do(self.open())
         except DamageError as damaged:
-            self.lend().put_aside(damaged, self._database.folder)
+            self._put_aside(self.lend(), damaged)
             return True
 
     def _seal(self, ledger: Ledger) -> bool:
@@ -389,8 +536,7 @@ class Keeper:
             self._filed.stale |= sealed > 0
             if self._filed.stale and not more:
                 # After the blocks: a crash in between leaves their polls twice, which is harmless.
-                kept = map(self._sealer.span, self._hot.devices())
-                self._filed.restart([span for span in kept if span is not None])
+                self._restart(self._filed, ledger)
         return more
 
     def _move_old(self, ledger: Ledger) -> bool:

@@ -29,5 +29,10 @@ def rollup_id(one: int, day: int) -> int:
     return one << _SERIES_BITS | day
 
 
+def series_day(key: int) -> tuple[int, int]:
+    """(series, day) of a roll-up."""
+    return key >> _SERIES_BITS, key & ((1 << _SERIES_BITS) - 1)
+
+
 def hour_id(one: int, number: int) -> int:
     return number << 32 | one

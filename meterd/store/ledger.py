@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from meterd.errors import StoreError
-from meterd.store import plainrows
+from meterd.store import flaws, plainrows
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change, Head
 from meterd.store.connections import Database, Opened
@@ -59,6 +59,8 @@ class Ledger:
                 tenure.take(self._opened)
             with self.transaction() as connection:
                 self._greet(connection)
+                if tenure is not None and self.files is not None:
+                    flaws.put_aside(connection, database.folder, catalog.names, flaws.SMALL)
                 catalog.load(connection)
                 top = connection.scalar(select(func.max(journal.c.id)))
                 self._next = (top or 0) + 1
@@ -158,7 +160,12 @@ class Ledger:
         """(id, t1, n) of a day's blocks, oldest first. Raises StoreError."""
         with self.transaction() as connection:
             found = connection.execute(_HEADERS, {"keys": block_ids(device, day)})
-            return [(row.id, row.t1, row.n) for row in found]
+            heads = [(row.id, row.t1, row.n) for row in found]
+        for key, last, count in heads:
+            if not (isinstance(last, int) and isinstance(count, int)) or last < key >> 14:
+                text = f"block {key}: its row is damaged: last {last!r}, polls {count!r}"
+                raise StoreError(text, code="corrupt")
+        return heads
 
     def read(self, keys: Iterable[int]) -> list[Span]:
         """The spans of these blocks, oldest first. Raises StoreError."""
@@ -266,6 +273,14 @@ class Ledger:
         if number is not None:
             self._next += 1
         return number
+
+    def reduce(self, damaged: DamageError, left: Sequence[Span], folder: Path) -> None:
+        """A journal row becomes a file, and what is left of it a row again. Raises StoreError."""
+        self.put_aside(damaged, folder)
+        if left:
+            body = journals.encode(list(left), {})
+            with self.transaction() as connection:
+                insert_rows(connection, journal, [{"id": damaged.key, "body": body}])
 
     def put_aside(self, damaged: DamageError, folder: Path) -> None:
         """A row that cannot be read becomes a file, and is no row any more. Raises StoreError."""

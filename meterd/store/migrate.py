@@ -1,5 +1,7 @@
 """Brings a database to the newest schema: runs alembic's migrations/, forward only."""
 
+import logging
+import re
 from functools import cache
 from pathlib import Path
 
@@ -7,10 +9,13 @@ from sqlalchemy import Connection, inspect, text
 
 import meterd
 from meterd.errors import StoreError
-from meterd.store import precopy, seat, views
+from meterd.store import corrupt, precopy, seat, views
 from meterd.store.connections import Database
 
 _VERSIONS = "alembic_version"
+_VERSION = re.compile(r"\d{4}")
+
+_log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
@@ -42,6 +47,9 @@ def version(connection: Connection) -> str | None:
         alien = f"the database is another program's (it has {tables[0]}); use another store.url"
         raise StoreError(alien, code="unavailable")
     found = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608 (ours)
+    if "device" in tables and (found is None or not _VERSION.fullmatch(str(found))):
+        what = f"its alembic_version says {found!r}, which is no schema's name"
+        raise StoreError(f"the store is damaged: {what}; start meterd once", code="corrupt")
     if found is not None and found not in versions():
         newer = (
             f"the store has schema {found}, this meterd {meterd.__version__} knows "
@@ -71,8 +79,7 @@ def upgrade(database: Database) -> None:
     """
     database.prepare()
     if database.made():
-        with database.reading() as connection:
-            found = version(connection)
+        found = _found(database)
         if found == versions()[-1]:
             return
         # A server's databases are copied by whoever keeps the server.
@@ -86,6 +93,33 @@ def upgrade(database: Database) -> None:
                 _run(connection)
     finally:
         opened.close()
+
+
+def _found(database: Database) -> str | None:
+    """The schema; where a file says nonsense of it, what its tables are."""
+    try:
+        with database.reading() as connection:
+            return version(connection)
+    except StoreError as error:
+        if error.code != "corrupt" or database.path is None or corrupt.is_damage(error):
+            raise
+        # Half a second for each schema: only paid where there is something to do.
+        from meterd.store.tools.shape import strange
+
+        path = database.path
+        fit = next((one for one in reversed(versions()) if not list(strange(path, one))), None)
+        if fit is None:
+            raise
+        _log.error("%s; its tables are those of schema %s, and it says so again", error, fit)
+    opened = database.writing()
+    try:
+        with opened.begin() as connection:
+            connection.execute(text(f"DELETE FROM {_VERSIONS}"))  # noqa: S608 (ours)
+            told = f"INSERT INTO {_VERSIONS} (version_num) VALUES (:found)"  # noqa: S608 (ours)
+            connection.execute(text(told), {"found": fit})
+    finally:
+        opened.close()
+    return fit
 
 
 def make(database: Database, revision: str) -> None:

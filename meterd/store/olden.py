@@ -29,14 +29,14 @@ class Olden:
     def __init__(self, catalog: Catalog, sealer: Sealer, *, delete: bool) -> None:
         self._catalog = catalog
         self._sealer = sealer
-        self._delete = delete
+        self.delete = delete
         self._next: int | None = None
         self._end: int | None = None
 
     def look(self, ledger: Ledger) -> None:
         """Whether there is something to move; before the first commit. Raises StoreError."""
         memo = ledger.memos().get(_MEMO)
-        if memo is None:
+        if memo is None or not (memo == "" or memo.isdecimal()):
             memo = self._first_look(ledger)
         self._end = int(memo) if memo else None
         self._next = _oldest(ledger, self._end) if self._end is not None else None
@@ -59,7 +59,7 @@ class Olden:
         start = self._next - self._next % HOUR
         end = min(start + HOUR, self._end)
         spans = list(self._spans(ledger, start, end))
-        gone = (start, end) if self._delete else None
+        gone = (start, end) if self.delete else None
         self._sealer.seal_late(ledger, spans, Change(samples_gone=gone))
         self._note(spans)
         self._next = _oldest(ledger, self._end, end)

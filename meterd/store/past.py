@@ -32,7 +32,7 @@ _NEIGHBOUR = select(rollup.c.day).where(
 )
 _PREVIOUS = _NEIGHBOUR.order_by(rollup.c.id.desc()).limit(1)
 _NEXT = _NEIGHBOUR.order_by(rollup.c.id).limit(1)
-_COUNTED = ("day", "n", "first_time", "first", "last_time", "last", "quarters")
+_COUNTED = ("day", "n", "min", "max", "first_time", "first", "last_time", "last", "quarters")
 _LAST_DAY = (1 << 20) - 1  # that a key has room for
 _DAYS = 20  # asked for in one statement: at most 480 keys
 
@@ -152,7 +152,8 @@ class Past:
 def _counter_day(row: Any, *, steady: bool) -> CounterDay:
     quarters = rollups.unpack(row.quarters)[1]
     first, last = (row.first_time, row.first), (row.last_time, row.last)
-    return CounterDay(first, last, quarters, rolled=True, steady=steady)
+    fell = not row.first <= row.min <= row.max <= row.last
+    return CounterDay(first, last, quarters, rolled=True, steady=steady or not fell)
 
 
 @cache

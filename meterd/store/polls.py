@@ -48,25 +48,37 @@ class Polls:
         return self._layouts[series]
 
 
-def replay(rows: Iterable[tuple[int, list[Span]]], hot: Hot, catalog: Catalog) -> dict[int, int]:
+def replay(
+    rows: Iterable[tuple[int, list[Span]]],
+    hot: Hot,
+    catalog: Catalog,
+    strange: Callable[[DamageError, list[Span]], None] | None = None,
+) -> dict[int, int]:
     """Takes the polls of journal rows; returns the newest time (Unix ms) of each row.
 
-    Raises DamageError for a row of devices or series that the store does not have.
+    A row of devices or series that the store does not have is told to `strange`, with what is left
+    of it besides, which is taken; without it that raises DamageError.
     """
     polls = Polls(lambda number: catalog.by_id[number].name)
     newest: dict[int, int] = {}
     # Closed at once where a row is refused: the rows may come out of a transaction.
     with closing(_each(rows)) as each:
-        for number, spans in each:
-            if strange := _strange(spans, catalog):
-                text = f"it holds polls of {strange}, which the store does not have"
-                raise DamageError("journal", number, text)
+        for number, held in each:
+            spans = held
+            if who := _strange(spans, catalog):
+                text = f"it holds polls of {who}, which the store does not have"
+                damaged = DamageError("journal", number, text)
+                if strange is None:
+                    raise damaged
+                spans = _known(spans, catalog)
+                strange(damaged, spans)
             newest[number] = max((span.times[-1] for span in spans), default=0)
             catalog.note(spans)
             told = (polls.of(span, catalog.names[span.device]) for span in spans)
             # Layouts that took turns are spans of their own.
             for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
-                hot.take(poll)
+                if poll.values:
+                    hot.take(poll)
     return newest
 
 
@@ -85,6 +97,17 @@ def _strange(spans: Iterable[Span], catalog: Catalog) -> str:
             if known is None or known.name[0] != name:
                 return f"series {column.series} of {name}"
     return ""
+
+
+def _known(spans: Iterable[Span], catalog: Catalog) -> list[Span]:
+    """What is left of these without what `_strange` tells of."""
+    found = []
+    for span in spans:
+        owned = {one.id for one in catalog.by_device.get(span.device, ())}
+        columns = tuple(column for column in span.columns if column.series in owned)
+        if columns:
+            found.append(Span(span.device, span.times, columns))
+    return found
 
 
 def journal_spans(batch: Sequence[Stretch], catalog: Catalog) -> list[Span]:

@@ -1,6 +1,7 @@
 """Answers history in short read-only transactions, and from what is in memory."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store import database, days, filed, migrate, ranges
+from meterd.store import database, days, filed, flaws, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.counterdays import beside
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
@@ -25,10 +30,13 @@ from meterd.store.ranges import Moment
 from meterd.store.tracks import Track, joined, of_stretch
 from meterd.store.writer import Memory
 
+_LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones
 
 # More than any number of a series.
 _UNNUMBERED = 1 << 62
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -46,6 +54,7 @@ class Reader:
         memory.catalog.readers.append(self._database.let_go)
         self._decoded = Decoded()
         self._made = False
+        self._closed = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
 
     @classmethod
@@ -59,18 +68,25 @@ class Reader:
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         catalog = Catalog()
         memory = Memory(Hot(catalog.renamed), catalog)
-        with place.reading() as connection:
+        with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
+                _legible(place, connection)
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
         if place.path is not None:
-            for poll in filed.read(filed.place(place.path)):
+            contents = filed.read(filed.place(place.path), memory.catalog)
+            for damaged, _ in contents.damages:
+                _log.error("%s", damaged)
+            for poll in contents.polls:
                 memory.hot.take(poll)
         return cls(url, memory)
 
     def close(self) -> None:
-        """No question may follow; those under way end unheard."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Questions under way are answered; those that follow raise StoreError (unavailable)."""
+        self._closed = True
+        # The end of the process waits for its threads.
+        self._database.hurry(_LAST_STATEMENT)
+        self._pool.shutdown(wait=False)
         readers = self._memory.catalog.readers
         if self._database.let_go in readers:
             readers.remove(self._database.let_go)
@@ -159,7 +175,8 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         memory = self._memory
-        with same(memory.catalog):
+        label = self._database.label
+        with same(memory.catalog), legible(label, memory.catalog.doubt):
             return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
     def days(self, name: Name) -> days.DayList:
@@ -187,6 +204,8 @@ class Reader:
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
         loop = asyncio.get_running_loop()
+        if self._closed:
+            raise StoreError("another store is in use by now; ask again", code="unavailable")
         try:
             return await loop.run_in_executor(self._pool, question, abandoned)
         except asyncio.CancelledError:
@@ -197,7 +216,7 @@ class Reader:
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
         catalog = self._memory.catalog
-        with same(catalog):
+        with same(catalog), legible(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
             hot = _recent(self._memory.hot, frozenset(names))
             if not self._database.made():
@@ -207,6 +226,15 @@ class Reader:
                 self._made = self._made or migrate.version(connection) is not None
                 there = connection if self._made else None
                 return question(Moment(there, catalog, hot, abandoned, self._decoded))
+
+
+def _legible(place: Database, connection: Connection) -> None:
+    """Raises StoreError (corrupt) where names and numbers are none."""
+    if place.path is None:
+        return
+    for flaw in flaws.flaws(connection, flaws.NAMES):
+        text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
+        raise StoreError(text, code="corrupt")
 
 
 @contextmanager

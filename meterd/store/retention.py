@@ -24,6 +24,10 @@ class Retention:
         self._began = clock.now_ms() / 1000 - clock.monotonic()
         self._leap = float("-inf")  # the monotonic time at which it was noticed
 
+    def tune(self, keep: float | None, rows: float | None) -> None:
+        """After a reload."""
+        self._keep, self._rows = keep, rows
+
     def trim(self, ledger: Ledger) -> bool:
         """Deletes some of what is too old; whether there is more. Raises StoreError."""
         if (self._keep is None and self._rows is None) or self._leapt():

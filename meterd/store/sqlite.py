@@ -79,6 +79,7 @@ class SqliteDatabase:
         """`kept`: how many connections for reading stay open between two questions."""
         self.path: Path | None = path
         self.label = f"store {path}"
+        self.places = frozenset({str(path)})
         self.folder = path.parent
         self._file = path
         # A deferred transaction that reads, then writes, is refused without any patience.
@@ -170,6 +171,9 @@ class SqliteDatabase:
 
     def rest(self) -> None:
         self._kept.close()
+
+    def hurry(self, seconds: float) -> None:
+        """Locks are waited for no longer than `busy_timeout`, and nothing hurries a disk."""
 
     def let_go(self) -> None:
         self._kept.clear()

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress, pairwise, repeat
-from operator import ge, itemgetter
+from operator import ge, gt, itemgetter
 from typing import Any
 
 from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality
@@ -206,8 +206,18 @@ class Stretch:
 
     def tail(self) -> "Stretch":
         """The kept rows from which on each of their layouts is met."""
-        kinds = self.kinds[: self.kept].tobytes()
-        return self.copy(min(map(kinds.rindex, set(kinds))), self.kept)
+        return self.copy(min(self._newest_rows(self.kept).values()), self.kept)
+
+    def _newest_rows(self, count: int) -> dict[int, int]:
+        """By layout, the row of its newest poll among the first so many; late ones may follow."""
+        kinds, times = self.kinds[:count].tobytes(), self.times[:count]
+        if not any(map(gt, times, times[1:])):
+            return {number: kinds.rindex(number) for number in set(kinds)}
+        rows: dict[int, int] = {}
+        for row, number in enumerate(kinds):
+            if number not in rows or times[row] >= times[rows[number]]:
+                rows[number] = row
+        return rows
 
     def without(self, gone: Sequence[tuple[int, int]]) -> "Stretch":
         """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
@@ -253,10 +263,9 @@ class Stretch:
             yield self.seen[number], min(times), max(times)
 
     def newest(self) -> Iterator[tuple[tuple[str, str], int, float, Doubt | None]]:
-        """(column, time, value, doubt) of the last row of each layout; NaN is a null."""
+        """(column, time, value, doubt) of the newest row of each layout; NaN is a null."""
         width = len(self.columns)
-        for number in set(self.kinds):
-            row = len(self.kinds) - 1 - self.kinds[::-1].index(number)
+        for number, row in self._newest_rows(len(self.kinds)).items():
             doubts = self.doubts.get(row, {})
             for place in self.seen[number].places:
                 value = self.values[row * width + place]

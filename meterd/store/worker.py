@@ -2,18 +2,23 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.store.connections import Database, Held
+from meterd.store.corrupt import UnforeseenError
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.lock import Claim
-from meterd.store.rescue import Rescue
+from meterd.store.rescue import Rescue, WriterOptions, shown
+from meterd.store.spool import extent_of
+from meterd.store.spooler import Spooler
 from meterd.store.tenure import Tenure
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
@@ -21,13 +26,15 @@ _TURNS = 5  # after conflicts with other transactions, and after mends
 _AWAY = ("unreachable", "conflict")
 _RETRY = 5.0  # seconds between two tries while the store cannot be written
 _BUGS = 50  # that are not told again
+_LAST_REPLAY = 8.0  # seconds at the end for what is spooled; the rest waits for the next start
 _BEAT = 1.0  # seconds; the thread shows at least this often that it lives
 
 _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`run` is the thread; the writer on the loop sets `stopping` and `settling`, then `wake`.
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`,
+    then `wake`.
 
     All else that has a public name is only read there; what it means is in WriterStatus.
     """
@@ -43,8 +50,11 @@ class Worker:
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
         claim: Claim | None = None,
+        notices: deque[Notice] | None = None,
+        patient: bool = False,
         tenure: Tenure | None = None,
     ) -> None:
+        """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
         self._hot = hot
         self._keeper = keeper
@@ -53,6 +63,8 @@ class Worker:
         self._commit = commit
         self._confirmed = confirmed
         self._claim = claim
+        self._patient = patient
+        self._options: WriterOptions | None = None  # those that a reload brought, until they hold
         self._tenure = tenure
         if tenure is not None:
             tenure.is_stopping = lambda: self.stopping
@@ -64,7 +76,9 @@ class Worker:
         self.errands = Errands()
         self.wake = threading.Event()
         self.stopping = False
+        self.has_heir = False  # whether another store takes at the end what this one could not
         self.settling = False
+        self.sealing = False
         self.recalled: dict[str, str] = {}
         self.writable = False
         self.committed = 0
@@ -72,11 +86,29 @@ class Worker:
         self.took = 0.0
         self.error: StoreError | None = None
         self.alive = clock.monotonic()
+        self._notices: deque[Notice] = deque() if notices is None else notices
+        self._state = threading.Lock()  # of `writable` and `error`, which two threads set
+        self.spooler = Spooler(
+            hot,
+            rescue,
+            clock,
+            commit,
+            alive=lambda: self.alive,
+            writable=lambda: self.writable,
+            # Tools do much at once, and nobody asks them how they fare.
+            late=self._fails if claim is None else (lambda _: None),
+        )
 
     def remember(self, name: str, body: str) -> None:
         """From any thread."""
         with self._guard:
             self._memos[name] = body
+
+    def tune(self, options: WriterOptions) -> None:
+        """From any thread: they hold from the next commit on."""
+        with self._guard:
+            self._options = options
+        self.wake.set()
 
     def put(self, late: Sequence[Stretch]) -> None:
         """In the thread. Raises StoreError."""
@@ -122,13 +154,17 @@ class Worker:
         except StoreError as error:
             self._keeper.fail()
             self.error = error
-            if self._lock is None or error.code not in _AWAY:
+            if self._lock is None or not (self._patient or error.code in _AWAY):
                 with suppress(StoreError), self._contained():
                     self._release()
                 _reply(asked, error)
                 return False
             _log.error("not reached yet, polls wait in memory: %s", error)
+            told = f"the store is not reached yet, polls wait in memory, then in the spool: {error}"
+            self._notices.append(Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code}))
         self.writable = self.error is None
+        self.alive = self._clock.monotonic()
+        self.spooler.start()
         _reply(asked, None)
         return True
 
@@ -145,6 +181,8 @@ class Worker:
             self.alive = now = self._clock.monotonic()
             self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
             self.wake.clear()
+            if self._adopt_options():
+                due = self._clock.monotonic()
             asked = self.errands.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
@@ -154,7 +192,26 @@ class Worker:
                 self._try(self._keeper.work)
             if self.writable:
                 self._try(self._bring_back)
+            if self.writable and self._keeper.is_doubted:
+                self._try(self._keeper.mend)
             self._run_errands()
+
+    def _adopt_options(self) -> bool:
+        """Whether there are others than before; a commit at once makes them true on the disk."""
+        with self._guard:
+            options, self._options = self._options, None
+        if options is None:
+            return False
+        self._commit = options.commit
+        if self._tenure is not None:
+            self._tenure.tune(options.commit)
+        try:
+            with self._contained():
+                self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
+                self._rescue.tune(options.precautions)
+        except StoreError as error:
+            _log.error("not all that the reload says of the store holds: %s", error)
+        return True
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""
@@ -174,45 +231,72 @@ class Worker:
             errand.answer(error, *found[-1:])
 
     def _finish(self) -> None:
-        error = self._try(self._commit_waiting)
+        # What could not be written until now is spooled at once: who ends us does not wait long.
+        is_spooled = not self.writable and not self.has_heir and self._rescue.shelter()
+        error = self.error if is_spooled else self._try(self._commit_waiting)
+        end = self._clock.monotonic() + _LAST_REPLAY
+        while error is None and self._rescue.waits and self._clock.monotonic() < end:
+            error = self._try(self._bring_back)
         if error is None:
             self._try(self._keeper.finish)
-        else:
-            self._rescue.shelter_all()
+        elif not self.has_heir:
+            self._rescue.shelter()
         _reply(self.errands.take(work=False), error)
-        if lost := self._hot.waiting:
-            _log.error("%d samples are lost: %s", lost, error)
+        if not (left := self._hot.waiting):
+            return
+        if self.has_heir:
+            _log.warning("%d samples go to the store that takes its place: %s", left, error)
+        else:
+            lost = extent_of(self._hot.uncommitted(left))
+            _log.error("%s: %s", shown(lost), error)
 
-    def _try(self, work: Callable[[], None]) -> StoreError | None:
+    def _try(self, work: Callable[[], object]) -> StoreError | None:
+        self.alive = self._clock.monotonic()
         try:
             self._persist(work)
         except StoreError as error:
             self._keeper.fail()
             self._rescue.make_room()
-            if self.writable:
-                _log.error("not writable, polls wait in memory: %s", error)
-            self.writable = False
-            self.error = error
+            self._fails(error)
             return error
-        if not self.writable:
-            _log.warning("writable again; %d samples were dropped", self._rescue.dropped)
-        self.writable = True
-        self.error = None
+        self._works()
         return None
 
-    def _persist(self, work: Callable[[], None]) -> None:
+    def _fails(self, error: StoreError) -> None:
+        """In any thread: the store takes nothing, or does not answer."""
+        with self._state:
+            if self.writable:
+                text = f"not writable, polls wait in memory, then in the spool: {error}"
+                _log.error("%s", text)
+                told = f"the store is {text}"
+                self._notices.append(
+                    Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code})
+                )
+            self.writable = False
+            self.error = error
+
+    def _works(self) -> None:
+        with self._state:
+            if not self.writable:
+                text = f"writable again; {self._rescue.dropped} samples were dropped"
+                _log.warning("%s", text)
+                self._notices.append(Notice(EventKind.STORE_WRITABLE, f"the store is {text}"))
+            self.writable = True
+            self.error = None
+
+    def _persist(self, work: Callable[[], object]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
         for turn in range(_TURNS + 1):
             try:
                 with self._contained():
                     self._look()
-                    return work()
+                    work()
+                    return
             except StoreError as error:
                 self._keeper.fail()
                 again = error.code == "conflict" or self._rescue.helps(error)
                 if turn == _TURNS or not again:
                     raise
-        return None
 
     @contextmanager
     def _contained(self) -> Iterator[None]:
@@ -226,7 +310,7 @@ class Worker:
             if text not in self._bugs:
                 self._bugs = (*self._bugs[-_BUGS:], text)
                 _log.exception(text)
-            raise StoreError(text, code="unavailable") from error
+            raise UnforeseenError(text) from error
 
     def _look(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""
@@ -243,8 +327,17 @@ class Worker:
         self._rescue.tidy()
 
     def _commit_and_settle(self) -> None:
+        if self._keeper.is_doubted:
+            self._keeper.mend()
         self._open()
+        if not self.writable and not self._hot.waiting:
+            # All is spooled by now. A record of that shows whether the store takes something.
+            self._keeper.open()
+            self._bring_back()
         self._commit_waiting()
+        if self.sealing:
+            self.sealing = False
+            self._keeper.seal()
         if self.settling:
             self.settling = False
             while self._rescue.waits:
@@ -253,7 +346,7 @@ class Worker:
 
     def _commit_waiting(self) -> None:
         """Commits what waits now; what is taken meanwhile waits for the next time."""
-        left = self._hot.waiting
+        safe, left = self._clock.monotonic(), self._hot.waiting
         while left > 0 or self._memos:
             self.alive = began = self._clock.monotonic()
             with self._guard:
@@ -267,6 +360,7 @@ class Worker:
             left -= self._count(batch)
             if not batch:
                 break
+        self.spooler.safe = safe
 
     def _count(self, batch: Sequence[Stretch]) -> int:
         samples = sum(stretch.samples for stretch in batch)

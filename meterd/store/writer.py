@@ -1,7 +1,9 @@
 """The sink that keeps polls: group commits by one thread, while the event loop goes on."""
 
 import asyncio
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,23 +11,33 @@ from typing import TypeVar
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
-from meterd.model.sample import Poll
-from meterd.store import database
+from meterd.model.event import Notice
+from meterd.model.sample import Poll, Sink
+from meterd.store import database, filed
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
-from meterd.store.keeper import Absorb, Keeper
+from meterd.store.keeper import BATCH, Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.renames import Rename, RenameError, memos_renamed
-from meterd.store.rescue import Precautions, Rescue
+from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
+from meterd.store.spool import pack, unpack
 from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
+
+_log = logging.getLogger(__name__)
 
 _PUT = 16  # stretches in one transaction
 
 _T = TypeVar("_T")
+
+_NOTICES_LIMIT = 500
+# Seconds at the end: for a statement, and for the thread as a whole. After that its polls are
+# spooled, and nobody waits for it; systemd and Docker would kill us after 30.
+_LAST_STATEMENT = 5.0
+_END = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +56,10 @@ class WriterStatus:
     seconds. `alive` is the monotonic time of the thread's last sign of life, in seconds: it
     may be as old as one commit takes; far older means that the disk, or the thread, hangs.
     `code` is that of the StoreError behind `error`. `spooled` samples are in files, as the store
-    could not take them yet; `set_aside` counts database files that were damaged. `due` is the
-    monotonic time at which something is to be sealed, closed or tidied; meanwhile it is soon.
+    could not take them yet; `set_aside` counts database files that were damaged, `begun_anew`
+    how often another file had the database's name. `due` is the monotonic time at which something
+    is to be sealed, closed or tidied; meanwhile it is soon. `spool_error` says why the spool
+    cannot be written, where it has to be.
     """
 
     writable: bool
@@ -60,6 +74,8 @@ class WriterStatus:
     spooled: int = 0
     set_aside: int = 0
     due: float = 0.0
+    begun_anew: int = 0
+    spool_error: str = ""
 
 
 class Writer:
@@ -86,11 +102,17 @@ class Writer:
         confirmed: Callable[[Sequence[Stretch]], None] | None = None,
         share: Share | None = None,
         claim: Claim | None = None,
+        patient: bool = False,
     ) -> None:
-        """`claim` is a tool's. Raises StoreError for a URL that means no database."""
+        """`claim` is a tool's. `patient`: a server's store is waited for, whatever keeps it away.
+
+        Raises StoreError for a URL that means no database.
+        """
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
+        # What is noticed of the store, for the daemon's events; it takes them out.
+        self.notices: deque[Notice] = deque(maxlen=_NOTICES_LIMIT)
         catalog = Catalog()
         tenure = Tenure(self._database.path, claim, commit)
         self._hot = hot = Hot(catalog.renamed)
@@ -105,11 +127,11 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            notices=self.notices,
             tenure=tenure,
         )
-        self._rescue = Rescue(
-            self._database, hot, self._keeper, self._clock, precautions or Precautions()
-        )
+        plan = precautions or Precautions()
+        self._rescue = Rescue(self._database, hot, self._keeper, self._clock, plan, self.notices)
         self._worker = Worker(
             self._database,
             hot,
@@ -119,6 +141,8 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            notices=self.notices,
+            patient=patient,
             tenure=tenure,
         )
         self._thread: threading.Thread | None = None
@@ -132,7 +156,13 @@ class Writer:
         asked: asyncio.Future[None] = self._worker.errands.add()
         self._thread = threading.Thread(target=self._worker.run, name="meterd-store", daemon=True)
         self._thread.start()
-        await asked
+        try:
+            await asked
+        except asyncio.CancelledError:
+            # Nobody waits for it: once it is open, it closes.
+            self._worker.stopping = True
+            self._worker.wake.set()
+            raise
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
@@ -182,7 +212,22 @@ class Writer:
             spooled=rescue.spooled,
             set_aside=rescue.set_aside,
             due=self._keeper.due,
+            begun_anew=rescue.begun_anew,
+            spool_error="" if rescue.spool_error is None else str(rescue.spool_error),
         )
+
+    def check(self, options: WriterOptions) -> None:
+        """Raises StoreError where `tune` could not do what these say."""
+        if options.to_file:
+            filed.beside(self._database, self.memory.catalog)
+
+    def tune(self, options: WriterOptions) -> None:
+        """Goes on with other options; the store stays open and locked, and every poll is taken.
+
+        What is committed by now is safe before and after; where the store cannot be written the
+        journal moves as soon as it can.
+        """
+        self._worker.tune(options)
 
     async def flush(self) -> None:
         """Commits now what was taken so far. Raises StoreError where that fails."""
@@ -191,6 +236,11 @@ class Writer:
         asked: asyncio.Future[None] = self._worker.errands.add()
         self._worker.wake.set()
         await asked
+
+    async def seal(self) -> None:
+        """Commits, and makes blocks of what is old; days stay open. Raises StoreError."""
+        self._worker.sealing = True
+        await self.flush()
 
     async def settle(self) -> None:
         """Commits, and does now all that is due some time: sealing, closing days, retention.
@@ -246,11 +296,41 @@ class Writer:
         await self.do(lambda _: self._keeper.absorb(old, new, work))
         self._worker.recalled = await self.do(lambda ledger: ledger.memos())
 
-    async def close(self) -> None:
-        """Commits everything and ends the thread. What cannot be kept is logged, not raised."""
-        if self._thread is None:
+    async def close(self, *, wait: float | None = None, heir: Sink | None = None) -> None:
+        """Commits everything and ends the thread. What cannot be kept is logged, not raised.
+
+        After `wait` seconds, where they are given, the thread is left to end by itself; else after
+        20 s, and what it has not written is spooled. Polls that the store cannot take go to `heir`,
+        which takes them in another thread.
+        """
+        thread = self._thread
+        if thread is None:
             return
+        self._worker.has_heir = heir is not None
         self._worker.stopping = True
         self._worker.wake.set()
-        await asyncio.to_thread(self._thread.join)
+        self._database.hurry(_LAST_STATEMENT)
+        await asyncio.to_thread(thread.join, _END if wait is None else wait)
+        if thread.is_alive() and wait is None and heir is None:
+            await asyncio.to_thread(self._abandon)
+        await asyncio.to_thread(self._worker.spooler.end)
         self._thread = None
+        if heir is not None and self._hot.waiting:
+            await asyncio.to_thread(self._hand_on, heir)
+
+    def _abandon(self) -> None:
+        """The thread hangs where nothing reaches it: a disk that does not answer, for instance."""
+        self._rescue.shelter()
+        self._worker.errands.end()
+        _log.error(
+            "the store does not answer, and is not waited for any longer; %d samples are spooled, "
+            "%d are lost",
+            self._rescue.spooled,
+            self._hot.waiting,
+        )
+
+    def _hand_on(self, heir: Sink) -> None:
+        while batch := self._hot.uncommitted(BATCH):
+            for poll in unpack(pack(batch)):
+                heir.take(poll)
+            self._hot.forget(batch)

@@ -60,6 +60,9 @@ class Link(Protocol):
     def count(self, what: str, n: int = 1) -> None:
         """Count something dropped, by its cause."""
 
+    def retime(self, times: "Times") -> None:
+        """Other patience from the next exchange on; the connection stays."""
+
     async def close(self) -> None:
         """Close; the next exchange opens it again."""
 

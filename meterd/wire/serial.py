@@ -37,8 +37,11 @@ class SerialLink(StreamLink):
         self._path = address.path
         # Three and a half characters of silence end an RTU frame; 1.75 ms from 19200 baud on.
         bits = 1 + int(options["bytes"]) + (options["parity"] != "N") + int(options["stop"])
-        silence = max(3.5 * bits / int(options["baud"]), 0.00175)
-        super().__init__(address.key, options, replace(times, gap=max(times.gap, silence)))
+        self._frame_gap = max(3.5 * bits / int(options["baud"]), 0.00175)
+        super().__init__(address.key, options, times)
+
+    def retime(self, times: Times) -> None:
+        super().retime(replace(times, gap=max(times.gap, self._frame_gap)))
 
     def _line(self) -> str:
         said = self.options

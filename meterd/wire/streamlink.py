@@ -41,14 +41,11 @@ class StreamLink:
         self.epoch = 0
         self.took = 0.0
         self.counters: Counter[str] = Counter()
-        self.timeout = times.timeout
         self.settle = 0.0
         """Seconds of quiet that answers without ids need before them: learned from copies."""
         self.overheard: Callable[[bytes, float, bool], None] | None = None
         """Is given what arrived and nobody waited for, when, and whether it may be late."""
-        self._times = times
-        # Whether anything has to be waited for between two exchanges.
-        self._pauses = bool(times.gap or times.unit_gap)
+        self.retime(times)
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
         # Made when the first exchange is given up: nearly all links never need it.
@@ -71,6 +68,13 @@ class StreamLink:
         self._refusal: LinkError | None = None
         self._retry_at = 0.0
         self._backoff = 0.0
+
+    def retime(self, times: Times) -> None:
+        """Other patience from the next exchange on; the connection stays."""
+        self.timeout = times.timeout
+        self._times = times
+        # Whether anything has to be waited for between two exchanges.
+        self._pauses = bool(times.gap or times.unit_gap)
 
     async def _open(self) -> Stream:
         """Connect; raises LinkError."""

@@ -38,7 +38,9 @@ class Desk:
         """Another process, some seconds later, whose monotonic clock began anew."""
         desk = Desk(*self.rules)
         desk.clock.utc, desk.clock.now = self.clock.utc + round(away * 1000), 3.0
-        desk.alerts.restore(json.loads(json.dumps(self.alerts.saved())))
+        alerts = self.alerts
+        saved, past = json.loads(json.dumps([alerts.saved(), alerts.saved_past()]))
+        desk.alerts.restore(saved, past)
         return desk
 
 

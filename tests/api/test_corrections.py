@@ -1,5 +1,6 @@
 """REST corrections: marked, listed, undone; mistakes are told; reading alone does not suffice."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,47 @@ async def test_control_characters_do_not_come_in(client: ClientSession, name: st
     status, told = await post(client, **{**ASKED, name: "bad\x1b[31m"})
     assert status == 422
     assert "control characters" in told["detail"]
+
+
+async def test_a_right_value_is_entered_in_another_unit_and_undone(client: ClientSession) -> None:
+    before = await values(client)
+    status, made = await post(client, **ASKED, value=1.25, unit="kW", who="anna")
+    assert status == 200, made
+    row = CorrectionRow.model_validate(made)
+    assert (row.samples, row.state, row.value) == (30, "set", 1250.0)
+    after = await values(client)
+    assert len(after) == len(before)
+    assert after.count(1250.0) == 30
+    status, undone = await post(client, f"{PATH}/{row.id}/undo")
+    assert (status, undone["state"], undone["lost"]) == (200, "undone", None)
+    assert await values(client) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        ({"value": 1.0, "unit": "°C"}, "bad_correction", "is in W"),
+        ({"value": 1e300, "unit": "kW"}, "bad_correction", "no number that can be measured"),
+        ({"unit": "kW"}, "bad_body", "there is none"),
+        ({"value": "x"}, "bad_body", "number"),
+    ],
+)
+async def test_values_that_cannot_be_set_are_refused(
+    client: ClientSession, more: dict[str, Any], code: str, says: str
+) -> None:
+    status, told = await post(client, **{**ASKED, **more})
+    assert (status, told["code"]) == (422, code), told
+    assert says in told["detail"]
+
+
+async def test_infinity_in_a_body_is_refused(client: ClientSession) -> None:
+    body = json.dumps({**ASKED, "value": 1.0}).replace("1.0", "1e999")
+    async with client.post(PATH, data=body, headers={"Content-Type": JSON}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (422, "bad_body")
+
+
+async def values(client: ClientSession) -> list[float]:
+    query = {"device": "main", "quantity": "active_power", "start": "now-2h", "step": "raw"}
+    async with client.get("/api/v1/range", params=query) as answer:
+        (series,) = (await answer.json())["series"]
+        return [value for _, value in series["points"]]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -13,6 +14,7 @@ from meterd.alerts.rule import Rule
 from meterd.alerts.silences import Silence
 from meterd.api.app import Rules, serve
 from meterd.api.routes import FILES
+from meterd.model.alert import AlertState
 from meterd.model.clock import SystemClock
 from tests.api.browser import dump, opened
 from tests.api.conftest import served
@@ -254,6 +256,22 @@ async def test_a_rules_text_is_shown_and_what_somebody_knows_looks_known() -> No
         devices = {one.rule: one.device for one in site.firing}
         assert tiles[devices["overvoltage-0"]] == "warning"
         assert tiles[known.device] == tiles[quiet.device] == ""
+
+
+@pytest.mark.needs("chromium")
+async def test_alerts_that_come_and_go_while_the_page_is_open_are_followed() -> None:
+    site = alarmed(3)
+    ended, left, *others = site.firing
+    count = "document.querySelectorAll('.alert').length === {}"
+    async with served(site) as running, opened(running.url) as page:
+        await page.size(1280, 800)
+        await page.until(count.format(3))
+        # One is resolved, one is listed no more; the stream tells of these two only.
+        site.firing = [replace(ended, state=AlertState.RESOLVED), *others]
+        await page.until(count.format(1))
+        assert await page.run(SHOWN) == [others[0].rule]
+        site.firing = [left, *site.firing]
+        await page.until(count.format(2))
 
 
 @pytest.mark.needs("chromium")

@@ -131,3 +131,47 @@ async def test_a_daemon_without_its_api_is_told(tmp_path: Path) -> None:
         done = await meterd(*mark(0), "-c", config)
     assert done.code == 1
     assert "its API on 127.0.0.1:1 cannot be reached" in done.err
+
+
+def test_a_right_value_of_a_counter_changes_energy_and_is_undone(site: Site) -> None:
+    before = site("energy", "--period", "day", "--start", "now-2d").out
+    words = ("correct", "main", "active_energy.import", "--start", "now-3m", "--end", "now")
+    done = site(*words, "--set", "44.2 kWh", "--why", "misread", "--format", "json")
+    assert done.code == 0, done.err
+    (made,) = json.loads(done.out)["corrections"]
+    assert (made["state"], made["value"]) == ("set", 44_200.0)
+    assert site("energy", "--period", "day", "--start", "now-2d").out != before
+    assert site("correct", "--undo", "1").code == 0
+    assert site("energy", "--period", "day", "--start", "now-2d").out == before
+    assert site("db", "check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "says"),
+    [
+        ("12,5", 2, "--set '12,5' is no value; write a number"),
+        ("1e999", 2, "is no value"),
+        ("inf", 2, "is no value"),
+        ("5 °C", 1, "is in W: '°C' is nothing like it"),
+        ("", 2, "is no value"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(site: Site, value: str, code: int, says: str) -> None:
+    done = site(*MARK, "--set", value)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+
+
+def test_a_guarded_total_points_to_its_counter(site: Site) -> None:
+    words = ("correct", "main", "guarded.active_energy.import", *WINDOW, "--why", "x")
+    done = site(*words)
+    assert done.code == 1
+    assert "correct active_energy.import instead" in done.err
+
+
+async def test_a_daemon_that_runs_is_asked_to_set_a_value(tmp_path: Path) -> None:
+    done, known = await through_daemon(
+        tmp_path, Access(), lambda port: (*mark(port), "--set", "1.5kW")
+    )
+    assert done.code == 0, done.err
+    assert [(one.state, one.value) for one in known] == [("set", 1500.0)]

@@ -5,24 +5,30 @@ from pathlib import Path
 import pytest
 
 from meterd.alerts.engine import Alerts
+from meterd.alerts.rule import Rule
 from meterd.alerts.silences import Silence
 from meterd.config.settings import Settings, StoreSettings
 from meterd.daemon.alerted import AlertMemory, silenced
 from meterd.daemon.site import Site
 from meterd.model.clock import SystemClock
-from meterd.model.sample import Poll
+from meterd.model.sample import Layout, Poll
 from tests.clocks import FakeClock
+
+POWER = Layout.of([("active_power", "W")])
 
 
 class Memos:
     def __init__(self, body: str | None = None) -> None:
-        self.body, self.writes = body, 0
+        self.bodies = {} if body is None else {"alerts": body}
+        self.writes = self.written = 0
 
     def remember(self, name: str, body: str) -> None:
-        self.body, self.writes = body, self.writes + 1
+        self.bodies[name] = body
+        self.writes += 1
+        self.written += len(body)
 
     def recall(self, name: str) -> str | None:
-        return self.body
+        return self.bodies.get(name)
 
 
 async def test_a_silence_outlives_the_daemon(tmp_path: Path) -> None:
@@ -66,6 +72,37 @@ def test_what_did_not_change_is_not_written_again() -> None:
     for _ in range(3):
         memory.look(memos)
     assert memos.writes == 1
+
+
+def test_an_alert_that_flaps_costs_flash_what_changed() -> None:
+    """A thousand that were resolved are not written again with each change, and outlive a stop."""
+    clock, memos = FakeClock(), Memos()
+    rules = [Rule(name="low", quantity="active_power", below=0.0)]
+    alerts = Alerts(rules, {}, clock=clock)
+    memory = AlertMemory(alerts, clock)
+    for second in range(800):
+        alerts.take(Poll("m", second * 1000, POWER, (-1.0 if second % 2 else 1.0,)))
+        memory.look(memos)
+        clock.pass_by(1)
+    assert memos.written < 800 * 700
+    memory.save(memos)
+    later = Alerts(rules, {}, clock=clock)
+    AlertMemory(later, clock).restore(memos)
+    assert len(later.active()) == len(alerts.active()) > 300
+
+
+def test_a_long_note_rests_after_it_was_written() -> None:
+    clock, memos = FakeClock(), Memos()
+    alerts = Alerts([], {}, clock=clock)
+    memory = AlertMemory(alerts, clock)
+    for number in range(400):
+        alerts.silence(Silence("", 0, clock.now_ms() + 10**7, device=f"device-{number}" * 20))
+    for number in range(600):
+        alerts.silence(Silence("", 0, clock.now_ms() + 10**7, device=f"device {number}"))
+        memory.look(memos)
+        clock.pass_by(1)
+    assert memos.written < 600 * 20_000 * 1.2
+    assert memos.writes > 5
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", "null", '{"alerts": 1}', "\x00"])

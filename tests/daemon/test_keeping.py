@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 
 from meterd.config.settings import StoreSettings
-from meterd.daemon.keeping import Store, replaced
+from meterd.daemon.keeping import Store
 from meterd.model.clock import SystemClock
-from meterd.model.sample import Layout, Poll, Sink
+from meterd.model.sample import Layout, Poll
 from meterd.store.tools.correct import Ask
 
 POWER = Layout.of([("active_power", "W")])
 
 
 async def started(settings: StoreSettings) -> Store:
-    def use(sink: Sink) -> None:
-        """Nobody polls here."""
-
-    return await replaced(None, settings, None, use)
+    store = Store(settings)
+    await store.open()
+    return store
 
 
 def broken_off(path: Path) -> None:

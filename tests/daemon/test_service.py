@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,7 @@ async def test_sigterm_stops_and_a_bad_reload_changes_nothing() -> None:
 
     told: list[Exception] = []
     signals = service.Signals(reload, told.append)
+    signals.serve_reloads()
     os.kill(os.getpid(), signal.SIGHUP)
     while not told:
         await asyncio.sleep(0.01)
@@ -205,3 +207,132 @@ async def test_without_a_reload_a_hang_up_stops_unless_nohup_was_asked_for(ignor
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             loop.remove_signal_handler(number)
         signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def handlers_gone() -> Iterator[None]:
+    """Signals mean to the next test what they meant before."""
+    try:
+        yield
+    finally:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+async def turns(count: int = 5) -> None:
+    """Signals are handled in the loop's next rounds."""
+    for _ in range(count):
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM),
+    ],
+)
+async def test_however_often_it_is_asked_a_stop_is_orderly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sent: Sequence[int]
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    async def reload() -> None: ...
+
+    with handlers_gone():
+        signals = service.Signals(reload)
+        for number in sent:
+            os.kill(os.getpid(), number)
+            await turns()
+        await asyncio.wait_for(signals.stopped(), 60)
+        assert ended == []
+        assert caplog.text.count("stopping already") == 1
+
+
+@virtual
+async def test_only_a_third_signal_well_after_the_first_ends_the_process_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "add_signal_handler", lambda *_: None, raising=False)
+    signals = service.Signals()
+    signals._asked_to_stop()
+    await asyncio.sleep(service.IMPATIENCE_S + 1)
+    signals._asked_to_stop()
+    assert ended == []
+    signals._asked_to_stop()
+    assert ended == [1]
+
+
+async def test_what_is_asked_for_during_a_reload_is_done_once_after_it() -> None:
+    begun, go_on, count = asyncio.Event(), asyncio.Event(), 0
+
+    async def reload() -> None:
+        nonlocal count
+        count += 1
+        begun.set()
+        await go_on.wait()
+
+    with handlers_gone():
+        signals = service.Signals(reload)
+        # During the start: it waits for the end of that.
+        os.kill(os.getpid(), signal.SIGHUP)
+        await turns()
+        assert count == 0
+        signals.serve_reloads()
+        await asyncio.wait_for(begun.wait(), 60)
+        begun.clear()
+        for _ in range(8):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await turns()
+        assert count == 1
+        go_on.set()
+        await asyncio.wait_for(begun.wait(), 60)
+        await turns()
+        assert count == 2
+        signals.stop()
+        await signals.stopped()
+
+
+async def test_a_stop_during_a_reload_calls_it_off_and_waits_for_its_end() -> None:
+    begun, notes = asyncio.Event(), []
+
+    async def reload() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.001)
+            notes.append("put away")
+
+    with handlers_gone():
+        signals = service.Signals(reload)
+        signals.serve_reloads()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(begun.wait(), 60)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(signals.stopped(), 60)
+        assert notes == ["put away"]
+
+
+async def test_a_bug_in_a_reload_is_told_like_any_other_reason() -> None:
+    told: list[Exception] = []
+
+    async def reload() -> None:
+        raise RuntimeError("oops")
+
+    with handlers_gone():
+        signals = service.Signals(reload, told.append)
+        signals.serve_reloads()
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not told:
+            await turns()
+        assert "RuntimeError: oops" in str(told[0])
+        signals.stop()
+        await signals.stopped()

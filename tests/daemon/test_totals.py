@@ -1,16 +1,20 @@
 """Guarded totals and energy follow corrections of their counters, and return with their undoing."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from meterd.daemon.memory import CounterMemory
 from meterd.daemon.totals import following
 from meterd.model.sample import Layout, Poll
 from meterd.store import database
 from meterd.store.reader import Reader
 from meterd.store.tools import check
 from meterd.store.tools.correct import Ask, Corrections
+from meterd.store.writer import Writer
 from tests.store.rigs import Hands, store, url_of
 from tests.store.test_sealing import DAY, HOUR, START
 from tests.store.tools.test_correct_undo import contents
@@ -87,3 +91,36 @@ async def test_marked_readings_of_a_counter_are_none(tmp_path: Path) -> None:
         assert contents(path) != before
         await corrections.undo(made.id, "anna", hands.now)
         assert contents(path) == before
+
+
+async def test_live_polls_go_on_from_the_corrected_total(tmp_path: Path) -> None:
+    hands, memory = Hands(START), CounterMemory()
+    wrong = {n: n * 1000 / 12 + 2000 for n in range(276, 288)}
+    asked: list[str] = []
+
+    @asynccontextmanager
+    async def still(device: str) -> AsyncIterator[None]:
+        asked.append(device)
+        yield
+
+    async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+        for one in readings(1, wrong):
+            writer.take(one)
+            hands.now = one.time
+        await writer.flush()
+        recount = following(writer, reader, memory, still=still)
+        await recount("main", ENERGY, START, hands.now)
+        assert total(memory, writer) == pytest.approx(287 * 1000 / 12 + 2000)
+        corrections = Corrections(writer, reader, recount)
+        window = START + 23 * HOUR, START + DAY
+        asked.clear()
+        made = await corrections.mark(Ask("main", ENERGY, *window, "x", "me", 23_000.0), hands.now)
+        assert total(memory, writer) == pytest.approx(23_000)
+        assert asked == ["main"]
+        await corrections.undo(made.id, "me", hands.now)
+        assert total(memory, writer) == pytest.approx(287 * 1000 / 12 + 2000)
+
+
+def total(memory: CounterMemory, writer: Writer) -> float | None:
+    state = memory.state("main", writer)
+    return None if state is None else state.guards[ENERGY].total

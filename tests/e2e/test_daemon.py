@@ -78,6 +78,40 @@ async def test_sigterm_commits_all_that_the_api_showed(tmp_path: Path, meter: Mo
     assert {sample: found.get(sample) for sample in history} == history
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_two_signals_within_microseconds_are_one_orderly_stop(
+    tmp_path: Path, meter: ModbusServer, second: signal.Signals
+) -> None:
+    file = configure(tmp_path, {"main": meter.url})
+    async with daemon("run", "-c", file, folder=tmp_path) as running:
+        await running.ready()
+        await polls(running, "main")
+        said = shown((await running.latest()).values())
+        running.signal(signal.SIGTERM)
+        running.signal(second)
+        await running.stop()
+        assert "Traceback" not in running.said
+    found = stored(tmp_path / "store.db")
+    assert {sample: found.get(sample) for sample in said} == said
+
+
+async def test_a_reload_that_cannot_listen_leaves_the_devices_alone(
+    tmp_path: Path, meter: ModbusServer
+) -> None:
+    file = configure(tmp_path, {"main": meter.url, "second": meter.url})
+    async with daemon("run", "-c", file, folder=tmp_path) as running, serve_meter(MODEL) as other:
+        await running.ready()
+        configure(tmp_path, {"main": meter.url})
+        taken = f"127.0.0.1:{other.port}"
+        file.write_text(file.read_text().replace("127.0.0.1:0", taken))
+        for _ in range(2):
+            running.signal(signal.SIGHUP)
+        await running.says(f"not reloaded, all goes on as before:\\n.*{taken}")
+        await polls(running, "second")
+        assert await devices(running) == {"main": True, "second": True}
+        await running.stop()
+
+
 async def test_sighup_adds_a_device_and_leaves_the_others_connection_alone(
     tmp_path: Path, meter: ModbusServer
 ) -> None:

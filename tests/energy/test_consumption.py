@@ -301,3 +301,20 @@ def test_a_counter_of_ones_own_is_asked_for_like_energy() -> None:
     assert metered("x.e.level") is None
     assert metered("x.e.never_heard_of") is None
     assert metered("guarded.x.e.net.water") is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(QUARTER, QUARTER), (QUARTER, 1), (1, QUARTER), (QUARTER // 3, QUARTER // 2)],
+)
+async def test_a_day_is_complete_where_it_was_read_from_end_to_end(first: int, last: int) -> None:
+    inner = [Quarter(n * QUARTER, 1000) for n in range(1, 95)]
+    ends = Quarter(0, 500, False, first), Quarter(95 * QUARTER, 500, True, last)
+    fetch, zone = stored([ends[0], *inner, ends[1]]), ZoneInfo("UTC")
+    pieces = spans(zone, Period.DAY, 0, DAY)
+    (bucket,) = (await consume(fetch, "main", IMPORT, pieces, zone=zone, now=DAY)).buckets
+    # The value is a lower bound, and what is known of the time.
+    assert bucket.value == 95_000
+    assert bucket.complete == (first == last == QUARTER)
+    assert bucket.known == pytest.approx(94 + (first + last) / QUARTER)
+    assert bucket.estimated == pytest.approx(last / QUARTER)

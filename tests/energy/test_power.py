@@ -46,6 +46,41 @@ def test_three_intervals_are_bridged_and_a_longer_hole_is_not() -> None:
     assert set(rises(hole)) == {0, 2}
 
 
+@pytest.mark.parametrize("interval", [1000, MINUTE, 24 * QUARTER])
+@pytest.mark.parametrize("every", [10_000, MINUTE, 5 * MINUTE, QUARTER, 4 * QUARTER])
+def test_samples_tell_their_own_pace_whatever_the_device_is_asked_at_now(
+    every: int, interval: int
+) -> None:
+    found = integrate(steady(1000, 0, 48 * QUARTER, every), interval)
+    assert [one.increase for one in found] == [250_000] * 48
+    after = steady(1000, 48 * QUARTER + 4 * every, 96 * QUARTER, every)
+    holed = integrate([*steady(1000, 0, 48 * QUARTER, every), *after], interval)
+    assert {48} <= set(range(96)) - {one.start // QUARTER for one in holed}
+
+
+def test_a_history_of_two_paces_is_known_on_both_sides_of_the_change() -> None:
+    slow, fast = (
+        steady(1000, 0, 4 * QUARTER, 5 * MINUTE),
+        steady(1000, 4 * QUARTER, 8 * QUARTER, 10_000),
+    )
+    for samples in (
+        [*slow, *fast[1:]],
+        [
+            *steady(1000, 0, 4 * QUARTER, 10_000),
+            *steady(1000, 4 * QUARTER + 5 * MINUTE, 8 * QUARTER, 5 * MINUTE),
+        ],
+    ):
+        assert set(rises(samples)) == set(range(8))
+    # A minute without samples is a hole where they come each ten seconds.
+    assert 5 not in rises([one for one in [*slow, *fast[1:]] if not 80 < one[0] // MINUTE <= 81])
+
+
+def test_samples_too_far_apart_to_tell_the_power_are_not_joined() -> None:
+    assert integrate(steady(1000, 0, 48 * QUARTER, 16 * QUARTER), MINUTE) == []
+    assert integrate([(0, 1000.0), (16 * QUARTER, 1000.0)], 16 * QUARTER) == []
+    assert len(integrate([(0, 1000.0), (2 * QUARTER, 1000.0)], QUARTER)) == 2
+
+
 def test_a_hole_over_an_edge_takes_both_sides_with_it() -> None:
     samples = [one for one in steady(1000, 0, 4 * QUARTER) if not 28 <= one[0] // MINUTE <= 32]
     assert set(rises(samples)) == {0, 3}
@@ -72,7 +107,7 @@ def test_late_and_repeated_samples_count_once() -> None:
 
 
 _watts = st.floats(-20_000, 20_000)
-_steps = st.lists(st.tuples(st.integers(1, 180_000), _watts), min_size=2, max_size=200)
+_steps = st.lists(st.tuples(st.integers(MINUTE, 3 * MINUTE), _watts), min_size=2, max_size=200)
 
 
 def walk(steps: Sequence[tuple[int, float]]) -> Samples:

@@ -44,6 +44,15 @@ def test_what_is_no_number_is_absent_with_a_reason(value: float | None) -> None:
     assert sample.reason
 
 
+@pytest.mark.parametrize(("value", "unit"), [(1e301, "V"), (1e299, "kV"), (-1.7e308, "MV")])
+def test_what_overflows_on_its_way_to_the_canonical_unit_is_no_value(
+    value: float, unit: str
+) -> None:
+    sample = next(poll(Reading("voltage.l1", value, unit)).samples())
+    assert (sample.value, sample.quality) == (None, Quality.INVALID)
+    assert sample.reason.endswith("V is no number that can be measured")
+
+
 def test_the_devices_own_reason_is_kept() -> None:
     sample = next(poll(Reading("voltage.l1", None, "V", "not available")).samples())
     assert sample.reason == "not available"

@@ -21,8 +21,12 @@ class Memory:
         times: Sequence[int],
         values: Sequence[float] | Values,
         interval: int = 0,
+        *,
+        history: bool = False,
     ) -> None:
-        self._names.append(Labelled(labels, interval))
+        """`history`: it may hold samples that come rarely."""
+        extent = (int(times[0]), int(times[-1])) if history and len(times) else None
+        self._names.append(Labelled(labels, interval, extent))
         self._data.append((np.asarray(times, dtype=np.int64), np.asarray(values, dtype=np.float64)))
 
     def names(self) -> Sequence[Labelled]:

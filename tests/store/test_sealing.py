@@ -10,7 +10,7 @@ from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
-from .rigs import NEVER, Hands, opened, rows, store, url_of
+from .rigs import NEVER, Hands, opened, poll, rows, store, url_of
 
 HOUR = 3_600_000
 DAY = 86_400_000
@@ -252,3 +252,20 @@ async def test_plain_rows_are_there_for_people(tmp_path: Path) -> None:
             f"WHERE (id & 4294967295) = ({number}) ORDER BY 1",
         )
         assert found[:28] == [tuple(point) for point in hourly.points]
+
+
+async def test_a_late_poll_does_not_hide_the_newest_one(tmp_path: Path) -> None:
+    """It came last, and after a restart the series would have ended before."""
+    path = tmp_path / "meterd.db"
+    hands = Hands(START + 3 * DAY)
+    async with store(path, clock=hands) as (writer, _):
+        for time in (START + HOUR, START + 5 * HOUR, START):
+            writer.take(poll(time, 230.0))
+        await writer.flush()
+    async with store(path, clock=hands) as (writer, _):
+        await writer.settle()
+    assert rows(path, "SELECT time FROM newest") == [(START + 5 * HOUR,)]
+    async with store(path, clock=hands) as (_, reader):
+        assert [(one.first, one.last) for one in await reader.series()] == [
+            (START, START + 5 * HOUR)
+        ]

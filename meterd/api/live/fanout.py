@@ -132,6 +132,7 @@ class Fanout:
 
     def _join(self, wanted: Filter, listener: Listener) -> _Group:
         if self._loop is None:
+            self._news.begin()
             self._leave = self._site.subscribe(self)
             self._loop = asyncio.create_task(forever("streams", self._run))
         group = self._groups.get(wanted)

@@ -29,12 +29,16 @@ class Filter(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One flush: its number, when, what each poll said, and all alerts if they changed."""
+    """One flush: its number, when, what each poll said, and the alerts that are others now.
+
+    `gone` are the id and device of those that are listed no more.
+    """
 
     number: int
     time: int
     polls: tuple[dict[str, Any], ...]
-    alerts: tuple[dict[str, Any], ...] | None
+    alerts: tuple[dict[str, Any], ...] = ()
+    gone: tuple[tuple[str, str], ...] = ()
 
 
 def sample(value: float | None, unit: str, doubt: Doubt) -> dict[str, Any]:
@@ -91,11 +95,14 @@ def changes(change: Change, wanted: Filter) -> bytes | None:
     if wanted.quantities:
         polls = [cut(one, wanted.quantities) for one in polls if one is not None]
     found = [one for one in polls if one is not None]
-    if not found and change.alerts is None:
+    alerts_found = [one for one in change.alerts if wanted.wants_device(one["device"])]
+    gone = [name for name, device in change.gone if wanted.wants_device(device)]
+    if not (found or alerts_found or gone):
         return None
     body: dict[str, Any] = {"time": rfc3339(change.time), "devices": found}
-    if change.alerts is not None:
-        body["alerts"] = [one for one in change.alerts if wanted.wants_device(one["device"])]
+    if alerts_found or gone:
+        body["alerts"] = alerts_found
+        body["alerts_gone"] = gone
     return encode(body)
 
 

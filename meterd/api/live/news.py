@@ -14,6 +14,10 @@ MOST_KEPT = 2000
 _MOST_CHANGES = 512
 
 
+_Gist = tuple[str, str, bool, tuple[str, ...]]
+"""Of an alert: its device, state, whether somebody knows, and the silences that cover it."""
+
+
 class News:
     """A sink of polls. Numbers are `<start>-<n>`: those of another start mean nothing here."""
 
@@ -22,10 +26,14 @@ class News:
         self._start = f"{start:x}"
         self._fresh: list[Poll] = []
         self._said: dict[str, Said] = {}
-        self._alerts: tuple[Any, ...] | None = None
+        self._alerts: dict[str, _Gist] = {}
         self._kept: deque[Change] = deque()
         self._polls = 0
         self._number = 0
+
+    def begin(self) -> None:
+        """Somebody listens from now on, and is told first what there is."""
+        self._moved()
 
     def take(self, poll: Poll) -> None:
         self._fresh.append(poll)
@@ -44,19 +52,32 @@ class News:
         # After a reload a device may be gone, and its last poll still be here.
         known = {device.id for device in self._site.devices()}
         told = tuple(self._told(poll) for poll in polls if poll.device in known)
-        alerts = tuple(row(self._site.alerting, alert) for alert in self._site.alerts())
-        # Their values move with every poll, and are no news.
-        gist = tuple(
-            (one["id"], one["state"], one["ack"] is None, *one["silenced_by"]) for one in alerts
-        )
-        moved = gist != self._alerts
-        self._alerts = gist
-        if not told and not moved:
+        alerts, gone = self._moved()
+        if not (told or alerts or gone):
             return None
         self._number += 1
-        change = Change(self._number, now, told, alerts if moved else None)
+        change = Change(self._number, now, told, alerts, gone)
         self._keep(change)
         return change
+
+    def _moved(self) -> tuple[tuple[dict[str, Any], ...], tuple[tuple[str, str], ...]]:
+        """The alerts that came or are in another state, and id and device of those that went.
+
+        One that flaps leaves a thousand resolved ones, which nobody wants to hear of each time.
+        """
+        alerting, before = self._site.alerting, self._alerts
+        gists: dict[str, _Gist] = {}
+        moved = []
+        for alert in self._site.alerts():
+            # Their values move with every poll, and are no news.
+            is_known = alerting.ack_of(alert.id) is not None
+            gist = alert.device, alert.state, is_known, tuple(alerting.silenced_by(alert))
+            gists[alert.id] = gist
+            if before.get(alert.id) != gist:
+                moved.append(row(alerting, alert))
+        gone = [(name, gist[0]) for name, gist in before.items() if name not in gists]
+        self._alerts = gists
+        return tuple(moved), tuple(gone)
 
     def _told(self, poll: Poll) -> dict[str, Any]:
         state = self._site.latest.states.get(poll.device)
@@ -65,9 +86,9 @@ class News:
 
     def _keep(self, change: Change) -> None:
         self._kept.append(change)
-        self._polls += len(change.polls)
+        self._polls += _weight(change)
         while self._polls > MOST_KEPT or len(self._kept) > _MOST_CHANGES:
-            self._polls -= len(self._kept.popleft().polls)
+            self._polls -= _weight(self._kept.popleft())
 
     def since(self, name: str) -> Sequence[Change] | None:
         """The changes after the one of that name; None where they are not all here."""
@@ -86,7 +107,12 @@ class News:
         self._fresh.clear()
         self._said.clear()
         self._kept.clear()
-        self._alerts = None
+        self._alerts = {}
         self._polls = 0
         # No change has this number, so nobody can resume from before it.
         self._number += 1
+
+
+def _weight(change: Change) -> int:
+    """What is kept of it, in polls: an alert is about as long as one."""
+    return len(change.polls) + len(change.alerts)

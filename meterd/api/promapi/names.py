@@ -67,6 +67,7 @@ OWN: Mapping[str, tuple[str, str]] = {
     "meterd_store_dropped_samples": ("counter", "Samples that were lost on the way to the store"),
     "meterd_store_spooled_samples": ("gauge", "Samples in files, until the store takes them"),
     "meterd_store_files_set_aside": ("counter", "Database files that were damaged, and put aside"),
+    "meterd_store_begun_anew": ("counter", "How often another file had the database's name"),
     "meterd_store_last_commit_duration_seconds": ("gauge", "Time that the last commit took"),
     "meterd_store_last_commit_timestamp_seconds": ("gauge", "The last commit, Unix time"),
 }

@@ -157,6 +157,7 @@ def _store(families: Families, site: Site) -> None:
     families.own("meterd_store_dropped_samples", store.dropped)
     families.own("meterd_store_spooled_samples", store.spooled)
     families.own("meterd_store_files_set_aside", store.set_aside)
+    families.own("meterd_store_begun_anew", getattr(store, "begun_anew", 0))
     if not store.last_commit:
         return
     families.own("meterd_store_last_commit_timestamp_seconds", store.last_commit)

@@ -117,7 +117,14 @@ export class Feed {
       }
       this.#note(device);
     }
-    if (changes.alerts) this.alerts = changes.alerts;
+    this.#alerted(changes.alerts ?? [], changes.alerts_gone ?? []);
+  }
+
+  /** Alerts that came or are others now, and the ids of those that went; the newest is first. */
+  #alerted(moved, gone) {
+    if (!moved.length && !gone.length) return;
+    const over = new Set([...gone, ...moved.map((alert) => alert.id)]);
+    this.alerts = [...moved, ...this.alerts.filter((alert) => !over.has(alert.id))];
   }
 
   #note({ device, time, up, since, error }) {

@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, pairwise
+from math import inf
 from operator import gt, ne, sub
 from statistics import median_low
 from typing import NamedTuple, TypeAlias
@@ -66,7 +67,7 @@ class Rise:
     ) -> "Rise":
         """Samples without nulls, and the nearest ones outside."""
         times, values = _believable(times, values)
-        limit = hole_after(usual_step(times) if _is_wide(times) else 0)
+        own = times
         times, values, thawed = _thawed(times, values, power)
         for point in (before, after):
             if point is not None and abs(point[1]) < _MOST:
@@ -76,6 +77,7 @@ class Rise:
         falls = _falls(values) if any(map(gt, values, values[1:])) else ()
         steps = list(map(sub, times[1:], times))
         wide = max(steps, default=0) > HOLE_MS
+        limit = hole_after(usual_step(own)) if wide else 0
         holes = [
             place
             for place, step in enumerate(steps if wide else (), 1)
@@ -118,10 +120,6 @@ def _believable(
     return [time for time, _ in pairs], [value for _, value in pairs]
 
 
-def _is_wide(times: Sequence[int]) -> bool:
-    return max(map(sub, times[1:], times), default=0) > HOLE_MS
-
-
 def thousandths(value: float) -> int:
     return round(value * 1000)
 
@@ -149,9 +147,14 @@ def _thawed(
     times: Sequence[int], values: Sequence[float], power: Power | None
 ) -> tuple[Sequence[int], Sequence[float], frozenset[int]]:
     """Samples without those of a counter that was frozen, and the times at which it went on."""
-    begins = [0, *compress(range(1, len(values)), map(ne, values, values[1:]))]
+    changed = list(map(ne, values[1:], values))
+    turns = [*times[:1], *compress(times[1:], changed)]
+    # Nearly always it turned often, and that is quick to see.
+    if len(turns) <= _FROZEN_OTHERS or max(map(sub, turns[1:], turns)) < HOLE_MS:
+        return times, values, frozenset()
+    begins = [0, *compress(range(1, len(values)), changed)]
     stands = [times[end - 1] - times[begin] for begin, end in pairwise(begins)]
-    if max(stands, default=0) < HOLE_MS or len(stands) < _FROZEN_OTHERS:
+    if max(stands) < HOLE_MS:
         return times, values, frozenset()
     runs = [
         _Run(begin, end - 1, thousandths(values[end]) - thousandths(values[begin]))
@@ -205,4 +208,6 @@ class _Judge:
             near = abs(whole - run.jump) <= run.jump // _POWER_PART + self.typical
             return near and 2 * standing >= whole
         most = _FROZEN_FACTOR * self.top * (end - start) / self.usual
+        # Of one that stood from the first sample on nobody knows here since when.
+        most = most if run.first else inf
         return _FROZEN_FACTOR * self.top * steps < run.jump <= most

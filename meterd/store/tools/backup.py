@@ -6,15 +6,18 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import inspect, select
+
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import migrate, ownership
+from meterd.store import filed, migrate, ownership, tenure
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
 from meterd.store.ledger import Ledger
 from meterd.store.lock import claimed
 from meterd.store.records import mapped, sync_folder
+from meterd.store.schema import memo
 from meterd.store.tools.beside import spans, together
 from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
@@ -78,6 +81,7 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     try:
         sound(backup)
         trusted(backup)
+        _together(backup)
     except StoreError as error:
         if error.code != "corrupt":
             raise
@@ -98,6 +102,18 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     finally:
         lock.release()
     return aside
+
+
+def _together(path: Path) -> None:
+    """Raises StoreError (corrupt) where a copied database and its journal file do not fit."""
+    there = filed.generation(_found(path))
+    with _found(path).reading() as connection:
+        if not inspect(connection).has_table(memo.name):
+            return
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
+    if wrong := filed.torn(mark, there, there):
+        hint = "where nothing better is left, put its files in the place of the store's by hand"
+        raise StoreError(f"{path}: {wrong}; {hint}", code="corrupt")
 
 
 def trusted(path: Path) -> None:
@@ -183,6 +199,10 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
         ownership.touch(target)
     with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
+        if new.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone():
+            # Of who writes to the original, and of the journal file beside that.
+            new.execute("DELETE FROM memo WHERE name IN (?, ?)", (tenure.NAME, filed.MARK))
+            new.commit()
         new.execute("PRAGMA journal_mode = DELETE")
 
 

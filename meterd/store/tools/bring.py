@@ -56,10 +56,13 @@ def _rolled(
     return found
 
 
-async def bring(writer: Writer, rows: Iterable[Row], note: Callable[[int], None]) -> int:
+async def bring(
+    writer: Writer, rows: Iterable[Row], note: Callable[[int], None], *, closing: bool = True
+) -> int:
     """Takes rows as late polls and seals them; how many samples. The last of a time wins.
 
-    `note` is called with how many more there are. Raises StoreError.
+    `note` is called with how many more there are. Without `closing` their days stay open, for
+    who changes them next, and settles. Raises StoreError.
     """
     each, count, waiting = iter(rows), 0, 0
     while some := list(islice(each, _BATCH)):
@@ -69,9 +72,9 @@ async def bring(writer: Writer, rows: Iterable[Row], note: Callable[[int], None]
         count, waiting = count + len(some), waiting + len(some)
         note(len(some))
         if waiting >= _SEAL:
-            await writer.settle()
+            await writer.seal()
             waiting = 0
-    await writer.settle()
+    await (writer.settle() if closing else writer.seal())
     return count
 
 

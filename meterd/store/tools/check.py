@@ -3,15 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
+from meterd.store import filed, flaws
+from meterd.store import spool as spools
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format import columns, rollup
@@ -22,11 +26,14 @@ from meterd.store.hot import Hot
 from meterd.store.keys import block_id, dirty_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
-from meterd.store.schema import corrected, dirty, journal
+from meterd.store.records import read_log
+from meterd.store.recordscan import DamagedRange
+from meterd.store.rescue import spool_of
+from meterd.store.schema import corrected, dirty, journal, memo
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
-from meterd.store.tools.overview import BlockRow, Note, filed_spans, looking, rows_of_blocks
+from meterd.store.tools.overview import BlockRow, Note, looking, rows_of_blocks
 from meterd.store.tools.shape import strange
 
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
@@ -48,43 +55,92 @@ class Look(Ledger):
         return None
 
 
-def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
+def problems(
+    database: Database, note: Note = lambda _: None, spool: Path | None = None
+) -> Iterator[str]:
     """What is wrong, a sentence each; a daemon may go on writing meanwhile.
+
+    `spool` is where polls wait, if it is not beside the database.
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
+    before = filed.generation(database)
     with looking(database) as (connection, version):
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
+        if wrong := filed.torn(mark, before, filed.generation(database)):
+            yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-        checker = _Checker(connection)
-        yield from checker.journal(database)
-        yield from checker.blocks(note)
-        yield from checker.rollups()
-        yield from checker.recomputed(note)
-        yield from checker.audit()
+            yield from map(str, flaws.flaws(connection))
+            yield from put_aside(database.folder)
+        try:
+            with legible(database.label):
+                checker = _Checker(connection)
+        except StoreError as error:
+            yield str(error)
+            return
+        stages = (
+            checker.journal(),
+            files(database, spool, checker.catalog),
+            checker.blocks(note),
+            checker.rollups(),
+            checker.recomputed(note),
+            checker.audit(),
+        )
+        for stage in stages:
+            try:
+                with legible(database.label):
+                    yield from stage
+            except StoreError as error:
+                if error.code != "corrupt":
+                    raise
+                yield str(error)
+
+
+def put_aside(folder: Path) -> Iterator[str]:
+    """What could not be read, and is kept as a file until somebody has looked."""
+    for path in flaws.kept(folder):
+        yield (
+            f"{path} holds what could not be read, and is missing from the store or was mended; "
+            "delete the file once you have looked at it"
+        )
+
+
+def files(
+    database: Database, spool: Path | None = None, catalog: Catalog | None = None
+) -> Iterator[str]:
+    """What is wrong with the journal file and the spool beside a database, a sentence each."""
+    if database.path is not None:
+        try:
+            for damaged, _ in filed.read(filed.place(database.path), catalog).damages:
+                yield str(damaged)
+        except StoreError as error:
+            yield f"journal file: {error}"
+    try:
+        for path in spools.files(spool_of(database, spool)):
+            for item in read_log(path):
+                if isinstance(item, DamagedRange):
+                    yield f"{path}: {item}"
+    except StoreError as error:
+        yield f"spool: {error}"
 
 
 class _Checker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._catalog = Catalog()
+        self.catalog = self._catalog = Catalog()
         self._catalog.load(connection)
         self._journal_is_sound = True
         self._days: dict[tuple[int, int], bool] = {}  # (device, day) -> all its blocks are sound
 
-    def journal(self, database: Database) -> Iterator[str]:
+    def journal(self) -> Iterator[str]:
         for number in list(self._connection.scalars(select(journal.c.id).order_by(journal.c.id))):
             body = self._connection.scalar(select(journal.c.body).where(journal.c.id == number))
             for wrong in self._body(f"journal row {number}", body or b""):
                 self._journal_is_sound = False
                 yield wrong
-        try:
-            for _ in filed_spans(database, self._catalog):
-                pass
-        except StoreError as error:
-            yield f"journal file: {error}"
 
     def _body(self, what: str, body: bytes) -> Iterator[str]:
         try:

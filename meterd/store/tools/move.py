@@ -25,7 +25,7 @@ from sqlalchemy import (
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import migrate, tenure
+from meterd.store import filed, migrate, tenure
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database, Opened
 from meterd.store.format import journal as journals
@@ -183,7 +183,7 @@ class _Copy:
             last = edge
 
     def _memos(self) -> Sequence[Any]:
-        others = select(memo).where(memo.c.name.not_in((_MARK, tenure.NAME)))
+        others = select(memo).where(memo.c.name.not_in((_MARK, tenure.NAME, filed.MARK)))
         return self._old.execute(others).mappings().all()
 
     def _claim(self) -> None:

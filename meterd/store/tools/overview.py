@@ -11,6 +11,7 @@ from meterd.errors import StoreError
 from meterd.store import filed, migrate
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
+from meterd.store.corrupt import legible
 from meterd.store.cuts import since
 from meterd.store.format import block as blocks
 from meterd.store.format.columns import Span
@@ -77,7 +78,7 @@ def looking(database: Database) -> Iterator[tuple[Connection, str]]:
     """
     if not database.made():
         raise StoreError(f"{database.label}: there is no store yet", code="unavailable")
-    with database.reading() as connection:
+    with database.reading() as connection, legible(database.label):
         if not migrate.is_current(connection):
             raise StoreError(
                 f"{database.label}: it is empty; `meterd run` makes its tables", code="unavailable"
@@ -156,10 +157,10 @@ class BlockRow:
 
 def filed_spans(database: Database, catalog: Catalog) -> Iterator[Span]:
     """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
-    if database.path is None or not filed.place(database.path).exists():
+    if database.path is None:
         return
     hot, names = Hot(catalog.renamed), dict[tuple[str, str, str], int]()
-    for poll in filed.read(filed.place(database.path)):
+    for poll in filed.read(filed.place(database.path), catalog).polls:
         hot.take(poll)
     for name in hot.devices():
         number = catalog.devices.get(name, 0)

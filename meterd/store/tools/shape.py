@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -62,6 +63,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@cache
 def _ours(version: str) -> _Shape:
     """Made by the migrations themselves, in a database of its own."""
     with tempfile.TemporaryDirectory(prefix="meterd-shape-") as folder:

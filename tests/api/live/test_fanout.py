@@ -15,6 +15,7 @@ from meterd.api import app
 from meterd.api.app import Rules, Running, serve
 from meterd.api.limits import Limits
 from meterd.api.live import fanout, form
+from meterd.model.alert import AlertState
 from meterd.model.sample import Fault, failed
 from tests.api.fake import NOW, FakeSite, alert, good
 
@@ -108,12 +109,47 @@ async def test_a_filter_keeps_out_what_was_not_asked_for(
 async def test_alerts_are_told_when_they_come_and_go(client: ClientSession, site: FakeSite) -> None:
     async with listening(client, "?device=rack-ups") as (ear, state):
         assert state.data["alerts"] == []
-        site.take(good("main", NOW, POWER))
-        await ear.next()
         site.firing = [alert(NOW)]
         site.take(good("main", NOW, POWER))
         heard = await ear.next()
     assert [one["state"] for one in heard.data["alerts"]] == ["firing"]
+
+
+async def test_of_an_alert_that_flaps_only_what_changed_is_told(
+    client: ClientSession, site: FakeSite
+) -> None:
+    """Nine hundred that were resolved within a quarter of an hour are listed, and no news."""
+    old = [alert(NOW, id=f"old-{n}", state=AlertState.RESOLVED) for n in range(900)]
+    site.firing = old
+    async with listening(client, "?device=rack-ups") as (ear, state):
+        assert len(state.data["alerts"]) == 900
+        site.take(good("rack-ups", NOW, {"ups.load": (1.0, "%")}))
+        await ear.next()
+        new = alert(NOW, id="new")
+        for firing, told, gone in (
+            ([new, *old], ["new"], []),
+            ([replace(new, value=2.0), *old], None, None),
+            ([replace(new, state=AlertState.RESOLVED), *old[:-1]], ["new"], ["old-899"]),
+        ):
+            site.firing = firing
+            site.take(good("rack-ups", NOW, {"ups.load": (1.0, "%")}))
+            heard = await ear.next()
+            found = heard.data.get("alerts")
+            assert (found and [one["id"] for one in found]) == told
+            assert heard.data.get("alerts_gone") == gone
+            assert len(json.dumps(heard.data)) < 1000
+
+
+async def test_who_asked_for_one_device_hears_of_no_others_alerts(
+    client: ClientSession, site: FakeSite
+) -> None:
+    async with listening(client, "?device=main") as (ear, _):
+        site.firing = [alert(NOW)]
+        site.take(good("solar", NOW, POWER))
+        site.take(good("main", NOW, POWER))
+        heard = await ear.next()
+    assert "alerts" not in heard.data
+    assert list(by_device(heard)) == ["main"]
 
 
 async def test_who_comes_back_is_told_what_was_missed(
