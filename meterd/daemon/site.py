@@ -315,7 +315,9 @@ class Site:
             start = await merged(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
-        await count_anew(writer, reader, self._memory, new, start, now, still=still)
+        await count_anew(
+            writer, reader, self._memory, new, start, now, still=still, terms=self._terms(new)
+        )
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.
@@ -332,6 +334,7 @@ class Site:
                 device,
                 Replacement(at, now, who),
                 still=self._lines.still(device),
+                terms=self._terms(device),
                 undo=undo,
             )
             what = "was no other meter after all" if undo else "is another meter"
