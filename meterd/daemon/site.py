@@ -21,7 +21,7 @@ from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import link_plans
 from meterd.daemon.service import ContainedSink, forever
-from meterd.daemon.undated import Undated
+from meterd.daemon.timeline import Timeline
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import Found
@@ -33,7 +33,7 @@ from meterd.model.sample import Sink
 from meterd.poll.latest import Latest
 from meterd.store.reader import Reader
 from meterd.store.tools.correct import Corrections
-from meterd.store.writer import WriterStatus
+from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,13 @@ class Site:
         self._alerts_task: asyncio.Task[None] | None = None
         self._hooks: dict[str, Webhook] = {}
         self._store: Store | None = None
-        self._undated = Undated(clock)
         self._sinks: list[Sink] = []
         self._followers: list[Sink] = []
         self.vitals = Vitals()
         self._vitals_task: asyncio.Task[None] | None = None
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
+        self._timeline = Timeline(clock, self.event_log.note)
         self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._turn = asyncio.Lock()  # of those who change the site
@@ -257,9 +257,10 @@ class Site:
         self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
         self._loads_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
-        self._undated.close()
+        self._timeline.close()
         if self._store is not None:
             self._memory.save(self._store.writer)
+            self._timeline.save(self._store.writer)
             self._alert_memory.save(self._store.writer)
             await self._store.close()
         await self._cluster.close()
@@ -270,6 +271,7 @@ class Site:
             await self._clock.sleep(pause)
             pause = _MEMORY_EVERY
             self._memory.save(self._open_store.writer)
+            self._timeline.save(self._open_store.writer)
 
     async def _swap_store(self, settings: Settings) -> None:
         old, wanted = self._store, settings.store
@@ -285,8 +287,10 @@ class Site:
 
     def _use(self, writer: Sink) -> None:
         """Polls go to this writer from now on."""
-        self._undated.sink = writer
-        sinks: tuple[Sink, ...] = (self.latest, self._undated, self._alerts, self.vitals)
+        self._timeline.sink = writer
+        if isinstance(writer, Writer):
+            self._timeline.begin(writer.memory.newest(), writer)
+        sinks: tuple[Sink, ...] = (self.latest, self._timeline, self._alerts, self.vitals)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
 
     async def _watch_alerts(self) -> None:

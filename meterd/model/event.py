@@ -38,6 +38,9 @@ class EventKind(StrEnum):
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"
+    # The clock was set while meterd ran; or it is behind what is stored.
+    CLOCK_STEPPED = "clock_stepped"
+    CLOCK_BEHIND = "clock_behind"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"

@@ -147,5 +147,14 @@ class Hot:
             times = [min(one.times) for one in self._stretches.get(device, ()) if one.times]
         return min(times, default=None)
 
+    def newest(self) -> dict[str, int]:
+        """The time (Unix ms) of each device's newest poll here."""
+        with self._guard:
+            found = {
+                name: [max(one.times) for one in stretches if one.times]
+                for name, stretches in self._stretches.items()
+            }
+        return {name: max(times) for name, times in found.items() if times}
+
     def _all(self) -> Iterator[Stretch]:
         return chain.from_iterable(self._stretches.values())

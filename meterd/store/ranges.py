@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from meterd.errors import StoreError
-from meterd.model.quantity import Kind
+from meterd.model.quantity import GUARDED, Kind, describe
 from meterd.store.asked import Asked
 from meterd.store.catalog import Catalog, Known, Name
 from meterd.store.cuts import DAY
@@ -236,9 +236,12 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     known = moment.catalog.series.get(name)
     track = moment.hot.get(name, EMPTY)
     wanted = range(-(-start // QUARTER_MS), -(-end // QUARTER_MS))
-    counter = known is not None and known.kind is Kind.COUNTER
     if known is None:
-        return _folded(track, counter, wanted)
+        # No commit has numbered it yet.
+        described = describe(name[1], name[2])
+        counter = described is not None and described.kind is Kind.COUNTER
+        return _folded(name, track, counter, wanted)
+    counter = known.kind is Kind.COUNTER
     past = Past(moment.connection, moment.decoded)
     device = moment.catalog.devices[name[0]]
     recent = int(track.times[0]) if len(track.times) else None
@@ -262,15 +265,16 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
             max(wanted.start, first * rollup.QUARTERS),
             min(wanted.stop, (last + 1) * rollup.QUARTERS),
         )
-        found.update(_folded(part, counter, inner))
+        found.update(_folded(name, part, counter, inner))
     return dict(sorted(found.items()))
 
 
-def _folded(track: Track, counter: bool, wanted: range) -> Quarters:
+def _folded(name: Name, track: Track, counter: bool, wanted: range) -> Quarters:
     track = track.told()
     times, values = track.times.tolist(), track.values.tolist()
     usual = int(np.median(np.diff(track.times))) if len(times) > 1 else 0
-    return rollup.fold(times, values, counter=counter, usual=usual, within=wanted)
+    total = name[1].startswith(GUARDED)
+    return rollup.fold(times, values, counter=counter, usual=usual, within=wanted, total=total)
 
 
 def _stretches(days: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -29,6 +29,14 @@ class Memory:
     hot: Hot
     catalog: Catalog
 
+    def newest(self) -> dict[str, int]:
+        """The last time (Unix ms) of each device, committed or not."""
+        found = self.hot.newest()
+        for known in list(self.catalog.by_id.values()):
+            if known.last is not None:
+                found[known.name[0]] = max(known.last, found.get(known.name[0], known.last))
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class WriterStatus:

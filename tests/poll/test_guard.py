@@ -361,6 +361,43 @@ def test_a_rise_while_down_is_bound_by_the_time_it_was_down() -> None:
     assert bench.read(4e9).what is H
 
 
+@pytest.mark.parametrize("back", [40, 7200, 86_400 * 365])
+@pytest.mark.parametrize("rise", [5, 60_000, 2_000_000])
+def test_a_rise_while_down_counts_though_the_clock_was_set_back_meanwhile(
+    back: int, rise: int
+) -> None:
+    """Noted two hours ahead, or read by a clock that is not set: nobody knows how long it took."""
+    bench = begun(50_000, max_power=100_000, interval=10)
+    bench.restart(max_power=100_000, interval=10)
+    bench.time -= back * 1000
+    raws = [50_000 + rise + n for n in (0, 1, 2, 3)]
+    steps = bench.reads(raws)
+    assert steps[-1] == Step(raws[-1], C)
+    assert R not in whats(steps)
+    # A small one at once; a large one needs a proof, as after any gap.
+    assert (steps[0].what is C) is (rise == 5)
+
+
+def test_a_rise_by_more_than_a_day_can_bring_is_none_where_the_clock_was_set_back() -> None:
+    bench = begun(50_000, max_power=1_000, interval=10)
+    bench.restart(max_power=1_000, interval=10)
+    bench.time -= 7_200_000
+    # 24 kWh, and the resolution of a counter that counts by whole kWh.
+    assert whats(bench.reads([50_000 + 26_000] * 3)) == [H, H, R]
+    bench = begun(50_000, max_power=1_000, interval=10)
+    bench.restart(max_power=1_000, interval=10)
+    bench.time -= 7_200_000
+    assert whats(bench.reads([50_000 + 25_000] * 3)) == [H, H, What.CONFIRMED]
+
+
+def test_a_doubt_outlives_a_restart_under_a_clock_that_is_behind() -> None:
+    bench = begun(50_000)
+    bench.reads([3, 3])
+    bench.restart()
+    bench.time -= 3_600_000
+    assert whats(bench.reads([3, 50_001])) == [R, H]
+
+
 def test_a_saved_state_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError):
         GuardState.of({"totals": 1})

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import gt, sub
 
+from meterd.store.format.order import strays
+
 _HOLE_MS = 900_000
 _HOLE_STEPS = 3
 _MOST = 2.0**52  # 4.5 PWh in Wh; whoever reads more reads no counter
@@ -19,7 +21,8 @@ class Rise:
 
     A fall counts as no rise, and the line goes on from there. `falls` has what was lost up to
     each sample, or nothing where the counter never fell. `holes` are places of the samples that
-    end a hole: one that is wider than 15 min and three usual steps, and in which something rose.
+    end a hole: one that is wider than 15 min and three usual steps, and in which something rose;
+    or one that a sample of a wrong time was taken out of.
     """
 
     times: Sequence[int]
@@ -35,14 +38,23 @@ class Rise:
         before: Point | None,
         after: Point | None,
         usual: int,
+        *,
+        total: bool = False,
     ) -> "Rise":
-        """Samples without nulls, and the nearest ones outside; `usual` in ms."""
+        """Samples without nulls, and the nearest ones outside; `usual` in ms.
+
+        Of a running `total`, which never falls, samples that a wrong clock put into a wrong place
+        are left out, and what rose around them counts as interpolated.
+        """
         for point in (before, after):
             if point is not None:
                 place = bisect_left(times, point[0])
                 times = [*times[:place], point[0], *times[place:]]
                 values = [*values[:place], point[1], *values[place:]]
         times, values = _believable(times, values)
+        gaps: list[int] = []
+        if total and (gone := strays(values)):
+            times, values, gaps = _without(times, values, gone)
         falls = _falls(values) if any(map(gt, values, values[1:])) else ()
         limit = max(_HOLE_MS, _HOLE_STEPS * usual)
         steps = list(map(sub, times[1:], times))
@@ -52,7 +64,7 @@ class Rise:
             for place, step in enumerate(steps if wide else (), 1)
             if step > limit and values[place] != values[place - 1]
         ]
-        return cls(times, values, falls, holes)
+        return cls(times, values, falls, sorted({*holes, *gaps}) if gaps else holes)
 
     def between(self, start: int, end: int) -> tuple[int, bool]:
         """The rise in thousandths, and whether it was interpolated over a hole."""
@@ -87,6 +99,15 @@ def _believable(
         return times, values
     pairs = [pair for pair in zip(times, values, strict=True) if abs(pair[1]) < _MOST]
     return [time for time, _ in pairs], [value for _, value in pairs]
+
+
+def _without(
+    times: Sequence[int], values: Sequence[float], gone: Sequence[int]
+) -> tuple[Sequence[int], Sequence[float], list[int]]:
+    """What is left, and the places of what followed something that is gone."""
+    left = sorted(set(range(len(times))).difference(gone))
+    gaps = [place for place, (a, b) in enumerate(pairwise(left), 1) if b != a + 1]
+    return [times[place] for place in left], [values[place] for place in left], gaps
 
 
 def thousandths(value: float) -> int:
