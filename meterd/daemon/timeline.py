@@ -115,6 +115,7 @@ class Timeline:
         # Polls that may have to be dated again, oldest first; None: the clock is believed.
         self._remembered: deque[_Taken] | None = deque()
         self._remembered_values = 0
+        self._offsets: deque[float] = deque(maxlen=_MOST_EVENTS)  # by which they were dated
         self._newest: dict[str, _Newest] = {}
         # The last polls that are not among the remembered ones; they stay where they are.
         self._settled: dict[str, _Newest] = {}
@@ -131,13 +132,18 @@ class Timeline:
         if self._is_begun:
             return
         self._is_begun = True
-        self._sure = _believed(notes)
+        newest, sure = max(stored.values(), default=0), _believed(notes)
+        # A store of before there were notes: nothing says that its times are wrong.
+        self._sure = newest if sure is None else sure
         for device, time in stored.items():
-            stray = self._sure is not None and time > self._sure + _NOTED_MS
             known = self._newest.get(device)
-            if not stray and (known is None or known.time < time):
+            if time <= self._sure + _NOTED_MS and (known is None or known.time < time):
                 one = _Newest(time, self._began, self._steps)
                 self._newest[device] = self._settled[device] = one
+        ahead = newest - self._clock.now_ms()
+        if ahead > 0 and newest > self._sure + _NOTED_MS:
+            text = f"the store has times up to {_span(ahead)} ahead, of a clock that was wrong"
+            self._note(EventKind.CLOCK_BEHIND, text, {"seconds": round(ahead / 1000, 3)})
 
     def save(self, notes: Notes) -> None:
         """For the next start: up to when the clock was believed."""
@@ -213,13 +219,21 @@ class Timeline:
     def _step(self, change: float, offset: float, began: float) -> None:
         """The clock was set by so many ms."""
         self._steps += 1
-        self._since = self._moved = began
+        previous, self._since = self._since, began
+        self._moved = began
         redated = 0
         if self._remembered is None:
             self._remembered, self._settled = deque(), dict(self._newest)
+            self._offsets.clear()
             self._doubt_last()
         else:
-            redated = self._date_again(self._remembered, offset)
+            if len(self._offsets) == _MOST_EVENTS:
+                # It goes on and on: polls are not dated again for ever.
+                self._settle(self._remembered, until=previous)
+            # A clock that comes back puts polls where it had put them, to the millisecond.
+            before = (one for one in self._offsets if abs(one - offset) < _NOISE_MS)
+            self._offsets.append(next(before, offset))
+            redated = self._date_again(self._remembered, self._offsets[-1])
         way = "forward" if change > 0 else "back"
         text = f"the clock was set {way} by {_span(abs(change))}"
         if redated:
@@ -243,17 +257,28 @@ class Timeline:
             self._hand_on(one.poll, one.stored, Quality.INVALID, _STRAY)
             self._newest.pop(one.poll.device, None)
         self._newest = {**self._settled, **self._newest}
-        for one in again:
-            self._pass(one.poll, one.began, round(one.began * 1000 + offset), _REDATED)
+        for poll, began, _ in again:
+            time = round(began * 1000 + offset)
+            # Where the clock was right then, what it said is finer than what it says now.
+            right = abs(time - poll.time) < _NOISE_MS
+            self._pass(poll, began, poll.time if right else time, _REDATED)
         return len(again)
 
     def _remember(self, remembered: deque[_Taken], one: _Taken) -> None:
         remembered.append(one)
         self._remembered_values += len(one.poll.values)
         while self._remembered_values > self._most_remembered:
-            oldest = remembered.popleft()
-            self._remembered_values -= len(oldest.poll.values)
-            self._settled[oldest.poll.device] = _Newest(oldest.stored, oldest.began, self._steps)
+            self._settle_one(remembered)
+
+    def _settle(self, remembered: deque[_Taken], until: float) -> None:
+        """Polls that began before that stay where they are."""
+        while remembered and remembered[0].began < until:
+            self._settle_one(remembered)
+
+    def _settle_one(self, remembered: deque[_Taken]) -> None:
+        oldest = remembered.popleft()
+        self._remembered_values -= len(oldest.poll.values)
+        self._settled[oldest.poll.device] = _Newest(oldest.stored, oldest.began, self._steps)
 
     def _note(self, kind: EventKind, text: str, data: Mapping[str, Scalar]) -> None:
         """An event, as long as there were not too many within the hour."""
