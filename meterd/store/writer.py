@@ -15,6 +15,7 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
+from meterd.store.newest import last_times
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
 from meterd.store.worker import Worker
@@ -31,11 +32,7 @@ class Memory:
 
     def newest(self) -> dict[str, int]:
         """The last time (Unix ms) of each device, committed or not."""
-        found = self.hot.newest()
-        for known in list(self.catalog.by_id.values()):
-            if known.last is not None:
-                found[known.name[0]] = max(known.last, found.get(known.name[0], known.last))
-        return found
+        return last_times(self.hot, self.catalog)
 
 
 @dataclass(frozen=True, slots=True)
