@@ -317,6 +317,100 @@ def test_the_limit_is_what_was_given() -> None:
     assert bench.read(50_243).what is H
 
 
+# 3600 W are 1 Wh a second; a step of 1 Wh and two seconds of lateness come on top.
+TIGHT = {"max_power": 3600.0, "resolution": 1.0, "interval": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("rise", "after", "what"),
+    [
+        # Read when it is due: what flows at the most in that time.
+        (13, 10, C),
+        (14, 10, H),
+        (3, 0, C),
+        (4, 0, H),
+        # 17 s are one and a half intervals and two seconds: no gap yet.
+        (20, 17, C),
+        (21, 17, H),
+        # After a gap ten seconds' worth is counted at once, more waits for a proof.
+        (13, 18, C),
+        (14, 18, H),
+        (13, 3600, C),
+        (14, 3600, H),
+    ],
+)
+def test_the_limits_to_the_watt_hour(rise: int, after: float, what: What) -> None:
+    bench = begun(50_000, **TIGHT)
+    bench.read(50_001)
+    assert bench.read(50_001 + rise, after=after).what is what
+
+
+@pytest.mark.parametrize("raw", [50_001 + 3603, 50_001 + 3604])
+def test_after_a_gap_the_limit_is_what_flows_in_it(raw: int) -> None:
+    bench = begun(50_000, **TIGHT)
+    bench.read(50_001)
+    steps = [bench.read(raw, after=3600), bench.read(raw), bench.read(raw)]
+    possible = raw - 50_001 <= 3603
+    assert whats(steps) == [H, H, What.CONFIRMED if possible else R]
+
+
+def test_a_fall_by_more_than_a_rollover_can_have_brought_is_a_reset() -> None:
+    bench = begun(990, wrap=1000.0, **TIGHT)
+    # 10 Wh up to the end, and 24 behind it, in the 30 s that three reads take: one too many.
+    assert whats(bench.reads([24, 24, 24])) == [H, H, R]
+    bench = begun(990, wrap=1000.0, **TIGHT)
+    assert whats(bench.reads([23, 23, 23])) == [H, H, What.ROLLOVER]
+
+
+@pytest.mark.parametrize(("first", "booked"), [(5, 5), (6, 0)])
+def test_what_it_shows_after_a_reset_is_booked_up_to_half_of_what_it_showed(
+    first: int, booked: int
+) -> None:
+    bench = begun(10)
+    steps = bench.reads([first, first, first, first + 1])
+    assert steps[-1].value == 10 + booked + 1
+
+
+def test_what_a_reset_owes_is_booked_once_where_a_gap_is_confirmed_after_it() -> None:
+    bench = begun(500_000)
+    bench.reads([3, 3, 3])
+    steps = [bench.read(100_003, after=3000), *bench.reads([100_003, 100_003, 100_004, 100_005])]
+    assert whats(steps) == [H, H, What.CONFIRMED, C, C]
+    assert [step.value for step in steps[2:]] == [600_003, 600_004, 600_005]
+
+
+@pytest.mark.parametrize(("raw", "what"), [(303, C), (304, H)])
+def test_a_counter_that_is_read_rarely_leaves_zero_by_five_minutes_worth(
+    raw: int, what: What
+) -> None:
+    bench = begun(0, max_power=3600.0, resolution=1.0, interval=600.0)
+    bench.read(0, after=600)
+    assert bench.read(raw, after=600).what is what
+
+
+@pytest.mark.parametrize(("rise", "what"), [(303, What.CONFIRMED), (304, R)])
+def test_after_a_long_rest_a_counter_takes_five_minutes_worth_and_no_more(
+    rise: int, what: What
+) -> None:
+    bench = begun(50_000, **TIGHT)
+    assert set(whats(bench.reads([50_000] * 360))) == {C}
+    assert whats(bench.reads([50_000 + rise] * 3)) == [H, H, what]
+
+
+def test_a_state_knows_when_the_counter_last_moved() -> None:
+    bench = begun(50_000)
+    bench.read(50_001)
+    moved = bench.time
+    bench.reads([50_001, 50_001, 50_002])
+    state = bench.guard.state()
+    # From the read before the rise on: then it was still.
+    assert (state.time, state.since) == (bench.time, bench.time - 10_000)
+    assert state.since == moved + 20_000
+    bench.restart()
+    bench.reads([50_002])
+    assert bench.guard.state().since == state.since
+
+
 def test_a_meter_beyond_its_limit_is_named_once() -> None:
     bench = begun(50_000, max_power=3600, resolution=1)
     steps = bench.reads(50_000 + 1000 * n for n in range(1, 40))
