@@ -202,8 +202,6 @@ def _hint(word: str, known: Sequence[str]) -> str:
 
 def _round(first: int, last: int, count: int) -> Iterator[int]:
     """From first to last, over the end of `count` where last is the lower."""
-    return iter(
-        range(first, last + 1)
-        if first <= last
-        else (first, *range(first + 1, count), *range(last + 1))
-    )
+    if first <= last:
+        return iter(range(first, last + 1))
+    return iter((first, *range(first + 1, count), *range(last + 1)))

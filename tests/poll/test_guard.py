@@ -379,6 +379,28 @@ def test_what_a_reset_owes_is_booked_once_where_a_gap_is_confirmed_after_it() ->
     assert [step.value for step in steps[2:]] == [600_003, 600_004, 600_005]
 
 
+def test_a_counter_that_rested_at_zero_or_after_a_reset_takes_no_late_step() -> None:
+    """Neither is known to have counted while it stood still."""
+    bench = begun(0, **TIGHT)
+    bench.reads([0] * 60)
+    assert whats(bench.reads([200, 200, 200])) == [H, H, R]
+    bench = begun(50_000, **TIGHT)
+    assert whats(bench.reads([3, 3, 3])) == [H, H, R]
+    bench.reads([3] * 60)
+    assert whats(bench.reads([203, 203, 203])) == [H, H, R]
+
+
+def test_a_total_is_ahead_of_its_counter_until_that_is_there_also_after_a_reset() -> None:
+    bench = begun(50_000)
+    bench.reads([100, 100, 100, 101])
+    assert (bench.guard.total, bench.guard.is_ahead) == (50_101, False)
+    # A rise that was possible and false: the total waits at 50 901.
+    bench.reads([901, 102, 102, 102])
+    assert (bench.guard.total, bench.guard.is_ahead) == (50_901, True)
+    bench.read(902)
+    assert (bench.guard.total, bench.guard.is_ahead) == (50_902, False)
+
+
 @pytest.mark.parametrize(("raw", "what"), [(303, C), (304, H)])
 def test_a_counter_that_is_read_rarely_leaves_zero_by_five_minutes_worth(
     raw: int, what: What
