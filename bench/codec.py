@@ -83,10 +83,7 @@ def _sizes(days: Days, late: bool) -> tuple[float, float]:
 
 def _folded(day: int, lanes: list["array[float]"]) -> list[dict[int, rollup.Quarter]]:
     times, gauges = _times(day, late=False), len(lanes) - COUNTERS
-    return [
-        rollup.fold(times, lane, counter=n >= gauges, usual=_STEP_MS)
-        for n, lane in enumerate(lanes)
-    ]
+    return [rollup.fold(times, lane, counter=n >= gauges) for n, lane in enumerate(lanes)]
 
 
 def _rollup_size(days: Days) -> float:

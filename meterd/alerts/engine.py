@@ -187,6 +187,13 @@ class Alerts:
         self._tell(ended)
         self._named = {rule.name: rule for rule in rules}
 
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name, with its alerts and silences."""
+        self._named = self._rules.rename(old, new)
+        self._silences.rename(old, new)
+        self._labels = {new if name == old else name: one for name, one in self._labels.items()}
+        self.version += 1
+
     def _tell(self, changes: Iterable[Alert]) -> None:
         for alert in changes:
             self.version += 1

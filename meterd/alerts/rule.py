@@ -1,6 +1,6 @@
 """One rule: what it watches, and when it warns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meterd.errors import ConfigError
 
@@ -36,6 +36,12 @@ class Rule:
 
     def watches(self, device: str) -> bool:
         return not self.device or device in self.device
+
+    def renamed(self, old: str, new: str) -> "Rule":
+        """The same rule, with a device called otherwise."""
+        if old not in self.device:
+            return self
+        return replace(self, device=tuple(new if one == old else one for one in self.device))
 
     def holds(self, value: float) -> bool:
         """Whether the value is what the rule warns of."""

@@ -94,6 +94,17 @@ class Rules:
                 changes.append(self._end(key, now, now_ms))
         return changes
 
+    def rename(self, old: str, new: str) -> dict[str, Rule]:
+        """A device goes on under another name, with its alerts; the rules by now, by name."""
+        self._rules = {name: rule.renamed(old, new) for name, rule in self._rules.items()}
+        self._watching.clear()
+        for episode in (*self._resolved, *self._episodes.values()):
+            episode.rule = self._rules.get(episode.rule.name, episode.rule)
+            if episode.device == old:
+                episode.device = new
+        self._episodes = {(one.rule.name, one.device): one for one in self._episodes.values()}
+        return dict(self._rules)
+
     def saved(self, now: float) -> list[dict[str, Any]]:
         """Every alert as plain data, for `restore` after a restart."""
         return [one.saved(now) for one in (*self._resolved, *self._episodes.values())]

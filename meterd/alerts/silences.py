@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from meterd.model.alert import Alert
@@ -94,6 +94,15 @@ class Silences:
             return False
         self._set(left)
         return True
+
+    def rename(self, old: str, new: str) -> None:
+        """Those of a device are of the one that is called so now."""
+        self._set(
+            {
+                key: replace(one, device=new) if one.device == old else one
+                for key, one in self._all.items()
+            }
+        )
 
     def restore(self, silences: Iterable[Silence]) -> None:
         self._set({one.id: one for one in silences})

@@ -28,7 +28,7 @@ class Done(BaseModel):
 async def send(call: Call, query: NoQuery) -> Answer:
     """Waits for the poll under way, sends, and answers once the device has taken it."""
     device = call.path["id"]
-    known.need_devices([device], known.ids(call.site))
+    known.need_devices([device], known.ids(call.site), call.site)
     command = body.read(CommandBody, call).command
     allowed = next(one.commands for one in call.site.devices() if one.id == device)
     if command not in allowed:

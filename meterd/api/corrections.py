@@ -1,4 +1,4 @@
-"""Corrections: intervals that somebody marked as invalid, with who and why; and back."""
+"""Corrections: intervals that somebody marked as invalid or set, with who and why; and back."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -12,7 +12,14 @@ from meterd.api.body import Body, PlainText
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import BodyMoment, Name, NoQuery
 from meterd.api.times import rfc3339
-from meterd.store.tools.correct import LONGEST_WHO, LONGEST_WHY, Ask, Correction, NothingThereError
+from meterd.store.tools.correct import (
+    LONGEST_WHO,
+    LONGEST_WHY,
+    Ask,
+    Correction,
+    NothingThereError,
+    UnfitError,
+)
 
 # A year of a sample a second is marked in less; it goes on, whoever waits for it.
 _DEADLINE = 300.0
@@ -36,13 +43,17 @@ class CorrectionRow(BaseModel):
     quantity: str
     start: str = Field(description="RFC 3339 UTC")
     end: str = Field(description="RFC 3339 UTC, the first moment after it")
-    samples: int = Field(description="How many were marked")
+    samples: int = Field(description="How many were marked or set")
+    value: float | None = Field(None, description="What was entered; null where they were marked")
     why: str
     who: str
     made: str
-    state: str = Field(description="marked, undone, or unfinished: broken off on the way")
+    state: str = Field(description="marked, set, undone, or unfinished: broken off on the way")
     undone: str | None = None
     undone_by: str | None = None
+    lost: int | None = Field(
+        None, description="Samples that were deleted (store.keep.raw) before they could come back"
+    )
 
 
 class CorrectionList(BaseModel):
@@ -50,7 +61,7 @@ class CorrectionList(BaseModel):
 
 
 class Marking(Body):
-    """What a POST says."""
+    """What a POST says. With a `value` the samples get it, `estimated`; else they are `invalid`."""
 
     device: Name
     quantity: Name
@@ -58,6 +69,8 @@ class Marking(Body):
     end: BodyMoment
     why: PlainText = Field(min_length=1, max_length=LONGEST_WHY)
     who: PlainText = Field("", max_length=LONGEST_WHO)
+    value: float | None = Field(None, allow_inf_nan=False, description="The right one")
+    unit: PlainText = Field("", max_length=32, description="Of the value; else the series' own")
 
     @field_validator("why")
     @classmethod
@@ -78,18 +91,28 @@ async def list_all(call: Call, query: NoQuery) -> Answer:
 
 
 async def mark(call: Call, query: NoQuery) -> Answer:
-    """Every valid sample of the interval becomes invalid; the old ones are kept."""
+    """Every valid sample of the interval becomes invalid, or all get a value; the old are kept."""
     marking = body.read(Marking, call)
     if marking.start >= marking.end or marking.end > call.now:
         detail = "start has to lie before end, and end may not lie in the future"
         raise Refusal(422, "bad_range", detail, parameter="end")
     stored = await call.site.reader.series()
-    known.need_devices([marking.device], {one.device for one in stored})
+    known.need_devices([marking.device], {one.device for one in stored}, call.site)
     mine = {one.quantity for one in stored if one.device == marking.device}
     known.need_quantities([marking.quantity], mine)
     who = call.who or marking.who or _SOMEBODY
+    if marking.unit and marking.value is None:
+        detail = "a unit is that of a value, and there is none"
+        raise Refusal(422, "bad_body", detail, parameter="unit")
     ask = Ask(
-        marking.device, marking.quantity, marking.start, marking.end, marking.why, who[:LONGEST_WHO]
+        marking.device,
+        marking.quantity,
+        marking.start,
+        marking.end,
+        marking.why,
+        who[:LONGEST_WHO],
+        marking.value,
+        marking.unit,
     )
     return as_json(row_of(await _done(_book(call).mark(ask, call.now))))
 
@@ -112,12 +135,14 @@ def row_of(one: Correction) -> dict[str, Any]:
         "start": rfc3339(one.start),
         "end": rfc3339(one.end),
         "samples": one.n,
+        "value": one.value,
         "why": one.why,
         "who": one.who,
         "made": rfc3339(one.made),
         "state": one.state,
         "undone": None if one.undone is None else rfc3339(one.undone),
         "undone_by": one.undone_by,
+        "lost": one.lost,
     }
 
 
@@ -137,3 +162,5 @@ async def _done(work: Coroutine[Any, Any, _T]) -> _T:
     except NothingThereError as error:
         hint = "see GET corrections, and GET range with step=raw"
         raise Refusal(404, "unknown_correction", str(error), hint=hint) from error
+    except UnfitError as error:
+        raise Refusal(422, "bad_correction", str(error)) from error

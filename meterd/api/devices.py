@@ -1,14 +1,17 @@
 """The devices of a site: what they are, whether they answer, how their polls went."""
 
+from collections.abc import Container
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from meterd.api import known
 from meterd.api.answer import Answer, Call, as_json
 from meterd.api.problem import unknown
 from meterd.api.query import NoQuery
 from meterd.api.site import DeviceInfo, LeftOutInfo
 from meterd.api.times import rfc3339
+from meterd.errors import StoreError
 from meterd.poll.latest import DeviceState
 
 
@@ -62,8 +65,19 @@ class Device(BaseModel):
     )
 
 
+class StoredDevice(BaseModel):
+    """A device of which only history is left: GET range, energy, export and series have it."""
+
+    id: str
+    first: str = Field(description="Time of its oldest sample, RFC 3339")
+    last: str = Field(description="Time of its newest sample, RFC 3339")
+
+
 class Devices(BaseModel):
     devices: list[Device]
+    stored: list[StoredDevice] = Field(
+        description="Devices that only the store knows: the configuration has them no more"
+    )
 
 
 def _time(ms: int | None) -> str | None:
@@ -121,7 +135,26 @@ def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
 async def list_all(call: Call, query: NoQuery) -> Answer:
     states = call.site.latest.states
     devices = call.site.devices()
-    return as_json({"devices": [describe(d, states.get(d.id) or DeviceState()) for d in devices]})
+    stored = await _left(call, {device.id for device in devices})
+    rows = [describe(d, states.get(d.id) or DeviceState()) for d in devices]
+    return as_json({"devices": rows, "stored": stored})
+
+
+async def _left(call: Call, configured: Container[str]) -> list[dict[str, str]]:
+    """Those that only the store knows. Who asks for devices gets them, store or not."""
+    spans: dict[str, tuple[int, int]] = {}
+    try:
+        series = await call.site.reader.series()
+    except StoreError:
+        return []
+    for one in series:
+        if one.device not in configured and one.first is not None and one.last is not None:
+            first, last = spans.get(one.device, (one.first, one.last))
+            spans[one.device] = min(first, one.first), max(last, one.last)
+    return [
+        {"id": name, "first": rfc3339(first), "last": rfc3339(last)}
+        for name, (first, last) in sorted(spans.items())
+    ]
 
 
 async def show(call: Call, query: NoQuery) -> Answer:
@@ -130,4 +163,9 @@ async def show(call: Call, query: NoQuery) -> Answer:
         if device.id == asked:
             state = call.site.latest.states.get(asked) or DeviceState()
             return as_json(describe(device, state))
-    raise unknown("device", asked, (device.id for device in call.site.devices()))
+    refusal = unknown("device", asked, (device.id for device in call.site.devices()))
+    if (now := known.former(call.site).get(asked)) is not None:
+        refusal.hint = f"it was renamed: it is called {now} now"
+    if any(one["id"] == asked for one in await _left(call, ())):
+        refusal.hint = "its history is in the store: see GET series, range, energy and export"
+    raise refusal

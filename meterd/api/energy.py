@@ -85,9 +85,9 @@ class EnergyRow(BaseModel):
     time_ms: int = Field(description="The start as Unix ms")
     value: float | None = Field(description="Null where nothing is known, never 0 for it")
     complete: bool = Field(description="A whole period, over, and known from end to end")
-    known_share: float = Field(description="Part of its quarter hours that is known, 0 to 1")
+    known_share: float = Field(description="Part of its time that is known, 0 to 1")
     estimated: bool = Field(description="Some of it was interpolated over a hole or integrated")
-    estimated_share: float = Field(description="Part of the known quarter hours that was, 0 to 1")
+    estimated_share: float = Field(description="Part of the known time that was, 0 to 1")
     method: Literal["counter", "integrated", "mixed"] | None = Field(
         description="From a counter or from power, for all rows of the series alike"
     )
@@ -154,7 +154,7 @@ def costs(bill: Bill, currency: str) -> dict[str, Any]:
     }
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: float) -> float:
     return round(part / whole, 6) if whole else 0.0
 
 
@@ -226,8 +226,8 @@ async def show(call: Call, query: EnergyQuery) -> Answer:
     asked = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
     for each in asked if tariff is not None else ():
         need_priced(each)
-    devices = await _devices(call, query)
     pieces = need_pieces(zone, query, call.now)
+    devices = await _devices(call, query, pieces)
     if len(pieces) * len(asked) * len(devices) > MOST_ROWS:
         detail = (
             f"{len(devices)} devices of {len(pieces)} {query.period}s are more than {MOST_ROWS}"
@@ -241,13 +241,21 @@ async def show(call: Call, query: EnergyQuery) -> Answer:
     return Answer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
 
 
-async def _devices(call: Call, query: EnergyQuery) -> list[str]:
-    """The devices meant; the store is asked only for those that are no longer configured."""
+async def _devices(call: Call, query: EnergyQuery, pieces: Sequence[Span]) -> list[str]:
+    """The devices meant: where none is named, also those that are left in the store alone.
+
+    Of these, only those that have samples in that time.
+    """
     devices = list(known.ids(call.site))
-    if not set(query.device) <= set(devices):
-        devices += [one.device for one in await call.site.reader.series()]
-    known.need_devices(query.device, devices)
-    return list(dict.fromkeys(query.device or devices))
+    if query.device and set(query.device) <= set(devices):
+        return list(dict.fromkeys(query.device))
+    stored = await call.site.reader.series()
+    if query.device:
+        known.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
+        return list(dict.fromkeys(query.device))
+    start = pieces[0].start if pieces else 0
+    left = (one.device for one in stored if one.last is not None and one.last >= start)
+    return list(dict.fromkeys((*devices, *left)))
 
 
 async def _firsts(call: Call, pieces: Sequence[Span]) -> dict[str, int]:

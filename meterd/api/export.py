@@ -69,7 +69,9 @@ async def show(call: Call, query: ExportQuery) -> Flow:
         hint = "start has to lie before end; absent, they are the oldest sample and now"
         raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
     stored = await call.site.reader.series()
-    known.need_devices(query.device, {*known.ids(call.site), *(one.device for one in stored)})
+    known.need_devices(
+        query.device, {*known.ids(call.site), *(one.device for one in stored)}, call.site
+    )
     known.need_quantities(query.quantity, {one.quantity for one in stored})
     wanted = Wanted(frozenset(query.device) or None, frozenset(query.quantity) or None, start, end)
     reader = _Held(cast("Source", call.site.reader))

@@ -1,6 +1,6 @@
 """Which devices and quantities there are, and the refusal for those that are not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from meterd.api.problem import unknown
 from meterd.api.site import Site
@@ -17,12 +17,21 @@ def measured(site: Site) -> set[str]:
     return names
 
 
-def need_devices(asked: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a device that is not among the known ones."""
+def need_devices(asked: Iterable[str], known: Iterable[str], site: Site | None = None) -> None:
+    """Refuse a device that is not among the known ones; `site` knows of what it was renamed to."""
     names = set(known)
     for name in asked:
         if name not in names:
-            raise unknown("device", name, names, parameter="device")
+            refusal = unknown("device", name, names, parameter="device")
+            if (now := former(site).get(name)) is not None:
+                refusal.hint = f"it was renamed: it is called {now} now"
+            raise refusal
+
+
+def former(site: Site | None) -> Mapping[str, str]:
+    """Names that devices had before they were renamed -> the names they have now."""
+    found: Mapping[str, str] = getattr(site, "former", {})
+    return found
 
 
 def need_rule(asked: str, known: Iterable[str]) -> None:

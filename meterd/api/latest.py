@@ -1,6 +1,8 @@
 """The newest sample of each series, and whether it can still be believed."""
 
-from collections.abc import Collection, Iterator
+import asyncio
+import math
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -9,7 +11,7 @@ from pydantic import BaseModel, Field
 from meterd.api import known
 from meterd.api.answer import Answer, Call, encode
 from meterd.api.query import Name, Query
-from meterd.api.site import DeviceInfo, Site
+from meterd.api.site import DeviceInfo, SeriesInfo, Site
 from meterd.api.times import rfc3339, spell
 from meterd.model.sample import Doubt, Poll, Quality
 from meterd.poll.latest import DeviceState, Latest
@@ -152,7 +154,8 @@ def _memory(site: Site, query: LatestQuery) -> _Memory:
     return memory
 
 
-def _body(call: Call, query: LatestQuery) -> bytes:
+def _body(call: Call, query: LatestQuery, left: Sequence[bytes] = ()) -> bytes:
+    """`left`: rows of devices that are polled no more."""
     site, now = call.site, call.now
     memory = _memory(site, query)
     rows: list[bytes] = []
@@ -162,12 +165,51 @@ def _body(call: Call, query: LatestQuery) -> bytes:
             state = site.elsewhere.states.get(device.id)
         if state is not None and (not query.device or device.id in query.device):
             rows += memory.rows(device, state, now)
+    rows += left
     return b'{"time":"%b","samples":[%b]}' % (rfc3339(now).encode(), b",".join(rows))
 
 
 async def show(call: Call, query: LatestQuery) -> Answer:
-    if query.device:
-        known.need_devices(query.device, known.ids(call.site))
-    if query.quantity:
-        known.need_quantities(query.quantity, known.measured(call.site))
-    return Answer(_body(call, query))
+    polled = {device.id for device in call.site.devices() if device.enabled}
+    asked = [name for name in dict.fromkeys(query.device) if name not in polled]
+    if not asked:
+        if query.quantity:
+            known.need_quantities(query.quantity, known.measured(call.site))
+        return Answer(_body(call, query))
+    # Only those that are named: what was polled long ago is no news to who asks for all.
+    stored = await call.site.reader.series()
+    known.need_devices(asked, {*known.ids(call.site), *(one.device for one in stored)}, call.site)
+    named = {*known.measured(call.site), *(one.quantity for one in stored)}
+    known.need_quantities(query.quantity, named)
+    mine = [
+        one
+        for one in stored
+        if one.device in asked and (not query.quantity or one.quantity in query.quantity)
+    ]
+    return Answer(_body(call, query, await asyncio.to_thread(_left, call, mine)))
+
+
+def _left(call: Call, series: Sequence[SeriesInfo]) -> list[bytes]:
+    """The last sample of each series, for devices that are polled no more."""
+    by_time: dict[tuple[str, int], list[SeriesInfo]] = {}
+    for one in series:
+        if one.last is not None:
+            by_time.setdefault((one.device, one.last), []).append(one)
+    rows: list[bytes] = []
+    for (device, last), some in by_time.items():
+        names = [(one.device, one.quantity, one.unit) for one in some]
+        columns = call.site.reader.columns(names, last, last + 1)
+        for one, (_, values) in zip(some, columns, strict=True):
+            value = float(values[-1]) if len(values) else math.nan
+            row = {
+                "device": device,
+                "quantity": one.quantity,
+                "value": value if math.isfinite(value) else None,
+                "unit": one.unit,
+                "time": rfc3339(last),
+                "age_s": max(0, call.now - last) / 1000,
+                "quality": Quality.STALE,
+                "reason": f"{device} is polled no more; this is its last sample",
+            }
+            rows.append(encode(row))
+    return rows

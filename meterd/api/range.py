@@ -140,16 +140,19 @@ def _intervals(site: Site, query: RangeQuery) -> list[int]:
 
 
 async def _names(call: Call, query: RangeQuery) -> tuple[list[str], list[str]]:
-    """The devices and quantities meant; the store is asked only where the site cannot tell."""
+    """The devices and quantities meant; the store is asked only where the site cannot tell.
+
+    Where no device is named, those that are left in the store alone are meant, too.
+    """
     site = call.site
     devices, quantities = set(known.ids(site)), known.measured(site)
-    live = set(query.device) <= devices
+    live = bool(query.device) and set(query.device) <= devices
     plain = all(name in quantities or is_known(name) for name in query.quantity)
     if not (live and plain and query.quantity):
         stored = await site.reader.series()
         devices.update(one.device for one in stored)
         quantities.update(one.quantity for one in stored)
-    known.need_devices(query.device, devices)
+    known.need_devices(query.device, devices, site)
     known.need_quantities(query.quantity, quantities)
     return (
         list(dict.fromkeys(query.device)) or sorted(devices),

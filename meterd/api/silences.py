@@ -61,7 +61,7 @@ async def add(call: Call, query: NoQuery) -> Answer:
         active = {alert.rule for alert in call.site.alerts()}
         known.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
     if said.device:
-        known.need_devices([said.device], known.ids(call.site))
+        known.need_devices([said.device], known.ids(call.site), call.site)
     if said.quantity:
         known.need_quantities([said.quantity], known.measured(call.site))
     asked = Silence(

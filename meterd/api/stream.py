@@ -14,7 +14,7 @@ class StreamQuery(Query):
 
 async def follow(call: Call, query: StreamQuery) -> Following:
     if query.device:
-        known.need_devices(query.device, known.ids(call.site))
+        known.need_devices(query.device, known.ids(call.site), call.site)
     if query.quantity:
         known.need_quantities(query.quantity, known.measured(call.site))
     return Following(frozenset(query.device), frozenset(query.quantity), call.last_event)

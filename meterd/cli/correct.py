@@ -1,8 +1,11 @@
-"""`meterd correct`: an interval of wrong values is marked as invalid; nothing is deleted."""
+"""`meterd correct`: wrong values are marked as invalid, or a right one is set; nothing is lost."""
 
 import asyncio
 import getpass
+import re
 from collections.abc import Awaitable, Callable
+from functools import partial
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -19,14 +22,18 @@ from meterd.model.text import has_controls
 if TYPE_CHECKING:
     from meterd.store.tools.correct import Correction, Corrections
 
+_VALUE = re.compile(
+    r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)\s*([^\s\d.,]\S{0,31})?", re.ASCII
+)
+
 _T = TypeVar("_T")
 
 # Seconds: years of one quantity at 1 s, on a slow machine.
 _LONGEST = 1800.0
 _FLAGS = {"list": "is_list", "finish": "is_rest"}
 _COLUMNS = (
-    *("id", "device", "quantity", "start", "end", "samples", "state"),
-    *("why", "who", "made", "undone", "undone_by"),
+    *("id", "device", "quantity", "start", "end", "samples", "state", "value"),
+    *("why", "who", "made", "undone", "undone_by", "lost"),
 )
 
 
@@ -34,6 +41,8 @@ _COLUMNS = (
     epilog="""\b
 Examples:
   meterd correct main frequency --start now-2h --end now-1h --why "bad clamp"
+  meterd correct main active_energy.import --start 2026-10-01T14:00Z --end 2026-10-01T14:01Z \
+    --set "1234.5 kWh" --why "misread"
   meterd correct --list
   meterd correct --undo 3
   meterd correct --finish
@@ -43,18 +52,20 @@ Examples:
 @click.argument("quantity", required=False)
 @click.option("--start", metavar="TIME", help="now-2h, 2026-10-01T14:00, RFC 3339 or Unix seconds.")
 @click.option("--end", metavar="TIME", help="The first moment after it.")
+@click.option("--set", "value", metavar="VALUE", help="The right value, with its unit if you like.")
 @click.option("--why", metavar="TEXT", help="What was wrong; kept with the correction.")
 @click.option("--who", metavar="NAME", help="Who says so; else your user's name.")
-@click.option("--list", "is_list", is_flag=True, help="What was marked, the newest first.")
+@click.option("--list", "is_list", is_flag=True, help="What was corrected, the newest first.")
 @click.option("--undo", type=click.IntRange(1), metavar="ID", help="Put back what stood there.")
 @click.option("--finish", "is_rest", is_flag=True, help="Go on with what was broken off.")
 @config_option
 @output.format_option
 def command(config: Path | None, format_: str | None, **asked: Any) -> None:
-    """Mark an interval of one quantity as invalid.
+    """Mark an interval of one quantity as invalid, or with --set enter the right value.
 
-    The values stay, and stand in an audit table besides, with who, why and when. Charts,
-    sums and energy leave them out; roll-ups are made anew. A daemon that runs is asked to
+    The old values stand in an audit table, with who, why and when. Charts, sums and energy leave
+    out what is marked; what is set is estimated, and counts; guarded totals and roll-ups are made
+    anew. A daemon that runs is asked to
     do it (where it wants a login, with the token in METERD_TOKEN). One that was broken off is
     `unfinished`: the next correction goes on with it first, and so does --finish.
     """
@@ -68,7 +79,7 @@ def command(config: Path | None, format_: str | None, **asked: Any) -> None:
         rows = [_undone(settings, asked["undo"], asked["who"] or _user())]
     else:
         rows = [_marked(settings, asked)]
-    minor = ("undone_by", "who", "undone", "made", "samples", "why")
+    minor = ("lost", "undone_by", "who", "undone", "made", "samples", "why")
     output.show(_COLUMNS, rows, format_, {"corrections": rows}, minor=minor)
 
 
@@ -76,7 +87,8 @@ def _need_one(asked: dict[str, Any]) -> None:
     """One thing at a time: what is left out silently would be taken for done."""
     named = [f"--{name}" for name in ("list", "finish") if asked[_FLAGS[name]]]
     named += ["--undo"] if asked["undo"] is not None else []
-    named += ["a new correction"] if asked["device"] or asked["start"] or asked["end"] else []
+    new = any(asked[name] for name in ("device", "start", "end", "value"))
+    named += ["a new correction"] if new else []
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)} do not go together: give one of them.")
 
@@ -135,11 +147,25 @@ def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
     start, end = (moment(f"--{name}", asked[name], now, zone) for name in ("start", "end"))
     if start >= end or end > now:
         raise click.UsageError("--start has to lie before --end, and --end not in the future.")
-    who = asked["who"] or _user()
-    ask = Ask(asked["device"], asked["quantity"], start, end, asked["why"].strip(), who)
-    body = {"device": ask.device, "quantity": ask.quantity, "why": ask.why, "who": who}
+    who, (value, unit) = asked["who"] or _user(), _value(asked["value"])
+    why = asked["why"].strip()
+    ask = Ask(asked["device"], asked["quantity"], start, end, why, who, value, unit)
+    body = {"device": ask.device, "quantity": ask.quantity, "why": why, "who": who}
     body |= {"start": f"{start / 1000:.3f}", "end": f"{end / 1000:.3f}"}
+    body |= {} if value is None else {"value": value, "unit": unit}
     return _done(settings, lambda book: book.mark(ask, now), "corrections", body)
+
+
+def _value(text: str | None) -> tuple[float | None, str]:
+    """A value and its unit, as in `1234.5 kWh`."""
+    if text is None:
+        return None, ""
+    found = _VALUE.fullmatch(text.strip())
+    value = float(found[1]) if found else nan
+    if found is None or not isfinite(value):
+        hint = "write a number, and its unit if it is not the store's: 230.1, or 1234.5 kWh"
+        raise click.UsageError(f"--set {text!a} is no value; {hint}.")
+    return value, found[2] or ""
 
 
 def _undone(settings: Settings, number: int, who: str) -> dict[str, Any]:
@@ -166,6 +192,8 @@ def _done(
 
 
 async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
+    from meterd.cli.import_ import counter_terms_in
+    from meterd.daemon.totals import following
     from meterd.store.lock import Claim
     from meterd.store.reader import Reader
     from meterd.store.tools.correct import Corrections
@@ -178,7 +206,8 @@ async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]
     try:
         reader = Reader(settings.store.url, writer.memory)
         try:
-            return await work(Corrections(writer, reader))
+            recount = following(writer, reader, terms=partial(counter_terms_in, settings))
+            return await work(Corrections(writer, reader, recount))
         finally:
             reader.close()
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from meterd.energy.periods import Span
     from meterd.energy.quarter import Fetch
 
-Stored: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Fetch]]"
+Stored: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Stock]]"
 """Opens the store of a configuration for reading. Raises StoreError."""
 
 _COLUMNS = ("device", "quantity", "start", "end", "value", "unit")
@@ -40,6 +40,18 @@ _CENTS = 2
 _KILO, _PLACES = 1000, 3
 # Periods whose ends are days: programs that read tables get the site's dates.
 _DATED = (Period.DAY, Period.WEEK, Period.MONTH, Period.YEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """A store that is open for reading; `lasts`: Unix ms of the newest sample of each device.
+
+    `former`: names that devices had before they were renamed -> the names they have now.
+    """
+
+    fetch: "Fetch"
+    lasts: Mapping[str, int]
+    former: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +147,17 @@ async def answer(
     from meterd.energy.consumption import consume
 
     zone = ZoneInfo(settings.site.timezone)
-    devices = _known(question.devices, settings.devices, "device") or tuple(settings.devices)
     names = (question.tariff,) if question.tariff else ()
     tariffs = [settings.tariffs[name] for name in _known(names, settings.tariffs, "tariff")]
     tariff = tariffs[0] if tariffs else None
     energies = _energies(question)
     pieces = _pieces(question, zone, now)
     rows: list[dict[str, Any]] = []
-    async with stored(settings) as fetch:
-        for device in devices:
+    async with stored(settings) as stock:
+        for device in _devices(question, settings, stock, pieces):
             for energy in energies:
                 found = await consume(
-                    fetch, device, energy, pieces, zone=zone, now=now, tariff=tariff
+                    stock.fetch, device, energy, pieces, zone=zone, now=now, tariff=tariff
                 )
                 if question.devices or found.method:
                     rows += rows_of(device, energy, found, tariff)
@@ -238,6 +249,22 @@ def _known(asked: tuple[str, ...], known: Mapping[str, object], what: str) -> tu
     return asked
 
 
+def _devices(
+    question: Question, settings: Settings, stock: Stock, pieces: "Sequence[Span]"
+) -> Sequence[str]:
+    """Those named; else the configured ones, and of the store those with samples in that time."""
+    configured = [stock.former.get(name, name) for name in settings.devices]
+    if question.devices:
+        known = dict.fromkeys((*configured, *stock.lasts))
+        for name in question.devices:
+            if name not in known and (now := stock.former.get(name)) is not None:
+                raise click.UsageError(f"{name!r} was renamed: it is called {now} now.")
+        return _known(question.devices, known, "device")
+    start = pieces[0].start if pieces else 0
+    left = (name for name, last in stock.lasts.items() if last >= start)
+    return list(dict.fromkeys((*configured, *left)))
+
+
 def _energies(question: Question) -> "list[Metered]":
     from meterd.api.energy import IMPORT, need_energy, need_priced
     from meterd.api.problem import Refusal
@@ -292,19 +319,24 @@ def _usage(error: "Refusal") -> click.UsageError:
 
 
 @asynccontextmanager
-async def stored(settings: Settings) -> "AsyncIterator[Fetch]":
+async def stored(settings: Settings) -> AsyncIterator[Stock]:
     """The store of a configuration, read beside a daemon that may be writing it."""
     from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
+    from meterd.daemon.naming import as_called, former
     from meterd.store.reader import Reader
 
     reader = await asyncio.to_thread(Reader.outside, settings.store.url)
+    settings = as_called(settings)
 
     def interval(device: str) -> float:
         known = settings.devices.get(device)
         return known.interval if known else DEFAULT_INTERVAL
 
+    lasts: dict[str, int] = {}
     try:
-        yield Consumed(lambda: reader, interval).quarters
+        for one in await reader.series():
+            lasts[one.device] = max(one.last, lasts.get(one.device, one.last))
+        yield Stock(Consumed(lambda: reader, interval).quarters, lasts, former(settings))
     finally:
         reader.close()
 

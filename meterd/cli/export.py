@@ -83,7 +83,9 @@ def command(
     settings = load_settings(config)
     if format_ == "parquet" and target is None:
         raise click.UsageError("parquet is no text: name a file with -o.")
-    labels = {name: device.labels for name, device in settings.devices.items()}
+    from meterd.daemon.naming import as_called
+
+    labels = {name: device.labels for name, device in as_called(settings).devices.items()}
     reader = Reader.outside(settings.store.url)
     try:
         wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **asked)

@@ -1,7 +1,8 @@
 """`meterd import`: history from other systems, out of CSV files."""
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
+from contextlib import nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,14 @@ import click
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
 from meterd.cli.times import now_ms
-from meterd.config.settings import StoreSettings
+from meterd.config.settings import Settings, StoreSettings
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
-    from meterd.store.tools.imports import CsvFile
+    from meterd.daemon.foretell import FileReads
+    from meterd.daemon.recount import Recounted, TermsOf
+    from meterd.store.tools.imports import CsvFile, Imported
+    from meterd.store.writer import Writer
 
 # What an import takes at most, on a slow machine: a minute, and a second for so many samples.
 _SETUP = 60.0
@@ -36,7 +40,11 @@ Examples:
 @click.option(
     "--replace", is_flag=True, help="Also days whose samples are deleted: only the file's count."
 )
-@click.option("--dry-run", is_flag=True, help="Check the file and tell what is in it; no more.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the file and tell what is in it, and what its counters would give events of.",
+)
 @config_option
 def command(
     file: Path, zone: str | None, replace: bool, dry_run: bool, config: Path | None
@@ -46,6 +54,10 @@ def command(
     Its columns are time, device, quantity, value (and unit, quality, reason); or time and
     one column for each DEVICE/QUANTITY [UNIT]. Nothing is written where a line is wrong.
     What is imported twice is there once; of one time the last value stays.
+
+    Counters of energy go through the same guard as live ones, in time order: their totals are
+    counted anew from where rows were put in. Spikes and dips are left out, resets, rollovers and
+    other meters are told.
     """
     from meterd.store.tools.export import rfc3339
     from meterd.store.tools.imports import CsvFile
@@ -60,13 +72,16 @@ def command(
     what += f"{rfc3339(told.first)} to {rfc3339(told.last)}"
     if dry_run:
         click.echo(f"{file}: {what}; every line is understood.", err=True)
+        _foretell(found, told, config)
         return
     settings = load_settings(config)
     if not replace:
         _need_whole(settings.store, told.days)
     with progress("Importing", told.samples) as note:
-        asyncio.run(_bring(settings.store, found, told.samples, note))
+        counted = asyncio.run(_bring(settings, found, told, note))
     click.echo(f"{what} are in the store.", err=True)
+    for device, one in counted:
+        _tell(device, one, {})
     known = {name for name in told.devices if name in settings.devices}
     if strange := sorted(told.devices - known):
         names = ", ".join(strange[:5])
@@ -102,17 +117,106 @@ def _zone(name: str | None) -> ZoneInfo | None:
 
 
 async def _bring(
-    store: StoreSettings, found: "CsvFile", samples: int, note: Callable[[int], None]
-) -> None:
+    settings: Settings, found: "CsvFile", told: "Imported", note: Callable[[int], None]
+) -> "list[tuple[str, Recounted]]":
     from meterd.store.lock import Claim
     from meterd.store.tools.bring import bring
     from meterd.store.writer import Writer
 
-    claim = Claim(f"meterd import {found.path.name}", _SETUP + samples / _SAMPLES_A_SECOND)
+    store = settings.store
+    claim = Claim(f"meterd import {found.path.name}", _SETUP + told.samples / _SAMPLES_A_SECOND)
     is_filed = store.journal == "file"
     writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
         await bring(writer, found.rows(), note)
+        return await _count(writer, settings, told)
     finally:
         await writer.close()
+
+
+async def _count(
+    writer: "Writer", settings: Settings, told: "Imported"
+) -> "list[tuple[str, Recounted]]":
+    """The guarded totals of the counters that the file has rows of, by device."""
+    from meterd.daemon.memory import CounterMemory
+    from meterd.daemon.recount import Recounted
+    from meterd.daemon.replacing import count_anew
+    from meterd.store.reader import Reader
+
+    found: list[tuple[str, Recounted]] = []
+    reader = Reader(settings.store.url, writer.memory)
+    try:
+        for device in sorted({device for device, _ in told.counters}):
+            mine = {q: span for (name, q), span in told.counters.items() if name == device}
+            one = await count_anew(
+                writer,
+                reader,
+                CounterMemory(),
+                device,
+                min(first for first, _ in mine.values()),
+                max(last for _, last in mine.values()),
+                still=nullcontext(),
+                quantities=mine,
+                terms=counter_terms_in(settings, device),
+                is_same=True,
+            )
+            found.append((device, one))
+    finally:
+        reader.rest()
+        reader.close()
+    return found
+
+
+def counter_terms_in(settings: Settings | None, device: str) -> "TermsOf":
+    """How the device's counters count, as far as the configuration knows."""
+    from meterd.daemon import plan
+    from meterd.daemon.recount import unknown_terms
+
+    if settings is None or device not in settings.devices:
+        return unknown_terms
+    mine = settings.model_copy(update={"devices": {device: settings.devices[device]}})
+    for one in plan.link_plans(mine).values():
+        for name, driver, each in plan.build(one).drivers:
+            if name == device:
+                return plan.counter_terms(driver, each)
+    return unknown_terms
+
+
+def _foretell(found: "CsvFile", told: "Imported", config: Path | None) -> None:
+    """The events that the import would make."""
+    from meterd.daemon.foretell import counter_reads, foretold
+    from meterd.store import database
+
+    if not told.counters:
+        return
+    settings = _settings(config)
+    url = None if settings is None else settings.store.url
+    if url is not None and not database.find(url).made():
+        url = None
+    reads = counter_reads(found.numbered())
+    for device in sorted({name[0] for name in reads}):
+        one = foretold(url, device, reads, counter_terms_in(settings, device))
+        _tell(device, one, {name[1]: some for name, some in reads.items() if name[0] == device})
+
+
+def _settings(config: Path | None) -> Settings | None:
+    """None where there is no configuration: a file can be looked at without one."""
+    try:
+        return load_settings(config)
+    except MeterdError:
+        if config is not None:
+            raise
+        return None
+
+
+def _tell(device: str, told: "Recounted", reads: "Mapping[str, FileReads]") -> None:
+    """A line for each event, oldest first."""
+    from meterd.store.tools.export import rfc3339
+
+    for event in sorted(told.events, key=lambda event: event.time):
+        line = reads[event.quantity].line(event.time) if event.quantity in reads else None
+        at = rfc3339(event.time) if line is None else f"line {line}, {rfc3339(event.time)}"
+        click.echo(f"{device} {event.quantity}, {at}: {event.kind}: {event.text}", err=True)
+    if told.more:
+        click.echo(f"{device}: and {told.more} more of this kind.", err=True)

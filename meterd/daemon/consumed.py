@@ -1,12 +1,14 @@
 """Joins energy and store: the quarter hours of a device, from its counters or its power."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from meterd.energy.clock import DAY
 from meterd.energy.quarter import COUNTER, QUARTER, Found, Quarter
 from meterd.energy.sampled import Sampled, quarters
 from meterd.model.quantity import GUARDED, describe
+from meterd.store.format.rollup import Quarter as Rolled
+from meterd.store.ranges import Quarters
 from meterd.store.reader import Reader
 
 # The samples before and after a stretch of power are looked for this near to it, in ms.
@@ -58,12 +60,17 @@ class Consumed:
         if not (reader.has(guarded) or reader.has(register)):
             return None
         found = reader.quarters(guarded, start, end)
-        begun = min(found, default=end // QUARTER) * QUARTER
-        earlier = reader.quarters(register, start, begun) if reader.has(register) else {}
+        begun = min(found, default=end // QUARTER)
+        if begun in found and found[begun].covered < QUARTER:
+            # The register may tell of all of it.
+            begun += 1
+        earlier = {}
+        if reader.has(register):
+            earlier = reader.quarters(register, start, min(end, begun * QUARTER))
         return [
-            Quarter(number * QUARTER, one.increase, one.estimated)
-            for number, one in {**earlier, **found}.items()
-            if one.increase is not None
+            Quarter(number * QUARTER, one.increase, one.estimated, one.covered)
+            for number, one in _best(earlier, found)
+            if one.increase is not None and one.covered > 0
         ]
 
     async def _power(self, device: str, quantity: str, start: int, end: int) -> Sampled | None:
@@ -78,3 +85,10 @@ class Consumed:
         around = slice(max(0, low - 1), high + 1)
         values = [None if value != value else value for value in track.values[around].tolist()]
         return list(zip(track.times[around].tolist(), values, strict=True))
+
+
+def _best(earlier: Quarters, found: Quarters) -> Iterator[tuple[int, Rolled]]:
+    """Each quarter hour from where more of it is known; `found` where both are alike."""
+    for number, one in sorted({**earlier, **found}.items()):
+        other = earlier.get(number, one)
+        yield number, other if other.covered > one.covered else one

@@ -1,7 +1,8 @@
 """The events of this process: logged, counted by kind, and the newest of them kept in memory."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from meterd.model.clock import Clock
 from meterd.model.event import Event, EventKind, Scalar
@@ -16,6 +17,8 @@ class EventLog:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._newest: deque[Event] = deque(maxlen=_KEPT)
+        self.heard: Callable[[Event], None] = lambda _: None
+        """Is called with each event of a device."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """How many since the start, by device and kind."""
 
@@ -24,10 +27,20 @@ class EventLog:
         log_event(event)
         self.counts[event.device, str(event.kind)] += 1
         self._newest.appendleft(event)
+        if event.device:
+            self.heard(event)
 
     def note(self, kind: EventKind, text: str, data: Mapping[str, Scalar] | None = None) -> None:
         """An event of meterd itself, now."""
         self.add(Event(kind, "", self._clock.now_ms(), text, data or {}))
+
+    def rename(self, old: str, new: str) -> None:
+        """What was noticed of a device was noticed of the one that is called so now."""
+        self.counts = Counter(
+            {(new if name == old else name, kind): n for (name, kind), n in self.counts.items()}
+        )
+        events = (replace(one, device=new) if one.device == old else one for one in self._newest)
+        self._newest = deque(events, maxlen=_KEPT)
 
     def newest(self) -> Sequence[Event]:
         """Newest first, at most 500."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meterd.config.settings import StoreSettings
+from meterd.daemon.totals import following
 from meterd.errors import StoreError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll, Sink
@@ -32,7 +33,9 @@ class Store:
         self.share = share
         self.writer = _writer(settings, share)
         self.reader = Reader(settings.url, self.writer.memory)
-        self.corrections = Corrections(self.writer, self.reader)
+        self.corrections = Corrections(
+            self.writer, self.reader, following(self.writer, self.reader)
+        )
         self.finishing: asyncio.Task[None] | None = None
 
     async def finish(self) -> None:

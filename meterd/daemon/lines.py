@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,6 +67,7 @@ class Lines:
         self._events = events
         self._running: dict[str, _Running] = {}
         self._drivers: dict[str, Driver] = {}
+        self._contained: dict[str, ContainedDriver] = {}
         self._limit = Limit()
 
     def prepare(self, settings: Settings) -> Prepared:
@@ -86,7 +88,8 @@ class Lines:
             counters = guards(name, driver, settings, self._counters.state(name, memos), key)
             self._counters.add(name, counters)
             self._drivers[name] = driver
-            device = polled(name, ContainedDriver(name, driver, self._limit), settings)
+            contained = self._contained[name] = ContainedDriver(name, driver, self._limit)
+            device = polled(name, contained, settings)
             members.append(replace(device, counters=counters, noticed=self._events.add))
         # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
         slot = len(self._running) // _BUSES_A_SLOT % round(1 / SLOT)
@@ -119,6 +122,30 @@ class Lines:
         else:
             text = f"{load.key}: its devices take {load.share * 100:.0f} % of the bus now"
             self._events.note(EventKind.BUS_RELIEVED, text, data)
+
+    async def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name, between two polls; its link stays as it is."""
+        running = self._of(old)
+        if running is None:
+            self._counters.rename(old, new)
+            return
+        async with running.bus.turn:
+            running.bus.rename(old, new)
+            running.built = _renamed(running.built, old, new)
+            self._drivers = {new if name == old else name: d for name, d in self._drivers.items()}
+            self._counters.rename(old, new)
+            self._contained[new] = self._contained.pop(old)
+            self._contained[new].device = new
+
+    @asynccontextmanager
+    async def still(self, device: str) -> AsyncIterator[None]:
+        """The device is not polled meanwhile, nor the others on its link."""
+        running = self._of(device)
+        if running is None:
+            yield
+            return
+        async with running.bus.turn:
+            yield
 
     async def stop(self, kept: set[str] | frozenset[str] = frozenset()) -> None:
         """Stop polling, and close the links, of all but those that are kept."""
@@ -175,3 +202,14 @@ class Lines:
             if any(name == device for name, _ in running.plan.devices):
                 return running
         return None
+
+
+def _renamed(built: Built, old: str, new: str) -> Built:
+    """Equal to what would be built of a configuration that says the new name."""
+
+    def now(name: str) -> str:
+        return new if name == old else name
+
+    devices = tuple((now(name), settings) for name, settings in built.plan.devices)
+    drivers = [(now(name), driver, settings) for name, driver, settings in built.drivers]
+    return replace(built, plan=replace(built.plan, devices=devices), drivers=drivers)

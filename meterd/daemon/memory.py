@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from meterd.poll.counters import Counters, CountersState, Origin
@@ -31,6 +31,37 @@ class CounterMemory:
     def add(self, device: str, counters: Counters) -> None:
         self._counters[device] = counters
         self._past.pop(device, None)
+
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name."""
+        if old in self._counters:
+            self._counters[new] = self._counters.pop(old)
+        if old in self._past:
+            self._past[new] = self._past.pop(old)
+
+    def go_on(
+        self,
+        device: str,
+        memos: Memos,
+        ended: Mapping[str, GuardState],
+        *,
+        swapped: bool,
+        is_same: bool = False,
+    ) -> None:
+        """The counters stand where a recount ended, by quantity.
+
+        Another meter may answer, unless it `is_same`. `swapped`: it is read next, and begins a
+        new segment then.
+        """
+        if device in self._counters:
+            self._counters[device].go_on(ended, swapped=swapped, is_same=is_same)
+            return
+        state = self.state(device, memos) or CountersState()
+        guards = {**state.guards, **ended}
+        if swapped:
+            guards = {name: guard.swapped() for name, guard in guards.items()}
+        identity = state.identity if is_same else {}
+        self._past[device] = replace(state, guards=guards, identity=identity)
 
     def keep_only(self, devices: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
         """After a reload: what is gone is polled no more, and goes on where it stood if it returns.

@@ -1,6 +1,6 @@
 """Which links a configuration needs, and which devices share each: what Site builds from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -15,9 +15,10 @@ from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
 from meterd.model.duration import seconds
 from meterd.model.sample import CounterRegister, Driver, Reading
-from meterd.poll.counters import Counters, CountersState, Form, Origin
+from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
 from meterd.poll.cycle import Device
 from meterd.poll.direction import other_way
+from meterd.poll.fold import CounterTerms
 from meterd.poll.guard import DEFAULT_POWER
 from meterd.poll.normalise import Normaliser, Terms
 from meterd.wire import open_link
@@ -225,9 +226,7 @@ def guards(
 
     `link` is the key of the link that it is read on.
     """
-    registers = getattr(driver, "counters", None)
-    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
-    terms = said, settings.direction == "reversed", _calibration(settings)
+    terms = _registers(driver, settings)
     forms = _forms(*terms)
     origin = Origin(_origin(driver, settings, link), _sources(*terms))
     slow = getattr(settings.options, "slow", 0.0)
@@ -239,6 +238,25 @@ def guards(
         state=state,
         origin=origin,
     )
+
+
+def counter_terms(driver: Driver, settings: DeviceSettings) -> Callable[[str, str], CounterTerms]:
+    """How each of the device's counters counts, by quantity and unit."""
+    forms, is_told = _forms(*_registers(driver, settings)), _told_power(settings) is not None
+
+    def terms(quantity: str, unit: str) -> CounterTerms:
+        form = forms.get(quantity, Form())
+        return terms_of(unit, form, max_power(settings), is_told=is_told)
+
+    return terms
+
+
+def _registers(
+    driver: Driver, settings: DeviceSettings
+) -> tuple[tuple[CounterRegister, ...], bool, Calibration]:
+    registers = getattr(driver, "counters", None)
+    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
+    return said, settings.direction == "reversed", _calibration(settings)
 
 
 def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:

@@ -34,10 +34,10 @@ class ContainedDriver:
     `limit` may be one for all drivers; it has to be that of one event loop.
     """
 
-    __slots__ = ("_device", "_driver", "_limit", "_seen")
+    __slots__ = ("_driver", "_limit", "_seen", "device")
 
     def __init__(self, device: str, driver: Driver, limit: Limit | None = None) -> None:
-        self._device = device
+        self.device = device
         self._driver = driver
         self._limit = limit or Limit()
         self._seen: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class ContainedDriver:
         text = f"a bug in the driver: {type(error).__name__}: {error}"
         if text not in self._seen:
             self._seen = (*self._seen[-_REMEMBERED:], text)
-            log.exception("%s: %s", self._device, text)
+            log.exception("%s: %s", self.device, text)
         return DeviceError(text, code="driver_bug")
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from meterd.alerts.engine import TICK, Alerts
 from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rule import Rule
+from meterd.config.renamed import outdated, renamed
 from meterd.config.settings import Settings
 from meterd.daemon import alerting, own
 from meterd.daemon.alerted import AlertMemory
@@ -19,20 +20,29 @@ from meterd.daemon.info import DeviceInfo, info_of
 from meterd.daemon.keeping import Store, replaced
 from meterd.daemon.lines import Lines
 from meterd.daemon.memory import CounterMemory
-from meterd.daemon.plan import link_plans
+from meterd.daemon.naming import Naming, advice, need_new
+from meterd.daemon.plan import counter_terms, link_plans
+from meterd.daemon.recount import TermsOf, unknown_terms
+from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.timeline import Timeline
+from meterd.daemon.totals import following
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import Found
 from meterd.energy.tariff import Tariff
+from meterd.errors import StoreError
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
-from meterd.model.event import Event
+from meterd.model.event import Event, EventKind
 from meterd.model.sample import Sink
+from meterd.model.times import rfc3339
 from meterd.poll.latest import Latest
+from meterd.store import replacements
 from meterd.store.reader import Reader
+from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections
+from meterd.store.tools.merge import merged
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
@@ -65,6 +75,9 @@ class Site:
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
         self._timeline = Timeline(clock, self.event_log.note)
+        self.event_log.heard = self._heard
+        self._notes: set[asyncio.Task[None]] = set()
+        self._naming = Naming(self.event_log)
         self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._turn = asyncio.Lock()  # of those who change the site
@@ -95,8 +108,19 @@ class Site:
 
     @property
     def corrections(self) -> Corrections:
-        """What people marked as invalid, and how they do."""
-        return self._open_store.corrections
+        """What people marked as invalid or set, and how they do."""
+        store = self._open_store
+        # The counters that are polled go on from what is counted anew.
+        store.corrections.recount = following(
+            store.writer, store.reader, self._memory, terms=self._terms, still=self._lines.still
+        )
+        return store.corrections
+
+    def _terms(self, device: str) -> TermsOf:
+        driver, settings = self._lines.driver(device), self.settings.devices.get(device)
+        if driver is None or settings is None:
+            return unknown_terms
+        return counter_terms(driver, settings)
 
     @property
     def tariffs(self) -> Mapping[str, Tariff]:
@@ -122,7 +146,13 @@ class Site:
 
     def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:
         """A polled Modbus meter, its link, and the lock that its bus holds for each poll."""
-        return self._lines.modbus(device)
+        # Who asks may have been told its name before it was renamed.
+        return self._lines.modbus(self.former.get(device, device))
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        """Names that devices had -> the names they have now."""
+        return self._store.writer.memory.catalog.renamed if self._store is not None else {}
 
     async def command(self, device: str, command: str) -> None:
         """Make a device act, between two polls.
@@ -198,7 +228,102 @@ class Site:
         it was. What did not change keeps its connection and its rhythm.
         """
         async with self._turn:
+            settings = await self._naming.meant(settings)
             await self._apply(settings)
+
+    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
+        """A device goes on under another name, with all its history, and without a gap.
+
+        `merge`: the store may know that name, from before or after. Raises MeterdError:
+        unknown_device, device_exists; StoreError.
+        """
+        async with self._turn:
+            need_new(self.settings, old, new)
+            store = self._open_store
+            self._memory.save(store.writer)
+            configured, now = old in self.settings.devices, self._clock.now_ms()
+            if merge and new in store.writer.memory.catalog.devices:
+                await self._merge(store, old, new, who, now)
+            else:
+                await store.writer.rename(old, new, who=who, now=now)
+                await self._call(old, new)
+            self._naming.knows(old, new)
+            text = f"{old} is called {new} now" + (f"; {advice(old, new)}" if configured else "")
+            data = {"old": old, "new": new, "who": who}
+            self.event_log.note(EventKind.RENAMED, text, data)
+
+    async def _merge(self, store: Store, old: str, new: str, who: str, now: int) -> None:
+        writer, reader = store.writer, store.reader
+        async with self._lines.still(old):
+            start = await merged(writer, reader, old, new, who=who, now=now)
+        await self._call(old, new)
+        still = self._lines.still(new)
+        await count_anew(writer, reader, self._memory, new, start, now, still=still)
+
+    async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
+        """From `at` on (Unix ms) another meter is read as this device; or not, after all.
+
+        Raises MeterdError: unknown_device, not_replaced; StoreError.
+        """
+        async with self._turn:
+            store, now = self._open_store, self._clock.now_ms()
+            device = self.former.get(device, device)
+            done = await replace_meter(
+                store.writer,
+                store.reader,
+                self._memory,
+                device,
+                Replacement(at, now, who),
+                still=self._lines.still(device),
+                undo=undo,
+            )
+            what = "was no other meter after all" if undo else "is another meter"
+            text = f"{what} since {rfc3339(at)}; {done.written} guarded totals are counted anew"
+            self.event_log.add(Event(EventKind.REPLACED, device, now, text, {"who": who}))
+            return done
+
+    def _heard(self, event: Event) -> None:
+        """That a counter is another meter's is kept, for whoever counts its totals anew."""
+        if event.kind is EventKind.SWAP and self._store is not None:
+            task = asyncio.create_task(self._note_swap(self._store.writer, event))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+
+    async def _note_swap(self, writer: Writer, event: Event) -> None:
+        one = Replacement(event.time, event.time, replacements.NOTICED)
+        try:
+            device = self.former.get(event.device, event.device)
+            await writer.do(partial(replacements.add, device=device, one=one))
+        except StoreError as error:
+            log.error("%s: that it is another meter is not noted: %s", event.device, error)
+
+    async def _call(self, old: str, new: str) -> None:
+        """What is in memory of a device that the store calls otherwise by now."""
+        await self._lines.rename(old, new)
+        self.settings = renamed(self.settings, {old: new})
+        for latest in (self.latest, self._cluster.elsewhere):
+            latest.rename(old, new)
+        self._alerts.rename(old, new)
+        self.vitals.rename(old, new)
+        self.vitals.place(self._lines.places())
+        self.event_log.rename(old, new)
+
+    def _reclaim(self, settings: Settings) -> None:
+        """Former names of devices that are configured beside them are those of others now."""
+        catalog = self._open_store.writer.memory.catalog
+        for old, new in list(catalog.renamed.items()):
+            if old in settings.devices and new in settings.devices:
+                catalog.reclaim(old)
+
+    async def _follow(self) -> None:
+        """Devices that were renamed by another meterd, or while the store was away."""
+        if not outdated(self.settings, self.former):
+            return
+        async with self._turn:
+            names = outdated(self.settings, self.former)
+            self._naming.now(self.settings, self.former)
+            for old, new in names.items():
+                await self._call(old, new)
 
     async def _apply(self, settings: Settings) -> None:
         link_plans(settings)
@@ -206,6 +331,7 @@ class Site:
         prepared = self._lines.prepare(mine)
         rules, hooks = list(alerting.rules(settings)), alerting.hooks(settings)
         await self._swap_store(settings)
+        self._reclaim(settings)
         await self._lines.stop(prepared.kept)
         self.settings = settings
         self.latest.keep_only(name for name, d in mine.devices.items() if d.enabled)
@@ -236,6 +362,8 @@ class Site:
         if self._store is not None:
             # Who has a device next goes on with its counters.
             self._memory.save(self._store.writer)
+        # What is held is told by the names that devices have now.
+        await self._follow()
         async with self._turn:
             await self._apply(self.settings)
 
@@ -253,7 +381,7 @@ class Site:
         tasks = [task for task in started if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._notes, return_exceptions=True)
         self._alerts_task = self._memory_task = self._calm_task = self._vitals_task = None
         self._loads_task = None
         await asyncio.gather(*(hook.close(_HOOK_GRACE) for hook in self._hooks.values()))
@@ -296,6 +424,7 @@ class Site:
     async def _watch_alerts(self) -> None:
         while True:
             await self._clock.sleep(TICK)
+            await self._follow()
             self._alerts.take(own.health(self.store_status(), self._clock.now_ms()))
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)

@@ -61,6 +61,13 @@ class Vitals:
         self.faults = {key: n for key, n in self.faults.items() if key[0] in links}
         self.busy = {link: self.busy.get(link, 0.0) for link in links.values()}
 
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name."""
+        self.polls = {new if name == old else name: one for name, one in self.polls.items()}
+        self.faults = {
+            (new if name == old else name, code): n for (name, code), n in self.faults.items()
+        }
+
     def take(self, poll: Poll) -> None:
         """One poll, good or failed."""
         durations = self.polls.get(poll.device)

@@ -11,12 +11,14 @@ class Quarter(NamedTuple):
     """What a counter rose by from `start` (Unix ms, a multiple of QUARTER) on.
 
     `increase` is in thousandths of the unit. `estimated`: it was interpolated over a hole, or
-    integrated from power. A quarter hour of which nothing is known has no Quarter.
+    integrated from power. `covered` of its ms lie between two readings, so that only this part
+    is known. A quarter hour of which nothing is known has no Quarter.
     """
 
     start: int
     increase: int
     estimated: bool = False
+    covered: int = QUARTER
 
 
 Found: TypeAlias = tuple[Sequence[Quarter], str]

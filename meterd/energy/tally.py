@@ -27,6 +27,7 @@ class Flow(NamedTuple):
     taken: int
     given: int
     estimated: bool
+    covered: int = QUARTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,16 @@ class Bucket:
     """The sum of one period, or of the part of it from `start` to `end` (Unix ms) asked for.
 
     `value` is in thousandths of the unit, None where nothing is known. `known` of its
-    quarter hours were known, `estimated` of those were interpolated or integrated. `complete`:
-    it is a whole period, it is over, and all its quarter hours are known.
+    quarter hours were known, `estimated` of those were interpolated or integrated; both count a
+    quarter hour in part whose part is known. `complete`: it is a whole period, it is over, and
+    known from end to end.
     """
 
     start: int
     end: int
     value: int | None
-    known: int
-    estimated: int
+    known: float
+    estimated: float
     complete: bool
     bill: Bill | None = None
 
@@ -57,22 +59,23 @@ class _Sum:
     span: Span
     account: Account | None
     value: int = 0
-    known: int = 0
-    estimated: int = 0
+    known: int = 0  # ms
+    estimated: int = 0  # ms
     standing: int = 0
 
 
 def flows(way: Way, taken: Sequence[Quarter], given: Sequence[Quarter]) -> Iterator[Flow]:
     """Quarter hours as flows; a net is known where both of its sides are."""
     if way is Way.IMPORT:
-        yield from (Flow(start, rise, 0, doubt) for start, rise, doubt in taken)
+        yield from (Flow(start, rise, 0, doubt, covered) for start, rise, doubt, covered in taken)
     elif way is Way.EXPORT:
-        yield from (Flow(start, 0, rise, doubt) for start, rise, doubt in given)
+        yield from (Flow(start, 0, rise, doubt, covered) for start, rise, doubt, covered in given)
     else:
         back = {quarter.start: quarter for quarter in given}
-        for start, rise, doubt in taken:
+        for start, rise, doubt, covered in taken:
             if (other := back.get(start)) is not None:
-                yield Flow(start, rise, other.increase, doubt or other.estimated)
+                both = min(covered, other.covered)
+                yield Flow(start, rise, other.increase, doubt or other.estimated, both)
 
 
 class Tally:
@@ -115,10 +118,11 @@ class Tally:
         return found if found is not None and ms < found.span.end else None
 
     def _count(self, found: _Sum, flow: Flow) -> None:
-        start, taken, given, estimated = flow
+        start, taken, given, estimated, covered = flow
         found.value += given if self._way is Way.EXPORT else taken - given
-        found.known += 1
-        found.estimated += estimated
+        found.known += covered
+        if estimated:
+            found.estimated += covered
         if found.account is None:
             return
         if self._way is not Way.EXPORT:
@@ -138,8 +142,8 @@ class Tally:
             span.start,
             span.end,
             found.value if known else None,
-            found.known,
-            found.estimated,
-            found.known == span.quarters and span.end <= now,
+            found.known / QUARTER,
+            found.estimated / QUARTER,
+            found.known == span.quarters * QUARTER and span.end <= now,
             bill,
         )

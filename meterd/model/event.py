@@ -41,6 +41,10 @@ class EventKind(StrEnum):
     # The clock was set while meterd ran; or it is behind what is stored.
     CLOCK_STEPPED = "clock_stepped"
     CLOCK_BEHIND = "clock_behind"
+    # A device has another name, or the configuration still says the one before.
+    RENAMED = "renamed"
+    # Somebody says that another meter took the place of one.
+    REPLACED = "replaced"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"

@@ -1,12 +1,14 @@
 """What a device said (Reading), what is held to be true (Sample), and who passes them on."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from meterd.model.quantity import DEVICE_UP
+
+# No quantity of any unit is measured beyond it, and sums of a lifetime of such values are numbers.
+LARGEST = 1e300
 
 
 class Quality(StrEnum):
@@ -165,5 +167,5 @@ class Sink(Protocol):
 
 
 def finite(value: float) -> float | None:
-    """The value, or None for NaN and infinities: they are no measurements."""
-    return value if math.isfinite(value) else None
+    """The value, or None for NaN, infinities and what is beyond LARGEST: no measurements."""
+    return value if abs(value) <= LARGEST else None

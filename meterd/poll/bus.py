@@ -64,11 +64,12 @@ class Bus:
         self._sinks = sinks
         self._clock = clock
         self._devices = devices
+        self._turns: list[_Turn] = []
 
     async def run(self) -> None:
         """Until cancelled."""
         start = (math.ceil(self._clock.monotonic() / SLOT) + self._slot) * SLOT
-        turns = [_Turn(device, start, start) for device in self._devices]
+        self._turns = turns = [_Turn(device, start, start) for device in self._devices]
         while turns:
             # Of those that are due, one that answers goes before one that may cost a timeout.
             turn = min(turns, key=lambda turn: (turn.due, turn.silent))
@@ -80,6 +81,13 @@ class Bus:
             self.last_poll = self._clock.monotonic()
             self._note(turn, poll)
             self._schedule(turn)
+
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name; to be called with `turn` held."""
+        fresh = {one.id: one.renamed(new) if one.id == old else one for one in self._devices}
+        self._devices = list(fresh.values())
+        for turn in self._turns:
+            turn.device = fresh[turn.device.id]
 
     @property
     def patience(self) -> float:

@@ -10,6 +10,7 @@ from meterd.model.event import EventKind, Notice
 from meterd.model.family import Kind
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, declare, describe, is_own
 from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.poll.fold import WRAPS, CounterTerms
 from meterd.poll.guard import (
     DEFAULT_POWER,
     DEFAULT_RESOLUTION,
@@ -83,6 +84,18 @@ class Form(NamedTuple):
         return cls(around, scale if kind in _WRAPS or kind in _DECIMAL else None, rate)
 
 
+def terms_of(unit: str, form: Form, max_power: float, *, is_told: bool = False) -> CounterTerms:
+    """How a counter counts. `is_told`: somebody said `max_power`."""
+    return CounterTerms(
+        max_power=form.rate or _OWN_RATES.get(unit, max_power),
+        wrap=form.wrap,
+        resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
+        unit=unit,
+        is_told=is_told or form.rate is not None,
+        wraps=WRAPS if form.wrap is None and unit in COUNTED_UNITS else (),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where the counters of a device come from: what is another there counts something else.
@@ -151,7 +164,6 @@ class Counters:
         "_ahead",
         "_before",
         "_columns",
-        "_device",
         "_forms",
         "_guards",
         "_held",
@@ -165,6 +177,7 @@ class Counters:
         "_said",
         "_states",
         "_unread",
+        "device",
     )
 
     def __init__(
@@ -177,7 +190,7 @@ class Counters:
         state: CountersState | None = None,
         origin: Origin = _NOWHERE,
     ) -> None:
-        self._device = device
+        self.device = device
         self._max_power = max_power
         self._forms = forms or {}
         self._interval = interval
@@ -237,6 +250,29 @@ class Counters:
         origin = self._before if self._moved else self._origin
         return CountersState({**self._states, **fresh}, dict(self._identity), origin)
 
+    def go_on(
+        self, ended: Mapping[str, GuardState], *, swapped: bool, is_same: bool = False
+    ) -> None:
+        """Counters stand elsewhere now, by quantity: what was stored of them was counted anew.
+
+        Another meter may answer, with another serial number, unless it `is_same`. `swapped`: it is
+        read next, and begins a new segment then.
+        """
+        known = self.state().guards
+        moved = {name: state for name, state in ended.items() if not state.agrees(known.get(name))}
+        if is_same and not moved and not swapped:
+            return
+        states = {**known, **moved}
+        if swapped:
+            states = {name: state.swapped() for name, state in states.items()}
+        self._states = states
+        if not is_same:
+            self._identity.clear()
+        self._guards.clear()
+        self._held.clear()
+        self._ahead.clear()
+        self._known = None
+
     def _compare(self, before: Origin) -> None:
         """Begins a new segment of what is read from elsewhere, or in another way, than before."""
         self._before = before
@@ -283,11 +319,11 @@ class Counters:
     def _guard(self, quantity: str, unit: str) -> Guard:
         """The quantity's guard: layouts may come and go, it stays."""
         if (guard := self._guards.get(quantity)) is None:
-            form = self._forms.get(quantity, Form())
+            terms = terms_of(unit, self._forms.get(quantity, Form()), self._max_power)
             guard = self._guards[quantity] = Guard(
-                max_power=form.rate or _OWN_RATES.get(unit, self._max_power),
-                wrap=form.wrap,
-                resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
+                max_power=terms.max_power,
+                wrap=terms.wrap,
+                resolution=terms.resolution,
                 unit=unit,
                 interval=self._interval,
                 state=self._state_of(quantity, unit),

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import Clock
@@ -34,6 +34,13 @@ class Device:
     normaliser: Normaliser
     counters: Counters | None = None
     noticed: Callable[[Event], None] = log_event
+
+    def renamed(self, name: str) -> "Device":
+        """The same device under another name."""
+        self.normaliser.device = name
+        if self.counters is not None:
+            self.counters.device = name
+        return replace(self, id=name)
 
     def tell(self, notices: Sequence[Notice], time: int) -> None:
         """Each of them is an event of this device; `time` is Unix ms."""

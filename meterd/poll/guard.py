@@ -15,6 +15,7 @@ that is higher than a moment could have made it is suspected, too, until others 
 """
 
 import math
+from collections.abc import Sequence
 
 from meterd.poll.segments import GuardState, Mark, Read, Step, Suspect, What, between, placed
 
@@ -44,11 +45,16 @@ MOMENT = 10.0
 UNTOLD_GAP = 86_400
 # A rollover happens in the last and the first tenth of the counter.
 NEAR = 0.1
+# The share of a gap of hours to years in which a counter that left 0 may have been at full power.
+SPARSE_SHARE = 0.01
 # Reads without an agreement after which a person should look.
 STUCK = 10
 # Sums of decimals carry a rounding error; a millionth of a Wh is finer than any meter.
 _FINEST = 1e6
 _EXACT = 2**53 / _FINEST
+# Two roundings of a double; what is within that of a thousandth is one.
+_NOISE = 2.0**-51
+_OFFSET_DIGITS = 3
 # Above 2**24 steps a float32 counter moves by its own rounding.
 _FLOAT32 = 2.0**-22
 
@@ -63,7 +69,9 @@ class Guard:
 
     `max_power` is what the meter can see at most, in W (var, VA); `wrap` the value at which the
     counter starts at 0 again, None if it does not; `resolution` its step. All in canonical units.
-    `interval` is how often it is read, in seconds.
+    `interval` is how often it is read, in seconds. `sparse`: reads may be hours to years apart, as
+    in imported histories. `wraps`: where it may start again, if `wrap` is not known.
+    `agreed`: the last step was a judgement, by so many reads, of which it was the last; else 0.
     The total begins with the counter's own value, so the two are equal until something happens.
     """
 
@@ -76,7 +84,12 @@ class Guard:
         unit: str = "Wh",
         interval: float = INTERVAL,
         state: GuardState | None = None,
+        sparse: bool = False,
+        wraps: Sequence[float] = (),
     ) -> None:
+        self._sparse = sparse
+        self._wraps = wraps
+        self.agreed = 0
         self._limit = max_power / 3600
         self._slack = resolution + self._limit * LATENESS
         self._gap_after = 1.5 * interval + LATENESS
@@ -107,6 +120,26 @@ class Guard:
         return self._same.value
 
     @property
+    def offset(self) -> float:
+        """What is added to the counter's value: the total, unless that is ahead."""
+        return self._offset
+
+    @property
+    def raw(self) -> float:
+        """The last good read; NaN before the first."""
+        return self._raw
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether the counter has not moved since a reset, which may yet be a long dip."""
+        return self._mark is not None
+
+    @property
+    def suspect(self) -> Suspect | None:
+        """The reads that are held."""
+        return self._suspect
+
+    @property
     def begun(self) -> bool:
         """Whether there was a good read since the start, or since the meter was swapped."""
         return not math.isnan(self._raw)
@@ -115,7 +148,7 @@ class Guard:
     def is_ahead(self) -> bool:
         """Whether the total waits for the counter, because too much was counted."""
         known = self._same.value
-        return known is not None and known > _decimal(self._raw + self._offset)
+        return known is not None and known > decimal(self._raw + self._offset)
 
     def step(self, raw: float | None, *, now: float, time_ms: int) -> Step:
         """Take one read; `now` is monotonic seconds, for rates, and `time_ms` Unix ms UTC."""
@@ -136,15 +169,24 @@ class Guard:
                 self._since = self._seen
                 self._seen = now
                 self._time = time_ms
-                total = _decimal(raw + self._offset) if self._offset else raw
+                total = decimal(raw + self._offset) if self._offset else raw
                 self._same = step = Step(total, What.COUNTED)
                 return step
         if not 0 <= raw < math.inf:
             return Step(None, What.ABSENT, f"{raw:g} is no value that a counter can have")
         read = Read(raw, now, time_ms)
+        self.agreed = 0
         if not self._placed:
             self._place(read)
         return self._carry_on(read) if self._carries_on(read) else self._doubt(read)
+
+    def begin(self, raw: float, *, now: float, time_ms: int) -> Step:
+        """Take the first read of a meter that needs no others to agree: it is known that they do.
+
+        Where there was a total, it goes on from that.
+        """
+        self._placed, read = True, Read(raw, now, time_ms)
+        return self._begin(Suspect(read, read, READS, READS))
 
     def swap(self) -> None:
         """Another meter from here on: a new segment, and nothing is booked across."""
@@ -153,6 +195,10 @@ class Guard:
         self._owed = 0.0
         self._top = -math.inf
         self.segment += 1
+
+    def stand(self) -> None:
+        """The counter has stood for long: how it got there is forgotten."""
+        self._before, self._since = None, self._seen
 
     def state(self) -> GuardState:
         """For the next start."""
@@ -193,6 +239,21 @@ class Guard:
         """The most that a counter at `raw` can rise by in this time."""
         return self._limit * max(seconds, 0.0) + self._slack + raw * _FLOAT32
 
+    def _fresh(self, seconds: float) -> float:
+        """For how long a counter that left 0, or was reset, can have counted at full power."""
+        least = min(seconds, WATCHED)
+        return max(least, seconds * SPARSE_SHARE) if self._sparse else least
+
+    def _usual(self, seconds: float) -> float:
+        """Three times what it rose by lately in such a time; 0 where that is not known."""
+        if self._before is None or self._seen <= self._since:
+            return 0.0
+        return 3 * (self._raw - self._before) / (self._seen - self._since) * seconds
+
+    def follows(self, read: Read) -> bool:
+        """Whether the counter can have got to this read from the last good one."""
+        return self._can_have_risen(read)
+
     def _carries_on(self, read: Read) -> bool:
         """Whether the counter can have got here from the last good read, and needs no proof."""
         if (old := self._suspect) is not None and self._can_have_risen(old.first):
@@ -213,14 +274,14 @@ class Guard:
             return False  # It came back to where it was before a reset.
         seconds = self._gap(read)
         if self._raw == 0 or self._mark is not None:
-            seconds = min(seconds, WATCHED)
+            seconds = self._fresh(seconds)
         return rise <= self._possible(seconds, read.raw)
 
     def _carry_on(self, read: Read) -> Step:
         if read.raw > self._raw:
             self._before, self._since = self._raw, self._seen
             # It moves, so it counts: what it showed after the reset was energy.
-            self._offset += self._owed
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
         if (suspect := self._suspect) is None:
             return self._accept(read)
@@ -233,7 +294,7 @@ class Guard:
         self._suspect = None
         total, known = read.raw, self._same.value
         if self._offset:
-            total = _decimal(total + self._offset)
+            total = decimal(total + self._offset)
         if known is not None and known - 1 / _FINEST <= total < known:
             total = known
         if known is not None and total < known:
@@ -256,6 +317,7 @@ class Guard:
             suspect = Suspect(read, read, 1, reads)
         self._suspect, self._top = suspect, -math.inf
         if suspect.agreeing >= READS:
+            self.agreed = suspect.agreeing
             return self._judge(suspect)
         what = What.STUCK if reads == STUCK else What.HELD
         return Step(None, what, self._why(suspect))
@@ -264,12 +326,13 @@ class Guard:
         """Whether one suspected read agrees with the next: over a gap, nearly anything would."""
         rise = later.raw - earlier.raw
         plain = self._is_plain(rise, between(earlier, later), later.raw)
-        return plain and self._reaches(earlier, later)
+        return plain and self.reaches(earlier, later)
 
-    def _reaches(self, earlier: Read, later: Read) -> bool:
+    def reaches(self, earlier: Read, later: Read) -> bool:
+        """Whether a counter can have got from one read to the other."""
         seconds = between(earlier, later)
         if earlier.raw == 0:
-            seconds = min(seconds, WATCHED)
+            seconds = self._fresh(seconds)
         return 0 <= later.raw - earlier.raw <= self._possible(seconds, later.raw)
 
     def _why(self, suspect: Suspect) -> str:
@@ -292,7 +355,7 @@ class Guard:
             return self._begin(suspect)
         if self._can_have_risen(first):
             self._before, self._since = self._raw, self._seen
-            self._offset += self._owed
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
             return self._accept(latest, What.CONFIRMED, f"counted after all, {values}")
         if self._is_late(first):
@@ -301,18 +364,18 @@ class Guard:
         if self._before is not None and self._before <= first.raw < self._raw:
             self._before = None
             return self._accept(latest, What.GLITCH, f"the counter went back {values}")
-        if self._mark is not None and self._reaches(self._mark.read, first):
+        if self._mark is not None and self.reaches(self._mark.read, first):
             return self._resume(self._mark, latest)
-        if self._rolled_over(latest):
+        if wrap := self._rolled_over(first, latest):
             self._before, self._since = None, first.now
-            self._offset += self._wrap or 0.0
+            self._offset = offset_of(self._offset + wrap, 0.0)
             return self._accept(latest, What.ROLLOVER, f"the counter rolled over, {values}")
         return self._reset(suspect, values)
 
     def _begin(self, suspect: Suspect) -> Step:
         """The first good read of a meter: the total starts with it, or goes on from the last."""
         known = self._same.value
-        self._offset = 0.0 if known is None else known - suspect.first.raw
+        self._offset = 0.0 if known is None else offset_of(known, suspect.first.raw)
         self._since = suspect.first.now - WATCHED
         return self._accept(suspect.latest)
 
@@ -332,11 +395,18 @@ class Guard:
             latest, What.GLITCH, f"the reset to {was} was a glitch: {before} before"
         )
 
-    def _rolled_over(self, latest: Read) -> bool:
-        if self._wrap is None or not latest.raw < self._raw <= self._wrap:
-            return False
-        delta = self._wrap - self._raw + latest.raw
-        return delta <= min(self._possible(self._gap(latest), self._wrap), NEAR * self._wrap)
+    def _rolled_over(self, first: Read, latest: Read) -> float:
+        """The value at which it started again; 0 where it did not."""
+        if self._wrap is None:
+            # Where nobody says it, a round number that it would have reached by now.
+            usual = self._usual(self._gap(first))
+            fits = (w for w in self._wraps if self._is_over(first, w, min(usual, NEAR * w)))
+            return next(fits, 0.0)
+        most = min(self._possible(self._gap(latest), self._wrap), NEAR * self._wrap)
+        return self._wrap if self._is_over(latest, self._wrap, most) else 0.0
+
+    def _is_over(self, latest: Read, wrap: float, most: float) -> bool:
+        return latest.raw < self._raw <= wrap and wrap - self._raw + latest.raw <= most
 
     def _reset(self, suspect: Suspect, values: str) -> Step:
         """A new segment. The counter's new value is energy if it can have come since the last read.
@@ -346,13 +416,16 @@ class Guard:
         """
         first, latest = suspect.first, suspect.latest
         seconds = self._gap(first)
-        near_zero = first.raw <= min(self._raw / 2, self._possible(seconds, first.raw))
-        self._owed = first.raw if near_zero and seconds <= WATCHED else 0.0
+        most = self._possible(seconds, first.raw)
+        if self._sparse:
+            most = min(most, max(self._moment, self._usual(seconds)))
+        near_zero = first.raw <= min(self._raw / 2, most)
+        self._owed = first.raw if near_zero and (self._sparse or seconds <= WATCHED) else 0.0
         last = Read(self._raw, self._seen, self._time)
         self._mark = self._mark or Mark(last, self._offset)
-        self._offset = (self._same.value or 0.0) - first.raw
+        self._offset = offset_of(self._same.value or 0.0, first.raw)
         if latest.raw > first.raw:
-            self._offset += self._owed
+            self._offset = offset_of(self._offset + self._owed, 0.0)
             self._owed, self._mark = 0.0, None
         self._before, self._since = None, first.now
         self.segment += 1
@@ -362,7 +435,18 @@ class Guard:
         return f"{value:.12g} {self._unit}"
 
 
-def _decimal(value: float) -> float:
+def offset_of(total: float, raw: float) -> float:
+    """What a total is above its counter, free of the rounding of such large numbers.
+
+    So it comes out the same from any read of a segment.
+    """
+    offset = total - raw
+    short = round(offset, _OFFSET_DIGITS)
+    noise = max(abs(total), abs(raw)) * _NOISE
+    return short if abs(short - offset) <= noise else decimal(offset)
+
+
+def decimal(value: float) -> float:
     """Six digits. A whole number divided once is as exact as round(), at half its price."""
     if value < _EXACT:
         return round(value * _FINEST) / _FINEST

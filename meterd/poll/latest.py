@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from meterd.model.sample import Fault, Layout, Poll
@@ -57,6 +57,18 @@ class DeviceState:
         self.parts = (Part(poll, pace), *kept)
         self.good = poll
 
+    def rename(self, name: str) -> None:
+        """What is known, as of a device of another name."""
+        called: dict[int, Poll] = {}
+
+        def now(poll: Poll) -> Poll:
+            # One object stays one: it is how others tell whether a poll is the last one.
+            return called.setdefault(id(poll), replace(poll, device=name))
+
+        self.last = now(self.last) if self.last else None
+        self.good = now(self.good) if self.good else None
+        self.parts = tuple(part._replace(poll=now(part.poll)) for part in self.parts)
+
     def latency(self, quantile: float) -> float | None:
         """Seconds that a good poll took, over the last hundred; None before the first."""
         if not self.latencies:
@@ -76,6 +88,12 @@ class Latest:
     def keep_only(self, devices: Iterable[str]) -> None:
         """After a reload: forget the devices that are gone, learn the new ones."""
         self.states = {device: self.states.get(device) or DeviceState() for device in devices}
+
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name, in its place."""
+        self.states = {new if name == old else name: one for name, one in self.states.items()}
+        if new in self.states:
+            self.states[new].rename(new)
 
     def take(self, poll: Poll) -> None:
         state = self.states.setdefault(poll.device, DeviceState())

@@ -1,7 +1,6 @@
 """From readings to samples: canonical units, the house's signs, plausibility."""
 
 import math
-import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -11,7 +10,7 @@ from meterd.model.calibration import NO_CALIBRATION, Calibration, kind_of
 from meterd.model.columns import Columns, Shape
 from meterd.model.event import EventKind, Notice
 from meterd.model.quantity import DEVICE_UP, GUARDED, Kind, Quantity, describe, suggest
-from meterd.model.sample import Doubt, Layout, Poll, Quality, Reading
+from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality, Reading
 from meterd.model.units import base_of, conversion
 from meterd.model.units import suggest as suggest_unit
 from meterd.poll.direction import Mirrored, mirrored, opposite
@@ -48,7 +47,7 @@ class _Column(NamedTuple):
 
     `factor` holds unit, transformer and sign; so does `offset`, which is added then. `turned`: an
     angle to turn by 180°. `bound` is the largest magnitude that is a value at all, `plausible` the
-    largest that is not suspect, infinity excluded from both.
+    largest that is not suspect; both are LARGEST at most.
     """
 
     quantity: Quantity
@@ -88,6 +87,8 @@ class _Column(NamedTuple):
             return f"{value:g} {self.quantity.unit} is no count: a counter is never negative"
         if abs(value) <= self.bound:
             return ""
+        if abs(value) > LARGEST:
+            return f"{value:g} {self.quantity.unit} is no number that can be measured"
         what = f"{value:g} {self.quantity.unit} is more than"
         if self.counts:
             return f"{what} any counter of such a device has reached"
@@ -158,8 +159,8 @@ def _column(name: object, unit: object, terms: Terms) -> _Column | str:
         scale * found.factor,
         scale * found.offset + sign * terms.calibration.offset(name),
         there.turned,
-        min(_bound(quantity, terms.max_power), sys.float_info.max),
-        min(_plausible(quantity, terms.max_power), sys.float_info.max),
+        min(_bound(quantity, terms.max_power), LARGEST),
+        min(_plausible(quantity, terms.max_power), LARGEST),
     )
 
 
@@ -192,10 +193,10 @@ class Normaliser:
     `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
     """
 
-    __slots__ = ("_device", "_last", "_mistakes", "_shape", "_terms", "notices")
+    __slots__ = ("_last", "_mistakes", "_shape", "_terms", "device", "notices")
 
     def __init__(self, device: str, *, swapped: bool = False, terms: Terms | None = None) -> None:
-        self._device = device
+        self.device = device
         self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
         self._last: _Form = _NOTHING
@@ -212,7 +213,7 @@ class Normaliser:
         form = self._last
         values = None if said.remarks else _good(form, said.values)
         if values is not None:
-            return Poll(self._device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
+            return Poll(self.device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
         doubts: dict[int, Doubt] = {}
         found: list[float | None] = []
         for reading, column in zip(said, form.columns, strict=True):
@@ -223,7 +224,7 @@ class Normaliser:
                 doubts[len(found)] = doubt
             found.append(value)
         texts = _told(said) if form.texts else NO_TEXTS
-        return Poll(self._device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
+        return Poll(self.device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
 
     def _complain(self, form: _Form) -> None:
         for name, text in form.mistakes.items():

@@ -71,6 +71,10 @@ class GuardState:
     mark: Mark | None = None
     suspect: Suspect | None = None
 
+    def agrees(self, other: "GuardState | None") -> bool:
+        """Whether totals go on alike from the two."""
+        return other is not None and (self.offset, self.total) == (other.offset, other.total)
+
     def swapped(self) -> "GuardState":
         """Another counter from here on: a new segment, and nothing is booked across."""
         return replace(

@@ -1,13 +1,15 @@
 """The numbers of devices and series, and from when to when each series has samples."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from meterd.model.quantity import Kind, declare, describe, is_own
+from meterd.store import renames
 from meterd.store.format.columns import Span
+from meterd.store.identity import Files
 from meterd.store.schema import device, newest, series
 
 Name = tuple[str, str, str]
@@ -36,26 +38,40 @@ class Catalog:
     """Every device and series that the store knows. New ones are made by the writer alone."""
 
     def __init__(self) -> None:
-        self.devices: dict[str, int] = {}
-        self.names: dict[int, str] = {}
+        self.shared = False  # whether other meterds number series, too (cluster.py)
+        self.files: Files | None = None  # of the database that the numbers are of
+        self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
+        # Names that devices had and none has now, by what they are called now. One object for all
+        # time: the memory (hot.py) has it, too.
+        self.renamed: dict[str, str] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Another database is in the place of the one that was known: its numbers are others.
+
+        A reader may look at any moment, and finds the old numbers or none.
+        """
         self.series: dict[Name, Known] = {}
         self.by_id: dict[int, Known] = {}
         self.by_device: dict[int, list[Known]] = {}
+        self.devices: dict[str, int] = {}
+        self.names: dict[int, str] = {}
         self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
-        self.shared = False  # whether other meterds number series, too (cluster.py)
+        self._reclaimed: set[str] = set()  # names that were renamed, of devices that come
         self._next = 1
         self._new_devices: list[dict[str, object]] = []
         self._new_series: list[dict[str, object]] = []
         # Users' own series whose map says now that they count, or that they do not.
         self._turned: list[dict[str, object]] = []
 
+    def let_go(self) -> None:
+        """Nobody is to keep the database open that was known."""
+        for close in list(self.readers):
+            close()
+
     def load(self, connection: Connection) -> None:
         """What the store knows, besides what is known already. Raises what SQLAlchemy does."""
-        made = set()
-        for row in connection.execute(select(device)):
-            made.add(row.id)
-            self.devices[row.name] = row.id
-            self.names[row.id] = row.name
+        made = self._learn_names(connection)
         # A commit whose confirmation was lost may have made them after all; and a database
         # that was put in the place of another one may lack some that were made.
         self._new_devices = [
@@ -75,14 +91,71 @@ class Catalog:
 
     def learn(self, connection: Connection) -> None:
         """Devices and series that other meterds have made since (others.py)."""
-        for row in connection.execute(select(device)):
-            if row.id not in self.names:
-                self.names[row.id] = row.name
-                self.devices[row.name] = row.id
+        self._learn_names(connection)
         unknown = [row for row in connection.execute(select(series)) if row.id not in self.by_id]
         lasts = {row.series_id: row.time for row in connection.execute(select(newest))}
         for row in unknown:
             self._found(row, lasts.get(row.id))
+
+    def _learn_names(self, connection: Connection) -> set[int]:
+        """Devices, and what they are called by now; their numbers."""
+        made = set()
+        for row in connection.execute(select(device)):
+            made.add(row.id)
+            if (known := self.names.get(row.id)) not in (None, row.name):
+                self.rename(str(known), row.name)
+            self.names[row.id] = row.name
+            self.devices[row.name] = row.id
+        former = {
+            old: new
+            for old, new in renames.former(connection).items()
+            if old not in self.devices and old not in self._reclaimed
+        }
+        self.renamed.update(former)
+        for old in self.renamed.keys() - former.keys():
+            self.renamed.pop(old, None)
+        return made
+
+    def rename(self, old: str, new: str) -> None:
+        """A device has another name in the store. Others look meanwhile: each step is whole."""
+        number = self.devices[old]
+        mine = self.by_device.get(number, [])
+        keys = {one.id: one.name for one in mine}
+        self.series = {**self.series, **{(new, *one.name[1:]): one for one in mine}}
+        self.devices[new], self.names[number] = number, new
+        for one in mine:
+            one.name = new, *one.name[1:]
+        self._reclaimed.discard(old)
+        self.renamed.pop(new, None)
+        self.renamed.update(
+            {name: new for name, now in self.renamed.items() if now == old} | {old: new}
+        )
+        gone = set(keys.values())
+        self.series = {name: one for name, one in self.series.items() if name not in gone}
+        del self.devices[old]
+
+    def absorb(self, old: str, new: str) -> None:
+        """A device became a part of another one, in the store."""
+        gone = self.devices[old]
+        mine = self.by_device.pop(gone, [])
+        for one in mine:
+            other = self.series.get((new, *one.name[1:]))
+            if other is not None and one.first is not None and one.last is not None:
+                other.widen(one.first, one.last)
+        self.renamed.update(
+            {name: new for name, now in self.renamed.items() if now == old} | {old: new}
+        )
+        ids = {one.id for one in mine}
+        self.series = {name: one for name, one in self.series.items() if one.id not in ids}
+        for number in ids:
+            del self.by_id[number]
+            self.sunk.pop(number, None)
+        del self.devices[old], self.names[gone]
+
+    def reclaim(self, name: str) -> None:
+        """A former name is that of another device from now on."""
+        self._reclaimed.add(name)
+        self.renamed.pop(name, None)
 
     def _found(self, row: Any, last: int | None) -> None:
         """A series of the store; `last` is the time of its newest sample, where that is known."""
@@ -108,6 +181,7 @@ class Catalog:
 
     def device(self, name: str) -> int:
         """The device's number. There is one writer, so it numbers new ones by itself."""
+        name = self.renamed.get(name, name)
         if name not in self.devices:
             new = max(self.names, default=0) + 1
             if new >= MOST_DEVICES:
@@ -123,7 +197,7 @@ class Catalog:
 
     def one(self, owner: str, quantity: str, unit: str) -> int:
         """The series' number; a new one is inserted by `settle`."""
-        name = owner, quantity, unit
+        name = self.renamed.get(owner, owner), quantity, unit
         known = self.series.get(name)
         if known is None:
             known = self._make(name)

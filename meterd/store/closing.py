@@ -1,16 +1,20 @@
 """Ends a device's day: one block where there were many, and the roll-ups of its series."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from meterd.model.quantity import Kind
 from meterd.store import cuts
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.cuts import DAY, HOUR
+from meterd.store.edges import Edges, Ends, first_of
 from meterd.store.format import codec
 from meterd.store.format.columns import Column, Span, merge
+from meterd.store.format.rollup import Quarter
 from meterd.store.hot import Hot
-from meterd.store.hours import At, first_since, plain, quarters, rollup_row
+from meterd.store.hours import plain, quarters, rollup_row
 from meterd.store.keys import block_id, dirty_of, hour_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.sealing import GRACE, MOST_BYTES, Sealer
@@ -36,7 +40,10 @@ class Closer:
         self._sealer = sealer
         self._merging = merging
         self._made = Change()  # and not written yet
+        self._redone: set[int] = set()  # days, by dirty_id, of which `_made` has the hours
         self._under_way: Iterator[int] | None = None
+        self._firsts: Ends = {}
+        self._lasts: Ends = {}
         self._seen = sealer.changes
 
     def work(self, ledger: Ledger, now: int) -> bool:
@@ -48,10 +55,11 @@ class Closer:
         if self._seen != self._sealer.changes:
             # What was made of the blocks that were there then.
             self._made, self._under_way, self._seen = Change(), None, self._sealer.changes
+            self._redone, self._firsts, self._lasts = set(), {}, {}
         if self._under_way is not None:
             self._go_on(self._under_way)
             return True
-        waiting = self._made.cleaned
+        waiting = self._made.cleaned | self._redone
         key = next((key for key in self._due(now) if key not in waiting), None)
         devices = {dirty_of(one)[0] for one in waiting}
         if key is None or dirty_of(key)[0] in devices or self._made.size > MOST_BYTES:
@@ -59,12 +67,12 @@ class Closer:
             if waiting:
                 self._write(ledger)
             return key is not None
-        self._go_on(self._close(ledger, key, self._made))
+        self._go_on(self._day(ledger, key, self._made, self._may_close(key, now)))
         return True
 
     def close(self, ledger: Ledger, key: int) -> None:
         """One device's day, by dirty_id. Raises StoreError."""
-        for _ in self._close(ledger, key, self._made):
+        for _ in self._day(ledger, key, self._made, is_over=True):
             pass
         self._write(ledger)
 
@@ -79,12 +87,15 @@ class Closer:
 
     def _write(self, ledger: Ledger) -> None:
         made, self._made = self._made, Change()
+        redone, self._redone = self._redone, set()
         ledger.apply(made)
         self._sealer.dirty -= made.cleaned
+        self._sealer.late -= redone | made.cleaned
 
     def _due(self, now: int) -> Iterator[int]:
-        """The days that may be closed, oldest first, by dirty_id."""
-        return (key for key in sorted(self._sealer.dirty) if self._may_close(key, now))
+        """The days that may be closed, by dirty_id, and those whose hours changed; oldest first."""
+        dirty = sorted(self._sealer.dirty)
+        return (key for key in dirty if key in self._sealer.late or self._may_close(key, now))
 
     def _may_close(self, key: int, now: int) -> bool:
         device, day = dirty_of(key)
@@ -97,8 +108,11 @@ class Closer:
             return False
         return oldest is not None or now >= end + _PATIENCE
 
-    def _close(self, ledger: Ledger, key: int, change: Change) -> Iterator[int]:
-        """Step by step; yields how many samples each was about."""
+    def _day(self, ledger: Ledger, key: int, change: Change, is_over: bool) -> Iterator[int]:
+        """Step by step; yields how many samples each was about.
+
+        Of a day that is not over the hours are made anew, and nothing else is known yet.
+        """
         device, day = dirty_of(key)
         headers = ledger.headers(device, day)
         count = sum(n for _, _, n in headers)
@@ -112,22 +126,31 @@ class Closer:
             spans += ledger.read([number])
             yield n * len(series)
         span = merge(spans) if spans else None
-        if span is not None and self._merging and len(headers) > 1 and count <= MOST_POLLS:
-            bodies: list[bytes] = []
-            for column in span.columns:
-                bodies.append(codec.encode(column.values))
-                yield len(column.values)
-            change.gone += [number for number, _, _ in headers]
-            change.add(block_id(device, span.times[0]), span, bodies)
-        follow = self._follow(ledger, device, (day + 1) * DAY)
+        merging = is_over and self._merging and len(headers) > 1 and count <= MOST_POLLS
+        if span is not None and merging:
+            yield from _merged(change, span, headers)
+        edges = self._edges(ledger, device)
+        later = cache(lambda: self._sealer.span(self._catalog.names[device]))
         hours: list[Row] = []
         for column in self._columns(device, span):
-            change.rollups_gone.append(rollup_id(column.series, day))
-            hours += self._roll(ledger, change, day, column, span, follow)
+            found = self._quarters(edges, day, column, span, later, is_over)
+            if is_over:
+                change.rollups_gone.append(rollup_id(column.series, day))
+                row = rollup_row(column.series, day, found, *_told(span, column))
+                change.rollups += [row] if row is not None else []
+            mine = {number: one for number, one in found.items() if number // 96 == day}
+            hours += plain(column.series, mine)
             yield len(column.values)
         keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
         _note_hours(ledger, change, keys, hours)
-        change.cleaned.add(key)
+        if is_over:
+            change.cleaned.add(key)
+        else:
+            self._redone.add(key)
+
+    def _edges(self, ledger: Ledger, device: int) -> Edges:
+        dirty = self._sealer.dirty - self._made.cleaned
+        return Edges(ledger, self._catalog, device, dirty, self._firsts, self._lasts)
 
     def _columns(self, device: int, span: Span | None) -> Iterator[Column]:
         """Every series of the device; those without polls that day are empty."""
@@ -135,42 +158,41 @@ class Closer:
         for known in self._catalog.by_device.get(device, ()):
             yield told.get(known.id) or Column(known.id, range(0), cuts.NOTHING)
 
-    def _follow(self, ledger: Ledger, device: int, time: int) -> Span | None:
-        """What came after `time`."""
-        found = ledger.following(device, time)
-        return found if found is not None else self._sealer.span(self._catalog.names[device])
-
-    def _roll(
+    def _quarters(
         self,
-        ledger: Ledger,
-        change: Change,
+        edges: Edges,
         day: int,
         column: Column,
         span: Span | None,
-        follow: Span | None,
-    ) -> Iterator[Row]:
-        """Adds the roll-up to the change; yields the hours' plain rows."""
-        one = self._catalog.by_id[column.series]
-        counter = one.kind is Kind.COUNTER
+        later: Callable[[], Span | None],
+        is_over: bool,
+    ) -> dict[int, Quarter]:
+        """Of one series, those between the samples around the day."""
+        counter = self._catalog.by_id[column.series].kind is Kind.COUNTER
         if not column.values and not counter:
-            return
+            return {}
         whole = span or Span(0, cuts.NO_TIMES, ())
-        before = ledger.before(column.series, day) if counter else None
-        after = _after(follow, column.series, (day + 1) * DAY) if counter else None
-        found = quarters(whole, column, self._catalog, before, after)
-        row = rollup_row(column.series, day, found, *cuts.told(whole, column))
-        if row is None:
-            return
-        change.rollups.append(row)
-        kept = {number: q for number, q in found.items() if number // 96 == day}
-        yield from plain(column.series, kept)
+        before = edges.before(column.series, day) if counter else None
+        after = None
+        if counter and not is_over and whole.times:
+            after = first_of(later(), column.series, whole.times[-1] + 1)
+        if counter and after is None:
+            after = edges.after(column.series, day, later)
+        return quarters(whole, column, self._catalog, before, after)
 
 
-def _after(follow: Span | None, series: int, time: int) -> At | None:
-    for column in follow.columns if follow is not None else ():
-        if column.series == series and follow is not None:
-            return first_since(follow, column, time)
-    return None
+def _merged(change: Change, span: Span, headers: Sequence[tuple[int, int, int]]) -> Iterator[int]:
+    """The day's blocks become one."""
+    bodies: list[bytes] = []
+    for column in span.columns:
+        bodies.append(codec.encode(column.values))
+        yield len(column.values)
+    change.gone += [number for number, _, _ in headers]
+    change.add(block_id(span.device, span.times[0]), span, bodies)
+
+
+def _told(span: Span | None, column: Column) -> tuple["array[int]", "array[float]"]:
+    return cuts.told(span or Span(0, cuts.NO_TIMES, ()), column)
 
 
 def _note_hours(ledger: Ledger, change: Change, keys: Sequence[int], rows: list[Row]) -> None:

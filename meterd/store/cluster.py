@@ -42,6 +42,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
+from meterd.store import renames
 from meterd.store.catalog import MOST_DEVICES
 from meterd.store.connections import Opened
 from meterd.store.fair import Fair, chosen
@@ -105,6 +106,7 @@ class Leases:
         self._leaving: frozenset[str] = frozenset()
         self._member = Member(self.holder)
         self._careful_until = float("-inf")
+        self._renames = ""  # as the store told them last
 
     @property
     def held(self) -> frozenset[str]:
@@ -162,6 +164,7 @@ class Leases:
         if not self._made:
             self.share.upgrade()
             self._made = True
+        wanted = self._turns(partial(_called, wanted=wanted))
         for name in self._missing(wanted):
             self._turns(partial(_number, name=name))
         turn = self._turns(partial(self._turn, wanted=wanted))
@@ -170,14 +173,17 @@ class Leases:
             self._careful_until = began + self._period * _LENGTH
         self._member.until = turn.until
         self._good_until = began + self._period * _LENGTH
-        for gone in self.share.held.keys() - turn.held:
+        ours = {one.id for one in turn.held.values()}
+        for gone in (name for name, one in self.share.held.items() if one.id not in ours):
             _log.warning("another meterd has %s by now", gone)
         if turn.held.keys() - self.share.held.keys():
             self.share.memos = turn.memos
         self.share.held = turn.held
         self._leaving = chosen(turn.held, self._leaving, turn.most)
         held = [one.id for one in turn.held.values()]
-        self._turns(lambda connection: self.share.others.look(connection, held))
+        is_renamed = renames.told(turn.memos) != self._renames
+        self._turns(lambda connection: self.share.others.look(connection, held, renamed=is_renamed))
+        self._renames = renames.told(turn.memos)
 
     def _release(self) -> None:
         going = {
@@ -281,6 +287,17 @@ class Leases:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+
+def _called(connection: Connection, wanted: Sequence[str]) -> tuple[str, ...]:
+    """What the store calls these devices now: a meterd may not know yet that one was renamed.
+
+    One whose name now is wanted, too, is another device.
+    """
+    former = renames.former(connection)
+    return tuple(
+        former.get(name, name) if former.get(name) not in wanted else name for name in wanted
+    )
 
 
 def _number(connection: Connection, name: str) -> None:

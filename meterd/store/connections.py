@@ -11,11 +11,18 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from meterd.errors import StoreError
+from meterd.store.identity import Files, Inode
 from meterd.store.lock import Claim
 
 
 class Held(Protocol):
-    """A lock that one meterd holds on a store."""
+    """A lock that one meterd holds on a store; `inode` is its file's, None on a server."""
+
+    @property
+    def inode(self) -> Inode | None: ...
+
+    def check(self) -> None:
+        """Raises StoreError (busy) where it is not held any more, and another has it."""
 
     def release(self) -> None: ...
 
@@ -51,6 +58,9 @@ class Database(Protocol):
 
     def rest(self) -> None:
         """Closes what waits for the next reader; from now on each opens its own."""
+
+    def let_go(self) -> None:
+        """Closes what waits for the next reader."""
 
     def mapped(self) -> AbstractContextManager[None]:
         """Turns what drivers, SQLAlchemy and the file system raise into StoreError."""
@@ -90,7 +100,12 @@ class Connections:
 
 
 class Opened:
-    """One open connection; after a StoreError close it and open another."""
+    """One open connection; after a StoreError close it and open another.
+
+    `files` are those of a database in a file, None on a server.
+    """
+
+    files: Files | None = None
 
     def __init__(
         self,
@@ -107,6 +122,9 @@ class Opened:
         """A transaction: all of it or nothing. Raises StoreError."""
         with self._mapped(), self.connection.begin():
             yield self.connection
+
+    def checkpoint(self) -> None:
+        """What is in the log goes to the file itself, where there is one. Raises StoreError."""
 
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,13 +51,18 @@ def set_aside(path: Path, now_ms: int) -> Path:
     return target
 
 
-def _free_name(path: Path, now_ms: int) -> Path:
+def _free_name(path: Path, now_ms: int, why: str = "corrupt", end: str = "") -> Path:
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S")
-    target, number = path.with_name(f"{path.name}.corrupt-{stamp}"), 1
+    target, number = path.with_name(f"{path.name}.{why}-{stamp}{end}"), 1
     while target.exists():
         number += 1
-        target = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+        target = path.with_name(f"{path.name}.{why}-{stamp}-{number}{end}")
     return target
+
+
+def aside(path: Path, why: str, end: str = "") -> Path:
+    """A free name for what is moved out of the way of a database; `end` as of `-wal`."""
+    return _free_name(path, time.time_ns() // 1_000_000, why, end)
 
 
 def _move(source: Path, target: Path) -> None:

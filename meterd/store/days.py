@@ -12,8 +12,8 @@ from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format.columns import Span, merge
 from meterd.store.hot import Hot
-from meterd.store.keys import block_ids
-from meterd.store.schema import block
+from meterd.store.keys import block_ids, dirty_of, rollup_id
+from meterd.store.schema import block, dirty, rollup
 
 # Numbers of series that no commit has numbered yet, as long as one answer lives.
 _PROVISIONAL = 1 << 30
@@ -67,6 +67,31 @@ def told(
     return DaySpan(span, {**naming.names, **stored}) if span.columns else None
 
 
+@dataclass(frozen=True, slots=True)
+class DayList:
+    """UTC days since 1970: `there` are all on which a series has samples, and perhaps some without;
+    `rolled` those with a roll-up that counts some, whose raw samples may be deleted by now."""
+
+    there: set[int]
+    rolled: set[int]
+
+
+def listed(database: Database, hot: Hot, catalog: Catalog, name: Name) -> DayList:
+    """The days of a series. Raises StoreError."""
+    extent = hot.extents().get(name)
+    found = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))
+    known = catalog.series.get(name)
+    if known is None or not database.made():
+        return DayList(found, set())
+    number = catalog.devices[name[0]]
+    keys = rollup.c.id.between(rollup_id(known.id, 0), rollup_id(known.id + 1, 0) - 1)
+    with database.reading() as connection:
+        rolled = set(connection.scalars(select(rollup.c.day).where(keys, rollup.c.n > 0)))
+        waiting = map(dirty_of, connection.scalars(select(dirty.c.id)))
+        open_days = {day for device, day in waiting if device == number}
+    return DayList(found | rolled | open_days, rolled - found - open_days)
+
+
 def _stored(
     connection: Connection, catalog: Catalog, device: str, day: int, wanted: Container[Name]
 ) -> Iterator[Span]:
@@ -84,7 +109,7 @@ def _recent(
     oldest = hot.oldest(device)
     if oldest is None or oldest >= end:
         return
-    for stretch in hot.stretches(device):
+    for stretch in hot.stretches(device, within=(start, end)):
         for span in stretch.unnumbered().spans(0, naming):
             part = cuts.since(cuts.until(span, end), start)
             columns = (column for column in part.columns if naming.names[column.series] in wanted)

@@ -8,24 +8,29 @@ before, so the file means the same beside any database:
 """
 
 import json
+import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
+from meterd.store import identity
 from meterd.store.catalog import Catalog, Name
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError, keep_body
+from meterd.store.corrupt import DamageError, aside, keep_body
 from meterd.store.format import journal
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot
+from meterd.store.identity import GoneError, Inode
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
-from meterd.store.records import Halves, read_halves
+from meterd.store.records import Halves, mapped, read_halves
 
 SIZE = 16 << 20  # bytes of a new file; an hour of 4,000 series at 10 s takes a quarter of it
 _LENGTH = 4
+
+_log = logging.getLogger(__name__)
 
 
 def place(database: Path) -> Path:
@@ -49,6 +54,7 @@ class Filed:
         self._catalog = catalog
         self._size = size
         self._halves: Halves | None = None
+        self._known: Inode | None = None  # of the file that was opened, after it is closed, too
         self._told: set[int] = set()
         self._digits: dict[int, int] = {}
         # Something in it is in blocks, too, or it is full: the other half is due.
@@ -62,8 +68,26 @@ class Filed:
 
     def _open(self) -> Halves:
         if self._halves is None:
+            self.check()
             self._halves = Halves(self._path, self._size)
+            self._known = self._halves.inode
         return self._halves
+
+    def check(self) -> None:
+        """Raises GoneError where the file is no longer the one that was opened."""
+        if self._known is not None and (told := identity.changed(self._path, self._known)):
+            raise GoneError(told)
+
+    def forget(self) -> None:
+        """What it has told, under numbers of another database; another file is put aside."""
+        self.close()
+        self._told, self._digits, self.stale = set(), {}, True
+        if self._known is not None and identity.inode(self._path) not in (None, self._known):
+            with mapped(self._path):
+                target = aside(self._path, "stray")
+                self._path.rename(target)
+            _log.error("%s was none of this store's; it is kept as %s", self._path, target)
+        self._known = None
 
     def polls(self) -> Iterator[Poll]:
         """What the file holds, oldest first. What it told under other numbers is told again."""
@@ -90,7 +114,10 @@ class Filed:
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
             ledger.commit(spans, memos, plain=plain, filed=True)
+        else:
+            ledger.hold()
         if not spans or self._open().append(self._record(spans)):
+            self.check()
             self._told |= _numbers(spans)
             return None
         self.stale = True

@@ -1,47 +1,114 @@
 """The polls that no block holds yet, in memory as columns: written from here, and read here.
 
-The event loop appends, the writer's thread commits and seals, readers copy. The lock is held
-for as long as references or some kilobytes move, never while anything is written.
+The event loop appends, the writer's thread commits and seals, readers copy. The lock that the
+loop takes is held while one stretch is appended to, copied or exchanged, which are bounded; what
+grows with the polls in memory is done without it.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from meterd.model.sample import Poll
+from meterd.model.sample import Layout, Poll
 from meterd.store.stretch import Naming, Stretch
 
-__all__ = ("Hot", "Naming", "Stretch")
+__all__ = ("Hot", "Naming", "Stretch", "batch")
+
+Looked = tuple[Stretch, int]
+"""A stretch, and how many of its rows, the first ones, somebody has looked at."""
+
+
+@dataclass(slots=True)
+class _Device:
+    """Stretches in the order of arrival. Only the open one is added to."""
+
+    model: Stretch | None = None  # what the next one follows
+    open: Stretch | None = None
+    closed: list[Stretch] = field(default_factory=list)
+
+    def close(self) -> None:
+        if self.open is not None:
+            self.open.end()
+            self.closed.append(self.open)
+            self.open = None
+
+    def call(self, device: str) -> None:
+        """By this name from now on."""
+        for stretch in (*self.closed, *((self.model,) if self.model is not None else ())):
+            stretch.device = device
+
+    def begin(self, device: str, layout: Layout) -> Stretch:
+        self.close()
+        if self.model is None:
+            columns = tuple(zip(layout.quantities, layout.units, strict=True))
+            self.model = self.open = Stretch.of(device, columns)
+        else:
+            self.model = self.open = self.model.follow(layout)
+        return self.open
 
 
 class Hot:
-    """Every poll since its device's last block."""
+    """Every poll since its device's last block.
 
-    def __init__(self) -> None:
+    `take` is the loop's; all else that changes something is called by one thread at a time.
+    """
+
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+        """`renamed`: names that devices had -> what they are called now (catalog.py)."""
         self._guard = threading.Lock()
-        self._stretches: dict[str, list[Stretch]] = {}
+        self._renamed = {} if renamed is None else renamed
+        self._devices: dict[str, _Device] = {}
         self._waiting = 0  # samples that no commit has confirmed
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
+        if poll.device in self._renamed:
+            poll = replace(poll, device=self._renamed[poll.device])
         with self._guard:
-            stretches = self._stretches.setdefault(poll.device, [])
-            last = stretches[-1] if stretches else None
-            number = last.number(poll.layout) if last is not None else None
+            mine = self._devices.get(poll.device)
+            if mine is None:
+                mine = self._devices[poll.device] = _Device()
+            last = mine.open
+            number = last.number(poll.layout) if last is not None and not last.is_full else None
             if last is None or number is None:
-                last = Stretch.of(poll)
+                last = mine.begin(poll.device, poll.layout)
                 number = last.number(poll.layout)
-                stretches.append(last)
             last.add(poll, number or 0)
             self._waiting += len(poll.values)
 
     def adopt(self, journal: "Hot") -> None:
         """What was found in the journal comes before what was taken since."""
+        for name, theirs in journal._devices.items():
+            device = self._renamed.get(name, name)
+            theirs.close()
+            theirs.call(device)
+            for stretch in theirs.closed:
+                stretch.kept = len(stretch.times)
+            with self._guard:
+                mine = self._devices.setdefault(device, _Device())
+                mine.model = mine.model or theirs.model
+                mine.closed[:0] = theirs.closed
+
+    def append(self, device: str, late: Sequence[Stretch]) -> None:
+        """Polls that are in the journal already come after what was taken until now."""
+        for stretch in late:
+            stretch.kept = len(stretch.times)
         with self._guard:
-            for device, stretches in journal._stretches.items():
-                for stretch in stretches:
-                    stretch.kept = len(stretch.times)
-                self._stretches[device] = [*stretches, *self._stretches.get(device, ())]
+            mine = self._devices.setdefault(device, _Device())
+            mine.close()
+            mine.closed.extend(late)
+
+    def follow(self) -> None:
+        """What is here under a name that its device had is there under its name now."""
+        for old in self._devices.keys() & self._renamed.keys():
+            new = self._renamed[old]
+            with self._guard:
+                moved = self._devices.pop(old)
+                moved.close()
+                moved.call(new)
+                mine = self._devices.setdefault(new, _Device())
+                mine.model = mine.model or moved.model
+                mine.closed[:0] = moved.closed
 
     @property
     def waiting(self) -> int:
@@ -51,110 +118,175 @@ class Hot:
     def uncommitted(self, most: int) -> list[Stretch]:
         """Copies of the rows that are not in the journal, about `most` samples, oldest first."""
         found: list[Stretch] = []
-        with self._guard:
-            for stretch in self._all():
-                rows = max(1, most // len(stretch.columns))
+        for stretch in self._all():
+            rows = max(1, most // max(1, len(stretch.columns)))
+            with self._guard:
                 end = min(len(stretch.times), stretch.kept + rows)
-                if end > stretch.kept:
-                    found.append(stretch.copy(stretch.kept, end))
-                    most -= (end - stretch.kept) * len(stretch.columns)
-                if most <= 0:
-                    break
+                if end == stretch.kept:
+                    continue
+                found.append(stretch.copy(stretch.kept, end))
+            most -= len(found[-1].times) * len(stretch.columns)
+            if most <= 0:
+                break
         return found
 
     def confirm(self, written: Sequence[Stretch]) -> int:
         """Those copies are in the journal now; returns their samples."""
-        with self._guard:
-            for copy in written:
-                (copy.origin or copy).kept += len(copy.times)
-            samples = sum(copy.samples for copy in written)
-            self._waiting -= samples
-            return samples
+        for copy in written:
+            (copy.origin or copy).kept += len(copy.times)
+        return self._less(written)
 
     def forget(self, moved: Sequence[Stretch]) -> int:
         """Those copies of uncommitted rows are elsewhere, or lost; returns their samples."""
+        for copy in moved:
+            origin = copy.origin or copy
+            self._remove(origin, [(origin.kept, origin.kept + len(copy.times))])
+        return self._less(moved)
+
+    def _less(self, copies: Sequence[Stretch]) -> int:
+        samples = sum(copy.samples for copy in copies)
         with self._guard:
-            for copy in moved:
-                origin = copy.origin or copy
-                origin.remove(origin.kept, origin.kept + len(copy.times))
-            samples = sum(copy.samples for copy in moved)
             self._waiting -= samples
-            return samples
+        return samples
+
+    def _remove(self, stretch: Stretch, gone: Sequence[tuple[int, int]]) -> None:
+        """These rows, which were there when they were looked for."""
+        with self._guard:
+            mine = self._devices.get(stretch.device)
+            if mine is not None and mine.open is stretch:
+                mine.close()
+        rest = stretch.without(gone)
+        with self._guard:
+            stretch.become(rest)
 
     def unconfirm(self) -> None:
         """The journal is gone: what was in it waits for a commit again."""
-        with self._guard:
-            for stretch in self._all():
+        for stretch in self._all():
+            with self._guard:
                 if stretch.kept:
                     self._waiting += stretch.copy(0, stretch.kept).samples
                     stretch.kept = 0
 
+    def renumber(self) -> None:
+        """Series have other numbers from now on: a stretch remembers those that it was told."""
+        for stretch in self._all():
+            with self._guard:
+                stretch.order, stretch.laid = [], {}
+
     def drop(self, device: str) -> int:
         """Another meterd has the device; returns the samples that no commit had confirmed."""
         with self._guard:
-            gone = self._stretches.pop(device, [])
-            samples = sum(one.copy(one.kept, len(one.times)).samples for one in gone)
-            self._waiting -= samples
-            return samples
+            gone = self._devices.pop(device, _Device())
+        gone.close()
+        return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
 
-    def sealed(self, device: str, before: int, seen: Iterable[tuple[Stretch, int]]) -> None:
-        """What is older is in blocks now, of the first so many rows of these stretches."""
-        with self._guard:
-            for stretch, rows in seen:
-                for start, end in reversed(stretch.older(before, rows)):
-                    stretch.remove(start, end)
-            # The newest stays even when it is empty: its layouts are known.
-            if stretches := self._stretches.get(device):
-                self._stretches[device] = [s for s in stretches[:-1] if s.times] + stretches[-1:]
+    def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
+        """What is older is in blocks now, of the first so many rows of these stretches.
 
-    def stretches(self, device: str, *, kept: bool = False) -> list[Stretch]:
-        """Copies of all rows of a device, or of those in the journal, in order of arrival."""
+        Returns how many rows of each are left of those.
+        """
+        left: list[Looked] = []
+        for stretch, rows in seen:
+            if gone := stretch.older(before, rows):
+                self._remove(stretch, gone)
+            left.append((stretch, rows - sum(end - start for start, end in gone)))
+        closed = self._closed(device)
+        for place in reversed(range(len(closed))):
+            if not closed[place].times:
+                with self._guard:
+                    del self._devices[device].closed[place]
+        return left
+
+    def _closed(self, device: str) -> list[Stretch]:
         with self._guard:
-            found = self._stretches.get(device, ())
-            return [one.copy(0, one.kept if kept else len(one.times)) for one in found]
+            mine = self._devices.get(device)
+            return [] if mine is None else mine.closed.copy()
+
+    def stretches(
+        self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
+    ) -> list[Stretch]:
+        """Copies of all rows of a device, or of those in the journal, in order of arrival.
+
+        `within`: those that have none of start <= time < end (Unix ms) may be left out.
+        """
+        found: list[Stretch] = []
+        for stretch in self._of(device):
+            bounds = stretch.bounds
+            if within and bounds and not (bounds[0] < within[1] and within[0] <= bounds[1]):
+                continue
+            with self._guard:
+                rows = stretch.kept if kept else len(stretch.times)
+                found.append(self._copy(stretch, rows))
+        return [one for one in found if one.times]
+
+    def _copy(self, stretch: Stretch, rows: int) -> Stretch:
+        """The first so many rows. The lock is held."""
+        mine = self._devices.get(stretch.device)
+        is_open = mine is None or mine.open is stretch
+        if not is_open and rows == len(stretch.times):
+            return stretch.view()
+        return stretch.copy(0, rows)
 
     def tails(self) -> list[Stretch]:
         """Copies of the newest rows in the journal, as many as hold one of each layout."""
-        with self._guard:
-            return [one.tail() for one in self._all() if one.kept]
+        kept = (one for name in self.devices() for one in self.stretches(name, kept=True))
+        return [one.tail() for one in kept]
 
     def names(self) -> set[tuple[str, str, str]]:
         """Device, quantity and unit of each series here."""
-        with self._guard:
-            return {
-                (one.device, *column) for one in self._all() if one.times for column in one.columns
-            }
+        return {(one.device, *column) for one in self._all() if one.times for column in one.columns}
 
     def extents(self) -> dict[tuple[str, str, str], tuple[int, int]]:
         """The first and last time of each series here."""
         found: dict[tuple[str, str, str], tuple[int, int]] = {}
-        with self._guard:
-            for stretch in self._all():
+        for device in self.devices():
+            for stretch in self.stretches(device):
                 for kind, first, last in stretch.extents():
                     for place in kind.places:
-                        name = stretch.device, *stretch.columns[place]
+                        name = device, *stretch.columns[place]
                         known = found.get(name, (first, last))
                         found[name] = min(known[0], first), max(known[1], last)
         return found
 
     def devices(self) -> list[str]:
         with self._guard:
-            return list(self._stretches)
+            return list(self._devices)
 
     def oldest(self, device: str) -> int | None:
         """The time (Unix ms) of the device's oldest poll here."""
+        firsts: list[int] = []
+        for stretch in self._of(device):
+            bounds, times = stretch.bounds, stretch.times
+            if times:
+                firsts.append(min(times) if bounds is None else bounds[0])
+        return min(firsts, default=None)
+
+    def _of(self, device: str) -> list[Stretch]:
         with self._guard:
-            times = [min(one.times) for one in self._stretches.get(device, ()) if one.times]
-        return min(times, default=None)
+            mine = self._devices.get(device)
+            if mine is None:
+                return []
+            return mine.closed.copy() if mine.open is None else [*mine.closed, mine.open]
 
     def newest(self) -> dict[str, int]:
         """The time (Unix ms) of each device's newest poll here."""
-        with self._guard:
-            found = {
-                name: [max(one.times) for one in stretches if one.times]
-                for name, stretches in self._stretches.items()
-            }
-        return {name: max(times) for name, times in found.items() if times}
+        found: dict[str, int] = {}
+        for device in self.devices():
+            for stretch in self._of(device):
+                bounds, times = stretch.bounds, stretch.times
+                if times:
+                    last = max(times) if bounds is None else bounds[1]
+                    found[device] = max(last, found.get(device, last))
+        return found
 
     def _all(self) -> Iterator[Stretch]:
-        return chain.from_iterable(self._stretches.values())
+        for device in self.devices():
+            yield from self._of(device)
+
+
+def batch(polls: Iterable[Poll]) -> list[Stretch]:
+    """Polls as columns, for Writer.put; of each device in this order."""
+    found = Hot()
+    for poll in polls:
+        found.take(poll)
+    return [one for device in found.devices() for one in found.stretches(device)]

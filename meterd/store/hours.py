@@ -10,6 +10,7 @@ from meterd.store.catalog import Catalog
 from meterd.store.cuts import HOUR
 from meterd.store.format import rollup
 from meterd.store.format.columns import Column, Span
+from meterd.store.format.rise import Power
 from meterd.store.format.rollup import Quarter
 from meterd.store.keys import hour_id, rollup_id
 from meterd.store.statements import Row
@@ -23,11 +24,15 @@ At = tuple[int, float]
 
 @dataclass(slots=True)
 class Tips:
-    """The last sample of each series of a device, and the time of its last poll."""
+    """The last sample of each series of a device, and the time of its last poll.
+
+    `is_open`: nothing was known of what came after it.
+    """
 
     previous: Span | None
     time: int | None = None
     samples: dict[int, At] = field(default_factory=dict)
+    is_open: bool = False
 
     def __post_init__(self) -> None:
         if self.previous is not None:
@@ -51,20 +56,20 @@ def quarters(
     before: At | None,
     after: At | None,
     within: range | None = None,
+    power: Power | None = None,
 ) -> dict[int, Quarter]:
     """The quarter hours of one series, by their number since 1970."""
     times, values = cuts.told(span, column)
     if before is not None and times and before[0] >= times[0]:
         before = None
     known = catalog.by_id[column.series]
-    usual = (times[-1] - times[0]) // (len(times) - 1) if len(times) > 1 else 0
     return rollup.fold(
         times,
         values,
         counter=known.kind is Kind.COUNTER,
         before=before,
         after=after,
-        usual=usual,
+        power=power,
         within=within,
         total=known.name[1].startswith(GUARDED),
     )

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from sqlalchemy import Connection
+
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
-from meterd.store import filed, migrate
+from meterd.store import filed, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
@@ -14,19 +16,25 @@ from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
+from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest, last_times
 from meterd.store.olden import Olden
 from meterd.store.polls import journal_spans, replay
+from meterd.store.renames import Rename
 from meterd.store.retention import TRIM_EVERY, Retention
 from meterd.store.sealing import Sealer
 from meterd.store.share import Leased, Share
 from meterd.store.shared import SharedLedger, forget_others, taken_over
+from meterd.store.tenure import Tenure
 
 BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bit by bit
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+
+Absorb = Callable[[Connection, Catalog, str, str], None]
+"""Writes that one device is a part of another (tools/merge.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,11 +53,13 @@ class Keeper:
         rows: float | None = None,
         to_file: bool = False,
         share: Share | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
         `to_file`: the journal is a file beside the database (filed.py), not a table.
+        `tenure`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others (cluster.py).
         Raises StoreError where there is no place for such a file.
         """
@@ -59,6 +69,7 @@ class Keeper:
         self._clock = clock
         self._plain = rows is not None
         self._share = share
+        self._tenure = tenure
         self._adopted: dict[str, Leased] = {}
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
@@ -90,17 +101,29 @@ class Keeper:
         if self._ledger is None:
             ledger = self._fresh()
             try:
-                self._load(ledger)
+                self._meet(ledger)
             except BaseException:
                 ledger.close()
                 raise
             self._ledger = ledger
         return self._ledger
 
+    def _meet(self, ledger: Ledger) -> None:
+        known, files = self._catalog.files, ledger.files
+        differ = known is not None and files is not None and known.database != files.database
+        if self._loaded and files is not None and differ:
+            raise GoneError(f"{files.path} is another file by now")
+        self._load(ledger)
+        self._catalog.files = files
+        if files is not None:
+            files.is_kept = True
+        if known is not None and known is not files:
+            known.let_go()
+
     def _fresh(self) -> Ledger:
         if self._share is None:
             migrate.upgrade(self._database)
-            return Ledger(self._database, self._catalog)
+            return Ledger(self._database, self._catalog, self._tenure)
         self._share.upgrade()
         return SharedLedger(self._database, self._catalog, self._share)
 
@@ -113,23 +136,91 @@ class Keeper:
         if self._filed is not None:
             self._filed.close()
 
-    close = fail
+    def close(self) -> None:
+        """Nothing of the store stays open, so that its disk can be unmounted."""
+        self.fail()
+        if self._catalog.files is not None:
+            self._catalog.files.let_go()
+
+    def leave(self) -> None:
+        """At the end: nobody writes to the store any more. Raises StoreError."""
+        if self._ledger is not None:
+            self._ledger.leave()
 
     def lend(self) -> Ledger:
         """The store, for somebody who may change what is sealed. Raises StoreError."""
         self._sealer.interrupt()
         return self.open()
 
+    def look(self) -> None:
+        """Raises GoneError where a file that was opened is no longer the one of its name.
+
+        To be asked before anything is made in the place of what is gone.
+        """
+        if self._ledger is not None:
+            self._ledger.check()
+        elif self._loaded and self._catalog.files is not None:
+            self._catalog.files.check()
+        if self._filed is not None:
+            self._filed.check()
+
+    def is_back(self) -> bool:
+        """Whether the database that was known is where it was, on a disk with another number."""
+        known = self._catalog.files
+        found = None if known is None else identity.inode(known.path)
+        return known is not None and found is not None and found[1] == known.database[1]
+
+    def rename(self, one: Rename) -> None:
+        """A device gets another name, in the store and here. Raises StoreError."""
+        ledger = self.lend()
+        with ledger.transaction() as connection:
+            renames.write(connection, one)
+        self._catalog.rename(one.old, one.new)
+        self._hot.follow()
+        if self._filed is not None:
+            # Its records tell names: none is to tell one that is to be another device's.
+            kept = map(self._sealer.span, self._hot.devices())
+            self._filed.restart([span for span in kept if span is not None])
+
+    def absorb(self, old: str, new: str, work: "Absorb") -> None:
+        """What is left of a device, all of whose samples another has, becomes that one's.
+
+        Raises StoreError.
+        """
+        ledger = self.lend()
+        self._hot.drop(old)
+        if self._filed is None and self._rows:
+            self._sealer.rewrite(ledger)
+        with ledger.transaction() as connection:
+            work(connection, self._catalog, old, new)
+        self._catalog.settled()
+        self._catalog.absorb(old, new)
+        self._newest.forget()
+        self._sealer.interrupt()
+        self._sealer.dirty.intersection_update(ledger.dirty())
+        if self._filed is not None:
+            kept = map(self._sealer.span, self._hot.devices())
+            self._filed.restart([span for span in kept if span is not None])
+
     def start_over(self) -> None:
-        """The database was put aside: the next one is empty, and gets all that is still here."""
+        """Another database, an empty one perhaps, is in the place of the one that was known.
+
+        It gets all that is still here, under numbers of its own.
+        """
         self.fail()
         self._rows.clear()
         self._sealer.forget()
         self._newest.forget()
-        if self._loaded and self._filed is None:
-            self._hot.unconfirm()
+        self._catalog.forget()
+        self._catalog.let_go()
+        self._hot.unconfirm()
+        self._hot.renumber()
+        if self._filed is not None:
+            self._filed.forget()
+        self._loaded = False
 
     def _load(self, ledger: Ledger) -> None:
+        self._hot.follow()
         self._sealer.dirty |= ledger.dirty()
         if isinstance(ledger, SharedLedger):
             self._adapt(ledger)
@@ -149,7 +240,7 @@ class Keeper:
     def _adapt(self, ledger: SharedLedger) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
         held = ledger.held
-        forget_others(self._hot, held)
+        forget_others(self._hot, held, self._catalog)
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._sealer.keep_only(ids)
@@ -208,8 +299,10 @@ class Keeper:
     def commit(self, memos: Mapping[str, str]) -> list[Stretch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
         ledger = self.open()
+        # Another meterd of the cluster may have renamed a device.
+        self._hot.follow()
         if self._share is not None:
-            forget_others(self._hot, self._share.held)
+            forget_others(self._hot, self._share.held, self._catalog)
         batch = self._hot.uncommitted(BATCH)
         spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
@@ -230,6 +323,21 @@ class Keeper:
         self._hot.adopt(found)
         self._catalog.note(spans)
         return batch
+
+    def put(self, late: Sequence[Stretch]) -> Sequence[Stretch]:
+        """Writes polls that take the place of what was taken before; returns them.
+
+        Raises StoreError.
+        """
+        ledger, spans = self.open(), journal_spans(late, self._catalog)
+        self._write(ledger, spans, {})
+        by_device: dict[str, list[Stretch]] = {}
+        for stretch in late:
+            by_device.setdefault(stretch.device, []).append(stretch)
+        for device, mine in by_device.items():
+            self._hot.append(device, mine)
+        self._sealer.touched(ledger, spans)
+        return late
 
     def _write(self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str]) -> None:
         write = ledger.commit if self._filed is None else partial(self._filed.commit, ledger)

@@ -3,9 +3,10 @@
 import threading
 
 from meterd.store.connections import Opened
+from meterd.store.identity import Inode
 
-Place = tuple[int, int] | None
-"""Device and inode of a database's file: a store put aside is another one under the same name."""
+Place = Inode | None
+"""Of a database's file: a store put aside is another one under the same name."""
 
 
 class Kept:
@@ -40,6 +41,11 @@ class Kept:
         """What waits is closed, and nothing waits any more."""
         with self._guard:
             self._most = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """What waits is closed."""
+        with self._guard:
             found, self._waiting = self._waiting, []
         for _, one in found:
             one.close()

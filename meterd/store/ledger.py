@@ -1,7 +1,7 @@
 """Every statement that writes: journal rows, blocks, roll-ups, through one open connection."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from meterd.store.cuts import DAY
 from meterd.store.format import block as blocks
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
+from meterd.store.identity import Files
 from meterd.store.keys import block_id, block_ids, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, sample, series
 from meterd.store.share import need_alone
 from meterd.store.statements import CHUNK, Row, delete_keys, insert_rows, replace_rows
+from meterd.store.tenure import Tenure
 
 _LONG_AGO = 40 * DAY
 # Made once, as they are asked for each device and hour: SQLAlchemy takes longer than SQLite does.
@@ -44,12 +46,17 @@ _PREVIOUS = (
 class Ledger:
     """The store, open for writing. After any StoreError, close it and open another."""
 
-    def __init__(self, database: Database, catalog: Catalog) -> None:
-        """The schema is there already. Raises StoreError."""
+    _tenure: Tenure | None = None
+
+    def __init__(self, database: Database, catalog: Catalog, tenure: Tenure | None = None) -> None:
+        """The schema is there already; `tenure` says that we are its writer. Raises StoreError."""
         self._catalog = catalog
+        self._tenure = tenure
         self.digits: dict[int, int] = {}  # what the journal's encoder learned of each series
         self._opened: Opened = database.writing()
         try:
+            if tenure is not None:
+                tenure.take(self._opened)
             with self.transaction() as connection:
                 self._greet(connection)
                 catalog.load(connection)
@@ -62,6 +69,16 @@ class Ledger:
     def _greet(self, connection: Connection) -> None:
         need_alone(connection)
 
+    @property
+    def files(self) -> Files | None:
+        """Of a database in a file."""
+        return self._opened.files
+
+    def check(self) -> None:
+        """Raises GoneError where the database is no longer the one that was opened."""
+        if self._opened.files is not None:
+            self._opened.files.check()
+
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""
         self._opened.close()
@@ -69,9 +86,23 @@ class Ledger:
     def transaction(self) -> AbstractContextManager[Connection]:
         return self._opened.begin()
 
-    def writing(self, devices: Iterable[int]) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def writing(self, devices: Iterable[int]) -> Iterator[Connection]:
         """A transaction that writes for these devices (shared.py). Raises StoreError."""
-        return self.transaction()
+        with self.transaction() as connection:
+            if self._tenure is not None:
+                self._tenure.hold(connection)
+            yield connection
+
+    def hold(self) -> None:
+        """Raises StoreError where another writes to the store by now."""
+        with self.writing(()):
+            pass
+
+    def leave(self) -> None:
+        """Nobody writes from now on. Raises StoreError."""
+        if self._tenure is not None:
+            self._tenure.leave(self._opened)
 
     def _rows(self, number: int, spans: Sequence[Span]) -> list[Row]:
         return [{"id": number, "body": journals.encode(spans, self.digits)}]
@@ -147,18 +178,19 @@ class Ledger:
             found = connection.execute(_PREVIOUS, asked).first()
         return None if found is None else _decoded(found)
 
-    def following(self, device: int, time: int) -> Span | None:
-        """The device's oldest block from the UTC day that begins at `time` on, if it is near."""
-        near = block.c.id.between(block_id(0, time), block_id(0, time + _LONG_AGO))
+    def newest_time(self, device: int, since: int) -> int | None:
+        """The last time in the device's blocks, where that is `since` (Unix ms) or later."""
+        found = max((t1 for _, t1, _ in self.headers(device, since // DAY)), default=None)
         asked = (
-            select(block.c.id, block.c.body)
-            .where(near, block.c.device_id == device)
-            .order_by(block.c.id)
+            select(block.c.t1)
+            .where(block.c.id >= block_id(0, since), block.c.device_id == device)
+            .order_by(block.c.id.desc())
             .limit(1)
         )
         with self.transaction() as connection:
-            found = connection.execute(asked).first()
-        return None if found is None else _decoded(found)
+            last: int | None = connection.scalar(asked)
+        times = [time for time in (found, last) if time is not None and time >= since]
+        return max(times, default=None)
 
     def hours(self, keys: Sequence[int]) -> dict[int, Row]:
         """The hours' rows there are. Raises StoreError."""
@@ -191,6 +223,19 @@ class Ledger:
         with self.transaction() as connection:
             row = connection.execute(asked).first()
         return None if row is None or row.last is None else (row.last_time, row.last)
+
+    def after(self, one: int, day: int) -> tuple[int, float] | None:
+        """The first sample of a series after a UTC day, by its roll-ups. Raises StoreError."""
+        later = rollup.c.id.between(rollup_id(one, day) + 1, rollup_id(one + 1, 0) - 1)
+        asked = (
+            select(rollup.c.first_time, rollup.c.first)
+            .where(later, rollup.c.n > 0)
+            .order_by(rollup.c.id)
+            .limit(1)
+        )
+        with self.transaction() as connection:
+            row = connection.execute(asked).first()
+        return None if row is None or row.first is None else (row.first_time, row.first)
 
     def dirty(self) -> set[int]:
         """The days whose roll-ups are not right, by dirty_id. Raises StoreError."""

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import logging
 import os
 import stat
 import sys
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meterd.errors import StoreError
-from meterd.store import ownership
+from meterd.store import identity, ownership
+from meterd.store.identity import Inode
 
 _HELD_BY_DAEMON, _HELD_BY_TOOL = "already_running", "busy"
 _LOCKS = Path("/proc/locks")
@@ -26,6 +28,8 @@ _COMMAND_LIMIT = 200
 # An SD card that writes at random, and a minute to begin and to end.
 _BYTES_A_SECOND = 500_000
 _SETUP = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,9 @@ class Lock:
         Raises StoreError: already_running where a daemon has it; busy where a tool or another
         program has; full or unavailable where the file cannot be written.
         """
-        path = place(database)
+        self._database = database
+        self._claim = claim
+        self._path = path = place(database)
         self._file = _opened(path)
         try:
             self._take(database, sleep)
@@ -129,6 +135,24 @@ class Lock:
             if error.errno not in _FULL:
                 raise StoreError(f"{path}: {error.strerror}", code="unavailable") from error
             # On a full disk the lock holds all the same; it only says less of who has it.
+
+    @property
+    def inode(self) -> Inode:
+        """Of the file that is locked."""
+        return identity.of_open(self._file)
+
+    def check(self) -> None:
+        """Takes the lock again where somebody deleted or replaced its file.
+
+        Raises StoreError: busy, already_running where another has it by now.
+        """
+        told = identity.changed(self._path, self.inode)
+        if not told:
+            return
+        again = Lock(self._database, self._claim, lambda _: None)
+        os.close(self._file)
+        self._file = again._file
+        _log.error("%s: it is locked again. It says that meterd runs: leave it there", told)
 
     def release(self) -> None:
         # Who comes next must not take what is written there for the one that holds it.

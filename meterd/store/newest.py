@@ -31,8 +31,10 @@ class Newest:
         self._written.update((one, last) for one, last in lasts if last is not None)
 
     def forget(self) -> None:
-        """What waits to be written."""
+        """What waits to be written, and what was: another database has neither."""
         self._rows.clear()
+        self._written.clear()
+        self._hour = 0
 
     def look(self) -> None:
         """At what is in memory and in the journal."""

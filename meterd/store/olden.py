@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.cuts import HOUR
-from meterd.store.format.columns import Column, Span, regular, runs
+from meterd.store.format.columns import Column, Span, regular, runs, sound
 from meterd.store.ledger import Ledger
 from meterd.store.schema import GOOD, INVALID, sample
 from meterd.store.sealing import Sealer
@@ -121,7 +121,7 @@ def _column(one: int, times: "array[int]", cells: Sequence[Any]) -> Column:
     values = array("d", [_NAN if cell.value is None else cell.value for cell in cells])
     states = ((1, _quality(cell), cell.reason or "") for cell in cells)
     rows = regular(bisect_left(times, cell.time) for cell in cells)
-    return Column(one, rows, values, runs(states, values))
+    return sound(Column(one, rows, values, runs(states, values)))
 
 
 def _quality(cell: Any) -> int:

@@ -7,7 +7,7 @@ half a lease later at most, and what it sealed is in the blocks.
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
 from threading import Lock
@@ -62,11 +62,19 @@ class Others:
     _ours: frozenset[int] = frozenset()
     _known: dict[int, _Other] = field(default_factory=dict)
 
-    def look(self, connection: Connection, held: Iterable[int]) -> None:
-        """Reads what is new. `held` are the devices that are leased to us. Raises StoreError."""
+    def look(self, connection: Connection, held: Iterable[int], *, renamed: bool = False) -> None:
+        """Reads what is new. `held` are the devices that are leased to us. Raises StoreError.
+
+        `renamed`: some are called otherwise than at the last look.
+        """
         catalog = self.catalog
         if catalog is None:
             return
+        if renamed:
+            with self.guard:
+                catalog.learn(connection)
+            for other in self._known.values():
+                other.hot.follow()
         # What was just adopted is shown from here once more, so that it is never missing.
         before, self._ours = self._ours, self.adopted.intersection(held)
         there = _counted(connection, before & self._ours)
@@ -86,8 +94,13 @@ class Others:
 
     def newest(self) -> list[Poll]:
         """The polls that hold the newest values of each device, oldest first."""
+        former = self.catalog.renamed if self.catalog is not None else {}
         found = (poll for other in self._known.values() for poll in other.newest.values())
-        return sorted(found, key=attrgetter("time"))
+        called = (
+            replace(poll, device=former[poll.device]) if poll.device in former else poll
+            for poll in found
+        )
+        return sorted(called, key=attrgetter("time"))
 
     def _learn(self, connection: Connection, catalog: Catalog, found: Mapping[int, _Found]) -> None:
         spans = (span for rows in found.values() for _, listed in rows for span in listed)
@@ -130,7 +143,7 @@ def _read(connection: Connection, lasts: Mapping[int, int]) -> dict[int, _Found]
 
 def _more(known: _Other | None, rows: _Found, catalog: Catalog) -> _Other:
     """What is known of a device, with these rows as well."""
-    hot = known.hot if known is not None else Hot()
+    hot = known.hot if known is not None else Hot(catalog.renamed)
     newest = dict(known.newest) if known is not None else {}
     polls = Polls(lambda number: catalog.by_id[number].name)
     for _, listed in rows:
@@ -164,11 +177,13 @@ class Seen(Hot):
         self._own = own
         self._others = others
 
-    def stretches(self, device: str, *, kept: bool = False) -> list[Stretch]:
+    def stretches(
+        self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
+    ) -> list[Stretch]:
         # Ours come last: the last one of a time counts.
         other = self._others.hots.get(device)
-        found = other.stretches(device) if other is not None else []
-        return [*found, *self._own.stretches(device, kept=kept)]
+        found = other.stretches(device, within=within) if other is not None else []
+        return [*found, *self._own.stretches(device, kept=kept, within=within)]
 
     def names(self) -> set[Name]:
         return self._own.names().union(*(hot.names() for hot in self._others.hots.values()))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Select, bindparam, func, select
 
+from meterd.store.counted import CounterDay
 from meterd.store.cuts import DAY
 from meterd.store.decoded import Decoded
 from meterd.store.folds import Piece
@@ -26,6 +27,13 @@ _BODIES = (
     .where(block.c.id.in_(bindparam("keys", expanding=True)))
     .order_by(block.c.id)
 )
+_NEIGHBOUR = select(rollup.c.day).where(
+    rollup.c.id.between(bindparam("low"), bindparam("high")), rollup.c.n > 0
+)
+_PREVIOUS = _NEIGHBOUR.order_by(rollup.c.id.desc()).limit(1)
+_NEXT = _NEIGHBOUR.order_by(rollup.c.id).limit(1)
+_COUNTED = ("day", "n", "first_time", "first", "last_time", "last", "quarters")
+_LAST_DAY = (1 << 20) - 1  # that a key has room for
 _DAYS = 20  # asked for in one statement: at most 480 keys
 
 
@@ -86,6 +94,28 @@ class Past:
         for row in self._connection.execute(_rolled("day", "quarters"), _keys(one, first, end)):
             yield row.day, rollups.unpack(row.quarters)[1]
 
+    def counter_days(
+        self, one: int, first: int, end: int, *, steady: bool
+    ) -> Iterator[tuple[int, CounterDay]]:
+        """(day, its samples) of a counter's roll-ups, from day `first` to before `end`."""
+        if self._connection is None:
+            return
+        for row in self._connection.execute(_rolled(*_COUNTED), _keys(one, first, end)):
+            if row.n and row.last is not None:
+                yield row.day, _counter_day(row, steady=steady)
+
+    def nearest_rolled(self, one: int, day: int, *, later: bool) -> int | None:
+        """The next day after this one that has roll-ups of samples, or the last one before."""
+        if self._connection is None:
+            return None
+        keys = _keys(one, day + 1, _LAST_DAY) if later else _keys(one, 0, day)
+        found: int | None = self._connection.scalar(_NEXT if later else _PREVIOUS, keys)
+        return found
+
+    def dirty_days(self, device: int) -> set[int]:
+        """The days whose roll-ups do not say what the device's blocks hold."""
+        return {day for owner, day in map(dirty_of, self._dirty) if owner == device}
+
     def pieces(self, one: int, first: int, end: int, agg: str) -> Piece | None:
         """The quarter hours of a series that have samples, as far as `agg` needs them.
 
@@ -117,6 +147,12 @@ class Past:
         nothing = np.full(len(rows), np.nan)
         lanes = (told.get(name, nothing) for name in ("sum", "min", "max", "last"))
         return Piece(days.astype(np.int64) * DAY, n.astype(np.float64), *lanes)
+
+
+def _counter_day(row: Any, *, steady: bool) -> CounterDay:
+    quarters = rollups.unpack(row.quarters)[1]
+    first, last = (row.first_time, row.first), (row.last_time, row.last)
+    return CounterDay(first, last, quarters, rolled=True, steady=steady)
 
 
 @cache

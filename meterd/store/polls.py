@@ -5,14 +5,12 @@ from contextlib import closing
 from itertools import chain
 from operator import attrgetter
 
-from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.sample import Doubt, Layout, Poll
 from meterd.store.catalog import Catalog
 from meterd.store.corrupt import DamageError
-from meterd.store.format.columns import Column, Sheet, Span, merge
+from meterd.store.format.columns import Sheet, Span, merge
 from meterd.store.hot import Hot, Stretch
-from meterd.store.schema import QUALITIES
-
-_QUALITY = {number: quality for quality, number in QUALITIES.items()}
+from meterd.store.stretch import doubts_of
 
 Names = Callable[[int], tuple[str, str, str]]
 """Device, quantity and unit of a series, by its number."""
@@ -32,8 +30,8 @@ class Polls:
         for column in span.columns:
             for row, value in zip(column.rows, column.values, strict=True):
                 rows[row].append((column.series, value))
-            for row, doubt in _doubts(column):
-                doubts.setdefault(row, {})[column.series] = doubt
+            for place, doubt in doubts_of(column):
+                doubts.setdefault(column.rows[place], {})[column.series] = doubt
         for number, (time, cells) in enumerate(zip(span.times, rows, strict=True)):
             series = tuple(one for one, _ in cells)
             values = tuple(value if value == value else None for _, value in cells)
@@ -103,12 +101,3 @@ def _for_journal(spans: list[Span]) -> list[Span]:
     """Rows as they are, which is quicker than to merge them; anything else as one span."""
     rows = len(spans) == 1 or all(isinstance(span, Sheet) for span in spans)
     return spans if rows else [merge(spans)]
-
-
-def _doubts(column: Column) -> Iterator[tuple[int, Doubt]]:
-    at = 0
-    for count, quality, reason in column.states:
-        if quality or reason:
-            for row in column.rows[at : at + count]:
-                yield row, Doubt(_QUALITY.get(quality, Quality.INVALID), reason)
-        at += count

@@ -6,13 +6,13 @@ from itertools import groupby
 from threading import Event
 from typing import TypeAlias
 
-import numpy as np
 from sqlalchemy import Connection
 
 from meterd.errors import StoreError
-from meterd.model.quantity import GUARDED, Kind, describe
+from meterd.model.quantity import Kind, describe
 from meterd.store.asked import Asked
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.counterdays import CounterDays
 from meterd.store.cuts import DAY
 from meterd.store.decoded import Decoded
 from meterd.store.folds import Buckets, Edges, Piece
@@ -233,16 +233,16 @@ def _within(piece: Piece, start: int, end: int) -> Piece:
 
 def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     """The quarter hours of a series that begin at start <= time < end, by number."""
-    known = moment.catalog.series.get(name)
-    track = moment.hot.get(name, EMPTY)
     wanted = range(-(-start // QUARTER_MS), -(-end // QUARTER_MS))
-    if known is None:
-        # No commit has numbered it yet.
-        described = describe(name[1], name[2])
-        counter = described is not None and described.kind is Kind.COUNTER
-        return _folded(name, track, counter, wanted)
-    counter = known.kind is Kind.COUNTER
     past = Past(moment.connection, moment.decoded)
+    known = moment.catalog.series.get(name)
+    described = describe(name[1], name[2])
+    kind = known.kind if known is not None else described.kind if described else Kind.GAUGE
+    if kind is Kind.COUNTER:
+        return CounterDays(moment, past, name).quarters(wanted)
+    track = moment.hot.get(name, EMPTY)
+    if known is None:
+        return _folded(track, wanted)
     device = moment.catalog.devices[name[0]]
     recent = int(track.times[0]) if len(track.times) else None
     window = _bounded(moment, [name], start, end)
@@ -258,23 +258,19 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
                 found.update((number, one) for number, one in told.items() if number in wanted)
     raw = [day for day in window.all() if day not in set(days)]
     for first, last in _stretches(raw):
-        # A day more on both sides: a counter's rise needs the samples before and after.
-        around = (first - 1) * DAY, (last + 2) * DAY
-        part = tracks(moment, [name], *around, raw_only=True)[name]
+        part = tracks(moment, [name], first * DAY, (last + 1) * DAY, raw_only=True)[name]
         inner = range(
             max(wanted.start, first * rollup.QUARTERS),
             min(wanted.stop, (last + 1) * rollup.QUARTERS),
         )
-        found.update(_folded(name, part, counter, inner))
+        found.update(_folded(part, inner))
     return dict(sorted(found.items()))
 
 
-def _folded(name: Name, track: Track, counter: bool, wanted: range) -> Quarters:
+def _folded(track: Track, wanted: range) -> Quarters:
     track = track.told()
     times, values = track.times.tolist(), track.values.tolist()
-    usual = int(np.median(np.diff(track.times))) if len(times) > 1 else 0
-    total = name[1].startswith(GUARDED)
-    return rollup.fold(times, values, counter=counter, usual=usual, within=wanted, total=total)
+    return rollup.fold(times, values, counter=False, within=wanted)
 
 
 def _stretches(days: Sequence[int]) -> Iterator[tuple[int, int]]:

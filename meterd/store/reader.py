@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -13,9 +14,11 @@ from meterd.model.quantity import Kind, describe
 from meterd.store import database, days, filed, migrate, ranges
 from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
 from meterd.store.catalog import Catalog, Known, Name
+from meterd.store.counterdays import beside
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
 from meterd.store.hot import Hot
+from meterd.store.identity import GoneError
 from meterd.store.ledger import journal_rows
 from meterd.store.polls import replay
 from meterd.store.ranges import Moment
@@ -40,6 +43,7 @@ class Reader:
         """Raises StoreError for a URL that means no database."""
         self._database = database.find(url, kept=_THREADS)
         self._memory = memory
+        memory.catalog.readers.append(self._database.let_go)
         self._decoded = Decoded()
         self._made = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
@@ -53,7 +57,8 @@ class Reader:
         place = database.find(url)
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
-        memory = Memory(Hot(), Catalog())
+        catalog = Catalog()
+        memory = Memory(Hot(catalog.renamed), catalog)
         with place.reading() as connection:
             if migrate.is_current(connection):
                 memory.catalog.load(connection)
@@ -66,6 +71,9 @@ class Reader:
     def close(self) -> None:
         """No question may follow; those under way end unheard."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        readers = self._memory.catalog.readers
+        if self._database.let_go in readers:
+            readers.remove(self._database.let_go)
         self._database.rest()
 
     def rest(self) -> None:
@@ -151,7 +159,15 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         memory = self._memory
-        return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
+        with same(memory.catalog):
+            return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
+
+    def days(self, name: Name) -> days.DayList:
+        """The UTC days on which a series has samples.
+
+        To be called in a thread. Raises StoreError.
+        """
+        return days.listed(self._database, self._memory.hot, self._memory.catalog, name)
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
@@ -166,7 +182,7 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         question = partial(ranges.quarters, name=name, start=start, end=end)
-        return self._answer([name], threading.Event(), question)
+        return self._answer([name, *beside(name)], threading.Event(), question)
 
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
@@ -180,16 +196,34 @@ class Reader:
     def _answer(
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
-        # Memory first: what is sealed in between is then seen twice, never not at all.
-        hot = _recent(self._memory.hot, frozenset(names))
         catalog = self._memory.catalog
-        if not self._database.made():
-            return question(Moment(None, catalog, hot, abandoned, self._decoded))
-        with self._database.reading(abandoned) as connection:
-            # Once made it stays so; who puts another file in its place stops meterd first.
-            self._made = self._made or migrate.version(connection) is not None
-            there = connection if self._made else None
-            return question(Moment(there, catalog, hot, abandoned, self._decoded))
+        with same(catalog):
+            # Memory first: what is sealed in between is then seen twice, never not at all.
+            hot = _recent(self._memory.hot, frozenset(names))
+            if not self._database.made():
+                return question(Moment(None, catalog, hot, abandoned, self._decoded))
+            with self._database.reading(abandoned) as connection:
+                # An empty file gets its tables with the first commit.
+                self._made = self._made or migrate.version(connection) is not None
+                there = connection if self._made else None
+                return question(Moment(there, catalog, hot, abandoned, self._decoded))
+
+
+@contextmanager
+def same(catalog: Catalog) -> Iterator[None]:
+    """Within it, all that is found is of the database that the catalog's numbers are of.
+
+    Raises GoneError where another file has its place, at the beginning or the end.
+    """
+    before = catalog.files
+    if before is not None:
+        before.check()
+    yield
+    after = catalog.files
+    if before is not None:
+        if after is None or after.database != before.database:
+            raise GoneError(f"{before.path} became another file meanwhile; ask again")
+        before.check()
 
 
 def _recent(hot: Hot, names: frozenset[Name]) -> dict[Name, Track]:

@@ -20,6 +20,7 @@ from struct import Struct
 
 from meterd.errors import StoreError
 from meterd.store import ownership
+from meterd.store.identity import Inode, of_open
 
 MOST_BYTES = 1 << 26  # of one body
 
@@ -113,6 +114,11 @@ class Log:
         os.ftruncate(self._file, self._end)
 
     @property
+    def inode(self) -> Inode:
+        """Of the file that is open, whatever its name means by now."""
+        return of_open(self._file)
+
+    @property
     def size(self) -> int:
         """Bytes of the file that are in use."""
         return self._end
@@ -177,6 +183,11 @@ class Halves:
         self._end, self._next = start, 1
         for number, end, _ in _scan(self._file, start, self._stop(start), self._generation):
             self._end, self._next = end, number + 1
+
+    @property
+    def inode(self) -> Inode:
+        """Of the file that is open, whatever its name means by now."""
+        return of_open(self._file)
 
     def _start(self, generation: int) -> int:
         return generation % 2 * self._half + _PAGE

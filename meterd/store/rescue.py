@@ -7,10 +7,11 @@ from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.store import corrupt
+from meterd.store import corrupt, identity
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError
 from meterd.store.hot import Hot, Stretch
+from meterd.store.identity import GoneError
 from meterd.store.keeper import BATCH, Keeper
 from meterd.store.reserve import Reserve
 from meterd.store.spool import Spool, unpack
@@ -49,16 +50,23 @@ class Rescue:
         self._clock = clock
         self._limit = plan.memory // _BYTES
         beside = database.path or database.folder / _SERVER
-        self._spool = Spool(plan.spool or beside.with_name(f"{beside.name}.spool"), plan.size)
+        self._spool_path = plan.spool or beside.with_name(f"{beside.name}.spool")
+        self._spool = Spool(self._spool_path, plan.size)
         self._reserve = Reserve(beside.with_name(f"{beside.name}.reserve"), plan.reserve)
         self._due = 0.0
         self._names = count(clock.now_ms())  # of what cannot be read
         self.dropped = 0
         self.spooled = 0
         self.set_aside = 0
+        self.begun_anew = 0
+        self._disk: int | None = None
+        self._spool_disk: int | None = None
 
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
+        if self._database.path is not None:
+            self._disk = identity.disk(self._database.path.parent)
+        self._spool_disk = identity.disk(self._spool_path.parent)
         try:
             self._spool.open()
         except StoreError as error:
@@ -73,10 +81,15 @@ class Rescue:
     # -- when something failed ----------------------------------------------------------------
 
     def helps(self, error: StoreError) -> bool:
-        """Does what can be done about it at once; whether another try makes sense."""
+        """Does what can be done about it at once; whether another try makes sense.
+
+        Raises StoreError where it knows more about it.
+        """
         if error.code == "full" and self._database.path is not None and self._reserve.release():
             _log.warning("the disk is full: the reserve is released (%s)", error)
             return True
+        if isinstance(error, GoneError):
+            return self._begin_anew(error)
         path = self._database.path
         if path is None or not corrupt.is_damage(error):
             return False
@@ -87,6 +100,33 @@ class Rescue:
             return False
         self.set_aside += 1
         self._keeper.start_over()
+        return True
+
+    def _begin_anew(self, error: GoneError) -> bool:
+        """What is in memory goes to whatever has the store's name now, a new file perhaps.
+
+        Raises StoreError where that would do harm.
+        """
+        text = str(error)
+        path = self._database.path
+        if path is not None and (disk := identity.disk(path.parent)) != self._disk:
+            if not self._keeper.is_back():
+                # Its own may come back, and what was begun meanwhile would be hidden then.
+                told = (
+                    f"{text}, and {path.parent} is on another disk than before: mount its own "
+                    "again; or restart meterd, and it begins a store there"
+                )
+                raise StoreError(told, code="unavailable") from error
+            self._disk = disk
+        self._keeper.start_over()
+        self.begun_anew += 1
+        _log.critical(
+            "%s while meterd runs: what is polled goes on in the file of that name, which is made "
+            "where there is none. It gets all that is still in memory (since the last full hours); "
+            "what was older is only where the file went: to have it back, stop meterd and put it, "
+            "or a backup, in its place",
+            text,
+        )
         return True
 
     def make_room(self) -> None:
@@ -103,6 +143,10 @@ class Rescue:
         self._shelter(0)
 
     def _shelter(self, left: int) -> None:
+        if self._hot.waiting > left and identity.disk(self._spool_path.parent) != self._spool_disk:
+            told = "the spool is not written: %s is on another disk than at the start"
+            _log.error(told, self._spool_path.parent)
+            return
         while self._hot.waiting > left:
             batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
             try:

@@ -10,7 +10,7 @@ dirty    days whose roll-ups do not say what their blocks hold
 memo     name -> body
 lease    which meterd writes a device's polls, where several share a store (cluster.py)
 sample   one plain row a sample: only with `store.rows`, and from meterd before 0.2
-correction 1 ─── n corrected   what people marked as invalid, and what stood there before
+correction 1 ─── n corrected   what people marked as invalid or entered, and what stood there before
 """
 
 from sqlalchemy import (
@@ -177,6 +177,8 @@ correction = Table(
     Column("done", BigInteger),
     Column("undone", BigInteger),
     Column("undone_by", String(190)),
+    Column("value", Double),  # entered in the place of them, in the series' unit
+    Column("lost", Integer),  # samples that were deleted before they could be put back
 )
 
 # id = correction << 20 | part. The body is a block (format/block.py) of the samples as they were.

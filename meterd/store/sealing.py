@@ -5,16 +5,20 @@ writes it. Where that fails, nothing has happened: the polls are still in the jo
 """
 
 import logging
-from collections.abc import Container, Iterable
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from meterd.model.quantity import Kind
 from meterd.store import cuts
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.cuts import DAY, HOUR
+from meterd.store.edges import Edges
 from meterd.store.format import journal
 from meterd.store.format.columns import Span, merge
-from meterd.store.hot import Hot, Stretch
+from meterd.store.hot import Hot, Looked, Stretch
 from meterd.store.hours import Tips, hour_rows
 from meterd.store.keys import block_id, dirty_id, dirty_of
 from meterd.store.ledger import Ledger
@@ -29,6 +33,8 @@ _PIECE = 10_000
 _HOLE = 900_000
 # But not the 50 years between a clock that began in 1970 and the right one.
 _LONGEST_HOLE = 400 * DAY
+_FOREVER = 1 << 62
+_LONGEST_REACH = _LONGEST_HOLE // DAY
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +45,23 @@ class _Sealed:
 
     until: int
     polls: int
-    seen: list[tuple[Stretch, int]]  # and how many rows of it
+    seen: list[Looked]
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A device that is encoded part by part. `newest` is the last time of its blocks before."""
+
+    name: str
+    whole: Span
+    parts: deque[tuple[int, int]]
+    seen: list[Looked]
+    newest: int | None
+    polls: int = 0  # of parts that are encoded and not written
+
+    @property
+    def width(self) -> int:
+        return len(self.whole.columns)
 
 
 @dataclass(slots=True)
@@ -49,8 +71,13 @@ class _Round:
     until: int  # Unix ms
     left: list[str]
     old: list[int]  # journal rows that have nothing newer
+    device: _UnderWay | None = None
     change: Change = field(default_factory=Change)
     done: dict[str, _Sealed] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        return self.device is None and not self.left
 
 
 class Sealer:
@@ -63,11 +90,13 @@ class Sealer:
         self.dirty = dirty
         self._tips: dict[int, Tips] = {}
         self._round: _Round | None = None
+        self.late: set[int] = set()  # days, by dirty_id, of which sealed hours changed
         self.changes = 0  # rises when what was made of the store's blocks may be wrong by now
 
     def forget(self) -> None:
         """Another database is in the place of the one that was known."""
         self.dirty.clear()
+        self.late.clear()
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -78,7 +107,8 @@ class Sealer:
 
     def keep_only(self, devices: Container[int]) -> None:
         """Other meterds have the others."""
-        self.dirty.intersection_update([key for key in self.dirty if dirty_of(key)[0] in devices])
+        for keys in (self.dirty, self.late):
+            keys.intersection_update([key for key in keys if dirty_of(key)[0] in devices])
         self.interrupt()
 
     def begins(self, now: int) -> bool:
@@ -105,21 +135,23 @@ class Sealer:
             old = [number for number, newest in self._rows.items() if newest < edge]
             self._round = _Round(edge, self._hot.devices(), old)
         one = self._round
-        while one.left and most > 0 and one.change.size <= MOST_BYTES:
-            most -= self._device(ledger, one, one.left.pop())
-        if not one.left:
+        while not one.is_over and most > 0 and one.change.size <= MOST_BYTES:
+            most -= self._step(ledger, one)
+        if one.is_over:
             self._carry(ledger, one)
             self._round = None
         change = one.change
-        due = not one.left or change.size > MOST_BYTES
+        due = one.is_over or change.size > MOST_BYTES
         ready = due and bool(change.journal_gone or one.done)
-        return self._write(ledger, one) if ready else 0, bool(one.left)
+        return self._write(ledger, one) if ready else 0, not one.is_over
 
     def _write(self, ledger: Ledger, one: _Round) -> int:
         self._apply(ledger, one.change)
         for name, sealed in one.done.items():
             # What came late meanwhile is in no block, and stays.
-            self._hot.sealed(name, sealed.until, sealed.seen)
+            left = self._hot.sealed(name, sealed.until, sealed.seen)
+            if one.device is not None and one.device.name == name:
+                one.device.seen, one.device.polls = left, 0
         written = sum(sealed.polls for sealed in one.done.values())
         one.change, one.done = Change(), {}
         return written
@@ -140,36 +172,151 @@ class Sealer:
             tips.note(whole)
         self._apply(ledger, change)
 
-    def _device(self, ledger: Ledger, one: _Round, name: str) -> int:
-        """Encodes what is ripe of a device; how many samples."""
+    def _step(self, ledger: Ledger, one: _Round) -> int:
+        """Encodes a part of a device that has something ripe; about how many samples."""
+        if one.device is None:
+            one.device = self._begun(ledger, one, one.left.pop())
+            return 0
+        device = one.device
+        start, end = device.parts.popleft()
+        self._part(ledger, one, device, cuts.part(device.whole, start, end))
+        device.polls += end - start
+        times = device.whole.times
+        over = end == len(times) or times[end] >= one.until
+        until = one.until if over else times[end - 1] + 1
+        one.done[device.name] = _Sealed(until, device.polls, device.seen)
+        if not device.parts:
+            one.device = None
+        return (end - start) * device.width
+
+    def _begun(self, ledger: Ledger, one: _Round, name: str) -> _UnderWay | None:
         oldest = self._hot.oldest(name)
         copies = self._kept(name) if oldest is not None and oldest < one.until else []
         whole = self._merged(name, copies)
-        parts = cuts.ripe(whole.times, one.until) if whole is not None else []
-        if whole is None or not parts:
-            return 0
-        if whole.device not in self._tips:
-            self._tips[whole.device] = Tips(ledger.previous(whole.device, whole.times[0]))
-        tips = self._tips[whole.device]
-        for start, end in parts:
-            if self._is_deleted(ledger, one, whole.device, whole.times[start] // DAY):
-                told = (
-                    "%s: %d polls came too late: the raw samples of their day are deleted already"
-                )
-                _log.warning(told, name, end - start)
-                continue
-            span = self._block(ledger, one.change, cuts.part(whole, start, end), tips.time)
-            one.change.hours.update(
-                (row["id"], row) for row in hour_rows(span, whole, self._catalog, tips.samples)
-            )
-            tips.note(span)
-            self._catalog.note([span])
-        count = parts[-1][1]
-        over = count == len(whole.times) or whole.times[count] >= one.until
-        until = one.until if over else whole.times[count - 1] + 1
+        if whole is None or whole.times[0] >= one.until:
+            return None
+        newest = ledger.newest_time(whole.device, whole.times[0])
+        # What belongs among blocks waits for no more of its kind: they say otherwise by now.
+        late = 0 if newest is None else bisect_right(whole.times, min(newest, one.until - 1))
+        parts = self._together(ledger, whole, cuts.ripe(whole.times[:late], _FOREVER))
+        later = cuts.ripe(whole.times[late:], one.until)
+        parts += [(start + late, end + late) for start, end in later]
+        if not parts:
+            return None
         seen = [(copy.origin or copy, len(copy.times)) for copy in copies]
-        one.done[name] = _Sealed(until, count, seen)
-        return count * len(self._catalog.by_device.get(whole.device, ()))
+        return _UnderWay(name, whole, deque(parts), seen, newest)
+
+    def _together(
+        self, ledger: Ledger, whole: Span, parts: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Parts that come into one block are one, so that this is read and written once."""
+        found: list[tuple[int, int]] = []
+        days: dict[int, list[tuple[int, int, int]]] = {}
+        before: set[int] = set()
+        for start, end in parts:
+            first, last = whole.times[start], whole.times[end - 1]
+            if first // DAY not in days:
+                days = {first // DAY: ledger.headers(whole.device, first // DAY)}
+            met = {key for key, t1, _ in days[first // DAY] if _touch(key, t1, first, last)}
+            if met & before:
+                found[-1] = found[-1][0], end
+                before |= met
+            else:
+                found.append((start, end))
+                before = met
+        return found
+
+    def _part(self, ledger: Ledger, one: _Round, device: _UnderWay, span: Span) -> None:
+        first = span.times[0]
+        if self._is_deleted(ledger, one, span.device, first // DAY):
+            told = "%s: %d polls came too late: the raw samples of their day are deleted already"
+            _log.warning(told, device.name, len(span.times))
+            return
+        if device.newest is not None and first <= device.newest:
+            self._block(ledger, one.change, span, None)
+            days = {first // DAY} | self._around(ledger, span)
+            self._stain(one.change, span.device, days)
+        else:
+            tips = self._tips_of(ledger, span)
+            days = self._holes(span, tips)
+            if tips.time is not None and _says_more(tips, first):
+                # What was said of the hours before this knew nothing of it.
+                days |= {tips.time // DAY, first // DAY}
+            self._stain(one.change, span.device, days)
+            tips.is_open = span.times[-1] == device.whole.times[-1]
+            span = self._block(ledger, one.change, span, tips.time)
+            made = hour_rows(span, device.whole, self._catalog, tips.samples)
+            one.change.hours.update((row["id"], row) for row in made)
+            tips.note(span)
+        self._catalog.note([span])
+
+    def _holes(self, span: Span, tips: Tips) -> set[int]:
+        """The days over which a counter rose without a sample, though others had some."""
+        days: set[int] = set()
+        for column in span.columns:
+            tip = tips.samples.get(column.series)
+            if tip is None or self._catalog.by_id[column.series].kind is not Kind.COUNTER:
+                continue
+            times, _ = cuts.told(span, column)
+            if times and times[0] - tip[0] > _HOLE:
+                days.update(
+                    range(max(tip[0], times[0] - _LONGEST_HOLE) // DAY, times[0] // DAY + 1)
+                )
+        return days
+
+    def _tips_of(self, ledger: Ledger, span: Span) -> Tips:
+        """What the device had before a span that comes after all of its blocks."""
+        device, first = span.device, span.times[0]
+        if device in self._tips:
+            return self._tips[device]
+        tips = self._tips[device] = Tips(ledger.previous(device, first))
+        edges = Edges(ledger, self._catalog, device, self.dirty, {}, {})
+        known = self._catalog.by_device.get(device, ())
+        slow = {one.id for one in known if one.kind is Kind.COUNTER} - tips.samples.keys()
+        # A restart, or a correction, forgot counters that are read less often than blocks end.
+        today = edges.lasts(first // DAY, first) if slow and tips.time is not None else {}
+        for one in slow:
+            if found := today.get(one) or edges.before(one, first // DAY):
+                tips.samples[one] = found
+        return tips
+
+    def touched(self, ledger: Ledger, spans: Iterable[Span]) -> None:
+        """Samples were replaced that may be in no block: days of before were closed by them.
+
+        Raises StoreError.
+        """
+        change = Change()
+        for span in spans:
+            # Their own days are stained once they are in blocks.
+            self._stain(change, span.device, self._around(ledger, span))
+        if change.stained:
+            self._apply(ledger, change)
+
+    def _stain(self, change: Change, device: int, days: Iterable[int]) -> None:
+        keys = {dirty_id(device, day) for day in days}
+        change.stained |= keys - self.dirty
+        self.late |= keys
+
+    def _around(self, ledger: Ledger, span: Span) -> set[int]:
+        """Days whose hours and roll-ups change with these samples, besides their own.
+
+        A counter rises from its last sample before them, and to its next one after them.
+        """
+        device, first, last = span.device, span.times[0] // DAY, span.times[-1] // DAY
+        known = [self._catalog.by_id[column.series] for column in span.columns]
+        counters = [one.id for one in known if one.kind is Kind.COUNTER]
+        days: set[int] = set()
+        for one in counters:
+            before, after = ledger.before(one, first), ledger.after(one, last)
+            if before is not None:
+                days.update(range(max(before[0] // DAY, first - _LONGEST_REACH), first))
+            if after is not None:
+                days.update(range(last + 1, min(after[0] // DAY, last + _LONGEST_REACH) + 1))
+        if counters:
+            # Those that are not closed yet have no roll-ups to find them by.
+            dirty = map(dirty_of, self.dirty)
+            days.update(later for owner, later in dirty if owner == device and later > last)
+        return days
 
     def _is_deleted(self, ledger: Ledger, one: _Round, device: int, day: int) -> bool:
         """Whether roll-ups know more of a day than its blocks hold by now."""
@@ -213,18 +360,16 @@ class Sealer:
     def _met(self, ledger: Ledger, change: Change, span: Span) -> list[Span]:
         """What is known of the hours of a span: in the store, or from earlier in this change."""
 
-        def touches(key: int, last: int) -> bool:
-            return last >= span.times[0] // HOUR * HOUR and key >> 14 <= span.times[-1]
-
+        first, last = span.times[0], span.times[-1]
         stored = [
             key
-            for key, last, _ in ledger.headers(span.device, span.times[0] // DAY)
-            if touches(key, last) and key not in change.gone
+            for key, t1, _ in ledger.headers(span.device, first // DAY)
+            if _touch(key, t1, first, last) and key not in change.gone
         ]
         fresh = [
             key
             for key, one in change.blocks.items()
-            if one.device == span.device and touches(key, one.last)
+            if one.device == span.device and _touch(key, one.last, first, last)
         ]
         change.gone += stored
         return [*ledger.read(stored), *map(change.drop, fresh)]
@@ -265,6 +410,17 @@ class Sealer:
         newest = max((self._rows.pop(number, 0) for number in change.journal_gone), default=0)
         if carried is not None:
             self._rows[carried] = newest
+
+
+def _touch(key: int, t1: int, first: int, last: int) -> bool:
+    """Whether a block has an hour of a span: its key begins it, `t1` is its last time."""
+    return t1 >= first // HOUR * HOUR and key >> 14 <= last
+
+
+def _says_more(tips: Tips, time: int) -> bool:
+    """Whether polls from `time` on change what was said of the hours before."""
+    last = tips.time
+    return last is None or tips.is_open or time - last > _HOLE or time // HOUR == last // HOUR
 
 
 def _edge(now: int) -> int:

@@ -97,6 +97,9 @@ class ServerDatabase:
     def rest(self) -> None:
         """Nothing is kept open for readers."""
 
+    def let_go(self) -> None:
+        """Nor now."""
+
     def _any(self, writing: bool) -> Any:
         """A connection to the node that answered last, else to the next one."""
         count = len(self._urls)
@@ -137,6 +140,11 @@ class ServerDatabase:
 
 
 class _NoLock:
+    inode = None
+
+    def check(self) -> None:
+        """The connection tells."""
+
     def release(self) -> None:
         """Nothing is held beside the connection."""
 

@@ -4,7 +4,7 @@ A number of the journal is a row for each device here: `number << 14 | device`.
 """
 
 import logging
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
@@ -46,6 +46,7 @@ class SharedLedger(Ledger):
         self._all = False  # whether the next transaction is about every device
         with share.others.guard:
             super().__init__(database, catalog)
+        self.held = {catalog.renamed.get(name, name): one for name, one in self.held.items()}
         try:
             with self.transaction() as connection:
                 self._split(connection)
@@ -202,8 +203,11 @@ def taken_over(
     return found, rows
 
 
-def forget_others(hot: Hot, held: Container[str]) -> None:
+def forget_others(hot: Hot, held: Mapping[str, Leased], catalog: Catalog) -> None:
     """Polls of devices that other meterds have by now are theirs to write."""
+    ours = {one.id for one in held.values()}
     for name in hot.devices():
-        if name not in held and (lost := hot.drop(name)):
+        # By its number: a device that was just renamed may be held under its old name.
+        number = catalog.devices.get(catalog.renamed.get(name, name))
+        if name not in held and number not in ours and (lost := hot.drop(name)):
             _log.warning("%d samples of %s are dropped: it is not ours", lost, name)

@@ -1,9 +1,10 @@
 """SQLite: the file that a store URL means, connections to it, and what its errors mean."""
 
+import logging
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,13 +14,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreError
-from meterd.store import ownership
+from meterd.store import corrupt, identity, ownership
 from meterd.store.connections import Connections, Opened
-from meterd.store.kept import Kept, Place
+from meterd.store.identity import Files, GoneError
+from meterd.store.kept import Kept
 from meterd.store.lock import Claim, Lock
 
 _SCHEME = "sqlite:///"
 _READ_PATIENCE = 2.0  # seconds; readers only ever wait for the recovery after a crash
+_CHECKPOINT_PATIENCE_MS = 500  # of who leaves a database that is gone
 _STEPS = 100_000  # of SQLite's machine, some ms, between two looks whether to go on
 
 WRITER_PRAGMAS = (
@@ -48,6 +51,9 @@ _CODES = {
     sqlite3.SQLITE_CORRUPT: "corrupt",
     sqlite3.SQLITE_NOTADB: "corrupt",
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 def locate(url: str) -> Path:
@@ -113,12 +119,22 @@ class SqliteDatabase:
         return Lock(self._file, claim)
 
     def writing(self) -> Opened:
-        return self._writing.open()
+        with self.mapped():
+            # SQLite would make it as readable as the umask allows, and root's where root runs this.
+            if not self._file.exists():
+                ownership.touch(self._file)
+        before = identity.inode(self._file)
+        opened = self._writing.open()
+        try:
+            files = Files(self._file)
+            if files.database != before:
+                raise GoneError(f"{self._file} became another file while it was opened")
+        except BaseException:
+            opened.close()
+            raise
+        return Watched(opened, files)
 
     def _for_writing(self) -> sqlite3.Connection:
-        # SQLite would make it as readable as the umask allows, and root's where root runs this.
-        if not self._file.exists():
-            ownership.touch(self._file)
         # One thread uses it; another may have to close it.
         connection = sqlite3.connect(
             self._file, isolation_level=None, timeout=0, check_same_thread=False
@@ -140,7 +156,7 @@ class SqliteDatabase:
 
     @contextmanager
     def reading(self, abandoned: Event | None = None) -> Iterator[Connection]:
-        place = self._place()
+        place = identity.inode(self._file)
         opened = self._kept.take(place) or self._reading.open()
         try:
             with opened.begin() as connection:
@@ -155,12 +171,8 @@ class SqliteDatabase:
     def rest(self) -> None:
         self._kept.close()
 
-    def _place(self) -> Place:
-        try:
-            told = self._file.stat()
-        except OSError:
-            return None
-        return told.st_dev, told.st_ino
+    def let_go(self) -> None:
+        self._kept.clear()
 
     @contextmanager
     def mapped(self) -> Iterator[None]:
@@ -182,3 +194,61 @@ class SqliteDatabase:
             advice = ownership.blame(self._file) or advice
         text = f"{self.label}: {error}" + (f"; {advice}" if advice else "")
         return StoreError(text, code=_CODES.get(primary, "unavailable"))
+
+
+class Watched(Opened):
+    """A connection that writes to no other files than those that it was opened with."""
+
+    def __init__(self, opened: Opened, files: Files) -> None:
+        super().__init__(opened.connection, opened._made, opened._mapped)
+        self.files: Files = files
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Raises GoneError where the files' names lead elsewhere, before or after: what was
+        written then is not in the store.
+        """
+        self.files.check()
+        with super().begin() as connection:
+            yield connection
+        self.files.check()
+
+    def checkpoint(self) -> None:
+        with self._mapped():
+            self._made[-1].execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        files, lost = self.files, self.files.lost() if self.files.is_open else ""
+        files.is_open = False
+        if not files.is_kept:
+            files.let_go()
+        if not lost:
+            super().close()
+            return
+        is_moved = files.is_moved
+        # Wherever the file is by now, it gets what its log holds. Its log must not stay beside
+        # another database, which would take its pages for its own.
+        with suppress(StoreError, IndexError), self._mapped():
+            raw = self._made[-1]
+            raw.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE_MS}")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not is_moved:
+            # The last one that closes deletes the log by its name.
+            _put_aside(files.path, files.strangers())
+        super().close()
+        if is_moved:
+            _put_aside(files.path, files.leftovers())
+
+
+def _put_aside(database: Path, some: list[Path]) -> None:
+    """Files that are not the database's; an empty log goes, and so does an index of one."""
+    for path in some:
+        try:
+            if path.name.endswith(identity.SHM) or not path.stat().st_size:
+                path.unlink()
+            else:
+                target = corrupt.aside(database, "stray", path.name.removeprefix(database.name))
+                path.rename(target)
+                _log.error("%s is not of the database beside it; it is kept as %s", path, target)
+        except OSError as error:
+            _log.error("%s cannot be moved out of the way: %s", path, error)

@@ -5,22 +5,42 @@ A stretch has polls with a common set of columns:
     times   t0 t1 t2 …
     values  v00 v01 … v0w  v10 v11 … v1w  …     row by row, NaN where there is no value
     kinds   which of the layouts seen each row has; a column that it lacks is absent there
+
+A stretch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
+Once another one follows it nothing is added to it, and its arrays are replaced, never changed:
+whoever reads it shares them.
 """
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, compress, pairwise, repeat
 from operator import ge, itemgetter
 from typing import Any
 
-from meterd.model.sample import Doubt, Layout, Poll
+from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality
 from meterd.store import cuts
-from meterd.store.format.columns import Column, Sheet, Span, regular, runs
+from meterd.store.format.columns import (
+    NOT_FINITE,
+    Column,
+    Sheet,
+    Span,
+    has_wild,
+    regular,
+    runs,
+    sound,
+)
 from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
+_WILD = Doubt(Quality.INVALID, NOT_FINITE)
 _MOST_KINDS = 250
+# Rows and cells of one stretch: a copy of it takes some 0.1 ms.
+_MOST_ROWS = 4096
+_MOST_CELLS = 1 << 17
+_FEWEST_ROWS = 64
+
+_QUALITY = {number: quality for quality, number in QUALITIES.items()}
 
 _Laid = tuple[tuple[int, ...], tuple[int, ...]]
 """Series of a layout, ascending, and their places in the stretch."""
@@ -39,7 +59,7 @@ class _Kind:
     placed: frozenset[int]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stretch:
     """Polls in the order they were taken. `kept` rows, the first ones, are in the journal."""
 
@@ -53,15 +73,56 @@ class Stretch:
     known: dict[int, int] = field(default_factory=dict)  # id(layout) -> its number
     seen: list[_Kind] = field(default_factory=list)
     kept: int = 0
+    most: int = _MOST_ROWS
+    bounds: tuple[int, int] | None = None  # first and last time, once nothing is added any more
     origin: "Stretch | None" = None  # what this is a copy of
     present: dict[frozenset[int], Sequence[int]] = field(default_factory=dict)
     order: list[tuple[int, int]] = field(default_factory=list)  # see `_order`; empty until asked
     laid: dict[tuple[int, ...], _Laid] = field(default_factory=dict)  # by places of a layout
 
     @classmethod
-    def of(cls, poll: Poll) -> "Stretch":
-        columns = tuple(zip(poll.layout.quantities, poll.layout.units, strict=True))
-        return cls(poll.device, columns, {column: i for i, column in enumerate(columns)})
+    def of(cls, device: str, columns: tuple[tuple[str, str], ...]) -> "Stretch":
+        index = {column: i for i, column in enumerate(columns)}
+        most = max(_FEWEST_ROWS, min(_MOST_ROWS, _MOST_CELLS // max(1, len(columns))))
+        return cls(device, columns, index, most=most)
+
+    @classmethod
+    def late(cls, device: str, column: tuple[str, str], span: Span) -> Iterator["Stretch"]:
+        """The one column of a span, as polls."""
+        layout = Layout.of([column])
+        cells = sound(span.columns[0])
+        times, shared = span.times_of(cells), dict[Doubt, Mapping[int, Doubt]]()
+        doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
+        for start in range(0, len(times), _MOST_ROWS):
+            some = times[start : start + _MOST_ROWS]
+            one = cls.of(device, (column,))
+            one.number(layout)
+            one.times, one.kinds = some, array("B", bytes(len(some)))
+            one.values = cells.values[start : start + _MOST_ROWS]
+            places = range(start, start + len(some))
+            one.doubts = {row - start: doubts[row] for row in places if row in doubts}
+            one.end()
+            yield one
+
+    def follow(self, layout: Layout) -> "Stretch":
+        """An empty one that goes on after this one, and has the columns of a layout.
+
+        It has the columns in use as well, so that layouts that take turns share one stretch.
+        """
+        used = {self.seen[number].places for number in set(self.kinds)}
+        places = sorted({place for some in used for place in some})
+        new = tuple(zip(layout.quantities, layout.units, strict=True))
+        # Columns that no poll had lately are not carried on for ever.
+        fits = (not used or len(places) == len(self.columns)) and len(self.seen) < _MOST_KINDS
+        if fits and all(column in self.index for column in new):
+            return replace(self, **_nothing())
+        more = (self.columns[place] for place in places)
+        mine = set(new)
+        return Stretch.of(self.device, (*new, *(one for one in more if one not in mine)))
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.times) >= self.most
 
     def number(self, layout: Layout) -> int | None:
         """The layout's number here; None where it has columns that this stretch has not."""
@@ -95,14 +156,34 @@ class Stretch:
             self.doubts[len(self.times)] = {
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
+        # Nulls, too, are no numbers between these.
+        if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
+            row = self._tame(row)
         self.times.append(poll.time)
         self.kinds.append(number)
         self.values.extend(row)
 
+    def _tame(self, row: "array[float]") -> "array[float]":
+        """No infinity enters the store, whoever gives it."""
+        wild = {place for place, value in enumerate(row) if abs(value) > LARGEST}
+        known = self.doubts.get(len(self.times), {})
+        self.doubts[len(self.times)] = {**known, **dict.fromkeys(wild, _WILD)}
+        return array("d", [_NAN if place in wild else row[place] for place in range(len(row))])
+
+    def end(self) -> None:
+        """Nothing is added to it any more."""
+        self.bounds = (min(self.times), max(self.times)) if self.times else None
+
+    def view(self) -> "Stretch":
+        """All rows, for whoever reads them without the lock, of one that nothing is added to."""
+        return replace(self, kept=len(self.times), origin=self, present={})
+
     def copy(self, start: int, end: int) -> "Stretch":
         """Rows start to end, for whoever reads them without the lock."""
         width = len(self.columns)
-        doubts = {row - start: d for row, d in self.doubts.items() if start <= row < end}
+        doubts = self.doubts
+        if doubts:
+            doubts = {row - start: d for row, d in doubts.items() if start <= row < end}
         return Stretch(
             self.device,
             self.columns,
@@ -114,7 +195,7 @@ class Stretch:
             self.known,
             self.seen,
             end - start,
-            self,
+            origin=self,
             order=self.order,
             laid=self.laid,
         )
@@ -128,27 +209,36 @@ class Stretch:
         kinds = self.kinds[: self.kept].tobytes()
         return self.copy(min(map(kinds.rindex, set(kinds))), self.kept)
 
-    def remove(self, start: int, end: int) -> None:
-        """Rows start to end are somewhere else now."""
-        width = len(self.columns)
-        del self.times[start:end]
-        del self.kinds[start:end]
-        del self.values[start * width : end * width]
-        gone = end - start
-        self.doubts = {
-            row if row < start else row - gone: doubts
-            for row, doubts in self.doubts.items()
-            if not start <= row < end
-        }
-        self.kept -= max(0, min(self.kept, end) - start)
+    def without(self, gone: Sequence[tuple[int, int]]) -> "Stretch":
+        """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
+        width, total = len(self.columns), len(self.times)
+        edges = [0, *chain.from_iterable(gone), total]
+        left = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
+        rest = Stretch(self.device, self.columns, self.index)
+        moved: dict[int, int] = {}
+        for start, end in left:
+            if self.doubts:
+                moved.update(zip(range(start, end), range(len(rest.times), total), strict=False))
+            rest.times.extend(self.times[start:end])
+            rest.kinds.extend(self.kinds[start:end])
+            rest.values.extend(self.values[start * width : end * width])
+        rest.doubts = {moved[row]: one for row, one in self.doubts.items() if row in moved}
+        rest.kept = sum(max(0, min(self.kept, end) - start) for start, end in left)
+        rest.end()
+        return rest
+
+    def become(self, rest: "Stretch") -> None:
+        """Has the rows of that one. Its own arrays stay as they are for who shares them."""
+        self.times, self.kinds, self.values = rest.times, rest.kinds, rest.values
+        self.doubts, self.kept, self.present = rest.doubts, rest.kept, {}
+        self.bounds = rest.bounds
 
     def older(self, before: int, among: int) -> list[tuple[int, int]]:
         """Rows older than `before`, as ranges: of the first so many, and if in the journal."""
         times = self.times[: min(among, self.kept)]
-        old = [row for row, time in enumerate(times) if time < before]
-        if old and old[-1] - old[0] == len(old) - 1:
-            return [(old[0], old[-1] + 1)]
-        return [(row, row + 1) for row in old]
+        old = [time < before for time in times]
+        edges = [i for i, (a, b) in enumerate(pairwise((False, *old, False))) if a != b]
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
     @property
     def samples(self) -> int:
@@ -156,8 +246,10 @@ class Stretch:
 
     def extents(self) -> Iterator[tuple[_Kind, int, int]]:
         """The first and last time at which each layout was seen."""
-        for number in set(self.kinds):
-            times = [t for t, kind in zip(self.times, self.kinds, strict=True) if kind == number]
+        numbers = set(self.kinds)
+        for number in numbers:
+            mine = map(number.__eq__, self.kinds)
+            times = self.times if len(numbers) == 1 else list(compress(self.times, mine))
             yield self.seen[number], min(times), max(times)
 
     def newest(self) -> Iterator[tuple[tuple[str, str], int, float, Doubt | None]]:
@@ -267,6 +359,23 @@ class Stretch:
         if not doubted and whole == whole:
             return ()
         return runs(map(_state, map(doubted.get, rows), values), values)
+
+
+def _nothing() -> dict[str, Any]:
+    """The rows of a stretch that has none yet."""
+    empty = {"times": array("q"), "kinds": array("B"), "values": array("d")}
+    rest = {"doubts": {}, "kept": 0, "bounds": None, "origin": None, "present": {}}
+    return {**empty, **rest}
+
+
+def doubts_of(column: Column) -> Iterator[tuple[int, Doubt]]:
+    """Of the values that are not simply good, by place in the column."""
+    at = 0
+    for count, quality, reason in column.states:
+        if quality or reason:
+            doubt = Doubt(_QUALITY.get(quality, Quality.INVALID), reason)
+            yield from zip(range(at, at + count), repeat(doubt), strict=False)
+        at += count
 
 
 def _state(doubt: Doubt | None, value: float) -> tuple[int, int, str]:

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from meterd.errors import StoreError
@@ -13,11 +14,13 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.lock import Claim
 from meterd.store.rescue import Rescue
+from meterd.store.tenure import Tenure
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
 # A server that is not there yet is waited for; everything else that is wrong is told at once.
 _AWAY = ("unreachable", "conflict")
 _RETRY = 5.0  # seconds between two tries while the store cannot be written
+_BUGS = 50  # that are not told again
 _BEAT = 1.0  # seconds; the thread shows at least this often that it lives
 
 _log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class Worker:
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
         claim: Claim | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         self._database = database
         self._hot = hot
@@ -49,8 +53,13 @@ class Worker:
         self._commit = commit
         self._confirmed = confirmed
         self._claim = claim
+        self._tenure = tenure
+        if tenure is not None:
+            tenure.is_stopping = lambda: self.stopping
         self._memos: dict[str, str] = {}
         self._guard = threading.Lock()
+        self._lock: Held | None = None
+        self._bugs: tuple[str, ...] = ()
         self._met = False  # whether the store has been open since the start
         self.errands = Errands()
         self.wake = threading.Event()
@@ -69,48 +78,59 @@ class Worker:
         with self._guard:
             self._memos[name] = body
 
+    def put(self, late: Sequence[Stretch]) -> None:
+        """In the thread. Raises StoreError."""
+        self._count(self._keeper.put(late))
+
     def run(self) -> None:
-        lock = None
+        asked = self.errands.take(work=False)
         try:
-            lock = self._start()
-            if lock is not None:
-                self._work()
-                self._finish()
+            with self._contained():
+                if self._start(asked):
+                    self._work()
+                    self._finish()
+        except StoreError as error:
+            # Nobody may wait for the thread for ever, nor take what it said last for true.
+            self.error = error
+            _reply(asked, error)
         finally:
-            self._keeper.close()
-            self._rescue.close()
-            if lock is not None:
-                lock.release()
-            # Also where the thread breaks: nobody may wait for it for ever.
             self.writable = False
+            for close in (
+                self._keeper.leave,
+                self._keeper.close,
+                self._rescue.close,
+                self._release,
+            ):
+                # One that fails keeps no other from closing.
+                with suppress(StoreError), self._contained():
+                    close()
             self.errands.end()
 
-    def _start(self) -> Held | None:
-        asked = self.errands.take(work=False)
-        lock = None
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _start(self, asked: Sequence[Errand[Any]]) -> bool:
+        """Whether there is work to do; who opens the store is told why not."""
         try:
-            self._database.prepare()
-            lock = self._database.lock(self._claim)
+            with self._contained():
+                self._database.prepare()
+                self._lock = self._database.lock(self._claim)
+            self._rescue.open()
             self._persist(self._open)
         except StoreError as error:
             self._keeper.fail()
             self.error = error
-            if lock is None or error.code not in _AWAY:
-                if lock is not None:
-                    lock.release()
+            if self._lock is None or error.code not in _AWAY:
+                with suppress(StoreError), self._contained():
+                    self._release()
                 _reply(asked, error)
-                return None
+                return False
             _log.error("not reached yet, polls wait in memory: %s", error)
-        except BaseException as error:
-            # The thread ends, and who opens the store must not wait for it for ever.
-            _reply(asked, StoreError(f"the store's thread failed: {error!r}", code="unavailable"))
-            if lock is not None:
-                lock.release()
-            raise
-        self._rescue.open()
         self.writable = self.error is None
         _reply(asked, None)
-        return lock
+        return True
 
     def _open(self) -> None:
         """What was remembered before this start; once the store is reached."""
@@ -182,15 +202,39 @@ class Worker:
 
     def _persist(self, work: Callable[[], None]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
-        for _ in range(_TURNS):
+        for turn in range(_TURNS + 1):
             try:
-                return work()
+                with self._contained():
+                    self._look()
+                    return work()
             except StoreError as error:
                 self._keeper.fail()
-                if error.code != "conflict" and not self._rescue.helps(error):
+                again = error.code == "conflict" or self._rescue.helps(error)
+                if turn == _TURNS or not again:
                     raise
-        work()
         return None
+
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        """Whatever is raised within is raised as StoreError; the stack of a bug is logged once."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            text = f"the store's thread met {type(error).__name__}: {error}"
+            if text not in self._bugs:
+                self._bugs = (*self._bugs[-_BUGS:], text)
+                _log.exception(text)
+            raise StoreError(text, code="unavailable") from error
+
+    def _look(self) -> None:
+        """Whether lock and files are still those that were opened. Raises StoreError."""
+        self._keeper.look()
+        if self._lock is not None:
+            self._lock.check()
+            if self._tenure is not None:
+                self._tenure.lock = self._lock.inode
 
     def _bring_back(self) -> None:
         """What was spooled meanwhile, one record of it; and the reserve."""

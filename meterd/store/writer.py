@@ -4,21 +4,27 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
+from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
 from meterd.store import database
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
 from meterd.store.hot import Hot, Stretch
-from meterd.store.keeper import Keeper
+from meterd.store.keeper import Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
 from meterd.store.newest import last_times
+from meterd.store.renames import Rename, RenameError, memos_renamed
 from meterd.store.rescue import Precautions, Rescue
 from meterd.store.share import Share
+from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
+
+_PUT = 16  # stretches in one transaction
 
 _T = TypeVar("_T")
 
@@ -90,8 +96,9 @@ class Writer:
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
-        self._hot = hot = Hot()
         catalog = Catalog()
+        tenure = Tenure(self._database.path, claim, commit)
+        self._hot = hot = Hot(catalog.renamed)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
         self.memory = Memory(seen, catalog)
         self._keeper = Keeper(
@@ -103,6 +110,7 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            tenure=tenure,
         )
         self._rescue = Rescue(
             self._database, hot, self._keeper, self._clock, precautions or Precautions()
@@ -116,6 +124,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            tenure=tenure,
         )
         self._thread: threading.Thread | None = None
 
@@ -133,6 +142,20 @@ class Writer:
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
         self._hot.take(poll)
+
+    async def put(self, late: Sequence[Stretch]) -> None:
+        """Keeps polls in the place of what was taken until now, at once, off the loop.
+
+        Unlike `take` it costs the loop nothing for each of them. Raises StoreError.
+        """
+        await self.flush()
+        while late:
+            # A commit may come between.
+            some, late = late[:_PUT], late[_PUT:]
+            await self.do(partial(self._put, some))
+
+    def _put(self, some: Sequence[Stretch], _: Ledger) -> None:
+        self._worker.put(some)
 
     def writes_for(self, device: str) -> bool:
         """Whether polls of the device are ours to keep, or another meterd's (cluster.py)."""
@@ -193,6 +216,40 @@ class Writer:
         done = self._worker.errands.add(work)
         self._worker.wake.set()
         return await done
+
+    async def rename(self, old: str, new: str, *, who: str, now: int) -> None:
+        """A device of the store gets another name, with all its history; `now` is Unix ms.
+
+        Raises RenameError where there is no such device, or another one has that name; StoreError.
+        """
+        # What waits in files knows devices by their names.
+        await self.settle()
+        devices = self.memory.catalog.devices
+        if old not in devices:
+            now_called = self.memory.catalog.renamed.get(old)
+            hint = f": it is called {now_called} now" if now_called else ""
+            raise RenameError(f"the store has no device {old}{hint}", code="unknown_device")
+        if new in devices:
+            raise RenameError(f"the store has a device {new} already", code="device_exists")
+        one = Rename(devices[old], old, new, now, who)
+        await self.do(lambda _: self._keeper.rename(one))
+        self._worker.recalled = memos_renamed(self._worker.recalled, old, new)
+        if self._share is not None:
+            self._share.memos = memos_renamed(self._share.memos, old, new)
+            held = self._share.held
+            self._share.held = {new if name == old else name: it for name, it in held.items()}
+
+    async def take_back(self, polls: Sequence[Poll]) -> None:
+        """Writes old polls now, not with the next commit. Raises StoreError."""
+        await self.do(lambda _: self._keeper.take_back(polls))
+
+    async def absorb(self, old: str, new: str, work: Absorb) -> None:
+        """What is left of a device becomes another's, which has its samples. Raises StoreError."""
+        if self._share is not None:
+            text = "meterds of a cluster know both: stop all of them but one without `cluster:`"
+            raise StoreError(text, code="unavailable")
+        await self.do(lambda _: self._keeper.absorb(old, new, work))
+        self._worker.recalled = await self.do(lambda ledger: ledger.memos())
 
     async def close(self) -> None:
         """Commits everything and ends the thread. What cannot be kept is logged, not raised."""

@@ -1,15 +1,12 @@
 """`meterd import`: what it tells, and that a running meterd or a mistake writes nothing."""
 
-import asyncio
 import json
 import sqlite3
 from contextlib import closing
 
-from meterd.model.sample import Layout, Poll
 from meterd.store import database
-from meterd.store.writer import Writer
 from tests.cli.stores import Site
-from tests.store.rigs import NEVER, opened, rows, samples
+from tests.store.rigs import rows, samples
 
 DAY = 86_400_000
 
@@ -23,7 +20,10 @@ def test_it_tells_what_came_along(empty: Site) -> None:
     assert done.code == 0, done.err
     assert "1 samples of 1 devices, 2026-01-01T00:00:00.000Z to" in done.err
     assert "meterd.yaml has no device shed" in done.err
-    assert samples(empty.path) == [(1767225600000, "active_energy.import", 1500.0)]
+    assert samples(empty.path) == [
+        (1767225600000, "active_energy.import", 1500.0),
+        (1767225600000, "guarded.active_energy.import", 1500.0),
+    ]
 
 
 def test_a_dry_run_makes_no_store(empty: Site) -> None:
@@ -73,31 +73,13 @@ def test_imported_energy_is_energy(site: Site) -> None:
     assert all(one["complete"] for one in hours)
 
 
-async def test_a_guarded_counter_goes_on_where_the_imported_register_ends(empty: Site) -> None:
-    energy = Layout.of([("active_energy.import", "Wh"), ("guarded.active_energy.import", "Wh")])
-    file = empty.folder / "h.csv"
-    rows = (f"2026-01-01T{at // 60:02}:{at % 60:02}:00Z,{at}" for at in range(0, 121, 5))
-    file.write_text("\n".join(["time,main/active_energy.import [Wh]", *rows]))
-    done = await asyncio.to_thread(empty, "import", str(file))
-    assert done.code == 0, done.err
-    start = 1_767_225_600_000
-    async with opened(Writer(f"sqlite:///{empty.path}", commit=NEVER)) as writer:
-        for at in range(120, 241, 5):
-            writer.take(Poll("main", start + at * 60_000, energy, (at, 7000.0 + at)))
-    window = ("--start", str(start // 1000), "--end", str(start // 1000 + 14_400))
-    done = await asyncio.to_thread(
-        empty, "energy", "main", "--period", "hour", *window, "--format", "json"
-    )
-    assert [one["value"] for one in json.loads(done.out)["energy"]] == [60, 60, 60, 60]
-
-
 def test_a_day_of_which_only_roll_ups_are_left_is_not_made_anew_by_chance(site: Site) -> None:
     day = site.start // DAY + 1
     with closing(sqlite3.connect(site.path)) as connection, connection:
         connection.execute(f"DELETE FROM block WHERE t0 < {(day + 1) * DAY}")
     daily = f"SELECT quantity, n, max FROM v_daily WHERE time_ms = {day * DAY} ORDER BY 1"
     before = rows(site.path, daily)
-    assert [row[1] for row in before] == [1440, 1440]
+    assert [row[1] for row in before] == [1440, 1440, 1440]
     file = site.folder / "one.csv"
     file.write_text(f"time,main/voltage.l1\n{day * DAY // 1000 + 60},230\n")
     done = site("import", str(file))

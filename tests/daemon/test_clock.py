@@ -303,6 +303,28 @@ async def test_strays_that_are_stored_already_count_once(ahead: int, tmp_path: P
             await writer.settle()
 
 
+async def test_a_stray_of_days_does_not_count_when_its_time_comes(tmp_path: Path) -> None:
+    """Half a minute stands ten days ahead; then the ten days pass, an hour of each polled."""
+    layout = Layout.of([(GUARDED + IMPORT, "Wh")])
+    clock, day = FakeClock(utc_ms=START), 24 * HOUR
+    async with store(tmp_path / "m.db", clock=clock) as (writer, reader):
+        for number in range(6):
+            writer.take(Poll("main", START + 10 * day + 5000 * number, layout, (1e6 + number,)))
+        for step in range(12 * 360):
+            passed = step // 360 * day + step % 360 * 10_000
+            # The tenth day's hour is another one than the strays'.
+            time = START + passed + (2 * HOUR if passed >= 10 * day else 0)
+            writer.take(Poll("main", time, layout, (1e6 + W * passed / HOUR,)))
+            clock.utc_ms = time
+        await writer.flush()
+        true = W * (11 * 24 + 1)
+        for _ in range(2):
+            hours, _ = await _hours(reader, 12 * 24)
+            assert sum(hours) == pytest.approx(true, rel=0.01)
+            clock.utc_ms += 60 * HOUR
+            await writer.settle()
+
+
 async def test_energy_of_a_device_that_no_commit_has_numbered_yet(tmp_path: Path) -> None:
     rig = Rig()
     async with store(tmp_path / "m.db", clock=rig.clock) as (writer, reader):

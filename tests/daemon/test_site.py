@@ -9,11 +9,13 @@ import pytest
 from meterd.cli.demo import settings
 from meterd.config.settings import Settings
 from meterd.daemon.site import Site
-from meterd.errors import ConfigError, StoreError
+from meterd.errors import ConfigError, MeterdError, StoreError
 from meterd.model.clock import EARLIEST_MS, SystemClock
+from meterd.model.event import Event, EventKind
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
-from tests.store.rigs import samples
+from meterd.store import replacements
+from tests.store.rigs import rows, samples
 
 _DEVICE = (
     "  {name}: {{driver: modbus, map: eastron_sdm120, link: '{url}', unit: 1, "
@@ -183,3 +185,106 @@ async def test_polls_before_the_clock_is_set_are_stored_with_their_right_times(
     found = [time for time, name, _ in samples(house.folder / "m.db") if name == "device.up"]
     assert len(found) >= polled
     assert min(found) >= started
+
+
+async def test_a_renamed_device_goes_on_without_a_gap_and_as_one_series(house: House) -> None:
+    """Over its connection; a reload and a restart that still say the old name change nothing."""
+    file = house.settings("a", "b", rules="up: {device: a, quantity: device.up, equals: 1}")
+    site = Site(SystemClock())
+    await site.apply(file)
+    await until_polled(site, "a", more=3)
+    link, opened = site.modbus("a"), dict(site.link_counters())
+    assert link is not None
+    await site.rename("a", "kitchen", "anna")
+    # Who was told its name before may still ask by it, as the proxy does.
+    assert site.modbus("kitchen") == site.modbus("a") == link
+    assert [device.id for device in site.devices()] == ["kitchen", "b"]
+    assert list(site.latest.states) == ["kitchen", "b"]
+    await until_polled(site, "kitchen", more=3)
+    assert {alert.device for alert in site.alerts()} == {"kitchen"}
+    (told,) = (one.text for one in site.events() if one.kind == "renamed")
+    assert "write kitchen in the configuration wherever it says a" in told
+    await site.apply(file)
+    assert site.modbus("kitchen") == link
+    assert [one["opened"] for one in site.link_counters().values()] == [1, 1]
+    assert opened.keys() == site.link_counters().keys()
+    await until_polled(site, "kitchen")
+    assert {alert.device for alert in site.alerts()} == {"kitchen"}
+    assert sum(one.kind == "renamed" for one in site.events()) == 1
+    await site.close()
+    again = Site(SystemClock())
+    await again.apply(file)
+    await until_polled(again, "kitchen", more=2)
+    (told,) = (one.text for one in again.events() if one.kind == "renamed")
+    assert "it is polled as kitchen" in told
+    assert {one.device for one in await again.reader.series()} == {"kitchen", "b"}
+    (totals,) = await again.reader.range(
+        ["kitchen"], ["guarded.active_energy.import"], 0, 2**50, 0, "avg"
+    )
+    values = [value for _, value in totals.points]
+    assert values == sorted(values)
+    assert len(values) >= 5
+    await again.close()
+
+
+async def test_a_former_name_in_the_file_beside_the_new_one_is_another_device(
+    house: House,
+) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a")
+    await site.rename("a", "b")
+    await site.apply(house.settings("a", "b"))
+    await until_polled(site, "a", "b")
+    assert {one.device for one in await site.reader.series()} == {"a", "b"}
+    await site.close()
+    (first,) = rows(house.folder / "m.db", "SELECT name FROM device WHERE id = 1")
+    assert first == ("b",)
+
+
+async def test_only_free_names_are_given(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a", "b"))
+    await until_polled(site, "a", "b")
+    for old, new in (("a", "b"), ("a", "a"), ("lost", "c")):
+        with pytest.raises(MeterdError):
+            await site.rename(old, new)
+    assert [device.id for device in site.devices()] == ["a", "b"]
+    await site.close()
+
+
+async def test_a_meter_that_was_replaced_goes_on_as_one_history(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=6)
+    at = SystemClock().now_ms()
+    await site.replace("a", at, "anna")
+    await until_polled(site, "a", more=8)
+    (told,) = (one for one in site.events() if one.kind == "replaced")
+    assert "is another meter since" in told.text
+    (totals,) = await site.reader.range(["a"], ["guarded.active_energy.import"], 0, 2**50, 0, "avg")
+    values = [value for _, value in totals.points]
+    assert values == sorted(values)
+    assert max(time for time, _ in totals.points) > at
+    # What it says of itself is of the next meter: no second segment.
+    assert not [one for one in site.events() if one.kind == "swap"]
+    await site.rename("a", "kitchen")
+    await site.close()
+    ((body,),) = rows(house.folder / "m.db", "SELECT body FROM memo WHERE name LIKE 'replaced %'")
+    assert f'"at": {at}' in str(body)
+
+
+async def test_another_meter_that_meterd_noticed_is_kept_for_later_counts(house: House) -> None:
+    site = Site(SystemClock())
+    await site.apply(house.settings("a"))
+    await until_polled(site, "a", more=8)
+    now = SystemClock().now_ms()
+    site.event_log.add(Event(EventKind.SWAP, "a", now, "another meter answers"))
+    await site.replace("a", now - 1, "anna")  # the same, as a person says it
+    writer = site._open_store.writer
+    found = await writer.do(lambda ledger: replacements.of(ledger, "a"))
+    assert [(one.at, one.who) for one in found] == [(now - 1, "anna")]
+    site.event_log.add(Event(EventKind.SWAP, "a", now + 10 * 86_400_000, "another"))
+    await site.close()
+    ((body,),) = rows(house.folder / "m.db", "SELECT body FROM memo WHERE name = 'replaced a'")
+    assert str(body).count('"at"') == 2

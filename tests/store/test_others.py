@@ -4,7 +4,19 @@ from meterd.store.hot import Hot
 from meterd.store.others import Others, Seen
 
 # What only a writer asks, of its own memory.
-WRITING = {"adopt", "uncommitted", "confirm", "forget", "unconfirm", "drop", "sealed", "tails"}
+WRITING = {
+    "adopt",
+    "uncommitted",
+    "confirm",
+    "forget",
+    "unconfirm",
+    "renumber",
+    "append",
+    "follow",
+    "drop",
+    "sealed",
+    "tails",
+}
 
 
 def test_everything_that_readers_ask_is_answered_of_all_memories() -> None:

@@ -3,6 +3,7 @@
 Loads numpy, so it is imported late.
 """
 
+from array import array
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,8 +11,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from meterd.model.sample import LARGEST
 from meterd.store.format import block, codec, planes, ticks
-from meterd.store.format.columns import Rows, State
+from meterd.store.format.columns import Column, Rows, State, sound
 from meterd.store.format.frame import unsealed
 from meterd.store.format.varint import Cursor, Damage
 
@@ -41,10 +43,16 @@ def decode(body: bytes, wanted: Container[int] | None = None) -> tuple[Line, ...
         if not found.series:
             return ()
         times = _times(found.times, found.count)
-        return tuple(
-            Line(one.series, _picked(times, one.rows), values(one.body, len(one.rows)), one.states)
-            for one in found.series
-        )
+        return tuple(_line(one, times) for one in found.series)
+
+
+def _line(one: block.Piece, times: Times) -> Line:
+    found = values(one.body, len(one.rows))
+    states = one.states
+    if one.body[0] & ~codec.NULLS != codec.DECIMAL and (np.abs(found) > LARGEST).any():
+        told = sound(Column(one.series, one.rows, array("d", found.tolist()), states))
+        found, states = np.array(told.values), told.states
+    return Line(one.series, _picked(times, one.rows), found, states)
 
 
 def _picked(times: Times, rows: Rows) -> Times:

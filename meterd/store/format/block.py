@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from meterd.store.format import codec, heads, texts, ticks, varint
-from meterd.store.format.columns import Column, Rows, Span, State, check
+from meterd.store.format.columns import Column, Rows, Span, State, check, sound
 from meterd.store.format.frame import seal, unsealed
 from meterd.store.format.varint import Cursor, Damage, Numbers
 
@@ -68,7 +68,7 @@ def decode(body: bytes, wanted: Container[int] | None = None) -> Span:
     with unsealed(WHAT, FORMAT, body) as cursor:
         found = cut(cursor, wanted)
         columns = [
-            Column(one.series, one.rows, codec.decode(one.body, len(one.rows)), one.states)
+            sound(Column(one.series, one.rows, codec.decode(one.body, len(one.rows)), one.states))
             for one in found.series
         ]
         return Span(found.device, ticks.decode(found.times, found.count), tuple(columns))

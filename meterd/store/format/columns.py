@@ -4,17 +4,20 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise, repeat
-from math import isnan
+from itertools import chain, groupby, pairwise, repeat
+from math import isnan, nan
 from operator import ge
 from typing import NamedTuple, TypeAlias
+
+from meterd.model.sample import LARGEST
 
 Rows: TypeAlias = "range | array[int]"
 # (how many rows, quality code, reason)
 State: TypeAlias = tuple[int, int, str]
-_Cell: TypeAlias = tuple[float, int, str]
 
 GOOD = 0
+_INVALID = 4
+NOT_FINITE = "no number that can be measured"
 
 
 class Column(NamedTuple):
@@ -102,6 +105,33 @@ def merge(spans: Sequence[Span]) -> Span:
     return _overlaid(spans)
 
 
+def has_wild(values: "array[float]") -> bool:
+    """Whether one is an infinity, or beyond LARGEST. Quick for the usual values."""
+    if not values:
+        return False
+    # A NaN at the beginning hides what follows from min and max, and does not pass this.
+    if min(values) >= -LARGEST and max(values) <= LARGEST:
+        return False
+    return any(abs(value) > LARGEST for value in values)
+
+
+def sound(column: Column) -> Column:
+    """With nulls, and why, where values are no numbers that can be measured.
+
+    No door lets such a value in; a store that an older meterd wrote may hold some.
+    """
+    if not has_wild(column.values):
+        return column
+    wild = [abs(value) > LARGEST for value in column.values]
+    values = array("d", [nan if odd else one for odd, one in zip(wild, column.values, strict=True)])
+    states = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
+    told = (
+        (1, _INVALID, NOT_FINITE) if odd else (1, *state)
+        for odd, state in zip(wild, states, strict=True)
+    )
+    return column._replace(values=values, states=runs(told, values))
+
+
 def regular(rows: Iterable[int]) -> Rows:
     """Ascending rows as a range where they are evenly spaced."""
     if isinstance(rows, range):
@@ -159,30 +189,82 @@ def _states(column: Column) -> tuple[State, ...]:
     return column.states or ((len(column.values), GOOD, ""),)
 
 
+def picked(column: Column, at: Sequence[int]) -> Column:
+    """The values at these places, ascending; rows stay those of the span."""
+    rows, values = column.rows, column.values
+    found = array("d", map(values.__getitem__, at))
+    states: tuple[State, ...] = ()
+    if column.states:
+        table, numbers = _numbered([column])
+        states = _grouped(table, map(numbers.__getitem__, at), found)
+    return Column(column.series, regular(map(rows.__getitem__, at)), found, states)
+
+
 def _overlaid(spans: Sequence[Span]) -> Span:
-    """Spans that overlap: cell by cell, which is slow and rare."""
-    times = array("q", sorted(set(chain.from_iterable(span.times for span in spans))))
-    cells: dict[int, dict[int, _Cell]] = {}
+    """Spans that overlap: series by series, and cell by cell where several spans have one.
+
+    No object is made for a cell: of some 100,000 the garbage collector would make long pauses.
+    """
+    # Ascending runs one after the other, which sorting merges in one pass.
+    every = sorted(chain.from_iterable(span.times for span in spans))
+    times = array("q", [time for time, _ in groupby(every)])
+    pieces: dict[int, list[tuple[Rows, Column]]] = {}
     for span in spans:
-        places = [bisect_left(times, time) for time in span.times]
+        places: Rows = range(len(times))
+        if len(span.times) < len(times):
+            places = array("I", [bisect_left(times, time) for time in span.times])
         for column in span.columns:
-            at = map(places.__getitem__, column.rows)
-            cells.setdefault(column.series, {}).update(zip(at, _cells(column), strict=True))
-    columns = (_column(series, cells[series]) for series in sorted(cells) if cells[series])
+            if column.values:
+                at = _through(places, column.rows)
+                pieces.setdefault(column.series, []).append((at, column))
+    columns = (_laid(series, pieces[series]) for series in sorted(pieces))
     return Span(spans[0].device, times, tuple(columns))
 
 
-def _cells(column: Column) -> Iterator[_Cell]:
-    states = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
-    for value, (quality, reason) in zip(column.values, states, strict=True):
-        yield value, quality, reason
+def _through(places: Rows, rows: Rows) -> Rows:
+    if isinstance(places, range):
+        return rows
+    if isinstance(rows, range):
+        return places[rows.start : rows.stop : rows.step]
+    return array("I", map(places.__getitem__, rows))
 
 
-def _column(series: int, cells: dict[int, _Cell]) -> Column:
-    rows = sorted(cells)
-    values = array("d", [cells[row][0] for row in rows])
-    states = ((1, *cells[row][1:]) for row in rows)
-    return Column(series, regular(rows), values, runs(states, values))
+def _laid(series: int, pieces: Sequence[tuple[Rows, Column]]) -> Column:
+    """The last piece of a row wins."""
+    if len(pieces) == 1:
+        rows, only = pieces[0]
+        return only._replace(rows=regular(rows))
+    where: dict[int, int] = {}  # row -> place in all the pieces' values
+    offset = 0
+    for at, _ in pieces:
+        where.update(zip(at, range(offset, offset + len(at)), strict=True))
+        offset += len(at)
+    found = sorted(where)
+    order = array("Q", map(where.__getitem__, found))
+    every = array("d", b"".join([column.values.tobytes() for _, column in pieces]))
+    values = array("d", map(every.__getitem__, order))
+    states: tuple[State, ...] = ()
+    if any(column.states for _, column in pieces):
+        table, numbers = _numbered([column for _, column in pieces])
+        states = _grouped(table, map(numbers.__getitem__, order), values)
+    return Column(series, regular(found), values, states)
+
+
+def _numbered(columns: Iterable[Column]) -> tuple[list[tuple[int, str]], "array[int]"]:
+    """Qualities and reasons, and the number of that of each value."""
+    table: dict[tuple[int, str], int] = {}
+    numbers = array("I")
+    for column in columns:
+        for count, quality, reason in _states(column):
+            number = table.setdefault((quality, reason), len(table))
+            numbers.extend(array("I", (number,)) * count)
+    return list(table), numbers
+
+
+def _grouped(
+    table: Sequence[tuple[int, str]], numbers: Iterable[int], values: "array[float]"
+) -> tuple[State, ...]:
+    return runs(((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values)
 
 
 def check(span: Span) -> None:

@@ -23,6 +23,7 @@ from meterd.store.format.columns import (
     check,
     check_order,
     regular,
+    sound,
 )
 from meterd.store.format.frame import seal, unsealed
 from meterd.store.format.varint import Cursor, Damage
@@ -217,7 +218,7 @@ def _read(cursor: Cursor) -> list[Span]:
     rows = _rows(cursor, [counts[n] for n in of_span], lengths)
     states = _runs(cursor, lengths)
     values = _values(cursor, widths, lengths)
-    columns = map(Column, ids, rows, values, states)
+    columns = map(sound, map(Column, ids, rows, values, states))
     return [
         Span(device, at, tuple(next(columns) for _ in range(width)))
         for device, at, width in zip(devices, times, widths, strict=True)

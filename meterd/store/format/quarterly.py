@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from meterd.model.sample import LARGEST
 from meterd.store.format import arrays, codec, planes, rollup
 from meterd.store.format.arrays import Times, Values
 from meterd.store.format.frame import named, payload
@@ -55,6 +56,9 @@ def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> Quarterl
         days = [_day(body) for body in bodies]
         counts = [day.count for day in days]
         told = [_lane(days, place, wanted) for place in range(len(LANES))]
+        for lane in told:
+            # As rollup.py does of what an older meterd made of infinities.
+            lane[np.abs(lane) > LARGEST] = np.nan
         return Quarterly(_numbers(days, counts), _joined(_counts(days)), *told)
 
 

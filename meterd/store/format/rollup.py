@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import fsum, isnan, nan
 
+from meterd.model.sample import LARGEST
 from meterd.store.format import codec, planes, varint
+from meterd.store.format.columns import has_wild
 from meterd.store.format.frame import seal, unsealed
-from meterd.store.format.rise import Rise
+from meterd.store.format.rise import Power, Rise
 from meterd.store.format.varint import Cursor, Damage
 
 QUARTER_MS = 900_000
@@ -33,7 +35,8 @@ class Quarter:
     """`n` values, none of them null; where `n` is 0, `min` and `max` are NaN and `sum` is 0.
 
     `increase` is in thousandths of the unit, None for what does not count. It is `estimated`
-    where it was interpolated over a hole.
+    where it was interpolated over a hole. `covered` of its ms lie between two readings of the
+    counter: fewer than all in the quarters of its first and its last one.
     """
 
     n: int
@@ -42,6 +45,7 @@ class Quarter:
     sum: float
     increase: int | None = None
     estimated: bool = False
+    covered: int = QUARTER_MS
 
 
 def fold(
@@ -51,7 +55,7 @@ def fold(
     counter: bool,
     before: Point | None = None,
     after: Point | None = None,
-    usual: int,
+    power: Power | None = None,
     within: range | None = None,
     total: bool = False,
 ) -> dict[int, Quarter]:
@@ -59,16 +63,16 @@ def fold(
 
     `before` and `after` are the nearest values outside, from which a counter's readings at the
     edges are interpolated; without them it counts from the first value and to the last one.
-    A counter has quarters in holes as well, right up to `before` and `after`. `usual` is the
-    usual step in ms. `within` cuts the answer to those quarters. A counter that is a running
-    `total` never falls: samples by which it does are no part of its rise. A quarter that the
-    stretch cuts in two is not whole: give all of its values.
+    A counter has quarters in holes as well, right up to `before` and `after`. `power` helps to
+    tell whether it was frozen. `within` cuts the answer to those quarters. A counter that is a
+    running `total` never falls: samples by which it does are no part of its rise. A quarter that
+    the stretch cuts in two is not whole: give all of its values.
     """
     # A list is read twice as quickly as an array.
     times, values = _known(times, list(values))
     found = dict(_gauges(times, values))
     if counter:
-        rise = Rise.of(times, values, before, after, usual, total=total)
+        rise = Rise.of(times, values, before, after, power, total=total)
         span = _counted(times, before, after)
         if within is not None:
             span = range(max(span.start, within.start), min(span.stop, within.stop))
@@ -178,12 +182,19 @@ def _unpacked(cursor: Cursor) -> tuple[int, dict[int, Quarter]]:
     estimated, counted = set(_places(cursor, count)), _places(cursor, count)
     counts = accumulate(planes.unpack(cursor.sized(), count))
     increases = dict(zip(counted, planes.unpack(cursor.sized(), len(counted)), strict=True))
-    lanes = [codec.decode(cursor.sized(), count) for _ in range(3)]
+    lanes = [_measured(codec.decode(cursor.sized(), count)) for _ in range(3)]
     found: dict[int, Quarter] = {}
     for at, (place, n, low, high, whole) in enumerate(zip(places, counts, *lanes, strict=True)):
         increase = increases.get(at)
         found[day * QUARTERS + place] = Quarter(n, low, high, whole, increase, at in estimated)
     return day, found
+
+
+def _measured(lane: "array[float]") -> "array[float]":
+    """Of an older meterd that took infinities for values: NaN stands for what came of them."""
+    if not has_wild(lane):
+        return lane
+    return array("d", [value if abs(value) <= LARGEST else nan for value in lane])
 
 
 def _bits(places: Sequence[int]) -> bytes:

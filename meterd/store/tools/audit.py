@@ -1,19 +1,18 @@
-"""The tables `correction` and `corrected`: who marked what, and what stood there before.
+"""The tables `correction` and `corrected`: who corrected what, and what stood there before.
 
 All but `listed` is for the writer's thread, and raises StoreError.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from meterd.store.format import block as blocks
 from meterd.store.format.columns import Span
 from meterd.store.ledger import Ledger
-from meterd.store.schema import corrected, correction, hour, newest
-from meterd.store.statements import CHUNK
+from meterd.store.schema import corrected, correction, newest
 
 LONGEST_WHY = 500
 LONGEST_WHO = 190
@@ -21,7 +20,10 @@ LONGEST_WHO = 190
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One interval start <= time < end; times are Unix ms. `n` counts the samples marked.
+    """One interval start <= time < end; times are Unix ms. `n` counts the samples corrected.
+
+    `value` was entered in the place of them, in their unit; None where they were marked as invalid.
+    `lost` were deleted (store.keep.raw) before they could be put back.
 
     `done` is None while it is under way, or where it was broken off; `undone` until it is, though
     `undone_by` says at the beginning who undoes it.
@@ -39,18 +41,25 @@ class Correction:
     done: int | None = None
     undone: int | None = None
     undone_by: str | None = None
+    value: float | None = None
+    lost: int | None = None
 
     @property
     def state(self) -> str:
-        """`marked`, `undone`, or `unfinished`: under way, or broken off."""
+        """`marked`, `set`, `undone`, or `unfinished`: under way, or broken off."""
         if self.undone is not None:
             return "undone"
-        return "unfinished" if self.done is None or self.undone_by else "marked"
+        if self.done is None or self.undone_by:
+            return "unfinished"
+        return "marked" if self.value is None else "set"
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is to be marked, why, and who says so."""
+    """What is to be marked or, with a `value`, set; why, and who says so.
+
+    The value is in `unit`; without one in that of the series.
+    """
 
     device: str
     quantity: str
@@ -58,6 +67,8 @@ class Ask:
     end: int
     why: str
     who: str
+    value: float | None = None
+    unit: str = ""
 
 
 def begin(ledger: Ledger, ask: Ask, now: int) -> int:
@@ -65,7 +76,7 @@ def begin(ledger: Ledger, ask: Ask, now: int) -> int:
         number = (connection.scalar(select(func.max(correction.c.id))) or 0) + 1
         row = {"id": number, "device": ask.device, "quantity": ask.quantity, "n": 0}
         row |= {"start_ms": ask.start, "end_ms": ask.end, "made": now}
-        row |= {"why": ask.why[:LONGEST_WHY], "who": ask.who[:LONGEST_WHO]}
+        row |= {"why": ask.why[:LONGEST_WHY], "who": ask.who[:LONGEST_WHO], "value": ask.value}
         connection.execute(insert(correction), row)
     return number
 
@@ -81,7 +92,7 @@ def note(ledger: Ledger, number: int, values: dict[str, Any]) -> None:
         connection.execute(update(correction).where(correction.c.id == number).values(values))
 
 
-def renew(ledger: Ledger, lasts: dict[int, dict[str, Any]]) -> None:
+def renew(ledger: Ledger, lasts: Mapping[int, Mapping[str, Any]]) -> None:
     """The newest value, too, where it is one of these."""
     with ledger.transaction() as connection:
         for one, row in lasts.items():
@@ -89,12 +100,26 @@ def renew(ledger: Ledger, lasts: dict[int, dict[str, Any]]) -> None:
             connection.execute(update(newest).where(same).values(row))
 
 
-def forget_hours(ledger: Ledger, keys: Sequence[int]) -> None:
-    """Those of the plain rows that say there are samples."""
-    with ledger.transaction() as connection:
-        for start in range(0, len(keys), CHUNK):
-            some = hour.c.id.in_(keys[start : start + CHUNK])
-            connection.execute(delete(hour).where(some, hour.c.n > 0))
+def over(ledger: Ledger, found: Correction) -> int | None:
+    """A later correction that is not undone and has samples in common with this one."""
+    for one in reversed(every(ledger)):
+        same = (one.device, one.quantity) == (found.device, found.quantity)
+        meets = one.start < found.end and found.start < one.end
+        if one.id > found.id and one.undone is None and same and meets:
+            mine = _samples(ledger, found.id)
+            if mine & _samples(ledger, one.id):
+                return one.id
+    return None
+
+
+def _samples(ledger: Ledger, number: int) -> set[tuple[int, int]]:
+    spans = (body(ledger, key) for key in parts(ledger, number))
+    return {
+        (column.series, time)
+        for span in spans
+        for column in span.columns
+        for time in span.times_of(column)
+    }
 
 
 def parts(ledger: Ledger, number: int) -> list[int]:
@@ -107,6 +132,17 @@ def body(ledger: Ledger, key: int) -> Span:
     with ledger.transaction() as connection:
         body = connection.scalar(select(corrected.c.body).where(corrected.c.id == key))
     return blocks.decode(body or b"")
+
+
+def extent(ledger: Ledger, keys: Sequence[int]) -> tuple[int, int] | None:
+    """The times (Unix ms) of the first and the last sample of these parts, oldest first."""
+    if not keys:
+        return None
+    first, last = body(ledger, keys[0]), body(ledger, keys[-1])
+    return (
+        min(first.times[column.rows[0]] for column in first.columns),
+        max(last.times[column.rows[-1]] for column in last.columns),
+    )
 
 
 def every(ledger: Ledger) -> list[Correction]:

@@ -46,7 +46,7 @@ def spans(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Span]]:
 
     Raises StoreError where the database does not know their series.
     """
-    hot = Hot()
+    hot = Hot(catalog.renamed)
     for poll in polls:
         hot.take(poll)
     while batch := hot.uncommitted(_BATCH):

@@ -164,7 +164,7 @@ class _Checker:
             return  # told already; what follows the last day is not known
         replay(look.journal(), hot, catalog)
         stained = set(self._connection.scalars(select(dirty.c.id)))
-        closer = Closer(hot, catalog, Sealer(hot, catalog, {}, set()))
+        closer = Closer(hot, catalog, Sealer(hot, catalog, {}, set(stained)))
         for (device, day), sound in sorted(self._days.items()):
             key = dirty_id(device, day)
             if not sound or key in stained or device not in catalog.names:

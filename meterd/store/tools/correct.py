@@ -1,27 +1,32 @@
-"""Intervals that a person marks as invalid: what stood there stays, in the store and in an audit.
+"""Intervals that a person corrects: samples are marked as invalid, or a right value is entered.
 
-A marked sample is the same sample again with the quality invalid, taken as a late poll: it goes
-the way of all polls, replaces the one of its time, and its day's roll-ups are made anew. To undo
+What stood there stays in an audit. A marked sample is the same sample again with the quality
+invalid; one that is set has the value of the person, `estimated`. Both come after what was taken
+before: they replace the sample of their time, and all that is derived of it is made anew. To undo
 takes the old ones again, from the table `corrected`.
 """
 
 import asyncio
 import logging
 from array import array
-from functools import lru_cache, partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from math import isnan
 from typing import Any
 
 from meterd.errors import MeterdError, StoreError
-from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.quantity import GUARDED, Kind
+from meterd.model.sample import Quality, finite
+from meterd.model.units import conversion
 from meterd.store import cuts
+from meterd.store.asked import SeriesInfo
 from meterd.store.catalog import Name
-from meterd.store.cuts import DAY, HOUR
-from meterd.store.format.columns import Column, Span, runs
-from meterd.store.keys import hour_id
-from meterd.store.plainrows import cells
+from meterd.store.cuts import DAY
+from meterd.store.format.columns import Column, Span, picked
 from meterd.store.reader import Reader
 from meterd.store.schema import INVALID, QUALITIES, REASON_LENGTH
+from meterd.store.stretch import Stretch
 from meterd.store.tools import audit
 from meterd.store.tools.audit import LONGEST_WHO, LONGEST_WHY, Ask, Correction, listed
 from meterd.store.writer import Writer
@@ -33,13 +38,17 @@ __all__ = (
     "Correction",
     "Corrections",
     "NothingThereError",
+    "UnfitError",
     "listed",
 )
 
 # Samples that are taken before they are sealed: about 20 MB of memory.
 _BREATHE = 50_000
 _PART_BITS = 20
-_QUALITY = {number: quality for quality, number in QUALITIES.items()}
+_ESTIMATED = QUALITIES[Quality.ESTIMATED]
+
+Recount = Callable[[str, str, int, int], Awaitable[None]]
+"""Works out anew what is made of a device's counter, whose first and last changed read it gets."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +57,18 @@ class NothingThereError(MeterdError):
     """What was named does not exist; a person has to name something else."""
 
 
+class UnfitError(MeterdError):
+    """What was asked makes no sense of these samples; a person has to ask for something else."""
+
+
 class Corrections:
     """Of one store, through its writer; made and undone one at a time."""
 
-    def __init__(self, writer: Writer, reader: Reader) -> None:
+    def __init__(self, writer: Writer, reader: Reader, recount: Recount | None = None) -> None:
+        """`recount` is told of each counter that was corrected, before its roll-ups are made."""
         self._writer = writer
         self._reader = reader
+        self.recount = recount
         self._turn = asyncio.Lock()
 
     async def all(self) -> list[Correction]:
@@ -61,30 +76,32 @@ class Corrections:
         return await self._writer.do(audit.every)
 
     async def mark(self, ask: Ask, now: int) -> Correction:
-        """Marks every sample of the interval that is not invalid already; `now` is Unix ms.
+        """Marks every sample of the interval that is not invalid already, or sets all of them.
 
-        What was broken off before is finished first.
-        Raises StoreError; NothingThereError where there is no sample to mark.
+        `now` is Unix ms. What was broken off before is finished first.
+        Raises StoreError; NothingThereError where there is no sample to correct; UnfitError for a
+        total that meterd works out itself, and for a value that is no number of that unit.
         """
         self._need_ours(ask.device)
         async with self._turn:
             await self._finish(now)
             await self._writer.flush()
-            names = await self._names(ask)
-            if not names:
-                text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
-                raise NothingThereError(text)
-            some = await self._days(ask, names)
-            days = [day for day in some if await self._found(ask, names, day)]
-            if not days:
-                raise NothingThereError(f"{ask.device} has no valid {ask.quantity} in that time")
+            infos = await self._infos(ask)
+            ask = _sensible(ask, infos, await self._reader.series())
+            found = False
+            for day in _days(ask, infos):
+                found = found or await self._found(ask, _names(infos), day) is not None
+            if not found:
+                what = "no valid" if ask.value is None else "no sample of"
+                raise NothingThereError(f"{ask.device} has {what} {ask.quantity} in that time")
             number = await self._writer.do(lambda ledger: audit.begin(ledger, ask, now))
             return await self._mark(number, ask, now)
 
     async def undo(self, number: int, who: str, now: int) -> Correction:
         """Puts back what stood there, also of one that was broken off.
 
-        Raises StoreError, NothingThereError.
+        Raises StoreError; NothingThereError, also where a later one has to be undone before it,
+        or where the samples of all of its days are deleted by now.
         """
         async with self._turn:
             found = await self._one(number)
@@ -92,6 +109,10 @@ class Corrections:
                 what = "is undone already" if found else "does not exist"
                 raise NothingThereError(f"correction {number} {what}")
             self._need_ours(found.device)
+            later = await self._writer.do(partial(audit.over, found=found))
+            if later is not None:
+                text = f"correction {later} came after it on the same samples"
+                raise NothingThereError(f"{text}: undo that one first")
             return await self._undo(found, who, now)
 
     async def finish(self, now: int) -> list[Correction]:
@@ -122,128 +143,206 @@ class Corrections:
     async def _resume(self, one: Correction, now: int) -> Correction:
         if one.undone_by:
             return await self._undo(one, one.undone_by, now)
-        ask = Ask(one.device, one.quantity, one.start, one.end, one.why, one.who)
+        ask = Ask(one.device, one.quantity, one.start, one.end, one.why, one.who, one.value)
         return await self._mark(one.id, ask, now)
 
     async def _undo(self, found: Correction, who: str, now: int) -> Correction:
         who, number = who[:LONGEST_WHO], found.id
-        await self._writer.do(partial(audit.note, number=number, values={"undone_by": who}))
-        for part in await self._writer.do(partial(audit.parts, number=number)):
-            await self._take(await self._writer.do(partial(audit.body, key=part)), None)
-        await self._writer.settle()
+        parts = await self._writer.do(partial(audit.parts, number=number))
+        await self._writer.flush()
+        lost = [await self._lost(await self._part(part)) for part in parts]
+        if parts and all(lost):
+            text = f"correction {number} cannot be undone: the raw samples of its days are deleted"
+            raise NothingThereError(f"{text} (store.keep.raw), and what was made of them stays")
+        begun = {"undone_by": who, "lost": sum(lost) or None}
+        await self._writer.do(partial(audit.note, number=number, values=begun))
+        for part, gone in zip(parts, lost, strict=True):
+            if not gone:
+                await self._take(await self._part(part))
+        there = [part for part, gone in zip(parts, lost, strict=True) if not gone]
+        await self._derive(found.device, found.quantity, there)
+        if any(lost):
+            _log.warning("correction %d: %d samples are deleted by now", number, sum(lost))
         await self._writer.do(partial(audit.note, number=number, values={"undone": now}))
         return (await self._one(number)) or found
+
+    async def _part(self, key: int) -> Span:
+        return await self._writer.do(partial(audit.body, key=key))
+
+    async def _lost(self, old: Span) -> int:
+        """How many samples there are where the store has none any more; mostly 0."""
+        return await asyncio.to_thread(self._gone, old)
+
+    def _gone(self, old: Span) -> int:
+        by_id = self._writer.memory.catalog.by_id
+        names = {by_id[column.series].name for column in old.columns}
+        device = next(iter(names))[0]
+        told = self._reader.day(device, old.times[0] // DAY, names)
+        return old.samples if told is None or not told.span.columns else 0
 
     async def _mark(self, number: int, ask: Ask, now: int) -> Correction:
         """All of it, or the rest of one that was broken off."""
         await self._writer.flush()
-        names, reason = await self._names(ask), f"marked: {ask.why}"
+        infos = await self._infos(ask)
         parts = await self._writer.do(partial(audit.parts, number=number))
-        count = 0
+        count, done = 0, set[tuple[int, int]]()
         for part in parts:
             # It was safe already; whether it was replaced, too, nobody knows.
-            old = await self._writer.do(partial(audit.body, key=part))
-            await self._take(old, reason)
+            old = await self._part(part)
+            await self._take(old, ask)
+            done |= await asyncio.to_thread(_cells_of, old) if ask.value is not None else set()
             count += old.samples
         waiting, key = count, max(parts, default=(number << _PART_BITS) - 1)
-        for day in await self._days(ask, names):
-            span = await self._found(ask, names, day)
+        for day in _days(ask, infos):
+            span = await self._found(ask, _names(infos), day)
+            if span is not None and done:
+                span = await asyncio.to_thread(_without, span, done)
             if span is None:
                 continue
             key += 1
             # First what stood there is safe, then it is replaced.
             await self._writer.do(partial(audit.keep, number=number, key=key, old=span))
-            await self._take(span, reason)
+            await self._take(span, ask)
             count, waiting = count + span.samples, waiting + span.samples
             if waiting > _BREATHE:
                 await self._writer.settle()
                 waiting = 0
-        await self._writer.settle()
-        await self._sweep(ask, names)
+        parts = await self._writer.do(partial(audit.parts, number=number))
+        await self._derive(ask.device, ask.quantity, parts)
         await self._writer.do(partial(audit.note, number=number, values={"done": now, "n": count}))
         made = await self._one(number)
         if made is None:
             raise StoreError(f"correction {number} is gone", code="unavailable")
         return made
 
-    async def _days(self, ask: Ask, names: frozenset[Name]) -> range:
-        """The days of the interval in which these series have samples, since 1970."""
-        infos = await self._reader.series()
-        known = [one for one in infos if (one.device, one.quantity, one.unit) in names]
-        firsts = [one.first for one in known if one.first is not None]
-        lasts = [one.last for one in known if one.last is not None]
-        if not firsts or not lasts:
-            return range(0)
-        start, end = max(ask.start, min(firsts)), min(ask.end, max(lasts) + 1)
-        return range(start // DAY, -(-end // DAY)) if start < end else range(0)
-
-    async def _sweep(self, ask: Ask, names: frozenset[Name]) -> None:
-        """Plain rows of hours in which nothing valid is left; sealing only makes such that have."""
-        known = [self._writer.memory.catalog.series[name].id for name in names]
-        for day in await self._days(ask, names):
-            start, end = max(ask.start, day * DAY), min(ask.end, (day + 1) * DAY)
-            touched = range(start // HOUR, -(-end // HOUR))
-            left = await asyncio.to_thread(self._hours, ask.device, day, names)
-            keys = [hour_id(one, at) for one in known for at in touched if (one, at) not in left]
-            await self._writer.do(partial(audit.forget_hours, keys=keys))
-
-    def _hours(self, device: str, day: int, names: frozenset[Name]) -> set[tuple[int, int]]:
-        """Series and hours with valid samples."""
-        told = self._reader.day(device, day, names)
-        valid = [_valid(told.span, column) for column in told.span.columns] if told else []
-        return {
-            (column.series, time // HOUR)
-            for column in valid
-            if told is not None
-            for time in told.span.times_of(column)
-        }
+    async def _derive(self, device: str, quantity: str, parts: Sequence[int]) -> None:
+        """Totals, roll-ups and plain rows of what is there now; `parts` have what was there."""
+        infos = [one for one in await self._reader.series() if one.kind is Kind.COUNTER]
+        is_counter = any((one.device, one.quantity) == (device, quantity) for one in infos)
+        extent = await self._writer.do(partial(audit.extent, keys=parts))
+        if self.recount is not None and is_counter and extent is not None:
+            await self._writer.flush()
+            await self.recount(device, quantity, *extent)
+        await self._writer.settle()
 
     async def _one(self, number: int) -> Correction | None:
         return next((one for one in await self.all() if one.id == number), None)
 
-    async def _names(self, ask: Ask) -> frozenset[Name]:
+    async def _infos(self, ask: Ask) -> list[SeriesInfo]:
         infos = await self._reader.series()
-        names = ((one.device, one.quantity, one.unit) for one in infos)
-        return frozenset(name for name in names if name[:2] == (ask.device, ask.quantity))
+        return [one for one in infos if (one.device, one.quantity) == (ask.device, ask.quantity)]
 
     async def _found(self, ask: Ask, names: frozenset[Name], day: int) -> Span | None:
-        """What is to be marked on that day."""
-        told = await asyncio.to_thread(self._reader.day, ask.device, day, names)
+        """What is to be corrected on that day."""
+        return await asyncio.to_thread(self._look, ask, names, day)
+
+    def _look(self, ask: Ask, names: frozenset[Name], day: int) -> Span | None:
+        told = self._reader.day(ask.device, day, names)
         span = None if told is None else cuts.since(cuts.until(told.span, ask.end), ask.start)
-        columns = [] if span is None else [_valid(span, column) for column in span.columns]
-        columns = [column for column in columns if column.values]
-        return Span(span.device, span.times, tuple(columns)) if span and columns else None
+        if span is None or ask.value is not None:
+            return span if span is not None and span.columns else None
+        # To be marked is what is neither null nor invalid.
+        return _those(span, _valid)
 
-    async def _take(self, span: Span, reason: str | None) -> None:
-        """As late polls: invalid for a `reason`, or as they were."""
-        catalog = self._writer.memory.catalog
-        lasts: dict[int, dict[str, Any]] = {}
-        for column in span.columns:
-            device, quantity, unit = catalog.by_id[column.series].name
-            layout = _layout(quantity, unit)
-            for time, value, quality, text in cells(span, column):
-                state = (INVALID, reason[:REASON_LENGTH]) if reason else (quality, text)
-                doubts = {0: Doubt(_QUALITY[state[0]], state[1])} if any(state) else {}
-                kept = None if isnan(value) else value
-                self._writer.take(Poll(device, time, layout, (kept,), doubts))
-                row = {"time": time, "value": kept, "quality": state[0]}
-                lasts[column.series] = {**row, "reason": state[1] or None}
-        await self._writer.flush()
-        await self._writer.do(lambda ledger: audit.renew(ledger, lasts))
+    async def _take(self, old: Span, ask: Ask | None = None) -> None:
+        """In the place of what is there: corrected as was asked, or as they were."""
+        late, lasts = await asyncio.to_thread(self._replacement, old, ask)
+        await self._writer.put(late)
+        await self._writer.do(partial(audit.renew, lasts=lasts))
+
+    def _replacement(
+        self, old: Span, ask: Ask | None
+    ) -> tuple[list[Stretch], Mapping[int, Mapping[str, Any]]]:
+        by_id = self._writer.memory.catalog.by_id
+        late: list[Stretch] = []
+        lasts: dict[int, Mapping[str, Any]] = {}
+        for was in old.columns:
+            column = was if ask is None else _corrected(was, ask)
+            device, *name = by_id[column.series].name
+            span = Span(old.device, old.times, (column,))
+            late += Stretch.late(device, (name[0], name[1]), span)
+            lasts[column.series] = _last(span, column)
+        return late, lasts
 
 
-@lru_cache(256)
-def _layout(quantity: str, unit: str) -> Layout:
-    return Layout.of([(quantity, unit)])
+def _sensible(ask: Ask, infos: list[SeriesInfo], stored: list[SeriesInfo]) -> Ask:
+    """With the value in the unit of the series that it is about."""
+    if not infos:
+        text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
+        raise NothingThereError(text)
+    counter = ask.quantity.removeprefix(GUARDED)
+    there = {(one.device, one.quantity) for one in stored}
+    if counter != ask.quantity and (ask.device, counter) in there:
+        text = f"{ask.quantity} is worked out from {counter}: correct {counter} instead"
+        raise UnfitError(f"{text}, and it follows")
+    if ask.value is None:
+        return ask
+    units = sorted({one.unit for one in infos})
+    if len(units) > 1:
+        text = f"{ask.device} has {ask.quantity} in several units ({', '.join(units)})"
+        raise UnfitError(f"{text}: mark it as invalid, and import the right values")
+    found = conversion(ask.unit or units[0], units[0])
+    if found is None:
+        raise UnfitError(f"{ask.quantity} is in {units[0]}: {ask.unit!r} is nothing like it")
+    value = ask.value * found.factor + found.offset
+    if finite(value) is None:
+        raise UnfitError(f"{ask.value:g} {ask.unit or units[0]} is no number that can be measured")
+    return replace(ask, value=value, unit=units[0])
 
 
-def _valid(span: Span, column: Column) -> Column:
-    """Without what is null or invalid: there is nothing to mark."""
-    kept = [
-        (row, cell)
-        for row, cell in zip(column.rows, cells(span, column), strict=True)
-        if cell[2] != QUALITIES[Quality.INVALID] and not isnan(cell[1])
-    ]
-    values = array("d", [cell[1] for _, cell in kept])
-    states = runs(((1, cell[2], cell[3]) for _, cell in kept), values)
-    return Column(column.series, array("I", [row for row, _ in kept]), values, states)
+def _names(infos: list[SeriesInfo]) -> frozenset[Name]:
+    return frozenset((one.device, one.quantity, one.unit) for one in infos)
+
+
+def _days(ask: Ask, infos: list[SeriesInfo]) -> range:
+    """The days of the interval in which these series have samples, since 1970."""
+    if not infos:
+        return range(0)
+    start = max(ask.start, min(one.first for one in infos))
+    end = min(ask.end, max(one.last for one in infos) + 1)
+    return range(start // DAY, -(-end // DAY)) if start < end else range(0)
+
+
+def _corrected(was: Column, ask: Ask) -> Column:
+    if ask.value is None:
+        state = INVALID, f"marked: {ask.why}"[:REASON_LENGTH]
+        return was._replace(states=((len(was.values), *state),))
+    values = array("d", [ask.value]) * len(was.values)
+    state = _ESTIMATED, f"entered: {ask.why}"[:REASON_LENGTH]
+    return was._replace(values=values, states=((len(values), *state),))
+
+
+def _last(span: Span, column: Column) -> Mapping[str, Any]:
+    """As the newest value of a series is told to people."""
+    value, state = column.values[-1], column.states[-1] if column.states else (1, 0, "")
+    known = None if isnan(value) else value
+    time = span.times[column.rows[-1]]
+    return {"time": time, "value": known, "quality": state[1], "reason": state[2] or None}
+
+
+def _cells_of(span: Span) -> set[tuple[int, int]]:
+    return {(column.series, time) for column in span.columns for time in span.times_of(column)}
+
+
+def _without(span: Span, done: set[tuple[int, int]]) -> Span | None:
+    def others(span: Span, column: Column) -> list[int]:
+        times = enumerate(span.times_of(column))
+        return [at for at, time in times if (column.series, time) not in done]
+
+    return _those(span, others)
+
+
+def _valid(_: Span, column: Column) -> list[int]:
+    values, at, found = column.values, 0, list[int]()
+    for count, quality, _reason in column.states or ((len(values), QUALITIES[Quality.GOOD], ""),):
+        if quality != INVALID:
+            found += [place for place in range(at, at + count) if not isnan(values[place])]
+        at += count
+    return found
+
+
+def _those(span: Span, places: Callable[[Span, Column], list[int]]) -> Span | None:
+    """The samples of a span that are wanted, by their places in each column."""
+    columns = (picked(column, places(span, column)) for column in span.columns)
+    kept = tuple(column for column in columns if column.values)
+    return Span(span.device, span.times, kept) if kept else None

@@ -17,13 +17,14 @@ from typing import NamedTuple, TextIO
 
 from meterd.errors import MeterdError
 from meterd.model.files import open_regular
-from meterd.model.quantity import describe, suggest
-from meterd.model.sample import Quality
+from meterd.model.quantity import GUARDED, Kind, describe, suggest
+from meterd.model.sample import LARGEST, Quality, finite
 from meterd.model.text import from_spreadsheets, has_controls
 from meterd.model.units import base_of, conversion
 
 MOST_MISTAKES = 20
 _LINE_LIMIT = 1 << 20  # characters: thousands of columns
+_SHOWN = 40  # characters of a value in a message
 _DAY = 86_400_000
 _LONG = ("time", "device", "quantity", "value")
 _ALSO = ("unit", "quality", "reason")
@@ -66,13 +67,15 @@ class _Target:
 class Imported:
     """What came along; times are Unix ms of the oldest and newest row.
 
-    `days`: device and UTC day (since 1970) of each row.
+    `days`: device and UTC day (since 1970) of each row. `counters`: the times of the first and
+    the last row of each counter of energy or of the user's own, by device and quantity.
     """
 
     samples: int = 0
     first: int | None = None
     last: int | None = None
     days: set[tuple[str, int]] = field(default_factory=set)
+    counters: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     @property
     def devices(self) -> set[str]:
@@ -83,6 +86,10 @@ class Imported:
         self.first = row.time if self.first is None else min(self.first, row.time)
         self.last = row.time if self.last is None else max(self.last, row.time)
         self.days.add((row.device, row.time // _DAY))
+        if _counts(row.quantity, row.unit):
+            key = row.device, row.quantity
+            first, last = self.counters.get(key, (row.time, row.time))
+            self.counters[key] = min(first, row.time), max(last, row.time)
 
 
 def _short(file: TextIO) -> Iterator[str]:
@@ -121,11 +128,16 @@ class CsvFile:
 
     def rows(self) -> Iterator[Row]:
         """Of a file that `check` found right."""
+        return (row for _, row in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """The same with their lines."""
         for line, found in self._read():
             if isinstance(found, str):
                 text = f"{self.path}:{line}: {found}; the file has changed meanwhile"
                 raise MistakesError(text, code="import")
-            yield from found
+            for row in found:
+                yield line, row
 
     def _read(self) -> Iterator[tuple[int, list[Row] | str]]:
         """By line: its samples, or what is wrong with it."""
@@ -246,6 +258,12 @@ def _wide(name: str) -> _Target:
 
 
 @lru_cache(4096)
+def _counts(quantity: str, unit: str) -> bool:
+    known = describe(quantity, unit)
+    return known is not None and known.kind is Kind.COUNTER and not quantity.startswith(GUARDED)
+
+
+@lru_cache(4096)
 def _target(device: str, quantity: str, unit: str) -> _Target:
     if not _DEVICE.fullmatch(device):
         raise ValueError(f"{device!r} is no device: small letters, digits, - and _")
@@ -269,10 +287,18 @@ def _value(text: str, target: _Target) -> float | None:
     try:
         if not _NUMBER.fullmatch(text):
             raise ValueError
-        return float(Decimal(text) * target.times + target.plus)
+        value = float(Decimal(text) * target.times + target.plus)
     except (ValueError, InvalidOperation):
         hint = "write it with a decimal point and without spaces, or leave it empty"
-        raise ValueError(f"value {text!r} is no number; {hint}") from None
+        raise ValueError(f"value {_shown(text)} is no number; {hint}") from None
+    if finite(value) is None:
+        hint = f"no more than {LARGEST:g} {target.unit} is kept; leave it empty if it is unknown"
+        raise ValueError(f"value {_shown(text)} is too large; {hint}")
+    return value
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def _quality(text: str, value: float | None) -> Quality:

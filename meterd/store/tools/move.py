@@ -25,7 +25,7 @@ from sqlalchemy import (
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import migrate
+from meterd.store import migrate, tenure
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database, Opened
 from meterd.store.format import journal as journals
@@ -183,7 +183,8 @@ class _Copy:
             last = edge
 
     def _memos(self) -> Sequence[Any]:
-        return self._old.execute(select(memo).where(memo.c.name != _MARK)).mappings().all()
+        others = select(memo).where(memo.c.name.not_in((_MARK, tenure.NAME)))
+        return self._old.execute(others).mappings().all()
 
     def _claim(self) -> None:
         """Refuse to overwrite what is no copy of this store, or was used as a store since."""

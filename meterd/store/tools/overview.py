@@ -158,7 +158,7 @@ def filed_spans(database: Database, catalog: Catalog) -> Iterator[Span]:
     """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
     if database.path is None or not filed.place(database.path).exists():
         return
-    hot, names = Hot(), dict[tuple[str, str, str], int]()
+    hot, names = Hot(catalog.renamed), dict[tuple[str, str, str], int]()
     for poll in filed.read(filed.place(database.path)):
         hot.take(poll)
     for name in hot.devices():

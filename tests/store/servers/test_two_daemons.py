@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from meterd.sim.bank import MeterBank
@@ -126,3 +127,37 @@ async def test_another_daemon_steps_in_within_three_periods(single: Engine, tmp_
     for points in found.values():
         times = [moment for moment, _ in points]
         assert times == sorted(set(times))
+
+
+@pytest.mark.long
+async def test_a_rename_through_one_daemon_reaches_the_other(
+    single: Engine, tmp_path: Path
+) -> None:
+    """Both files still say m0, and whoever polls it goes on."""
+    (url,) = single.urls(database_of(tmp_path))
+    everything = {f"m{number}" for number in range(DEVICES)}
+    async with AsyncExitStack() as stack:
+        banks = [meter_bank(MODEL) for _ in range(DEVICES)]
+        meters = [await stack.enter_async_context(served(bank)) for bank in banks]
+        up = [
+            await stack.enter_async_context(
+                daemon("run", "-c", configure(tmp_path, name, url, meters), folder=tmp_path)
+            )
+            for name in ("a", "b")
+        ]
+        await settled(up, everything)
+        # Through the one that does not poll it.
+        (other,) = [one for one in up if "m0" not in await polled_by(one)]
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(
+                f"{other.url}/api/v1/devices/m0/rename", json={"name": "kitchen"}
+            ) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+        await settled(up, everything - {"m0"} | {"kitchen"})
+        for one in up:
+            found = await one.get("devices")
+            assert {each["id"] for each in found["devices"]} == everything - {"m0"} | {"kitchen"}
+            assert found["stored"] == []
+            await one.stop()

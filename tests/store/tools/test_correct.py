@@ -1,17 +1,25 @@
 """Corrections: marked values do not count, are kept with who and why, and come back."""
 
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from meterd.errors import StoreError
+from meterd.model.sample import Layout, Poll
 from meterd.store import database
+from meterd.store.format.columns import Span, merge
 from meterd.store.ledger import Ledger
 from meterd.store.reader import Reader
 from meterd.store.tools import check
-from meterd.store.tools.correct import Ask, Corrections, NothingThereError
+from meterd.store.tools.correct import Ask, Corrections, NothingThereError, UnfitError
 from meterd.store.writer import Writer
+from tests.store import trimming
 from tests.store.rigs import Hands, raw, rows, store, url_of
 from tests.store.test_sealing import DAY, HOUR, START, feed, history
 
@@ -298,3 +306,229 @@ async def test_an_interval_from_long_before_the_first_sample_costs_no_more(
         assert set(looked) == {START // DAY}
         with pytest.raises(NothingThereError, match="no valid active_power in that time"):
             await corrections.mark(ask(79_000, START), hands.now)
+
+
+# -- a right value ---------------------------------------------------------------------------------
+
+
+def setting(value: float, unit: str = "", quantity: str = POWER) -> Ask:
+    return Ask(
+        "main", quantity, START + HOUR, START + HOUR + 60_000, "misread", "anna", value, unit
+    )
+
+
+async def test_a_right_value_counts_is_estimated_and_is_undone(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    async with store(path, clock=hands) as (writer, reader):
+        await feed(writer, hands, history(11, START, 30))
+        await writer.settle()
+        before = await raw(reader, POWER)
+        corrections = Corrections(writer, reader)
+        made = await corrections.mark(setting(1.25, "kW"), hands.now)
+        assert (made.n, made.state, made.value) == (6, "set", 1250.0)
+        start = START + HOUR
+        found = [
+            value for time, value in await raw(reader, POWER) if start <= time < start + 60_000
+        ]
+        assert found == [1250.0] * 6
+        told = reader.day("main", START // DAY, {("main", POWER, "W")})
+        assert told is not None
+        (column,) = told.span.columns
+        assert (6, 1, "entered: misread") in column.states
+        await corrections.undo(made.id, "bert", hands.now)
+        assert await raw(reader, POWER) == before
+    assert list(check.problems(database.find(url_of(path)))) == []
+
+
+async def test_a_value_is_set_over_what_was_marked_and_undone_before_it(tmp_path: Path) -> None:
+    hands = Hands(START)
+    async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+        await feed(writer, hands, history(12, START, 3))
+        before = await raw(reader, POWER)
+        corrections = Corrections(writer, reader)
+        marked = await corrections.mark(ask(START + HOUR, START + 2 * HOUR), hands.now)
+        set_ = await corrections.mark(setting(5.0), hands.now)
+        assert (marked.n, set_.n) == (360, 6)
+        with pytest.raises(NothingThereError, match="correction 2 came after it"):
+            await corrections.undo(marked.id, "anna", hands.now)
+        for one in (set_, marked):
+            await corrections.undo(one.id, "anna", hands.now)
+        assert await raw(reader, POWER) == before
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (setting(1.0, "°C"), "active_power is in W: '°C' is nothing like it"),
+        (setting(1e298, "kW"), "is no number that can be measured"),
+        (setting(float("inf")), "is no number that can be measured"),
+        (setting(float("nan")), "is no number that can be measured"),
+        (setting(1.0, "Wh", f"guarded.{ENERGY}"), f"worked out from {ENERGY}: correct {ENERGY}"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(tmp_path: Path, what: Ask, says: str) -> None:
+    hands = Hands(START)
+    layout = Layout.of([(POWER, "W"), (ENERGY, "Wh"), (f"guarded.{ENERGY}", "Wh")])
+    async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+        polls = [Poll("main", START + HOUR + n, layout, (1.0, 2.0, 2.0)) for n in range(9)]
+        await feed(writer, hands, polls)
+        corrections = Corrections(writer, reader)
+        with pytest.raises(UnfitError, match=says):
+            await corrections.mark(what, hands.now)
+        assert await corrections.all() == []
+
+
+async def test_one_that_was_broken_off_goes_on_with_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(START)
+    async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+        await feed(writer, hands, history(13, START, 56, every=60_000))
+        await writer.settle()
+        before = await raw(reader, POWER)
+        corrections = Corrections(writer, reader)
+        breaks(monkeypatch, corrections, 1)
+        what = Ask("main", POWER, START + 20 * HOUR, START + 50 * HOUR, "x", "anna", 7.0)
+        with pytest.raises(BrokenOffError):
+            await corrections.mark(what, hands.now)
+        monkeypatch.undo()
+        (done,) = await Corrections(writer, reader).finish(hands.now)
+        assert (done.state, done.n, done.value) == ("set", 30 * 60, 7.0)
+        found = await raw(reader, POWER)
+        assert [v for t, v in found if what.start <= t < what.end] == [7.0] * 1800
+        await corrections.undo(done.id, "anna", hands.now)
+        assert await raw(reader, POWER) == before
+
+
+async def test_counters_are_counted_anew_from_the_first_to_the_last_read(tmp_path: Path) -> None:
+    hands = Hands(START)
+    told: list[tuple[str, str, int, int]] = []
+
+    async def recount(*what: Any) -> None:
+        told.append(what)
+
+    async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+        await feed(writer, hands, history(14, START, 30))
+        corrections = Corrections(writer, reader, recount)
+        made = await corrections.mark(ask(1000, START + HOUR, ENERGY), hands.now)
+        await corrections.mark(ask(1000, START + HOUR), hands.now)
+        await corrections.undo(made.id, "anna", hands.now)
+    assert told == [("main", ENERGY, START, START + HOUR - 60_000)] * 2
+
+
+# -- where raw samples are deleted -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quantity", [POWER, ENERGY])
+async def test_what_keep_raw_left_no_samples_of_is_not_touched(
+    tmp_path: Path, quantity: str
+) -> None:
+    path = tmp_path / "meterd.db"
+    polls = trimming.history(6)
+    await trimming.trimmed(path, polls, keep=2)
+    hands = Hands(polls[-1].time)
+    tables = [f"SELECT * FROM {name} ORDER BY 1" for name in ("hour", "rollup", "dirty", "newest")]
+    async with store(path, clock=hands) as (writer, reader):
+        await writer.settle()
+        before = [rows(path, table) for table in tables]
+        deleted = trimming.START + 3 * DAY
+        (left,) = rows(path, f"SELECT min(t0) >= {deleted} FROM block")
+        assert left == (1,)
+        old = f"SELECT * FROM v_hourly WHERE time_ms < {deleted} ORDER BY 1, 2, 3, 4"
+        known = rows(path, old)
+        corrections = Corrections(writer, reader)
+        window = deleted - 10 * HOUR, deleted + 30 * HOUR
+        made = await corrections.mark(ask(*window, quantity), hands.now)
+        assert rows(path, old) == known
+        assert [rows(path, table) for table in tables] != before
+        await corrections.undo(made.id, "anna", hands.now)
+        assert [rows(path, table) for table in tables] == before
+    assert list(check.problems(database.find(url_of(path)))) == []
+
+
+async def test_what_was_deleted_since_cannot_be_put_back_and_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    polls = trimming.history(6)
+    await trimming.trimmed(path, polls, keep=400)
+    hands = Hands(polls[-1].time)
+    first = trimming.START
+    async with store(path, clock=hands) as (writer, reader):
+        corrections = Corrections(writer, reader)
+        await corrections.mark(ask(first, first + HOUR), hands.now)
+        await corrections.mark(ask(first + 20 * HOUR, first + 5 * DAY), hands.now)
+    await trimming.trimmed(path, polls[-1:], keep=2)
+    async with store(path, clock=hands) as (writer, reader):
+        await writer.settle()
+        known = rows(path, "SELECT * FROM hour ORDER BY id")
+        corrections = Corrections(writer, reader)
+        with pytest.raises(NothingThereError, match=r"cannot be undone.*are deleted"):
+            await corrections.undo(1, "anna", hands.now)
+        assert rows(path, "SELECT * FROM hour ORDER BY id") == known
+        undone = await corrections.undo(2, "anna", hands.now)
+        assert (undone.state, undone.lost) == ("undone", 1440 + 3 * 8640)
+    assert list(check.problems(database.find(url_of(path)))) == []
+
+
+# -- what it costs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+async def test_the_loop_does_no_more_for_more_samples(tmp_path: Path, is_settled: bool) -> None:
+    """Steps of the interpreter on the loop's thread: all else is done by others."""
+    counts: list[int] = []
+    for number in (2000, 8000):
+        hands = Hands(START)
+        async with store(tmp_path / f"{number}.db", clock=hands) as (writer, reader):
+            await feed(writer, hands, history(15, START, number / 3600, every=1000))
+            if is_settled:
+                hands.now += 3 * HOUR
+                await writer.settle()
+            corrections = Corrections(writer, reader)
+            await corrections.all()
+            what = ask(START, START + number * 1000)
+            with stepping() as steps:
+                made = await corrections.mark(what, hands.now)
+                await corrections.undo(made.id, "anna", hands.now)
+            assert made.n == number
+            counts.append(steps[0])
+    assert counts[1] <= counts[0] * 1.5
+
+
+@contextmanager
+def stepping() -> Iterator[list[int]]:
+    count = [0]
+
+    def seen(frame: FrameType, event: str, _: object) -> Any:
+        count[0] += event == "line"
+        return seen
+
+    before = sys.gettrace()
+    sys.settrace(seen)
+    try:
+        yield count
+    finally:
+        sys.settrace(before)
+
+
+def test_late_samples_of_a_closed_day_are_merged_with_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each merge costs a day's cells: one for each of its hours would be 24 times as much."""
+    cells: list[int] = []
+
+    def counted(spans: Sequence[Span]) -> Span:
+        cells.append(sum(span.samples for span in spans))
+        return merge(spans)
+
+    async def run() -> None:
+        hands = Hands(START)
+        async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
+            await feed(writer, hands, history(16, START, 60))
+            await writer.settle()
+            monkeypatch.setattr("meterd.store.sealing.merge", counted)
+            await Corrections(writer, reader).mark(ask(START, START + DAY), hands.now)
+
+    asyncio.run(run())
+    day = 8640 * 3 + 1440
+    assert sum(cells) <= 3 * day

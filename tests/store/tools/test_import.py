@@ -166,3 +166,15 @@ async def test_old_rows_are_not_the_newest_ones(tmp_path: Path) -> None:
     assert rows(path, "SELECT time_ms, value FROM v_newest") == [(NOW - 1000, 230.0)]
     async with store(path, clock=Hands(NOW)) as (_, reader):
         assert await raw(reader) == [(NOW - 5 * DAY, 225.0), (NOW - 1000, 230.0)]
+
+
+@pytest.mark.parametrize("value", ["230.1e999", "9" * 400, "-1e301"])
+def test_what_is_no_number_that_can_be_measured_is_refused_with_its_line(
+    tmp_path: Path, value: str
+) -> None:
+    head, other = "time,main/voltage.l1,main/active_power [kW]", "1795255200,230.1,1.5"
+    for cells in (f"{value},1.5", f"230.1,{value}"):
+        (line,) = mistakes(tmp_path, f"{head}\n{other}\n1795255260,{cells}\n")
+        assert line.startswith(":3: value '")
+        assert "is too large; no more than 1e+300" in line
+        assert len(line) < 200

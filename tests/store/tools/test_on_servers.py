@@ -15,7 +15,8 @@ from tests.store.servers.engines import Engine
 from tests.store.test_sealing import HOUR, START, feed, history
 from tests.store.test_trouble import found
 
-postgres, maria, server = conftest.postgres, conftest.maria, conftest.server
+postgres, maria, galera = conftest.postgres, conftest.maria, conftest.galera
+server = conftest.server
 
 
 async def test_a_journal_file_and_plain_rows_go_to_a_server_and_into_a_backup(

@@ -1,0 +1,129 @@
+"""A device's other name, and a meter in the place of another: the history goes on."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, Field
+
+from meterd.api import body
+from meterd.api.answer import Answer, Call, as_json
+from meterd.api.body import Body, PlainText
+from meterd.api.problem import Refusal
+from meterd.api.query import BodyMoment, NoQuery
+from meterd.api.times import rfc3339
+from meterd.config.names import DeviceId
+from meterd.errors import MeterdError, StoreError
+from meterd.store.tools.correct import LONGEST_WHO
+
+# The store's files are put in order first, which takes as long as what they hold.
+_DEADLINE = 300.0
+_STATUS = {"unknown_device": 404, "device_exists": 409, "not_replaced": 409}
+_HINTS = {
+    "unknown_device": "see GET devices and GET series",
+    "device_exists": "choose a name that no device has, nor any in the store",
+    "not_replaced": "see when its counters were first read: GET series",
+}
+
+_T = TypeVar("_T")
+
+
+class ReplacedDevice(Protocol):
+    """Guarded totals that are others now, and what the guard noticed on the way."""
+
+    @property
+    def written(self) -> int: ...
+    @property
+    def events(self) -> Sequence[str]: ...
+
+
+class RenamingSite(Protocol):
+    """What can rename."""
+
+    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
+        """Raises MeterdError: unknown_device, device_exists; StoreError."""
+
+    async def replace(
+        self, device: str, at: int, who: str = "", *, undo: bool = False
+    ) -> ReplacedDevice:
+        """`at` is Unix ms. Raises MeterdError: unknown_device, not_replaced; StoreError."""
+
+
+class Renaming(Body):
+    name: DeviceId = Field(description="What the device is called from now on")
+    merge: bool = Field(
+        False,
+        description="Another device of the store may have that name, if it was polled only before "
+        "or only after this one: the two become one, for good",
+    )
+    who: PlainText = Field("", max_length=LONGEST_WHO)
+
+
+class Renamed(BaseModel):
+    device: str = Field(description="Its name now")
+    was: str = Field(description="Its name before, which means it until another device has it")
+    time: str = Field(description="When it was renamed, RFC 3339")
+
+
+class Replacing(Body):
+    at: BodyMoment = Field(description="Since when another meter is read: RFC 3339, Unix s, now-2h")
+    undo: bool = Field(False, description="It was no other meter at that time after all")
+    who: PlainText = Field("", max_length=LONGEST_WHO)
+
+
+class ReplacedMeter(BaseModel):
+    device: str
+    at: str = Field(description="RFC 3339")
+    replaced: bool = Field(description="False where it was undone")
+    totals: int = Field(description="Guarded totals that changed")
+    events: list[str] = Field(description="What else was noticed in the counters since then")
+
+
+def row(old: str, new: str, now: int) -> dict[str, Any]:
+    """As it is served; `now` is Unix ms."""
+    return {"device": new, "was": old, "time": rfc3339(now)}
+
+
+async def rename(call: Call, query: NoQuery) -> Answer:
+    """Also a device that only the store knows."""
+    said = body.read(Renaming, call)
+    site, old = cast("RenamingSite", call.site), call.path["id"]
+    who = call.who or said.who
+    await done(site.rename(old, said.name, who, merge=said.merge))
+    return as_json(row(old, said.name, call.now))
+
+
+async def replace(call: Call, query: NoQuery) -> Answer:
+    """Nothing is booked across; guarded totals since then are counted anew."""
+    said = body.read(Replacing, call)
+    if said.at > call.now:
+        detail = "at may not lie in the future"
+        raise Refusal(422, "bad_range", detail, parameter="at")
+    site, device = cast("RenamingSite", call.site), call.path["id"]
+    who = call.who or said.who
+    found = await done(site.replace(device, said.at, who, undo=said.undo))
+    return as_json(replaced_row(device, said.at, found, undo=said.undo))
+
+
+def replaced_row(device: str, at: int, found: ReplacedDevice, *, undo: bool) -> dict[str, Any]:
+    """As it is served; `at` is Unix ms."""
+    head = {"device": device, "at": rfc3339(at), "replaced": not undo}
+    return {**head, "totals": found.written, "events": list(found.events)}
+
+
+async def done(work: Coroutine[Any, Any, _T]) -> _T:
+    """Shielded: a client that goes away leaves nothing half done. Raises Refusal, StoreError."""
+    task = asyncio.create_task(work)
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            return await asyncio.shield(task)
+    except TimeoutError as error:
+        detail = f"it takes longer than {_DEADLINE:g} s and goes on: see GET devices"
+        raise Refusal(503, "slow", detail, headers={"Retry-After": "60"}) from error
+    except StoreError:
+        raise
+    except MeterdError as error:
+        if error.code not in _STATUS:
+            raise
+        hint = _HINTS[error.code]
+        raise Refusal(_STATUS[error.code], error.code, str(error), hint=hint) from error

@@ -1,0 +1,247 @@
+"""Two devices of the store become one: what was polled under one name, and later under another.
+
+First the samples of one are taken as late polls of the other, which goes the way of all polls;
+then what is left of it, such as the roll-ups of days whose samples are deleted, gets the other's
+numbers, and it is gone, in one transaction. Broken off in between, the same merge goes on.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from sqlalchemy import Connection, delete, select, update
+
+from meterd.model.sample import Poll
+from meterd.store import renames, replacements
+from meterd.store.asked import SeriesInfo
+from meterd.store.catalog import Catalog
+from meterd.store.cuts import DAY, HOUR
+from meterd.store.format import block as blocks
+from meterd.store.format.columns import Span
+from meterd.store.keys import dirty_of, hour_id, rollup_id
+from meterd.store.ledger import Ledger
+from meterd.store.polls import Polls
+from meterd.store.reader import Reader
+from meterd.store.renames import Rename, RenameError
+from meterd.store.schema import (
+    block,
+    corrected,
+    correction,
+    device,
+    dirty,
+    hour,
+    memo,
+    newest,
+    rollup,
+    sample,
+    series,
+)
+from meterd.store.statements import CHUNK, delete_keys, replace_rows
+from meterd.store.writer import Writer
+
+# Samples that are taken before they are sealed: about 20 MB of memory.
+_BREATHE = 50_000
+_MERGING = "merging"
+_LOW = (1 << 32) - 1
+
+Pairs = Mapping[int, int]
+"""Series of the device that goes -> the same of the one that stays."""
+
+
+async def merged(writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int) -> int:
+    """All that the store has of `old` is of `new`; `now` is Unix ms.
+
+    Returns the time (Unix ms) from which on the guarded totals have to be counted anew. Raises
+    RenameError where one is not there, or both were polled at the same time; StoreError.
+    """
+    await writer.settle()
+    infos = await asyncio.to_thread(reader.names)
+    spans = [_span(infos, name) for name in (old, new)]
+    told = await writer.do(_broken_off)
+    if told != [old, new]:
+        _need_apart(infos, old, new)
+        await _need_samples(reader, infos, old, new)
+        await writer.do(partial(_note, names=[old, new]))
+    waiting = 0
+    for day in sorted(await _days(reader, infos, old)):
+        polls = await asyncio.to_thread(_polls, reader, infos, old, new, day)
+        await writer.take_back(polls)
+        waiting += sum(len(poll.values) for poll in polls)
+        if waiting > _BREATHE:
+            await writer.settle()
+            waiting = 0
+    await writer.settle()
+    await writer.absorb(old, new, partial(absorb, who=who, now=now))
+    return max(first for first, _ in spans)
+
+
+def _span(infos: Sequence[SeriesInfo], name: str) -> tuple[int, int]:
+    mine = [one for one in infos if one.device == name]
+    if not mine:
+        raise RenameError(f"the store has no device {name}", code="unknown_device")
+    return min(one.first for one in mine), max(one.last for one in mine)
+
+
+def _need_apart(infos: Sequence[SeriesInfo], old: str, new: str) -> None:
+    (first, last), (start, end) = (_span(infos, name) for name in (old, new))
+    if first <= end and start <= last:
+        text = f"{old} and {new} were polled at the same time: they are two devices"
+        raise RenameError(text, code="device_exists")
+
+
+async def _need_samples(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str) -> None:
+    """Of a day that both have, the roll-ups are made anew, which needs the samples of both."""
+    spans = sorted(_span(infos, name) for name in (old, new))
+    day = spans[0][1] // DAY
+    if spans[1][0] // DAY != day:
+        return
+    for name in (old, new):
+        if await asyncio.to_thread(reader.day, name, day, _names(infos, name)) is None:
+            text = f"both have a part of one day, and the samples of {name} there are deleted"
+            raise RenameError(text, code="device_exists")
+
+
+def _names(infos: Sequence[SeriesInfo], name: str) -> list[tuple[str, str, str]]:
+    return [(one.device, one.quantity, one.unit) for one in infos if one.device == name]
+
+
+async def _days(reader: Reader, infos: Sequence[SeriesInfo], name: str) -> set[int]:
+    found: set[int] = set()
+    for one in _names(infos, name):
+        found |= (await asyncio.to_thread(reader.days, one)).there
+    return found
+
+
+def _polls(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str, day: int) -> list[Poll]:
+    told = reader.day(old, day, _names(infos, old))
+    return [] if told is None else list(Polls(told.names.__getitem__).of(told.span, new))
+
+
+def _broken_off(ledger: Ledger) -> list[str] | None:
+    with ledger.transaction() as connection:
+        body = connection.scalar(select(memo.c.body).where(memo.c.name == _MERGING))
+    return None if body is None else json.loads(body)
+
+
+def _note(ledger: Ledger, names: Sequence[str]) -> None:
+    with ledger.transaction() as connection:
+        replace_rows(connection, memo, [{"name": _MERGING, "body": json.dumps(names)}])
+
+
+def absorb(
+    connection: Connection, catalog: Catalog, old: str, new: str, *, who: str, now: int
+) -> None:
+    """What is left of `old` gets the numbers of `new`; for the writer's thread."""
+    gone, stays = catalog.devices[old], catalog.devices[new]
+    mine = catalog.by_device.get(gone, [])
+    pairs = {one.id: catalog.one(new, *one.name[1:]) for one in mine}
+    is_later = _last(catalog, gone) > _last(catalog, stays)
+    catalog.settle(connection, ())
+    for one, other in pairs.items():
+        _series(connection, one, other)
+        _rollups(connection, one, other)
+    _hours(connection, pairs, catalog)
+    connection.execute(delete(block).where(block.c.device_id == gone))
+    stains = [key for key in connection.scalars(select(dirty.c.id)) if dirty_of(key)[0] == gone]
+    delete_keys(connection, dirty, "id", stains)
+    _corrections(connection, old, new, stays, pairs)
+    _memos(connection, old, new, is_later=is_later)
+    renames.absorb(connection, gone, Rename(stays, old, new, now, who))
+    delete_keys(connection, series, "id", list(pairs))
+    connection.execute(delete(device).where(device.c.id == gone))
+    connection.execute(delete(memo).where(memo.c.name == _MERGING))
+
+
+def _last(catalog: Catalog, number: int) -> int:
+    return max((one.last or 0 for one in catalog.by_device.get(number, [])), default=0)
+
+
+def _series(connection: Connection, one: int, other: int) -> None:
+    """When the series began, its newest value, and its plain rows, which were made anew."""
+    firsts = connection.scalars(select(series.c.first).where(series.c.id.in_((one, other))))
+    first = min((time for time in firsts if time is not None), default=None)
+    connection.execute(update(series).where(series.c.id == other).values(first=first))
+    last = {
+        row.series_id: row.time
+        for row in connection.execute(select(newest))
+        if row.series_id in (one, other)
+    }
+    if one in last:
+        loser = other if last.get(other, -1) < last[one] else one
+        connection.execute(delete(newest).where(newest.c.series_id == loser))
+        moved = update(newest).where(newest.c.series_id == one)
+        connection.execute(moved.values(series_id=other))
+    connection.execute(delete(sample).where(sample.c.series == one))
+
+
+def _rollups(connection: Connection, one: int, other: int) -> None:
+    """Those of days whose samples are deleted move; the others were made anew."""
+    days = [
+        set(connection.scalars(select(rollup.c.day).where(_within(number))))
+        for number in (one, other)
+    ]
+    left = sorted(days[0] - days[1])
+    for start in range(0, len(left), CHUNK):
+        keys = [rollup_id(one, day) for day in left[start : start + CHUNK]]
+        moved = {"id": rollup.c.id + (rollup_id(other, 0) - rollup_id(one, 0)), "series_id": other}
+        connection.execute(update(rollup).where(rollup.c.id.in_(keys)).values(moved))
+    connection.execute(delete(rollup).where(_within(one)))
+
+
+def _within(one: int):  # type: ignore[no-untyped-def]
+    return rollup.c.id.between(rollup_id(one, 0), rollup_id(one + 1, 0) - 1)
+
+
+def _hours(connection: Connection, pairs: Pairs, catalog: Catalog) -> None:
+    """The same of the plain rows of hours, whose keys begin with the time."""
+    known = [catalog.by_id[one] for one in pairs]
+    first = min((one.first for one in known if one.first is not None), default=0) // HOUR
+    last = max((one.last for one in known if one.last is not None), default=0) // HOUR
+    for start in range(first, last + 1, CHUNK):
+        end = min(start + CHUNK, last + 1)
+        within = hour.c.id.between(hour_id(0, start), hour_id(0, end) - 1)
+        keys = set(connection.scalars(select(hour.c.id).where(within)))
+        for key in [key for key in keys if key & _LOW in pairs]:
+            one = key & _LOW
+            moved = key - one + pairs[one]
+            same = hour.c.id == key
+            if moved in keys:
+                connection.execute(delete(hour).where(same))
+            else:
+                connection.execute(update(hour).where(same).values(id=moved))
+
+
+def _corrections(connection: Connection, old: str, new: str, stays: int, pairs: Pairs) -> None:
+    """What stood where something was marked can still be put back."""
+    asked = (
+        select(corrected.c.id, corrected.c.body)
+        .join(correction, correction.c.id == corrected.c.correction_id)
+        .where(correction.c.device == old)
+    )
+    for row in connection.execute(asked).all():
+        span = blocks.decode(row.body)
+        columns = (one._replace(series=pairs.get(one.series, one.series)) for one in span.columns)
+        ordered = tuple(sorted(columns, key=lambda one: one.series))
+        body = blocks.encode(Span(stays, span.times, ordered))
+        connection.execute(update(corrected).where(corrected.c.id == row.id).values(body=body))
+    theirs = correction.c.device == old
+    connection.execute(update(correction).where(theirs).values(device=new))
+
+
+def _memos(connection: Connection, old: str, new: str, *, is_later: bool) -> None:
+    """What rooms remember of the later one stays; when its meter was replaced, of both."""
+    both = [*replacements.read(connection, old), *replacements.read(connection, new)]
+    for name in list(_ending(connection, old)):
+        stem = name.removesuffix(old)
+        loser = f"{stem}{new}" if is_later else name
+        connection.execute(delete(memo).where(memo.c.name == loser))
+        connection.execute(update(memo).where(memo.c.name == name).values(name=f"{stem}{new}"))
+    if both:
+        replacements.write(connection, new, both)
+
+
+def _ending(connection: Connection, name: str) -> Iterator[str]:
+    return (
+        known for known in connection.scalars(select(memo.c.name)) if known.endswith(f" {name}")
+    )

@@ -1,0 +1,192 @@
+"""Polls in memory: what the loop waits for is bounded, and whatever is done takes one pass."""
+
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+import pytest
+
+from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.store import stretch
+from meterd.store.hot import Hot
+from tests.store.rigs import poll
+
+WIDE = Layout.of([(f"x.v{number}", "V") for number in range(10)])
+NARROW = Layout.of([("x.v3", "V")])
+OTHER = Layout.of([("x.other", "A")])
+BAD = {0: Doubt(Quality.INVALID, "marked")}
+
+
+class CountedLock:
+    """Counts what the interpreter does while the lock is held: `most` of one time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._trace: Any = None
+        self.most = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._count, self._trace = 0, sys.gettrace()
+        caller = sys._getframe(1)
+        caller.f_trace, caller.f_trace_opcodes = self._seen, True
+        sys.settrace(self._seen)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        sys.settrace(self._trace)
+        caller = sys._getframe(1)
+        caller.f_trace, caller.f_trace_opcodes = None, False
+        self.most = max(self.most, self._count)
+        self._lock.release()
+
+    def _seen(self, frame: FrameType, event: str, _: object) -> Any:
+        frame.f_trace_opcodes = True
+        self._count += event == "opcode"
+        return self._seen
+
+
+def operations(work: Callable[[], object]) -> int:
+    """How many steps of the interpreter it takes."""
+    count = 0
+
+    def seen(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return seen
+
+    before = sys.gettrace()
+    sys.settrace(seen)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def late_and_live(rows: int) -> Hot:
+    """So many polls, and as many marks of them that came while others were taken."""
+    hot = Hot()
+    for number in range(rows):
+        hot.take(Poll("main", number * 250, WIDE, (1.0,) * 10))
+    for number in range(rows):
+        hot.take(Poll("main", number * 250, NARROW, (1.0,), BAD))
+        if number % 3 == 0:
+            hot.take(Poll("main", (rows + number) * 250, WIDE, (1.0,) * 10))
+    return hot
+
+
+def committed(hot: Hot) -> None:
+    while batch := hot.uncommitted(5000):
+        hot.confirm(batch)
+
+
+def sealed(hot: Hot, before: int) -> None:
+    copies = hot.stretches("main", kept=True)
+    hot.sealed("main", before, [(copy.origin or copy, len(copy.times)) for copy in copies])
+
+
+def everything(rows: int) -> int:
+    """The most that is done under the lock, of all that is done with polls in memory."""
+    hot, lock = late_and_live(rows), CountedLock()
+    hot._guard = lock  # type: ignore[assignment]
+    committed(hot)
+    hot.take(Poll("main", rows * 10_000, WIDE, (1.0,) * 10))
+    for look in (hot.names, hot.extents, hot.devices, hot.tails, lambda: hot.oldest("main")):
+        look()
+    hot.stretches("main")
+    hot.forget(hot.uncommitted(1 << 30))
+    sealed(hot, rows * 250)
+    hot.unconfirm()
+    hot.drop("main")
+    return lock.most
+
+
+def test_the_lock_of_the_loop_is_held_no_longer_for_more_polls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stretch, "_MOST_ROWS", 200)
+    few, many = everything(500), everything(2500)
+    assert few > 100
+    assert many <= few * 1.2
+
+
+def test_one_hold_copies_a_bounded_piece() -> None:
+    hot = late_and_live(20_000)
+    cells = [len(one.times) * len(one.columns) for one in hot.stretches("main")]
+    assert max(cells) <= 1 << 17
+    assert sum(len(one.times) for one in hot.stretches("main")) == 20_000 * 2 + 6667
+
+
+def test_late_polls_leave_memory_in_one_pass() -> None:
+    steps = []
+    for rows in (1000, 2000):
+        hot = late_and_live(rows)
+        committed(hot)
+        steps.append(operations(lambda hot=hot, rows=rows: sealed(hot, rows * 250)))  # type: ignore[misc]
+        left = hot.stretches("main")
+        assert [time for one in left for time in one.times if time < rows * 250] == []
+        assert sum(len(one.times) for one in left) == len(range(0, rows, 3))
+    assert steps[1] <= 2.4 * steps[0]
+
+
+def test_what_is_left_of_scattered_rows_is_what_it_was() -> None:
+    hot = late_and_live(50)
+    committed(hot)
+    before = [
+        (time, one.values[row * len(one.columns) + one.index["x.v3", "V"]], one.doubts.get(row))
+        for one in hot.stretches("main")
+        for row, time in enumerate(one.times)
+    ]
+    sealed(hot, 25 * 250)
+    after = [
+        (time, one.values[row * len(one.columns) + one.index["x.v3", "V"]], one.doubts.get(row))
+        for one in hot.stretches("main")
+        for row, time in enumerate(one.times)
+    ]
+    assert after == [row for row in before if row[0] >= 25 * 250]
+
+
+def _numbered(device: str, quantity: str, unit: str) -> int:
+    return len(quantity)
+
+
+def test_layouts_that_take_turns_share_a_stretch() -> None:
+    hot = Hot()
+    for number in range(300):
+        hot.take(poll(number, 1.0, layout=OTHER if number % 2 else NARROW))
+    assert len(hot.stretches("main")) <= 3
+    spans = [
+        span for one in hot.stretches("main") for span in one.spans(1, lambda *name: len(name[1]))
+    ]
+    assert sum(span.samples for span in spans) == 300
+
+
+def test_readers_keep_what_they_saw_while_polls_come_and_go() -> None:
+    hot = late_and_live(5000)
+    committed(hot)
+    seen = hot.stretches("main")
+    before = [(list(one.times), one.values.tobytes()) for one in seen]
+    sealed(hot, 2000 * 250)
+    for number in range(50):
+        hot.take(Poll("main", 10_000_000 + number, WIDE, (2.0,) * 10))
+    assert [(list(one.times), one.values.tobytes()) for one in seen] == before
+
+
+@pytest.mark.parametrize("wild", [float("inf"), float("-inf"), 1e301])
+def test_no_infinity_comes_into_memory(wild: float) -> None:
+    hot = Hot()
+    hot.take(Poll("main", 1, Layout.of([("x.a", "V"), ("x.b", "V")]), (wild, 5.0)))
+    hot.take(Poll("main", 2, Layout.of([("x.a", "V"), ("x.b", "V")]), (None, wild)))
+    (one,) = hot.stretches("main")
+    assert [value for value in one.values if value == value] == [5.0]
+    reasons = [
+        (row, place, doubt) for row, some in one.doubts.items() for place, doubt in some.items()
+    ]
+    expected = Doubt(Quality.INVALID, "no number that can be measured")
+    assert reasons == [(0, 0, expected), (1, 1, expected)]
