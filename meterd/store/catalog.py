@@ -50,6 +50,10 @@ class Catalog:
         self.files: Files | None = None  # of the database that the numbers are of
         self.doubted = False  # a reader has met a row that no meterd wrote
         self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
+        # Names that devices had and none has now, by what they are called now. One object for all
+        # time: the memory (hot.py) has it, too.
+        self.renamed: dict[str, str] = {}
+        self._reclaimed: set[str] = set()  # of these, names of other devices that come
         self.forget()
 
     def forget(self) -> None:

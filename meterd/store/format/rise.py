@@ -9,6 +9,8 @@ from operator import gt, ne, sub
 from statistics import median_low
 from typing import NamedTuple, TypeAlias
 
+from meterd.store.format.order import strays
+
 HOLE_MS = 900_000
 _HOLE_STEPS = 3
 # Whoever reads more rarely than that tells sums, and no quarter hours.
@@ -47,8 +49,8 @@ class Rise:
 
     A fall counts as no rise, and the line goes on from there. `falls` has what was lost up to
     each sample, or nothing where the counter never fell. `holes` are places of the samples that
-    end a hole, in which something rose: a step that is too long (hole_after), or the time for
-    which the counter stood before it jumped.
+    end a hole, in which something rose: a step that is too long (hole_after), the time for which
+    the counter stood before it jumped, or where a sample of a wrong time was taken out.
     """
 
     times: Sequence[int]
@@ -64,10 +66,19 @@ class Rise:
         before: Point | None = None,
         after: Point | None = None,
         power: Power | None = None,
+        *,
+        total: bool = False,
     ) -> "Rise":
-        """Samples without nulls, and the nearest ones outside."""
+        """Samples without nulls, and the nearest ones outside.
+
+        Of a running `total`, which never falls, samples that a wrong clock put into a wrong place
+        are left out, and what rose around them counts as interpolated.
+        """
         times, values = _believable(times, values)
         own = times
+        gaps: frozenset[int] = frozenset()
+        if total and (gone := strays(values)):
+            times, values, gaps = _without(times, values, gone)
         times, values, thawed = _thawed(times, values, power)
         for point in (before, after):
             if point is not None and abs(point[1]) < _MOST:
@@ -83,6 +94,9 @@ class Rise:
             for place, step in enumerate(steps if wide else (), 1)
             if (step > limit or times[place] in thawed) and values[place] != values[place - 1]
         ]
+        if gaps:
+            places = (bisect_left(times, time) for time in gaps)
+            holes = sorted({*holes, *(place for place in places if 0 < place < len(times))})
         return cls(times, values, falls, holes)
 
     def between(self, start: int, end: int) -> tuple[int, bool]:
@@ -118,6 +132,15 @@ def _believable(
         return times, values
     pairs = [pair for pair in zip(times, values, strict=True) if abs(pair[1]) < _MOST]
     return [time for time, _ in pairs], [value for _, value in pairs]
+
+
+def _without(
+    times: Sequence[int], values: Sequence[float], gone: Sequence[int]
+) -> tuple[Sequence[int], Sequence[float], frozenset[int]]:
+    """What is left, and the times of what followed something that is gone."""
+    left = sorted(set(range(len(times))).difference(gone))
+    gaps = frozenset(times[b] for a, b in pairwise(left) if b != a + 1)
+    return [times[place] for place in left], [values[place] for place in left], gaps
 
 
 def thousandths(value: float) -> int:

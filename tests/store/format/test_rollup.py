@@ -286,3 +286,19 @@ def test_a_counter_does_not_count_by_a_reading_that_no_counter_has() -> None:
     found = _counted(times, [5.0, 1e300, 6.0])
     assert found == {FIRST: Quarter(3, 5.0, 1e300, 1e300, 1000)}
     assert unpack(pack(DAY, found)) == (DAY, found)
+
+
+def test_a_total_does_not_rise_twice_because_of_samples_at_a_wrong_time() -> None:
+    """Six polls of 30 s, taken two hours before the time at which they stand."""
+    times = [start * 60_000 for start in range(240)]
+    values = [1000.0 + 50 * place for place in range(240)]
+    strays = [(120 * 60_000 + 1 + 5000 * n, 1000.0 + n) for n in range(6)]
+    both = sorted([*zip(times, values, strict=True), *strays])
+    plain = fold(times, values, counter=True, total=True)
+    found = fold([t for t, _ in both], [v for _, v in both], counter=True, total=True)
+    assert _rises(found) == _rises(plain)
+    assert [number for number, one in found.items() if one.estimated] == [8]
+    assert not any(one.estimated for one in plain.values())
+    # A register that falls has been reset, and what follows is energy.
+    register = fold([t for t, _ in both], [v for _, v in both], counter=True)
+    assert sum(one.increase or 0 for one in register.values()) > 17_000_000
