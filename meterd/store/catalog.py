@@ -42,10 +42,6 @@ class Catalog:
     """Every device and series that the store knows. New ones are made by the writer alone."""
 
     def __init__(self) -> None:
-        # Names that devices had and none has now, by what they are called now. One object for all
-        # time: the memory (hot.py) has it, too.
-        self.renamed: dict[str, str] = {}
-        self._reclaimed: set[str] = set()  # of these, names of other devices that come
         self.shared = False  # whether other meterds number series, too (cluster.py)
         self.files: Files | None = None  # of the database that the numbers are of
         self.doubted = False  # a reader has met a row that no meterd wrote
