@@ -52,6 +52,10 @@ class Spooler:
         self.safe = self._looked = self._changed = clock.monotonic()
         self._sign = self.safe  # of life, the last that was seen
 
+    def tune(self, commit: float) -> None:
+        """After a reload: within how many seconds all is to be safe."""
+        self._commit = commit
+
     def start(self) -> None:
         """From the store's thread, once the spool is open."""
         self.safe = self._looked = self._changed = self._clock.monotonic()

@@ -203,6 +203,7 @@ class Worker:
         if options is None:
             return False
         self._commit = options.commit
+        self.spooler.tune(options.commit)
         if self._tenure is not None:
             self._tenure.tune(options.commit)
         try:

@@ -150,6 +150,16 @@ async def test_retention_is_that_of_the_new_options(tmp_path: Path) -> None:
     await writer.close()
 
 
+async def test_what_the_spooler_makes_safe_follows_the_commit_interval(tmp_path: Path) -> None:
+    writer = await made(tmp_path / "m.db")
+    spooler = writer._worker.spooler
+    before = spooler._due - spooler.safe
+    writer.tune(WriterOptions(commit=5.0))
+    await writer.flush()
+    assert before > 3600.0 > 60.0 > spooler._due - spooler.safe
+    await writer.close()
+
+
 async def test_how_often_is_written_is_said_to_other_machines_at_once(tmp_path: Path) -> None:
     """They take a writer for dead that is silent for longer than it said."""
     path = tmp_path / "m.db"
