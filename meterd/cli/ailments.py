@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from meterd import __version__
@@ -21,6 +22,9 @@ from meterd.config.settings import Settings
 from meterd.errors import MeterdError, StoreError
 from meterd.store import ownership
 from meterd.store.lock import holder_of
+
+if TYPE_CHECKING:
+    from meterd.store.connections import Database
 
 FINE, UNUSUAL, WRONG = "ok", "warning", "wrong"
 RUNNING = "a meterd runs and keeps the store"
@@ -78,8 +82,11 @@ def _is_synchronised() -> bool | None:
     return None if state < 0 else state != _UNSYNCHRONISED
 
 
-def store(url: str | Sequence[str]) -> Iterator[Finding]:
-    """Reachable, of this meterd's schema, with room, and ours to write."""
+def store(url: str | Sequence[str], spool: Path | None = None) -> Iterator[Finding]:
+    """Reachable, of this meterd's schema, with room, and ours to write; nothing in it damaged.
+
+    `spool` is where polls wait, if it is not beside the store.
+    """
     from meterd.store import database
 
     try:
@@ -91,6 +98,25 @@ def store(url: str | Sequence[str]) -> Iterator[Finding]:
         yield from _file(place.path)
         yield from _put_aside(place.path.parent)
     yield _schema(url)
+    yield from _damage(place, spool)
+
+
+def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
+    """What cannot be read of the journal file and the spool."""
+    from meterd.store import corrupt
+    from meterd.store.catalog import Catalog
+    from meterd.store.tools import check
+
+    catalog = Catalog()
+    try:
+        if place.path is not None and place.made():
+            with place.reading() as connection, corrupt.legible(place.label):
+                catalog.load(connection)
+    except StoreError:
+        pass  # told already
+    for text in check.files(place, spool, catalog):
+        todo = "the rest is read; `meterd run` keeps what is damaged in a file of its own"
+        yield Finding("store", WRONG, text, todo)
 
 
 def _put_aside(folder: Path) -> Iterator[Finding]:

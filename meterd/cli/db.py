@@ -64,8 +64,10 @@ def _check(config: Path | None, format_: str | None) -> int:
     """Decode every block and make every roll-up again; exit code 1 names what is wrong."""
     from meterd.store.tools import check
 
+    spool = load_settings(config).store.spool.file
+    place = None if spool is None else Path(spool).absolute()
     with progress("Checking blocks and roll-ups") as note:
-        found = [{"problem": text} for text in check.problems(_database(config), note)]
+        found = [{"problem": text} for text in check.problems(_database(config), note, place)]
     if found or output.chosen(format_) not in ("table", "tsv"):
         document = {"problems": [row["problem"] for row in found]}
         output.show(("problem",), found, format_, document)

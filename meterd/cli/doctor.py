@@ -44,7 +44,9 @@ def _findings(config: Path | None) -> Iterator[Finding]:
     count = len(settings.devices)
     yield Finding("configuration", ailments.FINE, f"{count} devices, no mistakes")
     is_running = False
-    for one in ailments.store(settings.store.url):
+    spool = settings.store.spool.file
+    place = None if spool is None else Path(spool).absolute()
+    for one in ailments.store(settings.store.url, place):
         is_running = is_running or one.what == ailments.RUNNING
         yield one
     yield from ailments.links(settings)

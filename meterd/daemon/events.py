@@ -25,6 +25,10 @@ class EventLog:
     def add(self, event: Event) -> None:
         """One line in the log, and kept."""
         log_event(event)
+        self.keep(event)
+
+    def keep(self, event: Event) -> None:
+        """Kept, where the log has its line already."""
         self.counts[event.device, str(event.kind)] += 1
         self._newest.appendleft(event)
         if event.device:

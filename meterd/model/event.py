@@ -38,6 +38,9 @@ class EventKind(StrEnum):
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"
+    # The clock was set while meterd ran; or it is behind what is stored.
+    CLOCK_STEPPED = "clock_stepped"
+    CLOCK_BEHIND = "clock_behind"
     # A device has another name, or the configuration still says the one before.
     RENAMED = "renamed"
     # Somebody says that another meter took the place of one.
@@ -50,6 +53,14 @@ class EventKind(StrEnum):
     # A tool, an import for instance, has the store while meterd starts.
     STORE_HELD = "store_held"
     STORE_FREE = "store_free"
+    # Something in the store cannot be read; the rest is as it was.
+    STORE_DAMAGED = "store_damaged"
+    # Polls wait in memory and in the spool, and go to the store later.
+    STORE_NOT_WRITABLE = "store_not_writable"
+    STORE_WRITABLE = "store_writable"
+    # The spool cannot be written, or is full: polls are in memory only, or lost.
+    SPOOL_FAILED = "spool_failed"
+    POLLS_LOST = "polls_lost"
 
 
 @dataclass(frozen=True, slots=True)

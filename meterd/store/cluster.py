@@ -54,6 +54,7 @@ from meterd.store.share import Leased, Share, now_ms
 _BEATS = 2  # in a period
 _LENGTH = 2  # of a lease, in periods
 _TURNS = 5  # after conflicts with other meterds
+_LAST_STATEMENT = 5.0  # seconds; others wait until our leases are over otherwise
 
 _log = logging.getLogger(__name__)
 
@@ -159,6 +160,7 @@ class Leases:
 
     async def close(self) -> None:
         """Gives everything back, so that others take it at once; after the writer's close."""
+        self._database.hurry(_LAST_STATEMENT)
         ended = update(lease).where(lease.c.holder == self.holder).values(until=0)
         with suppress(StoreError):
             await asyncio.to_thread(self._turns, lambda connection: connection.execute(ended))

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -13,6 +14,11 @@ from sqlalchemy.pool import NullPool
 from meterd.errors import StoreError
 from meterd.store.identity import Files, Inode
 from meterd.store.lock import Claim
+from meterd.store.watch import Watch
+
+# What a dialect has a driver do; of cursors, and of connections.
+_OF_CURSORS = ("do_execute", "do_executemany", "do_execute_no_params")
+_OF_CONNECTIONS = ("do_commit", "do_rollback")
 
 
 class Held(Protocol):
@@ -61,6 +67,9 @@ class Database(Protocol):
     def rest(self) -> None:
         """Closes what waits for the next reader; from now on each opens its own."""
 
+    def hurry(self, seconds: float) -> None:
+        """At the end: no statement takes longer from now on, as far as that can be had."""
+
     def let_go(self) -> None:
         """Closes what waits for the next reader."""
 
@@ -78,18 +87,32 @@ class Connections:
         *,
         dialect: str = "sqlite",
         begin: str = "",
+        watch: Watch | None = None,
     ) -> None:
-        """`connect` makes a DBAPI connection."""
+        """`connect` makes a DBAPI connection; `watch` bounds its statements."""
         self._connect = connect
         self._mapped = mapped
         self._local = threading.local()
+        self._watch = watch
         self._engine = create_engine(f"{dialect}://", creator=self._make, poolclass=NullPool)
         if begin:
             event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+        if watch is not None:
+            self._bound(watch)
+
+    def _bound(self, watch: Watch) -> None:
+        dialect = self._engine.dialect
+        for name in _OF_CURSORS:
+            setattr(dialect, name, partial(_of_cursor, watch, getattr(dialect, name)))
+        for name in _OF_CONNECTIONS:
+            setattr(dialect, name, partial(_of_connection, watch, getattr(dialect, name)))
 
     def _make(self) -> Any:
         raw = self._connect()
         self._local.made.append(raw)
+        if self._watch is not None:
+            # Dialects have drivers look up types of their own before the first statement.
+            self._local.opening.enter_context(self._watch.bound(raw))
         return raw
 
     def open(self) -> "Opened":
@@ -97,7 +120,7 @@ class Connections:
         # After a failed rollback SQLAlchemy forgets its connection without closing it, so
         # every one that was ever made is remembered.
         made = self._local.made = []
-        with self._mapped():
+        with self._mapped(), ExitStack() as self._local.opening:
             return Opened(self._engine.connect(), made, self._mapped)
 
 
@@ -136,3 +159,16 @@ class Opened:
             with suppress(StoreError), self._mapped():
                 raw.close()
         self._made.clear()
+
+
+def _of_cursor(watch: Watch, do: Callable[..., Any], cursor: Any, *more: Any) -> Any:
+    with watch.bound(cursor.connection):
+        return do(cursor, *more)
+
+
+def _of_connection(watch: Watch, do: Callable[..., Any], connection: Any) -> Any:
+    raw = getattr(connection, "dbapi_connection", connection)
+    if watch.was_cut(raw):
+        return None  # there is nobody to say it to
+    with watch.bound(raw):
+        return do(connection)

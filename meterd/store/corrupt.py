@@ -101,14 +101,20 @@ def legible(label: str, doubt: Callable[[], None] = lambda: None) -> Iterator[No
 class DamageError(StoreError):
     """One row's body is damaged; the rest of the store is as good as ever."""
 
-    def __init__(self, table: str, key: int, text: str) -> None:
+    def __init__(self, table: str, key: int | str, text: str) -> None:
         super().__init__(f"{table} {key}: {text}", code="corrupt")
         self.table = table
         self.key = key
 
 
-def keep_body(folder: Path, damaged: DamageError, body: bytes) -> None:
-    """What cannot be read is kept in a file of its own. Raises StoreError."""
+def keep_body(folder: Path, damaged: DamageError, body: bytes | None) -> None:
+    """What cannot be read is kept in a file of its own; None where nothing is missing by it.
+
+    Raises StoreError.
+    """
+    if body is None:
+        _log.error("%s", damaged)
+        return
     path = folder / f"meterd.damaged-{damaged.table}-{damaged.key}"
     keep_file(path, body)
     _log.error("%s; what it held is missing from now on, and kept as %s", damaged, path)

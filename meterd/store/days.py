@@ -106,9 +106,6 @@ def _recent(
     hot: Hot, device: str, day: int, naming: _Naming, wanted: Container[Name]
 ) -> Iterator[Span]:
     start, end = day * DAY, (day + 1) * DAY
-    oldest = hot.oldest(device)
-    if oldest is None or oldest >= end:
-        return
     for stretch in hot.stretches(device, within=(start, end)):
         for span in stretch.unnumbered().spans(0, naming):
             part = cuts.since(cuts.until(span, end), start)

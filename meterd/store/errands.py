@@ -36,6 +36,7 @@ class Errands:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._open: list[Errand[Any]] = []
+        self._taken: list[Errand[Any]] = []  # some of them are answered
         self._ended = False
 
     def add(self, work: Callable[[Ledger], _T] | None = None) -> "asyncio.Future[_T]":
@@ -53,15 +54,17 @@ class Errands:
         with self._guard:
             taken = [one for one in self._open if (one.work is not None) is work]
             self._open = [one for one in self._open if (one.work is not None) is not work]
+            self._taken = [*(one for one in self._taken if not one.future.done()), *taken]
         return taken
 
     def end(self) -> None:
-        """Nobody may wait for the thread for ever."""
+        """Nobody may wait for the thread for ever, whether it has begun or not."""
         with self._guard:
             self._ended = True
-        for work in (False, True):
-            for one in self.take(work=work):
-                one.answer(closed())
+            left = [*self._taken, *self._open]
+            self._taken, self._open = [], []
+        for one in left:
+            one.answer(closed())
 
 
 def _settle(future: "asyncio.Future[Any]", error: StoreError | None, result: Any) -> None:

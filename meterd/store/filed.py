@@ -4,13 +4,20 @@ The file has its blocks from the start and is written in place (records.Halves),
 flash a page or two. Each record tells the names behind its numbers that the half has not told
 before, so the file means the same beside any database:
 
-    | bytes of the names, 4 | names, JSON deflated, or nothing | polls, as in a journal row |
+    | bytes of the names, 4 | CRC-32 of all names, 4 | names, JSON deflated | polls, as in a row |
+
+Where a damaged record told names, those of the database do for the ones behind it, if their
+checksum is that of the record. The uppermost bit of the length says that there is one: records
+of an earlier meterd have none.
 """
 
 import json
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from meterd.errors import StoreError
@@ -25,11 +32,16 @@ from meterd.store.hot import Hot
 from meterd.store.identity import GoneError, Inode
 from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
-from meterd.store.records import Halves, generation_of, mapped, read_halves
+from meterd.store.records import Halves, generation_of, mapped, read_halves, sync_folder
+from meterd.store.recordscan import DamagedRange, Record
 
 MARK = "store.journal"  # a memo of the database, see `torn`
 SIZE = 16 << 20  # bytes of a new file; an hour of 4,000 series at 10 s takes a quarter of it
 _LENGTH = 4
+_CHECKED = 1 << 31
+
+Lost = Callable[[DamageError, bytes | None], None]
+"""Is told what cannot be read, and its bytes; None where nothing is lost by it."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,30 +51,35 @@ def place(database: Path) -> Path:
     return database.with_name(f"{database.name}.journal")
 
 
-def beside(database: Database, catalog: Catalog) -> "Filed":
+def beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "Filed":
     """Raises StoreError where there is no place for such a file."""
     if database.path is None:
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
         raise StoreError(text, code="unavailable")
-    return Filed(place(database.path), catalog)
+    return Filed(place(database.path), catalog, lost)
 
 
 class Filed:
     """Lives in the writer's thread. Its methods raise StoreError."""
 
-    def __init__(self, path: Path, catalog: Catalog, size: int = SIZE) -> None:
+    def __init__(self, path: Path, catalog: Catalog, lost: Lost | None, size: int = SIZE) -> None:
+        """`lost` is told what cannot be read; else it is kept in a file of its own, and logged."""
         self._path = path
         self._catalog = catalog
         self._size = size
+        self._lost = lost or partial(keep_body, path.parent)
         self._halves: Halves | None = None
         self._known: Inode | None = None  # of the file that was opened, after it is closed, too
         self._told: set[int] = set()
         self._digits: dict[int, int] = {}
+        self._checked: tuple[set[int], int] = set(), 0
         # Something in it is in blocks, too, or it is full: the other half is due.
         self.stale = False
 
     def close(self) -> None:
         """It is opened again by whatever comes next."""
+        # The numbers of another database may mean others.
+        self._checked = set(), 0
         if self._halves is not None:
             self._halves.close()
             self._halves = None
@@ -70,9 +87,24 @@ class Filed:
     def _open(self) -> Halves:
         if self._halves is None:
             self.check()
-            self._halves = Halves(self._path, self._size)
+            try:
+                self._halves = Halves(self._path, self._size)
+            except StoreError as error:
+                if error.code != "corrupt":
+                    raise
+                self._begin_anew(error)
+                self._halves = Halves(self._path, self._size)
             self._known = self._halves.inode
         return self._halves
+
+    def _begin_anew(self, error: StoreError) -> None:
+        target = aside(self._path, "damaged")
+        with mapped(self._path):
+            self._path.rename(target)
+            sync_folder(self._path.parent)
+        self._told, self._known = set(), None
+        text = f"{error}; nothing of it can be read, and it is kept as {target}"
+        self._lost(DamageError("journal-file", "head", text), None)
 
     def check(self) -> None:
         """Raises GoneError where the file is no longer the one that was opened."""
@@ -92,21 +124,17 @@ class Filed:
 
     def polls(self) -> Iterator[Poll]:
         """What the file holds, oldest first. What it told under other numbers is told again."""
-        names: dict[int, Name] = {}
-        for number, record in enumerate(self._open().bodies()):
-            try:
-                found = list(_polls(record, names))
-            except StoreError as error:
-                # Its checksum is right, so no second look would help; the rest is as good as ever.
-                damaged = DamageError("journal-file", number, str(error))
-                keep_body(self._path.parent, damaged, record)
-                self.stale = True
-                continue
-            yield from found
-        known = {number: one.name for number, one in self._catalog.by_id.items()}
-        if any(known.get(number, name) != name for number, name in names.items()):
+        halves = self._open()
+        here = known(self._catalog)
+        contents = told(halves.found(), here, halves.generation)
+        for damaged, raw in contents.damages:
+            self._lost(damaged, raw)
+        self.stale = self.stale or bool(contents.damages)
+        yield from contents.polls
+        names = contents.names
+        if any(here.get(number, name) != name for number, name in names.items()):
             self.stale = True
-        self._told = {number for number, name in names.items() if known.get(number) == name}
+        self._told = {number for number, name in names.items() if here.get(number) == name}
 
     @property
     def generation(self) -> int:
@@ -141,11 +169,15 @@ class Filed:
         self.stale = False
 
     def _record(self, spans: Sequence[Span]) -> bytes:
-        new = sorted(_numbers(spans) - self._told)
+        numbers = _numbers(spans)
+        if numbers != self._checked[0]:
+            self._checked = numbers, _check(numbers, known(self._catalog))
+        new = sorted(numbers - self._told)
         listed = [[number, *self._catalog.by_id[number].name] for number in new]
         names = zlib.compress(json.dumps(listed).encode()) if new else b""
-        body = journal.encode(spans, self._digits)
-        return len(names).to_bytes(_LENGTH, "little") + names + body
+        told = (len(names) | _CHECKED).to_bytes(_LENGTH, "little")
+        check = self._checked[1].to_bytes(_LENGTH, "little")
+        return told + check + names + journal.encode(spans, self._digits)
 
 
 def mark(generation: int) -> str:
@@ -186,49 +218,146 @@ def generation(database: Database) -> int | None:
     return None if database.path is None else generation_of(place(database.path))
 
 
-def read(path: Path) -> list[Poll]:
-    """The polls of a file that somebody else writes; none where there is no file.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Polls of a journal file, oldest first; what of it is damaged, with its bytes; its names."""
 
-    Raises StoreError.
+    polls: list[Poll]
+    damages: list[tuple[DamageError, bytes | None]]
+    names: dict[int, Name]
+
+
+def read(path: Path, catalog: Catalog | None = None) -> Contents:
+    """What a file holds that somebody else writes; nothing where there is no file.
+
+    `catalog` is that of the database beside it. Raises StoreError.
     """
-    return told(read_halves(path))
+    return told(read_halves(path), known(catalog))
 
 
-def records(database: Database) -> list[bytes]:
+def records(database: Database) -> list[Record | DamagedRange]:
     """What the file beside a database holds now, whoever writes it. Raises StoreError."""
     return [] if database.path is None else read_halves(place(database.path))
 
 
-def told(some: Iterable[bytes]) -> list[Poll]:
-    """The polls of a file's records. Raises StoreError."""
-    names: dict[int, Name] = {}
-    return [poll for record in some for poll in _polls(record, names)]
-
-
-def left(database: Path, mine: Filed | None) -> Hot:
-    """The same beside a database, in memory; `mine` where it is the journal. Raises StoreError."""
-    found = Hot()
-    for poll in read(place(database)) if mine is None else mine.polls():
-        found.take(poll)
+def told(
+    some: Iterable[Record | DamagedRange], here: Mapping[int, Name], generation: int = 0
+) -> Contents:
+    """What records hold. `here` are the names that the database has."""
+    found = Contents([], [], {})
+    places: list[tuple[Record | DamagedRange, str, int]] = []
+    careful = False
+    for item in some:
+        if isinstance(item, DamagedRange):
+            careful = careful or item.first > 0
+            places.append((item, str(item), len(found.polls)))
+            continue
+        try:
+            found.polls.extend(list(_polls(item.body, _Names(found.names, here, careful))))
+        except StoreError as error:
+            # Its checksum is right, so no second look would help; the rest is as good as ever.
+            places.append((item, f"record {item.number}: {error}", len(found.polls)))
+            careful = True
+    for item, text, at in places:
+        found.damages.append(_damage(item, text + _between(found.polls, at), generation))
     return found
+
+
+def _damage(
+    item: Record | DamagedRange, text: str, generation: int
+) -> tuple[DamageError, bytes | None]:
+    which = f"{generation}-" if generation else ""
+    if isinstance(item, Record):
+        return DamageError("journal-file", f"{which}{item.number}", text), item.body
+    if not item.first:
+        text = f"{item}; it is there again, and nothing is lost"
+        return DamageError("journal-file", f"{which}head", text), None
+    return DamageError("journal-file", f"{which}{item.first}", text), item.raw
+
+
+def _between(polls: Sequence[Poll], at: int) -> str:
+    """Of which time the lost polls were, as far as their neighbours tell."""
+    before, after = polls[:at][-1:], polls[at:][:1]
+    told = [f"after {_time(poll)}" for poll in before] + [f"before {_time(p)}" for p in after]
+    return f"; its polls were {' and '.join(told)}" if told else ""
+
+
+def _time(poll: Poll) -> str:
+    return f"{datetime.fromtimestamp(poll.time / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def left(database: Path, catalog: Catalog, mine: Filed | None, lost: Lost | None = None) -> Hot:
+    """The polls of the file beside a database; `mine` where it is the journal.
+
+    Raises StoreError.
+    """
+    file = mine or Filed(place(database), catalog, lost)
+    found = Hot()
+    if mine is None and not place(database).exists():
+        return found
+    try:
+        for poll in file.polls():
+            found.take(poll)
+    finally:
+        if mine is None:
+            file.close()
+    return found
+
+
+def known(catalog: Catalog | None) -> dict[int, Name]:
+    """The names that a database has."""
+    return {} if catalog is None else {n: one.name for n, one in dict(catalog.by_id).items()}
+
+
+def _check(numbers: Iterable[int], names: Mapping[int, Name]) -> int:
+    """A checksum of what these numbers mean."""
+    return zlib.crc32(json.dumps([[n, *names[n]] for n in sorted(numbers)]).encode())
 
 
 def _numbers(spans: Iterable[Span]) -> set[int]:
     return {column.series for span in spans for column in span.columns}
 
 
-def _polls(record: bytes, names: dict[int, Name]) -> Iterator[Poll]:
-    """Of one record; `names` are those told before, and get what it tells."""
-    end = _LENGTH + int.from_bytes(record[:_LENGTH], "little")
-    for number, device, quantity, unit in _listed(record[_LENGTH:end]):
-        names[number] = device, quantity, unit
-    polls = Polls(names.__getitem__)
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What numbers mean: as `told` in the file before, which grows, or as the database `here` says.
+
+    `careful`: records are missing, which may have told names.
+    """
+
+    told: dict[int, Name]
+    here: Mapping[int, Name]
+    careful: bool
+
+    def of(self, numbers: set[int], check: int | None) -> Mapping[int, Name]:
+        """The names of a record, whose checksum may be known. Raises StoreError (corrupt)."""
+        unnamed = sorted(numbers - self.told.keys())
+        if not self.careful and not unnamed:
+            return self.told
+        if check is not None:
+            for names in (self.told, {**self.told, **self.here}, {**self.here, **self.told}):
+                if numbers <= names.keys() and _check(numbers, names) == check:
+                    return names
+        elif not unnamed:
+            return self.told
+        text = f"a record of the journal file has series {min(unnamed or numbers)}, which it"
+        raise StoreError(f"{text} does not name", code="corrupt")
+
+
+def _polls(record: bytes, names: _Names) -> Iterator[Poll]:
+    """Of one record, whose names are told from now on."""
+    length, at = int.from_bytes(record[:_LENGTH], "little"), _LENGTH
+    check = None
+    if length & _CHECKED:
+        check, at = int.from_bytes(record[at : at + _LENGTH], "little"), at + _LENGTH
+    end = at + (length & ~_CHECKED)
+    for number, device, quantity, unit in _listed(record[at:end]):
+        names.told[number] = device, quantity, unit
     spans = [span for span in journal.decode(record[end:]) if span.columns]
-    if strange := sorted(_numbers(spans) - names.keys()):
-        text = f"a record of the journal file has series {strange[0]}, which it does not name"
-        raise StoreError(text, code="corrupt")
+    named = names.of(_numbers(spans), check)
+    polls = Polls(named.__getitem__)
     for span in spans:
-        yield from polls.of(span, names[span.columns[0].series][0])
+        yield from polls.of(span, named[span.columns[0].series][0])
 
 
 def _listed(told: bytes) -> list[tuple[int, str, str, str]]:

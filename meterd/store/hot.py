@@ -48,10 +48,20 @@ class _Device:
         return self.open
 
 
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """Copies of what is in the spool, in one record of it."""
+
+    key: int
+    copies: Sequence[Stretch]
+    samples: int
+
+
 class Hot:
     """Every poll since its device's last block.
 
-    `take` is the loop's; all else that changes something is called by one thread at a time.
+    `take` is the loop's. All else that changes something is done by one thread at a time: the
+    writer's, or the spooler's, which parks what the store does not take.
     """
 
     def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
@@ -60,6 +70,9 @@ class Hot:
         self._renamed = {} if renamed is None else renamed
         self._devices: dict[str, _Device] = {}
         self._waiting = 0  # samples that no commit has confirmed
+        self._moves = 0
+        self._changing = threading.RLock()  # never taken by the loop
+        self._parked: list[_Parked] = []  # never changed, but replaced
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
@@ -79,26 +92,28 @@ class Hot:
 
     def adopt(self, journal: "Hot") -> None:
         """What was found in the journal comes before what was taken since."""
-        for device, theirs in journal._devices.items():
-            theirs.rename(self._renamed.get(device, device))
-            for stretch in theirs.closed:
-                stretch.kept = len(stretch.times)
-            with self._guard:
-                now = self._renamed.get(device, device)
-                mine = self._devices.setdefault(now, _Device())
-                mine.model = mine.model or theirs.model
-                mine.closed[:0] = theirs.closed
+        with self._changing:
+            for device, theirs in journal._devices.items():
+                theirs.rename(self._renamed.get(device, device))
+                for stretch in theirs.closed:
+                    stretch.kept = len(stretch.times)
+                with self._guard:
+                    now = self._renamed.get(device, device)
+                    mine = self._devices.setdefault(now, _Device())
+                    mine.model = mine.model or theirs.model
+                    mine.closed[:0] = theirs.closed
 
     def append(self, device: str, late: Sequence[Stretch]) -> None:
         """Polls that are in the journal already come after what was taken until now."""
-        now = self._renamed.get(device, device)
-        for stretch in late:
-            stretch.kept = len(stretch.times)
-            stretch.device = now
-        with self._guard:
-            mine = self._devices.setdefault(now, _Device())
-            mine.close()
-            mine.closed.extend(late)
+        with self._changing:
+            now = self._renamed.get(device, device)
+            for stretch in late:
+                stretch.kept = len(stretch.times)
+                stretch.device = now
+            with self._guard:
+                mine = self._devices.setdefault(now, _Device())
+                mine.close()
+                mine.closed.extend(late)
 
     def follow(self) -> None:
         """What is here under a name that its device had is there under its name now."""
@@ -115,6 +130,11 @@ class Hot:
         """Samples that no commit has confirmed."""
         return self._waiting
 
+    @property
+    def moves(self) -> int:
+        """Changes when what waits does, other than by what is taken: see `confirm`, `forget`."""
+        return self._moves
+
     def uncommitted(self, most: int) -> list[Stretch]:
         """Copies of the rows that are not in the journal, about `most` samples, oldest first."""
         found: list[Stretch] = []
@@ -130,21 +150,60 @@ class Hot:
                 break
         return found
 
-    def confirm(self, written: Sequence[Stretch]) -> int:
-        """Those copies are in the journal now; returns their samples."""
-        for copy in written:
-            (copy.origin or copy).kept += len(copy.times)
-        return self._less(written)
+    def confirm(self, written: Sequence[Stretch], moves: int | None = None) -> int:
+        """Those copies are in the journal now; returns their samples.
 
-    def forget(self, moved: Sequence[Stretch]) -> int:
-        """Those copies of uncommitted rows are elsewhere, or lost; returns their samples."""
-        for copy in moved:
-            origin = copy.origin or copy
-            self._remove(origin, [(origin.kept, origin.kept + len(copy.times))])
-        return self._less(moved)
+        `moves` is from before they were made: where it is another one by now, another thread has
+        put some elsewhere, and nothing changes.
+        """
+        with self._changing:
+            if moves not in (None, self._moves):
+                return 0
+            self._moves += 1
+            for copy in written:
+                (copy.origin or copy).kept += len(copy.times)
+            return self._less(written)
+
+    def forget(self, moved: Sequence[Stretch], moves: int | None = None) -> int:
+        """Those copies of uncommitted rows are elsewhere, or lost; returns their samples.
+
+        `moves` as for `confirm`.
+        """
+        with self._changing:
+            if moves not in (None, self._moves):
+                return 0
+            self._moves += 1
+            for copy in moved:
+                origin = copy.origin or copy
+                self._remove(origin, [(origin.kept, origin.kept + len(copy.times))])
+            return self._less(moved)
+
+    def park(self, moved: Sequence[Stretch], moves: int, key: int, most: int) -> int:
+        """`forget` for copies that are in the spool: readers go on to see them, until `unpark`.
+
+        Of all that is parked or waits `most` samples stay in memory, the newest.
+        """
+        with self._changing:
+            samples = self.forget(moved, moves)
+            if samples:
+                self._parked = [*self._parked, _Parked(key, moved, samples)]
+                surplus = sum(one.samples for one in self._parked) + self._waiting - most
+                while self._parked and surplus > 0:
+                    surplus -= self._parked[0].samples
+                    self._parked = self._parked[1:]
+            return samples
+
+    def unpark(self, key: int) -> None:
+        """What was parked under this key is in the store now, or nowhere."""
+        with self._changing:
+            self._parked = [one for one in self._parked if one.key != key]
+
+    def _aside(self) -> list[Stretch]:
+        """What is parked, oldest first."""
+        return [stretch for one in self._parked for stretch in one.copies]
 
     def _less(self, copies: Sequence[Stretch]) -> int:
-        samples = sum(copy.samples for copy in copies)
+        samples = _samples(copies)
         with self._guard:
             self._waiting -= samples
         return samples
@@ -161,41 +220,47 @@ class Hot:
 
     def unconfirm(self) -> None:
         """The journal is gone: what was in it waits for a commit again."""
-        for stretch in self._all():
-            with self._guard:
-                if stretch.kept:
-                    self._waiting += stretch.copy(0, stretch.kept).samples
-                    stretch.kept = 0
+        with self._changing:
+            self._moves += 1
+            for stretch in self._all():
+                with self._guard:
+                    if stretch.kept:
+                        self._waiting += stretch.copy(0, stretch.kept).samples
+                        stretch.kept = 0
 
     def renumber(self) -> None:
         """Series have other numbers from now on: a stretch remembers those that it was told."""
-        for stretch in self._all():
-            with self._guard:
-                stretch.order, stretch.laid = [], {}
+        with self._changing:
+            for stretch in self._all():
+                with self._guard:
+                    stretch.order, stretch.laid = [], {}
 
     def drop(self, device: str) -> int:
         """Another meterd has the device; returns the samples that no commit had confirmed."""
-        with self._guard:
-            gone = self._devices.pop(device, _Device())
-        gone.close()
-        return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
+        with self._changing:
+            with self._guard:
+                self._moves += 1
+                gone = self._devices.pop(device, _Device())
+            gone.close()
+            return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
 
     def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
         """What is older is in blocks now, of the first so many rows of these stretches.
 
         Returns how many rows of each are left of those.
         """
-        left: list[Looked] = []
-        for stretch, rows in seen:
-            if gone := stretch.older(before, rows):
-                self._remove(stretch, gone)
-            left.append((stretch, rows - sum(end - start for start, end in gone)))
-        closed = self._closed(device)
-        for place in reversed(range(len(closed))):
-            if not closed[place].times:
-                with self._guard:
-                    del self._devices[device].closed[place]
-        return left
+        with self._changing:
+            left: list[Looked] = []
+            for stretch, rows in seen:
+                if gone := stretch.older(before, rows):
+                    self._remove(stretch, gone)
+                left.append((stretch, rows - sum(end - start for start, end in gone)))
+            closed = self._closed(device)
+            for place in reversed(range(len(closed))):
+                if not closed[place].times:
+                    with self._guard:
+                        del self._devices[device].closed[place]
+            return left
 
     def _closed(self, device: str) -> list[Stretch]:
         with self._guard:
@@ -209,7 +274,7 @@ class Hot:
 
         `within`: those that have none of start <= time < end (Unix ms) may be left out.
         """
-        found: list[Stretch] = []
+        found = [] if kept else [one for one in self._aside() if one.device == device]
         for stretch in self._of(device):
             bounds = stretch.bounds
             if within and bounds and not (bounds[0] < within[1] and within[0] <= bounds[1]):
@@ -234,12 +299,13 @@ class Hot:
 
     def names(self) -> set[tuple[str, str, str]]:
         """Device, quantity and unit of each series here."""
-        return {(one.device, *column) for one in self._all() if one.times for column in one.columns}
+        every = (*self._aside(), *self._all())
+        return {(one.device, *column) for one in every if one.times for column in one.columns}
 
     def extents(self) -> dict[tuple[str, str, str], tuple[int, int]]:
         """The first and last time of each series here."""
         found: dict[tuple[str, str, str], tuple[int, int]] = {}
-        for device in self.devices():
+        for device in {*self.devices(), *(one.device for one in self._aside())}:
             for stretch in self.stretches(device):
                 for kind, first, last in stretch.extents():
                     for place in kind.places:
@@ -253,7 +319,7 @@ class Hot:
             return list(self._devices)
 
     def oldest(self, device: str) -> int | None:
-        """The time (Unix ms) of the device's oldest poll here."""
+        """The time (Unix ms) of the device's oldest poll here, but for what is parked."""
         firsts: list[int] = []
         for stretch in self._of(device):
             bounds, times = stretch.bounds, stretch.times
@@ -268,9 +334,24 @@ class Hot:
                 return []
             return mine.closed.copy() if mine.open is None else [*mine.closed, mine.open]
 
+    def newest(self) -> dict[str, int]:
+        """The time (Unix ms) of each device's newest poll here."""
+        found: dict[str, int] = {}
+        for device in self.devices():
+            for stretch in self._of(device):
+                bounds, times = stretch.bounds, stretch.times
+                if times:
+                    last = max(times) if bounds is None else bounds[1]
+                    found[device] = max(last, found.get(device, last))
+        return found
+
     def _all(self) -> Iterator[Stretch]:
         for device in self.devices():
             yield from self._of(device)
+
+
+def _samples(copies: Sequence[Stretch]) -> int:
+    return sum(copy.samples for copy in copies)
 
 
 def batch(polls: Iterable[Poll]) -> list[Stretch]:

@@ -1,6 +1,7 @@
 """The store as the writer's thread keeps it: opened and met again, committed to, tidied."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,18 +9,19 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll
 from meterd.store import filed, flaws, identity, migrate, renames
 from meterd.store.catalog import Catalog
 from meterd.store.chores import Chores
 from meterd.store.closing import Closer
 from meterd.store.connections import Database
-from meterd.store.corrupt import DamageError, keep_file
+from meterd.store.corrupt import DamageError, keep_body, keep_file
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
-from meterd.store.newest import Newest
+from meterd.store.newest import Newest, last_times
 from meterd.store.olden import Olden
 from meterd.store.polls import journal_spans, replay
 from meterd.store.renames import Rename
@@ -33,6 +35,8 @@ BATCH = 200_000  # samples a transaction, so that a long backlog is confirmed bi
 SEAL_EVERY = 60.0  # seconds between two looks at what may be sealed
 NEWEST_EVERY = 900.0  # seconds; rows that people read, at half a byte a sample on flash
 _ALL = 1 << 62  # samples
+# Seconds in which leases settle: a device whose meterd went has another one long before.
+_LEASES_WITHIN = 300.0
 
 Absorb = Callable[[Connection, Catalog, str, str], None]
 """Writes that one device is a part of another (tools/merge.py)."""
@@ -54,6 +58,7 @@ class Keeper:
         rows: float | None = None,
         to_file: bool = False,
         share: Share | None = None,
+        notices: deque[Notice] | None = None,
         tenure: Tenure | None = None,
     ) -> None:
         """`keep`: how many seconds raw samples stay; None is for ever.
@@ -62,6 +67,7 @@ class Keeper:
         `to_file`: the journal is a file beside the database (filed.py), not a table.
         `tenure`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others (cluster.py).
+        `notices` gets what is noticed of damage.
         Raises StoreError where there is no place for such a file.
         """
         self._database = database
@@ -71,14 +77,17 @@ class Keeper:
         self._plain = rows is not None
         self._share = share
         self._tenure = tenure
-        self._adopted: dict[str, Leased] = {}
+        self._adopted: Mapping[str, Leased] = {}
+        self._waited_with: Mapping[str, Leased] | None = None
+        self._waited_since = 0.0
         catalog.shared = share is not None
         self._ledger: Ledger | None = None
         self._rows: dict[int, int] = {}
         self._loaded = False
+        self._notices: deque[Notice] = deque() if notices is None else notices
         self._met = False  # whether a database and the file beside it were compared
         self._mark = ""
-        self._filed = filed.beside(database, catalog) if to_file else None
+        self._filed = filed.beside(database, catalog, self._lost) if to_file else None
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._moving = False  # whether the journal is to go from its table to a file, or back
         self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
@@ -153,9 +162,10 @@ class Keeper:
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
         self._sealer.interrupt()
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+        # Taken first, so that nobody closes it a second time.
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
         if self._filed is not None:
             self._filed.close()
 
@@ -277,6 +287,7 @@ class Keeper:
         self._newest.load()
         found = Hot()
         self._rows.update(self._replay(ledger, found))
+        self._retention.begin(max(last_times(found, self._catalog).values(), default=None))
         self._take_file(ledger)
         self._hot.adopt(found)
         self._olden.look(ledger)
@@ -346,11 +357,24 @@ class Keeper:
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
                 strange.clear()
-                ledger.put_aside(damaged, self._database.folder)
+                self._put_aside(ledger, damaged)
             else:
                 for damaged_row, left in strange:
                     ledger.reduce(damaged_row, left, self._database.folder)
+                    self._tell(damaged_row)
                 return rows
+
+    def _put_aside(self, ledger: Ledger, damaged: DamageError) -> None:
+        ledger.put_aside(damaged, self._database.folder)
+        self._tell(damaged)
+
+    def _lost(self, damaged: DamageError, body: bytes | None) -> None:
+        """Something of the journal file cannot be read. Raises StoreError."""
+        keep_body(self._database.folder, damaged, body)
+        self._tell(damaged)
+
+    def _tell(self, damaged: DamageError) -> None:
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
 
     def _take_file(self, ledger: Ledger) -> None:
         """What a journal file holds; where the journal is a table now, it goes there."""
@@ -358,7 +382,7 @@ class Keeper:
         if path is None:
             return
         self._compare(ledger, path)
-        left = filed.left(path, self._filed)
+        left = filed.left(path, self._catalog, self._filed, self._lost)
         spans = journal_spans(left.uncommitted(_ALL), self._catalog)
         if spans and (self._filed is None or self._catalog.fresh):
             self._note_row(ledger.commit(spans, {}, filed=self._filed is not None), spans)
@@ -405,11 +429,26 @@ class Keeper:
         self._hot.follow()
         if self._share is not None:
             forget_others(self._hot, self._share.held, self._catalog)
+        moves = self._hot.moves
         batch = self._hot.uncommitted(BATCH)
         spans = journal_spans(batch, self._catalog)
         self._write(ledger, spans, memos)
-        self._hot.confirm(batch)
+        # Where the store took so long that some were spooled meanwhile, they come twice.
+        self._hot.confirm(batch, moves)
         return batch
+
+    def writes_for(self, device: str) -> bool:
+        """Whether polls of the device are ours to write, or another meterd's."""
+        return self._share is None or device in self._share.held
+
+    def is_time_for(self, devices: Iterable[str]) -> bool:
+        """Whether these are ours, or not to be expected any more: leases come after the start."""
+        if self._share is None:
+            return True
+        now = self._clock.monotonic()
+        if self._share.held != self._waited_with:
+            self._waited_with, self._waited_since = self._share.held, now
+        return all(map(self.writes_for, devices)) or now - self._waited_since > _LEASES_WITHIN
 
     def take_back(self, polls: Iterable[Poll]) -> list[Stretch]:
         """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""
@@ -485,7 +524,7 @@ class Keeper:
         try:
             return do(self.open())
         except DamageError as damaged:
-            self.lend().put_aside(damaged, self._database.folder)
+            self._put_aside(self.lend(), damaged)
             return True
 
     def _seal(self, ledger: Ledger) -> bool:

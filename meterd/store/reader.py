@@ -1,6 +1,7 @@
 """Answers history in short read-only transactions, and from what is in memory."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,13 @@ from meterd.store.ranges import Moment
 from meterd.store.tracks import Track, joined, of_stretch
 from meterd.store.writer import Memory
 
+_LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones
 
 # More than any number of a series.
 _UNNUMBERED = 1 << 62
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -70,13 +74,18 @@ class Reader:
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
         if place.path is not None:
-            for poll in filed.read(filed.place(place.path)):
+            contents = filed.read(filed.place(place.path), memory.catalog)
+            for damaged, _ in contents.damages:
+                _log.error("%s", damaged)
+            for poll in contents.polls:
                 memory.hot.take(poll)
         return cls(url, memory)
 
     def close(self) -> None:
         """Questions under way are answered; those that follow raise StoreError (unavailable)."""
         self._closed = True
+        # The end of the process waits for its threads.
+        self._database.hurry(_LAST_STATEMENT)
         self._pool.shutdown(wait=False)
         readers = self._memory.catalog.readers
         if self._database.let_go in readers:

@@ -1,19 +1,21 @@
-"""Files of records that a crash cannot hurt: what is damaged ends a file and is never read.
+"""Files of records that a crash cannot hurt, and in which damage stays what it hurt.
 
-    file    | magic, 8 bytes | record | record | …
-    record  | bytes of the body, 4 | number, 8 | CRC-32 of both and the body, 4 | body |
+    file    | magic, 8 bytes | record | record | …       (records: recordscan.py)
 
-Numbers rise by one within a file. `Halves` has two such files in one, written in turn:
+`Halves` has two such files in one, written in turn:
 
-    | generation 1: magic, number, CRC | records … | generation 2: … | records … |
+    | generation 1: heads | records … | generation 2: heads | records … |
+
+    head    | magic, 8 | generation, 8 | CRC-32 of both, 4 |, three times in the first page
 
 The CRC of its records begins with their generation, so that none of an older one is read.
 """
 
 import errno
+import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
@@ -21,15 +23,16 @@ from struct import Struct
 from meterd.errors import StoreError
 from meterd.store import ownership
 from meterd.store.identity import Inode, of_open
-
-MOST_BYTES = 1 << 26  # of one body
+from meterd.store.recordscan import HEAD, DamagedRange, Record, framed, scan
 
 _MAGIC = b"meterdR1"
-_HEAD = Struct("<IQI")
 _HALF = Struct("<8sQI")
+_HEADS = (0, 1024, 2048)  # where they stand in their page: in sectors of their own
 _PAGE = 4096  # a half begins on a page, and so do its records
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZEROS = 1 << 20
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -52,34 +55,6 @@ def sync_folder(folder: Path) -> None:
         os.close(held)
 
 
-def framed(number: int, body: bytes, seed: int = 0) -> bytes:
-    """One record."""
-    return _HEAD.pack(len(body), number, _check(number, body, seed)) + body
-
-
-def _check(number: int, body: bytes, seed: int) -> int:
-    crc = zlib.crc32(_HEAD.pack(len(body), number, 0), seed)
-    return zlib.crc32(body, crc)
-
-
-def _scan(file: int, start: int, end: int, seed: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    """(number, offset of the end, body) of each record up to the first damaged one."""
-    expected: int | None = None
-    while start + _HEAD.size <= end:
-        head = os.pread(file, _HEAD.size, start)
-        if len(head) < _HEAD.size:
-            return
-        size, number, check = _HEAD.unpack(head)
-        stop = start + _HEAD.size + size
-        if size > MOST_BYTES or stop > end or expected not in (None, number):
-            return
-        body = os.pread(file, size, start + _HEAD.size)
-        if len(body) < size or _check(number, body, seed) != check:
-            return
-        yield number, stop, body
-        start, expected = stop, number + 1
-
-
 def _write(file: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
     while view:
@@ -91,9 +66,10 @@ class Log:
     """Records one after another. To be used in one thread. Every method raises StoreError."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file; what follows the last sound record is cut off."""
+        """Opens or makes the file; what was broken off behind its last record is cut off."""
         self.path = path
         self.count = 0
+        self.flaws: list[DamagedRange] = []
         with mapped(path):
             self._file = ownership.make(path)
         try:
@@ -104,13 +80,22 @@ class Log:
             raise
 
     def _begin(self) -> None:
+        size = os.fstat(self._file).st_size
         self._end, self._next = len(_MAGIC), 1
-        self._is_new = os.pread(self._file, len(_MAGIC), 0) != _MAGIC
+        for item in _of_log(self._file):
+            if isinstance(item, DamagedRange):
+                self.flaws.append(item)
+            else:
+                self.count += 1
+            if not isinstance(item, DamagedRange) or item.first:
+                self._end, self._next = _behind(item)
+        self._is_new = not self.count and not self.flaws
         if self._is_new:
             return  # nothing is written before the first record: the disk may be full
-        for number, end, _ in _scan(self._file, self._end, os.fstat(self._file).st_size):
-            self._end, self._next, self.count = end, number + 1, self.count + 1
-        # A sound record after a damaged one must not follow the next that is written.
+        if any(not flaw.first for flaw in self.flaws):
+            _write(self._file, _MAGIC, 0)
+        if size > self._end:
+            _log.info("%s: its last %d bytes were broken off", self.path, size - self._end)
         os.ftruncate(self._file, self._end)
 
     @property
@@ -143,8 +128,9 @@ class Log:
     def bodies(self) -> Iterator[bytes]:
         """Oldest first."""
         with mapped(self.path):
-            for _, _, body in _scan(self._file, len(_MAGIC), self._end):
-                yield body
+            for item in scan(self._file, len(_MAGIC), self._end):
+                if isinstance(item, Record):
+                    yield item.body
 
     def close(self) -> None:
         os.close(self._file)
@@ -154,6 +140,35 @@ class Log:
         self.close()
         with mapped(self.path):
             self.path.unlink(missing_ok=True)
+
+
+def read_log(path: Path) -> list[Record | DamagedRange]:
+    """What such a file holds, for who does not write. Raises StoreError."""
+    with mapped(path):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return list(_of_log(file))
+        finally:
+            os.close(file)
+
+
+def _of_log(file: int) -> Iterator[Record | DamagedRange]:
+    size = os.fstat(file).st_size
+    head = os.pread(file, len(_MAGIC), 0)
+    items = list(scan(file, len(_MAGIC), size))
+    if head != _MAGIC and items:
+        yield DamagedRange(0, 0, 0, len(head), head)
+    elif size > len(_MAGIC) and head != _MAGIC:
+        # Nothing of it can be read; a file that was only begun is shorter.
+        yield DamagedRange(1, 1, 0, size, os.pread(file, size, 0))
+    yield from items
+
+
+def _behind(item: Record | DamagedRange) -> tuple[int, int]:
+    """Where the next record goes, and its number."""
+    if isinstance(item, DamagedRange):
+        return item.stop, item.last + 1
+    return item.end, item.number + 1
 
 
 class Halves:
@@ -178,11 +193,19 @@ class Halves:
             raise
 
     def _find(self) -> None:
-        self._half, self._generation = _active(self._file)
+        self._half, self._generation, heads = _active(self._file)
         start = self._start(self._generation)
         self._end, self._next = start, 1
-        for number, end, _ in _scan(self._file, start, self._stop(start), self._generation):
-            self._end, self._next = end, number + 1
+        self._items = [*heads, *self._of(self._generation)]
+        for item in self._items[len(heads) :]:
+            self._end, self._next = _behind(item)
+        if heads:
+            _write(self._file, _heads(self._generation), start - _PAGE)
+            os.fdatasync(self._file)
+
+    def _of(self, generation: int) -> Iterator[Record | DamagedRange]:
+        start = self._start(generation)
+        return scan(self._file, start, self._stop(start), generation)
 
     @property
     def inode(self) -> Inode:
@@ -206,12 +229,17 @@ class Halves:
         start = self._start(self._generation)
         return (self._end - start) / (self._half - _PAGE)
 
+    def found(self) -> Sequence[Record | DamagedRange]:
+        """What the half in use held when the file was opened, oldest first."""
+        return self._items
+
     def bodies(self) -> Iterator[bytes]:
         """The records of the half in use, oldest first."""
         start = self._start(self._generation)
         with mapped(self.path):
-            for _, _, body in _scan(self._file, start, self._end, self._generation):
-                yield body
+            for item in scan(self._file, start, self._end, self._generation):
+                if isinstance(item, Record):
+                    yield item.body
 
     def append(self, body: bytes) -> bool:
         """True once it is on the disk; false where it does not fit into this half."""
@@ -230,6 +258,8 @@ class Halves:
         False where they do not fit; then all is as it was.
         """
         generation = self._generation + 1
+        with mapped(self.path):
+            self._clear(generation)
         records = [framed(n, body, generation) for n, body in enumerate(bodies, 1)]
         data, start = b"".join(records), self._start(generation)
         if start + len(data) > self._stop(start):
@@ -238,17 +268,25 @@ class Halves:
             _write(self._file, data, start)
             os.fdatasync(self._file)
             # The page that makes them count comes last.
-            _write(self._file, _half_head(generation), start - _PAGE)
+            _write(self._file, _heads(generation), start - _PAGE)
             os.fdatasync(self._file)
         self._generation, self._end, self._next = generation, start + len(data), len(records) + 1
         return True
+
+    def _clear(self, generation: int) -> None:
+        """A restart that was broken off may have left records that nobody may find any more."""
+        left = [item for item in self._of(generation) if isinstance(item, Record)]
+        for item in left:
+            _write(self._file, bytes(HEAD.size), item.end - len(item.body) - HEAD.size)
+        if left:
+            os.fdatasync(self._file)
 
     def close(self) -> None:
         os.close(self._file)
 
 
-def read_halves(path: Path) -> list[bytes]:
-    """The records of the half in use, for who does not write; none where there is no file.
+def read_halves(path: Path) -> list[Record | DamagedRange]:
+    """What the half in use holds, for who does not write; nothing where there is no file.
 
     Raises StoreError.
     """
@@ -258,9 +296,9 @@ def read_halves(path: Path) -> list[bytes]:
         except FileNotFoundError:
             return []
         try:
-            half, generation = _active(file)
+            half, generation, heads = _active(file)
             start = generation % 2 * half + _PAGE
-            return [b for _, _, b in _scan(file, start, start - _PAGE + half, generation)]
+            return [*heads, *scan(file, start, start - _PAGE + half, generation)]
         finally:
             os.close(file)
 
@@ -277,26 +315,73 @@ def generation_of(path: Path) -> int | None:
             return None
         try:
             return _active(file)[1]
+        except StoreError:
+            return None  # both of its heads are damaged
         finally:
             os.close(file)
 
 
-def _half_head(generation: int) -> bytes:
+def _head(generation: int) -> bytes:
     check = zlib.crc32(_HALF.pack(_MAGIC, generation, 0))
     return _HALF.pack(_MAGIC, generation, check)
 
 
-def _active(file: int) -> tuple[int, int]:
-    """The size of a half, and the newest generation; 0 where both heads are damaged."""
+def _heads(generation: int) -> bytes:
+    """The page, as far as something is in it."""
+    page = bytearray(_HEADS[-1] + _HALF.size)
+    for at in _HEADS:
+        page[at : at + _HALF.size] = _head(generation)
+    return bytes(page)
+
+
+def _active(file: int) -> tuple[int, int, list[DamagedRange]]:
+    """The size of a half, the newest generation, and which of its heads are damaged.
+
+    Raises StoreError (corrupt) where there is no generation.
+    """
     half = os.fstat(file).st_size // 2
-    newest = 0
-    for place in (0, half):
+    (even, even_flaws), (odd, odd_flaws) = (_page(file, half, number) for number in (0, 1))
+    if not even and even_flaws:
+        even = _without_head(file, half, odd + 1)
+    elif not odd and odd_flaws:
+        odd = _without_head(file, half, even + 1)
+    if not (even or odd):
+        raise StoreError("both of its heads are damaged", code="corrupt")
+    return half, max(even, odd), even_flaws if even > odd else odd_flaws
+
+
+def _page(file: int, half: int, number: int) -> tuple[int, list[DamagedRange]]:
+    """The generation that a half's heads say, 0 where none can be read; and the damaged ones."""
+    newest, flaws = 0, []
+    for at in _HEADS:
+        place = number * half + at
         head = os.pread(file, _HALF.size, place)
-        if len(head) == _HALF.size:
-            _, generation, _ = _HALF.unpack(head)
-            if head == _half_head(generation):
-                newest = max(newest, generation)
-    return half, newest
+        generation = _generation(head, number)
+        newest = max(newest, generation)
+        # A meterd of before wrote the first one alone.
+        if head != _head(generation) and any(head):
+            flaws.append(DamagedRange(0, 0, place, place + len(head), head))
+    return newest, flaws
+
+
+def _generation(head: bytes, number: int) -> int:
+    """What a head of this half says, where at most one bit of it is wrong; else 0."""
+    if len(head) < _HALF.size:
+        return 0
+    as_it_is = int.from_bytes(head, "little")
+    for flip in (0, *(1 << bit for bit in range(8 * len(head)))):
+        maybe = (as_it_is ^ flip).to_bytes(len(head), "little")
+        _, generation, _ = _HALF.unpack(maybe)
+        if generation % 2 == number and maybe == _head(generation):
+            return int(generation)
+    return 0
+
+
+def _without_head(file: int, half: int, generation: int) -> int:
+    """The generation, if the other half has records of it; else 0."""
+    start = generation % 2 * half + _PAGE
+    items = scan(file, start, start - _PAGE + half, generation)
+    return generation if any(isinstance(item, Record) for item in items) else 0
 
 
 def _make(path: Path, size: int) -> None:
@@ -306,7 +391,7 @@ def _make(path: Path, size: int) -> None:
     try:
         for offset in range(0, size, _ZEROS):
             _write(file, bytes(min(_ZEROS, size - offset)), offset)
-        _write(file, _half_head(2), 0)
+        _write(file, _heads(2), 0)
         os.fsync(file)
     finally:
         os.close(file)

@@ -1,12 +1,17 @@
 """What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
 
 import logging
-from dataclasses import dataclass
+import re
+import threading
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.store import corrupt, identity
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError, UnforeseenError
@@ -14,10 +19,12 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.keeper import BATCH, Keeper
 from meterd.store.reserve import Reserve
-from meterd.store.spool import Spool, unpack
+from meterd.store.spool import Extent, Spool, extent_of, unpack
 
 _BYTES = 8  # of one sample in memory
 _RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
+_LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
+_NAMED = 5  # devices in a message
 _SERVER = "meterd"  # begins the names of files where the database has none
 
 _log = logging.getLogger(__name__)
@@ -50,22 +57,36 @@ class WriterOptions:
 
 
 class Rescue:
-    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere."""
+    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
+
+    `shelter` and `make_room` may be called in any thread.
+    """
 
     def __init__(
-        self, database: Database, hot: Hot, keeper: Keeper, clock: Clock, plan: Precautions
+        self,
+        database: Database,
+        hot: Hot,
+        keeper: Keeper,
+        clock: Clock,
+        plan: Precautions,
+        notices: deque[Notice] | None = None,
     ) -> None:
+        """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
         self._hot = hot
         self._keeper = keeper
         self._clock = clock
         self._limit = plan.memory // _BYTES
+        self._notices: deque[Notice] = deque() if notices is None else notices
         self._spool = self._spool_of(plan)
         # Spools of before a reload: what they hold goes to the store before all else.
         self._earlier: list[Spool] = []
         self._reserve = self._reserve_of(plan)
         self._due = 0.0
+        self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
+        self._guard = threading.RLock()  # of the spool's files, never held while the store works
+        self.spool_error: StoreError | None = None
         self.dropped = 0
         self.spooled = 0
         self.set_aside = 0
@@ -78,7 +99,11 @@ class Rescue:
         return self._spool.path
 
     def _spool_of(self, plan: Precautions) -> Spool:
-        return Spool(plan.spool or self._beside("spool"), plan.size)
+        # An earlier meterd did not name the database of a server there.
+        is_named = self._database.path is not None or plan.spool is not None
+        also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
+        place = spool_of(self._database, plan.spool)
+        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also)
 
     def _reserve_of(self, plan: Precautions) -> Reserve:
         return Reserve(self._beside("reserve"), plan.reserve)
@@ -96,10 +121,11 @@ class Rescue:
         if spool.path == self._spool.path:
             self._spool.limit(plan.size)
             return
-        self._spool.close()
-        self._earlier = [one for one in (*self._earlier, self._spool) if one]
-        self._spool = spool
-        self.open()
+        with self._guard:
+            self._spool.rest()
+            self._earlier = [one for one in (*self._earlier, self._spool) if one]
+            self._spool = spool
+            self.open()
 
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
@@ -107,7 +133,8 @@ class Rescue:
             self._disk = identity.disk(self._database.path.parent)
         self._spool_disk = identity.disk(self._spool_path.parent)
         try:
-            self._spool.open()
+            with self._guard:
+                self._spool.open()
         except StoreError as error:
             _log.error("what was spooled cannot be read: %s", error)
         self._count()
@@ -115,7 +142,9 @@ class Rescue:
             _log.warning("%d samples were spooled, and go to the store now", self.spooled)
 
     def close(self) -> None:
-        self._spool.close()
+        with self._guard:
+            for spool in (*self._earlier, self._spool):
+                spool.close()
 
     # -- when something failed ----------------------------------------------------------------
 
@@ -182,45 +211,85 @@ class Rescue:
         """The oldest samples go to the spool where the memory would not end otherwise."""
         if self._hot.waiting > self._limit:
             # More than is needed, so that there is not a small record every few seconds.
-            self._shelter(max(self._limit * 3 // 4, 1))
+            self.shelter(max(self._limit * 3 // 4, 1))
         while self._hot.waiting > self._limit:
+            moves = self._hot.moves
             batch = self._hot.uncommitted(self._hot.waiting - self._limit)
-            self.dropped += self._hot.forget(batch)
+            if not batch:
+                break
+            lost = replace(extent_of(batch), samples=self._hot.forget(batch, moves))
+            self._tell_lost(lost, "the spool cannot be written, and memory is full")
 
-    def shelter_all(self) -> None:
-        """At the end: what the store did not take goes to the spool."""
-        self._shelter(0)
+    def shelter(self, left: int = 0) -> bool:
+        """All but `left` samples of what waits go to the spool, the oldest first.
 
-    def _shelter(self, left: int) -> None:
-        if self._hot.waiting > left and identity.disk(self._spool_path.parent) != self._spool_disk:
-            told = "the spool is not written: %s is on another disk than at the start"
-            _log.error(told, self._spool_path.parent)
+        Whether they did: else they wait on, and `spool_error` says why.
+        """
+        with self._guard:
+            while self._hot.waiting > left:
+                moves = self._hot.moves
+                batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
+                if not batch:
+                    break
+                try:
+                    self._need_spool()
+                    gone, key = self._spool.put(batch)
+                except StoreError as error:
+                    self._spool_fails(error)
+                    return False
+                # Where the store confirmed some meanwhile they come twice, which is harmless.
+                self._hot.park(batch, moves, key, self._limit)
+                self._count()
+                self._tell_lost(gone, "the spool is full: raise store.spool.size")
+            if self.spool_error is not None:
+                _log.warning("the spool can be written again")
+            self.spool_error = None
+            return True
+
+    def _need_spool(self) -> None:
+        """Raises StoreError where its folder is another disk's by now."""
+        if identity.disk(self._spool_path.parent) != self._spool_disk:
+            told = f"{self._spool_path.parent} is on another disk than at the start"
+            raise StoreError(told, code="unavailable")
+
+    def _spool_fails(self, error: StoreError) -> None:
+        if self.spool_error is None:
+            text = f"the spool cannot be written, polls wait in memory: {error}"
+            _log.error("%s", text)
+            self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
+        self.spool_error = error
+
+    def _tell_lost(self, lost: Extent, why: str) -> None:
+        if not lost:
             return
-        while self._hot.waiting > left:
-            batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
-            try:
-                self.dropped += self._spool.put(batch)
-            except StoreError as error:
-                _log.error("the spool cannot be written: %s", error)
-                return
-            self._hot.forget(batch)
-            self._count()
+        self.dropped += lost.samples
+        text = f"{shown(lost)}: {why}"
+        _log.error("%s", text)
+        data = {"samples": lost.samples, "first": lost.first, "last": lost.last}
+        self._notices.append(Notice(EventKind.POLLS_LOST, text, data))
+
+    def _keep_body(self, damaged: DamageError, body: bytes | None) -> None:
+        """A record of the spool that cannot be read. Raises StoreError."""
+        corrupt.keep_body(self._database.folder, damaged, body)
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, str(damaged)))
 
     # -- when all is well again ---------------------------------------------------------------
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to bring back."""
-        return bool(self._spool) or any(self._earlier)
+        """Whether there is something to bring back, and it is time for that."""
+        there = bool(self._spool) or any(self._earlier)
+        return there and self._clock.monotonic() >= self._not_before
 
     def _count(self) -> None:
         self.spooled = sum(one.samples for one in (*self._earlier, self._spool))
 
     def _oldest(self) -> tuple[Spool, bytes] | None:
         """The oldest record, and the spool that has it."""
-        for spool in (*self._earlier, self._spool):
-            if (record := spool.oldest()) is not None:
-                return spool, record
+        with self._guard:
+            for spool in (*self._earlier, self._spool):
+                if (record := spool.oldest()) is not None:
+                    return spool, record
         return None
 
     def bring_back(self) -> list[Stretch]:
@@ -236,11 +305,24 @@ class Rescue:
         except StoreError as error:
             # Its checksum is right, so no second look would help.
             damaged = DamageError("spool", next(self._names), str(error))
-            corrupt.keep_body(self._database.folder, damaged, record)
+            self._keep_body(damaged, record)
             polls = []
-        batch = self._keeper.take_back(polls)
-        spool.done(sum(stretch.samples for stretch in batch))
-        self._count()
+        if not self._keeper.is_time_for(poll.device for poll in polls):
+            self._not_before = self._clock.monotonic() + _LEASES_EVERY
+            return []
+        mine = [poll for poll in polls if self._keeper.writes_for(poll.device)]
+        batch = self._keeper.take_back(mine)
+        with self._guard:
+            # Unless it went meanwhile, to make room for another one.
+            spool.done(record)
+            self._count()
+        if len(mine) < len(polls):
+            others = Hot()
+            for poll in polls:
+                if not self._keeper.writes_for(poll.device):
+                    others.take(poll)
+            lost = extent_of(others.uncommitted(others.waiting))
+            self._tell_lost(lost, "another meterd has the device by now")
         if not self.waits:
             _log.warning("all that was spooled is in the store")
         return batch
@@ -250,3 +332,25 @@ class Rescue:
         if self._database.path is not None and self._clock.monotonic() >= self._due:
             self._reserve.keep()
             self._due = self._clock.monotonic() + _RESERVE_EVERY
+
+
+def spool_of(database: Database, wanted: Path | None = None) -> Path:
+    """With what the names of the spool's files begin; `wanted` is what the settings say."""
+    if wanted is not None:
+        return wanted
+    if database.path is not None:
+        return database.path.with_name(f"{database.path.name}.spool")
+    # What is polled for one database must not come into another one.
+    name = re.sub(r"[^\w.]+", "-", database.label.partition("://")[2].partition(",")[0])
+    return database.folder / f"{_SERVER}-{name}.spool"
+
+
+def shown(lost: Extent) -> str:
+    """How many samples are lost, of which devices and of which time."""
+    names = sorted(lost.devices)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"{lost.samples} samples are lost, of {', '.join(names[:_NAMED])}{more}"
+    if lost.first is None or lost.last is None:
+        return text
+    first, last = (datetime.fromtimestamp(t / 1000, UTC) for t in (lost.first, lost.last))
+    return f"{text}, from {first:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ}"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from threading import Event
@@ -16,9 +16,12 @@ from meterd.store.connections import Connections, Opened
 from meterd.store.lock import Claim
 from meterd.store.mishaps import meaning, told
 from meterd.store.seat import Seat
+from meterd.store.watch import Watch
 
 _CONNECT = 5  # seconds for one node
-_PATIENCE = 60  # seconds for one statement
+_PATIENCE = 60  # seconds for one statement, as the server counts
+# Seconds for one statement, as we count: commits wait for standbys, and networks lose connections.
+_WRITING, _READING = 30.0, 65.0
 # Seconds. A session whose client is gone without a word frees its lock at last then; commits
 # and chores come at least every minute.
 _IDLE = 150
@@ -26,6 +29,7 @@ _LOCK = "meterd"
 _LOCK_NUMBER = 0x6D6574657264  # the same, for PostgreSQL
 _LOCK_TRIES = 20  # a tenth of a second each: one that was killed just now still ends
 _LOCK_PAUSE = 0.1
+_ENDED = 20  # sessions that are remembered
 
 # What may stand behind the ? of a URL; the drivers call it so, too.
 _OPTIONS: dict[str, tuple[str, ...]] = {
@@ -58,9 +62,15 @@ class ServerDatabase:
         self._shared = shared
         self._connect, dialect = _KINDS[self.kind]
         self._last = 0  # the node that answered last
+        self._watches = Watch(self.label, _READING), Watch(self.label, _WRITING)
 
         def of(writing: bool) -> Connections:
-            return Connections(lambda: self._any(writing), self.mapped, dialect=dialect)
+            return Connections(
+                lambda: self._any(writing),
+                self.mapped,
+                dialect=dialect,
+                watch=self._watches[writing],
+            )
 
         self._writing = of(True)
         self._seat = Seat(self._writing.open)
@@ -98,6 +108,10 @@ class ServerDatabase:
     def rest(self) -> None:
         """Nothing is kept open for readers."""
 
+    def hurry(self, seconds: float) -> None:
+        for watch in self._watches:
+            watch.hurry(seconds)
+
     def let_go(self) -> None:
         """Nor now."""
 
@@ -107,9 +121,10 @@ class ServerDatabase:
         for turn in range(count):
             node = (self._last + turn) % count
             try:
-                raw = self._connect(self._urls[node], writing, self._shared)
-            except self._errors():
-                if turn == count - 1:
+                raw = self._connect(self._urls[node], writing, self._shared, self._watches[writing])
+            except (self._errors(), StoreError) as error:
+                is_away = not isinstance(error, StoreError) or error.code == "unreachable"
+                if turn == count - 1 or not is_away:
                     raise
                 continue
             self._last = node
@@ -185,7 +200,7 @@ def _options(url: URL) -> dict[str, Any]:
     return found
 
 
-def _postgresql(url: URL, writing: bool, shared: bool) -> Any:
+def _postgresql(url: URL, writing: bool, shared: bool, watch: Watch) -> Any:
     import psycopg
 
     settings = [
@@ -212,12 +227,20 @@ def _postgresql(url: URL, writing: bool, shared: bool) -> Any:
         target_session_attrs="read-write" if writing else "any",
         **more,
     )
-    if writing and not shared:
-        _need(raw, f"SELECT pg_try_advisory_lock({_LOCK_NUMBER})")
+    if writing:
+        gone = _end_cut(raw, watch, _end_of_postgresql)
+        if not shared:
+            _need(raw, f"SELECT pg_try_advisory_lock({_LOCK_NUMBER})", watch, gone)
     return raw
 
 
-def _mariadb(url: URL, writing: bool, shared: bool) -> Any:
+def _end_of_postgresql(raw: Any, session: int) -> None:
+    """Ends the session of a connection that was cut: it may wait with the lock for ever."""
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name"
+    _say(raw, f"{ended} = 'meterd' AND usename = current_user AND pid = {session}")
+
+
+def _mariadb(url: URL, writing: bool, shared: bool, watch: Watch) -> Any:
     import pymysql
     from pymysql.converters import conversions
 
@@ -237,21 +260,42 @@ def _mariadb(url: URL, writing: bool, shared: bool) -> Any:
         write_timeout=_PATIENCE,
         autocommit=False,
         ssl_verify_identity="ssl_ca" in more or None,
+        defer_connect=True,
         **more,
     )
     try:
-        level = "READ COMMITTED" if writing else "REPEATABLE READ, READ ONLY"
-        _say(raw, f"SET SESSION time_zone = '+00:00', wait_timeout = {_IDLE}")
-        _say(raw, f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
-        many = _is_cluster(raw)
-        raw.rollback()
+        # Its own timeout for this ends with the first packet.
+        with watch.bound(raw, _CONNECT):
+            raw.connect()
+        with watch.bound(raw):
+            level = "READ COMMITTED" if writing else "REPEATABLE READ, READ ONLY"
+            _say(raw, f"SET SESSION time_zone = '+00:00', wait_timeout = {_IDLE}")
+            _say(raw, f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+            many = _is_cluster(raw)
+            raw.rollback()
     except BaseException:
-        raw.close()
+        _close(raw)
         raise
-    if writing and not shared and not many:
-        # A node of a cluster would hold it for itself alone, and refuses to (seat.py).
-        _need(raw, f"SELECT GET_LOCK(CONCAT('{_LOCK} ', DATABASE()), 0)")
+    if writing and not many:
+        gone = _end_cut(raw, watch, _end_of_mariadb)
+        if not shared:
+            # A node of a cluster would hold it for itself alone, and refuses to (seat.py).
+            lock = f"SELECT GET_LOCK(CONCAT('{_LOCK} ', DATABASE()), 0)"
+            _need(raw, lock, watch, gone)
     return raw
+
+
+def _end_of_mariadb(raw: Any, session: int) -> None:
+    there = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id ="
+    if _say(raw, f"{there} {session}"):
+        with suppress(Exception):  # it may have ended in between
+            _say(raw, f"KILL CONNECTION {session}")
+
+
+def _close(raw: Any) -> None:
+    """Also one that was never open, or was cut."""
+    with suppress(Exception):
+        raw.close()
 
 
 def _literal(value: float, _: object = None) -> str:
@@ -287,23 +331,50 @@ def _say(raw: Any, statement: str) -> Any:
         return cursor.fetchone() if cursor.description else None
 
 
-def _need(raw: Any, lock: str) -> None:
-    """Takes the lock that every other meterd needs. Raises StoreError (already_running)."""
+def _end_cut(raw: Any, watch: Watch, end: Callable[[Any, int], None]) -> Sequence[int]:
+    """Ends sessions of ours that were cut: they hold locks; returns them."""
+    gone = list(watch.cut)
+    try:
+        for _, session in gone:
+            with watch.bound(raw):
+                end(raw, session)
+                raw.commit()
+    except BaseException:
+        _close(raw)
+        raise
+    watch.cut = [one for one in watch.cut if one not in gone]
+    watch.ended = (*watch.ended, *(session for _, session in gone))[-_ENDED:]
+    return watch.ended
+
+
+def _need(raw: Any, lock: str, watch: Watch, ended: Sequence[int]) -> None:
+    """Takes the lock that every other meterd needs. Raises StoreError (already_running).
+
+    `ended` are sessions of ours that were told to end, and may have it all the same.
+    """
     try:
         for _ in range(_LOCK_TRIES):
-            (held,) = _say(raw, lock)
-            raw.commit()
+            with watch.bound(raw):
+                (held,) = _say(raw, lock)
+                raw.commit()
             if held:
+                watch.ended = ()
                 return
             time.sleep(_LOCK_PAUSE)
+        if ended:
+            text = (
+                "a session of this meterd that did not answer still has the lock, or another "
+                "meterd has it by now; it is waited for"
+            )
+            raise StoreError(text, code="unreachable")
         text = "another meterd writes to this database; stop it, or use another store.url"
         raise StoreError(text, code="already_running")
     except BaseException:
-        raw.close()
+        _close(raw)
         raise
 
 
-_KINDS: dict[str, tuple[Callable[[URL, bool, bool], Any], str]] = {
+_KINDS: dict[str, tuple[Callable[[URL, bool, bool, Watch], Any], str]] = {
     "postgresql": (_postgresql, "postgresql+psycopg"),
     "mariadb": (_mariadb, "mariadb+pymysql"),
 }

@@ -5,29 +5,38 @@ Each record names its devices and series, since the store may not have given the
     | bytes of the names, 4 | names, JSON deflated | polls, as in a journal row |
 
 A spool is several files, `NAME-000001` and so on: the oldest goes whole, when its polls are in
-the store or when there is no room.
+the store or when there is no room. Each is locked by the meterd that has it, so that two of one
+folder do not meet.
 """
 
+import errno
+import fcntl
 import json
+import os
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store.catalog import Catalog
+from meterd.store.corrupt import DamageError
 from meterd.store.format import journal
 from meterd.store.format.columns import merge
 from meterd.store.hot import Stretch
 from meterd.store.polls import Polls
 from meterd.store.records import Log, mapped
+from meterd.store.recordscan import DamagedRange
 
 _PARTS = 8
 _LENGTH = 4
+
+Lost = Callable[[DamageError, bytes | None], None]
+"""Is told what cannot be read, and its bytes; None where nothing is lost by it."""
 
 
 def pack(batch: Sequence[Stretch]) -> bytes:
@@ -43,9 +52,11 @@ def pack(batch: Sequence[Stretch]) -> bytes:
             if span.times
         )
     body = journal.encode([merge(some) for some in spans.values() if some])
-    samples = sum(stretch.samples for stretch in batch)
+    mine = extent_of(batch)
     names = {
-        "samples": samples,
+        "samples": mine.samples,
+        "first": mine.first,
+        "last": mine.last,
         "devices": [local.names[number + 1] for number in range(len(local.names))],
         "series": [local.by_id[number + 1].name for number in range(len(local.by_id))],
     }
@@ -66,7 +77,7 @@ def unpack(record: bytes) -> Iterator[Poll]:
 
 
 class _Names(NamedTuple):
-    samples: int
+    extent: "Extent"
     devices: list[str]
     series: list[tuple[str, str, str]]
 
@@ -76,18 +87,56 @@ def _names(record: bytes) -> tuple[_Names, bytes]:
     try:
         told = json.loads(zlib.decompress(record[_LENGTH:end]))
         series = [(str(device), str(name), str(unit)) for device, name, unit in told["series"]]
-        names = _Names(int(told["samples"]), [str(one) for one in told["devices"]], series)
-    except (LookupError, TypeError, ValueError, zlib.error) as error:
+        devices = [str(one) for one in told["devices"]]
+        # Records of an earlier meterd do not say their times.
+        first, last = (None if told.get(n) is None else int(told[n]) for n in ("first", "last"))
+        extent = Extent(int(told["samples"]), frozenset(devices), first, last)
+        names = _Names(extent, devices, series)
+    except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise StoreError(f"a record of the spool is damaged: {error}", code="corrupt") from error
     return names, record[end:]
 
 
-def _samples(record: bytes) -> int:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Samples that are lost: how many, of which devices, from and to which time (Unix ms)."""
+
+    samples: int = 0
+    devices: frozenset[str] = frozenset()
+    first: int | None = None
+    last: int | None = None
+
+    def __add__(self, other: "Extent") -> "Extent":
+        firsts = [one.first for one in (self, other) if one.first is not None]
+        lasts = [one.last for one in (self, other) if one.last is not None]
+        return Extent(
+            self.samples + other.samples,
+            self.devices | other.devices,
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+    def __bool__(self) -> bool:
+        return self.samples > 0
+
+
+def extent_of(batch: Sequence[Stretch]) -> Extent:
+    """Of what waits in memory."""
+    times = [time for stretch in batch for time in stretch.times]
+    return Extent(
+        sum(stretch.samples for stretch in batch),
+        frozenset(stretch.device for stretch in batch),
+        min(times, default=None),
+        max(times, default=None),
+    )
+
+
+def _extent(record: bytes) -> Extent:
     """One that cannot be read is left out when its turn comes."""
     try:
-        return _names(record)[0].samples
+        return _names(record)[0].extent
     except StoreError:
-        return 0
+        return Extent()
 
 
 @dataclass(slots=True)
@@ -95,23 +144,82 @@ class _Part:
     path: Path
     samples: int
     size: int
+    extent: Extent  # of all that was ever put into it
+    keys: list[int] = field(default_factory=list)  # of records that were put into it by us
+    flaws: list[DamagedRange] = field(default_factory=list)
+    held: int | None = None  # the file that is locked
+
+    def release(self) -> None:
+        if self.held is not None:
+            os.close(self.held)
+            self.held = None
 
 
-def _found(path: Path) -> _Part:
-    log = Log(path)
+def _locked(path: Path) -> int | None:
+    """The file, ours until it is closed; None where another meterd has it. Raises StoreError."""
+    with mapped(path):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            raise
+        return file
+
+
+def _found(path: Path) -> _Part | None:
+    held = _locked(path)
+    if held is None:
+        return None
     try:
-        return _Part(path, sum(_samples(body) for body in log.bodies()), log.size)
-    finally:
-        log.close()
+        log = Log(path)
+        try:
+            extent = sum(map(_extent, log.bodies()), Extent())
+            return _Part(path, extent.samples, log.size, extent, flaws=log.flaws, held=held)
+        finally:
+            log.close()
+    except BaseException:
+        os.close(held)
+        raise
+
+
+def _key(record: bytes) -> int:
+    """What tells a record from any other."""
+    return len(record) << 32 | zlib.crc32(record)
+
+
+def files(path: Path) -> list[Path]:
+    """The files of a spool whose names begin like this, oldest first. Raises StoreError."""
+    named = re.compile(re.escape(path.name) + r"-\d{6,}")
+    with mapped(path):
+        return sorted(p for p in path.parent.iterdir() if named.fullmatch(p.name))
 
 
 class Spool:
     """To be used in the writer's thread. Its methods raise StoreError where files fail."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        """`path` is the beginning of its files' names, `size` the most bytes of them all."""
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        lost: Lost = lambda *_: None,
+        gone: Callable[[int], None] = lambda _: None,
+        also: Sequence[Path] = (),
+    ) -> None:
+        """`path` is the beginning of its files' names, `size` the most bytes of them all.
+
+        `also` are beginnings of names of which there may be files, too.
+        `lost` is told of each record that cannot be read; `gone` of each that is in the store
+        now, or was dropped, by its key.
+        """
+        self._gone = gone
+        self._also = also
         self.path = self._path = path
         self._size = size
+        self._lost = lost
+        self._told: set[tuple[str, int]] = set()  # which of those
         self._log: Log | None = None  # the newest part, while it is written
         self._parts: list[_Part] = []
         self._reading: deque[bytes] | None = None  # what is left of the oldest part
@@ -122,13 +230,13 @@ class Spool:
 
     def open(self) -> None:
         """Finds what an earlier meterd has left; one file that fails is told after the others."""
-        named = re.compile(re.escape(self._path.name) + r"-\d{6,}")
-        with mapped(self._path):
-            found = sorted(p for p in self._path.parent.iterdir() if named.fullmatch(p.name))
         failed: StoreError | None = None
-        for path in found:
+        for path in (path for begin in (*self._also, self._path) for path in files(begin)):
             try:
-                self._parts.append(_found(path))
+                part = _found(path)
+                if part is not None:
+                    self._parts.append(part)
+                    self._tell(path, part.flaws)
             except StoreError as error:
                 failed = failed or error
         if failed is not None:
@@ -141,27 +249,50 @@ class Spool:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def put(self, batch: Sequence[Stretch]) -> int:
-        """On the disk when it returns; returns how many older samples went to make room."""
+    def put(self, batch: Sequence[Stretch]) -> tuple[Extent, int]:
+        """On the disk when it returns.
+
+        Returns what older samples went to make room, and the record's key.
+        """
         record = pack(batch)
-        dropped = 0
+        dropped = Extent()
         while self._parts and sum(part.size for part in self._parts) + len(record) > self._size:
-            dropped += self._parts[0].samples
+            dropped += replace(self._parts[0].extent, samples=self._parts[0].samples)
             self._drop_first()
         log = self._log
         if log is None or log.size + len(record) > self._size // _PARTS:
             log = self._begin()
         log.append(record)
-        self._parts[-1].size = log.size
-        self._parts[-1].samples += sum(stretch.samples for stretch in batch)
-        return dropped
+        mine, newest = extent_of(batch), self._parts[-1]
+        newest.size = log.size
+        newest.samples += mine.samples
+        newest.extent += mine
+        newest.keys.append(_key(record))
+        return dropped, newest.keys[-1]
+
+    def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
+        for flaw in flaws:
+            if (path.name, flaw.start) in self._told:
+                continue
+            self._told.add((path.name, flaw.start))
+            key = f"{path.name.rpartition('-')[2]}-{flaw.first or 'head'}"
+            self._lost(
+                DamageError("spool", key, f"{path.name}: {flaw}"), flaw.raw if flaw.first else None
+            )
 
     def _begin(self) -> Log:
         self._close_log()
-        last = int(self._parts[-1].path.name.rpartition("-")[2]) if self._parts else 0
-        path = self._path.with_name(f"{self._path.name}-{last + 1:06}")
-        log = self._log = Log(path)
-        self._parts.append(_Part(path, 0, log.size))
+        there = [int(path.name.rpartition("-")[2]) for path in files(self._path)]
+        number, held = max(there, default=0), None
+        while held is None:
+            number += 1
+            path = self._path.with_name(f"{self._path.name}-{number:06}")
+            log = Log(path)
+            held = _locked(path)
+            if held is None:
+                log.close()  # another meterd was quicker
+        self._log = log
+        self._parts.append(_Part(path, 0, log.size, Extent(), held=held))
         return log
 
     def oldest(self) -> bytes | None:
@@ -174,11 +305,12 @@ class Spool:
             self._drop_first()
         return None
 
-    def done(self, samples: int) -> None:
+    def done(self, record: bytes) -> None:
         """The oldest record is in the store; a crash now would only bring it there twice."""
-        if self._reading:
+        if self._reading and self._reading[0] is record:
             self._reading.popleft()
-            self._parts[0].samples -= samples
+            self._gone(_key(record))
+            self._parts[0].samples -= _extent(record).samples
             if not self._reading:
                 self._drop_first()
 
@@ -188,6 +320,7 @@ class Spool:
             self._close_log()
         log = Log(self._parts[0].path)
         try:
+            self._tell(log.path, log.flaws)
             return deque(log.bodies())
         finally:
             log.close()
@@ -197,6 +330,9 @@ class Spool:
             self._close_log()
         with mapped(self._path):
             self._parts[0].path.unlink(missing_ok=True)
+        for key in self._parts[0].keys:
+            self._gone(key)
+        self._parts[0].release()
         del self._parts[0]
         self._reading = None
 
@@ -205,4 +341,12 @@ class Spool:
             self._log.close()
             self._log = None
 
-    close = _close_log
+    def rest(self) -> None:
+        """Nothing more is put into it; what it holds is ours."""
+        self._close_log()
+
+    def close(self) -> None:
+        """Its files are anybody's, then."""
+        self._close_log()
+        for part in self._parts:
+            part.release()

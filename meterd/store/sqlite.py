@@ -172,6 +172,9 @@ class SqliteDatabase:
     def rest(self) -> None:
         self._kept.close()
 
+    def hurry(self, seconds: float) -> None:
+        """Locks are waited for no longer than `busy_timeout`, and nothing hurries a disk."""
+
     def let_go(self) -> None:
         self._kept.clear()
 

@@ -2,19 +2,23 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
 from meterd.store.connections import Database, Held
 from meterd.store.corrupt import UnforeseenError
 from meterd.store.errands import Errand, Errands
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import Keeper
 from meterd.store.lock import Claim
-from meterd.store.rescue import Rescue, WriterOptions
+from meterd.store.rescue import Rescue, WriterOptions, shown
+from meterd.store.spool import extent_of
+from meterd.store.spooler import Spooler
 from meterd.store.tenure import Tenure
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
@@ -22,6 +26,7 @@ _TURNS = 5  # after conflicts with other transactions, and after mends
 _AWAY = ("unreachable", "conflict")
 _RETRY = 5.0  # seconds between two tries while the store cannot be written
 _BUGS = 50  # that are not told again
+_LAST_REPLAY = 8.0  # seconds at the end for what is spooled; the rest waits for the next start
 _BEAT = 1.0  # seconds; the thread shows at least this often that it lives
 
 _log = logging.getLogger(__name__)
@@ -45,9 +50,11 @@ class Worker:
         commit: float,
         confirmed: Callable[[Sequence[Stretch]], None] | None,
         claim: Claim | None = None,
+        notices: deque[Notice] | None = None,
         patient: bool = False,
         tenure: Tenure | None = None,
     ) -> None:
+        """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
         self._hot = hot
         self._keeper = keeper
@@ -79,6 +86,18 @@ class Worker:
         self.took = 0.0
         self.error: StoreError | None = None
         self.alive = clock.monotonic()
+        self._notices: deque[Notice] = deque() if notices is None else notices
+        self._state = threading.Lock()  # of `writable` and `error`, which two threads set
+        self.spooler = Spooler(
+            hot,
+            rescue,
+            clock,
+            commit,
+            alive=lambda: self.alive,
+            writable=lambda: self.writable,
+            # Tools do much at once, and nobody asks them how they fare.
+            late=self._fails if claim is None else (lambda _: None),
+        )
 
     def remember(self, name: str, body: str) -> None:
         """From any thread."""
@@ -141,7 +160,11 @@ class Worker:
                 _reply(asked, error)
                 return False
             _log.error("not reached yet, polls wait in memory: %s", error)
+            told = f"the store is not reached yet, polls wait in memory, then in the spool: {error}"
+            self._notices.append(Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code}))
         self.writable = self.error is None
+        self.alive = self._clock.monotonic()
+        self.spooler.start()
         _reply(asked, None)
         return True
 
@@ -158,7 +181,8 @@ class Worker:
             self.alive = now = self._clock.monotonic()
             self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
             self.wake.clear()
-            self._adopt_options()
+            if self._adopt_options():
+                due = self._clock.monotonic()
             asked = self.errands.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
@@ -172,13 +196,22 @@ class Worker:
                 self._try(self._keeper.mend)
             self._run_errands()
 
-    def _adopt_options(self) -> None:
+    def _adopt_options(self) -> bool:
+        """Whether there are others than before; a commit at once makes them true on the disk."""
         with self._guard:
             options, self._options = self._options, None
-        if options is not None:
-            self._commit = options.commit
-            self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
-            self._rescue.tune(options.precautions)
+        if options is None:
+            return False
+        self._commit = options.commit
+        if self._tenure is not None:
+            self._tenure.tune(options.commit)
+        try:
+            with self._contained():
+                self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
+                self._rescue.tune(options.precautions)
+        except StoreError as error:
+            _log.error("not all that the reload says of the store holds: %s", error)
+        return True
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""
@@ -198,35 +231,58 @@ class Worker:
             errand.answer(error, *found[-1:])
 
     def _finish(self) -> None:
-        error = self._try(self._commit_waiting)
+        # What could not be written until now is spooled at once: who ends us does not wait long.
+        is_spooled = not self.writable and not self.has_heir and self._rescue.shelter()
+        error = self.error if is_spooled else self._try(self._commit_waiting)
+        end = self._clock.monotonic() + _LAST_REPLAY
+        while error is None and self._rescue.waits and self._clock.monotonic() < end:
+            error = self._try(self._bring_back)
         if error is None:
             self._try(self._keeper.finish)
         elif not self.has_heir:
-            self._rescue.shelter_all()
+            self._rescue.shelter()
         _reply(self.errands.take(work=False), error)
         if not (left := self._hot.waiting):
             return
         if self.has_heir:
             _log.warning("%d samples go to the store that takes its place: %s", left, error)
         else:
-            _log.error("%d samples are lost: %s", left, error)
+            lost = extent_of(self._hot.uncommitted(left))
+            _log.error("%s: %s", shown(lost), error)
 
     def _try(self, work: Callable[[], object]) -> StoreError | None:
+        self.alive = self._clock.monotonic()
         try:
             self._persist(work)
         except StoreError as error:
             self._keeper.fail()
             self._rescue.make_room()
+            self._fails(error)
+            return error
+        self._works()
+        return None
+
+    def _fails(self, error: StoreError) -> None:
+        """In any thread: the store takes nothing, or does not answer."""
+        with self._state:
             if self.writable:
-                _log.error("not writable, polls wait in memory: %s", error)
+                text = f"not writable, polls wait in memory, then in the spool: {error}"
+                _log.error("%s", text)
+                told = f"the store is {text}"
+                self._notices.append(
+                    Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code})
+                )
             self.writable = False
             self.error = error
-            return error
-        if not self.writable:
-            _log.warning("writable again; %d samples were dropped", self._rescue.dropped)
-        self.writable = True
-        self.error = None
-        return None
+
+    def _works(self) -> None:
+        with self._state:
+            if not self.writable:
+                text = f"writable again; {self._rescue.dropped} samples were dropped"
+                _log.warning("%s", text)
+                self._notices.append(Notice(EventKind.STORE_WRITABLE, f"the store is {text}"))
+            self.writable = True
+            self.error = None
 
     def _persist(self, work: Callable[[], object]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
@@ -274,6 +330,10 @@ class Worker:
         if self._keeper.is_doubted:
             self._keeper.mend()
         self._open()
+        if not self.writable and not self._hot.waiting:
+            # All is spooled by now. A record of that shows whether the store takes something.
+            self._keeper.open()
+            self._bring_back()
         self._commit_waiting()
         if self.sealing:
             self.sealing = False
@@ -286,7 +346,7 @@ class Worker:
 
     def _commit_waiting(self) -> None:
         """Commits what waits now; what is taken meanwhile waits for the next time."""
-        left = self._hot.waiting
+        safe, left = self._clock.monotonic(), self._hot.waiting
         while left > 0 or self._memos:
             self.alive = began = self._clock.monotonic()
             with self._guard:
@@ -300,6 +360,7 @@ class Worker:
             left -= self._count(batch)
             if not batch:
                 break
+        self.spooler.safe = safe
 
     def _count(self, batch: Sequence[Stretch]) -> int:
         samples = sum(stretch.samples for stretch in batch)

@@ -1,7 +1,9 @@
 """The sink that keeps polls: group commits by one thread, while the event loop goes on."""
 
 import asyncio
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +11,7 @@ from typing import TypeVar
 
 from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
+from meterd.model.event import Notice
 from meterd.model.sample import Poll, Sink
 from meterd.store import database, filed
 from meterd.store.catalog import Catalog
@@ -17,6 +20,7 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import BATCH, Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
+from meterd.store.newest import last_times
 from meterd.store.renames import Rename, RenameError, memos_renamed
 from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
@@ -24,9 +28,17 @@ from meterd.store.spool import pack, unpack
 from meterd.store.tenure import Tenure
 from meterd.store.worker import Worker
 
+_log = logging.getLogger(__name__)
+
 _PUT = 16  # stretches in one transaction
 
 _T = TypeVar("_T")
+
+_NOTICES_LIMIT = 500
+# Seconds at the end: for a statement, and for the thread as a whole. After that its polls are
+# spooled, and nobody waits for it; systemd and Docker would kill us after 30.
+_LAST_STATEMENT = 5.0
+_END = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,10 @@ class Memory:
 
     hot: Hot
     catalog: Catalog
+
+    def newest(self) -> dict[str, int]:
+        """The last time (Unix ms) of each device, committed or not."""
+        return last_times(self.hot, self.catalog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,8 @@ class WriterStatus:
     `code` is that of the StoreError behind `error`. `spooled` samples are in files, as the store
     could not take them yet; `set_aside` counts database files that were damaged, `begun_anew`
     how often another file had the database's name. `due` is the monotonic time at which something
-    is to be sealed, closed or tidied; meanwhile it is soon.
+    is to be sealed, closed or tidied; meanwhile it is soon. `spool_error` says why the spool
+    cannot be written, where it has to be.
     """
 
     writable: bool
@@ -63,6 +80,7 @@ class WriterStatus:
     set_aside: int = 0
     due: float = 0.0
     begun_anew: int = 0
+    spool_error: str = ""
 
 
 class Writer:
@@ -98,6 +116,8 @@ class Writer:
         self._share = share
         self._database = database.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
+        # What is noticed of the store, for the daemon's events; it takes them out.
+        self.notices: deque[Notice] = deque(maxlen=_NOTICES_LIMIT)
         catalog = Catalog()
         tenure = Tenure(self._database.path, claim, commit)
         self._hot = hot = Hot(catalog.renamed)
@@ -112,11 +132,11 @@ class Writer:
             rows=rows,
             to_file=to_file,
             share=share,
+            notices=self.notices,
             tenure=tenure,
         )
-        self._rescue = Rescue(
-            self._database, hot, self._keeper, self._clock, precautions or Precautions()
-        )
+        plan = precautions or Precautions()
+        self._rescue = Rescue(self._database, hot, self._keeper, self._clock, plan, self.notices)
         self._worker = Worker(
             self._database,
             hot,
@@ -126,6 +146,7 @@ class Writer:
             commit=commit,
             confirmed=confirmed,
             claim=claim,
+            notices=self.notices,
             patient=patient,
             tenure=tenure,
         )
@@ -197,6 +218,7 @@ class Writer:
             set_aside=rescue.set_aside,
             due=self._keeper.due,
             begun_anew=rescue.begun_anew,
+            spool_error="" if rescue.spool_error is None else str(rescue.spool_error),
         )
 
     def check(self, options: WriterOptions) -> None:
@@ -282,18 +304,35 @@ class Writer:
     async def close(self, *, wait: float | None = None, heir: Sink | None = None) -> None:
         """Commits everything and ends the thread. What cannot be kept is logged, not raised.
 
-        After `wait` seconds, where they are given, the thread is left to end by itself. Polls that
-        the store cannot take go to `heir`, which takes them in another thread.
+        After `wait` seconds, where they are given, the thread is left to end by itself; else after
+        20 s, and what it has not written is spooled. Polls that the store cannot take go to `heir`,
+        which takes them in another thread.
         """
-        if self._thread is None:
+        thread = self._thread
+        if thread is None:
             return
         self._worker.has_heir = heir is not None
         self._worker.stopping = True
         self._worker.wake.set()
-        await asyncio.to_thread(self._thread.join, wait)
+        self._database.hurry(_LAST_STATEMENT)
+        await asyncio.to_thread(thread.join, _END if wait is None else wait)
+        if thread.is_alive() and wait is None and heir is None:
+            await asyncio.to_thread(self._abandon)
+        await asyncio.to_thread(self._worker.spooler.end)
         self._thread = None
         if heir is not None and self._hot.waiting:
             await asyncio.to_thread(self._hand_on, heir)
+
+    def _abandon(self) -> None:
+        """The thread hangs where nothing reaches it: a disk that does not answer, for instance."""
+        self._rescue.shelter()
+        self._worker.errands.end()
+        _log.error(
+            "the store does not answer, and is not waited for any longer; %d samples are spooled, "
+            "%d are lost",
+            self._rescue.spooled,
+            self._hot.waiting,
+        )
 
     def _hand_on(self, heir: Sink) -> None:
         while batch := self._hot.uncommitted(BATCH):

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import filed
+from meterd.model.sample import Layout
+from meterd.store import database, filed
+from meterd.store.connections import Database
 from meterd.store.format import journal
 from meterd.store.format.columns import Column, Span
 from meterd.store.records import Halves
+from meterd.store.tools import backup, check
+from meterd.store.tools.move import move
 from meterd.store.writer import Writer
 
 from .rigs import Hands, poll, raw, rows, samples, store
@@ -36,8 +40,10 @@ async def test_commits_go_to_the_file_and_hours_to_blocks(tmp_path: Path) -> Non
         await writer.settle()
         alike(await answers(reader, START, START + 31 * HOUR), expected)
     # Only what is in no block yet is left in the file.
-    assert len(filed.read(filed.place(path))) <= 360
-    assert rows(path, "SELECT sum(n) FROM block") == [(10800 - len(filed.read(filed.place(path))),)]
+    assert len(filed.read(filed.place(path)).polls) <= 360
+    assert rows(path, "SELECT sum(n) FROM block") == [
+        (10800 - len(filed.read(filed.place(path)).polls),)
+    ]
 
 
 async def test_a_file_that_is_too_small_leaves_the_rest_to_the_table(
@@ -52,7 +58,7 @@ async def test_a_file_that_is_too_small_leaves_the_rest_to_the_table(
                 writer.take(one)
             await writer.flush()
     assert rows(path, "SELECT count(*) > 3 FROM journal") == [(1,)]
-    assert len(filed.read(filed.place(path))) > 100
+    assert len(filed.read(filed.place(path)).polls) > 100
     before = samples(path)
     assert len({time for time, _, _ in before}) == len(polls)
     async with store(path, clock=hands, to_file=True) as (writer, _):
@@ -120,8 +126,9 @@ async def test_a_record_of_nobody_is_kept_and_the_rest_goes_on(tmp_path: Path) -
     stranger = Span(1, array("q", [2]), (Column(99, range(1), array("d", [2.0])),))
     halves.append(bytes(4) + journal.encode([stranger], {}))
     halves.close()
-    with pytest.raises(StoreError, match="series 99, which it does not name"):
-        filed.read(filed.place(path))
+    contents = filed.read(filed.place(path))
+    assert [one.time for one in contents.polls] == [1]
+    assert "series 99, which it does not name" in str(contents.damages[0][0])
     async with store(path, to_file=True) as (writer, reader):
         assert await raw(reader) == [(1, 1.0)]
         writer.take(poll(3, 3.0))
@@ -131,6 +138,130 @@ async def test_a_record_of_nobody_is_kept_and_the_rest_goes_on(tmp_path: Path) -
         assert await raw(reader) == [(1, 1.0), (3, 3.0)]
     assert len(found(tmp_path, "meterd.damaged-journal-file-*")) == 1
     assert len(samples(path)) == 2
+
+
+def place_of(path: Path) -> Database:
+    return database.find(f"sqlite:///{path}")
+
+
+LATER = Layout.of([("x.later", "A")])
+
+
+async def commits(path: Path, count: int) -> None:
+    """A record for each commit; the second device is named by the fourth."""
+    async with store(path, to_file=True) as (writer, _):
+        for time in range(1, count + 1):
+            writer.take(poll(time, float(time)))
+            if time > 3:
+                writer.take(poll(time, -float(time), device="other", layout=LATER))
+            await writer.flush()
+
+
+def expected(count: int, *lost: int) -> list[tuple[int, str, float | None]]:
+    times = [time for time in range(1, count + 1) if time not in lost]
+    made: list[tuple[int, str, float | None]] = [(t, "voltage.l1", float(t)) for t in times]
+    return sorted([*made, *((t, "x.later", -float(t)) for t in times if t > 3)])
+
+
+def flip(path: Path, number: int, within: int) -> None:
+    """A bit of that record: `within` bytes from its begin."""
+    (file, *_), at = [filed.place(path)], 4096
+    data = bytearray(file.read_bytes())
+    for _ in range(number - 1):
+        at += 16 + int.from_bytes(data[at : at + 4], "little")
+    data[at + within] ^= 4
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("within", [0, 5, 13, 16 + 5, 16 + 20], ids=str)
+@pytest.mark.parametrize("number", [1, 2, 4, 7])
+async def test_a_flipped_bit_in_the_file_loses_its_record_alone(
+    tmp_path: Path, number: int, within: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, copy, other = tmp_path / "meterd.db", tmp_path / "copy.db", tmp_path / "other.db"
+    await commits(path, 7)
+    assert samples(path) == expected(7)
+    flip(path, number, within)
+    # Who only reads gets all the rest, and says what is missing.
+    assert samples(path) == expected(7, number)
+    assert f"record {number} " in caplog.text
+    (told,) = check.problems(place_of(path))
+    assert f"record {number} " in told
+    backup.backup(place_of(path), copy)
+    assert samples(copy) == expected(7, number)
+    move(place_of(path), f"sqlite:///{other}")
+    assert samples(other) == expected(7, number)
+    # So does a start; the lost one is kept aside, named, and the next ones go behind the others.
+    async with store(path, to_file=True) as (writer, _):
+        (notice,) = writer.notices
+        assert f"record {number} " in notice.text
+        writer.take(poll(8, 8.0))
+        writer.take(poll(8, -8.0, device="other", layout=LATER))
+        await writer.flush()
+        assert samples(path) == expected(8, number)
+        await writer.settle()
+    assert samples(path) == expected(8, number)
+    assert len(found(tmp_path, "meterd.damaged-journal-file-*")) == 1
+
+
+async def test_a_flip_in_the_heads_of_the_file_loses_nothing_and_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    await commits(path, 5)
+    data = bytearray(filed.place(path).read_bytes())
+    data[10] ^= 1
+    filed.place(path).write_bytes(data)
+    (told,) = check.problems(place_of(path))
+    assert "head" in told
+    async with store(path, to_file=True) as (writer, _):
+        assert "nothing is lost" in writer.notices[0].text
+        writer.take(poll(6, 6.0))
+        writer.take(poll(6, -6.0, device="other", layout=LATER))
+    assert samples(path) == expected(6)
+    assert list(check.problems(place_of(path))) == []
+
+
+async def test_a_file_without_any_head_is_kept_and_another_begun(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    await commits(path, 5)
+    filed.place(path).write_bytes(bytes(1 << 14))
+    async with store(path, to_file=True) as (writer, _):
+        assert "kept as" in writer.notices[0].text
+        writer.take(poll(6, 6.0))
+    assert [time for time, _, _ in samples(path)] == [6]
+    assert len(found(tmp_path, "meterd.db.journal.damaged-*")) == 1
+
+
+async def test_names_that_are_lost_are_never_guessed(tmp_path: Path) -> None:
+    """The file's names are damaged, and the database beside it has others under its numbers."""
+    path = tmp_path / "meterd.db"
+    async with store(path) as (writer, _):
+        writer.take(poll(1, 1.0, device="stranger"))
+    shutil.move(path, tmp_path / "strange.db")
+    await commits(path, 3)
+    path.unlink()
+    shutil.move(tmp_path / "strange.db", path)
+    flip(path, 1, 30)
+    async with store(path, to_file=True) as (writer, _):
+        await writer.flush()
+        assert [notice.text.partition("record ")[2][0] for notice in writer.notices] == list("123")
+    assert samples(path) == [(1, "voltage.l1", 1.0)]
+    names = rows(path, "SELECT name FROM device")
+    assert names == [("stranger",)]
+    assert len(found(tmp_path, "meterd.damaged-journal-file-*")) == 3
+
+
+async def test_records_of_an_earlier_meterd_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    await commits(path, 2)
+    halves = Halves(filed.place(path), 0)
+    records = list(halves.bodies())
+    plain = []
+    for record in records:
+        length = int.from_bytes(record[:4], "little") & ~(1 << 31)
+        plain.append(length.to_bytes(4, "little") + record[8:])
+    assert halves.restart(plain)
+    halves.close()
+    assert samples(path) == expected(2)
 
 
 def test_a_server_has_no_place_for_the_file() -> None:

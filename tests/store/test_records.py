@@ -1,12 +1,15 @@
 import errno
 import os
+import random
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store.records import Halves, Log, read_halves
+from meterd.store.records import Halves, Log, read_halves, read_log
+from meterd.store.recordscan import DamagedRange, Record
 
 BODIES = [b"one", b"", b"three" * 100, bytes(range(256))]
 
@@ -43,25 +46,160 @@ def test_a_file_cut_at_any_byte_keeps_the_records_before(tmp_path: Path) -> None
         assert len(bodies) < len(BODIES)
 
 
-def test_a_flipped_bit_ends_the_file_and_never_shows(tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_hurts_one_record_and_is_told(tmp_path: Path) -> None:
     whole, bad = tmp_path / "whole", tmp_path / "bad"
     written(whole, BODIES)
     data = whole.read_bytes()
-    for at in range(8, len(data)):
-        bad.write_bytes(data[:at] + bytes((data[at] ^ 0x10,)) + data[at + 1 :])
-        bodies = found(bad)
-        assert bodies == BODIES[: len(bodies)]
-        assert len(bodies) < len(BODIES)
+    for bit in (*range(8 * 24), *range(8 * 24, 8 * len(data), 37)):
+        bad.write_bytes(flipped(data, bit))
+        log = Log(bad)
+        (flaw,) = log.flaws
+        left = [body for number, body in enumerate(BODIES, 1) if number != flaw.first]
+        assert list(log.bodies()) == left
+        # A flip in the first bytes of the file costs nothing at all.
+        assert flaw.start <= bit // 8 < flaw.stop
+        assert (flaw.first == 0) == (bit < 64)
+        log.append(b"more")
+        log.close()
+        assert found(bad) == [*left, b"more"]
+        assert [item for item in read_log(bad) if isinstance(item, DamagedRange)] == [flaw] * bool(
+            flaw.first
+        )
 
 
-def test_records_after_damage_are_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    written(path, [b"good", b"bad", b"lost"])
+def flipped(data: bytes, *bits: int) -> bytes:
+    changed = bytearray(data)
+    for bit in bits:
+        changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_flips_in_two_records_hurt_these_two(tmp_path: Path) -> None:
+    path, said = tmp_path / "log", random.Random(5)
+    bodies = [said.randbytes(said.randrange(40)) for _ in range(12)]
+    written(path, bodies)
+    data = path.read_bytes()
+    ends = list(accumulate((16 + len(body) for body in bodies), initial=8))
+    for _ in range(300):
+        # The last one apart: with two wrong bits it looks as if it had been broken off.
+        first, second = sorted(said.sample(range(11), 2))
+        bits = [said.randrange(8 * ends[n], 8 * ends[n + 1]) for n in (first, second)]
+        path.write_bytes(flipped(data, *bits))
+        log = Log(path)
+        told = {n for flaw in log.flaws for n in range(flaw.first, flaw.last + 1)}
+        assert told == {first + 1, second + 1}
+        assert list(log.bodies()) == [b for n, b in enumerate(bodies) if n not in (first, second)]
+        log.close()
+
+
+def test_what_was_broken_off_at_the_end_is_no_flaw(tmp_path: Path) -> None:
+    """As power cuts leave it: sectors of the last record are there, or as they were before."""
+    path, said = tmp_path / "journal", random.Random(6)
+    for _ in range(40):
+        path.unlink(missing_ok=True)
+        journal = halves(path)
+        assert journal.append(b"first")
+        if said.random() < 0.5:
+            # The half was used before.
+            for turn in range(2):
+                assert journal.append(said.randbytes(20_000))
+                assert journal.restart([b"first"] * (turn % 2))
+        before = path.read_bytes()
+        assert journal.append(said.randbytes(said.randrange(600, 9000)))
+        after = path.read_bytes()
+        journal.close()
+        sectors = [
+            n for n in range(0, len(after), 512) if before[n : n + 512] != after[n : n + 512]
+        ]
+        torn = bytearray(after)
+        for n in said.sample(sectors, said.randrange(1, len(sectors) + 1)):
+            torn[n : n + 512] = before[n : n + 512]
+        path.write_bytes(torn)
+        items = read_halves(path)
+        assert [item for item in items if isinstance(item, DamagedRange)] == []
+        assert len(items) <= 1
+        kept = bodies_of(path)
+        again = halves(path)
+        assert again.append(b"next")
+        assert bodies_of(path) == [*kept, b"next"]
+        again.close()
+
+
+def test_a_flip_anywhere_in_a_journal_hurts_one_record_and_no_older_one_comes_back(
+    tmp_path: Path,
+) -> None:
+    path, said = tmp_path / "journal", random.Random(7)
+    journal = halves(path, 1 << 14)
+    for turn in range(5):
+        for number in range(8):
+            assert journal.append(b"old %d %d" % (turn, number) + said.randbytes(30))
+        assert journal.restart([b"carry %d" % turn])
+    bodies = [b"carry 4", *(said.randbytes(said.randrange(60)) for _ in range(5))]
+    for body in bodies[1:]:
+        assert journal.append(body)
+    journal.close()
+    data = path.read_bytes()
+    half = len(data) // 2
+    heads = [8 * (place + at) for place in (0, half) for at in (0, 1024, 2048)]
+    start = half + 4096 if data[half + 4096 :].startswith(b"\x07") else 4096
+    assert data[start : start + 4] == b"\x07\0\0\0"
+    size = sum(16 + len(body) for body in bodies)
+    bits = [bit + n for bit in heads for n in range(0, 160, 3)]
+    bits += range(8 * start, 8 * (start + size), 3)
+    for bit in bits:
+        path.write_bytes(flipped(data, bit))
+        items = read_halves(path)
+        flaws = [item for item in items if isinstance(item, DamagedRange)]
+        lost = {flaw.first for flaw in flaws}
+        assert bodies_of(path) == [b for n, b in enumerate(bodies, 1) if n not in lost]
+        in_records = bit >= 8 * start and bit < 8 * (start + size)
+        assert len(lost - {0}) == in_records
+        again = halves(path)
+        assert list(again.bodies()) == bodies_of(path)
+        assert again.append(b"more")
+        again.close()
+        assert bodies_of(path)[-1] == b"more"
+        assert 0 not in {item.first for item in read_halves(path) if isinstance(item, DamagedRange)}
+
+
+def test_a_page_of_heads_that_is_gone_costs_nothing_where_records_tell(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = halves(path)
+    assert journal.append(b"old")
+    assert journal.restart([b"new"])
+    journal.close()
     data = bytearray(path.read_bytes())
-    data[data.index(b"bad")] ^= 1
+    half = len(data) // 2
+    data[half : half + 4096] = random.Random(1).randbytes(4096)
     path.write_bytes(data)
-    written(path, [b"new"])
-    assert found(path) == [b"good", b"new"]
+    assert bodies_of(path) == [b"new"]
+    data[:4096] = random.Random(2).randbytes(4096)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="heads are damaged"):
+        halves(path)
+
+
+def test_a_restart_that_was_broken_off_leaves_no_records_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    journal = halves(path)
+    assert journal.append(b"first")
+    power = Power(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", power.through(os.fdatasync))
+        with pytest.raises(StoreError):
+            journal.restart([b"never", b"confirmed"])
+    # The page of heads did get there, or not: here it did not.
+    data = bytearray(path.read_bytes())
+    half = len(data) // 2
+    data[half : half + 4096] = bytes(4096)
+    path.write_bytes(data)
+    journal.close()
+    again = halves(path)
+    assert again.restart([])
+    again.close()
+    assert bodies_of(path) == []
 
 
 def test_what_could_not_be_synced_is_not_there(
@@ -101,6 +239,10 @@ class Power:
         return call
 
 
+def bodies_of(path: Path) -> list[bytes]:
+    return [item.body for item in read_halves(path) if isinstance(item, Record)]
+
+
 def halves(path: Path, size: int = 1 << 16) -> Halves:
     return Halves(path, size)
 
@@ -116,7 +258,7 @@ def test_halves_take_turns_and_keep_their_size(tmp_path: Path) -> None:
         assert journal.append(b"after %d" % turn)
         expected = [b"carry %d" % turn, b"and more", b"after %d" % turn]
         journal.close()
-        assert read_halves(path) == expected
+        assert bodies_of(path) == expected
         assert path.stat().st_size == 1 << 16
 
 
@@ -149,7 +291,7 @@ def test_a_restart_cut_short_anywhere_leaves_the_half_before(
                 journal.restart([b"carry"])
         journal.close()
         # Where only the last sync failed, either half is right: both are whole.
-        assert read_halves(path) == (BODIES if calls < 3 else [b"carry"])
+        assert bodies_of(path) == (BODIES if calls < 3 else [b"carry"])
 
 
 def test_an_old_generation_is_never_read(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def filled(path: Path, size: int, count: int) -> tuple[Spool, int]:
     spool, dropped = Spool(path, size), 0
     spool.open()
     for time in range(count):
-        dropped += spool.put(taken([poll(time, 230.0)]).uncommitted(10))
+        dropped += spool.put(taken([poll(time, 230.0)]).uncommitted(10))[0].samples
     return spool, dropped
 
 
@@ -107,7 +107,7 @@ def left(spool: Spool) -> list[int]:
     times = []
     while (record := spool.oldest()) is not None:
         times += [one.time for one in unpack(record)]
-        spool.done(1)
+        spool.done(record)
     return times
 
 
@@ -140,10 +140,25 @@ def test_a_spool_is_found_again_and_a_torn_end_is_left_out(tmp_path: Path) -> No
 
 def test_what_comes_while_a_spool_is_read_is_not_lost(tmp_path: Path) -> None:
     spool, _ = filled(tmp_path / "spool", 1 << 16, 3)
-    assert spool.oldest() is not None
-    spool.done(1)
+    record = spool.oldest()
+    assert record is not None
+    spool.done(record)
     spool.put(taken([poll(3, 230.0)]).uncommitted(10))
     assert left(spool) == [1, 2, 3]
+
+
+def test_two_meterds_of_one_folder_have_files_of_their_own(tmp_path: Path) -> None:
+    ours, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    theirs, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    for time in range(40):
+        (ours, theirs)[time % 2].put(taken([poll(time, 230.0)]).uncommitted(10))
+    late, _ = filled(tmp_path / "spool", 1 << 16, 0)
+    assert late.samples == 0
+    assert left(ours) == list(range(0, 40, 2))
+    theirs.close()
+    late.open()
+    assert left(late) == list(range(1, 40, 2))
+    assert list(tmp_path.iterdir()) == []
 
 
 SMALL = Precautions(memory=80)

@@ -3,7 +3,8 @@
 The writer moves polls from the file into blocks, so both are looked at as of one moment.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
@@ -15,9 +16,12 @@ from meterd.store.connections import Database
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot
 from meterd.store.polls import journal_spans
+from meterd.store.recordscan import DamagedRange, Record
 
 _BATCH = 200_000  # samples of one journal row
 _TURNS = 5
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -37,8 +41,20 @@ def together(
             # Else it has begun anew in between: what it held is in blocks, corrected perhaps.
             steady = filed.records(database)[: len(before)] == before
             if steady or turn == _TURNS - 1:
-                yield filed.told(before), found
+                yield _polls(database, before), found
                 return
+
+
+def _polls(database: Database, some: Sequence[Record | DamagedRange]) -> list[Poll]:
+    """Of these records; what cannot be read is told."""
+    catalog = Catalog()
+    if any(isinstance(item, DamagedRange) for item in some):
+        with database.reading() as connection:
+            catalog.load(connection)
+    contents = filed.told(some, filed.known(catalog))
+    for damaged, _ in contents.damages:
+        _log.error("%s", damaged)
+    return contents.polls
 
 
 def spans(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Span]]:

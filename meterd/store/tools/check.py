@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
 from meterd.store import filed, flaws
+from meterd.store import spool as spools
 from meterd.store.catalog import Catalog
 from meterd.store.change import Change
 from meterd.store.closing import Closer
@@ -25,11 +26,14 @@ from meterd.store.hot import Hot
 from meterd.store.keys import block_id, dirty_id, rollup_id
 from meterd.store.ledger import Ledger
 from meterd.store.polls import replay
+from meterd.store.records import read_log
+from meterd.store.recordscan import DamagedRange
+from meterd.store.rescue import spool_of
 from meterd.store.schema import corrected, dirty, journal, memo
 from meterd.store.schema import rollup as rollups
 from meterd.store.sealing import Sealer
 from meterd.store.tools import plain
-from meterd.store.tools.overview import BlockRow, Note, filed_spans, looking, rows_of_blocks
+from meterd.store.tools.overview import BlockRow, Note, looking, rows_of_blocks
 from meterd.store.tools.shape import strange
 
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
@@ -51,8 +55,12 @@ class Look(Ledger):
         return None
 
 
-def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
+def problems(
+    database: Database, note: Note = lambda _: None, spool: Path | None = None
+) -> Iterator[str]:
     """What is wrong, a sentence each; a daemon may go on writing meanwhile.
+
+    `spool` is where polls wait, if it is not beside the database.
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
@@ -74,7 +82,8 @@ def problems(database: Database, note: Note = lambda _: None) -> Iterator[str]:
             yield str(error)
             return
         stages = (
-            checker.journal(database),
+            checker.journal(),
+            files(database, spool, checker.catalog),
             checker.blocks(note),
             checker.rollups(),
             checker.recomputed(note),
@@ -99,25 +108,39 @@ def put_aside(folder: Path) -> Iterator[str]:
         )
 
 
+def files(
+    database: Database, spool: Path | None = None, catalog: Catalog | None = None
+) -> Iterator[str]:
+    """What is wrong with the journal file and the spool beside a database, a sentence each."""
+    if database.path is not None:
+        try:
+            for damaged, _ in filed.read(filed.place(database.path), catalog).damages:
+                yield str(damaged)
+        except StoreError as error:
+            yield f"journal file: {error}"
+    try:
+        for path in spools.files(spool_of(database, spool)):
+            for item in read_log(path):
+                if isinstance(item, DamagedRange):
+                    yield f"{path}: {item}"
+    except StoreError as error:
+        yield f"spool: {error}"
+
+
 class _Checker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._catalog = Catalog()
+        self.catalog = self._catalog = Catalog()
         self._catalog.load(connection)
         self._journal_is_sound = True
         self._days: dict[tuple[int, int], bool] = {}  # (device, day) -> all its blocks are sound
 
-    def journal(self, database: Database) -> Iterator[str]:
+    def journal(self) -> Iterator[str]:
         for number in list(self._connection.scalars(select(journal.c.id).order_by(journal.c.id))):
             body = self._connection.scalar(select(journal.c.body).where(journal.c.id == number))
             for wrong in self._body(f"journal row {number}", body or b""):
                 self._journal_is_sound = False
                 yield wrong
-        try:
-            for _ in filed_spans(database, self._catalog):
-                pass
-        except StoreError as error:
-            yield f"journal file: {error}"
 
     def _body(self, what: str, body: bytes) -> Iterator[str]:
         try:

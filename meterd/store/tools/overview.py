@@ -157,10 +157,10 @@ class BlockRow:
 
 def filed_spans(database: Database, catalog: Catalog) -> Iterator[Span]:
     """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
-    if database.path is None or not filed.place(database.path).exists():
+    if database.path is None:
         return
     hot, names = Hot(catalog.renamed), dict[tuple[str, str, str], int]()
-    for poll in filed.read(filed.place(database.path)):
+    for poll in filed.read(filed.place(database.path), catalog).polls:
         hot.take(poll)
     for name in hot.devices():
         number = catalog.devices.get(name, 0)

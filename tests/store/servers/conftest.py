@@ -36,6 +36,12 @@ def galera() -> Iterator[engines.Maria]:
         yield engine
 
 
+@pytest.fixture(autouse=True)
+def own_spool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A meterd whose store is on a server spools in the folder that it runs in."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def sqlite(tmp_path: Path) -> engines.Sqlite:
     return engines.Sqlite(tmp_path)

@@ -11,7 +11,8 @@ class Relay:
     """Passes everything on to `port`, both ways.
 
     `cut_at(words)`: the next time a client sends them, they still reach the server, or not
-    (`lose`), and both ends find the connection gone. `closed` refuses everybody.
+    (`lose`), and both ends find the connection gone. `mute`: it stays open instead, and nothing
+    comes through any more, either way. `closed` refuses everybody.
     """
 
     def __init__(self, port: int) -> None:
@@ -22,13 +23,15 @@ class Relay:
         self.closed = False
         self._words = b""
         self._lose = False
+        self._mute = False
+        self._muted: set[socket.socket] = set()
         self._guard = threading.Lock()
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut_at(self, words: bytes, *, lose: bool) -> None:
+    def cut_at(self, words: bytes, *, lose: bool, mute: bool = False) -> None:
         with self._guard:
-            self._lose = lose
+            self._lose, self._mute = lose, mute
             self._words = words
 
     def cut(self) -> None:
@@ -65,7 +68,14 @@ class Relay:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(_PIECE):
+                if client in self._muted:
+                    continue
                 if self._is_time(data):
+                    if self._mute:
+                        self._muted |= {client, server}
+                        if not self._lose:
+                            server.sendall(data)
+                        continue
                     if not self._lose:
                         # The client hears nothing of what the server answers.
                         _end(client)
@@ -87,7 +97,8 @@ class Relay:
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(_PIECE):
-                client.sendall(data)
+                if server not in self._muted:
+                    client.sendall(data)
         _end(client)
         _end(server)
 

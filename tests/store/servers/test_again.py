@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from meterd.store.rescue import Precautions
 from meterd.store.tools.correct import Ask, Corrections
 from tests.store.rigs import Hands
 
@@ -69,3 +70,36 @@ async def test_an_older_store_gets_again_what_is_in_memory(
     need(urls, "x", range(START, START + 300))
     need(urls, "y", range(START, START + 100))
     assert len(stored(urls[0])) == 6
+
+
+async def test_what_is_spooled_waits_for_the_leases_of_its_devices(
+    server: Engine, urls: list[str], tmp_path: Path
+) -> None:
+    hands = Hands(START)
+    plan = Precautions(spool=tmp_path / "spool")
+    x, y = range(START, START + 50), range(START, START + 30)
+    async with meterd(urls, "a", hands, precautions=plan) as a:
+        await a.beat("x", "y")
+        a.take("x", x)
+        a.take("y", y)
+        # As while the server is away.
+        assert a.writer._rescue.shelter()
+        spooled = a.writer.status.spooled
+        assert spooled == 3 * (len(x) + len(y))
+        a.writer._rescue._not_before = float("inf")
+    async with meterd(urls, "b", hands, precautions=plan) as b:
+        await b.writer.settle()
+        # Nothing is leased yet.
+        assert b.writer.status.spooled == spooled
+        await b.beat("x")
+        hands.elapsed += 2
+        await b.writer.settle()
+        assert b.writer.status.spooled == spooled
+        # Nobody is to be expected for y any more.
+        hands.elapsed += 1000
+        await b.writer.settle()
+        assert (b.writer.status.spooled, b.writer.status.dropped) == (0, 3 * len(y))
+        assert await b.sees("x") == list(x)
+        (told,) = b.writer.notices
+        assert "of y, from" in told.text
+    need(urls, "x", x)

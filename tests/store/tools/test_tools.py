@@ -9,6 +9,7 @@ import pytest
 from meterd.errors import StoreError
 from meterd.store import database, filed
 from meterd.store.connections import Database
+from meterd.store.recordscan import DamagedRange, Record
 from meterd.store.tools import backup, check, compacting, overview
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, Hands, opened, poll, rows, samples, store, url_of
@@ -185,7 +186,7 @@ async def test_a_journal_file_that_begins_anew_during_a_backup_loses_nothing(
         await writer.settle()
         real = filed.records
 
-        def records(database: Database) -> list[bytes]:
+        def records(database: Database) -> list[Record | DamagedRange]:
             looks.append(1)
             return stale if len(looks) == 1 else real(database)
 
