@@ -152,20 +152,23 @@ async def _count(
     reader = Reader(settings.store.url, writer.memory)
     try:
         for device in sorted({device for device, _ in told.counters}):
-            mine = {q: span for (name, q), span in told.counters.items() if name == device}
-            one = await count_anew(
-                writer,
-                reader,
-                CounterMemory(),
-                device,
-                min(first for first, _ in mine.values()),
-                max(last for _, last in mine.values()),
-                still=nullcontext(),
-                quantities=mine,
-                terms=counter_terms_in(settings, device),
-                is_same=True,
-            )
-            found.append((device, one))
+            # It may have another name by now than in the file.
+            now = writer.memory.catalog.renamed.get(device, device)
+            terms, memory = counter_terms_in(settings, now), CounterMemory()
+            for (first, last), quantities in told.changed(device).items():
+                one = await count_anew(
+                    writer,
+                    reader,
+                    memory,
+                    now,
+                    first,
+                    last,
+                    still=nullcontext(),
+                    quantities=quantities,
+                    terms=terms,
+                    is_same=True,
+                )
+                found.append((now, one))
     finally:
         reader.rest()
         reader.close()
@@ -198,7 +201,9 @@ def _foretell(found: "CsvFile", told: "Imported", config: Path | None) -> None:
     url = None if settings is None else settings.store.url
     if url is not None and not database.find(url).made():
         url = None
-    reads = counter_reads(found.numbered())
+    given = told.totals.keys()
+    rows = ((n, row) for n, row in found.numbered() if (row.device, row.quantity) not in given)
+    reads = counter_reads(rows)
     for device in sorted({name[0] for name in reads}):
         one = foretold(url, device, reads, counter_terms_in(settings, device))
         _tell(device, one, {name[1]: some for name, some in reads.items() if name[0] == device})

@@ -15,6 +15,8 @@ devices:
 """
 MINUTE = 60_000
 DAYS = 3
+# Power, energy, and its guarded total.
+SERIES = 3
 
 
 class Site:

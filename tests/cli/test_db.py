@@ -7,22 +7,22 @@ import sqlite3
 from contextlib import closing
 
 from meterd.store import migrate
-from tests.cli.stores import DAYS, Site
+from tests.cli.stores import DAYS, SERIES, Site
 from tests.store.rigs import rows, samples
 
 
 def test_info_is_told_in_every_format(site: Site) -> None:
     facts = json.loads(site("db", "info", "--format", "json").out)
-    assert facts["samples"] == DAYS * 1440 * 2
+    assert facts["samples"] == DAYS * 1440 * SERIES
     assert facts["schema"] == migrate.versions()[-1]
     assert facts["bytes_per_sample"] > 0
     told = {
         row["what"]: row["value"]
         for row in csv.DictReader(io.StringIO(site("db", "info", "--format", "csv").out))
     }
-    assert told["samples"] == str(DAYS * 1440 * 2)
+    assert told["samples"] == str(DAYS * 1440 * SERIES)
     assert told["oldest"] == facts["oldest"]
-    assert "samples\t8640" in site("db", "info").out
+    assert f"samples\t{DAYS * 1440 * SERIES}" in site("db", "info").out
 
 
 def test_a_sound_store_is_exit_code_0_and_a_damaged_one_1(site: Site) -> None:

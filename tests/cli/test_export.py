@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.stores import DAYS, MINUTE, Site
+from tests.cli.stores import DAYS, MINUTE, SERIES, Site
 
 
 def test_csv_is_the_default_and_has_everything(site: Site) -> None:
     rows = list(csv.DictReader(io.StringIO(site("export").out)))
-    assert len(rows) == DAYS * 1440 * 2
+    assert len(rows) == DAYS * 1440 * SERIES
     assert rows[0]["quality"] == "good"
 
 
@@ -36,10 +36,11 @@ def test_openmetrics_groups_families_and_ends(site: Site) -> None:
     assert kinds == [
         "# TYPE meterd_active_energy_import_watthours counter",
         "# TYPE meterd_active_power_watts gauge",
+        "# TYPE meterd_guarded_active_energy_import_watthours counter",
     ]
     first = next(line for line in lines if line.startswith("meterd_active_power_watts{"))
     assert first == f'meterd_active_power_watts{{device="main"}} 0.0 {site.start / 1000:.3f}'
-    assert sum(line.startswith("meterd_") for line in lines) == DAYS * 1440 * 2
+    assert sum(line.startswith("meterd_") for line in lines) == DAYS * 1440 * SERIES
 
 
 def test_openmetrics_has_the_labels_that_metrics_has(site: Site) -> None:
@@ -82,7 +83,7 @@ def test_a_file_is_written_where_one_is_named(site: Site) -> None:
     file = site.folder / "out.csv"
     done = site("export", "-o", str(file))
     assert (done.code, done.out) == (0, "")
-    assert len(file.read_text().splitlines()) == DAYS * 1440 * 2 + 1
+    assert len(file.read_text().splitlines()) == DAYS * 1440 * SERIES + 1
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_parquet_of_buckets(site: Site) -> None:
     assert site(*words).code == 0
     table = parquet.read_table(file)
     assert table.column_names[4:9] == ["n", "min", "mean", "max", "increase"]
-    assert sum(table.column("n").to_pylist()) == DAYS * 1440 * 2
+    assert sum(table.column("n").to_pylist()) == DAYS * 1440 * SERIES
 
 
 def test_parquet_holds_the_same(site: Site) -> None:
@@ -130,7 +131,7 @@ def test_parquet_holds_the_same(site: Site) -> None:
     file = site.folder / "x.parquet"
     assert site("export", "--format", "parquet", "-o", str(file)).code == 0
     table = parquet.read_table(file)
-    assert table.num_rows == DAYS * 1440 * 2
+    assert table.num_rows == DAYS * 1440 * SERIES
     assert table.column("time")[1].value - table.column("time")[0].value == MINUTE
 
 
@@ -146,8 +147,9 @@ def test_a_day_in_each_resolution(site: Site, resolution: str, count: int) -> No
     assert sum(int(row["n"]) for row in power) == 1440
     assert sum(float(row["increase"]) for row in energy) == 14_400
     objects = [json.loads(line) for line in site(*words, "--format", "ndjson").out.splitlines()]
-    assert [one["mean"] for one in objects[count:]] == [float(row["mean"]) for row in power]
-    assert objects[-1]["increase"] is None
+    flows = [one for one in objects if one["quantity"] == "active_power"]
+    assert [one["mean"] for one in flows] == [float(row["mean"]) for row in power]
+    assert flows[-1]["increase"] is None
 
 
 def test_openmetrics_of_buckets_are_gauges_of_their_own(site: Site) -> None:
@@ -157,6 +159,7 @@ def test_openmetrics_of_buckets_are_gauges_of_their_own(site: Site) -> None:
         "# TYPE meterd_active_power_watts_min gauge",
         "# TYPE meterd_active_power_watts_mean gauge",
         "# TYPE meterd_active_power_watts_max gauge",
+        "# TYPE meterd_guarded_active_energy_import_watthours_increase gauge",
         "# EOF",
     ]
 

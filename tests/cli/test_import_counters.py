@@ -115,3 +115,18 @@ def test_what_the_map_says_can_flow_is_the_limit(site: Site) -> None:
     rows = register(2)
     rows = [(time, value + (300e3 if n >= 60 else 0)) for n, (time, value) in enumerate(rows)]
     assert "reset" in imported(site, written(site.folder, "h.csv", rows), "--dry-run")
+
+
+def test_totals_that_the_file_brings_stay_and_go_on(empty: Site) -> None:
+    """As an export of meterd's has them: its guard knew more than the register tells."""
+    head = "time,main/active_energy.import [Wh],main/guarded.active_energy.import [Wh]"
+    rows = register(2)
+    # After an hour another meter was read, 20 kWh higher.
+    both = [(t, value + (20e3 if n >= 4 else 0), value) for n, (t, value) in enumerate(rows)]
+    lines = [head, *(f"{t},{raw},{total}" for t, raw, total in both[:100])]
+    (empty.folder / "both.csv").write_text("\n".join(lines))
+    imported(empty, str(empty.folder / "both.csv"))
+    assert energy(empty, 1) == [(1000, True)] * 24
+    later = [(time, raw) for time, raw, _ in both[100:]]
+    imported(empty, written(empty.folder, "later.csv", later))
+    assert [value for value, _ in energy(empty, 2)] == [1000] * 47 + [750]

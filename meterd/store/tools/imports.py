@@ -68,7 +68,8 @@ class Imported:
     """What came along; times are Unix ms of the oldest and newest row.
 
     `days`: device and UTC day (since 1970) of each row. `counters`: the times of the first and
-    the last row of each counter of energy or of the user's own, by device and quantity.
+    the last row of each counter of energy or of the user's own, by device and quantity; `totals`
+    the same of guarded totals, as an export of meterd's has them, by their counter's quantity.
     """
 
     samples: int = 0
@@ -76,6 +77,7 @@ class Imported:
     last: int | None = None
     days: set[tuple[str, int]] = field(default_factory=set)
     counters: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    totals: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     @property
     def devices(self) -> set[str]:
@@ -96,9 +98,24 @@ class Imported:
         self.last = row.time if self.last is None else max(self.last, row.time)
         self.days.add((row.device, row.time // _DAY))
         if _counts(row.quantity, row.unit):
-            key = row.device, row.quantity
-            first, last = self.counters.get(key, (row.time, row.time))
-            self.counters[key] = min(first, row.time), max(last, row.time)
+            spans = self.totals if row.quantity.startswith(GUARDED) else self.counters
+            key = row.device, row.quantity.removeprefix(GUARDED)
+            first, last = spans.get(key, (row.time, row.time))
+            spans[key] = min(first, row.time), max(last, row.time)
+
+    def changed(self, device: str) -> dict[tuple[int, int], list[str]]:
+        """The counters of a device by the times of the first and last row to be counted anew.
+
+        Where the file has their guarded totals, these are as good as those of live polls: only
+        where they end has to be known.
+        """
+        found: dict[tuple[int, int], list[str]] = {}
+        for (name, quantity), (first, last) in self.counters.items():
+            if name == device:
+                begun, ended = self.totals.get((name, quantity), (last + 1, 0))
+                since = last if begun <= first and last <= ended else first
+                found.setdefault((since, last), []).append(quantity)
+        return found
 
 
 def _short(file: TextIO) -> Iterator[str]:
@@ -269,7 +286,7 @@ def _wide(name: str) -> _Target:
 @lru_cache(4096)
 def _counts(quantity: str, unit: str) -> bool:
     known = describe(quantity, unit)
-    return known is not None and known.kind is Kind.COUNTER and not quantity.startswith(GUARDED)
+    return known is not None and known.kind is Kind.COUNTER
 
 
 @lru_cache(4096)
