@@ -25,7 +25,7 @@ from meterd.store import database, migrate
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
-from .rigs import Hands, store, url_of
+from .rigs import Hands, rows, store, url_of
 
 SECOND, MINUTE = 1000, 60_000
 QUARTER, HOUR, DAY = 15 * MINUTE, 60 * MINUTE, 24 * 60 * MINUTE
@@ -177,6 +177,9 @@ async def _compare(empty_store: Path, seed: int) -> None:
         # Raw samples go, and the answers stay.
         async with store(path, clock=hands, keep=86_400.0) as (writer, reader):
             await writer.settle()
+            hands.now, hands.elapsed = hands.now + 2 * HOUR, hands.elapsed + 7200
+            await writer.settle()
+            assert rows(path, "SELECT count(*) FROM block") == [(0,)]
             _check(reader, story, oracles)
 
 

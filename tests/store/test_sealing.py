@@ -279,9 +279,12 @@ async def test_a_late_poll_does_not_hide_the_newest_one(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     hands = Hands(START + 3 * DAY)
     async with store(path, clock=hands) as (writer, _):
-        for time in (START + HOUR, START + 5 * HOUR, START):
-            writer.take(poll(time, 230.0))
-        await writer.flush()
+        writer.take(poll(START, 230.0))
+        await writer.settle()
+        for times in ((START + 3 * HOUR, START + 5 * HOUR), (START + 2 * HOUR,)):
+            for time in times:
+                writer.take(poll(time, 230.0))
+            await writer.flush()
     async with store(path, clock=hands) as (writer, _):
         await writer.settle()
     assert rows(path, "SELECT time FROM newest") == [(START + 5 * HOUR,)]
