@@ -96,7 +96,6 @@ def store(url: str | Sequence[str], spool: Path | None = None) -> Iterator[Findi
         return
     if place.path is not None:
         yield from _file(place.path)
-        yield from _put_aside(place.path.parent)
     yield _schema(url)
     yield from _damage(place, spool)
 
@@ -117,15 +116,6 @@ def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
     for text in check.files(place, spool, catalog):
         todo = "the rest is read; `meterd run` keeps what is damaged in a file of its own"
         yield Finding("store", WRONG, text, todo)
-
-
-def _put_aside(folder: Path) -> Iterator[Finding]:
-    """Rows that a meterd could not read."""
-    from meterd.store import flaws
-
-    for path in flaws.kept(folder):
-        todo = "`meterd db check`; look at the file, and delete it then"
-        yield Finding("store", WRONG, f"{path} holds what could not be read of the store", todo)
 
 
 def _schema(url: str | Sequence[str]) -> Finding:

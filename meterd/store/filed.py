@@ -36,6 +36,7 @@ from meterd.store.records import Halves, generation_of, mapped, read_halves, syn
 from meterd.store.recordscan import DamagedRange, Record
 
 MARK = "store.journal"  # a memo of the database, see `torn`
+HEADLESS = -1
 SIZE = 16 << 20  # bytes of a new file; an hour of 4,000 series at 10 s takes a quarter of it
 _LENGTH = 4
 _CHECKED = 1 << 31
@@ -196,7 +197,7 @@ def torn(body: object, before: int | None, after: int | None) -> str:
         marked = int(json.loads(body)["generation"]) if isinstance(body, str) else None
     except (TypeError, ValueError, LookupError):
         marked = None
-    if marked is None:
+    if marked is None or HEADLESS in (before, after):
         return ""
     if before is None or after is None:
         return "the journal file is missing: what was polled since the last full hours was in it"
@@ -214,8 +215,16 @@ def torn(body: object, before: int | None, after: int | None) -> str:
 
 
 def generation(database: Database) -> int | None:
-    """Of the file beside a database; None where there is none. Raises StoreError."""
-    return None if database.path is None else generation_of(place(database.path))
+    """Of the file beside a database: None where there is none, HEADLESS where it has no heads.
+
+    Raises StoreError.
+    """
+    try:
+        return None if database.path is None else generation_of(place(database.path))
+    except StoreError as error:
+        if error.code != "corrupt":
+            raise
+        return HEADLESS  # who reads its records tells of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,7 +306,7 @@ def read_halves(path: Path) -> list[Record | DamagedRange]:
 def generation_of(path: Path) -> int | None:
     """Of the half in use, for who does not write; None where there is no file.
 
-    Raises StoreError.
+    Raises StoreError, corrupt where both of its heads are damaged.
     """
     with mapped(path):
         try:
@@ -315,8 +315,6 @@ def generation_of(path: Path) -> int | None:
             return None
         try:
             return _active(file)[1]
-        except StoreError:
-            return None  # both of its heads are damaged
         finally:
             os.close(file)
 

@@ -131,3 +131,21 @@ async def test_a_journal_that_changes_its_place_and_a_backup_are_whole(tmp_path:
         assert samples(saved) == samples(path)
     backup.restore(database.find(url_of(path)), saved, 0)
     assert problems(path) == []
+
+
+async def test_a_file_without_heads_is_not_taken_for_another_moment(tmp_path: Path) -> None:
+    path = tmp_path / "meterd.db"
+    async with store(path, to_file=True) as (writer, _):
+        writer.take(poll(1, 1.0))
+        await writer.flush()
+    file = tmp_path / "meterd.db.journal"
+    body = bytearray(file.read_bytes())
+    for start in (0, len(body) // 2):
+        body[start : start + 8192] = bytes(8192)
+    file.write_bytes(body)
+    assert not any("than the database" in wrong for wrong in problems(path))
+    async with store(path, to_file=True) as (writer, _):
+        writer.take(poll(2, 2.0))
+        await writer.flush()
+    assert [time for time, _, _ in samples(path)] == [2]
+    assert kept(tmp_path) == []
