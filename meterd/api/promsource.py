@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from meterd.api.promapi import names
 from meterd.api.promapi.names import Meaning
 from meterd.api.site import DeviceInfo, SeriesInfo, Site
-from meterd.model.quantity import DEVICE_UP
+from meterd.model.quantity import DEVICE_UP, GUARDED
 from meterd.poll.latest import DeviceState
 from meterd.promql.result import QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
+from meterd.store.format.order import strays
 
 Name = tuple[str, str, str]  # device, quantity, unit
 Labels = tuple[tuple[str, str], ...]
@@ -144,6 +145,7 @@ class StoreSource:
         order = sorted(asked)
         columns = self._history.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
         found = {name: _in_order(*column) for name, column in zip(order, columns, strict=True)}
+        found |= {name: _in_line(*found[name]) for name in order if name[1].startswith(GUARDED)}
         downs = {device: _downs(*found[up]) for device, up in ups.items() if up in found}
         return [self._marked(one.name, found, downs) for one in wanted]
 
@@ -182,6 +184,19 @@ def _in_order(times: Times, values: Values) -> tuple[Times, Values]:
     times, values = times[order], values[order]
     newest = np.append(times[1:] != times[:-1], True)
     return times[newest], values[newest]
+
+
+def _in_line(times: Times, values: Values) -> tuple[Times, Values]:
+    """A running total without what a wrong clock put between samples where it does not belong.
+
+    It never falls, so every fall would count as a reset, and the whole total with it.
+    """
+    told = np.flatnonzero(~np.isnan(values))
+    known = values[told]
+    if len(known) < 2 or bool(np.all(known[1:] >= known[:-1])):
+        return times, values
+    gone = told[strays(known.tolist())]
+    return np.delete(times, gone), np.delete(values, gone)
 
 
 def _downs(times: Times, values: Values) -> Times:

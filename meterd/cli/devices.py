@@ -188,6 +188,7 @@ async def _here(settings: Settings, old: str, new: str, who: str, now: int) -> N
 
 
 async def _merged_here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
+    from meterd.cli.import_ import counter_terms_in
     from meterd.daemon.memory import CounterMemory
     from meterd.daemon.replacing import count_anew
     from meterd.store.tools.merge import merged
@@ -199,7 +200,12 @@ async def _merged_here(settings: Settings, old: str, new: str, who: str, now: in
         with closing(_reading(settings, writer)) as reader:
             start = await merged(writer, reader, old, new, who=who, now=now)
             memory = CounterMemory()
-            await count_anew(writer, reader, memory, new, start, now, still=nullcontext())
+            # The configuration may call it by either name.
+            device = new if new in settings.devices else old
+            terms = counter_terms_in(settings, device)
+            await count_anew(
+                writer, reader, memory, new, start, now, still=nullcontext(), terms=terms
+            )
 
 
 def _reading(settings: Settings, writer: "Writer") -> "Reader":
@@ -310,7 +316,9 @@ def _replaced(settings: Settings, device: str, at: int, who: str, *, undo: bool)
 async def _replace_here(
     settings: Settings, device: str, at: int, who: str, *, undo: bool
 ) -> "Replaced":
+    from meterd.cli.import_ import counter_terms_in
     from meterd.daemon.memory import CounterMemory
+    from meterd.daemon.naming import as_called
     from meterd.daemon.replacing import replace_meter
     from meterd.store.replacements import Replacement
 
@@ -318,7 +326,14 @@ async def _replace_here(
         with closing(_reading(settings, writer)) as reader:
             one = Replacement(at, now_ms(), who)
             return await replace_meter(
-                writer, reader, CounterMemory(), device, one, still=nullcontext(), undo=undo
+                writer,
+                reader,
+                CounterMemory(),
+                device,
+                one,
+                still=nullcontext(),
+                terms=counter_terms_in(as_called(settings), device),
+                undo=undo,
             )
 
 

@@ -59,6 +59,7 @@ def command(
     counted anew from where rows were put in. Spikes and dips are left out, resets, rollovers and
     other meters are told.
     """
+    from meterd.daemon.naming import as_called, former
     from meterd.store.tools.export import rfc3339
     from meterd.store.tools.imports import CsvFile
 
@@ -75,6 +76,9 @@ def command(
         _foretell(found, told, config)
         return
     settings = load_settings(config)
+    # What the file calls by a former name is the device that was called so.
+    told.call(former(settings))
+    settings = as_called(settings)
     if not replace:
         _need_whole(settings.store, told.days)
     with progress("Importing", told.samples) as note:

@@ -115,13 +115,13 @@ def _month_day(text: str) -> MonthDay:
 
 
 def weekdays(value: object) -> frozenset[int]:
-    """Names and ranges of days: 0 is Monday, 7 a holiday."""
-    return _numbers(value, DAYS, "a day of the week or holiday", 0)
+    """Names and ranges of days: 0 is Monday, 7 a holiday, which no range over Sunday holds."""
+    return _numbers(value, DAYS, "a day of the week or holiday", 0, around=7)
 
 
 def months(value: object) -> frozenset[int]:
     """Names and ranges of months: 1 is January."""
-    return _numbers(value, MONTHS, "a month", 1)
+    return _numbers(value, MONTHS, "a month", 1, around=12)
 
 
 def times(value: object) -> tuple[tuple[int, int], ...]:
@@ -177,7 +177,9 @@ def _each(value: object, read: Callable[[str], _T]) -> list[_T]:
     return found
 
 
-def _numbers(value: object, known: Sequence[str], what: str, least: int) -> frozenset[int]:
+def _numbers(
+    value: object, known: Sequence[str], what: str, least: int, around: int
+) -> frozenset[int]:
     if isinstance(value, frozenset):
         return value
 
@@ -185,7 +187,7 @@ def _numbers(value: object, known: Sequence[str], what: str, least: int) -> froz
         first, dash, last = word.lower().partition("-")
         ends = [known.index(end) for end in (first, last if dash else first) if end in known]
         if len(ends) == 2:
-            return frozenset(least + each for each in _round(ends[0], ends[1], len(known)))
+            return frozenset(least + each for each in _round(ends[0], ends[1], around))
         raise _Wrong(Flaw(Code.TARIFF_DAY, f"must be {what}", _hint(word.lower(), known)))
 
     return frozenset().union(*_each(value, read))
@@ -199,7 +201,7 @@ def _hint(word: str, known: Sequence[str]) -> str:
 
 
 def _round(first: int, last: int, count: int) -> Iterator[int]:
-    """From first to last, over the end where last is the lower."""
-    return iter(
-        range(first, last + 1) if first <= last else (*range(first, count), *range(last + 1))
-    )
+    """From first to last, over the end of `count` where last is the lower."""
+    if first <= last:
+        return iter(range(first, last + 1))
+    return iter((first, *range(first + 1, count), *range(last + 1)))

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
+from pydantic import BaseModel
+
 from meterd.config.links import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
@@ -290,12 +292,16 @@ def _registers(
 
 def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
     """What of a device's settings makes its counters another's when it changes."""
+    options = settings.options
     said = {
         "driver": settings.driver,
-        "map": getattr(settings.options, "map", None),
         "unit": getattr(driver, "unit", None),
         "link": link or None,
+        **{key: getattr(options, key, None) for key in ("map", "part", "index")},
     }
+    if said["map"] is None and isinstance(options, BaseModel):
+        # A driver of somebody else's: any of its keys may choose another counter.
+        said["options"] = options.model_dump(mode="json") or None
     return {key: str(value) for key, value in said.items() if value is not None}
 
 

@@ -34,13 +34,14 @@ async def replace_meter(
     one: Replacement,
     *,
     still: AbstractAsyncContextManager[None],
+    terms: TermsOf = unknown_terms,
     undo: bool = False,
 ) -> Replaced:
     """From `one.at` on the device's counters are another meter's, or are not after all (`undo`).
 
     Its guarded totals since then are counted anew, and `memory` knows where they stand. While
-    `still` is entered the device is not polled. Raises MeterdError (unknown_device,
-    not_replaced), StoreError.
+    `still` is entered the device is not polled; `terms` as `recount` has them. Raises MeterdError
+    (unknown_device, not_replaced), StoreError.
     """
     infos = await asyncio.to_thread(reader.names)
     mine = [info for info in infos if info.device == device]
@@ -58,7 +59,15 @@ async def replace_meter(
     elif not await writer.do(partial(replacements.remove, device=device, at=one.at)):
         raise MeterdError(f"{device} was not replaced at that time", code="not_replaced")
     told = await count_anew(
-        writer, reader, memory, device, one.at, one.made, still=still, is_next=not undo
+        writer,
+        reader,
+        memory,
+        device,
+        one.at,
+        one.made,
+        still=still,
+        terms=terms,
+        is_next=not undo,
     )
     texts = dict.fromkeys(f"{event.quantity}: {event.text}" for event in told.events)
     return Replaced(told.written, tuple(texts))

@@ -25,8 +25,8 @@ from meterd.daemon.plan import counter_terms, link_plans
 from meterd.daemon.recount import TermsOf, unknown_terms
 from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
+from meterd.daemon.timeline import Timeline
 from meterd.daemon.totals import following
-from meterd.daemon.undated import Undated
 from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import Found
@@ -66,12 +66,12 @@ class Site:
         self._clock = clock
         self._alerts = Alerts([], {}, clock=clock)
         self._alert_memory = AlertMemory(self._alerts, clock)
-        self._undated = Undated(clock)
         self._sinks: list[Sink] = []
         self._followers: list[Sink] = []
         self.vitals = Vitals()
         self._memory = CounterMemory()
         self.event_log = EventLog(clock)
+        self._timeline = Timeline(clock, self.event_log.note)
         self.event_log.heard = self._heard
         self._notes: set[asyncio.Task[None]] = set()
         self._naming = Naming(self.event_log)
@@ -262,7 +262,7 @@ class Site:
         if settings is None:
             await self._end_tasks(self._tasks)
             await committed(changes)
-            self._undated.close()
+            self._timeline.close()
             return
         self.settings = settings
         await committed(changes)
@@ -315,7 +315,9 @@ class Site:
             start = await merged(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
-        await count_anew(writer, reader, self._memory, new, start, now, still=still)
+        await count_anew(
+            writer, reader, self._memory, new, start, now, still=still, terms=self._terms(new)
+        )
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.
@@ -332,6 +334,7 @@ class Site:
                 device,
                 Replacement(at, now, who),
                 still=self._lines.still(device),
+                terms=self._terms(device),
                 undo=undo,
             )
             what = "was no other meter after all" if undo else "is another meter"
@@ -402,18 +405,22 @@ class Site:
             await self._clock.sleep(pause)
             pause = _MEMORY_EVERY
             self._memory.save(self._open_store.writer)
+            self._timeline.save(self._open_store.writer)
 
     async def _note(self, writer: Writer) -> None:
         """What is to outlive the process goes to a store."""
         if self._notes:
             await asyncio.wait(self._notes, timeout=_NOTES_WAIT_S)
         self._memory.save(writer)
+        self._timeline.save(writer)
         self._alert_memory.save(writer)
 
     def _use(self, writer: Sink) -> None:
         """Polls go to this writer from now on."""
-        self._undated.sink = writer
-        sinks: tuple[Sink, ...] = (self.latest, self._undated, self._alerts, self.vitals)
+        self._timeline.sink = writer
+        if isinstance(writer, Writer):
+            self._timeline.begin(writer.memory.newest(), writer)
+        sinks: tuple[Sink, ...] = (self.latest, self._timeline, self._alerts, self.vitals)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
 
     def _placed(self, devices: Sequence[str], elsewhere: Sequence[str]) -> None:

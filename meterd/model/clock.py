@@ -22,6 +22,18 @@ class Clock(Protocol):
         """Pause this task."""
 
 
+def slept() -> float:
+    """Seconds that the machine was suspended since it was started; what is monotonic stood still.
+
+    0 where the system does not tell it.
+    """
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    apart = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    # What passes between the two looks is no sleep.
+    return round(apart, 3)
+
+
 # Sleepers that are to wake within so many seconds of each other wake together.
 _TICK = 0.001
 

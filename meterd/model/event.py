@@ -38,6 +38,9 @@ class EventKind(StrEnum):
     # A bus is asked for more than it can carry.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"
+    # The clock was set while meterd ran; or it is behind what is stored.
+    CLOCK_STEPPED = "clock_stepped"
+    CLOCK_BEHIND = "clock_behind"
     # A device has another name, or the configuration still says the one before.
     RENAMED = "renamed"
     # Somebody says that another meter took the place of one.

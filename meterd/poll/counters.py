@@ -287,8 +287,8 @@ class Counters:
                 name: state.swapped() if name in rewired else state
                 for name, state in self._states.items()
             }
-            text = f"read from other registers, or by another scale: {', '.join(rewired)}"
-            self._tell_swap(text, rewired[0])
+            what = rewired[0] if len(rewired) == 1 else f"{len(rewired)} counters"
+            self._tell_swap(f"{what} read from other registers, or by another scale", rewired[0])
 
     def _renew(self, why: str) -> None:
         """Another meter, or another view of it: every counter begins a new segment."""

@@ -40,6 +40,9 @@ WATCHED = 300.0
 # gap, and a read that rose by more than MOMENT's worth at full power has to be confirmed.
 INTERVAL = 60.0
 MOMENT = 10.0
+# Seconds that a restart is taken to have lasted where the clock cannot tell: a day's energy is
+# booked once reads agree, and no more.
+UNTOLD_GAP = 86_400
 # A rollover happens in the last and the first tenth of the counter.
 NEAR = 0.1
 # The share of a gap of hours to years in which a counter that left 0 may have been at full power.
@@ -216,14 +219,18 @@ class Guard:
     def _place(self, read: Read) -> None:
         """After a start: put what was remembered onto this process' monotonic clock."""
         self._placed = True
-        shift = read.now - read.time / 1000
-        self._seen = min(self._seen + shift, read.now)
-        self._since = min(self._since + shift, read.now)
+        suspect = self._suspect
+        newest = self._time if suspect is None else max(self._time, suspect.latest.time)
+        # Noted by a clock that was ahead, or read by one that is behind: nobody knows how long ago.
+        utc = read.time if read.time >= newest else newest + UNTOLD_GAP * 1000
+        shift = read.now - utc / 1000
+        self._seen += shift
+        self._since += shift
         if (mark := self._mark) is not None:
             self._mark = mark._replace(read=placed(mark.read, shift))
-        if (old := self._suspect) is not None:
-            first, latest = placed(old.first, shift), placed(old.latest, shift)
-            self._suspect = old._replace(first=first, latest=latest)
+        if suspect is not None:
+            first, latest = placed(suspect.first, shift), placed(suspect.latest, shift)
+            self._suspect = suspect._replace(first=first, latest=latest)
 
     def _gap(self, read: Read) -> float:
         return between(Read(self._raw, self._seen, self._time), read)

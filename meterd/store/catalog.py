@@ -49,6 +49,7 @@ class Catalog:
         # Names that devices had and none has now, by what they are called now. One object for all
         # time: the memory (hot.py) has it, too.
         self.renamed: dict[str, str] = {}
+        self._reclaimed: set[str] = set()  # of these, names of other devices that come
         self.forget()
 
     def forget(self) -> None:
@@ -62,7 +63,6 @@ class Catalog:
         self.devices: dict[str, int] = {}
         self.names: dict[int, str] = {}
         self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
-        self._reclaimed: set[str] = set()  # names that were renamed, of devices that come
         self._next = 1
         self._new_devices: list[dict[str, object]] = []
         self._new_series: list[dict[str, object]] = []

@@ -11,12 +11,13 @@ the other's first one:
 So it does not matter which day was written first, or what was known when a day was rolled up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import nan
 from statistics import median_low
 
+from meterd.store.format.order import strays
 from meterd.store.format.rise import HOLE_MS, Point, Power, hole_after, share, thousandths
 from meterd.store.format.rollup import QUARTER_MS, Quarter, fold
 
@@ -40,12 +41,17 @@ class CounterDay:
 
     @classmethod
     def of(
-        cls, times: Sequence[int], values: Sequence[float], power: Power | None = None
+        cls,
+        times: Sequence[int],
+        values: Sequence[float],
+        power: Power | None = None,
+        *,
+        steady: bool = False,
     ) -> "CounterDay | None":
         """Of a day's samples; None where there are none."""
-        quarters = fold(times, values, counter=True, power=power)
+        quarters = fold(times, values, counter=True, power=power, total=steady)
         points = [p for p in zip(times, values, strict=True) if p[1] == p[1]]
-        return cls(points[0], points[-1], quarters) if points else None
+        return cls(points[0], points[-1], quarters, steady=steady) if points else None
 
     @property
     def usual(self) -> int:
@@ -64,7 +70,7 @@ Bounds = tuple[CounterDay | None, CounterDay | None]
 def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[int, Quarter]:
     """The quarter hours with these numbers, ascending; `days` in time order."""
     before, after = around
-    row = [*filter(None, (before,)), *days, *filter(None, (after,))]
+    row = _in_line([*filter(None, (before,)), *days, *filter(None, (after,))])
     found: dict[int, Quarter] = {}
     for place, day in enumerate(row):
         if day is before or day is after:
@@ -72,9 +78,12 @@ def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[in
         previous = row[place - 1] if place else None
         following = row[place + 1] if place + 1 < len(row) else None
         own = _own(day, previous, following)
+        if day.steady and (leap := _leap(day, previous, following)):
+            own = _without(own, leap)
         found.update((number, own[number]) for number in own if number in wanted)
     for one, other in pairwise(row):
         _bridge(found, one, other, wanted)
+        _spread(found, one, other)
     if before is None and days:
         _begin(found, days[0].first[0])
     if after is None and days:
@@ -82,9 +91,60 @@ def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[in
     return dict(sorted(found.items()))
 
 
+def _in_line(days: Sequence[CounterDay]) -> Sequence[CounterDay]:
+    """Without days of which all samples are ones that a wrong clock put there.
+
+    They are those of a counter that never falls, where it leaps back to them and returns.
+    """
+    if not all(day.steady for day in days):
+        return days
+    gone = set(strays([point[1] for day in days for point in (day.first, day.last)]))
+    wrong = {place // 2 for place in gone if place % 2 == 0 and place + 1 in gone}
+    return [day for place, day in enumerate(days) if place not in wrong]
+
+
+def _leap(day: CounterDay, previous: CounterDay | None, following: CounterDay | None) -> int:
+    """By how much a counter that never falls leapt within a day, between two clocks.
+
+    The day begins with samples of long before, or ends with some of long after; in thousandths.
+    """
+    first, last = day.first[1], day.last[1]
+    if previous is not None and first < previous.last[1] <= last:
+        return thousandths(previous.last[1]) - thousandths(first)
+    if following is not None and first <= following.first[1] < last <= following.last[1]:
+        return thousandths(last) - thousandths(following.first[1])
+    return 0
+
+
+def _without(own: Mapping[int, Quarter], leap: int) -> Mapping[int, Quarter]:
+    """The quarter hours without a leap: one of them has it, or those of a hole have."""
+    found = dict(own)
+    for number in sorted(own, key=lambda number: -(own[number].increase or 0)):
+        increase = own[number].increase or 0
+        gone = min(leap, increase)
+        found[number] = replace(own[number], increase=increase - gone, estimated=True)
+        leap -= gone
+        if leap <= 0:
+            break
+    return found
+
+
+def _ends(one: CounterDay, other: CounterDay) -> tuple[Point, Point]:
+    """From where to where a counter rose between two days: not from or to what leaps back."""
+    last, first = one.last, other.first
+    if one.steady and other.steady:
+        top = max((quarter.max for quarter in one.quarters.values() if quarter.n), default=nan)
+        if last[1] < top <= first[1]:
+            last = last[0], top
+        low = min((quarter.min for quarter in other.quarters.values() if quarter.n), default=nan)
+        if last[1] <= low < first[1]:
+            first = first[0], low
+    return last, first
+
+
 def _bridge(found: dict[int, Quarter], one: CounterDay, other: CounterDay, wanted: range) -> None:
     """Adds what the counter rose by between two days with samples."""
-    line = _Line.of(one.last, other.first)
+    line = _Line.of(*_ends(one, other))
     guessed = False
     if line.rise_or_fall and line.width > HOLE_MS:
         steps = [usual for usual in (one.usual, other.usual) if usual]
@@ -95,6 +155,46 @@ def _bridge(found: dict[int, Quarter], one: CounterDay, other: CounterDay, wante
         increase = (known.increase or 0) + line.within(number)
         estimated = known.estimated or guessed
         found[number] = replace(known, increase=increase, estimated=estimated)
+
+
+def _spread(found: dict[int, Quarter], one: CounterDay, other: CounterDay) -> None:
+    """A counter that was frozen over midnight: a day's first quarter hours tell all of its jump.
+
+    They give so much of it to the last ones of the day before, which stood, as these would have
+    brought at the usual rate.
+    """
+    is_near = other.first[0] - one.last[0] <= HOLE_MS
+    if not is_near or one.last[1] != other.first[1]:
+        return
+    lead = _while(other, other.first[0] // QUARTER_MS, 1, lambda it: it.estimated)
+    stood = _while(one, one.last[0] // QUARTER_MS, -1, lambda it: it.increase == 0)
+    rises = [
+        it.increase
+        for number, it in other.quarters.items()
+        if number not in lead and not it.estimated and it.increase
+    ]
+    if not lead or other.last[0] // QUARTER_MS in lead or len(rises) < _FEW:
+        return
+    whole = sum(other.quarters[number].increase or 0 for number in lead)
+    count = min(len(stood), round(whole / median_low(rises)) - len(lead))
+    if count <= 0:
+        return
+    region = [*reversed(stood[:count]), *lead]
+    for place, number in enumerate(region):
+        part = share(whole, place + 1, len(region)) - share(whole, place, len(region))
+        own = (other.quarters[number].increase or 0) if number in lead else 0
+        if (known := found.get(number)) is not None:
+            increase = (known.increase or 0) + part - own
+            found[number] = replace(known, increase=increase, estimated=True)
+
+
+def _while(day: CounterDay, number: int, step: int, holds: Callable[[Quarter], bool]) -> list[int]:
+    """Quarter hours with samples, one after the other, as long as something holds."""
+    found: list[int] = []
+    while (one := day.quarters.get(number)) is not None and one.n and holds(one):
+        found.append(number)
+        number += step
+    return found
 
 
 @dataclass(frozen=True, slots=True)

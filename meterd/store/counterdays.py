@@ -97,7 +97,8 @@ class CounterDays:
     def _of(self, day: int, stored: Track) -> CounterDay | None:
         track = self._with_fresh(day, self._name, stored)
         power = power_of(self._name[1], self._power(day))
-        return CounterDay.of(track.times.tolist(), track.values.tolist(), power)
+        steady = self._name[1].startswith(GUARDED)
+        return CounterDay.of(track.times.tolist(), track.values.tolist(), power, steady=steady)
 
     def _with_fresh(self, day: int, name: Name, stored: Track) -> Track:
         hot = self._moment.hot.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)

@@ -334,6 +334,17 @@ class Hot:
                 return []
             return mine.closed.copy() if mine.open is None else [*mine.closed, mine.open]
 
+    def newest(self) -> dict[str, int]:
+        """The time (Unix ms) of each device's newest poll here."""
+        found: dict[str, int] = {}
+        for device in self.devices():
+            for stretch in self._of(device):
+                bounds, times = stretch.bounds, stretch.times
+                if times:
+                    last = max(times) if bounds is None else bounds[1]
+                    found[device] = max(last, found.get(device, last))
+        return found
+
     def _all(self) -> Iterator[Stretch]:
         for device in self.devices():
             yield from self._of(device)

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from meterd.model.quantity import Kind
+from meterd.model.quantity import GUARDED, Kind
 from meterd.store import cuts
 from meterd.store.catalog import Catalog
 from meterd.store.cuts import HOUR
@@ -62,9 +62,16 @@ def quarters(
     times, values = cuts.told(span, column)
     if before is not None and times and before[0] >= times[0]:
         before = None
-    counter = catalog.by_id[column.series].kind is Kind.COUNTER
+    known = catalog.by_id[column.series]
     return rollup.fold(
-        times, values, counter=counter, before=before, after=after, power=power, within=within
+        times,
+        values,
+        counter=known.kind is Kind.COUNTER,
+        before=before,
+        after=after,
+        power=power,
+        within=within,
+        total=known.name[1].startswith(GUARDED),
     )
 
 

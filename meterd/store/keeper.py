@@ -21,7 +21,7 @@ from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
-from meterd.store.newest import Newest
+from meterd.store.newest import Newest, last_times
 from meterd.store.olden import Olden
 from meterd.store.polls import journal_spans, replay
 from meterd.store.renames import Rename
@@ -162,9 +162,10 @@ class Keeper:
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
         self._sealer.interrupt()
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+        # Taken first, so that nobody closes it a second time.
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
         if self._filed is not None:
             self._filed.close()
 
@@ -286,6 +287,7 @@ class Keeper:
         self._newest.load()
         found = Hot()
         self._rows.update(self._replay(ledger, found))
+        self._retention.begin(max(last_times(found, self._catalog).values(), default=None))
         self._take_file(ledger)
         self._hot.adopt(found)
         self._olden.look(ledger)

@@ -78,3 +78,12 @@ def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:
             "quality": QUALITIES[quality],
             "reason": doubt.reason[:REASON_LENGTH] or None if doubt is not None else None,
         }
+
+
+def last_times(hot: Hot, catalog: Catalog) -> dict[str, int]:
+    """The last time (Unix ms) of each device, committed or not."""
+    found = hot.newest()
+    for known in list(catalog.by_id.values()):
+        if known.last is not None:
+            found[known.name[0]] = max(known.last, found.get(known.name[0], known.last))
+    return found

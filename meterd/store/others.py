@@ -196,6 +196,13 @@ class Seen(Hot):
                 found[name] = min(known[0], first), max(known[1], last)
         return found
 
+    def newest(self) -> dict[str, int]:
+        found = self._own.newest()
+        for hot in self._others.hots.values():
+            for name, time in hot.newest().items():
+                found[name] = max(time, found.get(name, time))
+        return found
+
     def devices(self) -> list[str]:
         return list({*self._own.devices(), *self._others.hots})
 

@@ -28,6 +28,15 @@ class Retention:
         """After a reload."""
         self._keep, self._rows = keep, rows
 
+    def begin(self, newest: int | None) -> None:
+        """What the store has ends at this time (Unix ms); its clock may have been set since."""
+        if newest is not None:
+            ahead = self._clock.now_ms() / 1000 - newest / 1000
+            if ahead > _LEAP and (self._keep is not None or self._rows is not None):
+                self._leap = self._clock.monotonic()
+                text = "the clock is %.0f s ahead of what is stored: nothing is deleted for an hour"
+                _log.warning(text, ahead)
+
     def trim(self, ledger: Ledger) -> bool:
         """Deletes some of what is too old; whether there is more. Raises StoreError."""
         if (self._keep is None and self._rows is None) or self._leapt():

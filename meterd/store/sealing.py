@@ -269,7 +269,8 @@ class Sealer:
         device, first = span.device, span.times[0]
         if device in self._tips:
             return self._tips[device]
-        tips = self._tips[device] = Tips(ledger.previous(device, first))
+        # Whoever sealed that may have known of nothing after it, and has closed its day since.
+        tips = self._tips[device] = Tips(ledger.previous(device, first), is_open=True)
         edges = Edges(ledger, self._catalog, device, self.dirty, {}, {})
         known = self._catalog.by_device.get(device, ())
         slow = {one.id for one in known if one.kind is Kind.COUNTER} - tips.samples.keys()

@@ -99,8 +99,12 @@ def ourselves(lock: Inode, file: Inode, claim: Claim | None, commit: float) -> T
         lock=lock[1],
         file=file[1],
         since=round(time.time(), 3),
-        lease=min(max(_LEAST_LEASE, 3 * commit), _MOST_LEASE),
+        lease=_lease(commit),
     )
+
+
+def _lease(commit: float) -> float:
+    return min(max(_LEAST_LEASE, 3 * commit), _MOST_LEASE)
 
 
 def is_dead(other: Tenant, us: Tenant) -> bool | None:
@@ -156,6 +160,12 @@ class Tenure:
         self._us: Tenant | None = None
         self.lock: Inode | None = None  # that is held; it may become another one
         self.is_stopping: Callable[[], bool] = lambda: False
+
+    def tune(self, commit: float) -> None:
+        """After a reload: how often is written from now on; the next transaction says it."""
+        self._commit = commit
+        if self._us is not None:
+            self._us = replace(self._us, lease=_lease(commit))
 
     def take(self, opened: Opened) -> None:
         """Waits for one of another machine that may be dead.

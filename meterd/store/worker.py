@@ -181,7 +181,8 @@ class Worker:
             self.alive = now = self._clock.monotonic()
             self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
             self.wake.clear()
-            self._adopt_options()
+            if self._adopt_options():
+                due = self._clock.monotonic()
             asked = self.errands.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
@@ -195,13 +196,22 @@ class Worker:
                 self._try(self._keeper.mend)
             self._run_errands()
 
-    def _adopt_options(self) -> None:
+    def _adopt_options(self) -> bool:
+        """Whether there are others than before; a commit at once makes them true on the disk."""
         with self._guard:
             options, self._options = self._options, None
-        if options is not None:
-            self._commit = options.commit
-            self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
-            self._rescue.tune(options.precautions)
+        if options is None:
+            return False
+        self._commit = options.commit
+        if self._tenure is not None:
+            self._tenure.tune(options.commit)
+        try:
+            with self._contained():
+                self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
+                self._rescue.tune(options.precautions)
+        except StoreError as error:
+            _log.error("not all that the reload says of the store holds: %s", error)
+        return True
 
     def _next(self, due: float) -> float:
         """The monotonic time at which there is something to do."""

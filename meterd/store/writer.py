@@ -20,6 +20,7 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import BATCH, Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
+from meterd.store.newest import last_times
 from meterd.store.renames import Rename, RenameError, memos_renamed
 from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
@@ -46,6 +47,10 @@ class Memory:
 
     hot: Hot
     catalog: Catalog
+
+    def newest(self) -> dict[str, int]:
+        """The last time (Unix ms) of each device, committed or not."""
+        return last_times(self.hot, self.catalog)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,14 @@ def test_a_clock_that_was_set_back_adds_nothing(site: FakeSite) -> None:
     assert times.tolist() == [NOW]
 
 
+def test_what_a_clock_far_ahead_noted_holds_nothing_up(site: FakeSite) -> None:
+    history = OwnHistory(site)
+    for time in (NOW, NOW + 7_200_000, NOW + 5000, NOW + 10_000):
+        history.look(time)
+    ((times, _),) = history.fetch([UPTIME], 0, NOW + 8_000_000)
+    assert times.tolist() == [NOW, NOW + 5000, NOW + 10_000]
+
+
 def test_memory_is_bounded_where_there_are_many_series(
     site: FakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,10 +85,16 @@ def test_what_is_imported_under_a_former_name_is_the_same_devices(
 ) -> None:
     assert site("devices", "rename", "main", "kitchen").code == 0
     file = tmp_path / "more.csv"
-    file.write_text("time,main/voltage.l1\n2026-01-01T00:00:00Z,230\n")
+    first = site.start // 1000 - 600
+    rows = "".join(f"{first + 60 * n},230,{n / 1000}\n" for n in range(10))
+    file.write_text(f"time,main/voltage.l1,main/active_energy.import [kWh]\n{rows}")
     done = site("import", str(file))
     assert done.code == 0, done.err
+    assert "stays alone" not in done.err
     assert "230" in site("export", "kitchen", "--quantity", "voltage.l1").out
+    # Its counters are counted like all others.
+    asked = ("--quantity", "guarded.active_energy.import", "--end", str(site.start // 1000))
+    assert len(site("export", "kitchen", *asked).out.splitlines()) == 1 + 10
 
 
 @pytest.mark.parametrize(

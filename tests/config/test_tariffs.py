@@ -202,3 +202,52 @@ def test_other_mistakes_have_their_codes(text: str, code: str) -> None:
 
 def test_a_name_that_ends_in_file_is_only_a_name() -> None:
     assert list(prices("{rates: {a_file: 1}, else: a_file}").rates) == ["a_file"]
+
+
+@pytest.mark.parametrize(
+    "written", ["999999.999999999", "-999999.999999999", "0.000000001", "0", "0.1000000000000"]
+)
+def test_prices_up_to_their_bounds(written: str) -> None:
+    made = prices(f"{{rates: {{a: '{written}'}}, else: a, standing: '{written}'}}")
+    assert made.rates["a"] == made.standing == Decimal(written)
+
+
+@pytest.mark.parametrize("written", ["1000000", "-1000000", "0.0000000001", "999999.9999999999"])
+def test_prices_beyond_their_bounds(written: str) -> None:
+    assert problem(one(f"{{rates: {{a: '{written}'}}, else: a}}")).code == "C062"
+
+
+@pytest.mark.parametrize(
+    ("time", "pairs"),
+    [
+        ("00:00-24:00", ((0, 96),)),
+        ("00:00-00:15", ((0, 1),)),
+        ("23:45-24:00", ((95, 96),)),
+        ("23:45-00:15", ((95, 1),)),
+        ("24:00-06:00", ((0, 24),)),
+        ("06:00-00:00", ((24, 0),)),
+    ],
+)
+def test_times_from_the_first_to_the_last_quarter_hour(
+    time: str, pairs: tuple[tuple[int, int], ...]
+) -> None:
+    made = prices(f"{{rates: {{a: 1}}, rules: [{{rate: a, time: {time}}}], else: a}}")
+    assert made.rules[0].time == pairs
+
+
+@pytest.mark.parametrize("time", ["24:15-06:00", "06:00-24:15", "06:60-08:00", "06:00-07:60"])
+def test_times_beyond_the_day(time: str) -> None:
+    assert problem(ruled(f"{{rate: a, time: {time}}}")).code == "C060"
+
+
+def test_seasons_and_ranges_hold_their_last_day_and_month() -> None:
+    rules = (
+        "{rate: a, season: 02-29..12-31}, {rate: a, months: nov-jan, days: sat-mon}, "
+        "{rate: a, days: holiday-tue}, {rate: a, days: sat-holiday}"
+    )
+    one_, other, *more = prices(f"{{rates: {{a: 1}}, rules: [{rules}], else: a}}").rules
+    assert one_.season == ((2, 29), (12, 31))
+    assert other.months == {11, 12, 1}
+    # A holiday in the week is none of these.
+    assert other.days == {5, 6, 0}
+    assert [rule.days for rule in more] == [{7, 0, 1}, {5, 6, 7}]

@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from meterd.config.load import load
+from meterd.config.settings import DeviceSettings
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import devices, guards, link_plans
 from meterd.drivers import registry
 from meterd.drivers.library import load_map, moved_map
+from meterd.drivers.modbus import ModbusOptions
 from meterd.model.sample import Reading
 from meterd.poll.counters import Counters
 from meterd.poll.normalise import Normaliser
@@ -153,3 +156,40 @@ def test_what_changes_no_counter_goes_on(house: House) -> None:
 def test_what_another_meterd_polls_now_goes_on_where_that_leaves_it(house: House) -> None:
     house.memory.keep_only([], elsewhere=["m"])
     assert house.memory.state("m", house.notes) is None
+
+
+class Choosing(BaseModel):
+    channel: int = 1
+    note: str = ""
+
+
+def test_any_key_of_a_driver_that_is_not_ours_may_choose_another_counter() -> None:
+    memory = CounterMemory()
+    for channel, kinds in ((1, []), (1, []), (2, ["swap"])):
+        device = DeviceSettings(
+            driver="acme", link="tcp://192.0.2.1", options=Choosing(channel=channel)
+        )
+        counters = guards("m", Fake(), device, memory.state("m", Notes()), "tcp://192.0.2.1:502")
+        memory.add("m", counters)
+        found = []
+        for _ in range(3):
+            read = Normaliser("m").poll([Reading(IMPORT, 5, "kWh")], 1_800_000_000_000, 0.1)
+            found += [notice.kind for notice in counters.step(read, now=1.0)[1]]
+        assert found == kinds
+
+
+def test_parts_of_a_sunspec_device_are_counters_of_their_own() -> None:
+    def origin(**keys: object) -> dict[str, str]:
+        options = ModbusOptions(map="sunspec", **keys)  # type: ignore[arg-type]
+        device = DeviceSettings(driver="modbus", link="tcp://192.0.2.1", options=options)
+        return dict(guards("m", Fake(), device, None).state().origin.settings)
+
+    whole, second = origin(part="meter"), origin(part="meter", index=2)
+    assert whole != second
+    assert whole != origin(part="inverter")
+    assert whole == origin(part="meter", slow="10s")
+
+
+class Fake:
+    async def read(self) -> list[Reading]:
+        return []

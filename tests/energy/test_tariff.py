@@ -6,7 +6,7 @@ import pytest
 
 from meterd.energy.clock import Clock
 from meterd.energy.quarter import QUARTER
-from meterd.energy.tariff import HOLIDAY, Pricer
+from meterd.energy.tariff import DIGITS, HOLIDAY, Pricer, Rate
 from tests.energy.histories import DAY, HOUR, at
 from tests.energy.plans import NIGHT, PlainHolidays, PlainPrices, PlainRule, PlainTariff
 
@@ -130,3 +130,48 @@ def test_half_an_hour_of_lord_howe_too() -> None:
     assert quarters_of(plan, zone, "2026-04-05", "night") == ["01:45", "01:45"]
     plan = tariff(PlainRule("night", time=((8, 10),)))  # 02:00 to 02:30
     assert quarters_of(plan, zone, "2026-10-04", "night") == []
+
+
+def test_a_season_has_its_first_and_its_last_day() -> None:
+    plan = tariff(PlainRule("night", season=((4, 1), (9, 30))))
+    asked = ("03-31", "04-01", "09-30", "10-01")
+    assert [rate(plan, f"2026-{day}T12:00") for day in asked] == ["day", "night", "night", "day"]
+    plan = tariff(PlainRule("night", season=((6, 1), (6, 1))))
+    found = [rate(plan, f"2026-{day}T12:00") for day in ("05-31", "06-01", "06-02")]
+    assert found == ["day", "night", "day"]
+
+
+def test_a_time_ends_before_the_quarter_hour_that_it_names() -> None:
+    plan = tariff(PlainRule("night", time=((4, 8), (48, 96))))
+    asked = ("00:45", "01:00", "01:45", "02:00", "11:45", "12:00", "23:45")
+    found = [rate(plan, f"2026-06-01T{local}") for local in asked]
+    assert found == ["day", "night", "night", "day", "day", "night", "night"]
+
+
+def test_one_pricer_knows_the_prices_of_each_day_apart() -> None:
+    """The same rules hold on both days, under the same names."""
+    rule = PlainRule("night", time=(NIGHT,))
+    first = PlainPrices(RATES, "day", (rule,), None, Decimal("0.5"), Decimal("0.08"))
+    dear = {name: price * 2 for name, price in RATES.items()}
+    later = PlainPrices(dear, "day", (rule,), date(2026, 7, 1), Decimal(1), None)
+    start = at(BERLIN, "2026-06-30T12:00")
+    pricer = Pricer(PlainTariff((first, later)), Clock(ZoneInfo(BERLIN), start, start + 2 * DAY))
+    found = [pricer.at(moment) for moment in (start, start + DAY, start)]
+    assert [each and each[1] for each in found] == [
+        Rate("day", 300_000_000),
+        Rate("day", 600_000_000),
+        Rate("day", 300_000_000),
+    ]
+    assert [each and each[0].feed_in for each in found[:2]] == [80_000_000, None]
+    assert [pricer.standing(moment) for moment in (start, start + DAY)] == [
+        500_000_000,
+        1_000_000_000,
+    ]
+
+
+def test_a_day_before_all_prices_costs_nothing() -> None:
+    start = at(BERLIN, "2026-06-30T12:00")
+    plan = PlainTariff((PlainPrices(RATES, "day", (), date(2026, 7, 1), Decimal(1)),))
+    pricer = Pricer(plan, Clock(ZoneInfo(BERLIN), start, start + 2 * DAY))
+    assert pricer.at(start) is None
+    assert [pricer.standing(moment) for moment in (start, start + DAY)] == [0, 10**DIGITS]

@@ -317,6 +317,122 @@ def test_the_limit_is_what_was_given() -> None:
     assert bench.read(50_243).what is H
 
 
+# 3600 W are 1 Wh a second; a step of 1 Wh and two seconds of lateness come on top.
+TIGHT = {"max_power": 3600.0, "resolution": 1.0, "interval": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("rise", "after", "what"),
+    [
+        # Read when it is due: what flows at the most in that time.
+        (13, 10, C),
+        (14, 10, H),
+        (3, 0, C),
+        (4, 0, H),
+        # 17 s are one and a half intervals and two seconds: no gap yet.
+        (20, 17, C),
+        (21, 17, H),
+        # After a gap ten seconds' worth is counted at once, more waits for a proof.
+        (13, 18, C),
+        (14, 18, H),
+        (13, 3600, C),
+        (14, 3600, H),
+    ],
+)
+def test_the_limits_to_the_watt_hour(rise: int, after: float, what: What) -> None:
+    bench = begun(50_000, **TIGHT)
+    bench.read(50_001)
+    assert bench.read(50_001 + rise, after=after).what is what
+
+
+@pytest.mark.parametrize("raw", [50_001 + 3603, 50_001 + 3604])
+def test_after_a_gap_the_limit_is_what_flows_in_it(raw: int) -> None:
+    bench = begun(50_000, **TIGHT)
+    bench.read(50_001)
+    steps = [bench.read(raw, after=3600), bench.read(raw), bench.read(raw)]
+    possible = raw - 50_001 <= 3603
+    assert whats(steps) == [H, H, What.CONFIRMED if possible else R]
+
+
+def test_a_fall_by_more_than_a_rollover_can_have_brought_is_a_reset() -> None:
+    bench = begun(990, wrap=1000.0, **TIGHT)
+    # 10 Wh up to the end, and 24 behind it, in the 30 s that three reads take: one too many.
+    assert whats(bench.reads([24, 24, 24])) == [H, H, R]
+    bench = begun(990, wrap=1000.0, **TIGHT)
+    assert whats(bench.reads([23, 23, 23])) == [H, H, What.ROLLOVER]
+
+
+@pytest.mark.parametrize(("first", "booked"), [(5, 5), (6, 0)])
+def test_what_it_shows_after_a_reset_is_booked_up_to_half_of_what_it_showed(
+    first: int, booked: int
+) -> None:
+    bench = begun(10)
+    steps = bench.reads([first, first, first, first + 1])
+    assert steps[-1].value == 10 + booked + 1
+
+
+def test_what_a_reset_owes_is_booked_once_where_a_gap_is_confirmed_after_it() -> None:
+    bench = begun(500_000)
+    bench.reads([3, 3, 3])
+    steps = [bench.read(100_003, after=3000), *bench.reads([100_003, 100_003, 100_004, 100_005])]
+    assert whats(steps) == [H, H, What.CONFIRMED, C, C]
+    assert [step.value for step in steps[2:]] == [600_003, 600_004, 600_005]
+
+
+def test_a_counter_that_rested_at_zero_or_after_a_reset_takes_no_late_step() -> None:
+    """Neither is known to have counted while it stood still."""
+    bench = begun(0, **TIGHT)
+    bench.reads([0] * 60)
+    assert whats(bench.reads([200, 200, 200])) == [H, H, R]
+    bench = begun(50_000, **TIGHT)
+    assert whats(bench.reads([3, 3, 3])) == [H, H, R]
+    bench.reads([3] * 60)
+    assert whats(bench.reads([203, 203, 203])) == [H, H, R]
+
+
+def test_a_total_is_ahead_of_its_counter_until_that_is_there_also_after_a_reset() -> None:
+    bench = begun(50_000)
+    bench.reads([100, 100, 100, 101])
+    assert (bench.guard.total, bench.guard.is_ahead) == (50_101, False)
+    # A rise that was possible and false: the total waits at 50 901.
+    bench.reads([901, 102, 102, 102])
+    assert (bench.guard.total, bench.guard.is_ahead) == (50_901, True)
+    bench.read(902)
+    assert (bench.guard.total, bench.guard.is_ahead) == (50_902, False)
+
+
+@pytest.mark.parametrize(("raw", "what"), [(303, C), (304, H)])
+def test_a_counter_that_is_read_rarely_leaves_zero_by_five_minutes_worth(
+    raw: int, what: What
+) -> None:
+    bench = begun(0, max_power=3600.0, resolution=1.0, interval=600.0)
+    bench.read(0, after=600)
+    assert bench.read(raw, after=600).what is what
+
+
+@pytest.mark.parametrize(("rise", "what"), [(303, What.CONFIRMED), (304, R)])
+def test_after_a_long_rest_a_counter_takes_five_minutes_worth_and_no_more(
+    rise: int, what: What
+) -> None:
+    bench = begun(50_000, **TIGHT)
+    assert set(whats(bench.reads([50_000] * 360))) == {C}
+    assert whats(bench.reads([50_000 + rise] * 3)) == [H, H, what]
+
+
+def test_a_state_knows_when_the_counter_last_moved() -> None:
+    bench = begun(50_000)
+    bench.read(50_001)
+    moved = bench.time
+    bench.reads([50_001, 50_001, 50_002])
+    state = bench.guard.state()
+    # From the read before the rise on: then it was still.
+    assert (state.time, state.since) == (bench.time, bench.time - 10_000)
+    assert state.since == moved + 20_000
+    bench.restart()
+    bench.reads([50_002])
+    assert bench.guard.state().since == state.since
+
+
 def test_a_meter_beyond_its_limit_is_named_once() -> None:
     bench = begun(50_000, max_power=3600, resolution=1)
     steps = bench.reads(50_000 + 1000 * n for n in range(1, 40))
@@ -359,6 +475,43 @@ def test_a_rise_while_down_is_bound_by_the_time_it_was_down() -> None:
     bench = begun(50_000)
     bench.restart(down=60)
     assert bench.read(4e9).what is H
+
+
+@pytest.mark.parametrize("back", [40, 7200, 86_400 * 365])
+@pytest.mark.parametrize("rise", [5, 60_000, 2_000_000])
+def test_a_rise_while_down_counts_though_the_clock_was_set_back_meanwhile(
+    back: int, rise: int
+) -> None:
+    """Noted two hours ahead, or read by a clock that is not set: nobody knows how long it took."""
+    bench = begun(50_000, max_power=100_000, interval=10)
+    bench.restart(max_power=100_000, interval=10)
+    bench.time -= back * 1000
+    raws = [50_000 + rise + n for n in (0, 1, 2, 3)]
+    steps = bench.reads(raws)
+    assert steps[-1] == Step(raws[-1], C)
+    assert R not in whats(steps)
+    # A small one at once; a large one needs a proof, as after any gap.
+    assert (steps[0].what is C) is (rise == 5)
+
+
+def test_a_rise_by_more_than_a_day_can_bring_is_none_where_the_clock_was_set_back() -> None:
+    bench = begun(50_000, max_power=1_000, interval=10)
+    bench.restart(max_power=1_000, interval=10)
+    bench.time -= 7_200_000
+    # 24 kWh, and the resolution of a counter that counts by whole kWh.
+    assert whats(bench.reads([50_000 + 26_000] * 3)) == [H, H, R]
+    bench = begun(50_000, max_power=1_000, interval=10)
+    bench.restart(max_power=1_000, interval=10)
+    bench.time -= 7_200_000
+    assert whats(bench.reads([50_000 + 25_000] * 3)) == [H, H, What.CONFIRMED]
+
+
+def test_a_doubt_outlives_a_restart_under_a_clock_that_is_behind() -> None:
+    bench = begun(50_000)
+    bench.reads([3, 3])
+    bench.restart()
+    bench.time -= 3_600_000
+    assert whats(bench.reads([3, 50_001])) == [R, H]
 
 
 def test_a_saved_state_that_is_none_is_refused() -> None:

@@ -198,6 +198,28 @@ async def test_a_counter_that_was_frozen_is_spread_over_that_time(
     assert rows(path, DAILY) == [(48_000.0,)]
 
 
+@pytest.mark.parametrize("minutes", [20, 30, 50])
+async def test_a_counter_that_was_frozen_over_midnight_is_spread_over_both_days(
+    tmp_path: Path, minutes: int
+) -> None:
+    start = START + DAY - minutes * MINUTE
+    values = frozen(MINUTE, start, start + HOUR + 15 * MINUTE)
+    await written(tmp_path / "m.db", [Poll("main", t, COUNTER, (v,), {}) for t, v in values])
+    found = told(tmp_path / "m.db", START, START + 2 * DAY)
+    assert energy(found, START, START + 2 * DAY) == 48_000
+    for hour in range(20, 28):
+        at = START + hour * HOUR
+        assert energy(found, at, at + HOUR) == pytest.approx(1000, abs=200), hour
+    assert found[(START + DAY) // QUARTER - 1].estimated
+    assert found[(START + DAY) // QUARTER].estimated
+    # Each window tells the same of it.
+    for at in (START, START + DAY):
+        part = told(tmp_path / "m.db", at, at + DAY)
+        assert {n: q.increase for n, q in part.items()} == {
+            n: q.increase for n, q in found.items() if at <= n * QUARTER < at + DAY
+        }
+
+
 @pytest.mark.parametrize("watts", [1000.0, 0.0, None])
 async def test_power_tells_whether_a_counter_was_frozen(
     tmp_path: Path, watts: float | None

@@ -236,6 +236,26 @@ async def test_a_clock_that_leaps_deletes_nothing(tmp_path: Path) -> None:
         assert rows(path, "SELECT count(*) FROM block") != [(0,)]
 
 
+async def test_a_clock_that_is_ahead_at_the_start_deletes_nothing_until_it_is_believed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "meterd.db"
+    hands = Hands(START)
+    async with store(path, clock=hands, keep=86_400.0) as (writer, _):
+        await feed(writer, hands, history(8, START, 40))
+        await writer.settle()
+    hands.now += 365 * DAY
+    async with store(path, clock=hands, keep=86_400.0) as (writer, _):
+        await writer.settle()
+        hands.elapsed += 3599
+        await writer.settle()
+        # A block a day.
+        assert rows(path, "SELECT count(*) FROM block") == [(2,)]
+        hands.elapsed += 1
+        await writer.settle()
+        assert rows(path, "SELECT count(*) FROM block") == [(0,)]
+
+
 async def test_plain_rows_are_there_for_people(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     hands = Hands(START)

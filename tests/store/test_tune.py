@@ -1,6 +1,9 @@
 """A writer goes on with other options: it stays open and locked, and no commit is lost."""
 
+import json
 import shutil
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from meterd.store.ledger import Ledger
 from meterd.store.lock import holder_of
 from meterd.store.reader import Reader
 from meterd.store.rescue import Precautions, WriterOptions
+from meterd.store.tenure import NAME
 from meterd.store.writer import Writer
 from tests.clocks import FakeClock
 
@@ -143,4 +147,20 @@ async def test_retention_is_that_of_the_new_options(tmp_path: Path) -> None:
     writer.tune(WriterOptions(commit=3600.0, keep=86_400.0))
     await writer.settle()
     assert await after_a_crash(path, tmp_path / "after") == []
+    await writer.close()
+
+
+async def test_how_often_is_written_is_said_to_other_machines_at_once(tmp_path: Path) -> None:
+    """They take a writer for dead that is silent for longer than it said."""
+    path = tmp_path / "m.db"
+    writer = Writer(f"sqlite:///{path}", commit=10.0)
+    await writer.open()
+    take(writer, 0)
+    await writer.flush()
+    writer.tune(WriterOptions(commit=900.0))
+    take(writer, 10)
+    await writer.flush()
+    with closing(sqlite3.connect(path)) as connection:
+        (body,) = connection.execute("SELECT body FROM memo WHERE name = ?", (NAME,)).fetchone()
+    assert json.loads(body)["lease"] == 2700.0
     await writer.close()

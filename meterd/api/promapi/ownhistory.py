@@ -26,6 +26,9 @@ _KEEP_ROWS = 4_320  # six hours, one each 5 s
 # Where there are many devices the hours get fewer, down to ten minutes.
 _MOST_VALUES = 500_000
 _LEAST_ROWS = 40
+# ms by which a clock that was set back is waited for; what is further ahead was noted under a wrong
+# clock.
+_BACK_MS = 300_000
 # Samples that are noted before the event loop gets a turn: about 2 ms.
 _AT_ONCE = 500
 
@@ -82,8 +85,10 @@ class OwnHistory:
 
     def _steps(self, now: int) -> Iterator[None]:
         """The same, with pauses in which polls go on."""
-        if self._rows and now <= self._rows[-1].time:
-            return  # the clock was set back
+        if self._rows and now <= self._rows[-1].time <= now + _BACK_MS:
+            return  # the clock was set back: it is waited for
+        while self._rows and self._rows[-1].time >= now:
+            self._rows.pop()  # of a clock that was far ahead
         families = own.Families()
         yield from own.steps(families, self._site, self._crowd, now)
         found: dict[Key, float] = {}

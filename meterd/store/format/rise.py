@@ -4,9 +4,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, pairwise
+from math import inf
 from operator import gt, ne, sub
 from statistics import median_low
 from typing import NamedTuple, TypeAlias
+
+from meterd.store.format.order import strays
 
 HOLE_MS = 900_000
 _HOLE_STEPS = 3
@@ -46,8 +49,8 @@ class Rise:
 
     A fall counts as no rise, and the line goes on from there. `falls` has what was lost up to
     each sample, or nothing where the counter never fell. `holes` are places of the samples that
-    end a hole, in which something rose: a step that is too long (hole_after), or the time for
-    which the counter stood before it jumped.
+    end a hole, in which something rose: a step that is too long (hole_after), the time for which
+    the counter stood before it jumped, or where a sample of a wrong time was taken out.
     """
 
     times: Sequence[int]
@@ -63,10 +66,19 @@ class Rise:
         before: Point | None = None,
         after: Point | None = None,
         power: Power | None = None,
+        *,
+        total: bool = False,
     ) -> "Rise":
-        """Samples without nulls, and the nearest ones outside."""
+        """Samples without nulls, and the nearest ones outside.
+
+        Of a running `total`, which never falls, samples that a wrong clock put into a wrong place
+        are left out, and what rose around them counts as interpolated.
+        """
         times, values = _believable(times, values)
-        limit = hole_after(usual_step(times) if _is_wide(times) else 0)
+        own = times
+        gaps: frozenset[int] = frozenset()
+        if total and (gone := strays(values)):
+            times, values, gaps = _without(times, values, gone)
         times, values, thawed = _thawed(times, values, power)
         for point in (before, after):
             if point is not None and abs(point[1]) < _MOST:
@@ -76,11 +88,15 @@ class Rise:
         falls = _falls(values) if any(map(gt, values, values[1:])) else ()
         steps = list(map(sub, times[1:], times))
         wide = max(steps, default=0) > HOLE_MS
+        limit = hole_after(usual_step(own)) if wide else 0
         holes = [
             place
             for place, step in enumerate(steps if wide else (), 1)
             if (step > limit or times[place] in thawed) and values[place] != values[place - 1]
         ]
+        if gaps:
+            places = (bisect_left(times, time) for time in gaps)
+            holes = sorted({*holes, *(place for place in places if 0 < place < len(times))})
         return cls(times, values, falls, holes)
 
     def between(self, start: int, end: int) -> tuple[int, bool]:
@@ -118,8 +134,13 @@ def _believable(
     return [time for time, _ in pairs], [value for _, value in pairs]
 
 
-def _is_wide(times: Sequence[int]) -> bool:
-    return max(map(sub, times[1:], times), default=0) > HOLE_MS
+def _without(
+    times: Sequence[int], values: Sequence[float], gone: Sequence[int]
+) -> tuple[Sequence[int], Sequence[float], frozenset[int]]:
+    """What is left, and the times of what followed something that is gone."""
+    left = sorted(set(range(len(times))).difference(gone))
+    gaps = frozenset(times[b] for a, b in pairwise(left) if b != a + 1)
+    return [times[place] for place in left], [values[place] for place in left], gaps
 
 
 def thousandths(value: float) -> int:
@@ -149,9 +170,14 @@ def _thawed(
     times: Sequence[int], values: Sequence[float], power: Power | None
 ) -> tuple[Sequence[int], Sequence[float], frozenset[int]]:
     """Samples without those of a counter that was frozen, and the times at which it went on."""
-    begins = [0, *compress(range(1, len(values)), map(ne, values, values[1:]))]
+    changed = list(map(ne, values[1:], values))
+    turns = [*times[:1], *compress(times[1:], changed)]
+    # Nearly always it turned often, and that is quick to see.
+    if len(turns) <= _FROZEN_OTHERS or max(map(sub, turns[1:], turns)) < HOLE_MS:
+        return times, values, frozenset()
+    begins = [0, *compress(range(1, len(values)), changed)]
     stands = [times[end - 1] - times[begin] for begin, end in pairwise(begins)]
-    if max(stands, default=0) < HOLE_MS or len(stands) < _FROZEN_OTHERS:
+    if max(stands) < HOLE_MS:
         return times, values, frozenset()
     runs = [
         _Run(begin, end - 1, thousandths(values[end]) - thousandths(values[begin]))
@@ -205,4 +231,6 @@ class _Judge:
             near = abs(whole - run.jump) <= run.jump // _POWER_PART + self.typical
             return near and 2 * standing >= whole
         most = _FROZEN_FACTOR * self.top * (end - start) / self.usual
+        # Of one that stood from the first sample on nobody knows here since when.
+        most = most if run.first else inf
         return _FROZEN_FACTOR * self.top * steps < run.jump <= most

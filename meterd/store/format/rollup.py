@@ -57,20 +57,22 @@ def fold(
     after: Point | None = None,
     power: Power | None = None,
     within: range | None = None,
+    total: bool = False,
 ) -> dict[int, Quarter]:
     """Quarters by number, ascending, of ascending times (Unix ms) and their values (NaN: null).
 
     `before` and `after` are the nearest values outside, from which a counter's readings at the
     edges are interpolated; without them it counts from the first value and to the last one.
     A counter has quarters in holes as well, right up to `before` and `after`. `power` helps to
-    tell whether it was frozen. `within` cuts the answer to those quarters. A quarter that the
-    stretch cuts in two is not whole: give all of its values.
+    tell whether it was frozen. `within` cuts the answer to those quarters. A counter that is a
+    running `total` never falls: samples by which it does are no part of its rise. A quarter that
+    the stretch cuts in two is not whole: give all of its values.
     """
     # A list is read twice as quickly as an array.
     times, values = _known(times, list(values))
     found = dict(_gauges(times, values))
     if counter:
-        rise = Rise.of(times, values, before, after, power)
+        rise = Rise.of(times, values, before, after, power, total=total)
         span = _counted(times, before, after)
         if within is not None:
             span = range(max(span.start, within.start), min(span.stop, within.stop))

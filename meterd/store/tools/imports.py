@@ -7,7 +7,7 @@ time,main/voltage.l1,main/active_power [kW]    or one row a time
 import csv
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
@@ -80,6 +80,15 @@ class Imported:
     @property
     def devices(self) -> set[str]:
         return {device for device, _ in self.days}
+
+    def call(self, former: Mapping[str, str]) -> None:
+        """Devices by the names that they have now; `former`: names they had -> the names now."""
+        self.days = {(former.get(device, device), day) for device, day in self.days}
+        counters, self.counters = self.counters, {}
+        for (device, quantity), (start, end) in counters.items():
+            key = former.get(device, device), quantity
+            first, last = self.counters.get(key, (start, end))
+            self.counters[key] = min(first, start), max(last, end)
 
     def note(self, row: Row) -> None:
         self.samples += 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.daemon.undated import Undated
+from meterd.daemon.timeline import Timeline
 from meterd.model.clock import EARLIEST_MS
 from meterd.model.sample import Poll
 from tests.store.rigs import Hands, poll, raw, samples, store
@@ -20,32 +20,32 @@ class Kept:
         self.polls.append(poll)
 
 
-def rig(hands: Hands, most: int = 1000) -> tuple[Undated, Kept]:
-    undated, kept = Undated(hands, most), Kept()
-    undated.sink = kept
-    return undated, kept
+def rig(hands: Hands, most: int = 1000) -> tuple[Timeline, Kept]:
+    timeline, kept = Timeline(hands, most=most), Kept()
+    timeline.sink = kept
+    return timeline, kept
 
 
-def polled(undated: Undated, hands: Hands, count: int, *, step: int = 0) -> list[int]:
+def polled(timeline: Timeline, hands: Hands, count: int, *, step: int = 0) -> list[int]:
     """Polls each ten seconds; the clock steps by so many ms before the last. Their elapsed ms."""
     moments = []
     for number in range(count):
         hands.now += 10_000 + (step if number == count - 1 else 0)
         hands.elapsed += 10
         moments.append(round(hands.elapsed * 1000))
-        undated.take(poll(hands.now, float(number)))
+        timeline.take(poll(hands.now, float(number)))
     return moments
 
 
 def test_they_wait_and_keep_their_rhythm() -> None:
     hands = Hands(5_000)
-    undated, kept = rig(hands)
-    moments = polled(undated, hands, 5)
+    timeline, kept = rig(hands)
+    moments = polled(timeline, hands, 5)
     # First a fake clock's time of last year, or so it may be: still not right.
-    moments += polled(undated, hands, 2, step=946_684_800_000)
+    moments += polled(timeline, hands, 2, step=946_684_800_000)
     assert kept.polls == []
-    moments += polled(undated, hands, 3, step=RIGHT - 946_684_800_000)
-    moments += polled(undated, hands, 2)
+    moments += polled(timeline, hands, 3, step=RIGHT - 946_684_800_000)
+    moments += polled(timeline, hands, 2)
     offset = hands.now - round(hands.elapsed * 1000)
     assert [one.time for one in kept.polls] == [moment + offset for moment in moments]
     assert [one.values[0] for one in kept.polls] == [0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 0, 1]
@@ -53,45 +53,45 @@ def test_they_wait_and_keep_their_rhythm() -> None:
 
 def test_a_poll_that_was_under_way_when_the_clock_was_set_counts_from_its_start() -> None:
     hands = Hands(RIGHT)
-    undated, kept = rig(hands)
-    undated.take(Poll("main", 7_000, poll(0, 1.0).layout, (1.0,), took=2.5))
+    timeline, kept = rig(hands)
+    timeline.take(Poll("main", 7_000, poll(0, 1.0).layout, (1.0,), took=2.5))
     assert [one.time for one in kept.polls] == [RIGHT - 2_500]
 
 
 def test_a_right_clock_holds_nothing_back() -> None:
     hands = Hands(EARLIEST_MS)
-    undated, kept = rig(hands)
+    timeline, kept = rig(hands)
     first = poll(EARLIEST_MS, 1.0)
-    undated.take(first)
+    timeline.take(first)
     assert kept.polls == [first]
 
 
 def test_the_oldest_go_where_memory_would_not_end(caplog: pytest.LogCaptureFixture) -> None:
     hands = Hands(5_000)
-    undated, kept = rig(hands, most=3)
-    polled(undated, hands, 6, step=RIGHT)
+    timeline, kept = rig(hands, most=3)
+    polled(timeline, hands, 6, step=RIGHT)
     assert [one.values[0] for one in kept.polls] == [3, 4, 5]
-    assert undated.dropped == 3
+    assert timeline.dropped == 3
     assert "3 older ones are lost" in caplog.text
 
 
 def test_what_never_gets_a_time_is_told(caplog: pytest.LogCaptureFixture) -> None:
     hands = Hands(5_000)
-    undated, kept = rig(hands)
-    polled(undated, hands, 4)
-    undated.close()
+    timeline, kept = rig(hands)
+    polled(timeline, hands, 4)
+    timeline.close()
     assert kept.polls == []
     assert "4 polls are lost" in caplog.text
 
 
 async def test_no_row_is_older_than_the_program_and_none_is_deleted(tmp_path: Path) -> None:
     path, hands = tmp_path / "meterd.db", Hands(5_000)
-    undated = Undated(hands)
+    timeline = Timeline(hands)
     async with store(path, clock=hands, keep=7 * 86_400.0) as (writer, reader):
-        undated.sink = writer
-        polled(undated, hands, 400)
+        timeline.sink = writer
+        polled(timeline, hands, 400)
         await writer.settle()
-        polled(undated, hands, 10, step=RIGHT)
+        polled(timeline, hands, 10, step=RIGHT)
         await writer.settle()
         assert len(await raw(reader)) == 410
     found = [time for time, _, _ in samples(path)]
