@@ -342,12 +342,11 @@ class Hot:
     def newest(self) -> dict[str, int]:
         """The time (Unix ms) of each device's newest poll here."""
         found: dict[str, int] = {}
-        for device in self.devices():
-            for stretch in self._of(device):
-                bounds, times = stretch.bounds, stretch.times
-                if times:
-                    last = max(times) if bounds is None else bounds[1]
-                    found[device] = max(last, found.get(device, last))
+        for stretch in (*self._aside(), *self._all()):
+            bounds, times = stretch.bounds, stretch.times
+            if times:
+                last = max(times) if bounds is None else bounds[1]
+                found[stretch.device] = max(last, found.get(stretch.device, last))
         return found
 
     def _all(self) -> Iterator[Stretch]:
