@@ -7,6 +7,7 @@ from math import nan
 
 from hypothesis import strategies as st
 
+from meterd.model.sample import LARGEST
 from meterd.store.format.columns import Column, Rows, Span, State, regular, runs
 
 T0 = 1_790_000_000_000
@@ -28,9 +29,9 @@ def _counter(start: int) -> st.SearchStrategy[list[float]]:
 
 _TINY = [0.0, -0.0, 5e-324, -5e-324, 2.2250738585072014e-308, 1e-9, 1e-10]
 _WHOLE = [2.0**51, -(2.0**51), 2.0**53 - 1, 2.0**53, 4503599627370495.5]
-_FAR = [1e22, -1e300, 1.7976931348623157e308, 0.1 + 0.2, 230.10000610351562]
+_FAR = [1e22, -1e300, LARGEST, 0.1 + 0.2, 230.10000610351562]
 odd = st.sampled_from([*_TINY, *_WHOLE, *_FAR])
-finite = st.floats(allow_nan=False, allow_infinity=False)
+finite = st.floats(-LARGEST, LARGEST)
 decimals = st.integers(0, 9).flatmap(lambda digits: st.lists(_shortened(digits), max_size=60))
 series = st.one_of(
     decimals,
