@@ -41,8 +41,7 @@ _COLUMNS = (
     epilog="""\b
 Examples:
   meterd correct main frequency --start now-2h --end now-1h --why "bad clamp"
-  meterd correct main active_energy.import --start 2026-10-01T14:00Z --end 2026-10-01T14:01Z \
-    --set "1234.5 kWh" --why "misread"
+  meterd correct main frequency --start now-1h --end now --set 50Hz --why off
   meterd correct --list
   meterd correct --undo 3
   meterd correct --finish

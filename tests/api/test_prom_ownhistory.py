@@ -8,9 +8,11 @@ from meterd.api.promapi.prices import Prices
 from meterd.api.promapi.source import SiteSource
 from meterd.api.promsource import StoreSource
 from meterd.daemon.vitals import Vitals
+from meterd.errors import StoreError
 from meterd.model.sample import Fault, failed
 from meterd.promql.engine import instant
 from meterd.promql.source import is_stale
+from meterd.store.writer import WriterStatus
 from tests.api.conftest import FixedClock
 from tests.api.fake import NOW, FakeDevice, FakeSite, good
 from tests.api.promhistory import FakeHistory
@@ -78,6 +80,29 @@ async def test_a_look_at_many_devices_leaves_the_loop_its_turns(site: FakeSite) 
     looking.cancel()
     assert turns >= 5
     assert list(history.series()) == list(_looked(site))
+
+
+async def test_a_store_that_is_not_open_yet_ends_no_history(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def away() -> WriterStatus:
+        asked.append(1)
+        raise StoreError("the store is not open", code="unavailable")
+
+    monkeypatch.setattr(ownhistory, "QUICKEST", 0.0)
+    monkeypatch.setattr(ownhistory, "SLOWEST", 0.0)
+    history = OwnHistory(site)
+    with monkeypatch.context() as then:
+        then.setattr(site, "store_status", away)
+        looking = asyncio.create_task(history.run(FixedClock()))
+        while len(asked) < 2:
+            await asyncio.sleep(0)
+    while not history.series():
+        await asyncio.sleep(0)
+    looking.cancel()
+    assert UPTIME in history.series()
 
 
 def _looked(site: FakeSite) -> list[Key]:

@@ -97,7 +97,7 @@ def test_migrating_keeps_a_copy_and_does_nothing_twice(site: Site) -> None:
         connection.execute("DROP TABLE correction")
         connection.execute("UPDATE alembic_version SET version_num = '0004'")
     connection.close()
-    assert newest == "0005"
+    assert newest > "0004"
     assert "`meterd db migrate`" in site("db", "info").err
     done = site("db", "migrate")
     assert done.code == 0, done.err

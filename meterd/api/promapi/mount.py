@@ -27,6 +27,7 @@ from meterd.api.promsource import History
 from meterd.api.respond import whole
 from meterd.api.route import Scope
 from meterd.api.site import Site
+from meterd.daemon.service import forever
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.promql.result import QueryError
@@ -88,7 +89,8 @@ class PrometheusApi:
 
     async def life(self, app: web.Application) -> AsyncIterator[None]:
         """Look at meterd's own health all the while, and end the threads."""
-        looking = asyncio.create_task(self._desk.own.run(self._clock))
+        look = partial(self._desk.own.run, self._clock)
+        looking = asyncio.create_task(forever("meterd's own history", look))
         yield
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

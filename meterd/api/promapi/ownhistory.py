@@ -7,6 +7,7 @@ import asyncio
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from meterd.api.crowd import Crowd
 from meterd.api.promapi import own
 from meterd.api.promapi.names import Meaning
 from meterd.api.site import Site
+from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
@@ -67,8 +69,10 @@ class OwnHistory:
     async def run(self, clock: Clock) -> None:
         """Until cancelled. A clock that people set forward or back changes no pace."""
         while True:
-            for _ in self._steps(clock.now_ms()):
-                await asyncio.sleep(0)
+            # Doors stand before the store is open, and until it is, there is nothing to note.
+            with suppress(StoreError):
+                for _ in self._steps(clock.now_ms()):
+                    await asyncio.sleep(0)
             await asyncio.sleep(self.pace())
 
     def pace(self) -> float:
