@@ -292,6 +292,7 @@ async def test_another_meter_that_meterd_noticed_is_kept_for_later_counts(house:
 
 async def test_who_renamed_in_the_file_first_merges_while_it_is_polled(house: House) -> None:
     """Polled as a, then as b: one history, and its totals rise over the join."""
+    await house.meters["b"].stop()
     house.meters["b"] = house.meters["a"]
     site = Site(SystemClock())
     await site.apply(house.settings("a"))
