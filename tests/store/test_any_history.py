@@ -79,7 +79,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(batches=_batches, windows=st.lists(_windows, min_size=3, max_size=3))
 def test_any_question_after_any_history_has_the_plain_answer(
     empty_store: Path, batches: list[list[Poll]], windows: list[tuple[int, int, int, str]]

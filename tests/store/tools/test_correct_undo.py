@@ -81,7 +81,7 @@ _corrections = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @example(seed=1, hours=110, keep=2, asked=[(POWER, 20 * 60, 100 * 60, None)])
 @example(seed=2, hours=110, keep=None, asked=[(ENERGY, 20 * 60, 100 * 60, None)])
 @given(
@@ -144,7 +144,7 @@ def corrected(polls: Sequence[Poll], what: Ask) -> list[Poll]:
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @example(seed=2, hours=110, asked=(ENERGY, 20 * 60, 100 * 60, None))
 @example(seed=3, hours=30, asked=(ENERGY, 26 * 60, 28 * 60, None))
 @example(seed=3, hours=30, asked=(ENERGY, 23 * 60, 24 * 60, None))
