@@ -96,13 +96,16 @@ def upgrade(database: Database) -> None:
 
 
 def _found(database: Database) -> str | None:
-    """The schema; where a file says nonsense of it, what its tables are."""
+    """The schema; where a file says nonsense of it, what its tables are; None: to be made."""
     try:
         with database.reading() as connection:
             return version(connection)
     except StoreError as error:
-        if error.code != "corrupt" or database.path is None or corrupt.is_damage(error):
+        if error.code != "corrupt" or corrupt.is_damage(error):
             raise
+        if database.path is None:
+            # MariaDB shows tables while another meterd makes them: who has the lock looks again.
+            return None
         # Half a second for each schema: only paid where there is something to do.
         from meterd.store.tools.shape import strange
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from meterd.errors import StoreError
 from meterd.store import database, migrate, seat
@@ -101,6 +102,26 @@ async def test_of_lone_meterds_that_start_at_once_one_has_the_store(urls: list[s
         assert said.count(b"already_running\n") == 2, said
     finally:
         await asyncio.gather(*(one.communicate(b"\n") for one in fleet))
+
+
+async def test_tables_that_another_is_making_are_no_damage(
+    urls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making the table of the version and filling it, on MariaDB all can see it."""
+    async with opened(Writer(rotated(urls, 1), commit=NEVER)):
+        half = StoreError("alembic_version is empty", code="corrupt")
+        seen = iter([half])
+
+        def version(connection: Connection) -> str | None:
+            for error in seen:
+                raise error
+            return migrate.versions()[-1]
+
+        monkeypatch.setattr(migrate, "version", version)
+        with pytest.raises(StoreError) as refused:
+            async with opened(Writer(rotated(urls, 1), commit=NEVER)):
+                pass
+        assert refused.value.code == "already_running"
 
 
 async def test_a_cluster_keeps_away_from_a_lone_meterd(
