@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from meterd.model.sample import Poll
 from meterd.store import renames, replacements
@@ -189,7 +189,7 @@ def _rollups(connection: Connection, one: int, other: int) -> None:
     connection.execute(delete(rollup).where(_within(one)))
 
 
-def _within(one: int):  # type: ignore[no-untyped-def]
+def _within(one: int) -> ColumnElement[bool]:
     return rollup.c.id.between(rollup_id(one, 0), rollup_id(one + 1, 0) - 1)
 
 
