@@ -94,7 +94,6 @@ class Site:
             lambda: self._alert_memory.restore(self._open_store.writer),
         )
         self._joined: list[Part] = []
-        self._begun_anew = 0
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -435,7 +434,6 @@ class Site:
             await self._follow()
             status = self.store_status()
             self._alerts.take(own.health(status, self._clock.now_ms()))
-            self._tell_of_store(status)
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
             self._hear_store(self._open_store.writer)
@@ -444,12 +442,6 @@ class Site:
         """What was noticed in the store's thread, which has logged it, becomes events."""
         while writer.notices:
             self.event_log.keep(Event.of(writer.notices.popleft(), "", self._clock.now_ms()))
-
-    def _tell_of_store(self, status: WriterStatus) -> None:
-        if status.begun_anew > self._begun_anew:
-            text = "the store's file was deleted or replaced: it goes on in the one of its name"
-            self.event_log.note(EventKind.STORE_BEGUN_ANEW, text)
-        self._begun_anew = status.begun_anew
 
 
 class LinePart:

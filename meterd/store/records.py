@@ -82,7 +82,7 @@ class Log:
     def _begin(self) -> None:
         size = os.fstat(self._file).st_size
         self._end, self._next = len(_MAGIC), 1
-        for item in _of_log(self._file):
+        for item in items_of(self._file):
             if isinstance(item, DamagedRange):
                 self.flaws.append(item)
             else:
@@ -147,12 +147,13 @@ def read_log(path: Path) -> list[Record | DamagedRange]:
     with mapped(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return list(_of_log(file))
+            return list(items_of(file))
         finally:
             os.close(file)
 
 
-def _of_log(file: int) -> Iterator[Record | DamagedRange]:
+def items_of(file: int) -> Iterator[Record | DamagedRange]:
+    """What an open log holds, whatever its name means by now. Raises OSError."""
     size = os.fstat(file).st_size
     head = os.pread(file, len(_MAGIC), 0)
     items = list(scan(file, len(_MAGIC), size))

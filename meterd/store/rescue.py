@@ -92,7 +92,6 @@ class Rescue:
         self.set_aside = 0
         self.begun_anew = 0
         self._disk: int | None = None
-        self._spool_disk: int | None = None
 
     @property
     def _spool_path(self) -> Path:
@@ -103,7 +102,7 @@ class Rescue:
         is_named = self._database.path is not None or plan.spool is not None
         also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
         place = spool_of(self._database, plan.spool)
-        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also)
+        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also, self._renewed)
 
     def _reserve_of(self, plan: Precautions) -> Reserve:
         return Reserve(self._beside("reserve"), plan.reserve)
@@ -131,7 +130,6 @@ class Rescue:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
         if self._database.path is not None:
             self._disk = identity.disk(self._database.path.parent)
-        self._spool_disk = identity.disk(self._spool_path.parent)
         try:
             with self._guard:
                 self._spool.open()
@@ -198,6 +196,8 @@ class Rescue:
             self._disk = disk
         self._keeper.start_over()
         self.begun_anew += 1
+        told = f"{text} while meterd runs: it goes on in the file of that name"
+        self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, told))
         _log.critical(
             "%s while meterd runs: what is polled goes on in the file of that name, which is made "
             "where there is none. It gets all that is still in memory (since the last full hours); "
@@ -232,7 +232,6 @@ class Rescue:
                 if not batch:
                     break
                 try:
-                    self._need_spool()
                     gone, key = self._spool.put(batch)
                 except StoreError as error:
                     self._spool_fails(error)
@@ -241,16 +240,27 @@ class Rescue:
                 self._hot.park(batch, moves, key, self._limit)
                 self._count()
                 self._tell_lost(gone, "the spool is full: raise store.spool.size")
-            if self.spool_error is not None:
-                _log.warning("the spool can be written again")
-            self.spool_error = None
+            self._spool_works()
             return True
 
-    def _need_spool(self) -> None:
-        """Raises StoreError where its folder is another disk's by now."""
-        if identity.disk(self._spool_path.parent) != self._spool_disk:
-            told = f"{self._spool_path.parent} is on another disk than at the start"
-            raise StoreError(told, code="unavailable")
+    def look_at_spool(self) -> None:
+        """What it holds stays its own, whatever happens to its files; in any thread."""
+        with self._guard:
+            try:
+                for spool in (*self._earlier, self._spool):
+                    if spool and spool.look():
+                        self._spool_works()
+            except StoreError as error:
+                self._spool_fails(error)
+
+    def _spool_works(self) -> None:
+        if self.spool_error is not None:
+            _log.warning("the spool can be written again")
+        self.spool_error = None
+
+    def _renewed(self, text: str) -> None:
+        _log.error("%s", text)
+        self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, text))
 
     def _spool_fails(self, error: StoreError) -> None:
         if self.spool_error is None:

@@ -23,14 +23,15 @@ from typing import Any, NamedTuple
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
+from meterd.store import identity
 from meterd.store.catalog import Catalog
 from meterd.store.corrupt import DamageError
 from meterd.store.format import journal
 from meterd.store.format.columns import merge
 from meterd.store.hot import Stretch
 from meterd.store.polls import Polls
-from meterd.store.records import Log, mapped
-from meterd.store.recordscan import DamagedRange
+from meterd.store.records import Log, items_of, mapped
+from meterd.store.recordscan import DamagedRange, Record
 
 _PARTS = 8
 _LENGTH = 4
@@ -149,6 +150,11 @@ class _Part:
     flaws: list[DamagedRange] = field(default_factory=list)
     held: int | None = None  # the file that is locked
 
+    @property
+    def change(self) -> str:
+        """What became of the name that it had; "" where it is the same."""
+        return "" if self.held is None else identity.changed(self.path, identity.of_open(self.held))
+
     def release(self) -> None:
         if self.held is not None:
             os.close(self.held)
@@ -190,6 +196,10 @@ def _key(record: bytes) -> int:
     return len(record) << 32 | zlib.crc32(record)
 
 
+def _number(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
 def files(path: Path) -> list[Path]:
     """The files of a spool whose names begin like this, oldest first. Raises StoreError."""
     named = re.compile(re.escape(path.name) + r"-\d{6,}")
@@ -207,19 +217,22 @@ class Spool:
         lost: Lost = lambda *_: None,
         gone: Callable[[int], None] = lambda _: None,
         also: Sequence[Path] = (),
+        renewed: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`path` is the beginning of its files' names, `size` the most bytes of them all.
 
         `also` are beginnings of names of which there may be files, too.
         `lost` is told of each record that cannot be read; `gone` of each that is in the store
-        now, or was dropped, by its key.
+        now, or was dropped, by its key; `renewed` of each file that was deleted or replaced.
         """
         self._gone = gone
+        self._renewed = renewed
         self._also = also
         self.path = self._path = path
         self._size = size
         self._lost = lost
         self._told: set[tuple[str, int]] = set()  # which of those
+        self._disk: int | None = None  # of its folder, once it is open
         self._log: Log | None = None  # the newest part, while it is written
         self._parts: list[_Part] = []
         self._reading: deque[bytes] | None = None  # what is left of the oldest part
@@ -231,6 +244,7 @@ class Spool:
     def open(self) -> None:
         """Finds what an earlier meterd has left; one file that fails is told after the others."""
         failed: StoreError | None = None
+        self._disk = identity.disk(self._path.parent)
         for path in (path for begin in (*self._also, self._path) for path in files(begin)):
             try:
                 part = _found(path)
@@ -255,6 +269,7 @@ class Spool:
         Returns what older samples went to make room, and the record's key.
         """
         record = pack(batch)
+        self.look()
         dropped = Extent()
         while self._parts and sum(part.size for part in self._parts) + len(record) > self._size:
             dropped += replace(self._parts[0].extent, samples=self._parts[0].samples)
@@ -268,7 +283,38 @@ class Spool:
         newest.samples += mine.samples
         newest.extent += mine
         newest.keys.append(_key(record))
+        self.look()
         return dropped, newest.keys[-1]
+
+    def look(self) -> bool:
+        """Whether a file was deleted or replaced; what it held is in another one then."""
+        if self._disk is not None and identity.disk(self._path.parent) != self._disk:
+            told = f"{self._path.parent} is on another disk than at the start"
+            raise StoreError(told, code="unavailable")
+        gone = [(part, held) for part in self._parts if part.change and (held := part.held)]
+        for part, held in gone:
+            self._renew(part, held)
+        return bool(gone)
+
+    def _renew(self, part: _Part, open_file: int) -> None:
+        """As long as a file is open it can be read, whatever its name means."""
+        if part is self._parts[-1]:
+            self._close_log()
+        change = part.change
+        log, held = self._unused()
+        try:
+            with mapped(part.path):
+                for item in items_of(open_file):
+                    if isinstance(item, Record):
+                        log.append(item.body)
+        except StoreError:
+            os.close(held)
+            log.remove()
+            raise
+        log.close()
+        part.release()
+        part.path, part.held, part.size = log.path, held, log.size
+        self._renewed(f"{change} while meterd runs: what it held is in {log.path} now")
 
     def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
         for flaw in flaws:
@@ -282,8 +328,14 @@ class Spool:
 
     def _begin(self) -> Log:
         self._close_log()
-        there = [int(path.name.rpartition("-")[2]) for path in files(self._path)]
-        number, held = max(there, default=0), None
+        self._log, held = self._unused()
+        self._parts.append(_Part(self._log.path, 0, self._log.size, Extent(), held=held))
+        return self._log
+
+    def _unused(self) -> tuple[Log, int]:
+        """A new file, and its lock."""
+        taken = {*files(self._path), *(part.path for part in self._parts)}
+        number, held = max((_number(path) for path in taken), default=0), None
         while held is None:
             number += 1
             path = self._path.with_name(f"{self._path.name}-{number:06}")
@@ -291,9 +343,7 @@ class Spool:
             held = _locked(path)
             if held is None:
                 log.close()  # another meterd was quicker
-        self._log = log
-        self._parts.append(_Part(path, 0, log.size, Extent(), held=held))
-        return log
+        return log, held
 
     def oldest(self) -> bytes | None:
         """The oldest record; it stays until `done`."""
@@ -315,6 +365,7 @@ class Spool:
                 self._drop_first()
 
     def _read_first(self) -> "deque[bytes]":
+        self.look()
         if len(self._parts) == 1:
             # What comes meanwhile goes to another part.
             self._close_log()
@@ -328,8 +379,9 @@ class Spool:
     def _drop_first(self) -> None:
         if len(self._parts) == 1:
             self._close_log()
-        with mapped(self._path):
-            self._parts[0].path.unlink(missing_ok=True)
+        if not self._parts[0].change:
+            with mapped(self._path):
+                self._parts[0].path.unlink(missing_ok=True)
         for key in self._parts[0].keys:
             self._gone(key)
         self._parts[0].release()

@@ -81,6 +81,7 @@ class Spooler:
 
     def look(self) -> None:
         """Spools what has waited for too long, and what memory has no room for."""
+        self._rescue.look_at_spool()
         now = self._clock.monotonic()
         silence = self._silence(now)
         if silence > LATE:

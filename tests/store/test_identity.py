@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
+from meterd.model.event import EventKind
 from meterd.store import database
 from meterd.store.rescue import Precautions
 from meterd.store.tools import check
@@ -74,6 +75,11 @@ async def test_nothing_polled_is_lost_with_a_file(tmp_path: Path, way: str, to_f
             # Of what no file holds any more, nothing is confirmed.
             assert [t for t, _, _ in samples(path)] == list(range(time + 1))
         assert writer.status.writable
+        told = [one for one in writer.notices if one.kind is EventKind.STORE_BEGUN_ANEW]
+        # The table's journal is no file, and a lock that is made again holds all that it held.
+        untold = way == "lock" or (way == "journal" and not to_file)
+        assert [str(path) in one.text for one in told] == ([] if untold else [True])
+        assert len(told) == writer.status.begun_anew
         assert await raw(reader) == [(time, float(time)) for time in range(10)]
     assert [t for t, _, _ in samples(path)] == list(range(10))
     assert problems(path) == []

@@ -1,7 +1,9 @@
 import json
 import logging
 import random
+import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store.hot import Hot
 from meterd.store.records import Log
 from meterd.store.rescue import Precautions
-from meterd.store.spool import Spool, pack, unpack
+from meterd.store.spool import Spool, files, pack, unpack
 
 from .rigs import METER, poll, raw, samples, store
 from .test_trouble import foreign_lock, found, impatient
@@ -145,6 +147,85 @@ def test_what_comes_while_a_spool_is_read_is_not_lost(tmp_path: Path) -> None:
     spool.done(record)
     spool.put(taken([poll(3, 230.0)]).uncommitted(10))
     assert left(spool) == [1, 2, 3]
+
+
+def stranger(file: Path) -> None:
+    """Another file takes its name."""
+    file.with_name("stranger").write_bytes(b"not ours")
+    file.with_name("stranger").rename(file)
+
+
+@pytest.mark.parametrize("way", [Path.unlink, stranger, lambda file: file.rename(f"{file}.bak")])
+@pytest.mark.parametrize("moment", ["written", "read", "found again"])
+def test_what_was_in_a_file_that_is_gone_is_in_another_one(
+    tmp_path: Path, way: Callable[[Path], object], moment: str
+) -> None:
+    told: list[str] = []
+    path = tmp_path / "spool"
+    spool = Spool(path, 1 << 12, renewed=told.append)
+    spool.open()
+    for time in range(20):
+        spool.put(taken([poll(time, 230.0)]).uncommitted(10))
+    if moment == "found again":
+        spool.close()
+        spool = Spool(path, 1 << 12, renewed=told.append)
+        spool.open()
+    if moment == "read":
+        record = spool.oldest()
+        assert record is not None
+        spool.done(record)
+    there = files(path)
+    assert len(there) > 2
+    way(there[0])
+    way(there[-1])
+    assert spool.look()
+    assert [one.partition(" ")[0] for one in told] == [str(there[0]), str(there[-1])]
+    assert not spool.look()
+    spool.put(taken([poll(20, 230.0)]).uncommitted(10))
+    spool.close()
+    # What a start after a power cut would find, beside what is none of ours.
+    again = Spool(path, 1 << 12)
+    again.open()
+    assert set(range(1, 21)) <= set(left(again))
+
+
+def test_a_file_that_goes_while_a_record_is_written_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, _ = filled(tmp_path / "spool", 1 << 16, 3)
+    append = Log.append
+
+    def gone(self: Log, body: bytes) -> None:
+        self.path.unlink(missing_ok=True)
+        append(self, body)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", gone)
+        # The file that takes what this one held goes as well, with each of its records.
+        spool.put(taken([poll(3, 230.0)]).uncommitted(10))
+    assert spool.look()
+    assert left(spool) == [0, 1, 2, 3]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_folder_is_gone_nothing_is_lost_before_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    spool, _ = filled(folder / "spool", 1 << 16, 3)
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError, match="folder"):
+        spool.look()
+    folder.mkdir()
+    assert spool.look()
+    assert left(spool) == [0, 1, 2]
+
+
+def test_another_files_name_is_not_taken_from_it(tmp_path: Path) -> None:
+    spool, _ = filled(tmp_path / "spool", 1 << 16, 3)
+    (file,) = tmp_path.iterdir()
+    stranger(file)
+    assert left(spool) == [0, 1, 2]
+    assert file.read_bytes() == b"not ours"
 
 
 def test_two_meterds_of_one_folder_have_files_of_their_own(tmp_path: Path) -> None:

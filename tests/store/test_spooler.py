@@ -13,6 +13,7 @@ from meterd.store import records, spooler
 from meterd.store import writer as writers
 from meterd.store.ledger import Ledger
 from meterd.store.rescue import Precautions
+from meterd.store.spool import files
 from meterd.store.writer import Writer
 
 from .rigs import Hands, opened, poll, raw, samples, store, url_of
@@ -222,6 +223,32 @@ async def test_a_spool_that_cannot_be_written_is_told_once_and_goes_on_when_it_c
             look()
             assert (writer.status.spool_error, writer.status.spooled) == ("", 1)
         await writer.settle()
+    assert len(samples(path)) == 1
+
+
+async def test_a_file_of_the_spool_that_is_deleted_is_told_and_its_polls_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    impatient(monkeypatch)
+    path, hands = tmp_path / "meterd.db", Hands()
+    async with store(path, clock=hands, commit=COMMIT) as (writer, reader):
+        look = writer._worker.spooler.look
+        with foreign_lock(path):
+            writer.take(poll(1, 1.0))
+            with pytest.raises(StoreError):
+                await writer.flush()
+            hands.elapsed += COMMIT
+            look()
+            (file,) = files(tmp_path / "meterd.db.spool")
+            file.unlink()
+            for _ in range(3):
+                look()
+            assert files(tmp_path / "meterd.db.spool") == [file.with_name("meterd.db.spool-000002")]
+            assert kinds(writer).count(EventKind.STORE_BEGUN_ANEW) == 1
+            assert f"{file} is deleted while meterd runs" in caplog.text
+            assert (writer.status.spooled, writer.status.spool_error) == (1, "")
+        await writer.settle()
+        assert await raw(reader) == [(1, 1.0)]
     assert len(samples(path)) == 1
 
 
