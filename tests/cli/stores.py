@@ -1,5 +1,6 @@
 """A configuration with a store that holds some days, for the commands that read stores."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ class Site:
 
     def __call__(self, *words: str) -> Ended:
         return inside(self._capsys, *words, "-c", str(self.config))
+
+    def take_over(self, other: "Site") -> None:
+        """All that another one's folder holds but the configuration."""
+        self.start = other.start
+        for file in other.folder.iterdir():
+            if file.name != other.config.name:
+                shutil.copy2(file, self.folder)
 
     def fill(self) -> None:
         """Three days of power and energy, a sample a minute, until a minute ago."""

@@ -96,7 +96,9 @@ class Users:
     def __init__(self, users: Mapping[str, User]) -> None:
         self._users = users
         self._any_slow = any(user.slow for user in users.values())
-        self._decoy = User("", frozenset(), slow=hashed(secrets.token_hex()) * self._any_slow)
+        self._decoy = User(
+            "", frozenset(), slow=hashed(secrets.token_hex()) if self._any_slow else ""
+        )
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
