@@ -4,7 +4,7 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple, SupportsFloat
+from typing import NamedTuple, SupportsFloat, TypeGuard
 
 from meterd.model.calibration import NO_CALIBRATION, Calibration, kind_of
 from meterd.model.columns import Columns, Shape
@@ -73,8 +73,7 @@ class _Column(NamedTuple):
 
     def value(self, raw: object) -> float | None:
         """None where the reading is no number."""
-        # A plug-in may give a Decimal, or a number of another library's.
-        if isinstance(raw, str) or not isinstance(raw, SupportsFloat):
+        if not isinstance(raw, float) and not _counts_as_number(raw):
             return None
         value = float(raw)
         if not math.isfinite(value):
@@ -262,6 +261,11 @@ def _rounded(value: float) -> float:
     if -_EXACT < value < _EXACT:
         return round(value * _FINEST) / _FINEST
     return round(value, 6)
+
+
+def _counts_as_number(raw: object) -> TypeGuard[SupportsFloat]:
+    """A plug-in may give a Decimal, or a number of another library's."""
+    return isinstance(raw, SupportsFloat) and not isinstance(raw, str)
 
 
 def _no_number(value: object) -> str:

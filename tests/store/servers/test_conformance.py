@@ -2,6 +2,7 @@
 
 import math
 import random
+import ssl
 import struct
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ async def test_large_bodies_are_kept_whole(engine: Engine, tmp_path: Path) -> No
     url = url_on(engine, tmp_path)
     said = random.Random(3)
     layout = Layout.of([(f"x.c{column}", "V") for column in range(40)])
-    rows = [tuple(said.random() for _ in range(40)) for _ in range(5000)]
+    rows = [tuple(said.random() for _ in range(40)) for _ in range(3800)]
     async with opened(Writer(url, commit=NEVER)) as writer:
         for time, row in enumerate(rows):
             writer.take(poll(time, *row, layout=layout))
@@ -142,6 +143,26 @@ async def test_large_bodies_are_kept_whole(engine: Engine, tmp_path: Path) -> No
     for column in range(40):
         points = found["main", f"x.c{column}", "V"]
         assert points == [(time, row[column]) for time, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("engine", ["maria"], indirect=True)
+async def test_the_systems_certificates_are_read_once(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, made = url_on(engine, tmp_path), []
+    create = ssl.create_default_context
+
+    def counted(*args: object, **more: object) -> ssl.SSLContext:
+        made.append(1)
+        return create()
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    async with opened(Writer(url, commit=NEVER)) as writer:
+        for time in range(5):
+            writer.take(poll(time, 1.0))
+            await writer.flush()
+            assert len(stored(url)["main", "voltage.l1", "V"]) == time + 1
+    assert len(made) <= 1
 
 
 async def test_names_differ_by_case_accent_and_trailing_space(
