@@ -22,7 +22,7 @@ from meterd.daemon.lines import Lines, Prepared
 from meterd.daemon.memory import CounterMemory, Memos
 from meterd.daemon.naming import Naming, advice, need_new
 from meterd.daemon.plan import counter_terms, link_plans
-from meterd.daemon.recount import TermsOf, unknown_terms
+from meterd.daemon.recount import Recounted, TermsOf, unknown_terms
 from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.timeline import Timeline
@@ -41,7 +41,7 @@ from meterd.poll.latest import Latest
 from meterd.store import replacements
 from meterd.store.reader import Reader
 from meterd.store.replacements import Replacement
-from meterd.store.tools.correct import Corrections
+from meterd.store.tools.correct import Corrections, Recount
 from meterd.store.tools.merge import merged
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
@@ -80,7 +80,7 @@ class Site:
         self._consumed = Consumed(lambda: self.reader, self._interval)
         self._turn = asyncio.Lock()  # of those who change the site
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._store_part = StorePart(self._cluster, self._use, self._note)
+        self._store_part = StorePart(self._cluster, self._use, self._note, self._recounting)
         self._line_part = LinePart(
             self._lines,
             self._cluster.mine,
@@ -118,12 +118,28 @@ class Site:
     @property
     def corrections(self) -> Corrections:
         """What people marked as invalid or set, and how they do."""
-        store = self._open_store
-        # The counters that are polled go on from what is counted anew.
-        store.corrections.recount = following(
-            store.writer, store.reader, self._memory, terms=self._terms, still=self._lines.still
+        return self._open_store.corrections
+
+    def _recounting(self, writer: Writer, reader: Reader) -> Recount:
+        """Counters that are polled go on from what corrections make of their totals."""
+        return following(
+            writer,
+            reader,
+            self._memory,
+            terms=self._terms,
+            still=self._lines.still,
+            heard=self._recounted,
         )
-        return store.corrections
+
+    def _recounted(self, device: str, told: Recounted) -> None:
+        """What the guard noticed in stored reads, as far as nobody has heard of it."""
+        # Live polls tell it at the read that makes it sure, a recount at the one where it was.
+        known = {(one.kind, one.device, str(one)) for one in self.event_log.newest()}
+        for one in sorted(told.events, key=lambda event: event.time):
+            if (one.kind, one.device, str(one)) not in known:
+                self.event_log.add_past(one)
+        if told.more:
+            log.warning("%s: and %d more in its stored counters", device, told.more)
 
     def _terms(self, device: str) -> TermsOf:
         driver, settings = self._lines.driver(device), self.settings.devices.get(device)
@@ -314,9 +330,10 @@ class Site:
             start = await merged(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
-        await count_anew(
+        told = await count_anew(
             writer, reader, self._memory, new, start, now, still=still, terms=self._terms(new)
         )
+        self._recounted(new, told)
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.
