@@ -380,6 +380,7 @@ class Site:
         self.settings = renamed(self.settings, {old: new})
         for latest in (self.latest, self._cluster.elsewhere):
             latest.rename(old, new)
+        self._timeline.rename(old, new)
         self._alerts.rename(old, new)
         self.vitals.rename(old, new)
         self.vitals.place(self._lines.places())
