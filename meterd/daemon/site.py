@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
@@ -79,6 +80,7 @@ class Site:
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._consumed = Consumed(lambda: self.reader, self._interval)
         self._turn = asyncio.Lock()  # of those who change the site
+        self._reloads = 0  # under way, or waiting for their turn
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._store_part = StorePart(self._cluster, self._use, self._note, self._recounting)
         self._line_part = LinePart(
@@ -259,8 +261,21 @@ class Site:
         touched: the site then runs on as it was. What did not change keeps its connection and its
         rhythm. Where it is cancelled, all of it is done or nothing.
         """
+        self._reloads += 1
+        try:
+            async with self._turn:
+                await self._change(await self._naming.meant(settings))
+        finally:
+            self._reloads -= 1
+
+    @asynccontextmanager
+    async def _between_reloads(self) -> AsyncIterator[None]:
+        """For who asks by the API. Raises StoreError while a reload is under way: it closes doors
+        when who came by them is served, so that each would wait for the other."""
+        if self._reloads:
+            raise StoreError("the configuration is read anew: ask again", code="unavailable")
         async with self._turn:
-            await self._change(await self._naming.meant(settings))
+            yield
 
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
@@ -309,7 +324,7 @@ class Site:
         `merge`: the store may know that name, from before or after. Raises MeterdError:
         unknown_device, device_exists; StoreError.
         """
-        async with self._turn:
+        async with self._between_reloads():
             need_new(self.settings, old, new)
             store = self._open_store
             self._memory.save(store.writer)
@@ -340,7 +355,7 @@ class Site:
 
         Raises MeterdError: unknown_device, not_replaced; StoreError.
         """
-        async with self._turn:
+        async with self._between_reloads():
             store, now = self._open_store, self._clock.now_ms()
             device = self.former.get(device, device)
             done = await replace_meter(

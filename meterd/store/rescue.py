@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -86,6 +87,7 @@ class Rescue:
         self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
         self._guard = threading.RLock()  # of the spool's files, never held while the store works
+        self._is_over = False  # whether another store has the spool
         self.spool_error: StoreError | None = None
         self.dropped = 0
         self.spooled = 0
@@ -143,6 +145,33 @@ class Rescue:
         with self._guard:
             for spool in (*self._earlier, self._spool):
                 spool.close()
+
+    # -- when another store takes its place ----------------------------------------------------
+
+    def give_up(self) -> list[Path]:
+        """The beginnings of the names of all spools, which are anybody's from now on."""
+        with self._guard:
+            self._is_over = True
+            spools = [*self._earlier, self._spool]
+            self.close()
+            return [one.path for one in spools]
+
+    def inherit(self, spools: Sequence[Path]) -> None:
+        """What is left in them goes to this store before all else; in any thread."""
+        with self._guard:
+            ours = {self._spool.path, *(one.path for one in self._earlier)}
+            for path in spools:
+                if path in ours:
+                    continue  # found when it opens
+                spool = Spool(path, 0, self._keep_body, self._hot.unpark, (), self._renewed)
+                try:
+                    spool.open()
+                except StoreError as error:
+                    _log.error("what was spooled in %s stays there for now: %s", path, error)
+                if spool:
+                    self._earlier.append(spool)
+                    _log.warning("%d spooled samples come from %s", spool.samples, path)
+            self._count()
 
     # -- when something failed ----------------------------------------------------------------
 
@@ -226,6 +255,8 @@ class Rescue:
         Whether they did: else they wait on, and `spool_error` says why.
         """
         with self._guard:
+            if self._is_over:
+                return False
             while self._hot.waiting > left:
                 moves = self._hot.moves
                 batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
