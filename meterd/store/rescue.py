@@ -300,6 +300,17 @@ class Rescue:
             self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
         self.spool_error = error
 
+    def spooler_failed(self, error: StoreError, *, is_new: bool) -> None:
+        """The thread that spools met a bug; until it has spooled something the status says so."""
+        if is_new:
+            text = f"polls may wait in memory only: {error}"
+            self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
+        self.spool_error = error
+
+    def spooler_works(self) -> None:
+        if self.spool_error is not None and self.spool_error.code == "bug":
+            self.spool_error = None
+
     def _tell_lost(self, lost: Extent, why: str) -> None:
         if not lost:
             return
