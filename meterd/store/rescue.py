@@ -25,6 +25,7 @@ from meterd.store.spool import Extent, Spool, extent_of, unpack
 _BYTES = 8  # of one sample in memory
 _RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
 _LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
+_HELD_S = 5.0  # that are waited for whoever works with the spool, before it is left to itself
 _NAMED = 5  # devices in a message
 _SERVER = "meterd"  # begins the names of files where the database has none
 
@@ -149,12 +150,21 @@ class Rescue:
     # -- when another store takes its place ----------------------------------------------------
 
     def give_up(self) -> list[Path]:
-        """The beginnings of the names of all spools, which are anybody's from now on."""
-        with self._guard:
-            self._is_over = True
-            spools = [*self._earlier, self._spool]
+        """The beginnings of the names of all spools, which are anybody's from now on.
+
+        None where a thread hangs in one of them: what they hold stays there.
+        """
+        self._is_over = True
+        spools = [one.path for one in (*self._earlier, self._spool)]
+        if not self._guard.acquire(timeout=_HELD_S):
+            names = ", ".join(map(str, spools))
+            _log.error("what was spooled stays in %s: its disk does not answer", names)
+            return []
+        try:
             self.close()
-            return [one.path for one in spools]
+        finally:
+            self._guard.release()
+        return spools
 
     def inherit(self, spools: Sequence[Path]) -> None:
         """What is left in them goes to this store before all else; in any thread."""

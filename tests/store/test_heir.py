@@ -1,11 +1,13 @@
 """A store that takes the place of another: all that waits there comes to it, once."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from meterd.errors import StoreError
+from meterd.store import rescue
 from meterd.store import writer as writers
 from meterd.store.keeper import Keeper
 from meterd.store.rescue import Precautions
@@ -92,6 +94,39 @@ async def test_a_store_that_hangs_and_comes_back_later_takes_nothing_from_its_he
         assert await raw(reader) == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert [time for time, _, _ in samples(two)] == [1, 2, 3]
     assert found(tmp_path, "*.spool-*") == []
+
+
+async def test_a_spool_on_a_disk_that_hangs_holds_no_reload_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = tmp_path / "one.db", tmp_path / "two.db"
+    monkeypatch.setattr(rescue, "_HELD_S", 0.01)
+    held, free = threading.Event(), threading.Event()
+    async with store(two) as (heir, reader):
+        old = Writer(url_of(one), commit=1e6)
+        await old.open()
+        away(monkeypatch, one)
+        old.take(poll(1, 1.0))
+        with pytest.raises(StoreError):
+            await old.flush()
+        assert old._rescue.shelter()
+        old.take(poll(2, 2.0))
+
+        def hang() -> None:
+            with old._rescue._guard:
+                held.set()
+                free.wait(60)
+
+        monkeypatch.setattr(writers, "_END", 0.05)
+        hanging = asyncio.create_task(asyncio.to_thread(hang))
+        assert await asyncio.to_thread(held.wait, 60)
+        await old.close(heir=heir)
+        free.set()
+        await hanging
+        await heir.settle()
+        assert await raw(reader) == [(2, 2.0)]
+    assert f"stays in {one}.spool" in caplog.text
+    assert len(found(tmp_path, "one.db.spool-*")) == 1
 
 
 async def test_a_successor_of_the_same_spool_finds_it_when_it_opens(
