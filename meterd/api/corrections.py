@@ -1,6 +1,5 @@
 """Corrections: intervals that somebody marked as invalid or set, with who and why; and back."""
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -12,6 +11,7 @@ from meterd.api.body import Body, PlainText
 from meterd.api.problem import Refusal, quote
 from meterd.api.query import BodyMoment, Name, NoQuery
 from meterd.api.times import rfc3339
+from meterd.api.unbroken import unbroken
 from meterd.store.tools.correct import (
     LONGEST_WHO,
     LONGEST_WHY,
@@ -20,9 +20,6 @@ from meterd.store.tools.correct import (
     NothingThereError,
     UnfitError,
 )
-
-# A year of a sample a second is marked in less; it goes on, whoever waits for it.
-_DEADLINE = 300.0
 
 _SOMEBODY = "somebody on this machine"
 
@@ -151,14 +148,8 @@ def _book(call: Call) -> Book:
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:
-    # Shielded: a client that goes away leaves no correction half made.
-    task = asyncio.create_task(work)
     try:
-        async with asyncio.timeout(_DEADLINE):
-            return await asyncio.shield(task)
-    except TimeoutError as error:
-        detail = f"it takes longer than {_DEADLINE:g} s and goes on: see GET corrections"
-        raise Refusal(503, "slow", detail, headers={"Retry-After": "60"}) from error
+        return await unbroken(work, "GET corrections")
     except NothingThereError as error:
         hint = "see GET corrections, and GET range with step=raw"
         raise Refusal(404, "unknown_correction", str(error), hint=hint) from error

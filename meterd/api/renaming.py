@@ -1,6 +1,5 @@
 """A device's other name, and a meter in the place of another: the history goes on."""
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -12,12 +11,11 @@ from meterd.api.body import Body, PlainText
 from meterd.api.problem import Refusal
 from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
+from meterd.api.unbroken import unbroken
 from meterd.config.names import DeviceId
 from meterd.errors import MeterdError, StoreError
 from meterd.store.tools.correct import LONGEST_WHO
 
-# The store's files are put in order first, which takes as long as what they hold.
-_DEADLINE = 300.0
 _STATUS = {"unknown_device": 404, "device_exists": 409, "not_replaced": 409}
 _HINTS = {
     "unknown_device": "see GET devices and GET series",
@@ -89,7 +87,7 @@ async def rename(call: Call, query: NoQuery) -> Answer:
     said = body.read(Renaming, call)
     site, old = cast("RenamingSite", call.site), call.path["id"]
     who = call.who or said.who
-    await done(site.rename(old, said.name, who, merge=said.merge))
+    await _done(site.rename(old, said.name, who, merge=said.merge))
     return as_json(row(old, said.name, call.now))
 
 
@@ -101,7 +99,7 @@ async def replace(call: Call, query: NoQuery) -> Answer:
         raise Refusal(422, "bad_range", detail, parameter="at")
     site, device = cast("RenamingSite", call.site), call.path["id"]
     who = call.who or said.who
-    found = await done(site.replace(device, said.at, who, undo=said.undo))
+    found = await _done(site.replace(device, said.at, who, undo=said.undo))
     return as_json(replaced_row(device, said.at, found, undo=said.undo))
 
 
@@ -111,15 +109,10 @@ def replaced_row(device: str, at: int, found: ReplacedDevice, *, undo: bool) -> 
     return {**head, "totals": found.written, "events": list(found.events)}
 
 
-async def done(work: Coroutine[Any, Any, _T]) -> _T:
-    """Shielded: a client that goes away leaves nothing half done. Raises Refusal, StoreError."""
-    task = asyncio.create_task(work)
+async def _done(work: Coroutine[Any, Any, _T]) -> _T:
+    """What the site makes of it. Raises Refusal, StoreError."""
     try:
-        async with asyncio.timeout(_DEADLINE):
-            return await asyncio.shield(task)
-    except TimeoutError as error:
-        detail = f"it takes longer than {_DEADLINE:g} s and goes on: see GET devices"
-        raise Refusal(503, "slow", detail, headers={"Retry-After": "60"}) from error
+        return await unbroken(work, "GET devices")
     except StoreError:
         raise
     except MeterdError as error:

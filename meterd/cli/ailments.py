@@ -120,6 +120,7 @@ def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
 
 def _schema(url: str | Sequence[str]) -> Finding:
     from meterd.store import database, flaws, migrate
+    from meterd.store.schema import SMALL
 
     place = database.find(url)
     if not place.made():
@@ -128,7 +129,7 @@ def _schema(url: str | Sequence[str]) -> Finding:
         with place.reading() as connection:
             found = migrate.version(connection)
             looked = found == migrate.versions()[-1] and place.path is not None
-            odd = list(flaws.flaws(connection, flaws.SMALL)) if looked else []
+            odd = list(flaws.flaws(connection, SMALL)) if looked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
     if odd:

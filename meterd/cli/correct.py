@@ -191,7 +191,7 @@ def _done(
 
 
 async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
-    from meterd.cli.import_ import counter_terms_in
+    from meterd.cli.import_ import counter_terms_in, tell_of_counters
     from meterd.daemon.totals import following
     from meterd.store.lock import Claim
     from meterd.store.reader import Reader
@@ -205,7 +205,8 @@ async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]
     try:
         reader = Reader(settings.store.url, writer.memory)
         try:
-            recount = following(writer, reader, terms=partial(counter_terms_in, settings))
+            terms = partial(counter_terms_in, settings)
+            recount = following(writer, reader, terms=terms, heard=tell_of_counters)
             return await work(Corrections(writer, reader, recount))
         finally:
             reader.close()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext
 from datetime import date, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -85,7 +86,7 @@ def command(
         counted = asyncio.run(_bring(settings, found, told, note))
     click.echo(f"{what} are in the store.", err=True)
     for device, one in counted:
-        _tell(device, one, {})
+        tell_of_counters(device, one)
     known = {name for name in told.devices if name in settings.devices}
     if strange := sorted(told.devices - known):
         names = ", ".join(strange[:5])
@@ -206,7 +207,9 @@ def _foretell(found: "CsvFile", told: "Imported", config: Path | None) -> None:
     reads = counter_reads(rows)
     for device in sorted({name[0] for name in reads}):
         one = foretold(url, device, reads, counter_terms_in(settings, device))
-        _tell(device, one, {name[1]: some for name, some in reads.items() if name[0] == device})
+        tell_of_counters(
+            device, one, {name[1]: some for name, some in reads.items() if name[0] == device}
+        )
 
 
 def _settings(config: Path | None) -> Settings | None:
@@ -219,8 +222,10 @@ def _settings(config: Path | None) -> Settings | None:
         return None
 
 
-def _tell(device: str, told: "Recounted", reads: "Mapping[str, FileReads]") -> None:
-    """A line for each event, oldest first."""
+def tell_of_counters(
+    device: str, told: "Recounted", reads: "Mapping[str, FileReads]" = MappingProxyType({})
+) -> None:
+    """A line for each event, oldest first; `reads` have the lines of a file."""
     from meterd.store.tools.export import rfc3339
 
     for event in sorted(told.events, key=lambda event: event.time):

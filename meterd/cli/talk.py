@@ -9,16 +9,16 @@ import click
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.plan import max_power
 from meterd.drivers import mapunsaid
-from meterd.drivers.library import SUNSPEC, is_file, load_map
+from meterd.drivers.library import is_file
 from meterd.drivers.registers import RegisterMap
 from meterd.model.text import escaped
 
 
 def warn_of_maps(settings: Settings) -> None:
     """A map that nobody has confirmed on a device may show wrong values: say so."""
-    names = {getattr(device.options, "map", None) for device in settings.devices.values()}
-    for name in sorted(filter(None, names - {SUNSPEC})):
-        found = load_map(name)
+    options = [device.options for device in settings.devices.values()]
+    maps = {one.map: found for one in options if (found := getattr(one, "unmoved", None))}
+    for name, found in sorted(maps.items(), key=lambda each: each[0]):
         if found.confidence == "low":
             text = f"warning: register map {found.name} has low confidence: check its values"
             click.echo(f"{text} against the meter's display. {found.remark}".rstrip(), err=True)
@@ -50,8 +50,8 @@ def tell_of_values(settings: Settings, *, limits: bool = False) -> None:
             continue
         for note in notes():
             told.setdefault(note, []).append(name)
-        known = getattr(device.options, "map", SUNSPEC)
-        if known != SUNSPEC and load_map(known).turned and device.direction == "normal":
+        found = getattr(device.options, "unmoved", None)
+        if found is not None and found.turned and device.direction == "normal":
             told.setdefault(_TURNED, []).append(name)
         if limits:
             told.setdefault(_limit(device), []).append(name)

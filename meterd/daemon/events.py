@@ -29,10 +29,18 @@ class EventLog:
 
     def keep(self, event: Event) -> None:
         """Kept, where the log has its line already."""
-        self.counts[event.device, str(event.kind)] += 1
-        self._newest.appendleft(event)
+        self._keep(event)
         if event.device:
             self.heard(event)
+
+    def _keep(self, event: Event) -> None:
+        self.counts[event.device, str(event.kind)] += 1
+        self._newest.appendleft(event)
+
+    def add_past(self, event: Event) -> None:
+        """Of what is stored: logged and kept. `heard` is not called, which is for what is new."""
+        log_event(event)
+        self._keep(event)
 
     def note(self, kind: EventKind, text: str, data: Mapping[str, Scalar] | None = None) -> None:
         """An event of meterd itself, now."""

@@ -18,7 +18,7 @@ from meterd.store.cluster import Leases
 from meterd.store.reader import Reader
 from meterd.store.rescue import Precautions, WriterOptions
 from meterd.store.share import Share
-from meterd.store.tools.correct import Corrections
+from meterd.store.tools.correct import Corrections, Recount
 from meterd.store.writer import Writer
 
 # The writer wakes at least once a commit; so long after that it is stuck.
@@ -28,14 +28,23 @@ _ABANDON_S = 5.0
 
 log = logging.getLogger(__name__)
 
+Recounting = Callable[[Writer, Reader], Recount]
+"""Makes what counts the guarded totals of a store anew."""
+
 
 class Store:
     """One open store."""
 
     def __init__(
-        self, settings: StoreSettings, share: Share | None = None, *, patient: bool = False
+        self,
+        settings: StoreSettings,
+        share: Share | None = None,
+        *,
+        patient: bool = False,
+        recounting: Recounting = following,
     ) -> None:
         """`patient`: whatever keeps it from being opened is waited for, while polls are kept.
+        `recounting` makes what counts guarded totals anew after a correction.
 
         Raises StoreError for settings that mean no store.
         """
@@ -43,9 +52,8 @@ class Store:
         self.share = share
         self.writer = _writer(settings, share, patient=patient)
         self.reader = Reader(settings.url, self.writer.memory)
-        self.corrections = Corrections(
-            self.writer, self.reader, following(self.writer, self.reader)
-        )
+        recount = recounting(self.writer, self.reader)
+        self.corrections = Corrections(self.writer, self.reader, recount)
         self.finishing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -55,10 +63,17 @@ class Store:
         except BaseException:
             await to_the_end(self.abandon())
             raise
-        self.finishing = asyncio.create_task(self.finish())
+
+    def go_on(self) -> None:
+        """Corrections that were broken off are finished in the background.
+
+        To be called once its polls come, so that the counters that are polled hear of it.
+        """
+        if self.finishing is None or self.finishing.done():
+            self.finishing = asyncio.create_task(self.finish())
 
     async def finish(self) -> None:
-        """Corrections that were broken off before this start."""
+        """Corrections that were broken off before this start, or by who polled a device before."""
         try:
             done = await self.corrections.finish(SystemClock().now_ms())
         except StoreError as error:
@@ -106,16 +121,18 @@ class StorePart:
         cluster: Cluster,
         use: Callable[[Sink], None],
         remember: Callable[[Writer], Awaitable[None]],
+        recounting: Recounting = following,
     ) -> None:
         """`use` makes a sink the one that takes polls.
 
         `remember` notes in a writer what is to outlive the process: in one before it is closed,
-        and in one that takes the place of another.
+        and in one that takes the place of another. `recounting` as a Store has it.
         """
         self.store: Store | None = None
         self.cluster = cluster
         self.use = use
         self.remember = remember
+        self.recounting = recounting
 
     async def prepare(self, settings: Settings | None) -> Change:
         """Raises StoreError.
@@ -131,14 +148,14 @@ class StorePart:
         if old is None or _places(old.settings).isdisjoint(_places(wanted)):
             if old is not None:
                 _check_spools(old, wanted)
-            store = Store(wanted, share)
+            store = Store(wanted, share, recounting=self.recounting)
             await store.open()
             return _Opened(self, store, leases, settings)
         is_file = database.find(wanted.url).path is not None
         if is_file or (old.share is share and old.settings.url == wanted.url):
             old.writer.check(_options(wanted))
             return _Tuned(self, old, settings)
-        store = Store(wanted, share, patient=True)
+        store = Store(wanted, share, patient=True, recounting=self.recounting)
         try:
             await asyncio.to_thread(_look_into, wanted)
         except BaseException:
@@ -177,6 +194,11 @@ class _Tuned(Unchanged):
             self._store.tune(self._settings.store)
         self._part.cluster.tune(self._settings.cluster)
 
+    async def retire(self) -> None:
+        # Of a cluster's devices, others may be polled here from now on.
+        if self._store.share is not None:
+            self._store.go_on()
+
 
 class _Opened:
     """A store that is open beside the one in use, or the first one."""
@@ -201,6 +223,10 @@ class _Opened:
             await self._part.remember(self._old.writer)
             await contained(partial(self._old.close, self._new.writer))
         await self._part.cluster.start(self._leases, self._settings.cluster)
+        await self._opened()
+
+    async def _opened(self) -> None:
+        self._new.go_on()
 
     async def abandon(self) -> None:
         await self._new.abandon()
@@ -213,9 +239,9 @@ class _Successor(_Opened):
     the moment it is in use, and opens once the old one has committed and closed.
     """
 
-    async def retire(self) -> None:
-        await super().retire()
+    async def _opened(self) -> None:
         await self._new.open()
+        self._new.go_on()
 
     async def abandon(self) -> None:
         self._new.reader.close()

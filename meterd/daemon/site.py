@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
@@ -22,7 +23,7 @@ from meterd.daemon.lines import Lines, Prepared
 from meterd.daemon.memory import CounterMemory, Memos
 from meterd.daemon.naming import Naming, advice, need_new
 from meterd.daemon.plan import counter_terms, link_plans
-from meterd.daemon.recount import TermsOf, unknown_terms
+from meterd.daemon.recount import Recounted, TermsOf, unknown_terms
 from meterd.daemon.replacing import Replaced, count_anew, replace_meter
 from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.timeline import Timeline
@@ -41,7 +42,7 @@ from meterd.poll.latest import Latest
 from meterd.store import replacements
 from meterd.store.reader import Reader
 from meterd.store.replacements import Replacement
-from meterd.store.tools.correct import Corrections
+from meterd.store.tools.correct import Corrections, Recount
 from meterd.store.tools.merge import merged
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
@@ -79,8 +80,9 @@ class Site:
         self._cluster = Cluster(self._wanted, self._leased, clock)
         self._consumed = Consumed(lambda: self.reader, self._interval)
         self._turn = asyncio.Lock()  # of those who change the site
+        self._reloads = 0  # under way, or waiting for their turn
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._store_part = StorePart(self._cluster, self._use, self._note)
+        self._store_part = StorePart(self._cluster, self._use, self._note, self._recounting)
         self._line_part = LinePart(
             self._lines,
             self._cluster.mine,
@@ -118,12 +120,28 @@ class Site:
     @property
     def corrections(self) -> Corrections:
         """What people marked as invalid or set, and how they do."""
-        store = self._open_store
-        # The counters that are polled go on from what is counted anew.
-        store.corrections.recount = following(
-            store.writer, store.reader, self._memory, terms=self._terms, still=self._lines.still
+        return self._open_store.corrections
+
+    def _recounting(self, writer: Writer, reader: Reader) -> Recount:
+        """Counters that are polled go on from what corrections make of their totals."""
+        return following(
+            writer,
+            reader,
+            self._memory,
+            terms=self._terms,
+            still=self._lines.still,
+            heard=self._recounted,
         )
-        return store.corrections
+
+    def _recounted(self, device: str, told: Recounted) -> None:
+        """What the guard noticed in stored reads, as far as nobody has heard of it."""
+        # Live polls tell it at the read that makes it sure, a recount at the one where it was.
+        known = {(one.kind, one.device, str(one)) for one in self.event_log.newest()}
+        for one in sorted(told.events, key=lambda event: event.time):
+            if (one.kind, one.device, str(one)) not in known:
+                self.event_log.add_past(one)
+        if told.more:
+            log.warning("%s: and %d more in its stored counters", device, told.more)
 
     def _terms(self, device: str) -> TermsOf:
         driver, settings = self._lines.driver(device), self.settings.devices.get(device)
@@ -243,8 +261,21 @@ class Site:
         touched: the site then runs on as it was. What did not change keeps its connection and its
         rhythm. Where it is cancelled, all of it is done or nothing.
         """
+        self._reloads += 1
+        try:
+            async with self._turn:
+                await self._change(await self._naming.meant(settings))
+        finally:
+            self._reloads -= 1
+
+    @asynccontextmanager
+    async def _between_reloads(self) -> AsyncIterator[None]:
+        """For who asks by the API. Raises StoreError while a reload is under way: it closes doors
+        when who came by them is served, so that each would wait for the other."""
+        if self._reloads:
+            raise StoreError("the configuration is read anew: ask again", code="unavailable")
         async with self._turn:
-            await self._change(await self._naming.meant(settings))
+            yield
 
     async def close(self) -> None:
         """Stop polling, commit everything, close."""
@@ -293,7 +324,7 @@ class Site:
         `merge`: the store may know that name, from before or after. Raises MeterdError:
         unknown_device, device_exists; StoreError.
         """
-        async with self._turn:
+        async with self._between_reloads():
             need_new(self.settings, old, new)
             store = self._open_store
             self._memory.save(store.writer)
@@ -314,16 +345,17 @@ class Site:
             start = await merged(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
-        await count_anew(
+        told = await count_anew(
             writer, reader, self._memory, new, start, now, still=still, terms=self._terms(new)
         )
+        self._recounted(new, told)
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.
 
         Raises MeterdError: unknown_device, not_replaced; StoreError.
         """
-        async with self._turn:
+        async with self._between_reloads():
             store, now = self._open_store, self._clock.now_ms()
             device = self.former.get(device, device)
             done = await replace_meter(
@@ -363,6 +395,7 @@ class Site:
         self.settings = renamed(self.settings, {old: new})
         for latest in (self.latest, self._cluster.elsewhere):
             latest.rename(old, new)
+        self._timeline.rename(old, new)
         self._alerts.rename(old, new)
         self.vitals.rename(old, new)
         self.vitals.place(self._lines.places())

@@ -73,6 +73,11 @@ class _Taken(NamedTuple):
     began: float
     stored: int = 0
 
+    def called(self, old: str, new: str) -> "_Taken":
+        if self.poll.device != old:
+            return self
+        return self._replace(poll=replace(self.poll, device=new))
+
 
 class _Newest(NamedTuple):
     """A device's last time in the store; its poll, when that began, and after how many steps."""
@@ -149,6 +154,16 @@ class Timeline:
         """For the next start: up to when the clock was believed."""
         if self._sure is not None:
             notes.remember(_MEMO, json.dumps({"believed": self._sure}))
+
+    # -- another name ------------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> None:
+        """A device goes on under another name, after the last time it has under either."""
+        self._newest = _renamed(self._newest, old, new)
+        self._settled = _renamed(self._settled, old, new)
+        self._held = deque(one.called(old, new) for one in self._held)
+        if self._remembered is not None:
+            self._remembered = deque(one.called(old, new) for one in self._remembered)
 
     # -- polls -------------------------------------------------------------------------------
 
@@ -324,6 +339,15 @@ class Timeline:
             _log.error("%d polls are lost: the clock was never set", len(self._held))
             self._held.clear()
             self._values = 0
+
+
+def _renamed(newest: Mapping[str, _Newest], old: str, new: str) -> dict[str, _Newest]:
+    """In their order. Of a device that is known by both names, the later one counts."""
+    known = dict(newest)
+    if (one := known.pop(old, None)) is not None:
+        called = one._replace(poll=one.poll and replace(one.poll, device=new))
+        known[new] = max(called, known.get(new, called), key=lambda each: each.time)
+    return known
 
 
 def _believed(notes: Notes) -> int | None:

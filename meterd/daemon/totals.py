@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from meterd.daemon.memory import CounterMemory
-from meterd.daemon.recount import TermsOf, unknown_terms
+from meterd.daemon.recount import Recounted, TermsOf, unknown_terms
 from meterd.daemon.replacing import count_anew
 from meterd.store.reader import Reader
 from meterd.store.tools.correct import Recount
@@ -18,15 +18,17 @@ def following(
     *,
     terms: Callable[[str], TermsOf] = lambda _: unknown_terms,
     still: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
+    heard: Callable[[str, Recounted], None] = lambda *_: None,
 ) -> Recount:
     """For the corrections of a store. `memory` has the counters that are polled meanwhile.
 
-    `terms` tells how a device's counters count; while `still` is entered it is not polled.
+    `terms` tells how a device's counters count; while `still` is entered it is not polled. `heard`
+    is told what came of each device's counting anew.
     """
     known = CounterMemory() if memory is None else memory
 
     async def recount(device: str, quantity: str, first: int, last: int) -> None:
-        await count_anew(
+        told = await count_anew(
             writer,
             reader,
             known,
@@ -38,5 +40,6 @@ def following(
             terms=terms(device),
             is_same=True,
         )
+        heard(device, told)
 
     return recount

@@ -5,7 +5,7 @@ import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +19,12 @@ from meterd.model.units import base_of
 SUNSPEC = "sunspec"
 # The longest shipped map has 20 KiB.
 _MOST_BYTES = 1_048_576
+# Texts of people's own map files that are not parsed again while they stay as they are.
+_MOST_PARSED = 128
+# Maps so many registers further on, beside the map that they are made of, by its id and the
+# registers: devices that read alike share one.
+_MOVED: dict[tuple[int, int], tuple[RegisterMap, RegisterMap]] = {}
+_MOST_MOVED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +98,36 @@ def _missing(path: Path) -> str:
     return f"{said}; a path counts from the configuration's folder; shipped: `meterd maps`"
 
 
-@cache
 def load_map(name: str) -> RegisterMap:
-    """A shipped map by its name, or a map file by its path.
+    """A shipped map by its name, or a map file by its path, as it is now.
 
-    Raises ConfigError with every mistake of the file.
+    A file that is as it was gives the same object. Raises ConfigError with every mistake of the
+    file.
     """
-    from meterd.drivers import mapcheck, planner  # they bring the YAML reader along
+    return _parsed(name, map_text(name)) if is_file(name) else _shipped_map(_wanted(name))
+
+
+@cache
+def _shipped_map(name: str) -> RegisterMap:
+    from meterd.drivers.mapfile import parse  # it brings the YAML reader along
+
+    return parse(_shipped_text(name), name, f"{name}.yaml", own=False)
+
+
+@lru_cache(maxsize=_MOST_PARSED)
+def _parsed(name: str, text: str) -> RegisterMap:
+    """The map of a file, and what it says of quantities of its user's own. Raises ConfigError."""
+    from meterd.drivers import mapcheck, planner
     from meterd.drivers.mapfile import parse, places
 
-    if is_file(name):
-        text = map_text(name)
-        found = parse(text, Path(name).stem, name)
-        for row in found.rows:
-            if is_own(row.quantity):
-                declare(row.quantity, base_of(row.unit), row.kind)
-        # What no request can fetch would be asked for, and refused, at each start.
-        if planner.unplannable(found):
-            raise ConfigError(mapcheck.problems(found, name, places(text, name)))
-        return found
-    wanted = _wanted(name)
-    text = _shipped_text(wanted)
-    return parse(text, wanted, f"{wanted}.yaml", own=False)
+    found = parse(text, Path(name).stem, name)
+    for row in found.rows:
+        if is_own(row.quantity):
+            declare(row.quantity, base_of(row.unit), row.kind)
+    # What no request can fetch would be asked for, and refused, at each start.
+    if planner.unplannable(found):
+        raise ConfigError(mapcheck.problems(found, name, places(text, name)))
+    return found
 
 
 def map_text(name: str) -> str:
@@ -150,8 +164,13 @@ def _wanted(name: str) -> str:
     return wanted
 
 
-@cache
-def moved_map(name: str, registers: int) -> RegisterMap:
-    """The map, so many registers further on. Raises ConfigError, or ValueError of `moved`."""
-    found = load_map(name)
-    return found.moved(registers) if registers else found
+def moved(found: RegisterMap, registers: int) -> RegisterMap:
+    """The map, so many registers further on. Raises ValueError as its `moved` does."""
+    if not registers:
+        return found
+    known = _MOVED.get((id(found), registers))
+    if known is None:
+        if len(_MOVED) >= _MOST_MOVED:
+            _MOVED.clear()
+        known = _MOVED[id(found), registers] = found, found.moved(registers)
+    return known[1]

@@ -15,7 +15,7 @@ from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.farregisters import FarRegisters
 from meterd.drivers.ground import Ground
 from meterd.drivers.lengths import on as lengths_on
-from meterd.drivers.library import SUNSPEC, load_map
+from meterd.drivers.library import SUNSPEC
 from meterd.drivers.options import ModbusOptions
 from meterd.drivers.planner import block, plan
 from meterd.drivers.reach import Reach
@@ -138,17 +138,16 @@ class ModbusMeter:
     @staticmethod
     def link_defaults(options: ModbusOptions) -> Mapping[str, str]:
         """The serial settings that the meter comes with, and the pauses that it needs."""
-        if options.map == SUNSPEC:
+        if (found := options.unmoved) is None:
             return {}
-        found = load_map(options.map)
         return {**(found.serial or {}), **found.times}
 
     @staticmethod
     def states(options: ModbusOptions) -> Mapping[str, Mapping[int, str]]:
         """What the numbers of enumerated rows mean, by quantity."""
-        if options.map == SUNSPEC:
+        if (found := options.unmoved) is None:
             return {}
-        return {row.quantity: row.enum for row in load_map(options.map).rows if row.enum}
+        return {row.quantity: row.enum for row in found.rows if row.enum}
 
     @with_traffic
     async def read(self) -> Sequence[Reading]:

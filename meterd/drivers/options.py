@@ -12,12 +12,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from meterd.drivers.library import SUNSPEC, is_file, load_map, moved_map
+from meterd.drivers.library import SUNSPEC, is_file, load_map, moved
 from meterd.drivers.registers import RegisterMap
 from meterd.drivers.schedule import SLOW
 from meterd.drivers.sunspec.options import Index, PartName
@@ -86,6 +87,14 @@ class ModbusOptions(BaseModel):
         None, description="sunspec only: meter, inverter or a model's number"
     )
     index: Index = Field(1, description="sunspec only: which one of several")
+    # What the map said when these were read: another text of the file makes other options.
+    _unmoved: RegisterMap | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _pinned(self, info: ValidationInfo) -> "ModbusOptions":
+        if self.map != SUNSPEC:
+            self._unmoved = _map_of(self.map, info)
+        return self
 
     @model_validator(mode="after")
     def _parts(self) -> "ModbusOptions":
@@ -98,14 +107,14 @@ class ModbusOptions(BaseModel):
     @model_validator(mode="after")
     def _placed(self) -> "ModbusOptions":
         """Where the registers are: the rows must lie in the register space."""
-        if self.map == SUNSPEC:
+        if self._unmoved is None:
             return self
-        circuits = load_map(self.map).instances
+        circuits = self._unmoved.instances
         if self.instance is not None and (circuits is None or self.instance > circuits.count):
             known = f"{circuits.count} of them" if circuits else "no instances: use shift"
             raise ValueError(f"instance {self.instance}: the map {self.map} has {known}")
         try:
-            moved_map(self.map, self.registers)
+            moved(self._unmoved, self.registers)
         except ValueError as error:
             raise ValueError(f"shift: {self.registers} registers further on {error}") from error
         return self
@@ -130,10 +139,10 @@ class ModbusOptions(BaseModel):
         return self
 
     def _known(self, key: str, name: str, also: tuple[str, ...]) -> None:
-        if self.map == SUNSPEC:
+        if self._unmoved is None:
             rows = [name] if describe(name) else []
         else:
-            rows = [row.quantity for row in load_map(self.map).rows]
+            rows = [row.quantity for row in self._unmoved.rows]
         if name in also or (name in rows and not name.startswith("info.")):
             return
         kinds = f", or one of {', '.join(also)}" if also else ""
@@ -141,16 +150,23 @@ class ModbusOptions(BaseModel):
         raise ValueError(f"{key}: {name} is no quantity of the map {self.map}{kinds}; {hint}")
 
     @property
+    def unmoved(self) -> RegisterMap | None:
+        """The map as its file has it; None for SunSpec."""
+        return self._unmoved
+
+    @property
     def registers(self) -> int:
         """How many registers further on than in the map everything is."""
-        circuits = None if self.map == SUNSPEC else load_map(self.map).instances
+        circuits = None if self._unmoved is None else self._unmoved.instances
         step = circuits.step * (self.instance - 1) if circuits and self.instance else 0
         return self.shift + step
 
     @property
     def register_map(self) -> RegisterMap:
-        """The map, at this device's registers."""
-        return moved_map(self.map, self.registers)
+        """The map, at this device's registers. Raises ConfigError for SunSpec, which has none."""
+        if self._unmoved is None:
+            raise ConfigError(f"{self.map} describes itself: it has no register map")
+        return moved(self._unmoved, self.registers)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -171,7 +187,7 @@ class ModbusOptions(BaseModel):
         if self.ct is not None:
             vt = f", vt {self.vt.text}" if self.vt else ""
             return power_through(self.ct, self.vt), f"from ct {self.ct.text}{vt}"
-        rated = None if self.map == SUNSPEC else load_map(self.map).max_power
+        rated = None if self._unmoved is None else self._unmoved.max_power
         if rated is None:
             return None
         factor = dict(self.calibration.factors).get("power", 1.0)
@@ -180,9 +196,9 @@ class ModbusOptions(BaseModel):
     @property
     def sizes(self) -> frozenset[str]:
         """Power factors that the registers give without a sign, though the power has one."""
-        if self.map == SUNSPEC:
+        if self._unmoved is None:
             return frozenset()
-        rows = {row.quantity: row.type[0] not in "ub" for row in load_map(self.map).rows}
+        rows = {row.quantity: row.type[0] not in "ub" for row in self._unmoved.rows}
         factors = (name for name in rows if name.startswith("power_factor"))
         return frozenset(n for n in factors if not rows[n] and rows.get("active_power"))
 
@@ -196,7 +212,7 @@ class ModbusOptions(BaseModel):
         if self.registers:
             circuit = f" (instance {self.instance})" if self.instance else ""
             yield f"registers {self.registers:+d}{circuit}"
-        if self.map != SUNSPEC and (wake := load_map(self.map).wake):
+        if self._unmoved is not None and (wake := self._unmoved.wake):
             off = "sent" if self.allow_wake else "not sent: allow_wake is not set"
             yield f"wake: {len(wake)} write{'s' * (len(wake) > 1)} to unlock it, {off}"
 
@@ -219,12 +235,21 @@ class ModbusOptions(BaseModel):
         if is_file(name) and info.context and (folder := info.context.get("folder")):
             name = str(Path(folder, name))
         try:
-            load_map(name)
+            _map_of(name, info)
         except ConfigError as error:
             if error.problems:
                 raise
             raise ValueError(str(error)) from error
         return name
+
+
+def _map_of(name: str, info: ValidationInfo) -> RegisterMap:
+    """All devices of a configuration that name a file have what one look at it found."""
+    seen = {} if info.context is None else info.context.setdefault("maps", {})
+    if name not in seen:
+        seen[name] = load_map(name)
+    found: RegisterMap = seen[name]
+    return found
 
 
 def _listed(names: list[str]) -> str:

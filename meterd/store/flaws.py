@@ -24,26 +24,16 @@ from meterd.store.format import block as blocks
 from meterd.store.keys import block_id, dirty_id, series_day
 from meterd.store.schema import (
     QUALITIES,
-    block,
-    corrected,
-    correction,
+    SMALL,
+    TABLES,
     device,
-    dirty,
-    hour,
-    journal,
-    memo,
-    newest,
-    rollup,
     sample,
     series,
 )
 
 _MOST_SERIES = 1 << 42  # id << 20 has to fit into 63 bits
 
-# Some thousand rows at most: they are looked at whenever a store is opened.
 NAMES: tuple[Table, ...] = (device, series)
-SMALL: tuple[Table, ...] = (*NAMES, newest, memo, dirty, correction)
-LARGE: tuple[Table, ...] = (journal, block, rollup, hour, corrected, sample)
 
 _KINDS = ", ".join(f"'{kind}'" for kind in Kind)
 _NO_DEVICE = "there is no device of its device_id"
@@ -133,7 +123,7 @@ def _conditions(table: Table) -> Iterator[tuple[str, str]]:
     yield from _RULES.get(table.name, ())
 
 
-def flaws(connection: Connection, tables: Iterable[Table] = (*SMALL, *LARGE)) -> Iterator[Flaw]:
+def flaws(connection: Connection, tables: Iterable[Table] = TABLES) -> Iterator[Flaw]:
     """What is wrong with the rows of a SQLite store, without a look into their bodies."""
     for table in tables:
         conditions, keys = list(_conditions(table)), _key(table)
@@ -175,7 +165,7 @@ def put_aside(
     connection: Connection,
     folder: Path,
     names: Mapping[int, str],
-    tables: Iterable[Table] = (*SMALL, *LARGE),
+    tables: Iterable[Table] = TABLES,
 ) -> int:
     """Keeps each such row as a file, mends it or deletes it; how many there were.
 

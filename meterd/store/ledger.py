@@ -19,7 +19,18 @@ from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
 from meterd.store.identity import Files
 from meterd.store.keys import block_id, block_ids, dirty_of, rollup_id
-from meterd.store.schema import block, dirty, hour, journal, memo, newest, rollup, sample, series
+from meterd.store.schema import (
+    SMALL,
+    block,
+    dirty,
+    hour,
+    journal,
+    memo,
+    newest,
+    rollup,
+    sample,
+    series,
+)
 from meterd.store.share import need_alone
 from meterd.store.statements import CHUNK, Row, delete_keys, insert_rows, replace_rows
 from meterd.store.tenure import Tenure
@@ -60,7 +71,7 @@ class Ledger:
             with self.transaction() as connection:
                 self._greet(connection)
                 if tenure is not None and self.files is not None:
-                    flaws.put_aside(connection, database.folder, catalog.names, flaws.SMALL)
+                    flaws.put_aside(connection, database.folder, catalog.names, SMALL)
                 catalog.load(connection)
                 top = connection.scalar(select(func.max(journal.c.id)))
                 self._next = (top or 0) + 1

@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -24,6 +25,7 @@ from meterd.store.spool import Extent, Spool, extent_of, unpack
 _BYTES = 8  # of one sample in memory
 _RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
 _LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
+_HELD_S = 5.0  # that are waited for whoever works with the spool, before it is left to itself
 _NAMED = 5  # devices in a message
 _SERVER = "meterd"  # begins the names of files where the database has none
 
@@ -86,6 +88,7 @@ class Rescue:
         self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
         self._guard = threading.RLock()  # of the spool's files, never held while the store works
+        self._is_over = False  # whether another store has the spool
         self.spool_error: StoreError | None = None
         self.dropped = 0
         self.spooled = 0
@@ -143,6 +146,42 @@ class Rescue:
         with self._guard:
             for spool in (*self._earlier, self._spool):
                 spool.close()
+
+    # -- when another store takes its place ----------------------------------------------------
+
+    def give_up(self) -> list[Path]:
+        """The beginnings of the names of all spools, which are anybody's from now on.
+
+        None where a thread hangs in one of them: what they hold stays there.
+        """
+        self._is_over = True
+        spools = [one.path for one in (*self._earlier, self._spool)]
+        if not self._guard.acquire(timeout=_HELD_S):
+            names = ", ".join(map(str, spools))
+            _log.error("what was spooled stays in %s: its disk does not answer", names)
+            return []
+        try:
+            self.close()
+        finally:
+            self._guard.release()
+        return spools
+
+    def inherit(self, spools: Sequence[Path]) -> None:
+        """What is left in them goes to this store before all else; in any thread."""
+        with self._guard:
+            ours = {self._spool.path, *(one.path for one in self._earlier)}
+            for path in spools:
+                if path in ours:
+                    continue  # found when it opens
+                spool = Spool(path, 0, self._keep_body, self._hot.unpark, (), self._renewed)
+                try:
+                    spool.open()
+                except StoreError as error:
+                    _log.error("what was spooled in %s stays there for now: %s", path, error)
+                if spool:
+                    self._earlier.append(spool)
+                    _log.warning("%d spooled samples come from %s", spool.samples, path)
+            self._count()
 
     # -- when something failed ----------------------------------------------------------------
 
@@ -226,6 +265,8 @@ class Rescue:
         Whether they did: else they wait on, and `spool_error` says why.
         """
         with self._guard:
+            if self._is_over:
+                return False
             while self._hot.waiting > left:
                 moves = self._hot.moves
                 batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
@@ -268,6 +309,17 @@ class Rescue:
             _log.error("%s", text)
             self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
         self.spool_error = error
+
+    def spooler_failed(self, error: StoreError, *, is_new: bool) -> None:
+        """The thread that spools met a bug; until it has spooled something the status says so."""
+        if is_new:
+            text = f"polls may wait in memory only: {error}"
+            self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
+        self.spool_error = error
+
+    def spooler_works(self) -> None:
+        if self.spool_error is not None and self.spool_error.code == "bug":
+            self.spool_error = None
 
     def _tell_lost(self, lost: Extent, why: str) -> None:
         if not lost:

@@ -191,6 +191,17 @@ corrected = Table(
     Column("body", Body, nullable=False),
 )
 
+# Every table but `lease`, which is of no use to anybody but meterds that run. Parents first; what
+# changes with each commit last.
+TABLES: tuple[Table, ...] = (
+    *(device, series, memo, block, rollup, hour),
+    *(correction, corrected, dirty, newest, sample, journal),
+)
+# Those that grow with what is polled. The others have some thousand rows at most, and are looked at
+# whenever a store is opened.
+LARGE: tuple[Table, ...] = (journal, block, rollup, hour, corrected, sample)
+SMALL: tuple[Table, ...] = tuple(table for table in TABLES if table not in LARGE)
+
 REASON_LENGTH = 200
 
 # What stands in `quality`, and in blocks: never renumber.

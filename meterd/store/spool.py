@@ -402,3 +402,4 @@ class Spool:
         self._close_log()
         for part in self._parts:
             part.release()
+        self._parts, self._reading = [], None

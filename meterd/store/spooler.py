@@ -14,6 +14,8 @@ from meterd.store.rescue import Rescue
 
 _BEAT = 1.0  # seconds between two looks
 _LEAST = 0.05
+# Places in our own code at which bugs were met, and are not told again.
+_BUGS = 20
 # Seconds that a commit may take, once it is due, before its polls are spooled all the same.
 GRACE = 2.0
 # Seconds without a sign of life after which the store counts as not writable.
@@ -48,6 +50,8 @@ class Spooler:
         self._writable = writable
         self._late = late
         self._ended = threading.Event()
+        self.failures = 0  # looks in a row that met a bug
+        self._bugs: tuple[object, ...] = ()  # where
         self._thread: threading.Thread | None = None
         self.safe = self._looked = self._changed = clock.monotonic()
         self._sign = self.safe  # of life, the last that was seen
@@ -70,10 +74,34 @@ class Spooler:
 
     def _run(self) -> None:
         while not self._ended.wait(min(_BEAT, max(_LEAST, self._due - self._clock.monotonic()))):
-            try:
-                self.look()
-            except Exception:  # noqa: BLE001 (nobody else keeps the promise: it goes on)
-                _log.exception("the spooler failed")
+            self.try_to_look()
+
+    def try_to_look(self) -> None:
+        """Nobody else keeps the promise: whatever a bug does to one look, there is another one."""
+        try:
+            self.look()
+        except Exception as error:  # noqa: BLE001 (see above)
+            self._met(error)
+        else:
+            if self.failures:
+                _log.warning("the spooler works again, after %d looks that failed", self.failures)
+                self.failures = 0
+                self._rescue.spooler_works()
+
+    def _met(self, error: Exception) -> None:
+        """The stack of a bug is logged once, by its place: what it says may differ each second."""
+        self.failures += 1
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        line = None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        place = type(error), line
+        is_new = place not in self._bugs
+        if is_new:
+            self._bugs = (*self._bugs[1 - _BUGS :], place)
+            _log.exception("the spooler met a bug, and goes on: %s", error)
+        text = f"the spooler met a bug ({type(error).__name__}: {error}), {self.failures} times"
+        self._rescue.spooler_failed(StoreError(text, code="bug"), is_new=is_new)
 
     @property
     def _due(self) -> float:

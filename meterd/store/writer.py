@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from meterd.errors import StoreError
@@ -306,7 +307,7 @@ class Writer:
 
         After `wait` seconds, where they are given, the thread is left to end by itself; else after
         20 s, and what it has not written is spooled. Polls that the store cannot take go to `heir`,
-        which takes them in another thread.
+        which takes them in another thread; a writer takes what is spooled, too.
         """
         thread = self._thread
         if thread is None:
@@ -320,8 +321,13 @@ class Writer:
             await asyncio.to_thread(self._abandon)
         await asyncio.to_thread(self._worker.spooler.end)
         self._thread = None
-        if heir is not None and self._hot.waiting:
+        if heir is not None:
             await asyncio.to_thread(self._hand_on, heir)
+
+    def inherit(self, spools: Sequence[Path]) -> None:
+        """From any thread: what another writer spooled and has given up comes to this store."""
+        self._rescue.inherit(spools)
+        self._worker.wake.set()
 
     def _abandon(self) -> None:
         """The thread hangs where nothing reaches it: a disk that does not answer, for instance."""
@@ -335,6 +341,11 @@ class Writer:
         )
 
     def _hand_on(self, heir: Sink) -> None:
+        # Of a thread that hangs, nobody waits for answers, and its spool is no more its own.
+        self._worker.errands.end()
+        spools = self._rescue.give_up()
+        if isinstance(heir, Writer):
+            heir.inherit(spools)
         while batch := self._hot.uncommitted(BATCH):
             for poll in unpack(pack(batch)):
                 heir.take(poll)

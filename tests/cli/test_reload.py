@@ -332,41 +332,6 @@ async def test_a_hook_that_did_not_change_goes_on_with_what_waits(running: Runni
     assert site.alerting.owed >= owed
 
 
-async def test_questions_during_reloads_are_answered_or_told_to_come_again(
-    running: Running, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The store changes all the while; no answer is an error of meterd's own."""
-    site, found, over = running.site, set(), asyncio.Event()
-    paths = (
-        "api/v1/range?step=1m", "api/v1/series", "api/v1/latest", "api/v1/export?format=csv",
-        "api/v1/energy?quantity=active_power", "metrics", "readyz", "api/v1/devices",
-        "prometheus/api/v1/query?query=meterd_active_power_watts",
-        "prometheus/api/v1/series?match[]=meterd_active_power_watts", "api/v1/corrections",
-    )  # fmt: skip
-
-    async def ask(client: ClientSession, path: str) -> None:
-        while not over.is_set():
-            async with client.get(f"{running.doors.url}/{path}") as reply:
-                body = await reply.text()
-                found.add(reply.status)
-                assert "Traceback" not in body
-                if reply.status == 503 and path != "readyz":
-                    assert "Retry-After" in reply.headers
-
-    async with ClientSession() as client:
-        asking = [asyncio.create_task(ask(client, path)) for path in paths]
-        for number in range(3):
-            other = _BEFORE.replace("one.db", f"{number}.db")
-            await site.apply(running.settings(other))
-            await running.until_polled("a", 1)
-        over.set()
-        for error in await asyncio.gather(*asking, return_exceptions=True):
-            assert error is None
-    assert 500 not in found
-    assert 200 in found
-    assert not [one for one in caplog.records if one.exc_info]
-
-
 async def test_a_question_to_a_store_that_is_no_more_in_use_is_told_to_come_again(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

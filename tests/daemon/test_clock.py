@@ -16,7 +16,7 @@ from meterd.api.promsource import StoreSource
 from meterd.daemon.timeline import SETTLED, Timeline
 from meterd.model.event import EventKind
 from meterd.model.quantity import GUARDED
-from meterd.model.sample import Layout, Poll, Quality, Reading
+from meterd.model.sample import Doubt, Layout, Poll, Quality, Reading
 from meterd.poll.counters import Counters
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
@@ -225,6 +225,57 @@ async def test_a_believed_clock_that_goes_back_moves_no_poll_over_another() -> N
     assert apart.count(2500) == 16
     assert rig.told.kinds == {"clock_stepped": 1}
     assert "half as far apart, until it has caught up in 70 s" in rig.told.events[0][1]
+
+
+@pytest.mark.parametrize(
+    ("settled", "shift"), [(True, -40.0), (True, 7202.3), (False, -40.0), (False, 7202.3)]
+)
+@pytest.mark.parametrize("renamed", [0, 5, 30, 300])
+async def test_a_device_that_is_renamed_around_a_step_keeps_its_order_and_its_times(
+    settled: bool, shift: float, renamed: float
+) -> None:
+    """The same as without the new name: so many seconds after the clock was set."""
+
+    async def history(name: str) -> list[tuple[int, Sequence[float | None], list[Doubt]]]:
+        rig, kept = Rig(), Kept()
+        rig.timeline.sink = kept
+        await rig.poll(SETTLED + 600 if settled else 300)
+        rig.set(shift)
+        await rig.poll(renamed)
+        if name != "main":
+            rig.device = rig.device.renamed(name)
+            rig.timeline.rename("main", name)
+        await rig.poll(60)
+        rig.set(0)
+        await rig.poll(120)
+        assert {poll.device for poll in kept.order[-20:]} == {name}
+        return [(one.time, one.values, list(one.doubts.values())) for one in kept.order]
+
+    assert await history("kitchen") == await history("main")
+
+
+def test_polls_that_wait_for_a_clock_come_under_the_name_that_the_device_has_by_then() -> None:
+    clock, kept = FakeClock(now=5000.0, utc_ms=5_000), Kept()
+    timeline = Timeline(clock)
+    timeline.sink = kept
+    timeline.take(Poll("main", clock.now_ms(), PLAIN, (1.0, 1.0)))
+    timeline.take(Poll("other", clock.now_ms(), PLAIN, (1.0, 1.0)))
+    clock.pass_by(5)
+    timeline.rename("main", "kitchen")
+    clock.utc_ms += START
+    timeline.take(Poll("kitchen", clock.now_ms(), PLAIN, (1.0, 1.0)))
+    assert [poll.device for poll in kept.order] == ["kitchen", "other", "kitchen"]
+
+
+def test_a_device_that_two_names_led_to_goes_on_after_the_later_of_both() -> None:
+    clock, kept = FakeClock(now=5000.0, utc_ms=START), Kept()
+    timeline = Timeline(clock)
+    timeline.sink = kept
+    timeline.begin({"main": START - 9000, "kitchen": START + 9000}, Notes())
+    timeline.rename("main", "kitchen")
+    timeline.take(Poll("kitchen", START, PLAIN, (1.0, 1.0)))
+    (poll,) = kept.order
+    assert poll.time > START + 9000
 
 
 async def test_a_clock_that_stands_behind_the_store_at_the_start() -> None:

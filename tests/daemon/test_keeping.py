@@ -18,6 +18,7 @@ POWER = Layout.of([("active_power", "W")])
 async def started(settings: StoreSettings) -> Store:
     store = Store(settings)
     await store.open()
+    store.go_on()
     return store
 
 

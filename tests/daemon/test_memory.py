@@ -11,7 +11,6 @@ from meterd.config.settings import DeviceSettings
 from meterd.daemon.memory import CounterMemory
 from meterd.daemon.plan import devices, guards, link_plans
 from meterd.drivers import registry
-from meterd.drivers.library import load_map, moved_map
 from meterd.drivers.modbus import ModbusOptions
 from meterd.model.sample import Reading
 from meterd.poll.counters import Counters
@@ -54,8 +53,6 @@ class House:
         self.counters: Counters
 
     def start(self, keys: str = "unit: 1", rows: str = MAP, link: str = "tcp://192.0.2.1") -> None:
-        load_map.cache_clear()
-        moved_map.cache_clear()
         (self.folder / "one.yaml").write_text(rows)
         (self.folder / "two.yaml").write_text(rows)
         path = self.folder / "meterd.yaml"

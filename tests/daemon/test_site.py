@@ -200,6 +200,8 @@ async def test_a_renamed_device_goes_on_without_a_gap_and_as_one_series(house: H
     assert site.modbus("kitchen") == site.modbus("a") == link
     assert [device.id for device in site.devices()] == ["kitchen", "b"]
     assert list(site.latest.states) == ["kitchen", "b"]
+    # Its times go on after those that it has.
+    assert set(site._timeline._newest) == {"kitchen", "b"}
     await until_polled(site, "kitchen", more=3)
     assert {alert.device for alert in site.alerts()} == {"kitchen"}
     (told,) = (one.text for one in site.events() if one.kind == "renamed")

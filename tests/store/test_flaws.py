@@ -12,8 +12,9 @@ import pytest
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database
-from meterd.store.flaws import LARGE, SMALL, _type
+from meterd.store.flaws import _type
 from meterd.store.reader import Reader
+from meterd.store.schema import LARGE, SMALL, TABLES, lease, metadata
 from meterd.store.tools import check, correct, export, overview
 from meterd.store.writer import Writer
 
@@ -201,3 +202,9 @@ def test_no_field_of_a_row_stops_anything(
 
 # A number may be any number, and a row that is gone leaves no trace everywhere.
 _TOLD = ("blob", "text", "no UTF-8")
+
+
+def test_every_table_is_looked_at() -> None:
+    assert {*TABLES, lease} == set(metadata.sorted_tables)
+    assert {*SMALL, *LARGE} == set(TABLES)
+    assert len(TABLES) == len(SMALL) + len(LARGE)

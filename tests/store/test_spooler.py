@@ -226,6 +226,38 @@ async def test_a_spool_that_cannot_be_written_is_told_once_and_goes_on_when_it_c
     assert len(samples(path)) == 1
 
 
+async def test_a_bug_that_meets_the_spooler_is_told_once_of_its_kind_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store(tmp_path / "meterd.db", clock=Hands(), commit=COMMIT) as (writer, _):
+        spooler_ = writer._worker.spooler
+        await asyncio.to_thread(spooler_.end)  # we look in its place
+        count = 0
+
+        def one(*_: object) -> None:
+            nonlocal count
+            count += 1
+            raise RuntimeError(f"a bug, the {count}. time")  # it says something else each time
+
+        def other(*_: object) -> None:
+            raise LookupError("another one")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writer._rescue, "look_at_spool", one)
+            for _ in range(50):
+                spooler_.try_to_look()
+            assert caplog.text.count("Traceback") == 1
+            assert kinds(writer) == [EventKind.SPOOL_FAILED]
+            assert "the 50. time), 50 times" in writer.status.spool_error
+            patch.setattr(writer._rescue, "look_at_spool", other)
+            spooler_.try_to_look()
+            assert caplog.text.count("Traceback") == 2
+            assert kinds(writer) == [EventKind.SPOOL_FAILED] * 2
+        spooler_.try_to_look()
+        assert writer.status.spool_error == ""
+        assert "works again, after 51 looks" in caplog.text
+
+
 async def test_a_file_of_the_spool_that_is_deleted_is_told_and_its_polls_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,22 +25,16 @@ from sqlalchemy import (
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store import database as databases
-from meterd.store import filed, migrate, tenure
+from meterd.store import filed, migrate, schema, tenure
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database, Opened
 from meterd.store.format import journal as journals
 from meterd.store.lock import Claim, claimed
 from meterd.store.schema import (
-    block,
-    corrected,
-    correction,
     device,
-    dirty,
-    hour,
     journal,
     memo,
     newest,
-    rollup,
     sample,
     series,
 )
@@ -56,19 +50,8 @@ _CHUNK = 500
 _PLAIN = 20_000  # rows of `sample`, which are small
 _CRC = 4  # bytes at the end of each body
 _BODIES = ("body", "quarters")
-# Parents first; what changes with each commit last.
-TABLES: tuple[Table, ...] = (
-    device,
-    series,
-    block,
-    rollup,
-    hour,
-    correction,
-    corrected,
-    dirty,
-    newest,
-    journal,
-)
+# Those that are sent row by row; memos of who writes stay, and samples are many.
+SENT = tuple(table for table in schema.TABLES if table not in (memo, sample))
 
 _FORGET = delete(sample).where(
     sample.c.time == bindparam("at"), sample.c.series == bindparam("one")
@@ -87,7 +70,7 @@ class Moved:
 def rows(database: Database) -> int:
     """How many rows a copy has to look at. Raises StoreError."""
     with looking(database) as (connection, _):
-        return sum(_count(connection, table) for table in (*TABLES, sample))
+        return sum(_count(connection, table) for table in (*SENT, sample))
 
 
 def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: None) -> Moved:
@@ -131,13 +114,13 @@ class _Copy:
     def run(self, polls: Sequence[Poll]) -> Moved:
         """`polls` are those of a journal file: they become rows of the copy's journal."""
         self._claim()
-        for table in TABLES:
+        for table in SENT:
             self._table(table)
         self._samples()
         counts = {}
         with self._new.begin() as new:
             replace_rows(new, memo, [dict(row) for row in self._memos()])
-            for table in (*TABLES, sample):
+            for table in (*SENT, sample):
                 counts[table.name] = there = _count(new, table)
                 if there != (here := _count(self._old, table)):
                     text = f"table {table.name} has {here} rows, its copy {there}; run it again"

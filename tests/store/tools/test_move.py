@@ -8,14 +8,14 @@ from meterd.errors import StoreError
 from meterd.store import database
 from meterd.store.reader import Reader
 from meterd.store.tools import check
-from meterd.store.tools.move import TABLES, move
+from meterd.store.tools.move import SENT, move
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, Hands, opened, poll, rows, samples, store, url_of
 from tests.store.test_sealing import DAY, HOUR, START, alike, answers, feed, history
 
 
 def same(one: Path, other: Path) -> None:
-    for table in TABLES:
+    for table in SENT:
         question = f"SELECT * FROM {table.name} ORDER BY 1"
         assert rows(one, question) == rows(other, question), table.name
 
