@@ -287,8 +287,10 @@ async def test_what_the_store_did_not_take_at_the_end_is_there_at_the_next_start
                 await writer.flush()
     held.__exit__(None, None, None)
     assert len(samples(path)) == 1
+    left_behind, _ = filled(tmp_path / "meterd.db.spool", 1 << 20, 0)
+    assert left_behind.samples == 29
+    left_behind.close()
     async with store(path) as (writer, reader):
-        assert writer.status.spooled == 29
         writer.take(poll(30, 30.0))
         await writer.settle()
         assert await raw(reader) == [(moment, float(moment)) for moment in range(31)]
