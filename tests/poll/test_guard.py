@@ -405,12 +405,18 @@ def test_after_a_rollover_or_a_long_dip_no_late_step_reaches_back_before_it(dip:
     assert whats(bench.reads([1191, 1191, 1191])) == [H, H, R]
 
 
+@pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize(("rise", "what"), [(303, What.CONFIRMED), (304, R)])
 def test_the_first_step_of_a_coarse_counter_is_of_the_five_minutes_before_at_most(
-    rise: int, what: What
+    rise: int, what: What, swapped: bool
 ) -> None:
     bench = begun(50_000, **TIGHT)
-    assert whats(bench.reads([50_000 + rise] * 3)) == [H, H, what]
+    if swapped:
+        bench.read(50_001)
+        bench.guard.swap()
+        bench.reads([700, 700, 700])
+    raw = (700 if swapped else 50_000) + rise
+    assert whats(bench.reads([raw, raw, raw])) == [H, H, what]
 
 
 def test_a_rise_in_a_gap_that_was_false_is_taken_back_by_waiting() -> None:
@@ -551,6 +557,16 @@ def test_a_state_knows_when_the_counter_last_moved() -> None:
     bench.restart()
     bench.reads([50_002])
     assert bench.guard.state().since == state.since
+
+
+def test_a_counter_that_stood_for_long_forgets_how_it_got_there() -> None:
+    bench = begun(50_000)
+    bench.reads([50_001, 50_001])
+    bench.guard.stand()
+    state = bench.guard.state()
+    assert (state.raw, state.before, state.since) == (50_001, None, bench.time)
+    # So a fall is no return to what was before the last rise.
+    assert whats(bench.reads([50_000, 50_000, 50_000])) == [H, H, R]
 
 
 def test_a_meter_beyond_its_limit_is_named_once() -> None:
