@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.poll.guard import STUCK, Guard, offset_of
-from meterd.poll.segments import GuardState, Step, What
+from meterd.poll.guard import STUCK, Guard, largest_count, offset_of
+from meterd.poll.segments import GuardState, Read, Step, What
 
 C, H, G, R = What.COUNTED, What.HELD, What.GLITCH, What.RESET
 START = 1_800_000_000_000
@@ -390,19 +390,15 @@ def test_a_counter_that_rested_at_zero_or_after_a_reset_takes_no_late_step() -> 
     assert whats(bench.reads([203, 203, 203])) == [H, H, R]
 
 
-@pytest.mark.parametrize("dip", ["rollover", "long dip"])
-def test_after_a_rollover_or_a_long_dip_no_late_step_reaches_back_before_it(dip: str) -> None:
-    """What came before it is booked; 200 Wh in the 30 s since are too many."""
+@pytest.mark.parametrize("dip", ["rollover", "reset", "long dip"])
+def test_no_late_step_reaches_back_before_a_rollover_a_reset_or_a_long_dip(dip: str) -> None:
+    """What came before it is booked, or not known; 200 Wh in the 30 s since are too many."""
     bench = begun(990, wrap=1000.0 if dip == "rollover" else None, **TIGHT)
     bench.reads([990] * 60)
-    if dip == "rollover":
-        assert whats(bench.reads([3, 3, 3])) == [H, H, What.ROLLOVER]
-        assert whats(bench.reads([203, 203, 203])) == [H, H, R]
-        return
-    assert whats(bench.reads([3, 3, 3])) == [H, H, R]
-    bench.reads([3] * 60)
-    assert whats(bench.reads([991, 991, 991])) == [H, H, G]
-    assert whats(bench.reads([1191, 1191, 1191])) == [H, H, R]
+    raws = {"rollover": [3, 3, 3], "reset": [3, 4, 5], "long dip": [3] * 60 + [991] * 3}[dip]
+    steps = bench.reads(raws)
+    assert steps[-1].what is {"rollover": What.ROLLOVER, "reset": R, "long dip": G}[dip]
+    assert whats(bench.reads([raws[-1] + 200] * 3)) == [H, H, R]
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -445,12 +441,13 @@ def test_nothing_of_the_meter_before_a_swap_is_held_against_the_new_one(old: lis
     bench.reads(old)
     bench.guard.swap()
     assert not bench.guard.is_reset
-    steps = bench.reads([4, 4, 5, 4e9, 4e9])
-    assert whats(steps) == [H, H, C, H, H]
+    steps = bench.reads([4, 4, 5, 0, 6, 4e9])
+    assert whats(steps) == [H, H, C, H, G, H]
+    assert steps[4].value == 50_002
     bench.guard.swap()
     steps = bench.reads([49_990, 49_990, 49_990, 49_999, 50_001])
     assert whats(steps) == [H, H, C, C, C]
-    assert steps[-1].value == 50_001 + 11
+    assert steps[-1].value == 50_002 + 11
 
 
 def test_a_first_read_that_needs_no_proof_begins_on_the_clock_of_its_time() -> None:
@@ -509,11 +506,60 @@ def test_an_imported_counter_rolls_over_within_three_times_its_usual_rise(
     assert whats(bench.reads([after_it, after_it])) == [H, what]
 
 
-@pytest.mark.parametrize("raw", [0.1, 0.2, 0.3, 7.7, 1000.123])
-def test_what_a_total_is_above_its_counter_is_the_same_from_any_read(raw: float) -> None:
-    assert offset_of(1e12 + 0.007 + raw, raw) == 1e12 + 0.007
+@pytest.mark.parametrize("back", [10_000, 10_001])
+def test_a_dip_ends_where_the_counter_is_back_at_what_it_showed(back: int) -> None:
+    """Though 10 kWh could have flowed since."""
+    bench = begun(10_000)
+    bench.reads([3, 3, 3])
+    steps = bench.reads([back] * 3)
+    assert whats(steps) == [H, H, G]
+    assert steps[-1].value == back
+
+
+def test_where_it_starts_again_is_not_guessed_before_its_usual_rise_is_known() -> None:
+    bench = Bench(Guard(**RARE, wraps=(1000.0,)))  # type: ignore[arg-type]
+    assert whats(bench.reads([999.6] * 3 + [0.3] * 3)) == [H, H, C, H, H, R]
+
+
+@pytest.mark.parametrize(("rise", "expected"), [(0, [H, H, C]), (40_000, [H, H, H])])
+def test_first_reads_agree_over_a_gap_where_they_hardly_differ(
+    rise: int, expected: list[What]
+) -> None:
+    bench = Bench()
+    steps = [bench.read(50_000), bench.read(50_000 + rise, after=3600), bench.read(50_000 + rise)]
+    assert whats(steps) == expected
+
+
+def test_what_a_total_is_above_its_counter_is_the_same_from_any_read() -> None:
+    raws = [0.1 * n for n in range(1, 200)]
+    assert {offset_of(1e12 + 0.007 + raw, raw) for raw in raws} == {1e12 + 0.007}
     # Where doubles are fine enough, all six digits are kept.
-    assert offset_of(raw + 3.000_4, raw) == 3.000_4
+    assert {offset_of(raw + 3.000_4, raw) for raw in raws} == {3.000_4}
+
+
+@pytest.mark.parametrize(("power", "most"), [(10e6, 1e13), (1e9, 1e9 * 100 * 8766)])
+def test_the_most_that_a_counter_can_show(power: float, most: float) -> None:
+    assert largest_count(power) == most
+
+
+@pytest.mark.parametrize(("raw", "most"), [(0, 303), (1, 604)])
+def test_of_two_reads_one_may_follow_the_other_as_far_as_power_goes(raw: int, most: int) -> None:
+    """In 600 s; but a counter that shows 0 may have begun at any time, or be no answer at all."""
+    guard = Guard(**TIGHT)  # type: ignore[arg-type]
+    first = Read(raw, 0.0, START)
+    reached = [guard.reaches(first, Read(n, 600.0, START + 600_000)) for n in (most, most + 1)]
+    assert reached == [True, False]
+
+
+def test_how_many_reads_agreed_is_told_of_a_judgement_alone() -> None:
+    bench = begun(50_000)
+    assert bench.guard.agreed == 3
+    bench.read(0)
+    assert bench.guard.agreed == 0
+    assert bench.read(50_001).what is G
+    assert bench.guard.agreed == 0
+    bench.reads([3, 4, 5])
+    assert bench.guard.agreed == 3
 
 
 def test_a_total_is_ahead_of_its_counter_until_that_is_there_also_after_a_reset() -> None:
@@ -594,6 +640,15 @@ def test_a_restart_neither_loses_nor_books_twice() -> None:
     bench.reads([3, 4, 5])
     bench.restart(down=3 * 3600)
     assert bench.read(9_000) == (59_000, C, "")
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_reset_over_a_restart_is_booked_as_without(cut: int) -> None:
+    bench = begun(50_000)
+    steps = bench.reads([3, 4, 5][:cut])
+    bench.restart()
+    steps += bench.reads([3, 4, 5][cut:])
+    assert (steps[2].value, steps[2].what) == (50_005, R)
 
 
 @pytest.mark.parametrize("clock", [77.0, 9e6])
