@@ -425,6 +425,14 @@ def test_a_rise_in_a_gap_that_was_false_is_taken_back_by_waiting() -> None:
     assert bench.guard.segment == 1
 
 
+def test_a_late_step_that_was_false_is_taken_back_by_waiting() -> None:
+    bench = begun(50_000, **TIGHT)
+    bench.reads([50_000] * 60)
+    steps = bench.reads([50_200, 50_200, 50_200, 50_003, 50_003, 50_003, 50_004])
+    assert whats(steps) == [H, H, What.CONFIRMED, H, H, G, What.WAITS]
+    assert steps[-1].value == 50_200
+
+
 @pytest.mark.parametrize(("after", "booked"), [(300, 3), (301, 0)])
 def test_what_it_shows_after_a_reset_is_booked_over_five_minutes_at_most(
     after: float, booked: int
@@ -462,11 +470,12 @@ def test_a_total_that_is_ahead_by_a_rounding_does_not_wait() -> None:
     assert Bench(Guard(state=state)).read(50_000.0) == (50_000.0000004, C, "")
 
 
+@pytest.mark.parametrize("after", [10, 3600])
 @pytest.mark.parametrize(("steps", "what"), [(2, C), (3, H)])
-def test_a_float_may_move_by_two_of_its_own_steps(steps: int, what: What) -> None:
+def test_a_float_may_move_by_two_of_its_own_steps(steps: int, what: What, after: float) -> None:
     """At 2**30 Wh a float32 has steps of 128 Wh, of which 13 can flow between two reads."""
     bench = begun(2.0**30, **TIGHT)
-    assert bench.read(2.0**30 + 128 * steps).what is what
+    assert bench.read(2.0**30 + 128 * steps, after=after).what is what
 
 
 def test_what_is_held_says_which_way_it_went() -> None:
@@ -519,6 +528,11 @@ def test_a_dip_ends_where_the_counter_is_back_at_what_it_showed(back: int) -> No
 def test_where_it_starts_again_is_not_guessed_before_its_usual_rise_is_known() -> None:
     bench = Bench(Guard(**RARE, wraps=(1000.0,)))  # type: ignore[arg-type]
     assert whats(bench.reads([999.6] * 3 + [0.3] * 3)) == [H, H, C, H, H, R]
+    # Nor where two reads of one moment differ.
+    bench = Bench(Guard(**RARE, wraps=(1000.0,)))  # type: ignore[arg-type]
+    bench.reads([998, 998, 998])
+    bench.read(999, after=0)
+    assert whats(bench.reads([0, 0, 0])) == [H, H, R]
 
 
 @pytest.mark.parametrize(("rise", "expected"), [(0, [H, H, C]), (40_000, [H, H, H])])
@@ -532,7 +546,8 @@ def test_first_reads_agree_over_a_gap_where_they_hardly_differ(
 
 def test_what_a_total_is_above_its_counter_is_the_same_from_any_read() -> None:
     raws = [0.1 * n for n in range(1, 200)]
-    assert {offset_of(1e12 + 0.007 + raw, raw) for raw in raws} == {1e12 + 0.007}
+    # Doubles of 1e12 lie 0.00012 apart.
+    assert {offset_of(1e12 + raw + 0.1, 1e12 + raw) for raw in raws} == {0.1}
     # Where doubles are fine enough, all six digits are kept.
     assert {offset_of(raw + 3.000_4, raw) for raw in raws} == {3.000_4}
 
