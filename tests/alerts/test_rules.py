@@ -1,6 +1,7 @@
 """Rules: when an alert pends, fires and is resolved, and when nothing may change."""
 
 import itertools
+import json
 import math
 from collections import Counter
 
@@ -336,12 +337,36 @@ def test_resolved_alerts_are_remembered_for_a_while() -> None:
     assert engine.active() == []
 
 
+def test_what_was_resolved_is_shown_for_the_rest_of_its_time_after_a_restart() -> None:
+    before, after = rules(AT_ONCE), rules(AT_ONCE)
+    played(before, 254.0, 250.0)
+    # Resolved at 101, noted five minutes later; the clock of the next start begins at 7.
+    after.restore(json.loads(json.dumps(before.saved_past(401))), 7)
+    assert [(alert.id, alert.state) for alert in after.active()] == [("a1", RESOLVED)]
+    after.tick(7 + 600, START_MS)
+    assert states(after.active()) == [RESOLVED]
+    # It is over: the next is another alert.
+    assert states(after.take(poll(254.0), 7 + 600)) == [FIRING]
+    after.tick(7 + 600.1, START_MS)
+    assert states(after.active()) == [FIRING]
+
+
+@pytest.mark.parametrize(
+    "now", [[], [Rule("high", "voltage.l1", above=260)], [Rule("high", "voltage.l2", above=253)]]
+)
+def test_an_alert_of_a_rule_that_is_another_after_the_restart_is_left_out(now: list[Rule]) -> None:
+    before, after = rules(AT_ONCE), rules(*now)
+    played(before, 254.0)
+    after.restore(json.loads(json.dumps(before.saved(101))), 7)
+    assert after.active() == []
+
+
 def test_not_more_resolved_alerts_than_the_limit_are_remembered() -> None:
     engine = rules(AT_ONCE)
-    for number in range(REMEMBERED_LIMIT + 5):
+    for number in range(1005):
         engine.take(poll(254.0), number / 10)
         engine.take(poll(250.0), number / 10)
-    assert len(engine.active()) == REMEMBERED_LIMIT
+    assert len(engine.active()) == REMEMBERED_LIMIT == 1000
 
 
 # -- reloads -----------------------------------------------------------------------------------

@@ -235,6 +235,24 @@ def test_times_from_the_first_to_the_last_quarter_hour(
     assert made.rules[0].time == pairs
 
 
+@pytest.mark.parametrize("time", ["00:00-00:00", "24:00-24:00", "24:00-00:00", "07:15-07:15"])
+def test_a_range_that_ends_when_it_begins_is_not_taken_for_all_day(time: str) -> None:
+    found = problem(ruled(f"{{rate: a, time: {time}}}"))
+    assert "must end at another time than it begins" in str(found)
+    assert found.code == "C060"
+
+
+@pytest.mark.parametrize("blank", ["", "~", "null"])
+def test_prices_whose_first_day_is_left_blank_hold_from_the_beginning(blank: str) -> None:
+    assert prices(f"{{from: {blank}, rates: {{a: 1}}, else: a}}").from_ is None
+
+
+def test_a_day_that_is_one_already_is_kept() -> None:
+    first = date(2026, 2, 28)
+    made = PricesSettings.model_validate({"from": first, "rates": {"a": "1"}, "else": "a"})
+    assert made.from_ == first
+
+
 @pytest.mark.parametrize("time", ["24:15-06:00", "06:00-24:15", "06:60-08:00", "06:00-07:60"])
 def test_times_beyond_the_day(time: str) -> None:
     assert problem(ruled(f"{{rate: a, time: {time}}}")).code == "C060"

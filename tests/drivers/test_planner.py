@@ -203,6 +203,13 @@ def test_a_hole_is_crossed_where_that_is_cheaper_than_a_request() -> None:
         assert len(plan(one, one.rows, BUS)) == requests, hole
 
 
+def test_a_hole_of_the_bridge_is_crossed_and_a_longer_one_is_not() -> None:
+    for bridge in (0, 1, 4):
+        for hole, requests in ((bridge, 1), (bridge + 1, 2)):
+            one = meter(row(3), row(4 + hole), bridge=bridge)
+            assert len(plan(one, one.rows, TCP)) == requests, (bridge, hole)
+
+
 def test_over_a_network_a_request_costs_more_than_registers() -> None:
     one = meter(row(0), row(60), bridge=60, max_registers=125)
     assert spans(plan(one, one.rows, TCP)) == [(0, 61)]
@@ -338,6 +345,12 @@ def test_equal_lengths_are_told_apart_by_known_rows_beside_them() -> None:
     blocks = plan(one, one.rows[:2], BUS)
     assert spans(blocks) == [(0, 2), (10, 2)]
     assert spans(distinct(Ground(one), blocks)) == [(0, 2), (10, 3)]
+
+
+def test_a_request_that_is_lengthened_by_rows_before_it_keeps_all_of_its_own() -> None:
+    one = meter(row(0, 2), row(8, 2, tier="slow"), row(10, 2), bridge=0)
+    blocks = plan(one, [one.rows[0], one.rows[2]], BUS)
+    assert spans(distinct(Ground(one), blocks)) == [(0, 2), (8, 4)]
 
 
 def test_a_request_makes_way_for_one_that_has_no_choice() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.poll.guard import STUCK, Guard
-from meterd.poll.segments import GuardState, Step, What
+from meterd.poll.guard import STUCK, Guard, largest_count, offset_of
+from meterd.poll.segments import GuardState, Read, Step, What
 
 C, H, G, R = What.COUNTED, What.HELD, What.GLITCH, What.RESET
 START = 1_800_000_000_000
@@ -31,11 +31,11 @@ class Bench:
     def reads(self, raws: Iterable[float | None]) -> list[Step]:
         return [self.read(raw) for raw in raws]
 
-    def restart(self, down: float = 0.0, **options: float) -> None:
-        """Through JSON, onto another monotonic clock."""
+    def restart(self, down: float = 0.0, clock: float = 77.0, **options: float) -> None:
+        """Through JSON, onto another monotonic clock, which shows `clock`."""
         state = GuardState.of(json.loads(json.dumps(asdict(self.guard.state()))))
         self.guard = Guard(state=state, **options)  # type: ignore[arg-type]
-        self.now = 77.0
+        self.now = clock
         self.time += round(down * 1000)
 
 
@@ -390,6 +390,193 @@ def test_a_counter_that_rested_at_zero_or_after_a_reset_takes_no_late_step() -> 
     assert whats(bench.reads([203, 203, 203])) == [H, H, R]
 
 
+@pytest.mark.parametrize("dip", ["rollover", "reset", "long dip"])
+def test_no_late_step_reaches_back_before_a_rollover_a_reset_or_a_long_dip(dip: str) -> None:
+    """What came before it is booked, or not known; 200 Wh in the 30 s since are too many."""
+    bench = begun(990, wrap=1000.0 if dip == "rollover" else None, **TIGHT)
+    bench.reads([990] * 60)
+    raws = {"rollover": [3, 3, 3], "reset": [3, 4, 5], "long dip": [3] * 60 + [991] * 3}[dip]
+    steps = bench.reads(raws)
+    assert steps[-1].what is {"rollover": What.ROLLOVER, "reset": R, "long dip": G}[dip]
+    assert whats(bench.reads([raws[-1] + 200] * 3)) == [H, H, R]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("rise", "what"), [(303, What.CONFIRMED), (304, R)])
+def test_the_first_step_of_a_coarse_counter_is_of_the_five_minutes_before_at_most(
+    rise: int, what: What, swapped: bool
+) -> None:
+    bench = begun(50_000, **TIGHT)
+    if swapped:
+        bench.read(50_001)
+        bench.guard.swap()
+        bench.reads([700, 700, 700])
+    raw = (700 if swapped else 50_000) + rise
+    assert whats(bench.reads([raw, raw, raw])) == [H, H, what]
+
+
+def test_a_rise_in_a_gap_that_was_false_is_taken_back_by_waiting() -> None:
+    bench = begun(50_000)
+    steps = [bench.read(1_050_000, after=7200), *bench.reads([1_050_000, 1_050_000])]
+    assert whats(steps) == [H, H, What.CONFIRMED]
+    steps = bench.reads([50_010, 50_010, 50_010, 50_020])
+    assert whats(steps) == [H, H, G, What.WAITS]
+    assert steps[-1].value == 1_050_000
+    assert bench.guard.segment == 1
+
+
+def test_a_late_step_that_was_false_is_taken_back_by_waiting() -> None:
+    bench = begun(50_000, **TIGHT)
+    bench.reads([50_000] * 60)
+    steps = bench.reads([50_200, 50_200, 50_200, 50_003, 50_003, 50_003, 50_004])
+    assert whats(steps) == [H, H, What.CONFIRMED, H, H, G, What.WAITS]
+    assert steps[-1].value == 50_200
+
+
+@pytest.mark.parametrize(("after", "booked"), [(300, 3), (301, 0)])
+def test_what_it_shows_after_a_reset_is_booked_over_five_minutes_at_most(
+    after: float, booked: int
+) -> None:
+    bench = begun(50_000, interval=300)
+    bench.read(3, after=after)
+    assert bench.reads([3, 3, 4])[-1].value == 50_000 + booked + 1
+
+
+@pytest.mark.parametrize("old", [[3], [3, 3], [3, 3, 3]])
+def test_nothing_of_the_meter_before_a_swap_is_held_against_the_new_one(old: list[float]) -> None:
+    """Neither reads of a doubt that was open, nor where it was before a reset."""
+    bench = begun(50_000)
+    bench.reads(old)
+    bench.guard.swap()
+    assert not bench.guard.is_reset
+    steps = bench.reads([4, 4, 5, 0, 6, 4e9])
+    assert whats(steps) == [H, H, C, H, G, H]
+    assert steps[4].value == 50_002
+    bench.guard.swap()
+    steps = bench.reads([49_990, 49_990, 49_990, 49_999, 50_001])
+    assert whats(steps) == [H, H, C, C, C]
+    assert steps[-1].value == 50_002 + 11
+
+
+def test_a_first_read_that_needs_no_proof_begins_on_the_clock_of_its_time() -> None:
+    bench = Bench(Guard(**TIGHT))  # type: ignore[arg-type]
+    first = bench.guard.begin(50_000, now=bench.now, time_ms=bench.time)
+    assert (first.value, bench.guard.total) == (50_000, 50_000)
+    assert whats(bench.reads([50_500, 50_500, 50_500])) == [H, H, R]
+
+
+def test_a_total_that_is_ahead_by_a_rounding_does_not_wait() -> None:
+    state = GuardState(total=50_000.0000004, raw=50_000.0, time=START)
+    assert Bench(Guard(state=state)).read(50_000.0) == (50_000.0000004, C, "")
+
+
+@pytest.mark.parametrize("after", [10, 3600])
+@pytest.mark.parametrize(("steps", "what"), [(2, C), (3, H)])
+def test_a_float_may_move_by_two_of_its_own_steps(steps: int, what: What, after: float) -> None:
+    """At 2**30 Wh a float32 has steps of 128 Wh, of which 13 can flow between two reads."""
+    bench = begun(2.0**30, **TIGHT)
+    assert bench.read(2.0**30 + 128 * steps, after=after).what is what
+
+
+def test_what_is_held_says_which_way_it_went() -> None:
+    assert "fell, from 50000 Wh to 3 Wh, 1 of 3" in begun(50_000).read(3).text
+    high = begun(50_000).read(4e9).text
+    assert "rose faster than the meter can count, from 50000 Wh to 4000000000 Wh" in high
+
+
+YEAR = 365.25 * 86_400
+# The reads of an import: years may lie between two.
+RARE: dict[str, float | bool] = {**TIGHT, "interval": float("inf"), "sparse": True}
+
+
+@pytest.mark.parametrize(
+    ("after", "raw", "what"),
+    # A hundredth of the time at 1 Wh/s, or five minutes; and the step and the lateness.
+    [(YEAR, 315_500, C), (YEAR, 316_000, H), (600, 303, C), (600, 304, H)],
+)
+def test_an_imported_counter_leaves_zero_by_a_hundredth_of_the_gap(
+    after: float, raw: float, what: What
+) -> None:
+    bench = begun(0, **RARE)
+    assert bench.read(raw, after=after).what is what
+
+
+@pytest.mark.parametrize(("after_it", "what"), [(20, What.ROLLOVER), (21, R)])
+def test_an_imported_counter_rolls_over_within_three_times_its_usual_rise(
+    after_it: float, what: What
+) -> None:
+    guard = Guard(**RARE, wraps=(1000.0,))  # type: ignore[arg-type]
+    bench = Bench(guard)
+    bench.reads([950, 950, 950])
+    # 20 Wh an hour, and 10 up to the end: 60 are three times as much as usual, 10 and 50.
+    bench.read(970, after=3600)
+    bench.read(990, after=3600)
+    assert bench.read(after_it, after=1800).what is H
+    assert whats(bench.reads([after_it, after_it])) == [H, what]
+
+
+@pytest.mark.parametrize("back", [10_000, 10_001])
+def test_a_dip_ends_where_the_counter_is_back_at_what_it_showed(back: int) -> None:
+    """Though 10 kWh could have flowed since."""
+    bench = begun(10_000)
+    bench.reads([3, 3, 3])
+    steps = bench.reads([back] * 3)
+    assert whats(steps) == [H, H, G]
+    assert steps[-1].value == back
+
+
+def test_where_it_starts_again_is_not_guessed_before_its_usual_rise_is_known() -> None:
+    bench = Bench(Guard(**RARE, wraps=(1000.0,)))  # type: ignore[arg-type]
+    assert whats(bench.reads([999.6] * 3 + [0.3] * 3)) == [H, H, C, H, H, R]
+    # Nor where two reads of one moment differ.
+    bench = Bench(Guard(**RARE, wraps=(1000.0,)))  # type: ignore[arg-type]
+    bench.reads([998, 998, 998])
+    bench.read(999, after=0)
+    assert whats(bench.reads([0, 0, 0])) == [H, H, R]
+
+
+@pytest.mark.parametrize(("rise", "expected"), [(0, [H, H, C]), (40_000, [H, H, H])])
+def test_first_reads_agree_over_a_gap_where_they_hardly_differ(
+    rise: int, expected: list[What]
+) -> None:
+    bench = Bench()
+    steps = [bench.read(50_000), bench.read(50_000 + rise, after=3600), bench.read(50_000 + rise)]
+    assert whats(steps) == expected
+
+
+def test_what_a_total_is_above_its_counter_is_the_same_from_any_read() -> None:
+    raws = [0.1 * n for n in range(1, 200)]
+    # Doubles of 1e12 lie 0.00012 apart.
+    assert {offset_of(1e12 + raw + 0.003, 1e12 + raw) for raw in raws} == {0.003}
+    # Where doubles are fine enough, all six digits are kept.
+    assert {offset_of(raw + 3.000_4, raw) for raw in raws} == {3.000_4}
+
+
+@pytest.mark.parametrize(("power", "most"), [(10e6, 1e13), (1e9, 1e9 * 100 * 8766)])
+def test_the_most_that_a_counter_can_show(power: float, most: float) -> None:
+    assert largest_count(power) == most
+
+
+@pytest.mark.parametrize(("raw", "most"), [(0, 303), (1, 604)])
+def test_of_two_reads_one_may_follow_the_other_as_far_as_power_goes(raw: int, most: int) -> None:
+    """In 600 s; but a counter that shows 0 may have begun at any time, or be no answer at all."""
+    guard = Guard(**TIGHT)  # type: ignore[arg-type]
+    first = Read(raw, 0.0, START)
+    reached = [guard.reaches(first, Read(n, 600.0, START + 600_000)) for n in (most, most + 1)]
+    assert reached == [True, False]
+
+
+def test_how_many_reads_agreed_is_told_of_a_judgement_alone() -> None:
+    bench = begun(50_000)
+    assert bench.guard.agreed == 3
+    bench.read(0)
+    assert bench.guard.agreed == 0
+    assert bench.read(50_001).what is G
+    assert bench.guard.agreed == 0
+    bench.reads([3, 4, 5])
+    assert bench.guard.agreed == 3
+
+
 def test_a_total_is_ahead_of_its_counter_until_that_is_there_also_after_a_reset() -> None:
     bench = begun(50_000)
     bench.reads([100, 100, 100, 101])
@@ -433,6 +620,16 @@ def test_a_state_knows_when_the_counter_last_moved() -> None:
     assert bench.guard.state().since == state.since
 
 
+def test_a_counter_that_stood_for_long_forgets_how_it_got_there() -> None:
+    bench = begun(50_000)
+    bench.reads([50_001, 50_001])
+    bench.guard.stand()
+    state = bench.guard.state()
+    assert (state.raw, state.before, state.since) == (50_001, None, bench.time)
+    # So a fall is no return to what was before the last rise.
+    assert whats(bench.reads([50_000, 50_000, 50_000])) == [H, H, R]
+
+
 def test_a_meter_beyond_its_limit_is_named_once() -> None:
     bench = begun(50_000, max_power=3600, resolution=1)
     steps = bench.reads(50_000 + 1000 * n for n in range(1, 40))
@@ -460,15 +657,33 @@ def test_a_restart_neither_loses_nor_books_twice() -> None:
     assert bench.read(9_000) == (59_000, C, "")
 
 
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_reset_over_a_restart_is_booked_as_without(cut: int) -> None:
+    bench = begun(50_000)
+    steps = bench.reads([3, 4, 5][:cut])
+    bench.restart()
+    steps += bench.reads([3, 4, 5][cut:])
+    assert (steps[2].value, steps[2].what) == (50_005, R)
+
+
+@pytest.mark.parametrize("clock", [77.0, 9e6])
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_a_restart_in_the_middle_of_a_doubt_changes_nothing(cut: int) -> None:
+def test_a_restart_in_the_middle_of_a_doubt_changes_nothing(cut: int, clock: float) -> None:
     raws = [0, 0, 0, 0, 50_090, 50_095, 50_100, 50_101, 50_102]
     whole, broken = begun(50_000), begun(50_000)
     expected = whole.reads(raws)
     steps = broken.reads(raws[:cut])
-    broken.restart()
+    broken.restart(clock=clock)
     steps += broken.reads(raws[cut:])
     assert steps == expected
+
+
+def test_after_a_restart_a_jump_past_where_it_was_before_a_reset_is_no_end_of_a_dip() -> None:
+    """The other machine has been up for longer: that is no time in which energy flowed."""
+    bench = begun(50_000)
+    bench.reads([3, 3, 3])
+    bench.restart(clock=9e6)
+    assert whats(bench.reads([900_000_000] * 3)) == [H, H, R]
 
 
 def test_a_rise_while_down_is_bound_by_the_time_it_was_down() -> None:

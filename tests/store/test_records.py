@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store.records import Halves, Log, read_halves, read_log
+from meterd.store.records import (
+    Halves,
+    Log,
+    generation_of,
+    read_halves,
+    read_log,
+    sync_folder,
+)
 from meterd.store.recordscan import DamagedRange, Record
 
 BODIES = [b"one", b"", b"three" * 100, bytes(range(256))]
@@ -33,6 +40,53 @@ def test_what_was_appended_is_found_again_and_more_follows_it(tmp_path: Path) ->
     written(path, BODIES)
     written(path, [b"more"])
     assert found(path) == [*BODIES, b"more"]
+
+
+def test_a_log_counts_what_is_in_it_and_how_large_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for before in (0, 2, 4):
+        log = Log(path)
+        assert log.count == before
+        log.append(b"one")
+        log.append(b"two")
+        assert log.count == before + 2
+        assert log.size == path.stat().st_size
+        log.close()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_who_only_reads_leaves_no_file_open(tmp_path: Path) -> None:
+    log, journal = tmp_path / "log", tmp_path / "journal"
+    written(log, BODIES)
+    halves(journal).close()
+    before = open_files()
+    read_log(log)
+    read_halves(journal)
+    assert generation_of(journal) == 2
+    sync_folder(tmp_path)
+    Halves(tmp_path / "other", 1 << 14).close()
+    assert open_files() <= before
+
+
+def test_a_new_file_is_on_the_disk_before_it_has_its_name_and_its_name_is_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could leave a journal of zeros under the right name."""
+    path, done = tmp_path / "journal", []
+
+    def synced(file: int) -> None:
+        done.append((str(Path(f"/proc/self/fd/{file}").readlink()), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    halves(path).close()
+    assert done == [(f"{path}.part", False), (str(tmp_path), True)]
+    log = Log(tmp_path / "log")
+    log.append(b"one")
+    log.close()
+    assert done[2:] == [(str(tmp_path), True)]
 
 
 def test_a_file_cut_at_any_byte_keeps_the_records_before(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient, ModbusException, Refused
+from tests.virtual import wire_of
+from tests.virtual.modbus import Scripted, mute
 from tests.wire.stamped import StampedBank, check
 
 pytestmark = pytest.mark.virtual
@@ -176,6 +178,63 @@ async def test_a_busy_device_is_asked_again_within_the_read(wire: str) -> None:
     async with bench(wire, "busy:2") as b:
         await b.read()
         assert b.link.counters["busy"] == 2
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_device_that_stays_busy_is_asked_four_times_and_named(wire: str) -> None:
+    async with bench(wire, "exception:6") as b:
+        with pytest.raises(ModbusException, match="server device busy") as caught:
+            await b.read()
+        assert caught.value.exception == 6
+        assert b.link.counters["busy"] == 3
+
+
+# A frame: unit and CRC around RTU, 7 bytes of head before MBAP, two digits a byte in ASCII.
+@pytest.mark.parametrize(
+    ("framer", "function", "count", "wide", "sizes"),
+    [
+        ("socket", 3, 10, False, (12, 29)),
+        ("rtu", 3, 10, False, (8, 25)),
+        ("ascii", 4, 10, False, (17, 51)),
+        ("rtu", 1, 9, False, (8, 7)),
+        ("rtu", 2, 9, False, (8, 7)),
+        # Halves of registers of 32 bits: three are in two of those.
+        ("rtu", 3, 3, True, (8, 13)),
+        ("rtu", 2, 9, True, (8, 7)),
+    ],
+)
+async def test_how_long_a_request_and_its_answer_are(
+    framer: str, function: int, count: int, wide: bool, sizes: tuple[int, int]
+) -> None:
+    link = open_link(
+        parse(f"tcp://192.0.2.1:502?framer={framer}"), defaults={}, times=Times(timeout=1)
+    )
+    assert ModbusClient(link, UNIT, wide=wide).sizes(function, count) == sizes
+
+
+@pytest.mark.parametrize("function", [3, 1])
+async def test_bytes_that_take_longer_than_the_timeout_are_waited_for(
+    function: int, tmp_path: Path
+) -> None:
+    """The timeout is the meter's: at 1200 baud, 8E1, 125 registers take 2.4 s."""
+    server = Scripted(lambda *asked: [1] * asked[3], framer="rtu")
+    port = tmp_path / "port"
+    server.start_serial(port)
+    wire_of(port).baud = 1200
+    link = open_link(
+        parse(f"serial://{port}?baud=1200&parity=E"), defaults={}, times=Times(timeout=0.1)
+    )
+    count = 125 if function == 3 else 2000
+    data = await ModbusClient(link, UNIT).read(function, 0, count)
+    assert data == (bytes([0, 1]) * 125 if function == 3 else bytes([0xFF]) * 250)
+    # And no longer: a meter that is silent is given up.
+    server.behave = mute
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(LinkError, match="no answer"):
+        await ModbusClient(link, UNIT).read(function, 0, count // 2)
+    assert asyncio.get_running_loop().time() - began < 1.5
+    await link.close()
+    await server.stop()
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])

@@ -84,6 +84,39 @@ def test_what_is_no_decimal_takes_no_more_than_it_is() -> None:
     assert _size([rng.random() for _ in range(HOUR)]) <= 8 * HOUR + 2
 
 
+# What stores of before hold. The first byte is the form, and 0x80 where nulls follow.
+ON_DISK: list[tuple[list[float], str]] = [
+    ([], "01"),
+    ([230.1, 230.4, 229.8, 230.1], "01 01 fa23 01 060b06"),
+    ([50.0] * 6, "01 00 64 00"),
+    ([5.0, 7.0, 6.0], "01 00 0a 01 0401"),
+    ([230.10000610351562, 230.39999389648438], "02 01 fa23 01 06"),
+    ([1e22], "00 08 92d54d06cff08044"),
+    ([nan] * 3, "81 03 000003"),
+    ([nan, 1.5, nan, nan, 2.5, 3.5, nan], "81 07 00 000101020201 01 1e 01 1414"),
+]
+
+
+@pytest.mark.parametrize(("values", "body"), ON_DISK)
+def test_what_is_on_the_disk_is_read_as_it_was_written(values: list[float], body: str) -> None:
+    listed = array("d", values)
+    assert codec.encode(listed).hex() == body.replace(" ", "")
+    assert codec.decode(bytes.fromhex(body), len(values)).tobytes() == listed.tobytes()
+
+
+def test_a_series_of_many_holes_comes_back() -> None:
+    """A meter that answers every other poll, and then every third."""
+    values = [1.5 if n % (2 if n < 2000 else 3) == 0 else nan for n in range(4000)]
+    assert _size(values) < 100
+
+
+def test_more_numbers_than_bytes_can_hold_are_damage() -> None:
+    packed = codec.packed_numbers([1, 2] * 500)
+    assert codec.unpacked_numbers(packed) == [1, 2] * 500
+    with pytest.raises(varint.Damage, match="cannot hold"):
+        codec.unpacked_numbers(varint.number(1 << 40) + packed[2:])
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30))
 def test_packed_numbers_come_back(numbers: list[int]) -> None:
     assert list(planes.unpack(planes.pack(numbers), len(numbers))) == numbers
