@@ -181,6 +181,7 @@ async def ask(client: ClientSession, path: str, **query: str) -> str:
 
 async def test_every_door_of_the_api(client: ClientSession) -> None:
     window = {"start": "now-3d", "end": "now"}
+    energy = {"device": "main", **window}
     for line in (await ask(client, "/api/v1/export", format="ndjson", **window)).splitlines():
         need_sound(strict(line))
     cells = await ask(client, "/api/v1/export", **window)
@@ -195,9 +196,7 @@ async def test_every_door_of_the_api(client: ClientSession) -> None:
             assert isinstance(told, dict)
             assert told["series"]
     for period in ("hour", "day", "month"):
-        need_sound(
-            strict(await ask(client, "/api/v1/energy", device="main", period=period, **window))
-        )
+        need_sound(strict(await ask(client, "/api/v1/energy", period=period, **energy)))
     for path in ("latest?device=main", "series", "devices"):
         need_sound(strict(await ask(client, f"/api/v1/{path}")))
 

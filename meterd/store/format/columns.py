@@ -118,32 +118,18 @@ def has_wild(values: "array[float]") -> bool:
 def sound(column: Column) -> Column:
     """With nulls, and why, where values are no numbers that can be measured.
 
-    No door lets such a value in; a store that an older meterd wrote may hold some, and nulls that
-    it called good.
+    No door lets such a value in; a store that an older meterd wrote may hold some.
     """
-    if not has_wild(column.values) and not _has_silent(column):
+    if not has_wild(column.values):
         return column
-    each = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
-    states = [
-        (_INVALID, NOT_FINITE)
-        if abs(value) > LARGEST or (state[0] == GOOD and isnan(value))
-        else state
-        for value, state in zip(column.values, each, strict=True)
-    ]
-    values = array("d", [nan if abs(value) > LARGEST else value for value in column.values])
-    return column._replace(values=values, states=runs(((1, *one) for one in states), values))
-
-
-def _has_silent(column: Column) -> bool:
-    """Whether a null has no word that it is one."""
-    if not isnan(sum(column.values)):
-        return False
-    at = 0
-    for count, quality, _ in _states(column):
-        if quality == GOOD and isnan(sum(column.values[at : at + count])):
-            return True
-        at += count
-    return False
+    wild = [abs(value) > LARGEST for value in column.values]
+    values = array("d", [nan if odd else one for odd, one in zip(wild, column.values, strict=True)])
+    states = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
+    told = (
+        (1, _INVALID, NOT_FINITE) if odd else (1, *state)
+        for odd, state in zip(wild, states, strict=True)
+    )
+    return column._replace(values=values, states=runs(told, values))
 
 
 def regular(rows: Iterable[int]) -> Rows:

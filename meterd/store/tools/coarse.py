@@ -30,8 +30,9 @@ _PIECE = 700  # lines in one piece of text: about 64 KiB
 class Bucket(NamedTuple):
     """One bucket of a series from `time` (Unix ms) on; `n` counts values that are valid.
 
-    `min`, `mean` and `max` are None where `n` is 0, and where they are not known. `increase` is what a counter rose by, in its
-    unit, None for what does not count; `quality` is `estimated` where that was interpolated.
+    `min`, `mean` and `max` are None where `n` is 0, and where they are not known. `increase` is
+    what a counter rose by, in its unit, None for what does not count; `quality` is `estimated`
+    where that was interpolated.
     """
 
     time: int
