@@ -28,8 +28,8 @@ from meterd.model.sample import Doubt, Poll, Quality, Sink
 MOST = 2_000_000
 # Values that are remembered until the clock is believed.
 MOST_REMEMBERED = 300_000
-# What is done at once of much: values, and a poll costs as much as so many; 5 ms of the loop.
-_PIECE = 10_000
+# What is done at once of much: values, and a poll costs as much as so many; 2 ms of the loop.
+_PIECE = 4_000
 _POLL = 20
 # And beside each poll that comes meanwhile, so many times what that one costs.
 _BESIDE = 3
