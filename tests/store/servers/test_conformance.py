@@ -2,6 +2,7 @@
 
 import math
 import random
+import ssl
 import struct
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,21 @@ async def test_a_reader_sees_one_moment_and_writes_nothing(engine: Engine, tmp_p
             assert set(connection.scalars(select(memo.c.name))) == before
         with pytest.raises(StoreError), database.find(url).reading() as connection:
             connection.execute(insert(memo), {"name": "x", "body": "x"})
+
+
+@pytest.mark.needs("mariadbd")
+async def test_questions_to_mariadb_read_no_certificates(
+    maria: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a connection, and nobody is verified where the URL names no CA."""
+    urls = maria.urls(database_of(tmp_path))
+    async with opened(Writer(urls, commit=NEVER)) as writer:
+        writer.take(poll(1, 230.0))
+        await writer.flush()
+
+        def refused(*_: object, **__: object) -> None:
+            raise AssertionError("certificates are read")
+
+        monkeypatch.setattr(ssl, "create_default_context", refused)
+        for _ in range(3):
+            assert stored(urls[0])["main", "voltage.l1", "V"] == [(1, 230.0)]

@@ -82,7 +82,7 @@ class Site(House):
             async with self.still:
                 poll = Poll("main", time, LAYOUT, (value, 1.0), {})
                 self.writer.take(counters.step(poll, now=time / 1000)[0])
-            if number % 10 == 0:
+            if number % 40 == 0:
                 await self.writer.flush()
         await self.writer.settle()
 
