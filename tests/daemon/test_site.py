@@ -8,6 +8,7 @@ import pytest
 
 from meterd.cli.demo import settings
 from meterd.config.settings import Settings
+from meterd.daemon import timeline
 from meterd.daemon.site import Site
 from meterd.errors import ConfigError, MeterdError, StoreError
 from meterd.model.clock import EARLIEST_MS, SystemClock
@@ -189,7 +190,10 @@ async def test_polls_before_the_clock_is_set_are_stored_with_their_right_times(
     assert min(found) >= started
 
 
-async def test_what_is_being_dated_when_meterd_ends_is_stored(house: House) -> None:
+async def test_what_is_being_dated_when_meterd_ends_is_stored(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "_PIECE", 1)  # a poll a turn of the loop
     clock = Unset()
     site = Site(clock)
     await site.apply(house.settings("a"))
