@@ -291,8 +291,8 @@ class Site:
     async def _commit(self, settings: Settings | None, changes: Sequence[Change]) -> None:
         if settings is None:
             await self._end_tasks(self._tasks)
-            await committed(changes)
-            self._timeline.close()
+            # Once nothing is polled, and before the store is closed.
+            await committed((*changes, _TimelineEnd(self._timeline)))
             return
         self.settings = settings
         await committed(changes)
@@ -475,6 +475,14 @@ class Site:
         """What was noticed in the store's thread, which has logged it, becomes events."""
         while writer.notices:
             self.event_log.keep(Event.of(writer.notices.popleft(), "", self._clock.now_ms()))
+
+
+class _TimelineEnd(Unchanged):
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    async def commit(self) -> None:
+        self._timeline.close()
 
 
 class LinePart:

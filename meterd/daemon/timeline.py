@@ -5,14 +5,18 @@
     ... ahead, and back soon after   the polls in between get their right times
     ... back        polls follow the stored ones, half as far apart, until the clock has caught up
 
+Many polls may have to be dated at once. The loop does it in bounded pieces, and what is polled
+meanwhile waits behind them, so that the order stays.
+
 What steps no clock is how much time passed between two polls. An offset between the two clocks that
 has stood for SETTLED seconds is believed; polls of a shorter one are remembered, to be dated again.
 """
 
+import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -22,8 +26,13 @@ from meterd.model.sample import Doubt, Poll, Quality, Sink
 
 # Values that wait for a clock, 16 MB: half an hour of 10,000 series at 10 s, weeks of a household.
 MOST = 2_000_000
-# Values that are remembered until the clock is believed; to date so many again takes 0.1 s.
+# Values that are remembered until the clock is believed.
 MOST_REMEMBERED = 300_000
+# What is done at once of much: values, and a poll costs as much as so many; 2 ms of the loop.
+_PIECE = 4_000
+_POLL = 20
+# And beside each poll that comes meanwhile, so many times what that one costs.
+_BESIDE = 3
 # Seconds for which an offset has to stand. NTP sets a clock minutes after the start, or an hour
 # after it where the network is late.
 SETTLED = 7200.0
@@ -79,6 +88,10 @@ class _Taken(NamedTuple):
         return self._replace(poll=replace(self.poll, device=new))
 
 
+_Work = Iterator[int]
+"""Done bit by bit; it tells of how many values each bit was."""
+
+
 class _Newest(NamedTuple):
     """A device's last time in the store; its poll, when that began, and after how many steps."""
 
@@ -108,8 +121,11 @@ class Timeline:
         self._tell = tell
         self._most = most
         self._most_remembered = most_remembered
+        # What waits for a clock, or for what has to be dated before it.
         self._held: deque[_Taken] = deque()
         self._values = 0
+        self._is_unset = False  # whether some of it waits for a clock
+        self._todo: list[_Work] = []  # what is under way; the last one goes first
         self.dropped = 0  # polls
         self.sink: Sink | None = None
         self._began = self._elapsed()
@@ -159,6 +175,8 @@ class Timeline:
 
     def rename(self, old: str, new: str) -> None:
         """A device goes on under another name, after the last time it has under either."""
+        # What is under way has the former name in hand.
+        self._finish()
         self._newest = _renamed(self._newest, old, new)
         self._settled = _renamed(self._settled, old, new)
         self._held = deque(one.called(old, new) for one in self._held)
@@ -169,13 +187,38 @@ class Timeline:
 
     def take(self, poll: Poll) -> None:
         began = self._elapsed() - poll.took
-        if poll.time < EARLIEST_MS or self._held:
+        if poll.time < EARLIEST_MS or self._held or self._todo:
             self._hold(_Taken(poll, began))
         else:
             self._place(poll, began)
+            self._go_on()
 
     def _elapsed(self) -> float:
         return self._clock.monotonic() + slept()
+
+    def _go_on(self) -> None:
+        """One piece of what is under way, and the loop comes back for the next one."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._finish()  # nobody waits meanwhile
+            return
+        self._work(_PIECE)
+        if self._todo:
+            loop.call_soon(self._go_on)
+
+    def _finish(self) -> None:
+        while self._todo:
+            self._work(_PIECE)
+
+    def _work(self, left: int) -> None:
+        while self._todo and left > 0:
+            mine = self._todo[-1]
+            values = next(mine, None)
+            if values is None:
+                self._todo.remove(mine)
+            else:
+                left -= values + _POLL
 
     def _place(self, poll: Poll, began: float) -> None:
         """Looks whether the clock was set, and hands the poll on."""
@@ -183,9 +226,10 @@ class Timeline:
         if self._offset is None:
             self._offset = offset
         change, passed = offset - self._offset, max(0.0, began - self._seen)
-        if abs(change) > _NOISE_MS + min(_SLEWED * 1000 * passed, _SLEWED_MS):
-            self._step(change, offset, began)
         self._offset, self._seen = offset, max(began, self._seen)
+        if abs(change) > _NOISE_MS + min(_SLEWED * 1000 * passed, _SLEWED_MS):
+            self._todo.append(self._stepped(change, _Taken(poll, began)))
+            return
         if self._remembered is not None and began - self._since >= SETTLED:
             self._remembered, self._remembered_values = None, 0
         if self._remembered is None:
@@ -231,8 +275,9 @@ class Timeline:
 
     # -- steps -------------------------------------------------------------------------------
 
-    def _step(self, change: float, offset: float, began: float) -> None:
-        """The clock was set by so many ms."""
+    def _stepped(self, change: float, taken: _Taken) -> _Work:
+        """The clock was set by so many ms before this poll, which follows."""
+        offset, began = taken.poll.time - taken.began * 1000, taken.began
         self._steps += 1
         previous, self._since = self._since, began
         self._moved = began
@@ -240,44 +285,52 @@ class Timeline:
         if self._remembered is None:
             self._remembered, self._settled = deque(), dict(self._newest)
             self._offsets.clear()
-            self._doubt_last()
+            yield from self._doubt_last()
         else:
+            again = self._remembered
             if len(self._offsets) == _MOST_EVENTS:
                 # It goes on and on: polls are not dated again for ever.
-                self._settle(self._remembered, until=previous)
+                yield from self._settle(again, until=previous)
             # A clock that comes back puts polls where it had put them, to the millisecond.
             before = (one for one in self._offsets if abs(one - offset) < _NOISE_MS)
             self._offsets.append(next(before, offset))
-            redated = self._date_again(self._remembered, self._offsets[-1])
+            redated = len(again)
+            yield from self._date_again(again, self._offsets[-1])
+        self._tell_step(change, redated, began * 1000 + offset)
+        self._pass(taken.poll, began, taken.poll.time)
+
+    def _tell_step(self, change: float, redated: int, now: float) -> None:
         way = "forward" if change > 0 else "back"
         text = f"the clock was set {way} by {_span(abs(change))}"
         if redated:
             text += f": {redated} polls from before have their times by the new one"
         latest = max((one.time for one in self._newest.values()), default=0)
-        if (behind := latest - (began * 1000 + offset)) > 0:
+        if (behind := latest - now) > 0:
             text += f": {_until(behind)}"
         data: dict[str, Scalar] = {"seconds": round(change / 1000, 3), "polls": redated}
         self._note(EventKind.CLOCK_STEPPED, text, data)
 
-    def _doubt_last(self) -> None:
+    def _doubt_last(self) -> _Work:
         """The last poll of each device before a step is suspect, too."""
-        for newest in self._newest.values():
+        for newest in list(self._newest.values()):
             if newest.poll is not None:
                 self._hand_on(newest.poll, newest.time, Quality.SUSPECT, _STEPPED)
+                yield len(newest.poll.values)
 
-    def _date_again(self, again: deque[_Taken], offset: float) -> int:
-        """What is remembered gets its times by the clock as it is now; how many polls."""
+    def _date_again(self, again: deque[_Taken], offset: float) -> _Work:
+        """What is remembered gets its times by the clock as it is now."""
         self._remembered, self._remembered_values = deque(), 0
         for one in again:
             self._hand_on(one.poll, one.stored, Quality.INVALID, _STRAY)
             self._newest.pop(one.poll.device, None)
+            yield len(one.poll.values)
         self._newest = {**self._settled, **self._newest}
         for poll, began, _ in again:
             time = round(began * 1000 + offset)
             # Where the clock was right then, what it said is finer than what it says now.
             right = abs(time - poll.time) < _NOISE_MS
             self._pass(poll, began, poll.time if right else time, _REDATED)
-        return len(again)
+            yield len(poll.values)
 
     def _remember(self, remembered: deque[_Taken], one: _Taken) -> None:
         remembered.append(one)
@@ -285,10 +338,11 @@ class Timeline:
         while self._remembered_values > self._most_remembered:
             self._settle_one(remembered)
 
-    def _settle(self, remembered: deque[_Taken], until: float) -> None:
+    def _settle(self, remembered: deque[_Taken], until: float) -> _Work:
         """Polls that began before that stay where they are."""
         while remembered and remembered[0].began < until:
             self._settle_one(remembered)
+            yield 0
 
     def _settle_one(self, remembered: deque[_Taken]) -> None:
         oldest = remembered.popleft()
@@ -309,32 +363,42 @@ class Timeline:
     # -- a clock that is not set -------------------------------------------------------------
 
     def _hold(self, taken: _Taken) -> None:
-        if not self._held and self._clock.now_ms() < EARLIEST_MS:
-            _log.warning("the clock is not set: polls wait in memory for the right time")
+        if taken.poll.time < EARLIEST_MS:
+            if not self._is_unset and self._clock.now_ms() < EARLIEST_MS:
+                _log.warning("the clock is not set: polls wait in memory for the right time")
+            self._is_unset = True
         self._held.append(taken)
         self._values += len(taken.poll.values)
         while self._values > self._most:
             self._values -= len(self._held.popleft().poll.values)
             self.dropped += 1
-        if self._clock.now_ms() >= EARLIEST_MS:
-            self._release()
+        if self._todo:
+            # It ends, however busy the loop is.
+            self._work(_BESIDE * (_POLL + len(taken.poll.values)))
+        elif self._clock.now_ms() >= EARLIEST_MS:
+            self._todo.append(self._released())
+            self._go_on()
 
-    def _release(self) -> None:
+    def _released(self) -> _Work:
         """The clock is right: so is every poll, by how long ago it began."""
-        now, since = self._clock.now_ms(), self._elapsed()
-        waited, held, self._held = 0, self._held, deque()
-        self._values = 0
-        for poll, began, _ in held:
+        now, since, waited = self._clock.now_ms(), self._elapsed(), 0
+        while self._held:
+            poll, began, _ = self._held.popleft()
+            self._values -= len(poll.values)
             time = poll.time
             if time < EARLIEST_MS:
                 time = now - round((since - began) * 1000)
                 waited += 1
             self._place(replace(poll, time=time), began)
-        lost = f"; {self.dropped} older ones are lost" if self.dropped else ""
-        _log.warning("the clock is set: %d polls have their times now%s", waited, lost)
+            yield len(poll.values)
+        if self._is_unset:
+            self._is_unset = False
+            lost = f"; {self.dropped} older ones are lost" if self.dropped else ""
+            _log.warning("the clock is set: %d polls have their times now%s", waited, lost)
 
     def close(self) -> None:
-        """What never got a time is lost."""
+        """What is under way is done; what never got a time is lost."""
+        self._finish()
         if self._held:
             _log.error("%d polls are lost: the clock was never set", len(self._held))
             self._held.clear()

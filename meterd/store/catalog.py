@@ -37,6 +37,12 @@ class Known:
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
 
+    def reach(self, *times: int | None) -> None:
+        """The same with what is known of both."""
+        for time in times:
+            if time is not None:
+                self.widen(time, time)
+
 
 class Catalog:
     """Every device and series that the store knows. New ones are made by the writer alone."""
@@ -100,13 +106,17 @@ class Catalog:
             self._row(known) for known in self.by_id.values() if known.id not in made
         ]
 
-    def learn(self, connection: Connection) -> None:
-        """Devices and series that other meterds have made since (others.py)."""
+    def learn(self, connection: Connection, ours: Container[int] = ()) -> None:
+        """Devices and series that other meterds have made since, and how far they reach by now
+        (others.py). `ours`: devices of which nobody but we writes that."""
         self._learn_names(connection)
-        unknown = [row for row in connection.execute(select(series)) if row.id not in self.by_id]
-        lasts = _lasts(connection)
-        for row in unknown:
-            self._found(row, row.first, lasts.get(row.id))
+        rows, lasts = connection.execute(select(series)).all(), _lasts(connection)
+        for row in rows:
+            known, last = self.by_id.get(row.id), lasts.get(row.id)
+            if known is None:
+                self._found(row, row.first, last)
+            elif row.device_id not in ours:
+                known.reach(row.first, last)
 
     def _learn_names(self, connection: Connection) -> set[int]:
         """Devices, and what they are called by now; their numbers."""
@@ -294,6 +304,13 @@ class Catalog:
         self._new_devices.clear()
         self._new_series.clear()
         self._turned.clear()
+
+
+def sums(connection: Connection) -> tuple[object, ...]:
+    """What is another one where series were made, or reach to other times."""
+    known = connection.execute(select(func.count(), func.sum(series.c.first))).one()
+    lasts = connection.execute(select(func.count(), func.sum(newest.c.time))).one()
+    return *known, *lasts
 
 
 def _lasts(connection: Connection) -> dict[int, int]:

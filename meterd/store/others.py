@@ -2,7 +2,8 @@
 
 Each of our beats looks at the journal: rows of devices that are not ours come into memory, as
 our own polls are, until their meterd seals them. So what another one committed is seen here
-half a lease later at most, and what it sealed is in the blocks.
+half a lease later at most, and what it sealed is in the blocks. Some of that never was in the
+journal when we looked, imports above all, so which series there are is looked at, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, and_, func, or_, select
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store.catalog import Catalog, Name
+from meterd.store.catalog import Catalog, Name, sums
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot, Stretch
@@ -61,6 +62,7 @@ class Others:
     guard: Lock = field(default_factory=Lock)
     _ours: frozenset[int] = frozenset()
     _known: dict[int, _Other] = field(default_factory=dict)
+    _sums: tuple[object, ...] = ()  # of the series, when the catalog learned them
 
     def look(self, connection: Connection, held: Iterable[int], *, renamed: bool = False) -> None:
         """Reads what is new. `held` are the devices that are leased to us. Raises StoreError.
@@ -70,9 +72,12 @@ class Others:
         catalog = self.catalog
         if catalog is None:
             return
-        if renamed:
+        told = sums(connection)
+        if renamed or told != self._sums:
             with self.guard:
-                catalog.learn(connection)
+                catalog.learn(connection, self.adopted)
+            self._sums = told
+        if renamed:
             for other in self._known.values():
                 other.hot.follow()
         # What was just adopted is shown from here once more, so that it is never missing.
@@ -106,7 +111,7 @@ class Others:
         spans = (span for rows in found.values() for _, listed in rows for span in listed)
         if any(not _is_known(span, catalog) for span in spans):
             with self.guard:
-                catalog.learn(connection)
+                catalog.learn(connection, self.adopted)
 
 
 def _is_known(span: Span, catalog: Catalog) -> bool:

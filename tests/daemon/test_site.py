@@ -8,15 +8,18 @@ import pytest
 
 from meterd.cli.demo import settings
 from meterd.config.settings import Settings
+from meterd.daemon import timeline
 from meterd.daemon.site import Site
 from meterd.errors import ConfigError, MeterdError, StoreError
 from meterd.model.clock import EARLIEST_MS, SystemClock
 from meterd.model.event import Event, EventKind
+from meterd.model.sample import Layout, Poll
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
 from meterd.store import replacements
 from tests.store.rigs import rows, samples
 
+VOLTAGE = Layout.of([("voltage.l3", "V")])
 _DEVICE = (
     "  {name}: {{driver: modbus, map: eastron_sdm120, link: '{url}', unit: 1, "
     "interval: 100ms, slow: 100ms}}\n"
@@ -185,6 +188,23 @@ async def test_polls_before_the_clock_is_set_are_stored_with_their_right_times(
     found = [time for time, name, _ in samples(house.folder / "m.db") if name == "device.up"]
     assert len(found) >= polled
     assert min(found) >= started
+
+
+async def test_what_is_being_dated_when_meterd_ends_is_stored(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "_PIECE", 1)  # a poll a turn of the loop
+    clock = Unset()
+    site = Site(clock)
+    await site.apply(house.settings("a"))
+    sink = site._timeline
+    for number in range(2000):
+        sink.take(Poll("other", clock.now_ms() + number, VOLTAGE, (float(number),)))
+    clock.is_set = True
+    sink.take(Poll("other", clock.now_ms(), VOLTAGE, (2000.0,)))
+    await site.close()
+    values = [value for _, name, value in samples(house.folder / "m.db") if name == "voltage.l3"]
+    assert sorted(value or 0.0 for value in values) == [float(number) for number in range(2001)]
 
 
 async def test_a_renamed_device_goes_on_without_a_gap_and_as_one_series(house: House) -> None:

@@ -1,15 +1,23 @@
 """T3: what is polled before the clock is set gets its time once it is; nothing is dated 1970."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from meterd.daemon.timeline import Timeline
 from meterd.model.clock import EARLIEST_MS
-from meterd.model.sample import Poll
+from meterd.model.sample import Doubt, Poll, Quality
 from tests.store.rigs import Hands, poll, raw, samples, store
 
 RIGHT = 1_790_000_000_000
+GOOD, INVALID = Doubt(Quality.GOOD, ""), Quality.INVALID
+
+
+@pytest.fixture(autouse=True)
+def awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long this machine slept is asked of two clocks one after the other."""
+    monkeypatch.setattr("meterd.daemon.timeline.slept", lambda: 0.0)
 
 
 class Kept:
@@ -97,3 +105,70 @@ async def test_no_row_is_older_than_the_program_and_none_is_deleted(tmp_path: Pa
     found = [time for time, _, _ in samples(path)]
     assert len(found) == 410
     assert min(found) > RIGHT
+
+
+MANY = 12_000
+
+
+class Turns:
+    """How many polls come at the most between two turns of the loop."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        self.most = 0
+
+    async def until(self, count: int) -> None:
+        before = len(self.kept.polls)
+        while before < count:
+            await asyncio.sleep(0)
+            found = len(self.kept.polls)
+            assert found > before
+            self.most, before = max(self.most, found - before), found
+
+
+async def test_many_that_waited_leave_the_loop_its_turns() -> None:
+    """What is polled meanwhile is behind them; the loop dates some 200 of them at a time."""
+    hands = Hands(5_000)
+    timeline, kept = rig(hands, most=MANY)
+    moments = polled(timeline, hands, MANY - 1)
+    moments += polled(timeline, hands, 1, step=RIGHT)
+    turns = Turns(kept)
+    for _ in range(50):
+        await asyncio.sleep(0)
+        moments += polled(timeline, hands, 1)
+    await turns.until(len(moments))
+    assert turns.most <= 200
+    offset = hands.now - round(hands.elapsed * 1000)
+    assert [one.time for one in kept.polls] == [moment + offset for moment in moments]
+
+
+async def test_many_that_are_dated_again_leave_the_loop_its_turns() -> None:
+    """Each of them comes twice more: invalid at its wrong time, and at the right one."""
+    hands = Hands(RIGHT)
+    timeline, kept = rig(hands)
+    polled(timeline, hands, MANY // 100)  # each ten seconds, within two hours
+    for _ in range(MANY // 1000):
+        for number in range(1000 - 10):
+            timeline.take(poll(hands.now + 1 + number, float(number), device=f"d{number}"))
+        hands.now, hands.elapsed = hands.now + 10_000, hands.elapsed + 10
+    before = len(kept.polls)
+    polled(timeline, hands, 1, step=-3_600_000)
+    turns = Turns(kept)
+    await turns.until(3 * before + 1)
+    assert turns.most <= 200
+    last = {(one.device, one.time): one for one in kept.polls}
+    valid = [one for one in last.values() if one.doubts.get(0, GOOD).quality is not INVALID]
+    assert len(valid) == before + 1
+    assert max(one.time for one in valid) == hands.now
+
+
+async def test_what_is_under_way_at_the_end_is_kept() -> None:
+    hands = Hands(5_000)
+    timeline, kept = rig(hands, most=MANY)
+    polled(timeline, hands, MANY - 1)
+    polled(timeline, hands, 1, step=RIGHT)
+    assert len(kept.polls) < MANY
+    timeline.close()
+    assert len(kept.polls) == MANY
+    await asyncio.sleep(0)
+    assert len(kept.polls) == MANY

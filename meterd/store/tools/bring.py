@@ -1,5 +1,6 @@
 """Rows of an import on their way into the store: late polls, sealed at once."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Set
 from functools import lru_cache
 from itertools import islice
@@ -65,17 +66,24 @@ async def bring(
     who changes them next, and settles. Raises StoreError.
     """
     each, count, waiting = iter(rows), 0, 0
-    while some := list(islice(each, _BATCH)):
-        for poll in polls(some):
-            writer.take(poll)
+    # Off the loop: rows are read out of a file, and there may be polls beside them.
+    while some := await asyncio.to_thread(_take, writer, each):
         await writer.flush()
-        count, waiting = count + len(some), waiting + len(some)
-        note(len(some))
+        count, waiting = count + some, waiting + some
+        note(some)
         if waiting >= _SEAL:
             await writer.seal()
             waiting = 0
     await (writer.settle() if closing else writer.seal())
     return count
+
+
+def _take(writer: Writer, each: Iterator[Row]) -> int:
+    """The next rows, as polls; how many rows."""
+    some = list(islice(each, _BATCH))
+    for poll in polls(some):
+        writer.take(poll)
+    return len(some)
 
 
 def polls(rows: Iterable[Row]) -> Iterator[Poll]:

@@ -10,7 +10,7 @@ from io import StringIO
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from meterd.model.sample import Quality
+from meterd.model.sample import Quality, finite
 from meterd.store.asked import SeriesInfo
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
@@ -30,8 +30,9 @@ _PIECE = 700  # lines in one piece of text: about 64 KiB
 class Bucket(NamedTuple):
     """One bucket of a series from `time` (Unix ms) on; `n` counts values that are valid.
 
-    Where `n` is 0, `min`, `mean` and `max` are None. `increase` is what a counter rose by, in its
-    unit, None for what does not count; `quality` is `estimated` where that was interpolated.
+    `min`, `mean` and `max` are None where `n` is 0, and where they are not known. `increase` is
+    what a counter rose by, in its unit, None for what does not count; `quality` is `estimated`
+    where that was interpolated.
     """
 
     time: int
@@ -81,7 +82,9 @@ def of_series(
 
 def _bucket(time: int, name: Name, whole: Quarter) -> Bucket:
     n, increase = whole.n, whole.increase
-    low, mean, high = (whole.min, whole.sum / n, whole.max) if n else (None, None, None)
+    # An older meterd may have taken infinities for values: what came of them is not known.
+    known = (whole.min, whole.sum / n, whole.max) if n else ()
+    low, mean, high = map(finite, known) if known else (None, None, None)
     quality = Quality.ESTIMATED if whole.estimated else Quality.GOOD
     rise = None if increase is None else increase / 1000
     return Bucket(time, *name, n, low, mean, high, rise, quality.value)

@@ -15,8 +15,9 @@ from meterd.store.asked import SeriesInfo
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY, since, until
 from meterd.store.days import DaySpan
+from meterd.store.format.columns import NOT_FINITE
 from meterd.store.plainrows import cells
-from meterd.store.schema import QUALITIES
+from meterd.store.schema import GOOD, QUALITIES
 
 COLUMNS = ("time", "device", "quantity", "unit", "value", "quality", "reason")
 # Lines in one piece of text: about 64 KiB.
@@ -112,8 +113,17 @@ def _of_day(
         for column in span.columns:
             name = told.names[column.series]
             for time, value, quality, reason in cells(span, column):
-                kept = None if isnan(value) else value
-                yield Line(time, *name, kept, _WORDS.get(quality, _INVALID), reason)
+                if isnan(value):
+                    yield Line(time, *name, None, *_null(quality, reason))
+                else:
+                    yield Line(time, *name, value, _WORDS.get(quality, _INVALID), reason)
+
+
+def _null(quality: int, reason: str) -> tuple[str, str]:
+    """What is said of a null, which a store of an older meterd may call good."""
+    if quality == GOOD:
+        return _INVALID, reason or NOT_FINITE
+    return _WORDS.get(quality, _INVALID), reason
 
 
 def rfc3339(ms: int) -> str:

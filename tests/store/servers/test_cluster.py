@@ -293,3 +293,23 @@ async def test_a_lone_meterd_keeps_away_from_a_cluster(urls: list[str]) -> None:
 def test_a_file_is_no_store_for_a_cluster() -> None:
     with pytest.raises(StoreError, match="needs a store on a server"):
         Leases("sqlite:///meterd.db")
+
+
+async def test_what_was_sealed_before_anybody_looked_is_seen(urls: list[str]) -> None:
+    """As an import is: its series were in no journal that another meterd has read."""
+    hands = Hands(START + 30 * HOUR)
+    async with meterd(urls, "a", hands) as a, meterd(urls, "b", hands) as b:
+        await a.beat("x")
+        await b.beat("y")
+        later, earlier = range(START, START + HOUR, 60_000), range(START - 99 * HOUR, START, HOUR)
+        for times in (later, earlier, range(START + HOUR, START + 9 * HOUR, HOUR)):
+            a.take("x", times)
+            await a.writer.settle()
+            assert ask(urls, "SELECT count(*) FROM journal") == [(0,)]
+            await b.beat("y")
+            seen = await b.sees("x")
+            assert seen == await a.sees("x")
+            assert seen[0] <= times[0]
+            assert seen[-1] >= times[-1]
+            told = [(one.quantity, one.first, one.last) for one in await b.reader.series()]
+            assert told == [(one.quantity, one.first, one.last) for one in await a.reader.series()]

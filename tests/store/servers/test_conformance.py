@@ -145,26 +145,6 @@ async def test_large_bodies_are_kept_whole(engine: Engine, tmp_path: Path) -> No
         assert points == [(time, row[column]) for time, row in enumerate(rows)]
 
 
-@pytest.mark.parametrize("engine", ["maria"], indirect=True)
-async def test_the_systems_certificates_are_read_once(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, made = url_on(engine, tmp_path), []
-    create = ssl.create_default_context
-
-    def counted(*args: object, **more: object) -> ssl.SSLContext:
-        made.append(1)
-        return create()
-
-    monkeypatch.setattr(ssl, "create_default_context", counted)
-    async with opened(Writer(url, commit=NEVER)) as writer:
-        for time in range(5):
-            writer.take(poll(time, 1.0))
-            await writer.flush()
-            assert len(stored(url)["main", "voltage.l1", "V"]) == time + 1
-    assert len(made) <= 1
-
-
 async def test_names_differ_by_case_accent_and_trailing_space(
     engine: Engine, tmp_path: Path
 ) -> None:
@@ -235,3 +215,21 @@ async def test_a_reader_sees_one_moment_and_writes_nothing(engine: Engine, tmp_p
             assert set(connection.scalars(select(memo.c.name))) == before
         with pytest.raises(StoreError), database.find(url).reading() as connection:
             connection.execute(insert(memo), {"name": "x", "body": "x"})
+
+
+@pytest.mark.needs("mariadbd")
+async def test_questions_to_mariadb_read_no_certificates(
+    maria: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a connection, and nobody is verified where the URL names no CA."""
+    urls = maria.urls(database_of(tmp_path))
+    async with opened(Writer(urls, commit=NEVER)) as writer:
+        writer.take(poll(1, 230.0))
+        await writer.flush()
+
+        def refused(*_: object, **__: object) -> None:
+            raise AssertionError("certificates are read")
+
+        monkeypatch.setattr(ssl, "create_default_context", refused)
+        for _ in range(3):
+            assert stored(urls[0])["main", "voltage.l1", "V"] == [(1, 230.0)]
