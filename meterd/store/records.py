@@ -28,6 +28,7 @@ from meterd.store.recordscan import HEAD, DamagedRange, Record, framed, scan
 _MAGIC = b"meterdR1"
 _HALF = Struct("<8sQI")
 _HEADS = (0, 1024, 2048)  # where they stand in their page: in sectors of their own
+_FIRST = 2  # the generation of a new file
 _PAGE = 4096  # a half begins on a page, and so do its records
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZEROS = 1 << 20
@@ -340,9 +341,10 @@ def _active(file: int) -> tuple[int, int, list[DamagedRange]]:
     """
     half = os.fstat(file).st_size // 2
     (even, even_flaws), (odd, odd_flaws) = (_page(file, half, number) for number in (0, 1))
-    if not even and even_flaws:
-        even = _without_head(file, half, odd + 1)
-    elif not odd and odd_flaws:
+    if not even and even_flaws and (odd or not odd_flaws):
+        # A file without a restart so far has nothing in its odd half.
+        even = _without_head(file, half, max(odd, _FIRST - 1) + 1)
+    elif not odd and odd_flaws and even:
         odd = _without_head(file, half, even + 1)
     if not (even or odd):
         raise StoreError("both of its heads are damaged", code="corrupt")
@@ -390,7 +392,7 @@ def _make(path: Path, size: int) -> None:
     try:
         for offset in range(0, size, _ZEROS):
             _write(file, bytes(min(_ZEROS, size - offset)), offset)
-        _write(file, _heads(2), 0)
+        _write(file, _heads(_FIRST), 0)
         os.fsync(file)
     finally:
         os.close(file)

@@ -233,6 +233,30 @@ def test_a_page_of_heads_that_is_gone_costs_nothing_where_records_tell(tmp_path:
         halves(path)
 
 
+@pytest.mark.parametrize("restarts", range(5))
+def test_whichever_half_loses_its_page_of_heads_its_records_tell(
+    tmp_path: Path, restarts: int
+) -> None:
+    """Also of a file that is new, of which no other half is known."""
+    path = tmp_path / "journal"
+    journal = halves(path)
+    for turn in range(restarts):
+        assert journal.restart([b"carry %d" % turn])
+    assert journal.append(b"last")
+    expected = [*([b"carry %d" % (restarts - 1)] if restarts else []), b"last"]
+    journal.close()
+    data = bytearray(path.read_bytes())
+    start = len(data) // 2 if restarts % 2 else 0
+    data[start : start + 4096] = random.Random(restarts).randbytes(4096)
+    path.write_bytes(data)
+    assert bodies_of(path) == expected
+    again = halves(path)
+    assert again.generation == restarts + 2
+    assert again.append(b"more")
+    again.close()
+    assert bodies_of(path) == [*expected, b"more"]
+
+
 def test_a_restart_that_was_broken_off_leaves_no_records_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
