@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from aiohttp.test_utils import unused_port
 
 from meterd.alerts.hooks import Webhook
 from meterd.daemon.alerted import AlertMemory
@@ -11,6 +10,7 @@ from tests.alerts.hooks.test_webhook import QUICK, Receiver, served
 from tests.alerts.polls import FakeClock, poll
 from tests.alerts.test_engine import RULE, Recorder, engine
 from tests.alerts.test_silences import Desk
+from tests.ports import free_port
 
 
 def test_what_was_not_delivered_is_told_after_a_restart() -> None:
@@ -76,7 +76,7 @@ def test_a_delivery_is_noted_so_that_no_restart_repeats_it() -> None:
 
 
 async def test_a_webhook_that_was_down_is_told_after_the_restart() -> None:
-    port = unused_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/"
     first = Webhook("ops", url, backoff=QUICK)
     await first.start()

@@ -11,6 +11,7 @@ import pytest
 from meterd.cli import ailments
 from meterd.store import database
 from tests.cli.stores import CONFIGURATION, Site
+from tests.ports import free_port
 
 
 def findings(site: Site) -> tuple[int, list[dict[str, Any]]]:
@@ -35,8 +36,7 @@ def files_in(site: Site) -> list[str]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_port()
 
 
 def test_nothing_wrong_is_exit_code_0(site: Site, port: int) -> None:

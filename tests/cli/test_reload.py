@@ -29,6 +29,7 @@ from meterd.store.keeper import Keeper
 from meterd.store.lock import holder_of
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
+from tests.ports import free_port
 
 _BEFORE = """\
 store: {{url: 'sqlite:///{folder}/one.db', commit: 60s}}
@@ -69,10 +70,7 @@ class Running:
     async def start(self) -> None:
         for meter in self.meters.values():
             await meter.start_tcp()
-        for name in ("one", "two", "three"):
-            (free,) = await entrance.bind("127.0.0.1", 0)
-            self.ports[name] = free.getsockname()[1]
-            free.close()
+        self.ports = {name: free_port() for name in ("one", "two", "three")}
         await self.site.apply(self.settings(_BEFORE))
 
     def settings(self, text: str) -> Settings:
@@ -107,9 +105,11 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     # The hooks lead nowhere.
     monkeypatch.setattr(alerting, "_HOOK_GRACE", 0.0)
     found = Running(tmp_path)
-    await found.start()
-    yield found
-    await found.close()
+    try:
+        await found.start()
+        yield found
+    finally:
+        await found.close()
 
 
 async def through_proxy(port: int) -> int:

@@ -1,7 +1,6 @@
 """A device is renamed while it is polled: no gap, no second series, whatever its file says."""
 
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import serve_meter
 from tests.cli.command import meterd
 from tests.e2e.running import Daemon, daemon, eventually
+from tests.ports import free_port
 from tests.store.rigs import rows
 
 MODEL = "eastron_sdm120"
@@ -31,12 +31,6 @@ def configure(folder: Path, name: str, url: str, port: int) -> Path:
         f"alerts: {{rules: {{gone: {{device: {name}, quantity: device.up, equals: 0}}}}}}\n"
     )
     return file
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def count(running: Daemon, device: str) -> float:

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 # Distributions keep drivers out of PATH.
 DRIVER_FOLDERS = ("/lib/nut", "/usr/lib/nut", "/usr/libexec/nut", "/usr/lib/ups/driver")
@@ -55,11 +56,6 @@ class Nut:
         raise AssertionError(f"upsc never showed {variable} = {value}; last it said {seen}")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def _configure(folder: Path, device: str, port: int, settings: str) -> dict[str, str]:
     ups = ("driver = nutdrv_qx", f"port = {device}", "pollinterval = 1", settings)
     files = {
@@ -83,7 +79,7 @@ async def nut(device: str, folder: Path, settings: str = "") -> AsyncIterator[Nu
 
     `settings` are further lines for ups.conf. Both end with the block.
     """
-    port = _free_port()
+    port = free_port()
     environment = _configure(folder, device, port, settings)
     user = ("-u", "root") if os.geteuid() == 0 else ()
     commands = ((find("nutdrv_qx"), "-a", NAME, "-F", *user), (find("upsd"), "-F", *user))

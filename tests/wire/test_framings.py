@@ -19,7 +19,7 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient, Refused
-from tests.wire.test_tcp import free_port
+from tests.ports import free_port
 
 # Only ever reached where something hangs.
 PATIENT = Times(timeout=60.0)

@@ -12,14 +12,8 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.megatec import tell
+from tests.ports import free_port
 from tests.virtual import virtual
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextlib.asynccontextmanager

@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.test_utils import unused_port
 
 from meterd.alerts.hooks import Notification, Webhook
 from meterd.alerts.hooks.webhook import Backoff, _why
 from meterd.model.alert import Alert, AlertState
+from tests.ports import free_port
 
 QUICK = Backoff(0.01, 0.04)
 KEY = ConnectionKey(
@@ -264,7 +264,7 @@ async def test_a_closed_port_that_opens_gets_everything_in_order(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "meterd")
-    port = unused_port()
+    port = free_port()
     receiver = Receiver()
     async with started(f"http://127.0.0.1:{port}/?token=secret") as hook:
         for number in range(5):

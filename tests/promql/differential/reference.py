@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import struct
 import subprocess
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from tests.promql.differential.samples import END, START, Series
 
 _CONFIG = "global: {scrape_interval: 1h, evaluation_interval: 1m}\n"
@@ -62,12 +62,6 @@ def _snappy(body: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 class Reference:
     """Its HTTP API."""
 
@@ -110,7 +104,7 @@ def running(folder: Path, settings: str = _CONFIG) -> Iterator[Reference]:
     """A Prometheus with its data in `folder`, ended whatever happens."""
     config = folder / "prometheus.yml"
     config.write_text(settings)
-    port = _free_port()
+    port = free_port()
     command = [
         *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"),
         *(f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver"),

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import psycopg
 import pymysql
 
-from .programs import PASSWORD, QUOTED, Server, find, free_port, own_folder, run
+from tests.ports import free_port
+
+from .programs import PASSWORD, QUOTED, Server, find, own_folder, run
 
 USER = "meterd"
 NODES = 3

@@ -38,13 +38,6 @@ def find(program: str) -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def unprivileged(command: Sequence[str]) -> list[str]:
     """The command as one who may do nothing, and that ends with its parent."""
     drop = _NOBODY if os.getuid() == 0 else ()

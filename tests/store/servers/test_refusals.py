@@ -14,10 +14,11 @@ from meterd.store.mishaps import meaning
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 from tests.api import certificates
+from tests.ports import free_port
 from tests.store.rigs import NEVER, opened, poll
 
 from .engines import Engine, Postgres, database_of
-from .programs import PASSWORD, QUOTED, free_port
+from .programs import PASSWORD, QUOTED
 from .test_conformance import stored
 
 _ADMINISTRATOR = "local all all scram-sha-256\nhost all postgres all scram-sha-256\n"
