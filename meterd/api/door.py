@@ -116,29 +116,34 @@ def doorman(
     def no(request: web.Request, refusal: Refusal) -> web.Response:
         return refuse(refusal, request.path.removeprefix(base))
 
-    @web.middleware
-    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
-        connection = request.protocol
-        if isinstance(connection, Connection):
-            connection.begun()
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             check(request)
             if (preflight := cors.preflight(request)) is not None:
                 return preflight
             _check_body(request)
-            response = await handler(request)
-            if isinstance(connection, Connection) and connection.is_leaving:
-                response.force_close()
-            return response
+            return await handler(request)
         except Refusal as refusal:
             return no(request, refusal)
         except StoreError as error:
             return no(request, problem.of_store(error))
         except web.HTTPException as error:
             return no(request, _refusal_of(error, request, nowhere))
+
+    @web.middleware
+    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        if not isinstance(connection, Connection):
+            return await answer(request, handler)
+        connection.begun()
+        try:
+            response = await answer(request, handler)
+            # Who is refused, too, is told to come anew.
+            if connection.is_leaving:
+                response.force_close()
+            return response
         finally:
-            if isinstance(connection, Connection):
-                connection.ended()
+            connection.ended()
 
     return door
 
