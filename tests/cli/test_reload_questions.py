@@ -3,7 +3,7 @@
 import asyncio
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -46,7 +46,10 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/devices/{id}/replace": {"at": "now-1m"},
     "/api/v1/devices/{id}/commands": {"command": "beeper.toggle"},
 }
-_TOKENS = "tokens: '{folder}/tokens'"
+# The door stays, as it does wherever its own settings do.
+_DOOR_STAYS = _BEFORE.replace(
+    "listen: '127.0.0.1:0'", "listen: '127.0.0.1:0', tokens: '{folder}/tokens'"
+)
 # Streams end when their client goes.
 _ENDLESS = "/api/v1/stream"
 
@@ -69,6 +72,15 @@ def test_every_operation_is_asked() -> None:
     assert {method for method, _, _ in asked} == {"GET", "POST", "DELETE"}
 
 
+def unasked(found: Mapping[tuple[str, str], set[int]]) -> set[str]:
+    """What was not understood yet, or turned away at the door, but for questions of one device."""
+    return {
+        path
+        for (method, path), seen in found.items()
+        if method == "GET" and 200 not in seen and "/devices/" not in path
+    }
+
+
 async def test_questions_during_reloads_are_answered_or_told_to_come_again(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -88,26 +100,23 @@ async def test_questions_during_reloads_are_answered_or_told_to_come_again(
             # Beside the polls, on a machine with little to spare.
             await asyncio.sleep(0.05)
 
+    await running.site.apply(running.settings(_DOOR_STAYS))
     await running.until_polled("a")
     async with ClientSession() as client:
         asking = [asyncio.create_task(ask(client, *one)) for one in questions()]
         for name in ("two", "three"):
-            await running.site.apply(running.settings(_BEFORE.replace("one.db", f"{name}.db")))
+            another = _DOOR_STAYS.replace("one.db", f"{name}.db")
+            await running.site.apply(running.settings(another))
             await running.until_polled("a", 1)
+        async with asyncio.timeout(60):
+            while unasked(found) - {"/readyz"} or 200 not in found["POST", "/api/v1/corrections"]:
+                await asyncio.sleep(0.01)
         over.set()
         ends = await asyncio.gather(*asking, return_exceptions=True)
     failed = [(one[:2], end) for one, end in zip(questions(), ends, strict=True) if end]
     assert not failed
     assert {path for path, seen in found.items() if seen & {500, 502, 504}} == set()
-    # They were understood, most of them, and not turned away at the door.
-    unasked = {
-        path
-        for (method, path), seen in found.items()
-        if method == "GET" and 200 not in seen and "/devices/" not in path
-    }
-    assert unasked <= {"/readyz"}
     assert found["POST", "/api/v1/corrections"] <= {200, 404, 503}
-    assert 200 in found["POST", "/api/v1/corrections"]
     assert not [one for one in caplog.records if one.exc_info]
 
 
@@ -169,9 +178,7 @@ async def test_an_export_under_way_ends_whole_or_is_cut_where_its_client_sees_it
 ) -> None:
     """It stands in the middle, between two of its days, while another store takes the place."""
     site, begun, go_on = running.site, threading.Event(), threading.Event()
-    # The door stays, as it does wherever its own settings do.
-    text = _BEFORE.replace("listen: '127.0.0.1:0'", "listen: '127.0.0.1:0', " + _TOKENS)
-    await site.apply(running.settings(text))
+    await site.apply(running.settings(_DOOR_STAYS))
     lines = await filled(site._open_store.writer)
     looked = 0
 
@@ -192,7 +199,8 @@ async def test_an_export_under_way_ends_whole_or_is_cut_where_its_client_sees_it
 
     asked, old = asyncio.create_task(exported(url)), site.reader
     assert await asyncio.to_thread(begun.wait, 60)
-    reload = asyncio.create_task(site.apply(running.settings(text.replace("one.db", "two.db"))))
+    another = _DOOR_STAYS.replace("one.db", "two.db")
+    reload = asyncio.create_task(site.apply(running.settings(another)))
     async with asyncio.timeout(60):
         while site.reader is old:
             await asyncio.sleep(0.01)
