@@ -81,8 +81,6 @@ class Rescue:
         self._limit = plan.memory // _BYTES
         self._notices: deque[Notice] = deque() if notices is None else notices
         self._spool = self._spool_of(plan)
-        # Spools of before a reload: what they hold goes to the store before all else.
-        self._earlier: list[Spool] = []
         self._reserve = self._reserve_of(plan)
         self._due = 0.0
         self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
@@ -115,7 +113,7 @@ class Rescue:
         return beside.with_name(f"{beside.name}.{what}")
 
     def tune(self, plan: Precautions) -> None:
-        """After a reload. What is spooled elsewhere stays there until it is in the store."""
+        """After a reload. What is spooled elsewhere is moved to where the next start looks."""
         self._limit = plan.memory // _BYTES
         self._reserve = self._reserve_of(plan)
         self._due = 0.0
@@ -124,10 +122,11 @@ class Rescue:
             self._spool.limit(plan.size)
             return
         with self._guard:
-            self._spool.rest()
-            self._earlier = [one for one in (*self._earlier, self._spool) if one]
+            left = self._spool.files()
+            self._spool.close()
             self._spool = spool
             self.open()
+            self.inherit(left)
 
     def open(self) -> None:
         """Finds what an earlier meterd has spooled. The store is locked by now."""
@@ -144,44 +143,36 @@ class Rescue:
 
     def close(self) -> None:
         with self._guard:
-            for spool in (*self._earlier, self._spool):
-                spool.close()
+            self._spool.close()
 
     # -- when another store takes its place ----------------------------------------------------
 
     def give_up(self) -> list[Path]:
-        """The beginnings of the names of all spools, which are anybody's from now on.
+        """The files of its spool, oldest first, which are anybody's from now on.
 
         None where a thread hangs in one of them: what they hold stays there.
         """
         self._is_over = True
-        spools = [one.path for one in (*self._earlier, self._spool)]
         if not self._guard.acquire(timeout=_HELD_S):
-            names = ", ".join(map(str, spools))
-            _log.error("what was spooled stays in %s: its disk does not answer", names)
+            _log.error("what was spooled stays in %s: its disk does not answer", self._spool_path)
             return []
         try:
+            files = self._spool.files()
             self.close()
         finally:
             self._guard.release()
-        return spools
+        return files
 
-    def inherit(self, spools: Sequence[Path]) -> None:
-        """What is left in them goes to this store before all else; in any thread."""
+    def inherit(self, files: Sequence[Path]) -> None:
+        """What another spool has left goes to this store, by way of its spool; in any thread."""
         with self._guard:
-            ours = {self._spool.path, *(one.path for one in self._earlier)}
-            for path in spools:
-                if path in ours:
-                    continue  # found when it opens
-                spool = Spool(path, 0, self._keep_body, self._hot.unpark, (), self._renewed)
-                try:
-                    spool.open()
-                except StoreError as error:
-                    _log.error("what was spooled in %s stays there for now: %s", path, error)
-                if spool:
-                    self._earlier.append(spool)
-                    _log.warning("%d spooled samples come from %s", spool.samples, path)
+            before = self._spool.samples
+            for error in self._spool.adopt(files):
+                _log.error("what was spooled there stays there for now: %s", error)
             self._count()
+            if self.spooled > before:
+                places = ", ".join(sorted({str(file.parent) for file in files}))
+                _log.warning("%d spooled samples come from %s", self.spooled - before, places)
 
     # -- when something failed ----------------------------------------------------------------
 
@@ -288,9 +279,8 @@ class Rescue:
         """What it holds stays its own, whatever happens to its files; in any thread."""
         with self._guard:
             try:
-                for spool in (*self._earlier, self._spool):
-                    if spool and spool.look():
-                        self._spool_works()
+                if self._spool and self._spool.look():
+                    self._spool_works()
             except StoreError as error:
                 self._spool_fails(error)
 
@@ -340,28 +330,18 @@ class Rescue:
     @property
     def waits(self) -> bool:
         """Whether there is something to bring back, and it is time for that."""
-        there = bool(self._spool) or any(self._earlier)
-        return there and self._clock.monotonic() >= self._not_before
+        return bool(self._spool) and self._clock.monotonic() >= self._not_before
 
     def _count(self) -> None:
-        self.spooled = sum(one.samples for one in (*self._earlier, self._spool))
-
-    def _oldest(self) -> tuple[Spool, bytes] | None:
-        """The oldest record, and the spool that has it."""
-        with self._guard:
-            for spool in (*self._earlier, self._spool):
-                if (record := spool.oldest()) is not None:
-                    return spool, record
-        return None
+        self.spooled = self._spool.samples
 
     def bring_back(self) -> list[Stretch]:
         """One record of the spool goes to the store; what it held. Raises StoreError."""
-        found = self._oldest()
-        if found is None:
-            self._earlier.clear()
+        with self._guard:
+            record = self._spool.oldest()
+        if record is None:
             self.spooled = 0
             return []
-        spool, record = found
         try:
             polls = list(unpack(record))
         except StoreError as error:
@@ -376,7 +356,7 @@ class Rescue:
         batch = self._keeper.take_back(mine)
         with self._guard:
             # Unless it went meanwhile, to make room for another one.
-            spool.done(record)
+            self._spool.done(record)
             self._count()
         if len(mine) < len(polls):
             others = Hot()

@@ -16,7 +16,7 @@ import os
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from meterd.store.format import journal
 from meterd.store.format.columns import merge
 from meterd.store.hot import Stretch
 from meterd.store.polls import Polls
-from meterd.store.records import Log, items_of, mapped
+from meterd.store.records import Log, items_of, mapped, sync_folder
 from meterd.store.recordscan import DamagedRange, Record
 
 _PARTS = 8
@@ -146,7 +146,7 @@ class _Part:
     samples: int
     size: int
     extent: Extent  # of all that was ever put into it
-    keys: list[int] = field(default_factory=list)  # of records that were put into it by us
+    keys: list[int] = field(default_factory=list)  # of its records
     flaws: list[DamagedRange] = field(default_factory=list)
     held: int | None = None  # the file that is locked
 
@@ -182,8 +182,12 @@ def _found(path: Path) -> _Part | None:
     try:
         log = Log(path)
         try:
-            extent = sum(map(_extent, log.bodies()), Extent())
-            return _Part(path, extent.samples, log.size, extent, flaws=log.flaws, held=held)
+            part = _Part(path, 0, log.size, Extent(), flaws=log.flaws, held=held)
+            for body in log.bodies():
+                part.extent += _extent(body)
+                part.keys.append(_key(body))
+            part.samples = part.extent.samples
+            return part
         finally:
             log.close()
     except BaseException:
@@ -301,6 +305,11 @@ class Spool:
         if part is self._parts[-1]:
             self._close_log()
         change = part.change
+        self._copy(part, open_file)
+        self._renewed(f"{change} while meterd runs: what it held is in {part.path} now")
+
+    def _copy(self, part: _Part, open_file: int) -> None:
+        """Its records are in a file beside the others then. Where it raises, all is as it was."""
         log, held = self._unused()
         try:
             with mapped(part.path):
@@ -314,7 +323,51 @@ class Spool:
         log.close()
         part.release()
         part.path, part.held, part.size = log.path, held, log.size
-        self._renewed(f"{change} while meterd runs: what it held is in {log.path} now")
+
+    def adopt(self, others: Iterable[Path]) -> list[StoreError]:
+        """Files of another spool, oldest first, which lie beside its own from now on.
+
+        Returns why some could not be moved: those are read where they are as long as this
+        process runs, unless they cannot even be read; then they stay what they are.
+        """
+        failed: list[StoreError] = []
+        ours = {part.path for part in self._parts}
+        adopted: list[_Part] = []
+        for path in others:
+            try:
+                if path in ours or (part := _found(path)) is None:
+                    continue
+                self._tell(path, part.flaws)
+                adopted.append(part)
+                self._move(part)
+            except StoreError as error:
+                failed.append(error)
+        # Behind the one that is being read, before the one that is written.
+        at = 0 if self._reading is None else 1
+        self._parts[at:at] = adopted
+        return failed
+
+    def _move(self, part: _Part) -> None:
+        was = part.path
+        log, held = self._unused()
+        log.close()
+        with mapped(was):
+            try:
+                part.path = was.rename(log.path)
+            except OSError:
+                log.path.unlink(missing_ok=True)
+            finally:
+                os.close(held)
+            if part.path != was:
+                sync_folder(part.path.parent)
+            elif part.held is not None:
+                # It is on another disk.
+                self._copy(part, part.held)
+                was.unlink()
+
+    def files(self) -> list[Path]:
+        """Oldest first."""
+        return [part.path for part in self._parts]
 
     def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
         for flaw in flaws:
@@ -392,10 +445,6 @@ class Spool:
         if self._log is not None:
             self._log.close()
             self._log = None
-
-    def rest(self) -> None:
-        """Nothing more is put into it; what it holds is ours."""
-        self._close_log()
 
     def close(self) -> None:
         """Its files are anybody's, then."""

@@ -130,7 +130,8 @@ class Worker:
             for close in (
                 self._keeper.leave,
                 self._keeper.close,
-                self._rescue.close,
+                # Who gives its spool to another store does so when nobody adds to it any more.
+                *([] if self.has_heir else [self._rescue.close]),
                 self._release,
             ):
                 # One that fails keeps no other from closing.

@@ -1,6 +1,7 @@
 """A store that takes the place of another: all that waits there comes to it, once."""
 
 import asyncio
+import shutil
 import threading
 from pathlib import Path
 
@@ -146,3 +147,25 @@ async def test_a_successor_of_the_same_spool_finds_it_when_it_opens(
     async with opened(new):
         await new.settle()
     assert [time for time, _, _ in samples(path)] == [1, 2]
+
+
+async def test_who_is_killed_before_the_heir_has_taken_it_finds_it_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = tmp_path / "one.db", tmp_path / "two.db"
+    async with store(two) as (heir, _):
+        away(monkeypatch, two)
+        old = Writer(url_of(one), commit=1e6)
+        await old.open()
+        away(monkeypatch, one)
+        for time in (1, 2):
+            old.take(poll(time, float(time)))
+            assert old._rescue.shelter()
+        await old.close(heir=heir)
+        # The files of the store at that moment, under a name of which no other meterd is told.
+        (spooled,) = found(tmp_path, "*.spool-*")
+        assert spooled.name == "two.db.spool-000001"
+        shutil.copy(spooled, tmp_path / "next.db.spool-000001")
+    async with store(tmp_path / "next.db") as (again, reader):
+        await again.settle()
+        assert await raw(reader) == [(1, 1.0), (2, 2.0)]

@@ -1,5 +1,6 @@
 """A writer goes on with other options: it stays open and locked, and no commit is lost."""
 
+import errno
 import json
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from meterd.model.sample import Layout, Poll
 from meterd.store.ledger import Ledger
 from meterd.store.lock import holder_of
 from meterd.store.reader import Reader
+from meterd.store.records import Log
 from meterd.store.rescue import Precautions, WriterOptions
 from meterd.store.tenure import NAME
 from meterd.store.writer import Writer
@@ -34,13 +36,17 @@ def take(writer: Writer, first: int, count: int = 10) -> None:
         writer.take(Poll("main", T0 + number * 1000, POWER, (float(number),)))
 
 
-def copied(path: Path, folder: Path) -> Path:
-    """The store's files, as they are at this moment."""
+def copied(path: Path, folder: Path, also: str = "m.db") -> Path:
+    """The store's files, as they are at this moment, and those whose names begin with `also`."""
     folder.mkdir()
     for file in path.parent.iterdir():
-        if file.is_file() and file.name.startswith(path.name):
+        if file.is_file() and file.name.startswith((path.name, also)):
             shutil.copy(file, folder / file.name)
     return folder / path.name
+
+
+def away(*_: object, **__: object) -> None:
+    raise StoreError("the disk is away", code="unavailable")
 
 
 def spools(folder: Path) -> list[str]:
@@ -51,6 +57,7 @@ async def after_a_crash(path: Path, folder: Path) -> list[float]:
     """What the next start finds, where this process is gone at this moment."""
     copy = copied(path, folder)
     writer = await made(copy)
+    await writer.settle()
     reader = Reader(f"sqlite:///{copy}", writer.memory)
     found = await reader.range(["main"], None, 0, 2**60, 0, "avg")
     reader.close()
@@ -89,10 +96,6 @@ async def test_a_journal_that_cannot_move_yet_moves_when_it_can(
     writer = await made(path, to_file=True)
     take(writer, 0)
     await writer.flush()
-
-    def away(*_: object, **__: object) -> None:
-        raise StoreError("the disk is away", code="unavailable")
-
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "commit", away)
         writer.tune(WriterOptions(commit=3600.0, to_file=False))
@@ -106,8 +109,18 @@ async def test_a_journal_that_cannot_move_yet_moves_when_it_can(
     await writer.close()
 
 
-async def test_what_is_in_the_old_spool_goes_to_the_store_from_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def on_another_disk(patch: pytest.MonkeyPatch) -> None:
+    """A rename cannot lead there."""
+
+    def refused(self: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, f"{self} and {target} are on two disks")
+
+    patch.setattr(Path, "rename", refused)
+
+
+@pytest.mark.parametrize("is_far", [False, True])
+async def test_what_is_in_the_old_spool_is_moved_to_the_new_one_and_is_there_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_far: bool
 ) -> None:
     path = tmp_path / "m.db"
     options = [
@@ -119,23 +132,63 @@ async def test_what_is_in_the_old_spool_goes_to_the_store_from_there(
     ]
     writer = Writer(f"sqlite:///{path}", commit=3600.0, precautions=options[0].precautions)
     await writer.open()
-
-    def away(*_: object, **__: object) -> None:
-        raise StoreError("the disk is away", code="unavailable")
-
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "commit", away)
+        if is_far:
+            on_another_disk(patch)
         for number, one in enumerate(options):
             writer.tune(one)
             take(writer, number * 30, 30)
             with pytest.raises(StoreError):
                 await writer.flush()
-        assert spools(tmp_path) == ["new", "old"]
+        assert set(spools(tmp_path)) == {"new"}
         assert writer.status.spooled > 40
+        assert writer._rescue.shelter()
+    for file in copied(path, tmp_path / "crash", "new spool").parent.glob("new*"):
+        file.rename(file.with_name(file.name.replace("new spool", "m.db.spool")))
+    everything = [float(n) for n in range(60)]
+    assert (
+        sorted(await after_a_crash(tmp_path / "crash" / "m.db", tmp_path / "found")) == everything
+    )
     await writer.settle()
     assert writer.status.spooled == 0
     assert spools(tmp_path) == []
-    assert sorted(await after_a_crash(path, tmp_path / "after")) == [float(n) for n in range(60)]
+    assert sorted(await after_a_crash(path, tmp_path / "after")) == everything
+    await writer.close()
+
+
+async def test_what_cannot_be_moved_to_the_new_spool_goes_to_the_store_from_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer(
+        f"sqlite:///{tmp_path / 'm.db'}",
+        commit=3600.0,
+        precautions=Precautions(spool=tmp_path / "old spool", reserve=0),
+    )
+    await writer.open()
+    take(writer, 0)
+    assert writer._rescue.shelter()
+    with monkeypatch.context() as patch:
+        on_another_disk(patch)
+
+        def full(self: Log, _: bytes) -> None:
+            raise StoreError(f"{self.path}: no space is left", code="full")
+
+        patch.setattr(Log, "append", full)
+        plan = Precautions(spool=tmp_path / "new spool", reserve=0)
+        patch.setattr(Ledger, "commit", away)
+        writer.tune(WriterOptions(commit=3600.0, precautions=plan))
+        take(writer, 10)
+        with pytest.raises(StoreError):
+            await writer.flush()
+        assert spools(tmp_path) == ["old"]
+        assert "new spool-000001: no space is left" in caplog.text
+        assert writer.status.spooled == 10
+    await writer.settle()
+    assert spools(tmp_path) == []
+    assert writer.status.dropped == 0
+    found = await after_a_crash(tmp_path / "m.db", tmp_path / "after")
+    assert sorted(found) == [float(n) for n in range(20)]
     await writer.close()
 
 
