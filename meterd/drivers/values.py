@@ -74,11 +74,16 @@ def sentinels(row: Row) -> frozenset[float]:
     """The raw values that mean "not available", as the row's struct code unpacks them."""
     if row.type not in CODES or row.terms:
         return frozenset()
-    raw = [*row.na, *row.absent, *((_DEAD,) if row.words == 2 else ())]
-    size = 2 * row.words
+    raw = (*row.na, *row.absent, *((_DEAD,) if row.words == 2 else ()))
+    return _unpacked(code(row), 2 * row.words, raw)
+
+
+# Nearly all rows of a map, in each plan that is kept, have the same few: one set serves them.
+@functools.lru_cache(maxsize=1024)
+def _unpacked(code: str, size: int, raw: tuple[int, ...]) -> frozenset[float]:
     mask = (1 << 8 * size) - 1
-    unpacked = [struct.unpack(f">{code(row)}", (n & mask).to_bytes(size, "big"))[0] for n in raw]
-    if row.type == "f32":  # both as it travels and as it is shortened
+    unpacked = [struct.unpack(f">{code}", (n & mask).to_bytes(size, "big"))[0] for n in raw]
+    if code == "f":  # both as it travels and as it is shortened
         unpacked += [shortest(value) for value in unpacked]
     return frozenset(value for value in unpacked if not math.isnan(value))
 
