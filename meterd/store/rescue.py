@@ -122,8 +122,7 @@ class Rescue:
             self._spool.limit(plan.size)
             return
         with self._guard:
-            left = self._spool.files()
-            self._spool.close()
+            left = self._leave()
             self._spool = spool
             self.open()
             self.inherit(left)
@@ -157,11 +156,14 @@ class Rescue:
             _log.error("what was spooled stays in %s: its disk does not answer", self._spool_path)
             return []
         try:
-            files = self._spool.files()
-            self.close()
+            return self._leave()
         finally:
             self._guard.release()
-        return files
+
+    def _leave(self) -> list[Path]:
+        # What was in a file that is gone is in another one then.
+        self.look_at_spool()
+        return self._spool.give_up()
 
     def inherit(self, files: Sequence[Path]) -> None:
         """What another spool has left goes to this store, by way of its spool; in any thread."""

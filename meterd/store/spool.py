@@ -365,9 +365,15 @@ class Spool:
                 self._copy(part, part.held)
                 was.unlink()
 
-    def files(self) -> list[Path]:
-        """Oldest first."""
-        return [part.path for part in self._parts]
+    def give_up(self) -> list[Path]:
+        """Closes it; its files, oldest first, also those that were never looked for."""
+        ours = [part.path for part in self._parts]
+        try:
+            named = [path for begin in (*self._also, self._path) for path in files(begin)]
+        except StoreError:
+            named = []
+        self.close()
+        return [*(path for path in named if path not in ours), *ours]
 
     def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
         for flaw in flaws:

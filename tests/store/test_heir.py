@@ -36,9 +36,10 @@ def away(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         gone(name)
 
 
+@pytest.mark.parametrize("is_deleted", [False, True])
 @pytest.mark.parametrize("spool", [None, "elsewhere"])
 async def test_what_waits_in_memory_and_in_the_spool_of_a_store_that_is_away_comes_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: str | None, is_deleted: bool
 ) -> None:
     one, two = tmp_path / "one.db", tmp_path / "two.db"
     plan = Precautions(spool=None if spool is None else tmp_path / spool)
@@ -56,6 +57,9 @@ async def test_what_waits_in_memory_and_in_the_spool_of_a_store_that_is_away_com
                 assert old._rescue.shelter()
         assert (old.status.queued, old.status.spooled) == (1, 3)
         heir.take(poll(6, 6.0))
+        if is_deleted:
+            for file in (*found(tmp_path, "*.spool-*"), *found(tmp_path, "elsewhere-*")):
+                file.unlink()
         await old.close(heir=heir)
         await heir.settle()
         assert await raw(reader) == [(time, float(time)) for time in range(2, 7)]
@@ -162,10 +166,11 @@ async def test_who_is_killed_before_the_heir_has_taken_it_finds_it_at_the_next_s
             old.take(poll(time, float(time)))
             assert old._rescue.shelter()
         await old.close(heir=heir)
-        # The files of the store at that moment, under a name of which no other meterd is told.
-        (spooled,) = found(tmp_path, "*.spool-*")
-        assert spooled.name == "two.db.spool-000001"
-        shutil.copy(spooled, tmp_path / "next.db.spool-000001")
+        # What is there at that moment, under a name that no other meterd has locked.
+        spooled = found(tmp_path, "*.spool-*")
+        assert {file.name[:6] for file in spooled} == {"two.db"}
+        for file in spooled:
+            shutil.copy(file, tmp_path / file.name.replace("two", "next"))
     async with store(tmp_path / "next.db") as (again, reader):
         await again.settle()
         assert await raw(reader) == [(1, 1.0), (2, 2.0)]

@@ -149,6 +149,35 @@ def test_what_comes_while_a_spool_is_read_is_not_lost(tmp_path: Path) -> None:
     assert left(spool) == [1, 2, 3]
 
 
+def test_a_spool_adopts_what_another_one_has_left_behind_what_is_being_read(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path / "one", 1 << 12, 20)[0].close()
+    # As after a start at which nobody came to open it.
+    there = Spool(tmp_path / "one", 1 << 12).give_up()
+    assert len(there) > 2
+    spool, _ = filled(tmp_path / "two", 1 << 16, 3)
+    assert spool.oldest() is not None
+    assert spool.adopt([*there, tmp_path / "two-000001"]) == []
+    spool.put(taken([poll(20, 230.0)]).uncommitted(10))
+    assert spool.samples == 24
+    assert {file.name[:3] for file in tmp_path.iterdir()} == {"two"}
+    assert left(spool) == [0, 1, 2, *range(21)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_is_told_and_stays_when_the_others_are_adopted(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path / "one", 1 << 16, 3)[0].close()
+    (tmp_path / "one-000002").mkdir()
+    spool, _ = filled(tmp_path / "two", 1 << 16, 0)
+    (told,) = spool.adopt(files(tmp_path / "one"))
+    assert "one-000002" in str(told)
+    assert left(spool) == [0, 1, 2]
+    assert [file.name for file in tmp_path.iterdir()] == ["one-000002"]
+
+
 def stranger(file: Path) -> None:
     """Another file takes its name."""
     file.with_name("stranger").write_bytes(b"not ours")
