@@ -277,6 +277,11 @@ class Halves:
 
     def _clear(self, generation: int) -> None:
         """A restart that was broken off may have left records that nobody may find any more."""
+        start = self._start(generation)
+        if not any(os.pread(self._file, _PAGE, start - _PAGE)):
+            # A meterd of before left it empty until the first restart.
+            _write(self._file, _heads(generation - 2), start - _PAGE)
+            os.fdatasync(self._file)
         left = [item for item in self._of(generation) if isinstance(item, Record)]
         for item in left:
             _write(self._file, bytes(HEAD.size), item.end - len(item.body) - HEAD.size)
@@ -341,14 +346,21 @@ def _active(file: int) -> tuple[int, int, list[DamagedRange]]:
     """
     half = os.fstat(file).st_size // 2
     (even, even_flaws), (odd, odd_flaws) = (_page(file, half, number) for number in (0, 1))
-    if not even and even_flaws and (odd or not odd_flaws):
-        # A file without a restart so far has nothing in its odd half.
+    # Neither page is ever zeros: what is broken off leaves an older generation in it.
+    if not even and (odd or not odd_flaws):
         even = _without_head(file, half, max(odd, _FIRST - 1) + 1)
-    elif not odd and odd_flaws and even:
+        even_flaws = even_flaws or _nothing(0)
+    elif not odd and even:
         odd = _without_head(file, half, even + 1)
+        odd_flaws = odd_flaws or _nothing(half)
     if not (even or odd):
         raise StoreError("both of its heads are damaged", code="corrupt")
     return half, max(even, odd), even_flaws if even > odd else odd_flaws
+
+
+def _nothing(place: int) -> list[DamagedRange]:
+    """A head of zeros."""
+    return [DamagedRange(0, 0, place, place + _HALF.size, bytes(_HALF.size))]
 
 
 def _page(file: int, half: int, number: int) -> tuple[int, list[DamagedRange]]:
@@ -393,6 +405,7 @@ def _make(path: Path, size: int) -> None:
         for offset in range(0, size, _ZEROS):
             _write(file, bytes(min(_ZEROS, size - offset)), offset)
         _write(file, _heads(_FIRST), 0)
+        _write(file, _heads(_FIRST - 1), size // 2)
         os.fsync(file)
     finally:
         os.close(file)

@@ -233,9 +233,10 @@ def test_a_page_of_heads_that_is_gone_costs_nothing_where_records_tell(tmp_path:
         halves(path)
 
 
+@pytest.mark.parametrize("lost", [random.Random(1).randbytes(4096), bytes(4096)])
 @pytest.mark.parametrize("restarts", range(5))
 def test_whichever_half_loses_its_page_of_heads_its_records_tell(
-    tmp_path: Path, restarts: int
+    tmp_path: Path, restarts: int, lost: bytes
 ) -> None:
     """Also of a file that is new, of which no other half is known."""
     path = tmp_path / "journal"
@@ -247,9 +248,10 @@ def test_whichever_half_loses_its_page_of_heads_its_records_tell(
     journal.close()
     data = bytearray(path.read_bytes())
     start = len(data) // 2 if restarts % 2 else 0
-    data[start : start + 4096] = random.Random(restarts).randbytes(4096)
+    data[start : start + 4096] = lost
     path.write_bytes(data)
     assert bodies_of(path) == expected
+    assert [item.first for item in read_halves(path) if not isinstance(item, Record)]
     again = halves(path)
     assert again.generation == restarts + 2
     assert again.append(b"more")
@@ -257,23 +259,33 @@ def test_whichever_half_loses_its_page_of_heads_its_records_tell(
     assert bodies_of(path) == [*expected, b"more"]
 
 
+@pytest.mark.parametrize("is_older", [False, True])
 def test_a_restart_that_was_broken_off_leaves_no_records_to_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_older: bool
 ) -> None:
     path = tmp_path / "journal"
+    halves(path).close()
+    page = path.stat().st_size // 2
+    if is_older:
+        # What a meterd of before made has nothing there.
+        data = bytearray(path.read_bytes())
+        data[page : page + 4096] = bytes(4096)
+        path.write_bytes(data)
+    halves(tmp_path / "new").close()
+    before = (tmp_path / "new").read_bytes()[page : page + 4096]
     journal = halves(path)
     assert journal.append(b"first")
-    power = Power(1)
+    power = Power(1 + is_older)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", power.through(os.fdatasync))
         with pytest.raises(StoreError):
             journal.restart([b"never", b"confirmed"])
     # The page of heads did get there, or not: here it did not.
     data = bytearray(path.read_bytes())
-    half = len(data) // 2
-    data[half : half + 4096] = bytes(4096)
+    data[page : page + 4096] = before
     path.write_bytes(data)
     journal.close()
+    assert bodies_of(path) == [b"first"]
     again = halves(path)
     assert again.restart([])
     again.close()
