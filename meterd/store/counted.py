@@ -30,7 +30,8 @@ class CounterDay:
     """The samples of a UTC day: its first and last one, and its quarter hours by number.
 
     `rolled`: they come from a roll-up, which may have counted up to samples beside the day.
-    `steady`: nothing tells that the counter fell that day.
+    `steady`: nothing tells that the counter fell that day. `total`: it is a guarded total, which
+    never falls; a register may begin anew between two days that are both steady.
     """
 
     first: Point
@@ -38,6 +39,7 @@ class CounterDay:
     quarters: Mapping[int, Quarter]
     rolled: bool = False
     steady: bool = False
+    total: bool = False
 
     @classmethod
     def of(
@@ -46,12 +48,14 @@ class CounterDay:
         values: Sequence[float],
         power: Power | None = None,
         *,
-        steady: bool = False,
+        total: bool = False,
     ) -> "CounterDay | None":
         """Of a day's samples; None where there are none."""
-        quarters = fold(times, values, counter=True, power=power, total=steady)
+        quarters = fold(times, values, counter=True, power=power, total=total)
         points = [p for p in zip(times, values, strict=True) if p[1] == p[1]]
-        return cls(points[0], points[-1], quarters, steady=steady) if points else None
+        if not points:
+            return None
+        return cls(points[0], points[-1], quarters, steady=total, total=total)
 
     @property
     def usual(self) -> int:
@@ -78,7 +82,7 @@ def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[in
         previous = row[place - 1] if place else None
         following = row[place + 1] if place + 1 < len(row) else None
         own = _own(day, previous, following)
-        if day.steady and (leap := _leap(day, previous, following)):
+        if day.total and (leap := _leap(day, previous, following)):
             own = _without(own, leap)
         found.update((number, own[number]) for number in own if number in wanted)
     for one, other in pairwise(row):
@@ -94,9 +98,9 @@ def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[in
 def _in_line(days: Sequence[CounterDay]) -> Sequence[CounterDay]:
     """Without days of which all samples are ones that a wrong clock put there.
 
-    They are those of a counter that never falls, where it leaps back to them and returns.
+    They are those of a total that never falls, where it leaps back to them and returns.
     """
-    if not all(day.steady for day in days):
+    if not all(day.total for day in days):
         return days
     gone = set(strays([point[1] for day in days for point in (day.first, day.last)]))
     wrong = {place // 2 for place in gone if place % 2 == 0 and place + 1 in gone}
@@ -104,7 +108,7 @@ def _in_line(days: Sequence[CounterDay]) -> Sequence[CounterDay]:
 
 
 def _leap(day: CounterDay, previous: CounterDay | None, following: CounterDay | None) -> int:
-    """By how much a counter that never falls leapt within a day, between two clocks.
+    """By how much a total that never falls leapt within a day, between two clocks.
 
     The day begins with samples of long before, or ends with some of long after; in thousandths.
     """
@@ -132,7 +136,7 @@ def _without(own: Mapping[int, Quarter], leap: int) -> Mapping[int, Quarter]:
 def _ends(one: CounterDay, other: CounterDay) -> tuple[Point, Point]:
     """From where to where a counter rose between two days: not from or to what leaps back."""
     last, first = one.last, other.first
-    if one.steady and other.steady:
+    if one.total and other.total:
         top = max((quarter.max for quarter in one.quarters.values() if quarter.n), default=nan)
         if last[1] < top <= first[1]:
             last = last[0], top

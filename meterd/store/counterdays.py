@@ -91,14 +91,14 @@ class CounterDays:
 
     def _rolled(self, first: int, last: int) -> Iterator[tuple[int, CounterDay]]:
         if self._id is not None:
-            steady = self._name[1].startswith(GUARDED)
-            yield from self._past.counter_days(self._id, first, last + 1, steady=steady)
+            total = self._name[1].startswith(GUARDED)
+            yield from self._past.counter_days(self._id, first, last + 1, total=total)
 
     def _of(self, day: int, stored: Track) -> CounterDay | None:
         track = self._with_fresh(day, self._name, stored)
         power = power_of(self._name[1], self._power(day))
-        steady = self._name[1].startswith(GUARDED)
-        return CounterDay.of(track.times.tolist(), track.values.tolist(), power, steady=steady)
+        total = self._name[1].startswith(GUARDED)
+        return CounterDay.of(track.times.tolist(), track.values.tolist(), power, total=total)
 
     def _with_fresh(self, day: int, name: Name, stored: Track) -> Track:
         hot = self._moment.hot.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)

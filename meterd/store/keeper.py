@@ -118,7 +118,8 @@ class Keeper:
         self._retention.tune(keep, rows)
         if to_file is not (self._filed is not None):
             self.fail()
-            self._filed = filed.beside(self._database, self._catalog) if to_file else None
+            lost = self._lost
+            self._filed = filed.beside(self._database, self._catalog, lost) if to_file else None
             self._moving = self._loaded
             self._closer.merging = not to_file
             self._chores = self._planned()

@@ -95,14 +95,14 @@ class Past:
             yield row.day, rollups.unpack(row.quarters)[1]
 
     def counter_days(
-        self, one: int, first: int, end: int, *, steady: bool
+        self, one: int, first: int, end: int, *, total: bool
     ) -> Iterator[tuple[int, CounterDay]]:
         """(day, its samples) of a counter's roll-ups, from day `first` to before `end`."""
         if self._connection is None:
             return
         for row in self._connection.execute(_rolled(*_COUNTED), _keys(one, first, end)):
             if row.n and row.last is not None:
-                yield row.day, _counter_day(row, steady=steady)
+                yield row.day, _counter_day(row, total=total)
 
     def nearest_rolled(self, one: int, day: int, *, later: bool) -> int | None:
         """The next day after this one that has roll-ups of samples, or the last one before."""
@@ -149,11 +149,11 @@ class Past:
         return Piece(days.astype(np.int64) * DAY, n.astype(np.float64), *lanes)
 
 
-def _counter_day(row: Any, *, steady: bool) -> CounterDay:
+def _counter_day(row: Any, *, total: bool) -> CounterDay:
     quarters = rollups.unpack(row.quarters)[1]
     first, last = (row.first_time, row.first), (row.last_time, row.last)
     fell = not row.first <= row.min <= row.max <= row.last
-    return CounterDay(first, last, quarters, rolled=True, steady=steady or not fell)
+    return CounterDay(first, last, quarters, rolled=True, steady=total or not fell, total=total)
 
 
 @cache

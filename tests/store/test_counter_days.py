@@ -102,6 +102,35 @@ async def test_a_hole_before_days_whose_samples_are_deleted_is_booked_too(tmp_pa
     assert energy(told(path, START, back + DAY), START, back + DAY) == 61 * 24_000
 
 
+async def test_a_register_that_begins_anew_each_midnight_keeps_its_energy_without_its_samples(
+    tmp_path: Path,
+) -> None:
+    """No fall lies within a day, and each one begins below the end of the one before."""
+    path, days = tmp_path / "m.db", 6
+    polls = [
+        Poll("main", START + day * DAY + hour * HOUR, COUNTER, (hour * (100.0 + 50 * day),), {})
+        for day in range(days)
+        for hour in range(24)
+    ]
+    end = START + days * DAY
+    await written(path, polls)
+    expected = [23 * (100.0 + 50 * day) for day in range(days)]
+
+    def by_day() -> list[float]:
+        found = told(path, START, end)
+        return [energy(found, START + day * DAY, START + (day + 1) * DAY) for day in range(days)]
+
+    assert by_day() == expected
+    hands = Hands(end + 30 * DAY)
+    async with store(path, clock=hands, keep=86_400.0) as (writer, _):
+        await writer.settle()
+        # A clock that is ahead is believed after an hour.
+        hands.now, hands.elapsed = hands.now + 2 * HOUR, hands.elapsed + 7200
+        await writer.settle()
+    assert rows(path, "SELECT count(*) FROM block") == [(0,)]
+    assert by_day() == expected
+
+
 async def test_files_in_any_order_come_to_the_same(tmp_path: Path) -> None:
     days = [
         reads(range(START + n * DAY + 7 * MINUTE, START + (n + 1) * DAY, QUARTER)) for n in range(6)
