@@ -3,7 +3,9 @@
 import asyncio
 import time
 
-from meterd.model.clock import SystemClock
+import pytest
+
+from meterd.model.clock import SystemClock, slept
 
 
 async def test_nobody_wakes_before_the_time() -> None:
@@ -40,3 +42,20 @@ def test_a_clock_may_outlive_its_loop() -> None:
 
     asyncio.run(begin())
     asyncio.run(sleep())
+
+
+@pytest.mark.parametrize("suspended", [0.0, 3600.25])
+@pytest.mark.parametrize("preempted", [{1}, {2}, {0, 1}, {1, 2, 4, 5}, {1, 2, 4, 7, 10}])
+def test_who_is_preempted_between_two_looks_at_clocks_has_not_slept(
+    monkeypatch: pytest.MonkeyPatch, suspended: float, preempted: set[int]
+) -> None:
+    """Each look takes a microsecond, and before some of them other processes run for 4 ms."""
+    looks, now = iter(range(1000)), 5000.0
+
+    def gettime(clock: int) -> float:
+        nonlocal now
+        now += 0.004 if next(looks) in preempted else 1e-6
+        return now + suspended if clock == time.CLOCK_BOOTTIME else now
+
+    monkeypatch.setattr(time, "clock_gettime", gettime)
+    assert slept() == suspended
