@@ -14,7 +14,7 @@ So it does not matter which day was written first, or what was known when a day 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import nan
+from math import inf, nan
 from statistics import median_low
 
 from meterd.store.format.order import strays
@@ -276,7 +276,7 @@ def _own(
     extra, head, tail = beside.extra, beside.head, beside.tail
     if extra <= 0:
         return own
-    if day.steady:
+    if day.steady and (day.total or not _hides_a_fall(day, previous, following)):
         # All of it is beside the samples, of whatever stood there then.
         head = min(head, extra, own[first].increase or 0)
         tail = min(extra - head, own[last].increase or 0)
@@ -288,6 +288,30 @@ def _own(
     _take(own, first, head)
     _take(own, last, tail)
     return own
+
+
+def _hides_a_fall(
+    day: CounterDay, previous: CounterDay | None, following: CounterDay | None
+) -> bool:
+    """Whether a register of which the day's ends tell no fall began anew within the day.
+
+    A quarter hour then begins below where the one before it had ended, or rose by more than lies
+    between its neighbours: in the day's first one as well what was counted up to its first sample,
+    in the last one what was counted from its last sample on.
+    """
+    full = [one for _, one in sorted(day.quarters.items()) if one.n]
+    lows = [*(thousandths(one.min) for one in full), thousandths(day.last[1])]
+    highs = [thousandths(day.first[1]), *(thousandths(one.max) for one in full)]
+    if any(low < high for low, high in zip(lows[1:-1], highs[1:-1], strict=True)):
+        return True
+    # Registers begin at 0, and nobody knows how far those of later days went.
+    beside = [0.0] * len(full)
+    beside[0] += thousandths(day.first[1]) if previous is not None else 0
+    beside[-1] += inf if following is not None else 0
+    return any(
+        (one.increase or 0) > after - before + extra
+        for one, before, after, extra in zip(full, highs, lows[1:], beside, strict=False)
+    )
 
 
 def _take(own: dict[int, Quarter], number: int, increase: int) -> None:

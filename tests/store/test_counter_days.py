@@ -102,19 +102,26 @@ async def test_a_hole_before_days_whose_samples_are_deleted_is_booked_too(tmp_pa
     assert energy(told(path, START, back + DAY), START, back + DAY) == 61 * 24_000
 
 
+@pytest.mark.parametrize("beginnings", [1, 3])
 async def test_a_register_that_begins_anew_each_midnight_keeps_its_energy_without_its_samples(
-    tmp_path: Path,
+    tmp_path: Path, beginnings: int
 ) -> None:
-    """No fall lies within a day, and each one begins below the end of the one before."""
+    """Once a day or more often, as a charging station does: its last value is its highest."""
     path, days = tmp_path / "m.db", 6
+    lasts = 24 // beginnings  # hours
+
+    def register(day: int, hour: int) -> float:
+        return hour % lasts * (100.0 + 50 * day + 10 * (hour // lasts))
+
     polls = [
-        Poll("main", START + day * DAY + hour * HOUR, COUNTER, (hour * (100.0 + 50 * day),), {})
+        Poll("main", START + day * DAY + hour * HOUR, COUNTER, (register(day, hour),), {})
         for day in range(days)
         for hour in range(24)
     ]
     end = START + days * DAY
     await written(path, polls)
-    expected = [23 * (100.0 + 50 * day) for day in range(days)]
+    ends = range(lasts - 1, 24, lasts)
+    expected = [sum(register(day, hour) for hour in ends) for day in range(days)]
 
     def by_day() -> list[float]:
         found = told(path, START, end)
