@@ -3,8 +3,8 @@
 A stretch has polls with a common set of columns:
 
     times   t0 t1 t2 …
-    values  v00 v01 … v0w  v10 v11 … v1w  …     row by row, NaN where there is no value
     kinds   which of the layouts seen each row has; a column that it lacks is absent there
+    tables  of each of these, v00 v01 … v0w  v10 v11 … v1w  …   row by row, NaN for null
 
 A stretch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
 Once another one follows it nothing is added to it, and its arrays are replaced, never changed:
@@ -14,8 +14,8 @@ whoever reads it shares them.
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress, pairwise, repeat
-from operator import ge, gt, itemgetter
+from itertools import chain, compress, groupby, pairwise, repeat
+from operator import ge, gt
 from typing import Any
 
 from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality
@@ -51,10 +51,9 @@ Naming = Callable[[str, str, str], int]
 
 @dataclass(slots=True)
 class _Kind:
-    """A layout, and how its values become a row of its stretch."""
+    """A layout, whose rows are in a table of their own, and its columns in the stretch."""
 
     layout: Layout
-    pick: Callable[[Any], Any] | None
     places: tuple[int, ...]  # of the layout's columns in the stretch
     placed: frozenset[int]
 
@@ -68,7 +67,7 @@ class Stretch:
     index: Mapping[tuple[str, str], int]
     times: "array[int]" = field(default_factory=lambda: array("q"))
     kinds: "array[int]" = field(default_factory=lambda: array("B"))
-    values: "array[float]" = field(default_factory=lambda: array("d"))
+    tables: "dict[int, array[float]]" = field(default_factory=dict)  # by number of the layout
     doubts: dict[int, Mapping[int, Doubt]] = field(default_factory=dict)
     known: dict[int, int] = field(default_factory=dict)  # id(layout) -> its number
     seen: list[_Kind] = field(default_factory=list)
@@ -77,6 +76,7 @@ class Stretch:
     bounds: tuple[int, int] | None = None  # first and last time, once nothing is added any more
     origin: "Stretch | None" = None  # what this is a copy of
     present: dict[frozenset[int], Sequence[int]] = field(default_factory=dict)
+    turns: list[tuple[int, int]] = field(default_factory=list)  # see `_turns`
     order: list[tuple[int, int]] = field(default_factory=list)  # see `_order`; empty until asked
     laid: dict[tuple[int, ...], _Laid] = field(default_factory=dict)  # by places of a layout
 
@@ -98,7 +98,7 @@ class Stretch:
             one = cls.of(device, (column,))
             one.number(layout)
             one.times, one.kinds = some, array("B", bytes(len(some)))
-            one.values = cells.values[start : start + _MOST_ROWS]
+            one.tables = {0: cells.values[start : start + _MOST_ROWS]}
             places = range(start, start + len(some))
             one.doubts = {row - start: doubts[row] for row in places if row in doubts}
             one.end()
@@ -134,41 +134,40 @@ class Stretch:
         if len(self.seen) >= _MOST_KINDS or any(one not in self.index for one in columns):
             return None
         places = tuple(self.index[column] for column in columns)
-        pick: Callable[[Any], Any] | None = None
-        if columns != self.columns:
-            # What the layout lacks is taken from a NaN that stands behind its values.
-            source = {place: i for i, place in enumerate(places)}
-            wanted = [source.get(i, len(places)) for i in range(len(self.columns))]
-            pick = itemgetter(*wanted) if len(wanted) > 1 else lambda row: (row[wanted[0]],)
         self.known[id(layout)] = len(self.seen)
         # The layout is kept, so that its id() is not given to another one.
-        self.seen.append(_Kind(layout, pick, places, frozenset(places)))
+        self.seen.append(_Kind(layout, places, frozenset(places)))
         return self.known[id(layout)]
 
     def add(self, poll: Poll, number: int) -> None:
         kind = self.seen[number]
+        row = array("d")
         try:
-            row = array("d", kind.pick((*poll.values, _NAN)) if kind.pick else poll.values)
+            row.extend(poll.values)  # type: ignore[arg-type]
         except TypeError:
-            values = [_NAN if value is None else value for value in poll.values]
-            row = array("d", kind.pick((*values, _NAN)) if kind.pick else values)
+            row = array("d", [_NAN if value is None else value for value in poll.values])
         if poll.doubts:
             self.doubts[len(self.times)] = {
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
         # Nulls, too, are no numbers between these.
         if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
-            row = self._tame(row)
+            row = self._tame(row, kind)
         self.times.append(poll.time)
         self.kinds.append(number)
-        self.values.extend(row)
+        table = self.tables.get(number)
+        if table is None:
+            self.tables[number] = row
+        else:
+            table.extend(row)
 
-    def _tame(self, row: "array[float]") -> "array[float]":
+    def _tame(self, row: "array[float]", kind: _Kind) -> "array[float]":
         """No infinity enters the store, whoever gives it."""
-        wild = {place for place, value in enumerate(row) if abs(value) > LARGEST}
+        wild = [abs(value) > LARGEST for value in row]
         known = self.doubts.get(len(self.times), {})
-        self.doubts[len(self.times)] = {**known, **dict.fromkeys(wild, _WILD)}
-        return array("d", [_NAN if place in wild else row[place] for place in range(len(row))])
+        found = dict.fromkeys(compress(kind.places, wild), _WILD)
+        self.doubts[len(self.times)] = {**known, **found}
+        return array("d", [_NAN if odd else one for odd, one in zip(wild, row, strict=True)])
 
     def end(self) -> None:
         """Nothing is added to it any more."""
@@ -180,7 +179,6 @@ class Stretch:
 
     def copy(self, start: int, end: int) -> "Stretch":
         """Rows start to end, for whoever reads them without the lock."""
-        width = len(self.columns)
         doubts = self.doubts
         if doubts:
             doubts = {row - start: d for row, d in doubts.items() if start <= row < end}
@@ -190,7 +188,7 @@ class Stretch:
             self.index,
             self.times[start:end],
             self.kinds[start:end],
-            self.values[start * width : end * width],
+            _taken(self, [(start, end)]),
             doubts,
             self.known,
             self.seen,
@@ -221,7 +219,7 @@ class Stretch:
 
     def without(self, gone: Sequence[tuple[int, int]]) -> "Stretch":
         """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
-        width, total = len(self.columns), len(self.times)
+        total = len(self.times)
         edges = [0, *chain.from_iterable(gone), total]
         left = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
         rest = Stretch(self.device, self.columns, self.index)
@@ -231,7 +229,7 @@ class Stretch:
                 moved.update(zip(range(start, end), range(len(rest.times), total), strict=False))
             rest.times.extend(self.times[start:end])
             rest.kinds.extend(self.kinds[start:end])
-            rest.values.extend(self.values[start * width : end * width])
+        rest.tables = _taken(self, left)
         rest.doubts = {moved[row]: one for row, one in self.doubts.items() if row in moved}
         rest.kept = sum(max(0, min(self.kept, end) - start) for start, end in left)
         rest.end()
@@ -239,8 +237,8 @@ class Stretch:
 
     def become(self, rest: "Stretch") -> None:
         """Has the rows of that one. Its own arrays stay as they are for who shares them."""
-        self.times, self.kinds, self.values = rest.times, rest.kinds, rest.values
-        self.doubts, self.kept, self.present = rest.doubts, rest.kept, {}
+        self.times, self.kinds, self.tables = rest.times, rest.kinds, rest.tables
+        self.doubts, self.kept, self.present, self.turns = rest.doubts, rest.kept, {}, []
         self.bounds = rest.bounds
 
     def older(self, before: int, among: int) -> list[tuple[int, int]]:
@@ -252,7 +250,7 @@ class Stretch:
 
     @property
     def samples(self) -> int:
-        return sum(self.kinds.count(i) * len(kind.places) for i, kind in enumerate(self.seen))
+        return sum(map(len, self.tables.values()))
 
     def extents(self) -> Iterator[tuple[_Kind, int, int]]:
         """The first and last time at which each layout was seen."""
@@ -264,11 +262,12 @@ class Stretch:
 
     def newest(self) -> Iterator[tuple[tuple[str, str], int, float, Doubt | None]]:
         """(column, time, value, doubt) of the newest row of each layout; NaN is a null."""
-        width = len(self.columns)
+        kinds = self.kinds.tobytes()
         for number, row in self._newest_rows(len(self.kinds)).items():
-            doubts = self.doubts.get(row, {})
-            for place in self.seen[number].places:
-                value = self.values[row * width + place]
+            doubts, places = self.doubts.get(row, {}), self.seen[number].places
+            start = kinds.count(number, 0, row) * len(places)
+            values = self.tables[number][start : start + len(places)]
+            for place, value in zip(places, values, strict=True):
                 yield self.columns[place], self.times[row], value, doubts.get(place)
 
     # -- as spans -----------------------------------------------------------------------------
@@ -290,9 +289,7 @@ class Stretch:
             return list(self.spans(device, naming))
         found: list[Span] = []
         for number in sorted(numbers):
-            kind = self.seen[number]
-            at = [row for row, mine in enumerate(self.kinds) if mine == number]
-            sheet = self._sheet(device, naming, kind, at)
+            sheet = self._sheet(device, naming, number)
             if sheet is None:
                 return list(self.spans(device, naming))
             found.append(sheet)
@@ -304,29 +301,30 @@ class Stretch:
         yield from pairwise([0, *breaks, len(self.times)])
 
     def _span(self, device: int, naming: Naming) -> Span:
-        used = [kind for number, kind in enumerate(self.seen) if self.kinds.count(number)]
-        if used and not self.doubts and all(kind.placed == used[0].placed for kind in used):
-            sheet = self._sheet(device, naming, used[0], range(len(self.times)))
+        if len(self.tables) == 1 and not self.doubts:
+            sheet = self._sheet(device, naming, next(iter(self.tables)))
             if sheet is not None:
                 return sheet
         found = [self.column(place, one) for one, place in self._order(naming)]
         return Span(device, self.times, tuple([column for column in found if column.values]))
 
-    def _sheet(self, device: int, naming: Naming, kind: _Kind, rows: Sequence[int]) -> Sheet | None:
-        """Rows that all have the columns of one layout; None where something is null."""
+    def _sheet(self, device: int, naming: Naming, number: int) -> Sheet | None:
+        """All rows of one layout; None where something is null."""
+        kind = self.seen[number]
         if kind.places not in self.laid:
+            column_of = {place: column for column, place in enumerate(kind.places)}
             listed = [one for one in self._order(naming) if one[1] in kind.placed]
-            found = tuple(one for one, _ in listed), tuple(place for _, place in listed)
+            found = tuple(one for one, _ in listed), tuple(column_of[at] for _, at in listed)
             self.laid[kind.places] = found
-        ids, places = self.laid[kind.places]
+        ids, columns = self.laid[kind.places]
         if not ids:
             return None
-        times, values, width = self.times, self.values, len(self.columns)
-        if len(rows) < len(times):
-            times = array("q", [times[row] for row in rows])
-        if places != tuple(range(width)) or len(rows) < len(self.times):
-            starts = [row * width for row in rows]
-            values = array("d", [values[at + place] for at in starts for place in places])
+        times, values, width = self.times, self.tables[number], len(kind.places)
+        if len(self.tables) > 1:
+            times = array("q", compress(times, map(number.__eq__, self.kinds)))
+        if columns != tuple(range(width)):
+            starts = range(0, len(values), width)
+            values = array("d", [values[at + column] for at in starts for column in columns])
         whole = sum(values)
         # NaN is no equal of itself.
         return Sheet(device, times, ids, values) if whole == whole else None
@@ -339,12 +337,32 @@ class Stretch:
         return self.order
 
     def column(self, place: int, series: int) -> Column:
-        values = self.values[place :: len(self.columns)]
+        values = self._values(place)
         rows = self._rows(place)
-        if len(rows) != len(values):
-            values = array("d", [values[row] for row in rows])
         states = self._states(place, rows, values)
         return Column(series, regular(rows), values, states)
+
+    def _values(self, place: int) -> "array[float]":
+        """In the order of the rows that have it."""
+        lanes: dict[int, array[float]] = {}
+        for number, table in self.tables.items():
+            kind = self.seen[number]
+            if place in kind.placed:
+                lanes[number] = table[kind.places.index(place) :: len(kind.places)]
+        if len(lanes) < 2:
+            return next(iter(lanes.values()), array("d"))
+        found, at = array("d"), dict.fromkeys(lanes, 0)
+        for number, count in self._turns():
+            if number in lanes:
+                found.extend(lanes[number][at[number] : at[number] + count])
+                at[number] += count
+        return found
+
+    def _turns(self) -> Sequence[tuple[int, int]]:
+        """Layouts as they took turns, and how many rows each had then."""
+        if sum(count for _, count in self.turns) != len(self.kinds):
+            self.turns = [(number, len(list(some))) for number, some in groupby(self.kinds)]
+        return self.turns
 
     def _rows(self, place: int) -> Sequence[int]:
         lacking = frozenset(i for i, kind in enumerate(self.seen) if place not in kind.placed)
@@ -372,9 +390,26 @@ class Stretch:
 
 def _nothing() -> dict[str, Any]:
     """The rows of a stretch that has none yet."""
-    empty = {"times": array("q"), "kinds": array("B"), "values": array("d")}
+    empty = {"times": array("q"), "kinds": array("B"), "tables": {}, "turns": []}
     rest = {"doubts": {}, "kept": 0, "bounds": None, "origin": None, "present": {}}
     return {**empty, **rest}
+
+
+def _taken(stretch: Stretch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
+    """The tables of these ranges of rows, which ascend, in one pass."""
+    kinds = stretch.kinds.tobytes()
+    found: dict[int, array[float]] = {}
+    for number, table in stretch.tables.items():
+        width, at, last = len(stretch.seen[number].places), 0, 0
+        mine = array("d")
+        for start, end in left:
+            at += kinds.count(number, last, start)
+            count = kinds.count(number, start, end)
+            mine.extend(table[at * width : (at + count) * width])
+            at, last = at + count, end
+        if mine:
+            found[number] = mine
+    return found
 
 
 def doubts_of(column: Column) -> Iterator[tuple[int, Doubt]]:

@@ -73,21 +73,27 @@ def _trusted(values: Values, states: Sequence[State]) -> Values:
 
 def of_stretch(stretch: Stretch, wanted: Container[Name]) -> Iterator[tuple[Name, Track]]:
     """The wanted series of polls in memory, in the order of arrival."""
-    width = len(stretch.columns)
     times = np.frombuffer(stretch.times, np.int64)
-    table = np.frombuffer(stretch.values, np.float64).reshape(-1, width)
     kinds = np.frombuffer(stretch.kinds, np.uint8)
+    tables = {
+        number: np.frombuffer(table, np.float64).reshape(-1, len(stretch.seen[number].places))
+        for number, table in stretch.tables.items()
+    }
     for place, (quantity, unit) in enumerate(stretch.columns):
         name = stretch.device, quantity, unit
         if name not in wanted:
             continue
-        values = table[:, place].copy()
+        values, there = np.empty(len(times)), np.zeros(len(times), bool)
+        for number, table in tables.items():
+            places = stretch.seen[number].places
+            if place in places:
+                mine = kinds == number
+                values[mine] = table[:, places.index(place)]
+                there |= mine
         for row, doubts in stretch.doubts.items():
             if place in doubts and QUALITIES[doubts[place].quality] == INVALID:
                 values[row] = np.nan
-        lacking = [i for i, kind in enumerate(stretch.seen) if place not in kind.places]
-        if lacking:
-            there = ~np.isin(kinds, lacking)
-            yield name, Track(times[there], values[there])
-        else:
+        if there.all():
             yield name, Track(times, values)
+        else:
+            yield name, Track(times[there], values[there])

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store import stretch
-from meterd.store.hot import Hot
+from meterd.store.hot import Hot, Stretch
 from tests.store.rigs import poll
 
 WIDE = Layout.of([(f"x.v{number}", "V") for number in range(10)])
@@ -135,20 +135,23 @@ def test_late_polls_leave_memory_in_one_pass() -> None:
     assert steps[1] <= 2.4 * steps[0]
 
 
+def third(hot: Hot) -> list[tuple[int, float | None, Mapping[int, Doubt] | None]]:
+    """Times, values of one quantity, and doubts of all rows."""
+    found = []
+    for one in hot.stretches("main"):
+        column = one.column(one.index["x.v3", "V"], 0)
+        values = dict(zip(column.rows, column.values, strict=True))
+        for row, time in enumerate(one.times):
+            found.append((time, values.get(row), one.doubts.get(row)))
+    return found
+
+
 def test_what_is_left_of_scattered_rows_is_what_it_was() -> None:
     hot = late_and_live(50)
     committed(hot)
-    before = [
-        (time, one.values[row * len(one.columns) + one.index["x.v3", "V"]], one.doubts.get(row))
-        for one in hot.stretches("main")
-        for row, time in enumerate(one.times)
-    ]
+    before = third(hot)
     sealed(hot, 25 * 250)
-    after = [
-        (time, one.values[row * len(one.columns) + one.index["x.v3", "V"]], one.doubts.get(row))
-        for one in hot.stretches("main")
-        for row, time in enumerate(one.times)
-    ]
+    after = third(hot)
     assert after == [row for row in before if row[0] >= 25 * 250]
 
 
@@ -167,15 +170,19 @@ def test_layouts_that_take_turns_share_a_stretch() -> None:
     assert sum(span.samples for span in spans) == 300
 
 
+def bytes_of(one: Stretch) -> dict[int, bytes]:
+    return {number: table.tobytes() for number, table in one.tables.items()}
+
+
 def test_readers_keep_what_they_saw_while_polls_come_and_go() -> None:
     hot = late_and_live(5000)
     committed(hot)
     seen = hot.stretches("main")
-    before = [(list(one.times), one.values.tobytes()) for one in seen]
+    before = [(list(one.times), bytes_of(one)) for one in seen]
     sealed(hot, 2000 * 250)
     for number in range(50):
         hot.take(Poll("main", 10_000_000 + number, WIDE, (2.0,) * 10))
-    assert [(list(one.times), one.values.tobytes()) for one in seen] == before
+    assert [(list(one.times), bytes_of(one)) for one in seen] == before
 
 
 @pytest.mark.parametrize("wild", [float("inf"), float("-inf"), 1e301])
@@ -184,7 +191,7 @@ def test_no_infinity_comes_into_memory(wild: float) -> None:
     hot.take(Poll("main", 1, Layout.of([("x.a", "V"), ("x.b", "V")]), (wild, 5.0)))
     hot.take(Poll("main", 2, Layout.of([("x.a", "V"), ("x.b", "V")]), (None, wild)))
     (one,) = hot.stretches("main")
-    assert [value for value in one.values if value == value] == [5.0]
+    assert [value for value in one.tables[0] if value == value] == [5.0]
     reasons = [
         (row, place, doubt) for row, some in one.doubts.items() for place, doubt in some.items()
     ]

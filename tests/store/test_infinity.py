@@ -70,7 +70,7 @@ async def test_polls_late_polls_and_the_spool(tmp_path: Path, wild: float) -> No
     hot = Hot()
     hot.take(Poll("main", START + 3, layout, (1.0, 230.0)))
     (left,) = hot.uncommitted(10)
-    left.values[0] = wild
+    left.tables[0][0] = wild
     async with store(path, clock=hands) as (writer, reader):
         writer.take(polls[0])
         await writer.put(batch(polls[1:2]))
