@@ -300,6 +300,8 @@ def _hides_a_fall(
     in the last one what was counted from its last sample on.
     """
     full = [one for _, one in sorted(day.quarters.items()) if one.n]
+    if not full:
+        return False
     lows = [*(thousandths(one.min) for one in full), thousandths(day.last[1])]
     highs = [thousandths(day.first[1]), *(thousandths(one.max) for one in full)]
     if any(low < high for low, high in zip(lows[1:-1], highs[1:-1], strict=True)):

@@ -12,7 +12,7 @@ whoever reads it shares them.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress, groupby, pairwise, repeat
 from operator import ge, gt
@@ -55,7 +55,7 @@ class _Kind:
 
     layout: Layout
     places: tuple[int, ...]  # of the layout's columns in the stretch
-    placed: frozenset[int]
+    column_of: Mapping[int, int]  # by place; of a column that is there twice, the last one
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class Stretch:
     index: Mapping[tuple[str, str], int]
     times: "array[int]" = field(default_factory=lambda: array("q"))
     kinds: "array[int]" = field(default_factory=lambda: array("B"))
-    tables: "dict[int, array[float]]" = field(default_factory=dict)  # by number of the layout
+    tables: "dict[int, array[float]]" = field(default_factory=dict)  # of each in `kinds`
     doubts: dict[int, Mapping[int, Doubt]] = field(default_factory=dict)
     known: dict[int, int] = field(default_factory=dict)  # id(layout) -> its number
     seen: list[_Kind] = field(default_factory=list)
@@ -136,16 +136,17 @@ class Stretch:
         places = tuple(self.index[column] for column in columns)
         self.known[id(layout)] = len(self.seen)
         # The layout is kept, so that its id() is not given to another one.
-        self.seen.append(_Kind(layout, places, frozenset(places)))
+        column_of = {place: column for column, place in enumerate(places)}
+        self.seen.append(_Kind(layout, places, column_of))
         return self.known[id(layout)]
 
     def add(self, poll: Poll, number: int) -> None:
         kind = self.seen[number]
-        row = array("d")
+        values: Iterable[Any] = poll.values
         try:
-            row.extend(poll.values)  # type: ignore[arg-type]
+            row = array("d", values)
         except TypeError:
-            row = array("d", [_NAN if value is None else value for value in poll.values])
+            row = array("d", [_NAN if value is None else value for value in values])
         if poll.doubts:
             self.doubts[len(self.times)] = {
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
@@ -312,9 +313,8 @@ class Stretch:
         """All rows of one layout; None where something is null."""
         kind = self.seen[number]
         if kind.places not in self.laid:
-            column_of = {place: column for column, place in enumerate(kind.places)}
-            listed = [one for one in self._order(naming) if one[1] in kind.placed]
-            found = tuple(one for one, _ in listed), tuple(column_of[at] for _, at in listed)
+            listed = [one for one in self._order(naming) if one[1] in kind.column_of]
+            found = tuple(one for one, _ in listed), tuple(kind.column_of[at] for _, at in listed)
             self.laid[kind.places] = found
         ids, columns = self.laid[kind.places]
         if not ids:
@@ -347,8 +347,8 @@ class Stretch:
         lanes: dict[int, array[float]] = {}
         for number, table in self.tables.items():
             kind = self.seen[number]
-            if place in kind.placed:
-                lanes[number] = table[kind.places.index(place) :: len(kind.places)]
+            if place in kind.column_of:
+                lanes[number] = table[kind.column_of[place] :: len(kind.places)]
         if len(lanes) < 2:
             return next(iter(lanes.values()), array("d"))
         found, at = array("d"), dict.fromkeys(lanes, 0)
@@ -365,7 +365,7 @@ class Stretch:
         return self.turns
 
     def _rows(self, place: int) -> Sequence[int]:
-        lacking = frozenset(i for i, kind in enumerate(self.seen) if place not in kind.placed)
+        lacking = frozenset(i for i, kind in enumerate(self.seen) if place not in kind.column_of)
         if not lacking:
             return range(len(self.times))
         if lacking not in self.present:
@@ -396,19 +396,20 @@ def _nothing() -> dict[str, Any]:
 
 
 def _taken(stretch: Stretch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
-    """The tables of these ranges of rows, which ascend, in one pass."""
+    """The tables of these ranges of rows, which ascend, in one pass; of each layout that has some.
+
+    That of a layout without a column is empty.
+    """
     kinds = stretch.kinds.tobytes()
     found: dict[int, array[float]] = {}
     for number, table in stretch.tables.items():
         width, at, last = len(stretch.seen[number].places), 0, 0
-        mine = array("d")
         for start, end in left:
             at += kinds.count(number, last, start)
-            count = kinds.count(number, start, end)
-            mine.extend(table[at * width : (at + count) * width])
+            if count := kinds.count(number, start, end):
+                mine = found.setdefault(number, array("d"))
+                mine.extend(table[at * width : (at + count) * width])
             at, last = at + count, end
-        if mine:
-            found[number] = mine
     return found
 
 

@@ -78,6 +78,7 @@ def of_stretch(stretch: Stretch, wanted: Container[Name]) -> Iterator[tuple[Name
     tables = {
         number: np.frombuffer(table, np.float64).reshape(-1, len(stretch.seen[number].places))
         for number, table in stretch.tables.items()
+        if table
     }
     for place, (quantity, unit) in enumerate(stretch.columns):
         name = stretch.device, quantity, unit
@@ -85,10 +86,10 @@ def of_stretch(stretch: Stretch, wanted: Container[Name]) -> Iterator[tuple[Name
             continue
         values, there = np.empty(len(times)), np.zeros(len(times), bool)
         for number, table in tables.items():
-            places = stretch.seen[number].places
-            if place in places:
+            column = stretch.seen[number].column_of.get(place)
+            if column is not None:
                 mine = kinds == number
-                values[mine] = table[:, places.index(place)]
+                values[mine] = table[:, column]
                 there |= mine
         for row, doubts in stretch.doubts.items():
             if place in doubts and QUALITIES[doubts[place].quality] == INVALID:

@@ -11,6 +11,7 @@ import pytest
 from meterd.model.sample import Doubt, Layout, Poll, Quality
 from meterd.store import stretch
 from meterd.store.hot import Hot, Stretch
+from meterd.store.tracks import of_stretch
 from tests.store.rigs import poll
 
 WIDE = Layout.of([(f"x.v{number}", "V") for number in range(10)])
@@ -168,6 +169,35 @@ def test_layouts_that_take_turns_share_a_stretch() -> None:
         span for one in hot.stretches("main") for span in one.spans(1, lambda *name: len(name[1]))
     ]
     assert sum(span.samples for span in spans) == 300
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 0), (1, 0, 2), (2, 0, 1, 1), (1, 1), (0, 2), (0,)])
+def test_layouts_without_a_column_or_with_one_twice_move_no_value(order: tuple[int, ...]) -> None:
+    """Of one twice the last value counts."""
+    layouts = (
+        (Layout.of([("x.a", "V"), ("x.bb", "V")]), (1.0, 2.0)),
+        (Layout.of([]), ()),
+        (Layout.of([("x.a", "V"), ("x.a", "V")]), (3.0, 4.0)),
+    )
+    hot, expected = Hot(), dict[tuple[str, int], float]()
+    for time, number in enumerate(order):
+        layout, values = layouts[number]
+        hot.take(Poll("main", time, layout, values))
+        names = zip(layout.quantities, values, strict=True)
+        expected.update({(name, time): value for name, value in names})
+    spans, tracks, newest = {}, {}, {}
+    for one in hot.stretches("main"):
+        for span in one.spans(1, lambda *name: len(name[1])):
+            for column in span.columns:
+                name = "x.a" if column.series == len("x.a") else "x.bb"
+                cells = zip(span.times_of(column), column.values, strict=True)
+                spans.update({(name, time): value for time, value in cells})
+        for (_, name, _), track in of_stretch(one, {("main", n, "V") for n in ("x.a", "x.bb")}):
+            cells = zip(track.times.tolist(), track.values.tolist(), strict=True)
+            tracks.update({(name, time): value for time, value in cells})
+        newest.update({(name, time): value for (name, _), time, value, _ in one.newest()})
+    assert spans == tracks == expected
+    assert newest.items() <= expected.items()
 
 
 def bytes_of(one: Stretch) -> dict[int, bytes]:
