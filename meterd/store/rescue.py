@@ -149,7 +149,7 @@ class Rescue:
     def give_up(self) -> list[Path]:
         """The files of its spool, oldest first, which are anybody's from now on.
 
-        None where a thread hangs in one of them: what they hold stays there.
+        None where a thread hangs in it: what it holds stays there.
         """
         self._is_over = True
         if not self._guard.acquire(timeout=_HELD_S):
@@ -169,8 +169,8 @@ class Rescue:
         """What another spool has left goes to this store, by way of its spool; in any thread."""
         with self._guard:
             before = self._spool.samples
-            for error in self._spool.adopt(files):
-                _log.error("what was spooled there stays there for now: %s", error)
+            for path, error in self._spool.adopt(files).items():
+                _log.error("what was spooled in %s stays there for now: %s", path, error)
             self._count()
             if self.spooled > before:
                 places = ", ".join(sorted({str(file.parent) for file in files}))

@@ -324,13 +324,13 @@ class Spool:
         part.release()
         part.path, part.held, part.size = log.path, held, log.size
 
-    def adopt(self, others: Iterable[Path]) -> list[StoreError]:
+    def adopt(self, others: Iterable[Path]) -> dict[Path, StoreError]:
         """Files of another spool, oldest first, which lie beside its own from now on.
 
-        Returns why some could not be moved: those are read where they are as long as this
+        Returns which could not be moved, and why: they are read where they are as long as this
         process runs, unless they cannot even be read; then they stay what they are.
         """
-        failed: list[StoreError] = []
+        failed: dict[Path, StoreError] = {}
         ours = {part.path for part in self._parts}
         adopted: list[_Part] = []
         for path in others:
@@ -341,7 +341,7 @@ class Spool:
                 adopted.append(part)
                 self._move(part)
             except StoreError as error:
-                failed.append(error)
+                failed[path] = error
         # Behind the one that is being read, before the one that is written.
         at = 0 if self._reading is None else 1
         self._parts[at:at] = adopted

@@ -182,6 +182,7 @@ async def test_what_cannot_be_moved_to_the_new_spool_goes_to_the_store_from_wher
         with pytest.raises(StoreError):
             await writer.flush()
         assert spools(tmp_path) == ["old"]
+        assert f"{tmp_path / 'old spool-000001'} stays there" in caplog.text
         assert "new spool-000001: no space is left" in caplog.text
         assert writer.status.spooled == 10
     await writer.settle()
