@@ -12,7 +12,7 @@ from meterd.config.settings import Settings
 from meterd.daemon import own
 from meterd.daemon.alerted import AlertMemory
 from meterd.daemon.alerting import AlertPart
-from meterd.daemon.calm import settle
+from meterd.daemon.calm import settle, trim
 from meterd.daemon.change import Change, Part, Unchanged, committed, prepared, to_the_end
 from meterd.daemon.cluster import Cluster
 from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
@@ -307,6 +307,7 @@ class Site:
             "memory": self._remember,
             "loads": self._lines.watch,
             "calm": partial(settle, self._clock),
+            "trim": partial(trim, self._clock),
         }
         for name, work in works.items():
             if name not in self._tasks:

@@ -1,12 +1,15 @@
 """What is there to stay is walked no more; a reload makes it garbage like any other."""
 
 import asyncio
+import ctypes
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from meterd.daemon.calm import SETTLED, settle
+from meterd.daemon import calm
+from meterd.daemon.calm import SETTLED, TRIM, settle, trim
 from meterd.model.clock import SystemClock
 
 
@@ -43,3 +46,47 @@ async def test_freezes_when_it_has_settled_and_begins_anew_with_each_reload() ->
     await asyncio.sleep(0)
     assert gc.get_freeze_count() == 0
     second.cancel()
+
+
+async def test_free_pages_are_given_back_each_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(calm, "_malloc_trim", lambda: asked.append)
+    clock = Waits()
+    task = asyncio.create_task(trim(clock))
+    await asyncio.sleep(0)
+    assert (clock.asked, asked) == ([TRIM], [])
+    clock.go.set()
+    while len(asked) < 3:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert set(asked) == {0}
+    assert set(clock.asked) == {TRIM}
+
+
+async def test_a_c_library_that_cannot_give_pages_back_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    clock = Waits()
+    await asyncio.wait_for(trim(clock), 5)
+    assert clock.asked == []
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library has no malloc_trim"
+)
+def test_what_lies_free_between_things_that_stay_is_given_back() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    size = 64 << 10  # below what malloc maps on its own
+    both = [(bytearray(size), bytearray(600)) for _ in range(1000)]
+    stays = [small for _, small in both]
+    del both
+    gc.collect()
+    before = resident()
+    give_back = calm._malloc_trim()
+    assert give_back is not None
+    give_back(0)
+    assert resident() < before - 500 * size
+    assert len(stays) == 1000
