@@ -34,7 +34,6 @@ class Change:
     rollups_gone: list[int] = field(default_factory=list)
     stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
     cleaned: set[int] = field(default_factory=set)
-    samples_gone: tuple[int, int] | None = None  # plain rows from and until Unix ms
 
     def add(self, key: int, span: Span, encoded: Sequence[bytes] | None = None) -> None:
         """`encoded` are the columns' values, where that was done already."""

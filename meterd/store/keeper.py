@@ -22,7 +22,6 @@ from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest, last_times
-from meterd.store.olden import Olden
 from meterd.store.polls import journal_spans, replay
 from meterd.store.renames import Rename
 from meterd.store.retention import TRIM_EVERY, Retention
@@ -91,7 +90,6 @@ class Keeper:
         self._sealer = Sealer(hot, catalog, self._rows, set())
         self._moving = False  # whether the journal is to go from its table to a file, or back
         self._closer = Closer(hot, catalog, self._sealer, merging=not to_file)
-        self._olden = Olden(catalog, self._sealer, delete=rows is None)
         self._newest = Newest(hot, catalog, clock)
         self._retention = Retention(clock, keep, rows)
         self._chores = self._planned()
@@ -105,7 +103,6 @@ class Keeper:
         else:
             chores.add(self._newest.write, NEWEST_EVERY, SEAL_EVERY)
         chores.add(self._retention.trim, TRIM_EVERY)
-        chores.add(self._move_old, TRIM_EVERY)
         return chores
 
     def tune(self, keep: float | None, rows: float | None, *, to_file: bool) -> None:
@@ -114,7 +111,6 @@ class Keeper:
         Where the journal moves into a file or out of it, the next commit moves what it holds.
         """
         self._plain = rows is not None
-        self._olden.delete = rows is None
         self._retention.tune(keep, rows)
         if to_file is not (self._filed is not None):
             self.fail()
@@ -291,7 +287,6 @@ class Keeper:
         self._retention.begin(max(last_times(found, self._catalog).values(), default=None))
         self._take_file(ledger)
         self._hot.adopt(found)
-        self._olden.look(ledger)
         self._loaded = True
 
     def _adapt(self, ledger: SharedLedger) -> None:
@@ -507,14 +502,13 @@ class Keeper:
 
     def seal(self) -> None:
         """Blocks of all that is old, now. Raises StoreError."""
-        for do in (self._move_old, self._seal):
-            while self._piece(do):
-                pass
+        while self._piece(self._seal):
+            pass
 
     def settle(self) -> None:
         """All that is due some time, now. Raises StoreError."""
         rest = self._newest.write, self._retention.trim
-        for do in (self._move_old, self._seal, self._close_day, *rest):
+        for do in (self._seal, self._close_day, *rest):
             while self._piece(do):
                 pass
         if self._filed is None and self._rows:
@@ -539,14 +533,6 @@ class Keeper:
             if self._filed.stale and not more:
                 # After the blocks: a crash in between leaves their polls twice, which is harmless.
                 self._restart(self._filed, ledger)
-        return more
-
-    def _move_old(self, ledger: Ledger) -> bool:
-        if self._share is not None:
-            return False  # stores on servers are younger than what is moved here
-        rows, more = self._olden.move(ledger)
-        for row in rows:
-            self._newest.note(row)
         return more
 
     def _close_day(self, ledger: Ledger) -> bool:

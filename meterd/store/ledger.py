@@ -28,7 +28,6 @@ from meterd.store.schema import (
     memo,
     newest,
     rollup,
-    sample,
     series,
 )
 from meterd.store.share import need_alone
@@ -277,10 +276,6 @@ class Ledger:
                 number = self._next
                 insert_rows(connection, journal, self._carried(number, change.carry))
             delete_keys(connection, journal, "id", self._keys(change.journal_gone))
-            if change.samples_gone is not None:
-                start, end = change.samples_gone
-                old = delete(sample).where(sample.c.time >= start, sample.c.time < end)
-                connection.execute(old)
         if number is not None:
             self._next += 1
         return number

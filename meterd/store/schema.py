@@ -9,7 +9,7 @@ newest   the newest value of each series, written now and then, for the same peo
 dirty    days whose roll-ups do not say what their blocks hold
 memo     name -> body
 lease    which meterd writes a device's polls, where several share a store (cluster.py)
-sample   one plain row a sample: only with `store.rows`, and from meterd before 0.2
+sample   one plain row a sample: only with `store.rows`
 correction 1 ─── n corrected   what people marked as invalid or entered, and what stood there before
 """
 

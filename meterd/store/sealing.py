@@ -156,22 +156,6 @@ class Sealer:
         one.change, one.done = Change(), {}
         return written
 
-    def seal_late(self, ledger: Ledger, spans: Iterable[Span], change: Change) -> None:
-        """Blocks of polls that came another way, of one hour, oldest hours first.
-
-        Raises StoreError.
-        """
-        self.interrupt()
-        for span in spans:
-            if span.device not in self._tips:
-                self._tips[span.device] = Tips(ledger.previous(span.device, span.times[0]))
-            tips = self._tips[span.device]
-            whole = self._block(ledger, change, merge([span]), tips.time)
-            found = hour_rows(whole, whole, self._catalog, tips.samples)
-            change.hours.update((row["id"], row) for row in found)
-            tips.note(whole)
-        self._apply(ledger, change)
-
     def _step(self, ledger: Ledger, one: _Round) -> int:
         """Encodes a part of a device that has something ripe; about how many samples."""
         if one.device is None:

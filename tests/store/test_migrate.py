@@ -13,7 +13,9 @@ from meterd.errors import StoreError
 from meterd.store import database, migrate
 from meterd.store.schema import metadata
 
-from .rigs import rows, url_of
+from .rigs import rows, store, url_of
+
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.sql"))
 
 
 def upgrade(path: Path) -> None:
@@ -104,3 +106,32 @@ def test_a_broken_installation_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_migration_follows_the_one_before() -> None:
     numbers = [int(version) for version in migrate.versions()]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.fixture(params=FIXTURES, ids=lambda path: path.stem)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A store of the first schemas, as a dump of their own meterd left it."""
+    path = tmp_path / "meterd.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(request.param.read_text("utf-8"))
+    return path
+
+
+async def test_what_was_remembered_and_the_names_stay(old: Path) -> None:
+    question = "SELECT id, device_id, quantity, unit, kind FROM series ORDER BY id"
+    names, ((schema,),) = rows(old, question), rows(old, "SELECT * FROM alembic_version")
+    async with store(old) as (writer, _):
+        remembered = writer.recall("counters main")
+    assert remembered == (None if schema == "0001" else "where they stood")
+    assert rows(old, question) == names
+
+
+async def test_the_store_is_copied_before_its_schema_changes(old: Path) -> None:
+    question = "SELECT time, series, value FROM sample ORDER BY time, series"
+    expected = rows(old, question)
+    schema = rows(old, "SELECT version_num FROM alembic_version")[0][0]
+    async with store(old):
+        pass
+    copy = old.with_name(f"meterd.db.schema-{schema}")
+    assert rows(copy, "SELECT version_num FROM alembic_version") == [(schema,)]
+    assert rows(copy, question) == expected

@@ -15,6 +15,7 @@ from meterd.store.change import Change
 from meterd.store.closing import Closer
 from meterd.store.format.columns import Column, Span
 from meterd.store.hot import Hot
+from meterd.store.keys import block_id
 from meterd.store.ledger import Ledger
 from meterd.store.newest import Newest
 from meterd.store.sealing import GRACE, Sealer
@@ -124,7 +125,10 @@ def test_another_writer_between_two_pieces_makes_the_round_begin_anew(rig: Rig) 
     one = rig.catalog.one(DEVICES[0], "voltage.l1", "V")
     there = Column(one, range(1), array("d", [7.0]))
     span = Span(owner, array("q", [START + 1]), (there,))
-    rig.sealer.seal_late(rig.ledger, [span], Change())
+    change = Change()
+    change.add(block_id(owner, START), span)
+    rig.sealer.interrupt()
+    rig.ledger.apply(change)
     assert rig.sealer.begins(NOW)
     rig.seal()
     assert (START + 1, "voltage.l1", 7.0) in samples(rig.path)
