@@ -36,7 +36,7 @@ def silenced(url: str | Sequence[str], now: int) -> list[str]:
     place = database.find(url)
     if place.path is None or not place.made() or place.path.stat().st_uid != os.geteuid():
         return []
-    from meterd.store.ledger import memos
+    from meterd.store.memos import memos
 
     try:
         with place.mapped(), place.reading() as connection:

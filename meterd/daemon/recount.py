@@ -24,10 +24,10 @@ from meterd.poll.segments import GuardState
 from meterd.store import replacements
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
+from meterd.store.format.qualities import QUALITIES
 from meterd.store.hot import Stretch, batch
 from meterd.store.plainrows import cells
 from meterd.store.reader import Reader
-from meterd.store.schema import QUALITIES
 from meterd.store.writer import Writer
 
 # Totals that are taken before they are sealed: some MB of memory.

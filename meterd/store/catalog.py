@@ -11,15 +11,13 @@ from meterd.store import renames
 from meterd.store.cuts import DAY
 from meterd.store.format.columns import Span
 from meterd.store.identity import Files
-from meterd.store.keys import block_ids, rollup_id
+from meterd.store.keys import MOST_DEVICES, MOST_TIME, block_ids, rollup_id
 from meterd.store.schema import block, device, newest, rollup, series
 
 Name = tuple[str, str, str]
 """Device, quantity, unit: together they name a series."""
 
-MOST_DEVICES = 1 << 14
 SERIES_BITS = 16
-MOST_TIME = 253_402_300_800_000  # Unix ms; the year 10000
 _OPEN_DAYS = 3  # a day is closed when the next one is over, at the latest
 
 

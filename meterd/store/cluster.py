@@ -43,13 +43,14 @@ from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
 from meterd.store import renames
-from meterd.store.catalog import MOST_DEVICES
 from meterd.store.connections import Opened
 from meterd.store.fair import Fair, chosen
+from meterd.store.keys import MOST_DEVICES
+from meterd.store.leasing import now_ms
 from meterd.store.members import Member, checksum, living
 from meterd.store.schema import device, lease, memo
 from meterd.store.servers import ServerDatabase
-from meterd.store.share import Leased, Share, now_ms
+from meterd.store.share import Leased, Share
 
 _BEATS = 2  # in a period
 _LENGTH = 2  # of a lease, in periods

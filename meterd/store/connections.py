@@ -21,6 +21,12 @@ _OF_CURSORS = ("do_execute", "do_executemany", "do_execute_no_params")
 _OF_CONNECTIONS = ("do_commit", "do_rollback")
 
 
+class Transactions(Protocol):
+    """Whatever is open on a database: each transaction is committed, or all of it is undone."""
+
+    def transaction(self) -> AbstractContextManager[Connection]: ...
+
+
 class Held(Protocol):
     """A lock that one meterd holds on a store; `inode` is its file's, None on a server."""
 

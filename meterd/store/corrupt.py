@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meterd.errors import StoreError
 from meterd.store import ownership
-from meterd.store.records import mapped, sync_folder
+from meterd.store.durable import mapped, sync_folder
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -7,7 +7,7 @@ from itertools import accumulate, chain
 from math import isnan
 
 from meterd.store.format.columns import Column, Rows, Span, State, regular
-from meterd.store.schema import GOOD, INVALID
+from meterd.store.format.qualities import GOOD, INVALID
 
 HOUR = 3_600_000
 DAY = 86_400_000

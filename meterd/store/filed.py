@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
@@ -26,13 +27,13 @@ from meterd.store import identity
 from meterd.store.catalog import Catalog, Name
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError, aside, keep_body
+from meterd.store.durable import mapped, sync_folder
 from meterd.store.format import journal
 from meterd.store.format.columns import Span
 from meterd.store.hot import Hot
 from meterd.store.identity import GoneError, Inode
-from meterd.store.ledger import Ledger
 from meterd.store.polls import Polls
-from meterd.store.records import Halves, generation_of, mapped, read_halves, sync_folder
+from meterd.store.records import Halves, generation_of, read_halves
 from meterd.store.recordscan import DamagedRange, Record
 
 MARK = "store.journal"  # a memo of the database, see `torn`
@@ -58,6 +59,21 @@ def beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "F
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
         raise StoreError(text, code="unavailable")
     return Filed(place(database.path), catalog, lost)
+
+
+class TableJournal(Protocol):
+    """The journal in a table of the database, for what the file does not take (ledger.py)."""
+
+    def commit(
+        self,
+        spans: Sequence[Span],
+        memos: Mapping[str, str],
+        *,
+        plain: bool = False,
+        filed: bool = False,
+    ) -> int | None: ...
+
+    def hold(self) -> None: ...
 
 
 class Filed:
@@ -142,9 +158,9 @@ class Filed:
         return self._open().generation
 
     def commit(
-        self, ledger: Ledger, spans: Sequence[Span], memos: Mapping[str, str], *, plain: bool
+        self, ledger: TableJournal, spans: Sequence[Span], memos: Mapping[str, str], *, plain: bool
     ) -> int | None:
-        """Like Ledger.commit, which is asked where the file is too small."""
+        """Like `ledger.commit`, which is asked where the file is too small."""
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
             ledger.commit(spans, memos, plain=plain, filed=True)

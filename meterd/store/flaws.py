@@ -17,19 +17,21 @@ from sqlalchemy import Integer as Whole
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store.catalog import MOST_DEVICES, MOST_TIME
 from meterd.store.corrupt import keep_file
 from meterd.store.cuts import DAY, HOUR
 from meterd.store.format import block as blocks
-from meterd.store.keys import block_id, dirty_id, series_day
-from meterd.store.schema import (
-    QUALITIES,
-    SMALL,
-    TABLES,
-    device,
-    sample,
-    series,
+from meterd.store.format.qualities import QUALITIES
+from meterd.store.keys import (
+    DAY_BITS,
+    DEVICE_BITS,
+    MOST_BLOCK_ID,
+    MOST_DEVICES,
+    MOST_TIME,
+    block_id,
+    dirty_id,
+    series_day,
 )
+from meterd.store.schema import SMALL, TABLES, device, sample, series
 
 _MOST_SERIES = 1 << 42  # id << 20 has to fit into 63 bits
 
@@ -56,16 +58,16 @@ _RULES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"time NOT BETWEEN 0 AND {MOST_TIME}", "its time is none"),
         (f"quality NOT IN {tuple(QUALITIES.values())}", "its quality is none"),
     ),
-    "dirty": ((f"id NOT BETWEEN 1 AND {MOST_TIME << 14}", "its id is none of a day"),),
+    "dirty": ((f"id NOT BETWEEN 1 AND {MOST_BLOCK_ID}", "its id is none of a day"),),
     "block": (
-        (f"(id >> 14) <> t0 - t0 % {HOUR}", "its t0 is not that of its id"),
-        ("(id & 16383) <> device_id", "its device_id is not that of its id"),
+        (f"(id >> {DEVICE_BITS}) <> t0 - t0 % {HOUR}", "its t0 is not that of its id"),
+        (f"(id & {MOST_DEVICES - 1}) <> device_id", "its device_id is not that of its id"),
         (f"t1 NOT BETWEEN t0 AND t0 + {2 * DAY}", "its t1 is out of range"),
         (f"n NOT BETWEEN 1 AND {DAY}", "its n is out of range"),
     ),
     "rollup": (
-        ("(id >> 20) <> series_id", "its series_id is not that of its id"),
-        ("(id & 1048575) <> day", "its day is not that of its id"),
+        (f"(id >> {DAY_BITS}) <> series_id", "its series_id is not that of its id"),
+        (f"(id & {(1 << DAY_BITS) - 1}) <> day", "its day is not that of its id"),
         (f"n NOT BETWEEN 0 AND {DAY}", "its n is out of range"),
         (f"first_time NOT BETWEEN 0 AND {MOST_TIME}", "its first_time is none"),
         (f"last_time NOT BETWEEN 0 AND {MOST_TIME}", "its last_time is none"),

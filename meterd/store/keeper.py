@@ -18,10 +18,11 @@ from meterd.store.closing import Closer
 from meterd.store.connections import Database
 from meterd.store.corrupt import DamageError, keep_body, keep_file
 from meterd.store.format.columns import Span
+from meterd.store.head_rows import last_times
 from meterd.store.hot import Hot, Stretch
 from meterd.store.identity import GoneError
 from meterd.store.ledger import Ledger
-from meterd.store.newest import Newest, last_times
+from meterd.store.newest import Newest
 from meterd.store.polls import journal_spans, replay
 from meterd.store.renames import Rename
 from meterd.store.retention import TRIM_EVERY, Retention

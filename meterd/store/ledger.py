@@ -18,19 +18,11 @@ from meterd.store.format import block as blocks
 from meterd.store.format import journal as journals
 from meterd.store.format.columns import Span
 from meterd.store.identity import Files
-from meterd.store.keys import block_id, block_ids, dirty_of, rollup_id
-from meterd.store.schema import (
-    SMALL,
-    block,
-    dirty,
-    hour,
-    journal,
-    memo,
-    newest,
-    rollup,
-    series,
-)
-from meterd.store.share import need_alone
+from meterd.store.keys import block_hour, block_id, block_ids, dirty_of, rollup_id
+from meterd.store.leasing import need_alone
+from meterd.store.memos import memos
+from meterd.store.polls import journal_rows
+from meterd.store.schema import SMALL, block, dirty, hour, journal, memo, newest, rollup, series
 from meterd.store.statements import CHUNK, Row, delete_keys, insert_rows, replace_rows
 from meterd.store.tenure import Tenure
 
@@ -172,7 +164,7 @@ class Ledger:
             found = connection.execute(_HEADERS, {"keys": block_ids(device, day)})
             heads = [(row.id, row.t1, row.n) for row in found]
         for key, last, count in heads:
-            if not (isinstance(last, int) and isinstance(count, int)) or last < key >> 14:
+            if not (isinstance(last, int) and isinstance(count, int)) or last < block_hour(key):
                 text = f"block {key}: its row is damaged: last {last!r}, polls {count!r}"
                 raise StoreError(text, code="corrupt")
         return heads
@@ -328,23 +320,6 @@ class Ledger:
         """Deletes some plain rows from before `before` (Unix ms); whether there are more."""
         with self.transaction() as connection:
             return plainrows.forget(connection, before)
-
-
-def memos(connection: Connection) -> dict[str, str]:
-    """All memos: name -> text."""
-    return {row.name: row.body for row in connection.execute(select(memo))}
-
-
-def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Span]]]:
-    """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
-    numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
-    for number in numbers:
-        body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
-        try:
-            spans = journals.decode(body or b"")
-        except StoreError as error:
-            raise DamageError("journal", number, str(error)) from error
-        yield number, spans
 
 
 def _decoded(row: Any) -> Span:

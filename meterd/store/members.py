@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, func, insert, select, update
 
 from meterd.errors import StoreError
-from meterd.store.catalog import MOST_DEVICES
+from meterd.store.keys import MOST_DEVICES
 from meterd.store.schema import lease
 
 # Until then the row of a meterd that was silent is not another's. In ms.

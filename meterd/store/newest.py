@@ -1,15 +1,11 @@
 """The newest value of each series, as a row that people read with plain SQL."""
 
-from collections.abc import Iterator
-from math import isnan
-
 from meterd.model.clock import Clock
-from meterd.model.sample import Quality
 from meterd.store.catalog import Catalog
 from meterd.store.cuts import HOUR
-from meterd.store.hot import Hot, Stretch
+from meterd.store.head_rows import newest_rows
+from meterd.store.hot import Hot
 from meterd.store.ledger import Ledger
-from meterd.store.schema import QUALITIES, REASON_LENGTH
 from meterd.store.sealing import GRACE
 from meterd.store.statements import Row
 
@@ -63,27 +59,3 @@ class Newest:
             return False
         self._hour = hour
         return self.write(ledger)
-
-
-def newest_rows(stretch: Stretch, catalog: Catalog) -> Iterator[Row]:
-    """The newest value of each series among polls that are in the journal."""
-    for column, time, value, doubt in stretch.newest():
-        quality = Quality.GOOD if doubt is None else doubt.quality
-        if doubt is None and isnan(value):
-            quality = Quality.INVALID
-        yield {
-            "series_id": catalog.one(stretch.device, *column),
-            "time": time,
-            "value": None if isnan(value) else value,
-            "quality": QUALITIES[quality],
-            "reason": doubt.reason[:REASON_LENGTH] or None if doubt is not None else None,
-        }
-
-
-def last_times(hot: Hot, catalog: Catalog) -> dict[str, int]:
-    """The last time (Unix ms) of each device, committed or not."""
-    found = hot.newest()
-    for known in list(catalog.by_id.values()):
-        if known.last is not None:
-            found[known.name[0]] = max(known.last, found.get(known.name[0], known.last))
-    return found

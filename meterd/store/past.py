@@ -13,7 +13,7 @@ from meterd.store.decoded import Decoded
 from meterd.store.folds import Piece
 from meterd.store.format import quarterly
 from meterd.store.format import rollup as rollups
-from meterd.store.keys import block_ids, dirty_id, dirty_of, rollup_id
+from meterd.store.keys import block_hour, block_ids, dirty_id, dirty_of, rollup_id
 from meterd.store.schema import block, dirty, rollup
 from meterd.store.tracks import Track, joined
 
@@ -66,7 +66,7 @@ class Past:
             some = days[start : start + _DAYS]
             found: dict[int, list[tuple[int, bytes]]] = {}
             for key, body in self._bodies([one for day in some for one in block_ids(device, day)]):
-                found.setdefault((key >> 14) // DAY, []).append((key, body))
+                found.setdefault(block_hour(key) // DAY, []).append((key, body))
             for day in some:
                 if day in found:
                     yield day, self._tracks(found[day], wanted)

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, true
 
 from meterd.store.format.columns import Column, Span
-from meterd.store.schema import GOOD, sample
+from meterd.store.format.qualities import GOOD
+from meterd.store.schema import sample
 from meterd.store.statements import replace_rows
 
 CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below a second

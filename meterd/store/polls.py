@@ -5,11 +5,16 @@ from contextlib import closing
 from itertools import chain
 from operator import attrgetter
 
+from sqlalchemy import Connection, select
+
+from meterd.errors import StoreError
 from meterd.model.sample import Doubt, Layout, Poll
 from meterd.store.catalog import Catalog
 from meterd.store.corrupt import DamageError
+from meterd.store.format import journal as journals
 from meterd.store.format.columns import Sheet, Span, merge
 from meterd.store.hot import Hot, Stretch
+from meterd.store.schema import journal
 from meterd.store.stretch import doubts_of
 
 Names = Callable[[int], tuple[str, str, str]]
@@ -46,6 +51,18 @@ class Polls:
         if series not in self._layouts:
             self._layouts[series] = Layout.of([self._names(one)[1:] for one in series])
         return self._layouts[series]
+
+
+def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Span]]]:
+    """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
+    numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
+    for number in numbers:
+        body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
+        try:
+            spans = journals.decode(body or b"")
+        except StoreError as error:
+            raise DamageError("journal", number, str(error)) from error
+        yield number, spans
 
 
 def replay(

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from meterd.errors import StoreError
 from meterd.store import ownership
-from meterd.store.records import mapped, sync_folder
+from meterd.store.durable import mapped, sync_folder
 
 _PAGES = 2000  # copied at a time
 

@@ -22,13 +22,12 @@ from meterd.store.corrupt import legible
 from meterd.store.counterdays import beside
 from meterd.store.days import DaySpan
 from meterd.store.decoded import Decoded
+from meterd.store.head_rows import Memory
 from meterd.store.hot import Hot
 from meterd.store.identity import GoneError
-from meterd.store.ledger import journal_rows
-from meterd.store.polls import replay
+from meterd.store.polls import journal_rows, replay
 from meterd.store.ranges import Moment
 from meterd.store.tracks import Track, joined, of_stretch
-from meterd.store.writer import Memory
 
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones

@@ -11,17 +11,16 @@
 The CRC of its records begins with their generation, so that none of an older one is read.
 """
 
-import errno
 import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 
 from meterd.errors import StoreError
 from meterd.store import ownership
+from meterd.store.durable import mapped, sync_folder
 from meterd.store.identity import Inode, of_open
 from meterd.store.recordscan import HEAD, DamagedRange, Record, framed, scan
 
@@ -30,30 +29,9 @@ _HALF = Struct("<8sQI")
 _HEADS = (0, 1024, 2048)  # where they stand in their page: in sectors of their own
 _FIRST = 2  # the generation of a new file
 _PAGE = 4096  # a half begins on a page, and so do its records
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZEROS = 1 << 20
 
 _log = logging.getLogger(__name__)
-
-
-@contextmanager
-def mapped(path: Path) -> Iterator[None]:
-    """Turns what the file system says into StoreError: full or unavailable."""
-    try:
-        yield
-    except OSError as error:
-        code = "full" if error.errno in _FULL else "unavailable"
-        advice = "make room on its disk" if code == "full" else "check its disk and its owner"
-        raise StoreError(f"{path}: {error.strerror}; {advice}", code=code) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """A new or renamed file's name is on the disk, too. Raises OSError."""
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from meterd.store.ledger import Ledger
+from meterd.store.connections import Transactions
 from meterd.store.schema import memo
 from meterd.store.statements import replace_rows
 
@@ -31,34 +31,34 @@ class Replacement:
     who: str = ""
 
 
-def of(ledger: Ledger, device: str) -> list[Replacement]:
+def of(store: Transactions, device: str) -> list[Replacement]:
     """Those of a device, oldest first."""
-    with ledger.transaction() as connection:
+    with store.transaction() as connection:
         return read(connection, device)
 
 
-def times(ledger: Ledger, device: str) -> list[int]:
+def times(store: Transactions, device: str) -> list[int]:
     """From when on another meter was read, each time (Unix ms), oldest first."""
-    return [one.at for one in of(ledger, device)]
+    return [one.at for one in of(store, device)]
 
 
-def add(ledger: Ledger, device: str, one: Replacement) -> None:
+def add(store: Transactions, device: str, one: Replacement) -> None:
     """One more. What a person says takes the place of what meterd noticed near to it."""
 
     def stays(known: Replacement) -> bool:
         is_near = abs(known.at - one.at) < _NEAR and NOTICED in (known.who, one.who)
         return known.at != one.at and not is_near
 
-    with ledger.transaction() as connection:
+    with store.transaction() as connection:
         before = read(connection, device)
         if one.who == NOTICED and not all(map(stays, before)):
             return
         write(connection, device, [*filter(stays, before), one])
 
 
-def remove(ledger: Ledger, device: str, at: int) -> bool:
+def remove(store: Transactions, device: str, at: int) -> bool:
     """It was none; whether there was one at that time."""
-    with ledger.transaction() as connection:
+    with store.transaction() as connection:
         before = read(connection, device)
         left = [one for one in before if one.at != at]
         write(connection, device, left)

@@ -28,8 +28,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from meterd.model.sample import Quality
-
 metadata = MetaData()
 
 # SQLite's integer keys are its row numbers only where the type is exactly INTEGER.
@@ -201,16 +199,3 @@ TABLES: tuple[Table, ...] = (
 # whenever a store is opened.
 LARGE: tuple[Table, ...] = (journal, block, rollup, hour, corrected, sample)
 SMALL: tuple[Table, ...] = tuple(table for table in TABLES if table not in LARGE)
-
-REASON_LENGTH = 200
-
-# What stands in `quality`, and in blocks: never renumber.
-QUALITIES: dict[Quality, int] = {
-    Quality.GOOD: 0,
-    Quality.ESTIMATED: 1,
-    Quality.SUSPECT: 2,
-    Quality.STALE: 3,
-    Quality.INVALID: 4,
-}
-GOOD = QUALITIES[Quality.GOOD]
-INVALID = QUALITIES[Quality.INVALID]

@@ -20,7 +20,7 @@ from meterd.store.format import journal
 from meterd.store.format.columns import Span, merge
 from meterd.store.hot import Hot, Looked, Stretch
 from meterd.store.hours import Tips, hour_rows
-from meterd.store.keys import block_id, dirty_id, dirty_of
+from meterd.store.keys import block_hour, block_id, dirty_id, dirty_of
 from meterd.store.ledger import Ledger
 
 # How long after an hour's end its polls are sealed: late ones want to come along.
@@ -399,7 +399,7 @@ class Sealer:
 
 def _touch(key: int, t1: int, first: int, last: int) -> bool:
     """Whether a block has an hour of a span: its key begins it, `t1` is its last time."""
-    return t1 >= first // HOUR * HOUR and key >> 14 <= last
+    return t1 >= first // HOUR * HOUR and block_hour(key) <= last
 
 
 def _says_more(tips: Tips, time: int) -> bool:

@@ -6,20 +6,17 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, select, update
 
 from meterd.errors import StoreError
-from meterd.store.catalog import MOST_DEVICES, Catalog
+from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
 from meterd.store.hot import Hot
+from meterd.store.keys import MOST_DEVICES
+from meterd.store.leasing import now_ms
 from meterd.store.migrate import upgrade
 from meterd.store.others import Others, Seen
 from meterd.store.schema import device, lease
-
-_NOW = {
-    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
-    "mariadb": "SELECT CAST(unix_timestamp(sysdate(3)) * 1000 AS SIGNED)",
-}
 
 _UPGRADING = Lock()
 # Seconds that a meterd waits while others of its cluster make or change the tables.
@@ -28,24 +25,6 @@ _SHORT = 5.0  # seconds; nobody takes long once they are there
 _PAUSE = 0.2
 _ALL = 1 << 62  # samples
 _OLDER = "the store is an older one than before; its leases are taken anew first"
-
-
-def now_ms(connection: Connection) -> int:
-    """The server's clock."""
-    return int(connection.scalar(text(_NOW[connection.dialect.name])) or 0)
-
-
-def need_alone(connection: Connection) -> None:
-    """Raises StoreError (already_running) where meterds of a cluster hold devices."""
-    if connection.dialect.name not in _NOW:
-        return
-    holder = connection.scalar(select(lease.c.holder).where(lease.c.until > now_ms(connection)))
-    if holder is not None:
-        told = (
-            f"meterd {holder.split()[0]} and its cluster write to this database; stop them and "
-            "wait until their leases are over, or add `cluster:` to the configuration"
-        )
-        raise StoreError(told, code="already_running")
 
 
 @dataclass(frozen=True, slots=True)

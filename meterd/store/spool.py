@@ -26,11 +26,12 @@ from meterd.model.sample import Poll
 from meterd.store import identity
 from meterd.store.catalog import Catalog
 from meterd.store.corrupt import DamageError
+from meterd.store.durable import mapped, sync_folder
 from meterd.store.format import journal
 from meterd.store.format.columns import merge
 from meterd.store.hot import Stretch
 from meterd.store.polls import Polls
-from meterd.store.records import Log, items_of, mapped, sync_folder
+from meterd.store.records import Log, items_of
 from meterd.store.recordscan import DamagedRange, Record
 
 _PARTS = 8

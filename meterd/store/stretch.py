@@ -30,7 +30,7 @@ from meterd.store.format.columns import (
     runs,
     sound,
 )
-from meterd.store.schema import GOOD, INVALID, QUALITIES, REASON_LENGTH
+from meterd.store.format.qualities import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
 _WILD = Doubt(Quality.INVALID, NOT_FINITE)

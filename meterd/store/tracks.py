@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from meterd.store.catalog import Name
 from meterd.store.format import arrays
 from meterd.store.format.columns import State
-from meterd.store.schema import INVALID, QUALITIES
+from meterd.store.format.qualities import INVALID, QUALITIES
 from meterd.store.stretch import Stretch
 
 Times: TypeAlias = "NDArray[np.int64]"

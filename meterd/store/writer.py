@@ -17,11 +17,11 @@ from meterd.model.sample import Poll, Sink
 from meterd.store import database, filed
 from meterd.store.catalog import Catalog
 from meterd.store.errands import closed
+from meterd.store.head_rows import Memory
 from meterd.store.hot import Hot, Stretch
 from meterd.store.keeper import BATCH, Absorb, Keeper
 from meterd.store.ledger import Ledger
 from meterd.store.lock import Claim
-from meterd.store.newest import last_times
 from meterd.store.renames import Rename, RenameError, memos_renamed
 from meterd.store.rescue import Precautions, Rescue, WriterOptions
 from meterd.store.share import Share
@@ -40,18 +40,6 @@ _NOTICES_LIMIT = 500
 # spooled, and nobody waits for it; systemd and Docker would kill us after 30.
 _LAST_STATEMENT = 5.0
 _END = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the writer knows that is not, or not only, in the database: for readers."""
-
-    hot: Hot
-    catalog: Catalog
-
-    def newest(self) -> dict[str, int]:
-        """The last time (Unix ms) of each device, committed or not."""
-        return last_times(self.hot, self.catalog)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from meterd.model.sample import Doubt, Quality
 from meterd.store import database, migrate, ranges
 from meterd.store.asked import SeriesInfo
 from meterd.store.catalog import Catalog
+from meterd.store.head_rows import Memory
 from meterd.store.hot import Hot
 from meterd.store.reader import Reader
-from meterd.store.writer import Memory
 
 from .rigs import METER, poll, raw, store, url_of
 

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store.records import (
-    Halves,
-    Log,
-    generation_of,
-    read_halves,
-    read_log,
-    sync_folder,
-)
+from meterd.store.durable import sync_folder
+from meterd.store.records import Halves, Log, generation_of, read_halves, read_log
 from meterd.store.recordscan import DamagedRange, Record
 
 BODIES = [b"one", b"", b"three" * 100, bytes(range(256))]

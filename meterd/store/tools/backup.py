@@ -14,9 +14,9 @@ from meterd.store import database as databases
 from meterd.store import filed, migrate, ownership, tenure
 from meterd.store.catalog import Catalog
 from meterd.store.connections import Database
+from meterd.store.durable import mapped, sync_folder
 from meterd.store.ledger import Ledger
 from meterd.store.lock import claimed
-from meterd.store.records import mapped, sync_folder
 from meterd.store.schema import memo
 from meterd.store.tools.beside import spans, together
 from meterd.store.tools.move import move

@@ -24,8 +24,8 @@ from meterd.store.asked import SeriesInfo
 from meterd.store.catalog import Name
 from meterd.store.cuts import DAY
 from meterd.store.format.columns import Column, Span, picked
+from meterd.store.format.qualities import INVALID, QUALITIES, REASON_LENGTH
 from meterd.store.reader import Reader
-from meterd.store.schema import INVALID, QUALITIES, REASON_LENGTH
 from meterd.store.stretch import Stretch
 from meterd.store.tools import audit
 from meterd.store.tools.audit import LONGEST_WHO, LONGEST_WHY, Ask, Correction, listed

@@ -16,8 +16,8 @@ from meterd.store.catalog import Name
 from meterd.store.cuts import DAY, since, until
 from meterd.store.days import DaySpan
 from meterd.store.format.columns import NOT_FINITE
+from meterd.store.format.qualities import GOOD, QUALITIES
 from meterd.store.plainrows import cells
-from meterd.store.schema import GOOD, QUALITIES
 
 COLUMNS = ("time", "device", "quantity", "unit", "value", "quality", "reason")
 # Lines in one piece of text: about 64 KiB.

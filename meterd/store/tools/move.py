@@ -30,14 +30,7 @@ from meterd.store.catalog import Catalog
 from meterd.store.connections import Database, Opened
 from meterd.store.format import journal as journals
 from meterd.store.lock import Claim, claimed
-from meterd.store.schema import (
-    device,
-    journal,
-    memo,
-    newest,
-    sample,
-    series,
-)
+from meterd.store.schema import device, journal, memo, newest, sample, series
 from meterd.store.statements import replace_rows
 from meterd.store.tools.beside import spans, together
 from meterd.store.tools.overview import looking, size

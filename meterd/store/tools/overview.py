@@ -17,7 +17,7 @@ from meterd.store.format import block as blocks
 from meterd.store.format.columns import Span
 from meterd.store.format.frame import unsealed
 from meterd.store.hot import Hot
-from meterd.store.ledger import journal_rows
+from meterd.store.polls import journal_rows
 from meterd.store.schema import block, correction, device, dirty, journal, rollup, series
 
 _CHUNK = 200  # blocks in memory at a time

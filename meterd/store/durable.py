@@ -1,0 +1,31 @@
+"""Files that are on the disk when a call returns, and what the file system's refusals mean."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from meterd.errors import StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[None]:
+    """Turns what the file system says into StoreError: full or unavailable."""
+    try:
+        yield
+    except OSError as error:
+        code = "full" if error.errno in _FULL else "unavailable"
+        advice = "make room on its disk" if code == "full" else "check its disk and its owner"
+        raise StoreError(f"{path}: {error.strerror}; {advice}", code=code) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """A new or renamed file's name is on the disk, too. Raises OSError."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(held)
+    finally:
+        os.close(held)
