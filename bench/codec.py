@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.phases import COUNTERS, STEP, minutes, series
 from bench.report import Figure, show
-from meterd.store.format import arrays, block, journal, rollup
-from meterd.store.format.columns import Column, Span, merge
+from meterd.store.blocks import array_decoder, block, commit_record, rollup
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, merge
 
 FILE = "household_power_1min.csv.gz"
 DAYS = (10, 100, 190, 300)
@@ -50,14 +50,14 @@ def _times(day: int, late: bool) -> "array[int]":
     return array("q", [at + (rng.randint(*_LATE_MS) if late else 0) for at in due])
 
 
-def _span(device: int, times: "array[int]", lanes: list["array[float]"], rows: slice) -> Span:
+def _span(device: int, times: "array[int]", lanes: list["array[float]"], rows: slice) -> Chunk:
     first = device * len(lanes)
     count = len(times[rows])
-    columns = (Column(first + n, range(count), lane[rows]) for n, lane in enumerate(lanes))
-    return Span(device, times[rows], tuple(columns))
+    columns = (ChunkColumn(first + n, range(count), lane[rows]) for n, lane in enumerate(lanes))
+    return Chunk(device, times[rows], tuple(columns))
 
 
-def _hours(days: Days, late: bool) -> list[list[Span]]:
+def _hours(days: Days, late: bool) -> list[list[Chunk]]:
     """Of each day, its 24 spans."""
     edges = [slice(at, at + _HOUR) for at in range(0, _DAY, _HOUR)]
     return [
@@ -67,7 +67,7 @@ def _hours(days: Days, late: bool) -> list[list[Span]]:
     ]
 
 
-def _samples(spans: list[Span]) -> int:
+def _samples(spans: list[Chunk]) -> int:
     return sum(span.samples for span in spans)
 
 
@@ -81,7 +81,7 @@ def _sizes(days: Days, late: bool) -> tuple[float, float]:
     return short / count, long / count
 
 
-def _folded(day: int, lanes: list["array[float]"]) -> list[dict[int, rollup.Quarter]]:
+def _folded(day: int, lanes: list["array[float]"]) -> list[dict[int, rollup.QuarterRollup]]:
     times, gauges = _times(day, late=False), len(lanes) - COUNTERS
     return [rollup.fold(times, lane, counter=n >= gauges) for n, lane in enumerate(lanes)]
 
@@ -95,9 +95,9 @@ def _rollup_size(days: Days) -> float:
     return sum(map(len, bodies)) / (len(bodies) * _DAY)
 
 
-def _commit(days: Days) -> list[Span]:
+def _commit(days: Days) -> list[Chunk]:
     """Three polls of a hundred meters, each somewhere else in the year."""
-    found: list[Span] = []
+    found: list[Chunk] = []
     for device in range(DEVICES):
         which, at = device % len(days), 83 * device % (_DAY - POLLS)
         times = _times(which, late=True)
@@ -121,18 +121,18 @@ def _block_costs(days: Days) -> list[Figure]:
     return [
         Figure("a block of 1 h: encoded", _cost(lambda: block.encode(span), count), "µs", 0.25),
         Figure("  decoded", _cost(lambda: block.decode(body), count), "µs"),
-        Figure("  decoded by numpy", _cost(lambda: arrays.decode(body), count), "µs", 0.06),
+        Figure("  decoded by numpy", _cost(lambda: array_decoder.decode(body), count), "µs", 0.06),
     ]
 
 
 def _journal_figures(days: Days) -> list[Figure]:
     spans = _commit(days)
     known: dict[int, int] = {}
-    size, count = len(journal.encode(spans, known)), _samples(spans)
+    size, count = len(commit_record.encode(spans, known)), _samples(spans)
     return [
         Figure("a journal row, 4000 series × 3 polls", size / count, "B/sample", 1.0),
-        Figure("  encoded", _cost(lambda: journal.encode(spans, known), count), "µs", 0.4),
-        Figure("  the first of all", _cost(lambda: journal.encode(spans), count), "µs"),
+        Figure("  encoded", _cost(lambda: commit_record.encode(spans, known), count), "µs", 0.4),
+        Figure("  the first of all", _cost(lambda: commit_record.encode(spans), count), "µs"),
     ]
 
 

@@ -22,9 +22,9 @@ from bench import house, influx, prometheus, rows, year
 from bench.answers import Cost, Means, Side, Window, cost, differ
 from bench.peer import Peer
 from bench.report import Figure, show
-from meterd.store.asked import Asked, SeriesPoints
+from meterd.store.query.range_query import SeriesPoints, SeriesRequest
+from meterd.store.query.series_array import SeriesArray
 from meterd.store.reader import Reader
-from meterd.store.tracks import Track
 
 _END = (house.FIRST_DAY + year.DAYS) * house.DAY_MS
 _GAUGES = ("voltage", "current", "active_power", "reactive_power", "apparent_power")
@@ -34,7 +34,7 @@ NAMES = (
     "active_energy.import",
 )
 
-Series = Sequence[tuple[str, Track]]
+Series = Sequence[tuple[str, SeriesArray]]
 
 
 class _Question(NamedTuple):
@@ -68,7 +68,7 @@ class _Ours:
         return time.thread_time()
 
     def ask(self, names: Sequence[str], window: Window) -> list[SeriesPoints]:
-        asked = Asked.of([house.DEVICE], names, *window, "avg")
+        asked = SeriesRequest.of([house.DEVICE], names, *window, "avg")
         answer = self._reader._range(asked, Event())
         if self._dumped:
             orjson.dumps([[one.quantity, one.points] for one in answer])

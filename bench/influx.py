@@ -14,7 +14,7 @@ from pathlib import Path
 from bench import peer
 from bench.answers import Means, Window
 from bench.peer import Peer
-from meterd.store.tracks import Track
+from meterd.store.query.series_array import SeriesArray
 
 _DATABASE = "bench"
 _LINES = 5000  # what its guide has in one write
@@ -75,7 +75,7 @@ def write(server: Peer, lines: str) -> None:
     server.post(_WRITE, lines.encode())
 
 
-def fill(server: Peer, folder: Path, series: Sequence[tuple[str, Track]]) -> None:
+def fill(server: Peer, folder: Path, series: Sequence[tuple[str, SeriesArray]]) -> None:
     """Writes series that have the same times, and waits until they are merged."""
     line = head("house") + fields([name for name, _ in series])
     times = series[0][1].times

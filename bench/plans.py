@@ -10,7 +10,7 @@ from functools import cache
 
 from bench.report import Figure
 from meterd.drivers.costs import Costs, seconds
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
 

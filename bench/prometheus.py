@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import peer
 from bench.answers import Means, Window
 from bench.peer import Peer
-from meterd.store.tracks import Track
+from meterd.store.query.series_array import SeriesArray
 
 _BLOCK = 486 * 3_600_000  # ms; what a year's blocks grow to, as far as it merges them
 _CONFIG = "global: {scrape_interval: 10s}\n"
@@ -20,7 +20,7 @@ def there() -> bool:
     return peer.installed("Prometheus", "prometheus", "promtool")
 
 
-def fill(folder: Path, series: Sequence[tuple[str, Track]]) -> None:
+def fill(folder: Path, series: Sequence[tuple[str, SeriesArray]]) -> None:
     """Blocks of these series, as Prometheus would have merged them."""
     folder.mkdir(parents=True, exist_ok=True)
     first = min(int(track.times[0]) for _, track in series)
@@ -34,7 +34,7 @@ def fill(folder: Path, series: Sequence[tuple[str, Track]]) -> None:
     text.unlink()
 
 
-def _write(path: Path, series: Sequence[tuple[str, Track]]) -> None:
+def _write(path: Path, series: Sequence[tuple[str, SeriesArray]]) -> None:
     with path.open("w") as file:
         file.write("# TYPE house gauge\n")
         for name, track in series:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.peer import Peer
-from meterd.store.format.varint import number, sized
+from meterd.store.blocks.varint import number, sized
 
 _DOUBLE = struct.Struct("<d")
 _HEAD = {

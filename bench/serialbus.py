@@ -22,7 +22,7 @@ from pymodbus.framer import FramerRTU
 from bench.report import Figure
 from bench.slowmeter import reply_to
 from meterd.drivers.costs import Costs
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.sample import Poll
 from meterd.poll.bus import Bus

@@ -24,7 +24,7 @@ from bench import house, influx, peer, prometheus, rows
 from bench.flash import Stepped
 from bench.report import Figure, show
 from meterd.model.sample import Poll
-from meterd.store.tracks import Track
+from meterd.store.query.series_array import SeriesArray
 from meterd.store.writer import Writer
 
 DAYS = 7
@@ -79,7 +79,7 @@ def _beside(days: Days, late: bool, folder: Path) -> dict[str, float]:
     """Bytes a sample of Prometheus' blocks, InfluxDB's shards, and plain rows."""
     times = np.array([at for n in range(len(days)) for at in _late(house.times(n), late)])
     series = [
-        (name, Track(times, np.concatenate([np.frombuffer(day[place]) for day in days])))
+        (name, SeriesArray(times, np.concatenate([np.frombuffer(day[place]) for day in days])))
         for place, name in enumerate(house.NAMES)
     ]
     sizes: dict[str, int] = {}
@@ -95,7 +95,7 @@ def _beside(days: Days, late: bool, folder: Path) -> dict[str, float]:
     return {name: size / samples for name, size in sizes.items()}
 
 
-def _plain(series: list[tuple[str, Track]], path: Path) -> int:
+def _plain(series: list[tuple[str, SeriesArray]], path: Path) -> int:
     """Poll by poll, as they come."""
     times = series[0][1].times.tolist()
     polls = zip(*(track.values.tolist() for _, track in series), strict=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench import house
 from bench.flash import Stepped
-from meterd.store.tracks import Track
+from meterd.store.query.series_array import SeriesArray
 from meterd.store.writer import Writer
 
 DAYS = 365
@@ -22,12 +22,14 @@ _COMMIT = 3600 // 10  # polls
 _SETTLED = 26 * 3600 * 1000  # ms; by then a day is closed without the next one's polls
 
 
-def make(path: Path, data: Path, names: Sequence[str], days: int = DAYS) -> list[tuple[str, Track]]:
+def make(
+    path: Path, data: Path, names: Sequence[str], days: int = DAYS
+) -> list[tuple[str, SeriesArray]]:
     """Writes the store at `path`; gives these series as they went in (25 MB each)."""
     values = np.empty((len(names), days * house.POLLS))
     asyncio.run(_write(path, _kept(_made(data, days), names, values)))
     times = np.concatenate([np.asarray(house.times(number)) for number in range(days)])
-    return [(name, Track(times, row)) for name, row in zip(names, values, strict=True)]
+    return [(name, SeriesArray(times, row)) for name, row in zip(names, values, strict=True)]
 
 
 def _kept(

@@ -4,8 +4,8 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
-from meterd.drivers.library import Head, head, load_map, shipped
-from meterd.drivers.maprows import COUNTED, WORDS
+from meterd.drivers.map_library import MapHeader, head, load_map, shipped
+from meterd.drivers.map_rows import COUNTED, WORDS
 from meterd.drivers.sunspec.models import MODELS, rows
 
 FILE = Path(__file__).with_name("meters.md")
@@ -54,7 +54,7 @@ def _part(name: str, **words: object) -> str:
     return text
 
 
-def _line(one: Head) -> str:
+def _line(one: MapHeader) -> str:
     also = load_map(one.name).aliases
     name = f"`{one.name}`" + (f", also {', '.join(f'`{alias}`' for alias in also)}" if also else "")
     level = f"**{one.confidence}**" if one.confidence == "low" else one.confidence

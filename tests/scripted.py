@@ -18,7 +18,7 @@ from typing import TypeAlias, TypeVar
 
 from meterd.errors import LinkError, ProtocolError
 from meterd.wire.link import Parse, Times
-from meterd.wire.pace import Pace
+from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.stream import BUFFER_LIMIT
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -78,7 +78,7 @@ class ScriptedLink:
         timeout: float | None = None,
         quiet: bool = True,
         ticket: int = 0,
-        pace: Pace | None = None,
+        pace: RttEstimator | None = None,
         station: int = 0,
         once: bool = False,
     ) -> T:

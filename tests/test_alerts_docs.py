@@ -9,7 +9,7 @@ from meterd.alerts.hooks.notification import Notification
 from meterd.alerts.hooks.webhook import QUEUE_LIMIT, Backoff, body
 from meterd.alerts.rules import REMEMBERED
 from meterd.config.alerts import HookSettings, RuleSettings
-from meterd.daemon import own
+from meterd.daemon import self_monitoring
 from meterd.model.alert import Alert, AlertState
 from tests.config.judge import settings
 
@@ -51,7 +51,7 @@ def test_it_names_every_key_state_and_own_rule() -> None:
     keys |= set(HookSettings.model_fields)
     states = set(AlertState) - {AlertState.INACTIVE}
     assert [word for word in sorted(keys | states) if not re.search(rf"\b{word}\b", PAGE)] == []
-    assert [rule.name for rule in own.rules([]) if f"`{rule.name}`" not in PAGE] == []
+    assert [rule.name for rule in self_monitoring.rules([]) if f"`{rule.name}`" not in PAGE] == []
 
 
 def test_its_limits_are_those_of_the_code() -> None:

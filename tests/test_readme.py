@@ -10,7 +10,7 @@ import meterd
 from meterd.cli.main import COMMANDS
 from meterd.config import load
 from meterd.config.settings import SECTIONS
-from meterd.drivers import library, registry
+from meterd.drivers import map_library, registry
 from tests.cli.lines import judge
 
 ROOT = Path(meterd.__file__).parent.parent
@@ -79,7 +79,7 @@ def test_it_names_every_command() -> None:
 def test_every_map_is_listed_where_it_says() -> None:
     assert "(docs/meters.md)" in README
     listed = (ROOT / "docs" / "meters.md").read_text("utf-8")
-    assert [name for name in library.shipped() if f"`{name}`" not in listed] == []
+    assert [name for name in map_library.shipped() if f"`{name}`" not in listed] == []
 
 
 def test_its_command_lines_are_understood() -> None:
@@ -95,7 +95,7 @@ def test_its_configurations_and_maps_load(tmp_path: Path) -> None:
         if "rows:" in text:
             own = tmp_path / f"{number}.yaml"
             own.write_text(text)
-            library.load_map(str(own))
+            map_library.load_map(str(own))
             loaded.append("map")
         else:
             load.parse(

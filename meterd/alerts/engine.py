@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from meterd.alerts import owed
+from meterd.alerts import undelivered
 from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.rule import Rule
-from meterd.alerts.rules import Rules
-from meterd.alerts.silences import Ack, Silence, Silences
+from meterd.alerts.rules import RuleStates
+from meterd.alerts.silences import Ack, ActiveSilences, Silence
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import Clock
@@ -41,13 +41,13 @@ class Alerts:
     ) -> None:
         rules = tuple(rules)
         _check_hooks(rules, hooks)
-        self._rules = Rules(rules, new_id=new_id) if new_id else Rules(rules)
+        self._rules = RuleStates(rules, new_id=new_id) if new_id else RuleStates(rules)
         self._named = {rule.name: rule for rule in rules}
         self._hooks = hooks
         self._clock = clock
         self._site = site
         self._labels = labels or {}
-        self._silences = Silences(new_id) if new_id else Silences()
+        self._silences = ActiveSilences(new_id) if new_id else ActiveSilences()
         self._acks: dict[str, Ack] = {}
         # Fired while a silence covered them: no hook has heard of them.
         self._untold: set[str] = set()
@@ -131,7 +131,7 @@ class Alerts:
     @property
     def owed(self) -> int:
         """Notices that some hook has not delivered yet."""
-        return owed.count(self._hooks)
+        return undelivered.count(self._hooks)
 
     def saved_past(self) -> list[dict[str, Any]]:
         """The alerts that were resolved lately, as plain data."""
@@ -144,7 +144,7 @@ class Alerts:
             "acks": [asdict(ack) for ack in self._acks.values()],
             "silences": [asdict(silence) for silence in self.silences()],
             "untold": sorted(self._untold),
-            "owed": owed.saved(self._hooks),
+            "owed": undelivered.saved(self._hooks),
         }
 
     def restore(self, saved: Mapping[str, Any], past: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -154,7 +154,7 @@ class Alerts:
         """
         acks = [Ack(**one) for one in saved["acks"]]
         silences = [Silence(**one) for one in saved["silences"]]
-        waiting = owed.restored(saved.get("owed", {}))  # older notes have none
+        waiting = undelivered.restored(saved.get("owed", {}))  # older notes have none
         self._rules.restore([*past, *saved["alerts"]], self._clock.monotonic())
         self._acks = {ack.alert: ack for ack in acks}
         self._silences.restore(silences)
@@ -189,7 +189,7 @@ class Alerts:
         rules = tuple(rules)
         _check_hooks(rules, hooks)
         ended = self._rules.replace(rules, self._clock.monotonic(), self._clock.now_ms(), devices)
-        owed.hand_over(self._hooks, hooks)
+        undelivered.hand_over(self._hooks, hooks)
         self._hooks, self._site, self._labels = hooks, site, labels or {}
         self._tell(ended)
         self._named = {rule.name: rule for rule in rules}
@@ -199,7 +199,7 @@ class Alerts:
         """Raises ConfigError where `replace` would."""
         rules = tuple(rules)
         _check_hooks(rules, hooks)
-        Rules(rules)
+        RuleStates(rules)
 
     def rename(self, old: str, new: str) -> None:
         """A device goes on under another name, with its alerts and silences."""

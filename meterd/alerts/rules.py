@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from meterd.alerts.episode import Episode, restored
+from meterd.alerts.active_alert import ActiveAlert, restored
 from meterd.alerts.rule import Rule
 from meterd.alerts.silences import unique
 from meterd.errors import ConfigError
@@ -23,7 +23,7 @@ REMEMBERED_LIMIT = 1000
 _EVIDENCE = (Quality.GOOD, Quality.ESTIMATED)
 
 
-class Rules:
+class RuleStates:
     """The state of every rule on every device.
 
     `Alert.since` is when the condition was first seen to hold, `updated` when its value was last
@@ -33,8 +33,8 @@ class Rules:
     def __init__(self, rules: Iterable[Rule], *, new_id: Callable[[], str] = unique) -> None:
         self._rules = _by_name(rules)
         self._new_id = new_id
-        self._episodes: dict[tuple[str, str], Episode] = {}
-        self._resolved: deque[Episode] = deque(maxlen=REMEMBERED_LIMIT)
+        self._episodes: dict[tuple[str, str], ActiveAlert] = {}
+        self._resolved: deque[ActiveAlert] = deque(maxlen=REMEMBERED_LIMIT)
         self._watching: dict[str, tuple[Rule, ...]] = {}
 
     def take(self, poll: Poll, now: float) -> list[Alert]:
@@ -163,7 +163,7 @@ class Rules:
     def _begin(
         self, rule: Rule, poll: Poll, value: float, unit: str, now: float
     ) -> tuple[Alert, ...]:
-        episode = Episode(
+        episode = ActiveAlert(
             rule, self._new_id(), poll.device, unit, value, poll.time, poll.time, now, now
         )
         self._episodes[rule.name, poll.device] = episode

@@ -50,7 +50,7 @@ def unique() -> str:
     return str(uuid.uuid4())
 
 
-class Silences:
+class ActiveSilences:
     """Those that are not over."""
 
     def __init__(self, new_id: Callable[[], str] = unique) -> None:

@@ -7,10 +7,10 @@ from pydantic import BaseModel, Field
 from meterd.alerts.engine import Alerts
 from meterd.alerts.silences import Ack
 from meterd.api import body, pages
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
 from meterd.api.pages import Page, PageQuery
-from meterd.api.problem import Refusal, quote
+from meterd.api.problem import ApiRefusal, quote
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
 from meterd.model.alert import Alert, AlertState
@@ -50,14 +50,14 @@ class AckBody(Body):
     )
 
 
-async def list_all(call: Call, query: PageQuery) -> Answer:
+async def list_all(call: ApiCall, query: PageQuery) -> ApiAnswer:
     some, following = pages.cut(call.site.alerts(), query, lambda alert: alert.id)
     return as_json(
         {"alerts": [row(call.site.alerting, alert) for alert in some], "next": following}
     )
 
 
-async def acknowledge(call: Call, query: NoQuery) -> Answer:
+async def acknowledge(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Hooks are not told again of what somebody knows; they are told of its end."""
     said = body.read(AckBody, call)
     alert = call.path["id"]
@@ -65,7 +65,7 @@ async def acknowledge(call: Call, query: NoQuery) -> Answer:
         ack = call.site.alerting.ack(alert, call.who, said.comment)
     except LookupError:
         detail = f"there is no alert {quote(alert)}, or it ended a while ago"
-        raise Refusal(404, "unknown_alert", detail, hint="see GET alerts") from None
+        raise ApiRefusal(404, "unknown_alert", detail, hint="see GET alerts") from None
     return as_json(_ack(ack))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from meterd.api.crowd import Crowd
+from meterd.api.server_stats import ServerStats
 from meterd.api.site import Site
 
 JSON = "application/json"
@@ -16,7 +16,7 @@ EVENTS = "text/event-stream"
 _WORD = (1 << 64) - 1
 
 
-class Call(NamedTuple):
+class ApiCall(NamedTuple):
     """One request as the resources see it; `now` is Unix ms, `accept` the Accept header.
 
     `body` is whole and at most LARGEST_BODY bytes, `media` its Content-Type; `who` is the name
@@ -34,10 +34,10 @@ class Call(NamedTuple):
     who: str = ""
     base: str = ""
     last_event: str = ""
-    crowd: Crowd = Crowd()
+    crowd: ServerStats = ServerStats()
 
 
-class Answer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """A body and its media type. What went wrong is no Answer but a Refusal."""
 
     body: bytes
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
     status: int = 200
 
 
-class Flow(NamedTuple):
+class StreamedAnswer(NamedTuple):
     """An answer of any length: each part is made when the client took the one before it.
 
     A Refusal or StoreError is still a problem while the first part is made; later it cuts the
@@ -60,7 +60,7 @@ class Flow(NamedTuple):
     held: Callable[[], int] = lambda: 0
 
 
-class Following(NamedTuple):
+class FollowingClient(NamedTuple):
     """A client that wants to be told of changes from now on; empty names mean all."""
 
     devices: frozenset[str]
@@ -88,13 +88,13 @@ def _finite(data: Any) -> Any:
     return data
 
 
-def as_json(data: Any, status: int = 200) -> Answer:
-    return Answer(encode(data), status=status)
+def as_json(data: Any, status: int = 200) -> ApiAnswer:
+    return ApiAnswer(encode(data), status=status)
 
 
-def tagged(body: bytes) -> Answer:
+def tagged(body: bytes) -> ApiAnswer:
     """JSON that clients may ask for again: it has an ETag of what it says."""
     # Python's own hash is keyed anew at each start, and costs a third of any cryptographic one.
     digest = f"{len(body):x}-{hash(body) & _WORD:x}"
     # Weak: the same answer with gzip has other bytes.
-    return Answer(body, headers={"ETag": f'W/"{digest}"', "Cache-Control": "no-cache"})
+    return ApiAnswer(body, headers={"ETag": f'W/"{digest}"', "Cache-Control": "no-cache"})

@@ -8,28 +8,28 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from meterd.api import door, query
-from meterd.api.answer import Answer, Call, Flow, Following
-from meterd.api.auth.locks import Access, Locks
+from meterd.api import middleware, query
+from meterd.api.acceptor import Acceptor, Left, bind
+from meterd.api.answer import ApiAnswer, ApiCall, FollowingClient, StreamedAnswer
+from meterd.api.auth.authenticator import Access, Authenticator
+from meterd.api.authorisation import Authorisation
 from meterd.api.backlog import Backlog
 from meterd.api.connection import Connection
 from meterd.api.cors import Cors
-from meterd.api.crowd import Crowd
-from meterd.api.entrance import Entrance, Left, bind
-from meterd.api.guard import Guard
+from meterd.api.forwarded_headers import ForwardedHeaders
 from meterd.api.headers import HEADERS, STRICT
 from meterd.api.hosts import is_loopback
-from meterd.api.limits import Guests, Limits
+from meterd.api.limits import Guests, ServerLimits
 from meterd.api.live.fanout import STREAM, Fanout
-from meterd.api.problem import Refusal, quote
+from meterd.api.log_rate_limit import LogRateLimit
+from meterd.api.problem import ApiRefusal, quote
 from meterd.api.promapi.mount import Mounted, PrometheusApi
-from meterd.api.quiet import Quiet
 from meterd.api.respond import pour, respond
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
+from meterd.api.server_stats import ServerStats
 from meterd.api.site import Site
 from meterd.api.tls import Certificate
-from meterd.api.via import Way
 from meterd.model.clock import Clock, SystemClock
 
 # Seconds that requests under way get to finish when meterd stops.
@@ -41,38 +41,45 @@ _NOTE_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ServingRules:
     """How a site is served. `base` is what stands before every path outside, "" or "/meterd"."""
 
     access: Access = field(default_factory=Access)
     trusted: tuple[str, ...] = ()
     base: str = ""
     certificate: Certificate | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     cors: Cors = field(default_factory=Cors)
 
 
 def build(
-    site: Site, *, listen: str, clock: Clock | None = None, rules: Rules | None = None
+    site: Site, *, listen: str, clock: Clock | None = None, rules: ServingRules | None = None
 ) -> web.Application:
     """The application for `site`; `listen` is the host that it will be bound to."""
     rules, clock = (
-        rules or Rules(Access(is_loopback=is_loopback(listen))),
+        rules or ServingRules(Access(is_loopback=is_loopback(listen))),
         clock or SystemClock(),
     )
-    return _built(site, _guard(listen, rules, clock), clock, rules, Crowd())
+    return _built(site, _guard(listen, rules, clock), clock, rules, ServerStats())
 
 
-def _guard(listen: str, rules: Rules, clock: Clock) -> Guard:
+def _guard(listen: str, rules: ServingRules, clock: Clock) -> Authorisation:
     # A browser has no password for the origin that a rebound name makes.
     name = "" if rules.access.login_always else listen
-    return Guard(name, Locks(rules.access, clock), Way(rules.trusted, rules.base), rules.cors)
+    return Authorisation(
+        name,
+        Authenticator(rules.access, clock),
+        ForwardedHeaders(rules.trusted, rules.base),
+        rules.cors,
+    )
 
 
-def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -> web.Application:
+def _built(
+    site: Site, guard: Authorisation, clock: Clock, rules: ServingRules, crowd: ServerStats
+) -> web.Application:
     app = web.Application(
-        middlewares=[door.doorman(guard.check, _nowhere, rules.cors, rules.base)],
-        client_max_size=door.LARGEST_BODY,
+        middlewares=[middleware.doorman(guard.check, _nowhere, rules.cors, rules.base)],
+        client_max_size=middleware.LARGEST_BODY,
     )
     backlog = Backlog()
     fanout = Fanout(site, clock, rules.limits.streams, crowd, backlog)
@@ -81,7 +88,7 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
         handler = _handler(route, site, clock, guard, rules.limits, fanout, backlog)
         # A proxy may take the base off, or leave it on.
         for path in dict.fromkeys((route.path, rules.base + route.path)):
-            app.router.add_route(route.method, path, handler, expect_handler=door.expect)
+            app.router.add_route(route.method, path, handler, expect_handler=middleware.expect)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
     prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd, backlog)
@@ -89,7 +96,7 @@ def _built(site: Site, guard: Guard, clock: Clock, rules: Rules, crowd: Crowd) -
     for one in prometheus.routes():
         for path in dict.fromkeys((one.path, rules.base + one.path)):
             handler = _mounted(one, guard, rules.limits)
-            app.router.add_route(one.method, path, handler, expect_handler=door.expect)
+            app.router.add_route(one.method, path, handler, expect_handler=middleware.expect)
     if rules.base:
         app.router.add_route("GET", rules.base, _to_page(guard))
     if rules.cors.origins:
@@ -103,19 +110,19 @@ def _handler(
     route: Route,
     site: Site,
     clock: Clock,
-    guard: Guard,
-    limits: Limits,
+    guard: Authorisation,
+    limits: ServerLimits,
     fanout: Fanout,
     backlog: Backlog,
-) -> door.Handler:
+) -> middleware.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         via = guard.via(request)
         who = await guard.let_in(request, via, route.scope)
-        body = await door.body_of(request, limits.body)
+        body = await middleware.body_of(request, limits.body)
         now = clock.now_ms()
         asked = query.parse(route.query, request.query, now)
         headers = request.headers
-        call = Call(
+        call = ApiCall(
             site,
             now,
             request.match_info,
@@ -134,15 +141,15 @@ def _handler(
     return handle
 
 
-def _mounted(one: Mounted, guard: Guard, limits: Limits) -> door.Handler:
+def _mounted(one: Mounted, guard: Authorisation, limits: ServerLimits) -> middleware.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         await guard.let_in(request, guard.via(request), one.scope)
-        return await one.respond(request, await door.body_of(request, limits.body))
+        return await one.respond(request, await middleware.body_of(request, limits.body))
 
     return handle
 
 
-def _to_page(guard: Guard) -> door.Handler:
+def _to_page(guard: Authorisation) -> middleware.Handler:
     async def redirect(request: web.Request) -> web.StreamResponse:
         # The page's links are relative: they need the slash.
         location = f"{guard.via(request).prefix}/"
@@ -165,15 +172,15 @@ async def _strict(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _answer(
-    answer: Answer | Flow | Following,
+    answer: ApiAnswer | StreamedAnswer | FollowingClient,
     request: web.Request,
     fanout: Fanout,
     is_welcome: Callable[[], bool],
     backlog: Backlog,
 ) -> web.StreamResponse:
-    if isinstance(answer, Answer):
+    if isinstance(answer, ApiAnswer):
         return await respond(answer, request, backlog)
-    if isinstance(answer, Flow):
+    if isinstance(answer, StreamedAnswer):
         return await pour(answer, request, is_welcome, backlog)
     if request.method == "HEAD":
         return web.Response(headers={**HEADERS, **STREAM})
@@ -184,12 +191,12 @@ def _always() -> bool:
     return True
 
 
-def _nowhere(path: str) -> Refusal:
+def _nowhere(path: str) -> ApiRefusal:
     paths = [route.path for route in ROUTES]
     near = difflib.get_close_matches(path[:100], paths, n=1)
     hint = f"did you mean {near[0]}?" if near else "see /openapi.json"
     detail = f"there is nothing at {quote(path)}"
-    return Refusal(404, "unknown_path", detail, hint=hint, allowed=paths)
+    return ApiRefusal(404, "unknown_path", detail, hint=hint, allowed=paths)
 
 
 @dataclass(slots=True)
@@ -201,7 +208,7 @@ class Running:
     is_tls: bool
     guests: Guests
     _runner: web.AppRunner
-    _entrance: Entrance
+    _entrance: Acceptor
     _notes: asyncio.Task[None]
 
     @property
@@ -232,15 +239,15 @@ class Assembled:
     """A server that is ready, and listens nowhere yet."""
 
     host: str
-    rules: Rules
-    guard: Guard
-    crowd: Crowd
+    rules: ServingRules
+    guard: Authorisation
+    crowd: ServerStats
     runner: web.AppRunner
 
     def open(self, sockets: Sequence[socket.socket]) -> Running:
         """Let everybody in who comes to these sockets, which listen already."""
         rules, guard = self.rules, self.guard
-        quiet = Quiet(SystemClock())
+        quiet = LogRateLimit(SystemClock())
         loop = asyncio.get_running_loop()
 
         def make(left: Left) -> Connection:
@@ -250,7 +257,7 @@ class Assembled:
             return is_loopback(one) or guard.way.is_trusted(one)
 
         guests = Guests(rules.limits, is_known, self.crowd)
-        entrance = Entrance(sockets, make, guests, rules.limits, quiet, rules.certificate)
+        entrance = Acceptor(sockets, make, guests, rules.limits, quiet, rules.certificate)
         entrance.open()
         notes = asyncio.create_task(_note(guard.locks))
         port = sockets[0].getsockname()[1]
@@ -263,12 +270,12 @@ class Assembled:
 
 
 async def assemble(
-    site: Site, host: str, *, clock: Clock | None = None, rules: Rules | None = None
+    site: Site, host: str, *, clock: Clock | None = None, rules: ServingRules | None = None
 ) -> Assembled:
     """All of a server but its sockets; `host` is what it is going to listen on."""
-    rules = rules or Rules(Access(is_loopback=is_loopback(host)))
+    rules = rules or ServingRules(Access(is_loopback=is_loopback(host)))
     clock = clock or SystemClock()
-    guard, crowd = _guard(host, rules, clock), Crowd()
+    guard, crowd = _guard(host, rules, clock), ServerStats()
     if (certificate := rules.certificate) is not None:
         crowd.certificate_expires = lambda: certificate.expires
     runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
@@ -286,7 +293,7 @@ async def serve(
     port: int,
     *,
     clock: Clock | None = None,
-    rules: Rules | None = None,
+    rules: ServingRules | None = None,
 ) -> Running:
     """Listen at once. Raises OSError where the address is taken or not this machine's."""
     sockets = await bind(host, port)
@@ -299,7 +306,7 @@ async def serve(
     return assembled.open(sockets)
 
 
-async def _note(locks: Locks) -> None:
+async def _note(locks: Authenticator) -> None:
     """Now and then, and at the end."""
     try:
         while True:

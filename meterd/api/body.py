@@ -5,8 +5,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from meterd.api.answer import JSON, Call
-from meterd.api.problem import Refusal, quote
+from meterd.api.answer import JSON, ApiCall
+from meterd.api.problem import ApiRefusal, quote
 from meterd.model.text import has_controls
 
 
@@ -28,12 +28,12 @@ PlainText = Annotated[str, AfterValidator(_one_text)]
 B = TypeVar("B", bound=Body)
 
 
-def read(model: type[B], call: Call) -> B:
+def read(model: type[B], call: ApiCall) -> B:
     """The body as its model; an empty one says nothing. Raises Refusal: 400, 415 or 422."""
     media = call.media.partition(";")[0].strip().lower()
     if call.body and media != JSON:
         detail = f"the body is {quote(media)}, and JSON is expected"
-        raise Refusal(415, "bad_media", detail, hint=f"send Content-Type: {JSON}")
+        raise ApiRefusal(415, "bad_media", detail, hint=f"send Content-Type: {JSON}")
     try:
         return model.model_validate_json(call.body or b"{}", context={"now": call.now})
     except ValidationError as error:
@@ -41,7 +41,7 @@ def read(model: type[B], call: Call) -> B:
     names = sorted(model.model_fields)
     hint = f"it is a JSON object with {', '.join(names)}"
     if first["type"] == "json_invalid":
-        raise Refusal(400, "bad_json", f"the body is no JSON: {first['msg']}", hint=hint)
+        raise ApiRefusal(400, "bad_json", f"the body is no JSON: {first['msg']}", hint=hint)
     name = ".".join(map(str, first["loc"]))
     what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
     what = what.removeprefix("Value error, ")
@@ -50,4 +50,4 @@ def read(model: type[B], call: Call) -> B:
     code = "bad_body"
     hint = str(first.get("ctx", {}).get("hint", hint))
     detail = f"{quote(name)}: {what}" if name else f"the body: {what}"
-    raise Refusal(422, code, detail, hint=hint, allowed=names, parameter=name[:80])
+    raise ApiRefusal(422, code, detail, hint=hint, allowed=names, parameter=name[:80])

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from meterd.api import body, known
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api import body, lookups
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body
-from meterd.api.problem import Refusal, quote
+from meterd.api.problem import ApiRefusal, quote
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
 from meterd.errors import DeviceError, LinkError
@@ -25,23 +25,23 @@ class Done(BaseModel):
     time: str = Field(description="When it was sent, RFC 3339")
 
 
-async def send(call: Call, query: NoQuery) -> Answer:
+async def send(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Waits for the poll under way, sends, and answers once the device has taken it."""
     device = call.path["id"]
-    known.need_devices([device], known.ids(call.site), call.site)
+    lookups.need_devices([device], lookups.ids(call.site), call.site)
     command = body.read(CommandBody, call).command
     allowed = next(one.commands for one in call.site.devices() if one.id == device)
     if command not in allowed:
         detail = f"{device} is not allowed to be sent {quote(command)}"
         hint = f"allow it in meterd.yaml: devices: {device}: commands: [{command}]"
-        raise Refusal(409, "command_not_allowed", detail, hint=hint, allowed=allowed)
+        raise ApiRefusal(409, "command_not_allowed", detail, hint=hint, allowed=allowed)
     try:
         await call.site.command(device, command)
     except LookupError:
         detail = f"the driver of {device} has no command {quote(command)}"
         hint = "the driver only reads" if not allowed else "see docs/api.md"
-        raise Refusal(409, "no_such_command", detail, hint=hint) from None
+        raise ApiRefusal(409, "no_such_command", detail, hint=hint) from None
     except (LinkError, DeviceError) as error:
         detail = f"{device} did not take it: {error}"
-        raise Refusal(503, "command_failed", detail, headers={"Retry-After": "5"}) from error
+        raise ApiRefusal(503, "command_failed", detail, headers={"Retry-After": "5"}) from error
     return as_json({"device": device, "command": command, "time": rfc3339(call.now)})

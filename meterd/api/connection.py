@@ -10,9 +10,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
 
 from meterd.api.headers import refuse, shaped
-from meterd.api.limits import Limits
-from meterd.api.problem import Refusal, quote
-from meterd.api.quiet import Quiet
+from meterd.api.limits import ServerLimits
+from meterd.api.log_rate_limit import LogRateLimit
+from meterd.api.problem import ApiRefusal, quote
 from meterd.model.clock import SystemClock
 from meterd.model.shares import ClientSlot
 
@@ -63,8 +63,8 @@ class Connection(web.RequestHandler):
         self,
         server: web.Server | None,
         loop: asyncio.AbstractEventLoop,
-        limits: Limits,
-        quiet: Quiet | None = None,
+        limits: ServerLimits,
+        quiet: LogRateLimit | None = None,
         left: Callable[["Connection"], None] = lambda connection: None,
     ) -> None:
         if server is None:
@@ -84,7 +84,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._limits = limits
-        self._quiet = quiet or Quiet(SystemClock())
+        self._quiet = quiet or LogRateLimit(SystemClock())
         self._left = left
         self._lost: Callable[[], None] | None = None
         self._phase = Phase.HEAD
@@ -171,7 +171,7 @@ class Connection(web.RequestHandler):
 
     def _late(self) -> bytes:
         detail = f"the headers did not come within {self._limits.head:g} seconds"
-        body, media = shaped(Refusal(408, "slow_head", detail), self._target)
+        body, media = shaped(ApiRefusal(408, "slow_head", detail), self._target)
         return _LATE % (media.encode(), len(body), body)
 
     @property
@@ -212,24 +212,24 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _failed(self, request: web.BaseRequest, error: BaseException | None) -> Refusal:
+    def _failed(self, request: web.BaseRequest, error: BaseException | None) -> ApiRefusal:
         if (more := self._quiet.ask()) is not None:
             place = quote(request.path)
             log.error("%s %s failed%s", request.method, place, more, exc_info=error)
         detail = "meterd met an error of its own; its log says more"
-        return Refusal(500, "internal", detail)
+        return ApiRefusal(500, "internal", detail)
 
 
-def _malformed(error: BaseException | None) -> Refusal:
+def _malformed(error: BaseException | None) -> ApiRefusal:
     # Anyone can send garbage: it is not worth a line in the log each time.
     log.debug("a request that is no HTTP: %s", type(error).__name__)
     if isinstance(error, LineTooLong):
         detail = f"the request line or a header is longer than {LONGEST_LINE} bytes"
-        return Refusal(431, "header_too_large", detail)
+        return ApiRefusal(431, "header_too_large", detail)
     if isinstance(error, InvalidURLError):
         hint = "write spaces and signs as %20 and so on: curl -G --data-urlencode device=…"
-        return Refusal(400, "bad_http", "the URL has characters that none may have", hint=hint)
-    return Refusal(400, "bad_http", "the request is not well-formed HTTP/1.1")
+        return ApiRefusal(400, "bad_http", "the URL has characters that none may have", hint=hint)
+    return ApiRefusal(400, "bad_http", "the request is not well-formed HTTP/1.1")
 
 
 def in_ascii(line: bytes) -> bytes:

@@ -5,13 +5,13 @@ from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from meterd.api import body, known
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api import body, lookups
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
-from meterd.api.problem import Refusal, quote
+from meterd.api.problem import ApiRefusal, quote
 from meterd.api.query import BodyMoment, Name, NoQuery
 from meterd.api.times import rfc3339
-from meterd.api.unbroken import unbroken
+from meterd.api.uninterrupted import unbroken
 from meterd.store.tools.correct import (
     LONGEST_WHO,
     LONGEST_WHY,
@@ -83,24 +83,24 @@ class Undoing(Body):
     who: PlainText = Field("", max_length=LONGEST_WHO)
 
 
-async def list_all(call: Call, query: NoQuery) -> Answer:
+async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return as_json({"corrections": [row_of(one) for one in await _book(call).all()]})
 
 
-async def mark(call: Call, query: NoQuery) -> Answer:
+async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Every valid sample of the interval becomes invalid, or all get a value; the old are kept."""
     marking = body.read(Marking, call)
     if marking.start >= marking.end or marking.end > call.now:
         detail = "start has to lie before end, and end may not lie in the future"
-        raise Refusal(422, "bad_range", detail, parameter="end")
+        raise ApiRefusal(422, "bad_range", detail, parameter="end")
     stored = await call.site.reader.series()
-    known.need_devices([marking.device], {one.device for one in stored}, call.site)
+    lookups.need_devices([marking.device], {one.device for one in stored}, call.site)
     mine = {one.quantity for one in stored if one.device == marking.device}
-    known.need_quantities([marking.quantity], mine)
+    lookups.need_quantities([marking.quantity], mine)
     who = call.who or marking.who or _SOMEBODY
     if marking.unit and marking.value is None:
         detail = "a unit is that of a value, and there is none"
-        raise Refusal(422, "bad_body", detail, parameter="unit")
+        raise ApiRefusal(422, "bad_body", detail, parameter="unit")
     ask = Ask(
         marking.device,
         marking.quantity,
@@ -114,10 +114,10 @@ async def mark(call: Call, query: NoQuery) -> Answer:
     return as_json(row_of(await _done(_book(call).mark(ask, call.now))))
 
 
-async def undo(call: Call, query: NoQuery) -> Answer:
+async def undo(call: ApiCall, query: NoQuery) -> ApiAnswer:
     number = call.path["id"]
     if not number.isdecimal() or len(number) > 9:
-        raise Refusal(404, "unknown_correction", f"there is no correction {quote(number)}")
+        raise ApiRefusal(404, "unknown_correction", f"there is no correction {quote(number)}")
     said = body.read(Undoing, call)
     who = call.who or said.who or _SOMEBODY
     return as_json(row_of(await _done(_book(call).undo(int(number), who, call.now))))
@@ -143,7 +143,7 @@ def row_of(one: Correction) -> dict[str, Any]:
     }
 
 
-def _book(call: Call) -> Book:
+def _book(call: ApiCall) -> Book:
     return cast("Book", call.site.corrections)  # type: ignore[attr-defined]
 
 
@@ -152,6 +152,6 @@ async def _done(work: Coroutine[Any, Any, _T]) -> _T:
         return await unbroken(work, "GET corrections")
     except NothingThereError as error:
         hint = "see GET corrections, and GET range with step=raw"
-        raise Refusal(404, "unknown_correction", str(error), hint=hint) from error
+        raise ApiRefusal(404, "unknown_correction", str(error), hint=hint) from error
     except UnfitError as error:
-        raise Refusal(422, "bad_correction", str(error)) from error
+        raise ApiRefusal(422, "bad_correction", str(error)) from error

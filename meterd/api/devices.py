@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from meterd.api import known
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api import lookups
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.problem import unknown
 from meterd.api.query import NoQuery
 from meterd.api.site import DeviceInfo, LeftOutInfo
@@ -132,7 +132,7 @@ def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
     }
 
 
-async def list_all(call: Call, query: NoQuery) -> Answer:
+async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
     states = call.site.latest.states
     devices = call.site.devices()
     stored = await _left(call, {device.id for device in devices})
@@ -140,7 +140,7 @@ async def list_all(call: Call, query: NoQuery) -> Answer:
     return as_json({"devices": rows, "stored": stored})
 
 
-async def _left(call: Call, configured: Container[str]) -> list[dict[str, str]]:
+async def _left(call: ApiCall, configured: Container[str]) -> list[dict[str, str]]:
     """Those that only the store knows. Who asks for devices gets them, store or not."""
     spans: dict[str, tuple[int, int]] = {}
     try:
@@ -157,14 +157,14 @@ async def _left(call: Call, configured: Container[str]) -> list[dict[str, str]]:
     ]
 
 
-async def show(call: Call, query: NoQuery) -> Answer:
+async def show(call: ApiCall, query: NoQuery) -> ApiAnswer:
     asked = call.path["id"]
     for device in call.site.devices():
         if device.id == asked:
             state = call.site.latest.states.get(asked) or DeviceState()
             return as_json(describe(device, state))
     refusal = unknown("device", asked, (device.id for device in call.site.devices()))
-    if (now := known.former(call.site).get(asked)) is not None:
+    if (now := lookups.former(call.site).get(asked)) is not None:
         refusal.hint = f"it was renamed: it is called {now} now"
     if any(one["id"] == asked for one in await _left(call, ())):
         refusal.hint = "its history is in the store: see GET series, range, energy and export"

@@ -8,18 +8,18 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field
 
-from meterd.api import known
-from meterd.api.answer import Answer, Call, encode
-from meterd.api.problem import Refusal, unknown
+from meterd.api import lookups
+from meterd.api.answer import ApiAnswer, ApiCall, encode
+from meterd.api.problem import ApiRefusal, unknown
 from meterd.api.query import Between, Moment, Name
 from meterd.api.times import rfc3339
 from meterd.energy.bill import Bill, money
-from meterd.energy.clock import DAY
 from meterd.energy.consumption import Consumption, Metered, consume, cut, metered, since
-from meterd.energy.periods import HOUR, Period, Span
+from meterd.energy.periods import HOUR, Period, PeriodSpan
 from meterd.energy.quarter import COUNTER, Found, floor
-from meterd.energy.tally import Bucket
+from meterd.energy.tally import EnergyBucket
 from meterd.energy.tariff import Tariff
+from meterd.energy.zone_clock import DAY
 from meterd.model.quantity import CATALOGUE, is_known
 
 MOST_BUCKETS = 11_000  # a series, as of points
@@ -111,18 +111,18 @@ class Energy(BaseModel):
     energy: list[EnergyRow]
 
 
-class _Question(NamedTuple):
+class _EnergyQuestion(NamedTuple):
     """What is to be worked out for every device and quantity."""
 
     site: EnergySite
     zone: ZoneInfo
-    pieces: list[Span]
+    pieces: list[PeriodSpan]
     now: int
     tariff: Tariff | None
     firsts: Mapping[str, int]
 
 
-def row(device: str, asked: Metered, bucket: Bucket, method: str) -> dict[str, Any]:
+def row(device: str, asked: Metered, bucket: EnergyBucket, method: str) -> dict[str, Any]:
     """A bucket as answers show it, without costs. Values are exact: thousandths of the unit."""
     return {
         "device": device,
@@ -179,7 +179,7 @@ def need_energy(quantity: str) -> Metered:
         raise unknown("quantity", quantity, energies, parameter="quantity")
     hint = f"ask for a counter such as {IMPORT}, or for active_energy.net"
     detail = f"{quantity} is no energy that is counted"
-    raise Refusal(422, "not_energy", detail, hint=hint, parameter="quantity")
+    raise ApiRefusal(422, "not_energy", detail, hint=hint, parameter="quantity")
 
 
 def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | None:
@@ -196,17 +196,17 @@ def need_priced(asked: Metered) -> None:
     if not asked.priced:
         detail = f"a tariff is for active energy, and has no price for {asked.quantity}"
         hint = "leave tariff out, or ask for import, export or net"
-        raise Refusal(422, "not_priced", detail, hint=hint, parameter="tariff")
+        raise ApiRefusal(422, "not_priced", detail, hint=hint, parameter="tariff")
 
 
-def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[Span]:
+def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan]:
     """The periods that are asked for. Raises Refusal."""
     period = Period(query.period)
     end = now if query.end is None else query.end
     start = since(zone, period, min(end, now)) if query.start is None else query.start
     if start >= end:
         hint = "start has to lie before end; absent, end is now"
-        raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
     whole = query.snap == "period"
     # A rough count, before any is worked out.
     count = (min(end, now) - start) // _WIDTH.get(period, 7 * DAY)
@@ -214,11 +214,11 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[Span]:
     if max(count, len(pieces)) > MOST_BUCKETS:
         detail = f"that is more than {MOST_BUCKETS} {period}s"
         hint = "ask for a shorter range or a longer period"
-        raise Refusal(422, "too_many_points", detail, hint=hint, parameter="period")
+        raise ApiRefusal(422, "too_many_points", detail, hint=hint, parameter="period")
     return pieces
 
 
-async def show(call: Call, query: EnergyQuery) -> Answer:
+async def show(call: ApiCall, query: EnergyQuery) -> ApiAnswer:
     # The daemon's Site is both.
     site = cast("EnergySite", call.site)
     zone = ZoneInfo(call.site.timezone)
@@ -233,32 +233,32 @@ async def show(call: Call, query: EnergyQuery) -> Answer:
             f"{len(devices)} devices of {len(pieces)} {query.period}s are more than {MOST_ROWS}"
         )
         hint = "ask for fewer devices, a shorter range or a longer period"
-        raise Refusal(422, "too_much", detail, hint=hint, parameter="device")
+        raise ApiRefusal(422, "too_much", detail, hint=hint, parameter="device")
     firsts = await _firsts(call, pieces)
-    question = _Question(site, zone, pieces, call.now, tariff, firsts)
+    question = _EnergyQuestion(site, zone, pieces, call.now, tariff, firsts)
     head = {"period": query.period, "timezone": call.site.timezone, "tariff": query.tariff}
     parts = await _in_time(question, devices, asked, bool(query.device))
-    return Answer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
+    return ApiAnswer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
 
 
-async def _devices(call: Call, query: EnergyQuery, pieces: Sequence[Span]) -> list[str]:
+async def _devices(call: ApiCall, query: EnergyQuery, pieces: Sequence[PeriodSpan]) -> list[str]:
     """The devices meant: where none is named, also those that are left in the store alone.
 
     Of these, only those that have samples in that time.
     """
-    devices = list(known.ids(call.site))
+    devices = list(lookups.ids(call.site))
     if query.device and set(query.device) <= set(devices):
         return list(dict.fromkeys(query.device))
     stored = await call.site.reader.series()
     if query.device:
-        known.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
+        lookups.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
         return list(dict.fromkeys(query.device))
     start = pieces[0].start if pieces else 0
     left = (one.device for one in stored if one.last is not None and one.last >= start)
     return list(dict.fromkeys((*devices, *left)))
 
 
-async def _firsts(call: Call, pieces: Sequence[Span]) -> dict[str, int]:
+async def _firsts(call: ApiCall, pieces: Sequence[PeriodSpan]) -> dict[str, int]:
     """The first sample (Unix ms) of each device: nobody need look for power before it.
 
     Empty for short questions, which have nothing to gain.
@@ -273,7 +273,7 @@ async def _firsts(call: Call, pieces: Sequence[Span]) -> dict[str, int]:
 
 
 async def _in_time(
-    question: _Question, devices: Sequence[str], asked: Sequence[Metered], named: bool
+    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[Metered], named: bool
 ) -> list[bytes]:
     try:
         async with asyncio.timeout(DEADLINE):
@@ -281,21 +281,21 @@ async def _in_time(
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer devices"
-        raise Refusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
+        raise ApiRefusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
 
 
 async def _energy(
-    question: _Question, devices: Sequence[str], asked: Sequence[Metered], named: bool
+    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[Metered], named: bool
 ) -> AsyncIterator[bytes]:
     """The rows of each series, in JSON. A UPS that nobody named has no rows of nulls."""
     site, zone, pieces, now, tariff, firsts = question
 
-    async def known(device: str, quantity: str, start: int, end: int) -> Found:
+    async def lookups(device: str, quantity: str, start: int, end: int) -> Found:
         start = max(start, floor(firsts.get(device, start)))
         return await site.quarters(device, quantity, start, end) if start < end else ((), COUNTER)
 
     for device, each in product(devices, asked):
-        found = await consume(known, device, each, pieces, zone=zone, now=now, tariff=tariff)
+        found = await consume(lookups, device, each, pieces, zone=zone, now=now, tariff=tariff)
         if found.buckets and (named or found.method):
             yield encode(rows_of(device, each, found, tariff))[1:-1]
         # Polls go on while a large answer is written: one series at a time.

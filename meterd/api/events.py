@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from meterd.api import pages
-from meterd.api.answer import Answer, Call, encode, tagged
+from meterd.api.answer import ApiAnswer, ApiCall, encode, tagged
 from meterd.api.pages import Page, PageQuery
 from meterd.api.times import rfc3339
 from meterd.model.event import Event, EventKind, Scalar
@@ -26,7 +26,7 @@ def _key(event: Event) -> str:
     return "\n".join((str(event.time), event.device, str(event.kind), event.text))
 
 
-async def list_all(call: Call, query: PageQuery) -> Answer:
+async def list_all(call: ApiCall, query: PageQuery) -> ApiAnswer:
     some, following = pages.cut(call.site.events(), query, _key)
     rows = [
         {

@@ -7,20 +7,20 @@ from typing import Annotated, cast
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from meterd.api import known
-from meterd.api.answer import Call, Flow
-from meterd.api.problem import Refusal
+from meterd.api import lookups
+from meterd.api.answer import ApiCall, StreamedAnswer
+from meterd.api.problem import ApiRefusal
 from meterd.api.query import Between, Moment, Name
-from meterd.store.asked import SeriesInfo
-from meterd.store.catalog import Name as SeriesName
-from meterd.store.days import DaySpan
-from meterd.store.tools import coarse
-from meterd.store.tools.export import TEXTS, Source, Wanted, lines
+from meterd.store.head.catalog import Name as SeriesName
+from meterd.store.query.day_reader import DaySamples
+from meterd.store.query.range_query import SeriesInfo
+from meterd.store.tools import downsampled_export
+from meterd.store.tools.export import TEXTS, ExportSource, Wanted, lines
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 
 
-RESOLUTIONS = ("raw", *coarse.RESOLUTIONS)
+RESOLUTIONS = ("raw", *downsampled_export.RESOLUTIONS)
 
 
 def _form(value: object) -> object:
@@ -61,32 +61,34 @@ class ExportQuery(Between):
     )
 
 
-async def show(call: Call, query: ExportQuery) -> Flow:
+async def show(call: ApiCall, query: ExportQuery) -> StreamedAnswer:
     """Every sample with its quality, or buckets; nulls are empty (csv) or null, never 0."""
     end = call.now + 1 if query.end is None else query.end
     start = query.start or 0
     if start >= end:
         hint = "start has to lie before end; absent, they are the oldest sample and now"
-        raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
     stored = await call.site.reader.series()
-    known.need_devices(
-        query.device, {*known.ids(call.site), *(one.device for one in stored)}, call.site
+    lookups.need_devices(
+        query.device, {*lookups.ids(call.site), *(one.device for one in stored)}, call.site
     )
-    known.need_quantities(query.quantity, {one.quantity for one in stored})
+    lookups.need_quantities(query.quantity, {one.quantity for one in stored})
     wanted = Wanted(frozenset(query.device) or None, frozenset(query.quantity) or None, start, end)
-    reader = _Held(cast("Source", call.site.reader))
+    reader = _Held(cast("ExportSource", call.site.reader))
     headers = {"Content-Disposition": f'attachment; filename="meterd.{query.format}"'}
     pieces = TEXTS[query.format](lines(reader, wanted))
     if query.resolution != "raw":
-        rolled = cast("coarse.Rolled", call.site.reader)
-        pieces = coarse.TEXTS[query.format](coarse.buckets(rolled, wanted, query.resolution))
-    return Flow(_parts(pieces), MEDIA[query.format], headers, lambda: reader.size)
+        rolled = cast("downsampled_export.Rolled", call.site.reader)
+        pieces = downsampled_export.TEXTS[query.format](
+            downsampled_export.buckets(rolled, wanted, query.resolution)
+        )
+    return StreamedAnswer(_parts(pieces), MEDIA[query.format], headers, lambda: reader.size)
 
 
 class _Held:
     """A source that knows how many bytes of samples it gave last: so much is in memory."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ExportSource) -> None:
         self._source = source
         self.size = 0
 
@@ -99,7 +101,7 @@ class _Held:
         found: list[SeriesName] = ordered(names)
         return found
 
-    def day(self, device: str, day: int, wanted: Container[SeriesName]) -> DaySpan | None:
+    def day(self, device: str, day: int, wanted: Container[SeriesName]) -> DaySamples | None:
         told = self._source.day(device, day, wanted)
         span = None if told is None else told.span
         # The times once more for each column that is written, and what was decoded.

@@ -6,7 +6,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from meterd.api import problem
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from meterd.api.promapi.reply import MEDIA as JSON
 from meterd.api.promapi.reply import Trouble, error_body
 
@@ -39,7 +39,7 @@ _KINDS = {
 STRICT = {"Strict-Transport-Security": "max-age=31536000"}
 
 
-def shaped(refusal: Refusal, path: str) -> tuple[bytes, str]:
+def shaped(refusal: ApiRefusal, path: str) -> tuple[bytes, str]:
     """The body of a refusal and its media type, in the shape of the API that the path is of."""
     if not _PROMETHEUS.match(path):
         return refusal.body(), problem.MEDIA
@@ -47,7 +47,7 @@ def shaped(refusal: Refusal, path: str) -> tuple[bytes, str]:
     return error_body(trouble), JSON
 
 
-def refuse(refusal: Refusal, path: str = "") -> web.Response:
+def refuse(refusal: ApiRefusal, path: str = "") -> web.Response:
     """A refusal as a response: a problem, under /prometheus an error in Prometheus' shape."""
     headers = CIMultiDict({**HEADERS, "Cache-Control": "no-store", **refusal.headers})
     for challenge in refusal.challenges:

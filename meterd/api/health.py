@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from meterd import __version__
-from meterd.api.answer import Answer, Call, as_json
-from meterd.api.problem import Refusal
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
+from meterd.api.problem import ApiRefusal
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
 
@@ -27,18 +27,18 @@ class SiteInfo(BaseModel):
     time: str = Field(description="The server's time, RFC 3339")
 
 
-async def alive(call: Call, query: NoQuery) -> Answer:
+async def alive(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return as_json({"status": "ok"})
 
 
-async def ready(call: Call, query: NoQuery) -> Answer:
+async def ready(call: ApiCall, query: NoQuery) -> ApiAnswer:
     is_ready, why = call.site.ready()
     if not is_ready:
-        raise Refusal(503, "not_ready", why, headers={"Retry-After": "1"})
+        raise ApiRefusal(503, "not_ready", why, headers={"Retry-After": "1"})
     return as_json({"status": "ready"})
 
 
-async def site(call: Call, query: NoQuery) -> Answer:
+async def site(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return as_json(
         {
             "name": call.site.name,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 
-from meterd.api.problem import Refusal, quote
+from meterd.api.problem import ApiRefusal, quote
 
 # Ends of names that are for homes and offices, and that no public DNS will ever delegate.
 _PRIVATE = ("local", "localhost", "localdomain", "internal", "lan", "home", "corp", "home.arpa")
@@ -41,7 +41,7 @@ def check_host(header: str | None, listen: str) -> None:
         return
     name = _host(header or "")
     if not is_loopback(name) and name.lower() != listen.lower():
-        raise Refusal(
+        raise ApiRefusal(
             421,
             "foreign_host",
             f"meterd listens on loopback and is not known as {quote(name)}",
@@ -56,7 +56,7 @@ def check_near(header: str | None, listen: str) -> None:
     # No browser leaves the name out, and no other client can be led astray.
     if name and not _is_near(name) and name != listen.lower().rstrip("."):
         detail = f"without a login meterd is not known as {quote(name)}"
-        raise Refusal(421, "foreign_host", detail, hint=_HINT)
+        raise ApiRefusal(421, "foreign_host", detail, hint=_HINT)
 
 
 def _host(header: str) -> str:

@@ -8,21 +8,21 @@ from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, Field
 
-from meterd.api import known
-from meterd.api.answer import Answer, Call, encode
-from meterd.api.query import Name, Query
+from meterd.api import lookups
+from meterd.api.answer import ApiAnswer, ApiCall, encode
+from meterd.api.query import ApiQuery, Name
 from meterd.api.site import DeviceInfo, SeriesInfo, Site
 from meterd.api.times import rfc3339, spell
-from meterd.model.sample import Doubt, Poll, Quality
+from meterd.model.sample import Poll, Quality, QualityFlag
 from meterd.poll.latest import DeviceState, Latest
 
 # A sample older than this many intervals of its device is stale.
 STALE_INTERVALS = 3
 
-_GOOD = Doubt(Quality.GOOD, "")
+_GOOD = QualityFlag(Quality.GOOD, "")
 
 
-class LatestQuery(Query):
+class LatestQuery(ApiQuery):
     device: list[Name] = Field([], description="Only these devices; may be repeated")
     quantity: list[Name] = Field([], description="Only these quantities; may be repeated")
 
@@ -43,14 +43,14 @@ class LatestSamples(BaseModel):
     samples: list[LatestSample]
 
 
-class Newest(NamedTuple):
+class NewestPoll(NamedTuple):
     """A poll that holds newest samples, and what is to be said of them."""
 
     poll: Poll
-    stale: Doubt | None
+    stale: QualityFlag | None
 
 
-def newest(device: DeviceInfo, state: DeviceState, now: int) -> Iterator[Newest]:
+def newest(device: DeviceInfo, state: DeviceState, now: int) -> Iterator[NewestPoll]:
     """The polls that together hold a device's newest samples, newest first. `now` is Unix ms.
 
     Slow columns come with every n-th poll only, so the newest poll need not have them all.
@@ -61,36 +61,36 @@ def newest(device: DeviceInfo, state: DeviceState, now: int) -> Iterator[Newest]
     usual = device.interval * 1000
     if not last.up:
         # That it is down is known, and as good as any other sample.
-        yield Newest(last, None)
+        yield NewestPoll(last, None)
     for part in state.parts:
         if not last.up:
-            yield Newest(part.poll, _down(device.id, state))
+            yield NewestPoll(part.poll, _down(device.id, state))
             continue
         every = usual if part.poll is last else part.interval(usual)
         overdue = now - part.poll.time > STALE_INTERVALS * every
-        yield Newest(part.poll, _overdue(every, part.poll) if overdue else None)
+        yield NewestPoll(part.poll, _overdue(every, part.poll) if overdue else None)
 
 
-def _down(device: str, state: DeviceState) -> Doubt:
+def _down(device: str, state: DeviceState) -> QualityFlag:
     since = f" since {rfc3339(state.since)}" if state.since is not None else ""
     why = f": {state.fault.code}: {state.fault.text}" if state.fault is not None else ""
-    return Doubt(Quality.STALE, f"{device} is down{since}{why}")
+    return QualityFlag(Quality.STALE, f"{device} is down{since}{why}")
 
 
-def _overdue(every: float, poll: Poll) -> Doubt:
+def _overdue(every: float, poll: Poll) -> QualityFlag:
     reason = f"no poll since {rfc3339(poll.time)}, though one is due every {spell(round(every))}"
-    return Doubt(Quality.STALE, reason)
+    return QualityFlag(Quality.STALE, reason)
 
 
 class _Pieces(NamedTuple):
     """A poll's rows as JSON, cut where their age stands: it alone differs from call to call."""
 
-    found: Newest
+    found: NewestPoll
     seen: frozenset[str]
     bytes: list[bytes]
 
 
-def _pieces(found: Newest, seen: frozenset[str], wanted: Collection[str]) -> _Pieces:
+def _pieces(found: NewestPoll, seen: frozenset[str], wanted: Collection[str]) -> _Pieces:
     """The columns that no newer poll has (`seen`), and that are wanted."""
     poll, stale = found
     layout, doubts = poll.layout, poll.doubts
@@ -109,9 +109,13 @@ def _pieces(found: Newest, seen: frozenset[str], wanted: Collection[str]) -> _Pi
     return _Pieces(found, seen, [*cuts, head[:-1]] if cuts else [])
 
 
-def _aged(stale: Doubt, quality: Quality, reason: str) -> Doubt:
+def _aged(stale: QualityFlag, quality: Quality, reason: str) -> QualityFlag:
     """Stale, without forgetting what was wrong with the sample when it was new."""
-    return stale if quality is Quality.GOOD else Doubt(stale.quality, f"{stale.reason}; {reason}")
+    return (
+        stale
+        if quality is Quality.GOOD
+        else QualityFlag(stale.quality, f"{stale.reason}; {reason}")
+    )
 
 
 class _Memory:
@@ -125,14 +129,14 @@ class _Memory:
         """Rows of each of the device's polls, with commas between."""
         seen: frozenset[str] = frozenset()
         for place, found in enumerate(newest(device, state, now)):
-            known = self._pieces.get((device.id, place))
-            is_known = known is not None and known.found.poll is found.poll
-            if known is None or not is_known or known.found != found or known.seen != seen:
-                known = _pieces(found, seen, self._wanted)
-                self._pieces[device.id, place] = known
-            if known.bytes:
+            written = self._pieces.get((device.id, place))
+            is_known = written is not None and written.found.poll is found.poll
+            if written is None or not is_known or written.found != found or written.seen != seen:
+                written = _pieces(found, seen, self._wanted)
+                self._pieces[device.id, place] = written
+            if written.bytes:
                 age = max(0, now - found.poll.time) / 1000
-                yield (b"%r" % age).join(known.bytes)
+                yield (b"%r" % age).join(written.bytes)
             seen |= found.poll.layout.index.keys()
 
 
@@ -154,7 +158,7 @@ def _memory(site: Site, query: LatestQuery) -> _Memory:
     return memory
 
 
-def _body(call: Call, query: LatestQuery, left: Sequence[bytes] = ()) -> bytes:
+def _body(call: ApiCall, query: LatestQuery, left: Sequence[bytes] = ()) -> bytes:
     """`left`: rows of devices that are polled no more."""
     site, now = call.site, call.now
     memory = _memory(site, query)
@@ -169,27 +173,29 @@ def _body(call: Call, query: LatestQuery, left: Sequence[bytes] = ()) -> bytes:
     return b'{"time":"%b","samples":[%b]}' % (rfc3339(now).encode(), b",".join(rows))
 
 
-async def show(call: Call, query: LatestQuery) -> Answer:
+async def show(call: ApiCall, query: LatestQuery) -> ApiAnswer:
     polled = {device.id for device in call.site.devices() if device.enabled}
     asked = [name for name in dict.fromkeys(query.device) if name not in polled]
     if not asked:
         if query.quantity:
-            known.need_quantities(query.quantity, known.measured(call.site))
-        return Answer(_body(call, query))
+            lookups.need_quantities(query.quantity, lookups.measured(call.site))
+        return ApiAnswer(_body(call, query))
     # Only those that are named: what was polled long ago is no news to who asks for all.
     stored = await call.site.reader.series()
-    known.need_devices(asked, {*known.ids(call.site), *(one.device for one in stored)}, call.site)
-    named = {*known.measured(call.site), *(one.quantity for one in stored)}
-    known.need_quantities(query.quantity, named)
+    lookups.need_devices(
+        asked, {*lookups.ids(call.site), *(one.device for one in stored)}, call.site
+    )
+    named = {*lookups.measured(call.site), *(one.quantity for one in stored)}
+    lookups.need_quantities(query.quantity, named)
     mine = [
         one
         for one in stored
         if one.device in asked and (not query.quantity or one.quantity in query.quantity)
     ]
-    return Answer(_body(call, query, await asyncio.to_thread(_left, call, mine)))
+    return ApiAnswer(_body(call, query, await asyncio.to_thread(_left, call, mine)))
 
 
-def _left(call: Call, series: Sequence[SeriesInfo]) -> list[bytes]:
+def _left(call: ApiCall, series: Sequence[SeriesInfo]) -> list[bytes]:
     """The last sample of each series, for devices that are polled no more."""
     by_time: dict[tuple[str, int], list[SeriesInfo]] = {}
     for one in series:

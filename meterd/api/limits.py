@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meterd.api.crowd import Crowd
+from meterd.api.server_stats import ServerStats
 from meterd.model.shares import share_of
 
 # File descriptors that stay free for devices, the store and hooks.
@@ -14,7 +14,7 @@ _FEWEST = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Seconds, bytes and connections. `most_each` does not bind loopback and trusted proxies."""
 
     most: int = 2000
@@ -43,9 +43,12 @@ class Guests:
     """Counts who is in, from accept to close; also in the server's `crowd`."""
 
     def __init__(
-        self, limits: Limits, is_exempt: Callable[[str], bool], crowd: Crowd | None = None
+        self,
+        limits: ServerLimits,
+        is_exempt: Callable[[str], bool],
+        crowd: ServerStats | None = None,
     ) -> None:
-        self._crowd = crowd or Crowd()
+        self._crowd = crowd or ServerStats()
         self._room = limits.room
         self._most_each = limits.most_each
         self._is_exempt = is_exempt

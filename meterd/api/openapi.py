@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from meterd import __version__
 from meterd.api import problem
-from meterd.api.answer import JSON, Answer, encode, tagged
+from meterd.api.answer import JSON, ApiAnswer, encode, tagged
 from meterd.api.examples import EXAMPLES, TEXTS
 from meterd.api.route import Route
 
@@ -88,7 +88,7 @@ def document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
 
 
 @lru_cache(16)
-def answer(routes: tuple[Route, ...], base: str) -> Answer:
+def answer(routes: tuple[Route, ...], base: str) -> ApiAnswer:
     """Made once for each base: it takes 30 ms."""
     return tagged(encode(document(routes, base)))
 

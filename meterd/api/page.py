@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from importlib.resources import files as resources
 
-from meterd.api.answer import Answer, Call
+from meterd.api.answer import ApiAnswer, ApiCall
 from meterd.api.query import NoQuery
 
 HTML = "text/html; charset=utf-8"
@@ -28,27 +28,27 @@ _FILES = {
     "icon.svg": _SVG,
 }
 
-Function = Callable[[Call, NoQuery], Awaitable[Answer]]
+Function = Callable[[ApiCall, NoQuery], Awaitable[ApiAnswer]]
 
 
 @cache
-def _load(name: str, media: str) -> Answer:
+def _load(name: str, media: str) -> ApiAnswer:
     body = resources("meterd.api").joinpath("web", name).read_bytes()
     etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
     # Browsers keep it, but ask each time: an updated meterd shows its own page at once.
-    return Answer(body, media, {"ETag": etag, "Cache-Control": "no-cache"})
+    return ApiAnswer(body, media, {"ETag": etag, "Cache-Control": "no-cache"})
 
 
-async def index(call: Call, query: NoQuery) -> Answer:
+async def index(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return _load("index.html", HTML)
 
 
-async def docs(call: Call, query: NoQuery) -> Answer:
+async def docs(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return _load("docs.html", HTML)
 
 
 def _giver(name: str, media: str) -> Function:
-    async def give(call: Call, query: NoQuery) -> Answer:
+    async def give(call: ApiCall, query: NoQuery) -> ApiAnswer:
         return _load(name, media)
 
     return give

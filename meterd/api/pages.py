@@ -7,15 +7,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel, Field
 
-from meterd.api.problem import Refusal
-from meterd.api.query import Count, Query
+from meterd.api.problem import ApiRefusal
+from meterd.api.query import ApiQuery, Count
 
 _LONGEST = 1000
 
 _T = TypeVar("_T")
 
 
-class PageQuery(Query):
+class PageQuery(ApiQuery):
     limit: Count | None = Field(None, description="The most entries to answer with; absent: all")
     cursor: str | None = Field(
         None, description="Where to go on: `next` of the answer before", max_length=_LONGEST
@@ -39,7 +39,7 @@ def cut(
         if not places:
             detail = "the list has changed, and this cursor's place is gone"
             hint = "begin anew, without a cursor"
-            raise Refusal(422, "cursor_gone", detail, hint=hint, parameter="cursor")
+            raise ApiRefusal(422, "cursor_gone", detail, hint=hint, parameter="cursor")
         start = places[0] + 1
     end = len(items) if query.limit is None else start + query.limit
     more = end < len(items)
@@ -56,4 +56,4 @@ def _opened(cursor: str) -> str:
     except (binascii.Error, ValueError) as error:
         hint = "take `next` of the answer before as it is"
         detail = "this is no cursor"
-        raise Refusal(400, "bad_cursor", detail, hint=hint, parameter="cursor") from error
+        raise ApiRefusal(400, "bad_cursor", detail, hint=hint, parameter="cursor") from error

@@ -31,7 +31,7 @@ class ProblemDetails(BaseModel):
     parameter: str | None = Field(None, description="The query parameter at fault")
 
 
-class Refusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
+class ApiRefusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
     """The client has to change its request, or come back later where status is 503."""
 
     def __init__(
@@ -85,12 +85,12 @@ def quote(text: str) -> str:
 
 def unknown(
     what: str, name: str, names: Iterable[str], *, near: Iterable[str] = (), parameter: str = ""
-) -> Refusal:
+) -> ApiRefusal:
     """404 for a name that is not there, with those that are and those that look alike."""
     names = sorted(names)
     alike = difflib.get_close_matches(name[:_QUOTE], {*names, *near}, n=3)
     hint = f"did you mean {' or '.join(alike)}?" if alike else ""
-    return Refusal(
+    return ApiRefusal(
         404,
         f"unknown_{what}",
         f"there is no {what} {quote(name)}",
@@ -100,10 +100,12 @@ def unknown(
     )
 
 
-def of_store(error: StoreError) -> Refusal:
+def of_store(error: StoreError) -> ApiRefusal:
     """A store that cannot answer: too much was asked, or it is not there now."""
     if error.code == "too_much":
         hint = "ask for a shorter range, a longer step or fewer series"
-        return Refusal(422, "too_much", str(error), hint=hint)
+        return ApiRefusal(422, "too_much", str(error), hint=hint)
     hint = "polling goes on; see /readyz and try again"
-    return Refusal(503, f"store_{error.code}", str(error), hint=hint, headers={"Retry-After": "5"})
+    return ApiRefusal(
+        503, f"store_{error.code}", str(error), hint=hint, headers={"Retry-After": "5"}
+    )

@@ -15,13 +15,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from meterd.api.answer import Answer, Call
-from meterd.api.crowd import Crowd
+from meterd.api.answer import ApiAnswer, ApiCall
 from meterd.api.latest import newest
-from meterd.api.promapi import names, own, prices
-from meterd.api.promapi.own import Families
-from meterd.api.promapi.prices import Prices
+from meterd.api.promapi import names, prices, self_metrics
+from meterd.api.promapi.prices import PriceSource
+from meterd.api.promapi.self_metrics import Families
 from meterd.api.query import NoQuery
+from meterd.api.server_stats import ServerStats
 from meterd.api.site import DeviceInfo, Site
 from meterd.model.quantity import CATALOGUE, DEVICE_UP, describe
 from meterd.poll.latest import DeviceState
@@ -41,16 +41,16 @@ class _Collected(Collector):
         return self._families
 
 
-def _steps(families: Families, site: Site, crowd: Crowd, now: int) -> Iterator[None]:
+def _steps(families: Families, site: Site, crowd: ServerStats, now: int) -> Iterator[None]:
     """Reads the site, with pauses in which polls go on; `now` is Unix ms."""
-    yield from own.steps(families, site, crowd, now)
-    for labels, price in Prices.of(site, now).latest():
+    yield from self_metrics.steps(families, site, crowd, now)
+    for labels, price in PriceSource.of(site, now).latest():
         families.own(prices.METRIC, price, labels)
     for number, device in enumerate(site.devices()):
         state = site.latest.states.get(device.id)
         if state is not None:
             _samples(families, device, state, now)
-        if number % own.AT_ONCE == own.AT_ONCE - 1:
+        if number % self_metrics.AT_ONCE == self_metrics.AT_ONCE - 1:
             yield
 
 
@@ -77,7 +77,7 @@ def _wants_openmetrics(accept: str) -> bool:
     return False
 
 
-async def show(call: Call, query: NoQuery) -> Answer:
+async def show(call: ApiCall, query: NoQuery) -> ApiAnswer:
     families = Families()
     for _ in _steps(families, call.site, call.crowd, call.now):
         await asyncio.sleep(0)
@@ -85,10 +85,10 @@ async def show(call: Call, query: NoQuery) -> Answer:
     return await asyncio.to_thread(_written, families, _wants_openmetrics(call.accept))
 
 
-def _written(families: Families, is_openmetrics: bool) -> Answer:
+def _written(families: Families, is_openmetrics: bool) -> ApiAnswer:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(families))
     if is_openmetrics:
         text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
-        return Answer(text, openmetrics.CONTENT_TYPE_LATEST)
-    return Answer(generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
+        return ApiAnswer(text, openmetrics.CONTENT_TYPE_LATEST)
+    return ApiAnswer(generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meterd.api import times
-from meterd.api.problem import Refusal, quote
+from meterd.api.problem import ApiRefusal, quote
 from meterd.api.window import Calendar, Width
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
@@ -36,13 +36,13 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_NAME)]
 _MILLIS = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": times.LATEST_MS})
 
 
-class Query(BaseModel):
+class ApiQuery(BaseModel):
     """Base of all query models: what is not named in one is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Between(Query):
+class Between(ApiQuery):
     """Base of queries with `start` and `end`: Grafana's plug-ins have times in ms only."""
 
     from_: Annotated[int | None, _MILLIS] = Field(
@@ -58,7 +58,7 @@ _SPAN = {"from": "start", "to": "end"}
 _LEAST_MS = 100_000_000_000
 
 
-class NoQuery(Query):
+class NoQuery(ApiQuery):
     """A request that takes no parameters."""
 
 
@@ -153,7 +153,7 @@ class Multi(Protocol):
     def getall(self, key: str) -> Sequence[str]: ...
 
 
-Q = TypeVar("Q", bound=Query)
+Q = TypeVar("Q", bound=ApiQuery)
 
 
 def parse(model: type[Q], query: Multi, now: int) -> Q:
@@ -169,7 +169,7 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
             given[name] = values
         elif len(values) > 1:
             detail = f"parameter {quote(name)} is given {len(values)} times"
-            raise Refusal(400, "repeated_parameter", detail, parameter=name[:_LONGEST_NAME])
+            raise ApiRefusal(400, "repeated_parameter", detail, parameter=name[:_LONGEST_NAME])
         else:
             given[name] = values[0]
     if issubclass(model, Between):
@@ -181,7 +181,7 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
 
 
 @cache
-def _needs(model: type[Query]) -> bool:
+def _needs(model: type[ApiQuery]) -> bool:
     return any(field.is_required() for field in model.model_fields.values())
 
 
@@ -192,12 +192,12 @@ def _empty(model: type[Q]) -> Q:
 
 
 @cache
-def _lists(model: type[Query]) -> frozenset[str]:
+def _lists(model: type[ApiQuery]) -> frozenset[str]:
     fields = model.model_fields.items()
     return frozenset(name for name, one in fields if get_origin(one.annotation) is list)
 
 
-def names_of(model: type[Query]) -> list[str]:
+def names_of(model: type[ApiQuery]) -> list[str]:
     """The parameters as they are written in a URL."""
     return sorted(field.alias or name for name, field in model.model_fields.items())
 
@@ -210,23 +210,23 @@ def _settle(given: dict[str, Any]) -> None:
         text = given.pop(alias)
         if name in given:
             detail = f"{alias} is {name} in milliseconds: give one of the two"
-            raise Refusal(400, "repeated_parameter", detail, parameter=alias)
+            raise ApiRefusal(400, "repeated_parameter", detail, parameter=alias)
         if not _MS.fullmatch(text) or int(text) > times.LATEST_MS:
             detail = f"{alias}: {quote(text)} is no time in Unix milliseconds"
             hint = f"write 1795255200000, or use {name}"
-            raise Refusal(400, "bad_time", detail, hint=hint, parameter=alias)
+            raise ApiRefusal(400, "bad_time", detail, hint=hint, parameter=alias)
         if 0 < int(text) < _LEAST_MS:
             detail = f"{alias}: {text} is in {times.rfc3339(int(text))[:4]}: it is in milliseconds"
             hint = f"write {name}={text} for Unix seconds, {alias}={text}000 for milliseconds"
-            raise Refusal(400, "bad_time", detail, hint=hint, parameter=alias)
+            raise ApiRefusal(400, "bad_time", detail, hint=hint, parameter=alias)
         given[name] = times.rfc3339(int(text))
 
 
-def _refusal(error: ErrorDetails, model: type[Query]) -> Refusal:
+def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         allowed = names_of(model)
-        return Refusal(
+        return ApiRefusal(
             400,
             "unknown_parameter",
             f"there is no parameter {quote(name)} here",
@@ -235,7 +235,7 @@ def _refusal(error: ErrorDetails, model: type[Query]) -> Refusal:
             parameter=name[:_LONGEST_NAME],
         )
     context = error.get("ctx", {})
-    return Refusal(
+    return ApiRefusal(
         400,
         error["type"] if error["type"].startswith("bad_") else "bad_parameter",
         f"{name}: {quote(str(error['input']))} {_why(error)}",

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, RootModel
 
-from meterd.api import known
-from meterd.api.answer import Answer, Call, encode, tagged
-from meterd.api.problem import Refusal
+from meterd.api import lookups
+from meterd.api.answer import ApiAnswer, ApiCall, encode, tagged
+from meterd.api.problem import ApiRefusal
 from meterd.api.query import Aggregate, Between, Count, Moment, Name, Step
 from meterd.api.site import Points, Site
 from meterd.api.window import (
@@ -17,7 +17,7 @@ from meterd.api.window import (
     DAY,
     MOST_POINTS,
     RAW,
-    Window,
+    RangeWindow,
     check_altogether,
     check_points,
     kept,
@@ -111,23 +111,25 @@ class _Found(NamedTuple):
     series: Sequence[Points]
 
 
-def _window(call: Call, query: RangeQuery) -> Window:
+def _window(call: ApiCall, query: RangeQuery) -> RangeWindow:
     end = call.now if query.end is None else query.end
     start = max(0, end - 3_600_000) if query.start is None else query.start
     if start >= end:
         hint = "start has to lie before end; absent, they are now-1h and now"
-        raise Refusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
     if query.step is not None and query.step.ms == RAW and query.agg:
         hint = "leave agg out, or name a step"
-        raise Refusal(422, "agg_of_raw", "step=raw aggregates nothing", hint=hint, parameter="agg")
+        raise ApiRefusal(
+            422, "agg_of_raw", "step=raw aggregates nothing", hint=hint, parameter="agg"
+        )
     intervals = _intervals(call.site, query)
     most = query.max_points or COMFORTABLE_POINTS
     if query.step is None:
         # Steps shorter than the longest interval would tear holes.
         step = nice_step(end - start, max(intervals, default=0), most)
-        window = Window(start, end, step).chosen(step)
+        window = RangeWindow(start, end, step).chosen(step)
         return kept(window, call.site.keep_raw, call.now)._replace(raised=None)
-    window = Window(start, end, query.step.ms, calendar=query.step.calendar)
+    window = RangeWindow(start, end, query.step.ms, calendar=query.step.calendar)
     if query.max_points is not None:
         window = thinned(window, query.max_points, min(intervals, default=1000))
     return kept(window, call.site.keep_raw, call.now)
@@ -139,21 +141,21 @@ def _intervals(site: Site, query: RangeQuery) -> list[int]:
     return [round(d.interval * 1000) for d in site.devices() if not asked or d.id in asked]
 
 
-async def _names(call: Call, query: RangeQuery) -> tuple[list[str], list[str]]:
+async def _names(call: ApiCall, query: RangeQuery) -> tuple[list[str], list[str]]:
     """The devices and quantities meant; the store is asked only where the site cannot tell.
 
     Where no device is named, those that are left in the store alone are meant, too.
     """
     site = call.site
-    devices, quantities = set(known.ids(site)), known.measured(site)
+    devices, quantities = set(lookups.ids(site)), lookups.measured(site)
     live = bool(query.device) and set(query.device) <= devices
     plain = all(name in quantities or is_known(name) for name in query.quantity)
     if not (live and plain and query.quantity):
         stored = await site.reader.series()
         devices.update(one.device for one in stored)
         quantities.update(one.quantity for one in stored)
-    known.need_devices(query.device, devices, site)
-    known.need_quantities(query.quantity, quantities)
+    lookups.need_devices(query.device, devices, site)
+    lookups.need_quantities(query.quantity, quantities)
     return (
         list(dict.fromkeys(query.device)) or sorted(devices),
         list(dict.fromkeys(query.quantity)) or sorted(quantities),
@@ -171,7 +173,7 @@ def _columns(site: Site, devices: Sequence[str], quantities: Sequence[str]) -> i
     return max(1, found)
 
 
-def _edges(call: Call, window: Window) -> list[int]:
+def _edges(call: ApiCall, window: RangeWindow) -> list[int]:
     """Where buckets begin; empty: at multiples of the step."""
     if window.calendar is None:
         return []
@@ -183,7 +185,7 @@ def _edges(call: Call, window: Window) -> list[int]:
 async def _ask(
     site: Site,
     names: tuple[list[str], list[str]],
-    window: Window,
+    window: RangeWindow,
     agg: str,
     edges: Sequence[int],
 ) -> Any:
@@ -193,10 +195,10 @@ async def _ask(
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer series"
-        raise Refusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
+        raise ApiRefusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
 
 
-async def show(call: Call, query: RangeQuery) -> Answer:
+async def show(call: ApiCall, query: RangeQuery) -> ApiAnswer:
     window = _window(call, query)
     site = call.site
     # What is far too much is refused before the store is asked for names.
@@ -227,7 +229,7 @@ def _check_found(found: Sequence[_Found]) -> None:
         if len(one.points) > MOST_POINTS + 1:
             detail = f"{one.device} {one.quantity} has more than {MOST_POINTS} points there"
             hint = "ask for a shorter range or a longer step"
-            raise Refusal(422, "too_many_points", detail, hint=hint, parameter="step")
+            raise ApiRefusal(422, "too_many_points", detail, hint=hint, parameter="step")
 
 
 async def _series(found: Sequence[_Found], head: Mapping[str, Any]) -> bytes:

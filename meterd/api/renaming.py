@@ -6,12 +6,12 @@ from typing import Any, Protocol, TypeVar, cast
 from pydantic import BaseModel, Field
 
 from meterd.api import body
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
-from meterd.api.unbroken import unbroken
+from meterd.api.uninterrupted import unbroken
 from meterd.config.names import DeviceId
 from meterd.errors import MeterdError, StoreError
 from meterd.store.tools.correct import LONGEST_WHO
@@ -82,7 +82,7 @@ def row(old: str, new: str, now: int) -> dict[str, Any]:
     return {"device": new, "was": old, "time": rfc3339(now)}
 
 
-async def rename(call: Call, query: NoQuery) -> Answer:
+async def rename(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Also a device that only the store knows."""
     said = body.read(Renaming, call)
     site, old = cast("RenamingSite", call.site), call.path["id"]
@@ -91,12 +91,12 @@ async def rename(call: Call, query: NoQuery) -> Answer:
     return as_json(row(old, said.name, call.now))
 
 
-async def replace(call: Call, query: NoQuery) -> Answer:
+async def replace(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Nothing is booked across; guarded totals since then are counted anew."""
     said = body.read(Replacing, call)
     if said.at > call.now:
         detail = "at may not lie in the future"
-        raise Refusal(422, "bad_range", detail, parameter="at")
+        raise ApiRefusal(422, "bad_range", detail, parameter="at")
     site, device = cast("RenamingSite", call.site), call.path["id"]
     who = call.who or said.who
     found = await _done(site.replace(device, said.at, who, undo=said.undo))
@@ -119,4 +119,4 @@ async def _done(work: Coroutine[Any, Any, _T]) -> _T:
         if error.code not in _STATUS:
             raise
         hint = _HINTS[error.code]
-        raise Refusal(_STATUS[error.code], error.code, str(error), hint=hint) from error
+        raise ApiRefusal(_STATUS[error.code], error.code, str(error), hint=hint) from error

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from aiohttp import web
 
-from meterd.api import door
-from meterd.api.answer import Answer, Flow
+from meterd.api import middleware
+from meterd.api.answer import ApiAnswer, StreamedAnswer
 from meterd.api.backlog import COUNTED_FROM, STREAM, Backlog, Lease
 from meterd.api.headers import HEADERS
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from meterd.errors import StoreError
 
 log = logging.getLogger("meterd.api")
@@ -23,7 +23,7 @@ _SOCKET_BUFFER = 256 * 1024
 
 
 async def respond(
-    answer: Answer, request: web.Request, backlog: Backlog | None = None
+    answer: ApiAnswer, request: web.Request, backlog: Backlog | None = None
 ) -> web.Response:
     """A whole body; 304 where the client says that it has it."""
     headers = {**_PLAIN, **answer.headers, "Content-Type": answer.media}
@@ -45,7 +45,7 @@ async def whole(
     """A body, with gzip where the client takes it. Raises Refusal (503): too much waits."""
     if backlog is not None and len(body) >= COUNTED_FROM:
         backlog.need(len(body))
-    body, is_gzip = await door.squeeze(body, request.headers.get("Accept-Encoding", ""))
+    body, is_gzip = await middleware.squeeze(body, request.headers.get("Accept-Encoding", ""))
     told = {**headers, "Content-Encoding": "gzip"} if is_gzip else headers
     if backlog is None or len(body) < COUNTED_FROM or request.method == "HEAD":
         return web.Response(body=body, status=status, headers=told)
@@ -85,7 +85,7 @@ class _Counted(web.Response):
 
 
 async def pour(
-    flow: Flow,
+    flow: StreamedAnswer,
     request: web.Request,
     is_welcome: Callable[[], bool],
     backlog: Backlog | None = None,
@@ -97,7 +97,7 @@ async def pour(
     response = web.StreamResponse(headers={**_PLAIN, **flow.headers, "Content-Type": flow.media})
     if request.method == "HEAD":
         return response
-    if door.accepts_gzip(request.headers.get("Accept-Encoding", "")):
+    if middleware.accepts_gzip(request.headers.get("Accept-Encoding", "")):
         response.enable_compression(web.ContentCoding.gzip)
     poured = _Poured(flow, request, response, is_welcome)
     async with contextlib.AsyncExitStack() as stack:
@@ -122,7 +122,7 @@ class _Poured:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: StreamedAnswer,
         request: web.Request,
         response: web.StreamResponse,
         is_welcome: Callable[[], bool],
@@ -151,9 +151,9 @@ class _Poured:
         try:
             async for part in parts:
                 if not self._is_welcome():
-                    raise Refusal(401, "unauthorized", "the login has ended")
+                    raise ApiRefusal(401, "unauthorized", "the login has ended")
                 await self.write(part)
-        except (Refusal, StoreError) as error:
+        except (ApiRefusal, StoreError) as error:
             # Half an answer that ended as it should would be taken for all of it.
             log.warning("an answer was cut short: %s", error)
             self.abort()

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from meterd.api.answer import JSON, Answer, Call, Flow, Following
-from meterd.api.query import NoQuery, Query
+from meterd.api.answer import JSON, ApiAnswer, ApiCall, FollowingClient, StreamedAnswer
+from meterd.api.query import ApiQuery, NoQuery
 
 Scope = Literal["read", "admin", "command", "open"]
 """What a login has to allow; `open` asks for none."""
@@ -26,9 +26,9 @@ class Route:
 
     path: str
     summary: str
-    function: Callable[[Call, Any], Awaitable[Answer | Flow | Following]]
+    function: Callable[[ApiCall, Any], Awaitable[ApiAnswer | StreamedAnswer | FollowingClient]]
     answer: type[BaseModel] | None = None
-    query: type[Query] = NoQuery
+    query: type[ApiQuery] = NoQuery
     method: str = "GET"
     media: tuple[str, ...] = (JSON,)
     body: type[BaseModel] | None = None

@@ -20,14 +20,14 @@ from meterd.api import (
     stream,
 )
 from meterd.api import range as history
-from meterd.api.answer import EVENTS, Answer, Call
+from meterd.api.answer import EVENTS, ApiAnswer, ApiCall
 from meterd.api.query import NoQuery
 from meterd.api.route import Route
 
 PREFIX = "/api/v1"
 
 
-async def _openapi(call: Call, query: NoQuery) -> Answer:
+async def _openapi(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return openapi.answer(ROUTES, call.base)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from meterd.api import pages
-from meterd.api.answer import Answer, Call, encode, tagged
+from meterd.api.answer import ApiAnswer, ApiCall, encode, tagged
 from meterd.api.pages import Page, PageQuery
 from meterd.api.query import Name
 from meterd.api.site import SeriesInfo
@@ -41,12 +41,12 @@ def _wanted(one: SeriesInfo, query: SeriesQuery) -> bool:
     return is_device and (not query.quantity or one.quantity in query.quantity)
 
 
-async def list_all(call: Call, query: SeriesQuery) -> Answer:
+async def list_all(call: ApiCall, query: SeriesQuery) -> ApiAnswer:
     # Tens of thousands of series take a fifth of a second: polls go on meanwhile.
     return await asyncio.to_thread(_answer, await call.site.reader.series(), query)
 
 
-def _answer(known: Sequence[SeriesInfo], query: SeriesQuery) -> Answer:
+def _answer(known: Sequence[SeriesInfo], query: SeriesQuery) -> ApiAnswer:
     found = [one for one in known if _wanted(one, query)]
     some, following = pages.cut(found, query, _key)
     rows = [

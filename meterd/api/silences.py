@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, StringConstraints
 
 from meterd.alerts.silences import Silence
-from meterd.api import body, known
+from meterd.api import body, lookups
 from meterd.api.alerts import LONGEST_COMMENT
-from meterd.api.answer import Answer, Call, as_json
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
-from meterd.api.problem import Refusal, quote
+from meterd.api.problem import ApiRefusal, quote
 from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
 
@@ -47,23 +47,23 @@ class Removed(BaseModel):
     removed: str = Field(description="The id of the silence that is no more")
 
 
-async def list_all(call: Call, query: NoQuery) -> Answer:
+async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return as_json({"silences": [_row(one) for one in call.site.alerting.silences()]})
 
 
-async def add(call: Call, query: NoQuery) -> Answer:
+async def add(call: ApiCall, query: NoQuery) -> ApiAnswer:
     said = body.read(SilenceBody, call)
     start = call.now if said.start is None else said.start
     if not max(start, call.now) < said.end <= start + LONGEST:
         detail = "end has to lie after start and after now, and at most a year after start"
-        raise Refusal(422, "bad_range", detail, hint="write now+2h", parameter="end")
+        raise ApiRefusal(422, "bad_range", detail, hint="write now+2h", parameter="end")
     if said.rule:
         active = {alert.rule for alert in call.site.alerts()}
-        known.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
+        lookups.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
     if said.device:
-        known.need_devices([said.device], known.ids(call.site), call.site)
+        lookups.need_devices([said.device], lookups.ids(call.site), call.site)
     if said.quantity:
-        known.need_quantities([said.quantity], known.measured(call.site))
+        lookups.need_quantities([said.quantity], lookups.measured(call.site))
     asked = Silence(
         "", start, said.end, said.rule, said.device, said.quantity, call.who, said.comment
     )
@@ -71,15 +71,15 @@ async def add(call: Call, query: NoQuery) -> Answer:
         made = call.site.alerting.silence(asked)
     except ValueError as error:
         hint = "remove some: DELETE silences/{id}"
-        raise Refusal(409, "too_many_silences", str(error), hint=hint) from error
+        raise ApiRefusal(409, "too_many_silences", str(error), hint=hint) from error
     return as_json(_row(made), status=201)
 
 
-async def remove(call: Call, query: NoQuery) -> Answer:
+async def remove(call: ApiCall, query: NoQuery) -> ApiAnswer:
     asked = call.path["id"]
     if not call.site.alerting.unsilence(asked):
         detail = f"there is no silence {quote(asked)}, or it is over"
-        raise Refusal(404, "unknown_silence", detail, hint="see GET silences")
+        raise ApiRefusal(404, "unknown_silence", detail, hint="see GET silences")
     return as_json({"removed": asked})
 
 

@@ -2,19 +2,19 @@
 
 from pydantic import Field
 
-from meterd.api import known
-from meterd.api.answer import Call, Following
-from meterd.api.query import Name, Query
+from meterd.api import lookups
+from meterd.api.answer import ApiCall, FollowingClient
+from meterd.api.query import ApiQuery, Name
 
 
-class StreamQuery(Query):
+class StreamQuery(ApiQuery):
     device: list[Name] = Field([], description="Only these devices; may be repeated")
     quantity: list[Name] = Field([], description="Only these quantities; may be repeated")
 
 
-async def follow(call: Call, query: StreamQuery) -> Following:
+async def follow(call: ApiCall, query: StreamQuery) -> FollowingClient:
     if query.device:
-        known.need_devices(query.device, known.ids(call.site), call.site)
+        lookups.need_devices(query.device, lookups.ids(call.site), call.site)
     if query.quantity:
-        known.need_quantities(query.quantity, known.measured(call.site))
-    return Following(frozenset(query.device), frozenset(query.quantity), call.last_event)
+        lookups.need_quantities(query.quantity, lookups.measured(call.site))
+    return FollowingClient(frozenset(query.device), frozenset(query.quantity), call.last_event)

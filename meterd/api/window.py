@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import NamedTuple
 
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from meterd.api.times import rfc3339, spell
 from meterd.energy.periods import Period, edges
 
@@ -83,7 +83,7 @@ class Raised(NamedTuple):
     why: str
 
 
-class Window(NamedTuple):
+class RangeWindow(NamedTuple):
     """What to ask the reader for; times and step in ms, nominal where the calendar has it."""
 
     start: int
@@ -99,14 +99,14 @@ class Window(NamedTuple):
             return self.calendar.text
         return "raw" if self.step == RAW else spell(self.step)
 
-    def chosen(self, step: int) -> "Window":
+    def chosen(self, step: int) -> "RangeWindow":
         """The same with a step that nobody named: whole days are those of the site's clock."""
         is_days = step > 0 and step % DAY == 0
         return self._replace(
             step=step, calendar=Calendar(step // DAY, Period.DAY) if is_days else None
         )
 
-    def coarser(self, step: int, why: str) -> "Window":
+    def coarser(self, step: int, why: str) -> "RangeWindow":
         """The same with a longer step."""
         asked = self.raised.step if self.raised else self.step
         return self.chosen(step)._replace(raised=Raised(asked, why))
@@ -121,7 +121,7 @@ def nice_step(span: int, least: int = 0, most: int = COMFORTABLE_POINTS) -> int:
     return -(-needed // DAY) * DAY
 
 
-def thinned(window: Window, most: int, interval: int) -> Window:
+def thinned(window: RangeWindow, most: int, interval: int) -> RangeWindow:
     """No more than `most` points a series; `interval` (ms) is how often devices are polled."""
     span = window.end - window.start
     width = max(window.step or interval, 1)
@@ -131,7 +131,7 @@ def thinned(window: Window, most: int, interval: int) -> Window:
     return window.coarser(step, f"max_points is {most}")
 
 
-def kept(window: Window, keep: float | None, now: int) -> Window:
+def kept(window: RangeWindow, keep: float | None, now: int) -> RangeWindow:
     """No finer than what is left of the past; `keep` is how long raw samples stay, in seconds."""
     if keep is None or window.step >= QUARTER:
         return window
@@ -143,14 +143,14 @@ def kept(window: Window, keep: float | None, now: int) -> Window:
     return window.coarser(QUARTER, why)
 
 
-def check_points(window: Window, interval: int) -> int:
+def check_points(window: RangeWindow, interval: int) -> int:
     """The most points that a series can have there. Raises Refusal where they are too many."""
     span = window.end - window.start
     points = -(-span // max(window.step or interval, 1))
     if points <= MOST_POINTS:
         return points
     what = "every sample" if window.step == RAW else f"step {window.text}"
-    raise Refusal(
+    raise ApiRefusal(
         422,
         "too_many_points",
         f"{what} gives up to {points} points a series; {MOST_POINTS} is the limit",
@@ -159,13 +159,13 @@ def check_points(window: Window, interval: int) -> int:
     )
 
 
-def check_altogether(window: Window, points: int, columns: int) -> None:
+def check_altogether(window: RangeWindow, points: int, columns: int) -> None:
     """Refuse what no client wants to hold; `columns` is how many lists of points there are."""
     if points * columns <= MOST_ALTOGETHER:
         return
     most = max(1, MOST_ALTOGETHER // columns)
     step = spell(_shortest(window.end - window.start, most))
-    raise Refusal(
+    raise ApiRefusal(
         422,
         "too_much",
         f"{columns} series of up to {points} points are more than {MOST_ALTOGETHER} points",

@@ -11,18 +11,18 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file
-from meterd.cli.doors import check_certificate, check_login
+from meterd.cli.logging_setup import tell_of_values, warn_of_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
-from meterd.cli.talk import tell_of_values, warn_of_maps
+from meterd.cli.servers import check_certificate, check_login
 from meterd.cli.times import now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
-from meterd.daemon import advice, alerting, rule_advice
-from meterd.daemon.advice import Advice
-from meterd.daemon.alerted import silenced
+from meterd.daemon import alerting, config_warnings, rule_warnings
 from meterd.daemon.busload import BusLoad, RateSource, load_of
-from meterd.daemon.naming import of_names
-from meterd.daemon.plan import Built, build, link_plans
+from meterd.daemon.config_warnings import ConfigWarning
+from meterd.daemon.device_names import of_names
+from meterd.daemon.link_plan import Built, build, link_plans
+from meterd.daemon.saved_alerts import silenced
 from meterd.errors import Problem
 from meterd.model.duration import spell
 from meterd.model.sample import Poll
@@ -46,11 +46,11 @@ _ROUNDS = 3
 
 
 @dataclass(slots=True)
-class _Verdict:
+class _CheckReport:
     """What a check found: the load of each bus, doubts, and what devices said."""
 
     loads: list[BusLoad]
-    doubts: list[Advice] = field(default_factory=list)
+    doubts: list[ConfigWarning] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
 
     @property
@@ -108,19 +108,19 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
 # -- what is found ---------------------------------------------------------------------------------
 
 
-def _offline(settings: Settings, built: Sequence[Built]) -> _Verdict:
-    verdict = _Verdict([load_of(one) for one in built])
-    verdict.doubts += advice.of_devices(settings, built)
+def _offline(settings: Settings, built: Sequence[Built]) -> _CheckReport:
+    verdict = _CheckReport([load_of(one) for one in built])
+    verdict.doubts += config_warnings.of_devices(settings, built)
     verdict.doubts += of_names(settings)
     quiet = silenced(settings.store.url, now_ms()) if settings.alerts.rules else ()
-    verdict.doubts += rule_advice.of_rules(settings, rule_advice.delivered(built), quiet)
+    verdict.doubts += rule_warnings.of_rules(settings, rule_warnings.delivered(built), quiet)
     return verdict
 
 
-async def _online(settings: Settings, built: Sequence[Built], before: _Verdict) -> _Verdict:
+async def _online(settings: Settings, built: Sequence[Built], before: _CheckReport) -> _CheckReport:
     """Also what the devices say: whether each is another one, and how long it takes."""
     from meterd.cli.poll import poll_links
-    from meterd.daemon.twins import twins
+    from meterd.daemon.duplicate_meters import twins
 
     polls = await poll_links(built)
     up = {poll.device for poll in polls if poll.up}
@@ -135,14 +135,14 @@ async def _online(settings: Settings, built: Sequence[Built], before: _Verdict) 
         for one, load in zip(built, before.loads, strict=True)
     ]
     doubts = [*before.doubts, *twins(built, polls)]
-    delivered = rule_advice.delivered(built)
+    delivered = rule_warnings.delivered(built)
     missing = {
         poll.device: _missing(poll, delivered[poll.device] or frozenset())
         for poll in polls
         if poll.up
     }
-    doubts += rule_advice.unread(settings, delivered, missing)
-    return _Verdict(loads, doubts, polls)
+    doubts += rule_warnings.unread(settings, delivered, missing)
+    return _CheckReport(loads, doubts, polls)
 
 
 def _missing(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
@@ -152,18 +152,18 @@ def _missing(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
     return found | {name: one.reason for name, one in said.items() if one.value is None}
 
 
-def _problems(loaded: Loaded, verdict: _Verdict) -> list[Problem]:
+def _problems(loaded: Loaded, verdict: _CheckReport) -> list[Problem]:
     """All doubts, and the buses that are asked for too much, at their places in the file."""
     certain = {load.key for load in verdict.impossible}
     found = [_problem(loaded, doubt, "warning") for doubt in verdict.doubts]
     for load in verdict.loads:
-        if (doubt := advice.of_load(loaded.settings, load)) is not None:
+        if (doubt := config_warnings.of_load(loaded.settings, load)) is not None:
             severity = "error" if load.key in certain else "warning"
             found.append(_problem(loaded, doubt, severity))
     return sorted(found, key=lambda one: (one.line, one.column, one.code))
 
 
-def _problem(loaded: Loaded, doubt: Advice, severity: str) -> Problem:
+def _problem(loaded: Loaded, doubt: ConfigWarning, severity: str) -> Problem:
     place = loaded.place(*doubt.path)
     code, text, hint = doubt.code.value, doubt.text, doubt.hint
     return Problem(loaded.file, place.line, place.column, code, text, hint, severity)
@@ -172,7 +172,7 @@ def _problem(loaded: Loaded, doubt: Advice, severity: str) -> Problem:
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def _print(verdict: _Verdict, problems: Sequence[Problem], format_: str | None) -> None:
+def _print(verdict: _CheckReport, problems: Sequence[Problem], format_: str | None) -> None:
     rows = [row for load in verdict.loads for row in _rows(load)]
     if output.chosen(format_) in ("json", "ndjson"):
         # Programs get the warnings after the rows of the plan.
@@ -207,7 +207,7 @@ def _rows(load: BusLoad) -> Iterator[dict[str, Any]]:
         }
 
 
-def _tell(loaded: Loaded, verdict: _Verdict, problems: Sequence[Problem]) -> None:
+def _tell(loaded: Loaded, verdict: _CheckReport, problems: Sequence[Problem]) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
     for load in verdict.loads:
@@ -233,7 +233,7 @@ def _sum(load: BusLoad) -> str:
     return f"{len(load.devices)} devices take {load.share * 100:.3g} % of the bus{how}"
 
 
-def _code(verdict: _Verdict, problems: Sequence[Problem], *, strict: bool) -> int:
+def _code(verdict: _CheckReport, problems: Sequence[Problem], *, strict: bool) -> int:
     if verdict.impossible:
         return EXIT_CONFIG
     if verdict.failed:

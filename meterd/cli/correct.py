@@ -101,11 +101,11 @@ def _user() -> str:
 
 
 def _listed(settings: Settings) -> list[dict[str, Any]]:
-    from meterd.store import database
+    from meterd.store.db import store_url
     from meterd.store.tools.correct import listed
     from meterd.store.tools.overview import looking
 
-    with looking(database.find(settings.store.url)) as (connection, _):
+    with looking(store_url.find(settings.store.url)) as (connection, _):
         found = listed(connection)
     if rest := [str(one.id) for one in found if one.state == "unfinished"]:
         text = f"unfinished: {', '.join(rest)}; `meterd correct --finish` goes on with what was"
@@ -192,8 +192,8 @@ def _done(
 
 async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
     from meterd.cli.import_ import counter_terms_in, tell_of_counters
-    from meterd.daemon.totals import following
-    from meterd.store.lock import Claim
+    from meterd.daemon.corrected_totals import following
+    from meterd.store.db.lockfile import Claim
     from meterd.store.reader import Reader
     from meterd.store.tools.correct import Corrections
     from meterd.store.writer import Writer

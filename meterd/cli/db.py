@@ -13,7 +13,7 @@ from meterd.cli.progress import progress
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
-    from meterd.store.connections import Database
+    from meterd.store.db.connections import Database
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PAGE = 4096
@@ -117,8 +117,8 @@ def _restore(file: Path, config: Path | None) -> None:
 @config_option
 def _migrate(config: Path | None) -> None:
     """Bring the store to this meterd's schema; a file is copied before."""
-    from meterd.store import migrate
-    from meterd.store.lock import claimed
+    from meterd.store.db import migrate
+    from meterd.store.db.lockfile import claimed
     from meterd.store.tools import overview
 
     database = _database(config)
@@ -139,11 +139,11 @@ def _migrate(config: Path | None) -> None:
 @config_option
 def _compact(config: Path | None) -> None:
     """Merge small blocks of past days, and give free pages back."""
-    from meterd.store.tools import compacting
+    from meterd.store.tools import compact
 
     settings = load_settings(config)
     with progress("Merging blocks"):
-        before, after = asyncio.run(compacting.compact(settings.store.url, _now()))
+        before, after = asyncio.run(compact.compact(settings.store.url, _now()))
     click.echo(f"{before} blocks became {after}.", err=True)
 
 
@@ -174,9 +174,9 @@ def _move(url: str, config: Path | None) -> None:
 
 
 def _database(config: Path | None) -> "Database":
-    from meterd.store import database
+    from meterd.store.db import store_url
 
-    return database.find(load_settings(config).store.url)
+    return store_url.find(load_settings(config).store.url)
 
 
 def _now() -> int:

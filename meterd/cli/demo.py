@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from meterd.cli.place import check_alone, place
+from meterd.cli.listen_argument import check_alone, place
+from meterd.cli.logging_setup import start_log
 from meterd.cli.run import serve
-from meterd.cli.talk import start_log
 from meterd.config.load import parse
 from meterd.config.settings import Settings
 from meterd.drivers import registry

@@ -164,7 +164,7 @@ def _need_id(name: str) -> None:
 def _renamed(settings: Settings, old: str, new: str, who: str, *, is_merge: bool) -> dict[str, Any]:
     """By this process, or by the daemon where one keeps the store."""
     from meterd.api.renaming import row
-    from meterd.daemon.naming import need_new
+    from meterd.daemon.device_names import need_new
 
     now = now_ms()
     try:
@@ -189,7 +189,7 @@ async def _here(settings: Settings, old: str, new: str, who: str, now: int) -> N
 
 async def _merged_here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
     from meterd.cli.import_ import counter_terms_in
-    from meterd.daemon.memory import CounterMemory
+    from meterd.daemon.counter_state import CounterState
     from meterd.daemon.replacing import count_anew
     from meterd.store.tools.merge import merged
 
@@ -199,7 +199,7 @@ async def _merged_here(settings: Settings, old: str, new: str, who: str, now: in
             return
         with closing(_reading(settings, writer)) as reader:
             start = await merged(writer, reader, old, new, who=who, now=now)
-            memory = CounterMemory()
+            memory = CounterState()
             # The configuration may call it by either name.
             device = new if new in settings.devices else old
             terms = counter_terms_in(settings, device)
@@ -217,7 +217,7 @@ def _reading(settings: Settings, writer: "Writer") -> "Reader":
 @asynccontextmanager
 async def _writing(settings: Settings, what: str, seconds: float) -> "AsyncIterator[Writer]":
     """The store, by this process. Raises StoreError: already_running where a daemon keeps it."""
-    from meterd.store.lock import Claim
+    from meterd.store.db.lockfile import Claim
     from meterd.store.writer import Writer
 
     store = settings.store
@@ -261,7 +261,7 @@ def _replace(
     anew. A daemon that runs is asked to do it (where it wants a login, with the token in
     METERD_TOKEN).
     """
-    from meterd.daemon.naming import former
+    from meterd.daemon.device_names import former
 
     settings = load_settings(_config_of(ctx, config))
     device = former(settings).get(device, device)
@@ -285,10 +285,10 @@ def _replace(
 
 def _replacements(settings: Settings, device: str) -> list[dict[str, Any]]:
     from meterd.model.times import rfc3339
-    from meterd.store import database, replacements
+    from meterd.store.db import replacements, store_url
     from meterd.store.tools.overview import looking
 
-    with looking(database.find(settings.store.url)) as (connection, _):
+    with looking(store_url.find(settings.store.url)) as (connection, _):
         found = replacements.read(connection, device)
     return [
         {"device": device, "at": rfc3339(one.at), "who": one.who, "made": rfc3339(one.made)}
@@ -317,10 +317,10 @@ async def _replace_here(
     settings: Settings, device: str, at: int, who: str, *, undo: bool
 ) -> "Replaced":
     from meterd.cli.import_ import counter_terms_in
-    from meterd.daemon.memory import CounterMemory
-    from meterd.daemon.naming import as_called
+    from meterd.daemon.counter_state import CounterState
+    from meterd.daemon.device_names import as_called
     from meterd.daemon.replacing import replace_meter
-    from meterd.store.replacements import Replacement
+    from meterd.store.db.replacements import Replacement
 
     async with _writing(settings, "meterd devices replace", _RECOUNT) as writer:
         with closing(_reading(settings, writer)) as reader:
@@ -328,7 +328,7 @@ async def _replace_here(
             return await replace_meter(
                 writer,
                 reader,
-                CounterMemory(),
+                CounterState(),
                 device,
                 one,
                 still=nullcontext(),

@@ -19,9 +19,9 @@ from meterd.config.settings import Settings
 from meterd.energy.periods import Period
 
 if TYPE_CHECKING:
-    from meterd.api.problem import Refusal
+    from meterd.api.problem import ApiRefusal
     from meterd.energy.consumption import Metered
-    from meterd.energy.periods import Span
+    from meterd.energy.periods import PeriodSpan
     from meterd.energy.quarter import Fetch
 
 Stored: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Stock]]"
@@ -250,7 +250,7 @@ def _known(asked: tuple[str, ...], known: Mapping[str, object], what: str) -> tu
 
 
 def _devices(
-    question: Question, settings: Settings, stock: Stock, pieces: "Sequence[Span]"
+    question: Question, settings: Settings, stock: Stock, pieces: "Sequence[PeriodSpan]"
 ) -> Sequence[str]:
     """Those named; else the configured ones, and of the store those with samples in that time."""
     configured = [stock.former.get(name, name) for name in settings.devices]
@@ -267,20 +267,20 @@ def _devices(
 
 def _energies(question: Question) -> "list[Metered]":
     from meterd.api.energy import IMPORT, need_energy, need_priced
-    from meterd.api.problem import Refusal
+    from meterd.api.problem import ApiRefusal
 
     try:
         energies = [need_energy(name) for name in question.quantities or (IMPORT,)]
         for energy in energies if question.tariff else ():
             need_priced(energy)
-    except Refusal as error:
+    except ApiRefusal as error:
         raise _usage(error) from error
     return energies
 
 
-def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
+def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[PeriodSpan]":
     from meterd.api.energy import EnergyQuery, need_pieces
-    from meterd.api.problem import Refusal
+    from meterd.api.problem import ApiRefusal
 
     start, end = _range(question, zone, now)
     # Read already: a number that is validated is Unix seconds.
@@ -292,7 +292,7 @@ def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[Span]":
     )
     try:
         return need_pieces(zone, query, now)
-    except Refusal as error:
+    except ApiRefusal as error:
         raise _usage(error) from error
 
 
@@ -314,15 +314,15 @@ def _range(question: Question, zone: ZoneInfo, now: int) -> tuple[int | None, in
     return start, end
 
 
-def _usage(error: "Refusal") -> click.UsageError:
+def _usage(error: "ApiRefusal") -> click.UsageError:
     return click.UsageError(f"{error}: {error.hint}." if error.hint else f"{error}.")
 
 
 @asynccontextmanager
 async def stored(settings: Settings) -> AsyncIterator[Stock]:
     """The store of a configuration, read beside a daemon that may be writing it."""
-    from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
-    from meterd.daemon.naming import as_called, former
+    from meterd.daemon.device_names import as_called, former
+    from meterd.daemon.energy_queries import DEFAULT_INTERVAL, EnergyQueries
     from meterd.store.reader import Reader
 
     reader = await asyncio.to_thread(Reader.outside, settings.store.url)
@@ -336,7 +336,7 @@ async def stored(settings: Settings) -> AsyncIterator[Stock]:
     try:
         for one in await reader.series():
             lasts[one.device] = max(one.last, lasts.get(one.device, one.last))
-        yield Stock(Consumed(lambda: reader, interval).quarters, lasts, former(settings))
+        yield Stock(EnergyQueries(lambda: reader, interval).quarters, lasts, former(settings))
     finally:
         reader.close()
 

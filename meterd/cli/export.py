@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meterd.cli.openmetrics import Labels
     from meterd.config.settings import Settings
     from meterd.store.reader import Reader
-    from meterd.store.tools.export import Line, Wanted
+    from meterd.store.tools.export import ExportedSample, Wanted
 
 _FORMATS = ("csv", "ndjson", "openmetrics", "parquet")
 _RESOLUTIONS = ("raw", "15m", "1h", "1d")
@@ -83,7 +83,7 @@ def command(
     settings = load_settings(config)
     if format_ == "parquet" and target is None:
         raise click.UsageError("parquet is no text: name a file with -o.")
-    from meterd.daemon.naming import as_called
+    from meterd.daemon.device_names import as_called
 
     labels = {name: device.labels for name, device in as_called(settings).devices.items()}
     reader = Reader.outside(settings.store.url)
@@ -138,14 +138,14 @@ def _print(texts: Iterable[str]) -> None:
 
 def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:
     """Nobody is to take the oldest samples that are left for the first there were."""
-    from meterd.store import database
-    from meterd.store.standins import first_raw
+    from meterd.store.db import store_url
+    from meterd.store.query.downsampled import first_raw
     from meterd.store.tools.export import rfc3339, series
 
     first = min((info.first for info in series(reader, wanted)), default=None)
     if first is None:
         return
-    with database.find(settings.store.url).reading() as connection:
+    with store_url.find(settings.store.url).reading() as connection:
         left = first_raw(connection, 0)
     if max(first, wanted.start) < left:
         text = f"note: samples before {rfc3339(left)} are deleted (store.keep.raw);"
@@ -199,7 +199,7 @@ def _texts(
     tame: bool,
 ) -> Iterator[str]:
     from meterd.cli import openmetrics
-    from meterd.store.tools import coarse, export
+    from meterd.store.tools import downsampled_export, export
 
     if resolution == "raw":
         if format_ == "openmetrics":
@@ -208,10 +208,10 @@ def _texts(
         return export.TEXTS[format_](map(_tame, lines) if tame and format_ == "csv" else lines)
     if format_ == "openmetrics":
         return openmetrics.buckets(reader, wanted, resolution, labels)
-    return coarse.TEXTS[format_](coarse.buckets(reader, wanted, resolution))
+    return downsampled_export.TEXTS[format_](downsampled_export.buckets(reader, wanted, resolution))
 
 
-def _tame(line: "Line") -> "Line":
+def _tame(line: "ExportedSample") -> "ExportedSample":
     """Texts that came from outside are no formulas. Names have letters first."""
     if not line.reason and line.unit[:1].isalnum():
         return line
@@ -219,10 +219,14 @@ def _tame(line: "Line") -> "Line":
 
 
 def _parquet(reader: "Reader", wanted: "Wanted", target: Path, resolution: str) -> None:
-    from meterd.store.tools import coarse, export
+    from meterd.store.tools import downsampled_export, export
     from meterd.store.tools.parquet import write
 
     if resolution == "raw":
         write(export.lines(reader, wanted), export.COLUMNS, target)
     else:
-        write(coarse.buckets(reader, wanted, resolution), coarse.COLUMNS, target)
+        write(
+            downsampled_export.buckets(reader, wanted, resolution),
+            downsampled_export.COLUMNS,
+            target,
+        )

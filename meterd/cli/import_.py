@@ -18,9 +18,9 @@ from meterd.config.settings import Settings, StoreSettings
 from meterd.errors import MeterdError
 
 if TYPE_CHECKING:
-    from meterd.daemon.foretell import FileReads
-    from meterd.daemon.recount import Recounted, TermsOf
-    from meterd.store.tools.imports import CsvFile, Imported
+    from meterd.daemon.counter_recount import Recounted, TermsOf
+    from meterd.daemon.import_preview import FileReads
+    from meterd.store.tools.csv_import import CsvFile, Imported
     from meterd.store.writer import Writer
 
 # What an import takes at most, on a slow machine: a minute, and a second for so many samples.
@@ -60,9 +60,9 @@ def command(
     counted anew from where rows were put in. Spikes and dips are left out, resets, rollovers and
     other meters are told.
     """
-    from meterd.daemon.naming import as_called, former
+    from meterd.daemon.device_names import as_called, former
+    from meterd.store.tools.csv_import import CsvFile
     from meterd.store.tools.export import rfc3339
-    from meterd.store.tools.imports import CsvFile
 
     found = CsvFile(file, _zone(zone), now_ms())
     with progress("Checking"):
@@ -95,10 +95,10 @@ def command(
 
 def _need_whole(store: StoreSettings, days: Set[tuple[str, int]]) -> None:
     """Roll-ups of a day whose samples are deleted would become those of the file's rows alone."""
-    from meterd.store import database
-    from meterd.store.tools.bring import forgotten
+    from meterd.store.db import store_url
+    from meterd.store.tools.backfill import forgotten
 
-    if lost := forgotten(database.find(store.url), days):
+    if lost := forgotten(store_url.find(store.url), days):
         some = ", ".join(f"{device} {_date(day)}" for device, day in lost[:3])
         text = (
             f"samples of {len(lost)} days are deleted (store.keep.raw) and only their roll-ups are "
@@ -124,8 +124,8 @@ def _zone(name: str | None) -> ZoneInfo | None:
 async def _bring(
     settings: Settings, found: "CsvFile", told: "Imported", note: Callable[[int], None]
 ) -> "list[tuple[str, Recounted]]":
-    from meterd.store.lock import Claim
-    from meterd.store.tools.bring import bring
+    from meterd.store.db.lockfile import Claim
+    from meterd.store.tools.backfill import bring
     from meterd.store.writer import Writer
 
     store = settings.store
@@ -144,8 +144,8 @@ async def _count(
     writer: "Writer", settings: Settings, told: "Imported"
 ) -> "list[tuple[str, Recounted]]":
     """The guarded totals of the counters that the file has rows of, by device."""
-    from meterd.daemon.memory import CounterMemory
-    from meterd.daemon.recount import Recounted
+    from meterd.daemon.counter_recount import Recounted
+    from meterd.daemon.counter_state import CounterState
     from meterd.daemon.replacing import count_anew
     from meterd.store.reader import Reader
 
@@ -155,7 +155,7 @@ async def _count(
         for device in sorted({device for device, _ in told.counters}):
             # It may have another name by now than in the file.
             now = writer.memory.catalog.renamed.get(device, device)
-            terms, memory = counter_terms_in(settings, now), CounterMemory()
+            terms, memory = counter_terms_in(settings, now), CounterState()
             for (first, last), quantities in told.changed(device).items():
                 one = await count_anew(
                     writer,
@@ -178,29 +178,29 @@ async def _count(
 
 def counter_terms_in(settings: Settings | None, device: str) -> "TermsOf":
     """How the device's counters count, as far as the configuration knows."""
-    from meterd.daemon import plan
-    from meterd.daemon.recount import unknown_terms
+    from meterd.daemon import link_plan
+    from meterd.daemon.counter_recount import unknown_terms
 
     if settings is None or device not in settings.devices:
         return unknown_terms
     mine = settings.model_copy(update={"devices": {device: settings.devices[device]}})
-    for one in plan.link_plans(mine).values():
-        for name, driver, each in plan.build(one).drivers:
+    for one in link_plan.link_plans(mine).values():
+        for name, driver, each in link_plan.build(one).drivers:
             if name == device:
-                return plan.counter_terms(driver, each)
+                return link_plan.counter_terms(driver, each)
     return unknown_terms
 
 
 def _foretell(found: "CsvFile", told: "Imported", config: Path | None) -> None:
     """The events that the import would make."""
-    from meterd.daemon.foretell import counter_reads, foretold
-    from meterd.store import database
+    from meterd.daemon.import_preview import counter_reads, foretold
+    from meterd.store.db import store_url
 
     if not told.counters:
         return
     settings = _settings(config)
     url = None if settings is None else settings.store.url
-    if url is not None and not database.find(url).made():
+    if url is not None and not store_url.find(url).made():
         url = None
     given = told.totals.keys()
     rows = ((n, row) for n, row in found.numbered() if (row.device, row.quantity) not in given)

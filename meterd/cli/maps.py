@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from meterd.cli import output
-from meterd.drivers.library import Head, head, load_map, map_text, shipped
+from meterd.drivers.map_library import MapHeader, head, load_map, map_text, shipped
 from meterd.drivers.registers import BRIDGE, RegisterMap, Role, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
@@ -83,7 +83,7 @@ def _list(find: str, format_: str | None) -> None:
     )
 
 
-def _searched(one: Head) -> str:
+def _searched(one: MapHeader) -> str:
     return f"{one.name} {one.maker} {one.model}".lower()
 
 
@@ -104,16 +104,16 @@ def _show(found: RegisterMap, format_: str | None) -> None:
 
 def _check(file: str, format_: str | None) -> None:
     """Raises ConfigError with every mistake; else tells doubts on stderr, the plan on stdout."""
-    from meterd.drivers import mapcheck, mapfile
+    from meterd.drivers import map_check, map_file
 
     ours = file in shipped() and not Path(file).exists()
     text = map_text(file)
-    found = mapfile.parse(text, Path(file).stem, file, own=not ours)
-    places = mapfile.places(text, file)
-    if problems := mapcheck.problems(found, file, places):
+    found = map_file.parse(text, Path(file).stem, file, own=not ours)
+    places = map_file.places(text, file)
+    if problems := map_check.problems(found, file, places):
         raise ConfigError(problems)
-    doubts = mapcheck.doubts(found, file, places)
-    plan = mapcheck.requests(found)
+    doubts = map_check.doubts(found, file, places)
+    plan = map_check.requests(found)
     for line in map(str, doubts):
         click.echo(line, err=True)
     rows = [
@@ -128,12 +128,12 @@ def _check(file: str, format_: str | None) -> None:
     registers = sum(one.registers for one in plan)
     told = f"{len(found.rows)} rows in {len(plan)} reads of {registers} registers"
     click.echo(f"{file}: no mistakes, {len(doubts)} warnings, {told}", err=True)
-    if (fewer := mapcheck.fewer(found)) < len(plan):
+    if (fewer := map_check.fewer(found)) < len(plan):
         told = f"limits: {{bridge: {BRIDGE}}} makes {fewer} reads of them"
         click.echo(f"if the meter answers to registers between the rows, {told}", err=True)
 
 
-def _summary(found: RegisterMap | Head, *, rows: int) -> dict[str, Any]:
+def _summary(found: RegisterMap | MapHeader, *, rows: int) -> dict[str, Any]:
     return {
         "name": found.name,
         "maker": found.maker,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from meterd.model.family import Kind, Quantity
 
 if TYPE_CHECKING:
-    from meterd.store.asked import SeriesInfo
+    from meterd.store.query.range_query import SeriesInfo
     from meterd.store.reader import Reader
     from meterd.store.tools.export import Wanted
 
@@ -48,7 +48,7 @@ def samples(reader: "Reader", wanted: "Wanted", labels: Labels) -> Iterator[str]
 
 def buckets(reader: "Reader", wanted: "Wanted", resolution: str, labels: Labels) -> Iterator[str]:
     """Of each bucket a gauge for what is known of it: _min, _mean and _max, or _increase."""
-    from meterd.store.tools.coarse import of_series
+    from meterd.store.tools.downsampled_export import of_series
 
     for metric, quantity, members in _families(reader, wanted, labels):
         for what in _COUNTER if quantity.kind is Kind.COUNTER else _GAUGE:

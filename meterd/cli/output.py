@@ -87,7 +87,7 @@ def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) ->
     if not rows:
         return
     lines = [[_one_line(cell(row.get(column))) for column in columns] for row in rows]
-    cells = [_Column.of(name, [line[i] for line in lines]) for i, name in enumerate(columns)]
+    cells = [_TableColumn.of(name, [line[i] for line in lines]) for i, name in enumerate(columns)]
     width = _width()
     dropped = _too_many(cells, minor, width)
     shown = [column for column in cells if column.name not in dropped]
@@ -98,7 +98,7 @@ def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) ->
     _tell([column for column in cells if column.name in dropped], len(lines), width)
 
 
-def _tell(dropped: Sequence["_Column"], count: int, width: int) -> None:
+def _tell(dropped: Sequence["_TableColumn"], count: int, width: int) -> None:
     """What a table has no room for; what is the same in all rows is said once."""
     same = [one for one in dropped if one.is_same and count >= _FEW]
     dropped = [one for one in dropped if not one.is_empty]
@@ -127,7 +127,7 @@ _NUMBER = re.compile(r"-?[0-9][0-9.,]*(e[-+]?[0-9]+)?|", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class _TableColumn:
     """One column of a table as texts. `least` is what it needs, `most` what it can use."""
 
     name: str
@@ -137,7 +137,7 @@ class _Column:
     is_number: bool
 
     @classmethod
-    def of(cls, name: str, cells: list[str]) -> "_Column":
+    def of(cls, name: str, cells: list[str]) -> "_TableColumn":
         most = max(map(_places, (name, *cells)))
         is_prose = any(" " in text and _places(text) > _SENTENCE for text in cells)
         words = max((_places(word) for text in cells for word in text.split()), default=0)
@@ -168,11 +168,11 @@ def _width() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def _least(columns: Sequence[_Column]) -> int:
+def _least(columns: Sequence[_TableColumn]) -> int:
     return sum(column.least for column in columns) + _GAP * (len(columns) - 1)
 
 
-def _too_many(columns: Sequence[_Column], minor: Sequence[str], width: int) -> set[str]:
+def _too_many(columns: Sequence[_TableColumn], minor: Sequence[str], width: int) -> set[str]:
     """Which columns go, so that the others have room: those that say nothing, or the same in every
     row, then the minor ones. (A unit stays beside its values.)
     """
@@ -190,7 +190,7 @@ def _too_many(columns: Sequence[_Column], minor: Sequence[str], width: int) -> s
     return dropped
 
 
-def _horizontal(columns: Sequence[_Column], count: int, width: int) -> None:
+def _horizontal(columns: Sequence[_TableColumn], count: int, width: int) -> None:
     spare = width - _least(columns)
     widths = []
     for column in columns:
@@ -198,7 +198,7 @@ def _horizontal(columns: Sequence[_Column], count: int, width: int) -> None:
         spare -= more
         widths.append(column.least + more)
     bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    head = (" " * _GAP).join(map(_Column.pad, columns, [c.name for c in columns], widths))
+    head = (" " * _GAP).join(map(_TableColumn.pad, columns, [c.name for c in columns], widths))
     styled = click.style(head.rstrip(), bold=True) if bold else head.rstrip()
     click.echo(styled, file=raw(sys.stdout))
     for row in range(count):
@@ -206,11 +206,11 @@ def _horizontal(columns: Sequence[_Column], count: int, width: int) -> None:
             _wrapped(column.cells[row], room) for column, room in zip(columns, widths, strict=True)
         ]
         for texts in itertools.zip_longest(*parts, fillvalue=""):
-            padded = map(_Column.pad, columns, texts, widths)
+            padded = map(_TableColumn.pad, columns, texts, widths)
             click.echo((" " * _GAP).join(padded).rstrip())
 
 
-def _vertical(columns: Sequence[_Column], count: int, width: int) -> None:
+def _vertical(columns: Sequence[_TableColumn], count: int, width: int) -> None:
     """Each row as lines of name and value; what has no value has no line."""
     names = max(_places(column.name) for column in columns)
     room = max(width - names - _GAP, 1)

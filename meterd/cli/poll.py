@@ -11,11 +11,11 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
+from meterd.cli.logging_setup import tell_of_values, warn_of_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
-from meterd.cli.talk import tell_of_values, warn_of_maps
 from meterd.config.names import near
 from meterd.config.settings import Settings
-from meterd.daemon.plan import Built, build, link_plans, polled
+from meterd.daemon.link_plan import Built, build, link_plans, polled
 from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
 from meterd.errors import ConfigError

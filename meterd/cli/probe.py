@@ -11,7 +11,7 @@ import click
 from meterd.cli import output
 from meterd.cli.configuration import _unit as split_unit
 from meterd.cli.main import EXIT_FAILURE
-from meterd.config.links import check_link
+from meterd.config.link_urls import check_link
 from meterd.drivers.probing import Decoding, decodings
 from meterd.errors import ConfigError, DeviceError, LinkError
 from meterd.wire import open_link
@@ -31,7 +31,7 @@ _TIMEOUT = 1.0
 
 
 @dataclass(slots=True)
-class Found:
+class ProbedDecodings:
     """What a function gave around an address: decodings by place."""
 
     function: int
@@ -109,12 +109,12 @@ def _address(text: str, function: str | None) -> tuple[int, tuple[int, ...]]:
 
 async def _probe(
     url: str, unit: int, place: int, functions: Sequence[int], count: int
-) -> list[Found]:
+) -> list[ProbedDecodings]:
     address = parse(url)
     times = Times(timeout=address.duration("timeout") or _TIMEOUT)
     link = open_link(address, defaults={}, times=times)
     client = ModbusClient(link, unit)
-    found = [Found(function) for function in functions]
+    found = [ProbedDecodings(function) for function in functions]
     try:
         for one in found:
             for name, offset in _PLACES.items():
@@ -151,7 +151,7 @@ def _say(function: int, address: int, what: str) -> None:
     click.echo(f"function {function}, address {address}: {what}", err=True)
 
 
-def _rows(found: Found) -> Iterator[dict[str, Any]]:
+def _rows(found: ProbedDecodings) -> Iterator[dict[str, Any]]:
     """One row a type and order, in the order of the widest reply."""
     each = {name: {(d.type, d.order): d for d in values} for name, values in found.values.items()}
     widest = max(each.values(), key=len, default={})

@@ -11,12 +11,12 @@ import click
 
 from meterd import __version__
 from meterd.cli.configuration import config_option, load_settings, target_settings
+from meterd.cli.logging_setup import start_log, warn_of_maps
 from meterd.cli.main import EXIT_FAILURE
-from meterd.cli.talk import start_log, warn_of_maps
 from meterd.config.settings import DeviceSettings, Settings
-from meterd.daemon.plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.link_plan import LinkPlan, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver
-from meterd.drivers.library import is_file
+from meterd.drivers.map_library import is_file
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll

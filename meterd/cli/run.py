@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from meterd.cli.configuration import config_option, load_settings
-from meterd.cli.talk import start_log, warn_of_maps
+from meterd.cli.logging_setup import start_log, warn_of_maps
 from meterd.config.settings import Settings
 from meterd.model.event import EventKind
 
@@ -60,14 +60,14 @@ async def serve(
 
     signals = Signals(None if reload is None else lambda: apply_anew(reload), not_reloaded)
     # Half a second of imports that no other command needs.
-    from meterd.cli.doors import Doors
-    from meterd.daemon.held import apply_when_free
+    from meterd.cli.servers import Servers
     from meterd.daemon.site import Site
+    from meterd.daemon.store_wait import apply_when_free
     from meterd.model.clock import SystemClock
 
     clock = SystemClock()
     site = Site(clock)
-    doors = Doors(site)
+    doors = Servers(site)
     site.join(doors)
     try:
         if not await signals.unless_stopped(

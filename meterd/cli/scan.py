@@ -13,10 +13,10 @@ import click
 from meterd.cli import output
 from meterd.cli.main import EXIT_FAILURE
 from meterd.cli.terminal import raw
-from meterd.config.links import check_link
-from meterd.drivers.library import load_map, shipped
+from meterd.config.link_urls import check_link
+from meterd.drivers.link_scan import FoundUnit, LinkScan, ways
+from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.registers import RegisterMap
-from meterd.drivers.survey import Found, Survey, ways
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
 from meterd.model.duration import seconds
@@ -69,7 +69,7 @@ def command(
         raise ConfigError(f"--timeout {timeout!r} is no duration such as 300ms")
     tries = list(ways(address, _listed(baud), _listed(parity)))
     with _Bar() as bar:
-        survey = Survey(tries, _units(units), SystemClock(), bar, timeout=patience, only=only)
+        survey = LinkScan(tries, _units(units), SystemClock(), bar, timeout=patience, only=only)
         done = _run(survey, only)
     if not done:
         click.echo("stopped: this is what was found so far", err=True)
@@ -90,7 +90,7 @@ def _show(rows: Sequence[dict[str, Any]], format_: str | None, document: Any) ->
             click.echo(f"  {row['try']}", err=True)
 
 
-def _run(survey: Survey, only: Sequence[RegisterMap]) -> bool:
+def _run(survey: LinkScan, only: Sequence[RegisterMap]) -> bool:
     """False if somebody pressed Ctrl-C."""
 
     async def both() -> None:
@@ -138,7 +138,7 @@ def _units(text: str) -> list[int]:
     return list(units)
 
 
-def _row(found: Found) -> dict[str, Any]:
+def _row(found: FoundUnit) -> dict[str, Any]:
     guesses = ", ".join(f"{guess.map} ({guess.word})" for guess in found.guesses)
     seen = ", ".join(found.guesses[0].because[:_SEEN]) if found.guesses else ""
     return {
@@ -150,7 +150,7 @@ def _row(found: Found) -> dict[str, Any]:
     }
 
 
-def _documents(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
+def _documents(found: Sequence[FoundUnit]) -> Iterator[dict[str, Any]]:
     for one in found:
         row = _row(one)
         yield {
@@ -166,7 +166,7 @@ def _documents(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _next(found: Found) -> str:
+def _next(found: FoundUnit) -> str:
     """The command to go on with; quoted where a shell would see more in it."""
     url = _url(found)
     target = f"{found.guesses[0].map}@{url}" if found.guesses else url
@@ -174,7 +174,7 @@ def _next(found: Found) -> str:
     return f"meterd poll {quoted}" if found.guesses else f"meterd probe {quoted} 0"
 
 
-def _url(found: Found) -> str:
+def _url(found: FoundUnit) -> str:
     """The link with the settings that were found to work, and the unit."""
     address = found.address
     options = {k: v for k, v in address.options.items() if (k, v) != ("framer", "socket")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from meterd.cli.place import place
+from meterd.cli.listen_argument import place
 from meterd.errors import ConfigError
 
 

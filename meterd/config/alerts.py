@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic import field_validator as check
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 from meterd.config.duration import between
 from meterd.config.fields import Number, OrEmpty, Section, has_control, one_line
 from meterd.config.names import Name
@@ -24,7 +24,7 @@ def _listed(value: object) -> object:
 
 def _quantity(name: str) -> str:
     if describe(name) is None:
-        raise Flaw(Code.UNKNOWN_QUANTITY, "must be a quantity", suggest(name)).error()
+        raise ValueFlaw(Code.UNKNOWN_QUANTITY, "must be a quantity", suggest(name)).error()
     return name
 
 
@@ -36,7 +36,7 @@ def _hook_url(url: str) -> str:
         whole = False
     if not whole or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f]", url):
         hint = "write http://HOST:PORT/PATH"
-        raise Flaw(Code.HOOK, "must be an http:// or https:// URL", hint).error()
+        raise ValueFlaw(Code.HOOK, "must be an http:// or https:// URL", hint).error()
     return url
 
 
@@ -46,31 +46,33 @@ def _header_lines(value: object) -> object:
         return value
     pairs = [line.partition(":") for line in value.splitlines() if line.strip()]
     if not all(colon for _, colon, _ in pairs):
-        raise Flaw(Code.HEADER, "must be lines of `Name: value`").error()
+        raise ValueFlaw(Code.HEADER, "must be lines of `Name: value`").error()
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def _header_name(name: str) -> str:
     if not _HEADER.fullmatch(name):
-        raise Flaw(Code.HEADER, "must be a header's name, such as Authorization").error()
+        raise ValueFlaw(Code.HEADER, "must be a header's name, such as Authorization").error()
     return name
 
 
 def _header_value(value: str) -> str:
     if has_control(value):
-        raise Flaw(Code.HEADER, "must be one line without control characters").error()
+        raise ValueFlaw(Code.HEADER, "must be one line without control characters").error()
     return value
 
 
 CONDITIONS = ("equals", "above", "below")
 
 
-def condition_flaw(given: Sequence[str]) -> Flaw | None:
+def condition_flaw(given: Sequence[str]) -> ValueFlaw | None:
     """What is wrong with a rule that has these of CONDITIONS; None where it has one."""
     if len(given) == 1:
         return None
     what = f"has {' and '.join(given)}" if given else "has no condition"
-    return Flaw(Code.CONDITION, what, "give exactly one of equals, above and below", show=False)
+    return ValueFlaw(
+        Code.CONDITION, what, "give exactly one of equals, above and below", show=False
+    )
 
 
 Headers = Annotated[
@@ -118,12 +120,12 @@ class RuleSettings(Section):
         limit = info.data[partner]
         if limit is None:
             what = f"goes with `{partner}:`, which this rule does not have"
-            raise Flaw(Code.CLEAR, what, show=False).error()
+            raise ValueFlaw(Code.CLEAR, what, show=False).error()
         wrong, right = ("higher", "lower") if partner == "above" else ("lower", "higher")
         if (clear > limit) if wrong == "higher" else (clear < limit):
             what = f"must not be {wrong} than `{partner}: {limit:g}`"
             hint = f"an alert clears at a {right} value than it fires at"
-            raise Flaw(Code.CLEAR, what, hint).error()
+            raise ValueFlaw(Code.CLEAR, what, hint).error()
         return clear
 
     @model_validator(mode="after")

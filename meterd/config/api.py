@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic import field_validator as check
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 from meterd.config.fields import OrEmpty, Section, Switch, has_control
 from meterd.config.listen import is_loopback, split_listen
 from meterd.model.files import read
@@ -30,7 +30,7 @@ _LONGEST = 1024
 def _beside(path: str, info: ValidationInfo) -> str:
     """Relative files stand beside the configuration."""
     if not path or has_control(path):
-        raise Flaw(Code.VALUE, "must be the path of a file").error()
+        raise ValueFlaw(Code.VALUE, "must be the path of a file").error()
     return str((info.context or {}).get("folder", Path()) / path)
 
 
@@ -50,7 +50,7 @@ class TlsSettings(Section):
         return self
 
 
-def tls_flaw(certificate: Path, key: Path) -> Flaw | None:
+def tls_flaw(certificate: Path, key: Path) -> ValueFlaw | None:
     """What is wrong with the two files; None where a server can use them."""
     import ssl
 
@@ -62,21 +62,21 @@ def tls_flaw(certificate: Path, key: Path) -> Flaw | None:
         is_public = stat.S_IMODE(key.stat().st_mode) & 0o007
     except ssl.SSLError as error:
         what = f"{certificate} and {key} are no certificate in PEM and its key without a password"
-        return Flaw(Code.TLS, what, f"OpenSSL says {error.reason or error}", show=False)
+        return ValueFlaw(Code.TLS, what, f"OpenSSL says {error.reason or error}", show=False)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         file = getattr(error, "filename", None) or certificate
-        return Flaw(Code.TLS, f"{file} cannot be read: {reason}", show=False)
+        return ValueFlaw(Code.TLS, f"{file} cannot be read: {reason}", show=False)
     if not is_public:
         return None
     what = f"{key} is a secret, and everybody can read it"
-    return Flaw(Code.TLS, what, f"chmod 640 {key}", show=False)
+    return ValueFlaw(Code.TLS, what, f"chmod 640 {key}", show=False)
 
 
 def _user_name(name: str) -> str:
     if not _USER.fullmatch(name):
         what = "must be a user's name: up to 64 letters, digits and . _ @ -"
-        raise Flaw(Code.ACCOUNT, what).error()
+        raise ValueFlaw(Code.ACCOUNT, what).error()
     return name
 
 
@@ -101,7 +101,7 @@ class UserSettings(Section):
     def _long_enough(cls, password: str | None) -> str | None:
         if password is not None and not _SHORTEST <= len(password) <= _LONGEST:
             what = f"must be a password of {_SHORTEST} to {_LONGEST} characters"
-            raise Flaw(Code.ACCOUNT, what, show=False).error()
+            raise ValueFlaw(Code.ACCOUNT, what, show=False).error()
         return password
 
     @check("password_hash")
@@ -109,7 +109,7 @@ class UserSettings(Section):
     def _is_ours(cls, text: str | None) -> str | None:
         if text is not None and not _HASH.fullmatch(text):
             what = "must be what `meterd token hash` prints"
-            raise Flaw(Code.ACCOUNT, what, show=False).error()
+            raise ValueFlaw(Code.ACCOUNT, what, show=False).error()
         return text
 
     @model_validator(mode="after")
@@ -117,7 +117,7 @@ class UserSettings(Section):
         if (self.password is None) == (self.password_hash is None):
             hint = "password_file names a file of mode 0600 that holds it"
             what = "needs exactly one of password and password_hash"
-            raise Flaw(Code.ACCOUNT, what, hint, show=False).error()
+            raise ValueFlaw(Code.ACCOUNT, what, hint, show=False).error()
         return self
 
 
@@ -126,7 +126,7 @@ def _network(text: str) -> str:
         ipaddress.ip_network(text)
     except ValueError as error:
         hint = "write 192.0.2.10 or 192.0.2.0/24; names can be forged"
-        raise Flaw(Code.PROXY, "must be an address or a network", hint).error() from error
+        raise ValueFlaw(Code.PROXY, "must be an address or a network", hint).error() from error
     return text
 
 
@@ -137,7 +137,7 @@ def _origin(text: str) -> str:
         hint = (
             "write https://dash.example or http://nas.lan:3000, without a path; * is not possible"
         )
-        raise Flaw(Code.ORIGIN, "must be the origin of a page", hint).error()
+        raise ValueFlaw(Code.ORIGIN, "must be the origin of a page", hint).error()
     usual = {"http": "80", "https": "443"}[found["scheme"]]
     port = found["port"]
     shown = f":{int(port)}" if port and port != usual else ""
@@ -147,7 +147,7 @@ def _origin(text: str) -> str:
 def _base_path(path: str) -> str:
     path = path.rstrip("/")
     if not _BASE.fullmatch(path):
-        raise Flaw(Code.BASE_PATH, "must be a path such as /meterd").error()
+        raise ValueFlaw(Code.BASE_PATH, "must be a path such as /meterd").error()
     return path
 
 
@@ -200,7 +200,7 @@ class ApiSettings(Section):
         is_safe = info.data.get("tls", True) is not None or info.data.get("insecure", True)
         if is_loopback(host) or is_safe:
             return listen
-        raise Flaw(
+        raise ValueFlaw(
             Code.OPEN_LISTEN,
             "{} would serve the network without TLS: passwords and values could be read on the way",
             "add `tls: {certificate: FILE, key: FILE}` and a token (`meterd token add NAME`), or "

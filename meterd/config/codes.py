@@ -154,7 +154,7 @@ WARNING_MEANING: dict[WarningCode, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class ValueFlaw:
     """What is wrong with one value, before it is known where it stands.
 
     `what` reads "must be …", and the value follows it; where it is better shown elsewhere

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator
 
 from meterd.config.alerts import CONDITIONS, condition_flaw
 from meterd.config.codes import Code
-from meterd.config.document import Entry, Items, Keys, Node, Scalar, is_unknown
 from meterd.config.explain import show
 from meterd.config.names import near
 from meterd.config.problems import START, Problems
+from meterd.config.yaml_tree import Entry, Items, Keys, Node, Scalar, is_unknown
 
 
 def crosscheck(root: Keys, driver_names: Collection[str], problems: Problems) -> None:

@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from meterd.config.crosscheck import names_in, text_of
-from meterd.config.document import Keys, plain
 from meterd.config.explain import Spot, explain, unknown_key
 from meterd.config.problems import Problems
 from meterd.config.settings import DEVICE_KEYS
+from meterd.config.yaml_tree import Keys, plain
 from meterd.errors import ConfigError
 
 OptionsOf: TypeAlias = Callable[[str], type[BaseModel] | None]

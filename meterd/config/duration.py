@@ -4,7 +4,7 @@ import re
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 from meterd.model.duration import seconds, spell
 
 __all__ = ["between", "seconds", "spell"]
@@ -63,11 +63,11 @@ def between(low: str, high: str) -> BeforeValidator:
         elif info.context is not None:
             number = None
         if number is None:
-            raise Flaw(
+            raise ValueFlaw(
                 Code.DURATION, "must be a duration with its unit", _meant(str(value))
             ).error()
         if not least <= number <= most:
-            raise Flaw(Code.RANGE, f"must be from {low} to {high}").error()
+            raise ValueFlaw(Code.RANGE, f"must be from {low} to {high}").error()
         return float(number)
 
     return BeforeValidator(check)

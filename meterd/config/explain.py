@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from meterd.config.codes import Code, Flaw
-from meterd.config.document import Items, Keys, Node, Scalar, is_unknown
+from meterd.config.codes import Code, ValueFlaw
 from meterd.config.duration import meant
 from meterd.config.names import near
-from meterd.config.problems import START, Place, Problems, excerpt
+from meterd.config.problems import START, FilePosition, Problems, excerpt
 from meterd.config.settings import fits, keys_at
+from meterd.config.yaml_tree import Items, Keys, Node, Scalar, is_unknown
 
 Loc: TypeAlias = Sequence[str | int]
 
@@ -54,7 +54,7 @@ class Spot:
     """What pydantic's location leads to: the path that exists, its key's place, and its node."""
 
     path: tuple[str, ...]
-    key_place: Place
+    key_place: FilePosition
     node: Node
 
     @property
@@ -179,7 +179,7 @@ def _is_told(node: Node) -> bool:
     return is_unknown(node)
 
 
-def _bad_value(problems: Problems, spot: Spot, flaw: Flaw) -> None:
+def _bad_value(problems: Problems, spot: Spot, flaw: ValueFlaw) -> None:
     # A section as a whole is named by its key, a value by itself.
     is_section = isinstance(spot.node, Keys) and flaw.code not in (Code.TYPE, Code.SHAPE)
     place = spot.key_place if is_section else spot.node.place
@@ -188,7 +188,7 @@ def _bad_value(problems: Problems, spot: Spot, flaw: Flaw) -> None:
     problems.add(flaw.code, place, _sentence(flaw, spot, show(spot.node)), hint)
 
 
-def _sentence(flaw: Flaw, spot: Spot, shown: str) -> str:
+def _sentence(flaw: ValueFlaw, spot: Spot, shown: str) -> str:
     text = flaw.what
     if isinstance(spot.node, Scalar) and spot.node.source and isinstance(spot.node.value, str):
         # A driver's own words may quote a secret.
@@ -200,33 +200,33 @@ def _sentence(flaw: Flaw, spot: Spot, shown: str) -> str:
     return f"{spot.words}: {text}" if spot.path else text
 
 
-def _flaw(detail: ErrorDetails, node: Node, path: Sequence[str] = ()) -> Flaw:
+def _flaw(detail: ErrorDetails, node: Node, path: Sequence[str] = ()) -> ValueFlaw:
     """What pydantic found, as we say it."""
     kind, context = detail["type"], detail.get("ctx", {})
-    if isinstance(flaw := context.get("flaw"), Flaw):
+    if isinstance(flaw := context.get("flaw"), ValueFlaw):
         return flaw
     if kind in _RANGES:
         words, key = _RANGES[kind]
-        return Flaw(Code.RANGE, f"must be {words.replace('{}', str(context.get(key, '…')))}")
+        return ValueFlaw(Code.RANGE, f"must be {words.replace('{}', str(context.get(key, '…')))}")
     if kind == "finite_number":
-        return Flaw(Code.RANGE, "must be a finite number")
+        return ValueFlaw(Code.RANGE, "must be a finite number")
     if kind in ("literal_error", "enum"):
         return _choice(str(context.get("expected", "")), node)
     for start, words in _KINDS.items():
         if kind.startswith(start):
             code = Code.SHAPE if start in _SHAPES else Code.TYPE
-            return Flaw(code, f"must be {words}", _type_hint(words, node, path))
+            return ValueFlaw(code, f"must be {words}", _type_hint(words, node, path))
     return _foreign(detail, context)
 
 
-def _choice(expected: str, node: Node) -> Flaw:
+def _choice(expected: str, node: Node) -> ValueFlaw:
     """pydantic lists the words as "'a', 'b' or 'c'"."""
     words = re.findall(r"'([^']*)'", expected)
     hint = ""
     if isinstance(node, Scalar) and isinstance(node.value, str) and not node.source:
         found = near(node.value, words)
         hint = found if found.startswith("did") else ""
-    return Flaw(Code.CHOICE, f"must be {' or '.join(words) or expected}", hint)
+    return ValueFlaw(Code.CHOICE, f"must be {' or '.join(words) or expected}", hint)
 
 
 # The key of a section that a single value in its place was probably meant for, and an example.
@@ -279,8 +279,8 @@ def _type_hint(words: str, node: Node, path: Sequence[str]) -> str:
     return "put it in quotes to make it a text" if words == "a text" and is_word else ""
 
 
-def _foreign(detail: ErrorDetails, context: dict[str, Any]) -> Flaw:
+def _foreign(detail: ErrorDetails, context: dict[str, Any]) -> ValueFlaw:
     """An error of a validator that is not ours: its words, begun as a sentence of ours."""
     text = str(context.get("error") or detail["msg"])
     text = text.replace("Input should be", "must be").replace("{}", "{ }")
-    return Flaw(Code.VALUE, text[:1].lower() + text[1:], show=text.startswith("must"))
+    return ValueFlaw(Code.VALUE, text[:1].lower() + text[1:], show=text.startswith("must"))

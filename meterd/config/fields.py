@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 from meterd.config.names import near
 
 LABEL_LENGTH = 200
@@ -42,7 +42,7 @@ def has_control(text: str) -> bool:
 def one_line(text: str) -> str:
     """Refuse control characters."""
     if has_control(text):
-        raise Flaw(Code.VALUE, "must be one line without control characters").error()
+        raise ValueFlaw(Code.VALUE, "must be one line without control characters").error()
     return text
 
 
@@ -54,12 +54,12 @@ def _switch(value: object) -> bool:
         return value == "true"
     hints = {"yes": "write true", "on": "write true", "no": "write false", "off": "write false"}
     hint = hints.get(value.lower(), "") if isinstance(value, str) else ""
-    raise Flaw(Code.TYPE, "must be true or false", hint).error()
+    raise ValueFlaw(Code.TYPE, "must be true or false", hint).error()
 
 
 def _no_switch(value: object) -> object:
     if isinstance(value, bool):
-        raise Flaw(Code.TYPE, "must be a number", "true is 1, false is 0").error()
+        raise ValueFlaw(Code.TYPE, "must be a number", "true is 1, false is 0").error()
     return value
 
 
@@ -69,18 +69,20 @@ Number = Annotated[float, BeforeValidator(_no_switch)]
 
 def _label_name(name: str) -> str:
     if name in _TAKEN:
-        raise Flaw(Code.LABEL, "must be another name than {}, which meterd uses itself").error()
+        raise ValueFlaw(
+            Code.LABEL, "must be another name than {}, which meterd uses itself"
+        ).error()
     if not _LABEL.fullmatch(name):
         plain = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_0123456789")
         what = "must be a label name: letters, digits and _, not starting with a digit or __"
-        raise Flaw(Code.LABEL, what, f"write {plain}" if plain else "").error()
+        raise ValueFlaw(Code.LABEL, what, f"write {plain}" if plain else "").error()
     return name
 
 
 def _label_value(value: str) -> str:
     if has_control(value) or len(value) > LABEL_LENGTH:
         what = f"must be one line of up to {LABEL_LENGTH} characters without control characters"
-        raise Flaw(Code.LABEL, what).error()
+        raise ValueFlaw(Code.LABEL, what).error()
     return value
 
 
@@ -99,7 +101,7 @@ def _time_zone(name: str) -> str:
             _zone_hint(name, zones) if zones else "this machine has no zone files: install tzdata"
         )
         what = "must be an IANA time zone such as Europe/Berlin"
-        raise Flaw(Code.TIMEZONE, what, hint).error() from error
+        raise ValueFlaw(Code.TIMEZONE, what, hint).error() from error
     return name
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
@@ -13,7 +13,7 @@ def split_listen(listen: str) -> tuple[str, int]:
     found = _LISTEN.fullmatch(listen)
     if found and int(found[3]) <= 65535 and _is_host(found[1], found[2]):
         return found[1] or found[2], int(found[3])
-    raise Flaw(Code.LISTEN, "must be HOST:PORT", _hint(listen)).error()
+    raise ValueFlaw(Code.LISTEN, "must be HOST:PORT", _hint(listen)).error()
 
 
 def is_loopback(host: str) -> bool:

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from meterd.config.codes import Code
 from meterd.config.crosscheck import crosscheck
-from meterd.config.document import Items, Keys, compose, plain
 from meterd.config.driver_keys import OptionsOf, split_devices
 from meterd.config.explain import explain, locate
-from meterd.config.outside import Outside
-from meterd.config.problems import START, Place, Problems
-from meterd.config.reading import check_printable, read
+from meterd.config.file_reading import check_printable, read
+from meterd.config.interpolation import Interpolation
+from meterd.config.problems import START, FilePosition, Problems
 from meterd.config.settings import Settings
+from meterd.config.yaml_tree import Items, Keys, compose, plain
 from meterd.errors import ConfigError
 
 VARIABLE = "METERD_CONFIG"
@@ -49,7 +49,7 @@ class Loaded:
     file: str
     root: Keys
 
-    def place(self, *path: str) -> Place:
+    def place(self, *path: str) -> FilePosition:
         """Of the value of a key, or of the key of a section; of what is not there, the section's.
 
         `path` leads there, as in place("devices", "main", "unit").
@@ -127,7 +127,7 @@ def parse_placed(
     problems = Problems(name)
     check_printable(text, problems)
     root = _mapping(text, problems)
-    filled = Outside(environ, folder, problems).fill(root)
+    filled = Interpolation(environ, folder, problems).fill(root)
     crosscheck(filled, driver_names, problems)
     data = plain(filled)
     context = {"folder": folder}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 
 NAME_LENGTH = 64
 _DEVICE = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -41,7 +41,7 @@ def _device_id(name: str) -> str:
         return name
     what = f"must be a device id: a-z, 0-9, _ and -, not starting with _ or -, up to {NAME_LENGTH}"
     plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:NAME_LENGTH]
-    raise Flaw(Code.NAME, what, f"write {plain}" if plain else "").error()
+    raise ValueFlaw(Code.NAME, what, f"write {plain}" if plain else "").error()
 
 
 def _any_name(name: str) -> str:
@@ -51,7 +51,7 @@ def _any_name(name: str) -> str:
         f"must be a name: letters, digits, _ . and -, first a letter or digit, up to {NAME_LENGTH}"
     )
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.")[:NAME_LENGTH]
-    raise Flaw(Code.NAME, what, f"write {plain}" if plain else "").error()
+    raise ValueFlaw(Code.NAME, what, f"write {plain}" if plain else "").error()
 
 
 DeviceId = Annotated[str, AfterValidator(_device_id)]

@@ -9,14 +9,14 @@ _SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class FilePosition:
     """Where something stands; both count from 1."""
 
     line: int
     column: int
 
 
-START = Place(1, 1)
+START = FilePosition(1, 1)
 
 
 class Problems:
@@ -30,10 +30,10 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, code: Code, place: Place, what: str, hint: str = "") -> None:
+    def add(self, code: Code, place: FilePosition, what: str, hint: str = "") -> None:
         self._found[Problem(self.file, place.line, place.column, code.value, what, hint)] = None
 
-    def adopt(self, error: ConfigError, place: Place, prefix: str) -> None:
+    def adopt(self, error: ConfigError, place: FilePosition, prefix: str) -> None:
         """Problems that somebody else found: with their own places, or at this one."""
         self._found.update(dict.fromkeys(error.problems))
         if not error.problems:

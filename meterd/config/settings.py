@@ -19,14 +19,14 @@ from pydantic import field_validator as check
 from meterd.config.alerts import AlertsSettings, HookSettings, RuleSettings
 from meterd.config.api import ApiSettings, TlsSettings, UserSettings
 from meterd.config.cluster import ClusterSettings
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 from meterd.config.duration import between
 from meterd.config.fields import Labels, OrEmpty, Section, Switch, TimeZone
-from meterd.config.links import BAUD, LINE_KEYS, link_flaw
+from meterd.config.link_urls import BAUD, LINE_KEYS, link_flaw
 from meterd.config.listen import is_loopback, split_listen
 from meterd.config.names import DeviceId, Name
 from meterd.config.sizes import size_between
-from meterd.config.stores import store_url
+from meterd.config.store_urls import store_url
 from meterd.config.tariffs import PricesSettings, TariffRuleSettings, Tariffs, TariffSettings
 
 
@@ -164,7 +164,7 @@ class Door(Section):
         # `insecure` stands above `listen`, so it is known here, unless it was itself wrong.
         if is_loopback(host) or info.data.get("insecure", True):
             return listen
-        raise Flaw(
+        raise ValueFlaw(
             Code.OPEN_LISTEN,
             "{} would serve the network, and Modbus has no login: anybody could read the registers",
             "listen on 127.0.0.1, or, where the network itself is trusted, say `insecure: true`",

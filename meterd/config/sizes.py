@@ -4,7 +4,7 @@ import re
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from meterd.config.codes import Code, Flaw
+from meterd.config.codes import Code, ValueFlaw
 
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20}
 _UNITS["GiB"] = 1 << 30
@@ -37,9 +37,9 @@ def size_between(low: str, high: str) -> BeforeValidator:
             number = size(value)
         if number is None:
             hint = "write it as in 500kB, 16MiB or 1GB"
-            raise Flaw(Code.TYPE, "must be a size with its unit", hint).error()
+            raise ValueFlaw(Code.TYPE, "must be a size with its unit", hint).error()
         if not least <= number <= most:
-            raise Flaw(Code.RANGE, f"must be from {low} to {high}").error()
+            raise ValueFlaw(Code.RANGE, f"must be from {low} to {high}").error()
         return number
 
     return BeforeValidator(check)

@@ -9,11 +9,11 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic import field_validator as check
 
-from meterd.config import tariff_words as words
-from meterd.config.codes import Code, Flaw
+from meterd.config import tariff_syntax as words
+from meterd.config.codes import Code, ValueFlaw
 from meterd.config.fields import OrEmpty, Section
 from meterd.config.names import Name, near
-from meterd.config.tariff_words import Holidays, MonthDay
+from meterd.config.tariff_syntax import HolidayWords, MonthDay
 
 # What bills call energy that no rate applies to.
 RESERVED = ("feed_in", "unpriced")
@@ -25,19 +25,23 @@ def _currency(value: str) -> str:
     if len(value) == 3 and value.isascii() and value.isalpha() and value.isupper():
         return value
     hint = f"write {value.upper()}" if len(value) == 3 and value.isalpha() else ""
-    raise Flaw(Code.VALUE, "must be the three letters of a currency, as EUR or AUD", hint).error()
+    raise ValueFlaw(
+        Code.VALUE, "must be the three letters of a currency, as EUR or AUD", hint
+    ).error()
 
 
 def _rate_name(name: str) -> str:
     if name in RESERVED:
-        raise Flaw(Code.NAME, "must be another name than {}, which bills use themselves").error()
+        raise ValueFlaw(
+            Code.NAME, "must be another name than {}, which bills use themselves"
+        ).error()
     return name
 
 
 def _some(value: _Sized) -> _Sized:
     # min_length would also complain of a list whose only item has a mistake.
     if not value:
-        raise Flaw(Code.RANGE, "must have at least one entry", show=False).error()
+        raise ValueFlaw(Code.RANGE, "must have at least one entry", show=False).error()
     return value
 
 
@@ -92,17 +96,19 @@ class PricesSettings(Section):
         return rate
 
 
-def _unknown(rate: str, info: ValidationInfo) -> Flaw | None:
+def _unknown(rate: str, info: ValidationInfo) -> ValueFlaw | None:
     """`rates` stands above rules and else; it is absent only where it was itself wrong."""
     rates: Mapping[str, Decimal] = info.data.get("rates", {rate: Decimal(0)})
-    return None if rate in rates else Flaw(Code.RATE, "must be one of rates", near(rate, rates))
+    return (
+        None if rate in rates else ValueFlaw(Code.RATE, "must be one of rates", near(rate, rates))
+    )
 
 
 class TariffSettings(Section):
     """One tariff: prices that follow one another, the earliest first."""
 
     currency: Annotated[str, AfterValidator(_currency)]
-    holidays: Annotated[Holidays, BeforeValidator(words.holidays)] = Holidays()
+    holidays: Annotated[HolidayWords, BeforeValidator(words.holidays)] = HolidayWords()
     prices: Annotated[tuple[PricesSettings, ...], AfterValidator(_some)]
 
     @check("prices")
@@ -111,7 +117,7 @@ class TariffSettings(Section):
         hint = "begin each with a later `from:` than the one before; only the first may lack it"
         what = "must follow the prices before it"
         words.mistakes(
-            ((place, "from"), later.from_, Flaw(Code.PRICE_ORDER, what, hint))
+            ((place, "from"), later.from_, ValueFlaw(Code.PRICE_ORDER, what, hint))
             for place, (one, later) in enumerate(pairwise(prices), 1)
             if later.from_ is None or (one.from_ is not None and later.from_ <= one.from_)
         )

@@ -8,8 +8,8 @@ from meterd.alerts.hooks.webhook import Webhook
 from meterd.alerts.rule import Rule
 from meterd.config.alerts import HookSettings, RuleSettings
 from meterd.config.settings import Settings
-from meterd.daemon import own
-from meterd.daemon.change import Change, to_the_end
+from meterd.daemon import self_monitoring
+from meterd.daemon.reload import PreparedChange, to_the_end
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 
@@ -28,7 +28,9 @@ def rules(settings: Settings) -> Iterator[Rule]:
     Raises ConfigError where a rule's state is none of its devices'.
     """
     named = settings.alerts.rules
-    yield from (rule for rule in own.rules(settings.alerts.hooks) if rule.name not in named)
+    yield from (
+        rule for rule in self_monitoring.rules(settings.alerts.hooks) if rule.name not in named
+    )
     for name, rule in settings.alerts.rules.items():
         yield Rule(
             name=name,
@@ -85,7 +87,7 @@ class AlertPart:
         self.restore: Callable[[], None] | None = restore
         self.hooks: dict[str, tuple[HookSettings, Webhook]] = {}
 
-    async def prepare(self, settings: Settings | None) -> Change:
+    async def prepare(self, settings: Settings | None) -> PreparedChange:
         """Raises ConfigError. A hook whose settings are the same goes on, with all that waits."""
         if settings is None:
             return _AlertChange(self, None, (), {}, ())
@@ -148,7 +150,7 @@ class _AlertChange:
             {name: one for name, (_, one) in self._hooks.items()},
             site=settings.site.name,
             labels={name: device.labels for name, device in settings.devices.items()},
-            devices=[*self._part.devices(), own.DEVICE],
+            devices=[*self._part.devices(), self_monitoring.DEVICE],
         )
 
     async def retire(self) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from meterd.config.links import LINE_KEYS
+from meterd.config.link_urls import LINE_KEYS
 from meterd.config.settings import DeviceSettings
-from meterd.daemon.plan import Built, LinkPlan, bare
+from meterd.daemon.link_plan import Built, LinkPlan, bare
 from meterd.drivers import registry
 from meterd.drivers.costs import NETWORK, TURNAROUND, Costs, Learner, line_costs
 from meterd.drivers.modbus import ModbusMeter

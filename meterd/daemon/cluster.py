@@ -11,8 +11,8 @@ from meterd.model.clock import Clock
 from meterd.model.quantity import DEVICE_UP
 from meterd.model.sample import Fault, Poll, failed
 from meterd.poll.latest import Latest
-from meterd.store.cluster import Leases
-from meterd.store.share import Share
+from meterd.store.cluster.lease_state import LeaseState
+from meterd.store.cluster.leases import Leases
 
 
 class Cluster:
@@ -111,7 +111,7 @@ class Cluster:
             self._leases = None
 
 
-def share_of(leases: Leases | None) -> Share | None:
+def share_of(leases: Leases | None) -> LeaseState | None:
     return None if leases is None else leases.share
 
 

@@ -6,15 +6,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from meterd.daemon.memory import CounterMemory
-from meterd.daemon.recount import Recounted, TermsOf, recount, unknown_terms
+from meterd.daemon.counter_recount import Recounted, TermsOf, recount, unknown_terms
+from meterd.daemon.counter_state import CounterState
 from meterd.errors import MeterdError
 from meterd.model.quantity import GUARDED
 from meterd.poll.counters import is_guarded
-from meterd.store import replacements
-from meterd.store.asked import SeriesInfo
+from meterd.store.db import replacements
+from meterd.store.db.replacements import Replacement
+from meterd.store.query.range_query import SeriesInfo
 from meterd.store.reader import Reader
-from meterd.store.replacements import Replacement
 from meterd.store.writer import Writer
 
 
@@ -29,7 +29,7 @@ class Replaced:
 async def replace_meter(
     writer: Writer,
     reader: Reader,
-    memory: CounterMemory,
+    memory: CounterState,
     device: str,
     one: Replacement,
     *,
@@ -76,7 +76,7 @@ async def replace_meter(
 async def count_anew(
     writer: Writer,
     reader: Reader,
-    memory: CounterMemory,
+    memory: CounterState,
     device: str,
     start: int,
     end: int,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from meterd.daemon.limit import Limit
+from meterd.daemon.poll_timeout import PollTimeout
 from meterd.errors import DeviceError, LinkError, MeterdError
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
@@ -60,10 +60,10 @@ class ContainedDriver:
 
     __slots__ = ("_bugs", "_driver", "_limit", "device")
 
-    def __init__(self, device: str, driver: Driver, limit: Limit | None = None) -> None:
+    def __init__(self, device: str, driver: Driver, limit: PollTimeout | None = None) -> None:
         self.device = device
         self._driver = driver
-        self._limit = limit or Limit()
+        self._limit = limit or PollTimeout()
         self._bugs = _Bugs()
 
     @property

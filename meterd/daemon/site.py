@@ -7,28 +7,35 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
-from meterd.config.renamed import outdated, renamed
+from meterd.config.renamed_devices import outdated, renamed
 from meterd.config.settings import Settings
-from meterd.daemon import own
-from meterd.daemon.alerted import AlertMemory
+from meterd.daemon import self_monitoring
 from meterd.daemon.alerting import AlertPart
-from meterd.daemon.calm import settle, trim
-from meterd.daemon.change import Change, Part, Unchanged, committed, prepared, to_the_end
 from meterd.daemon.cluster import Cluster
-from meterd.daemon.consumed import DEFAULT_INTERVAL, Consumed
+from meterd.daemon.corrected_totals import following
+from meterd.daemon.counter_recount import Recounted, TermsOf, unknown_terms
+from meterd.daemon.counter_state import CounterState, Memos
+from meterd.daemon.device_names import DeviceNames, advice, need_new
+from meterd.daemon.energy_queries import DEFAULT_INTERVAL, EnergyQueries
 from meterd.daemon.events import EventLog
+from meterd.daemon.gc_tuning import settle, trim
 from meterd.daemon.info import DeviceInfo, info_of
-from meterd.daemon.keeping import Store, StorePart
-from meterd.daemon.lines import Lines, Prepared
-from meterd.daemon.memory import CounterMemory, Memos
-from meterd.daemon.naming import Naming, advice, need_new
-from meterd.daemon.plan import counter_terms, link_plans
-from meterd.daemon.recount import Recounted, TermsOf, unknown_terms
+from meterd.daemon.link_manager import LinkManager, Prepared
+from meterd.daemon.link_plan import counter_terms, link_plans
+from meterd.daemon.metrics import DaemonMetrics
+from meterd.daemon.reload import (
+    PreparedChange,
+    ReloadPart,
+    Unchanged,
+    committed,
+    prepared,
+    to_the_end,
+)
 from meterd.daemon.replacing import Replaced, count_anew, replace_meter
+from meterd.daemon.saved_alerts import SavedAlerts
 from meterd.daemon.service import ContainedSink, forever
+from meterd.daemon.store_lifecycle import Store, StorePart
 from meterd.daemon.timeline import Timeline
-from meterd.daemon.totals import following
-from meterd.daemon.vitals import Vitals
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import Found
 from meterd.energy.tariff import Tariff
@@ -39,9 +46,9 @@ from meterd.model.event import Event, EventKind
 from meterd.model.sample import Sink
 from meterd.model.times import rfc3339
 from meterd.poll.latest import Latest
-from meterd.store import replacements
+from meterd.store.db import replacements
+from meterd.store.db.replacements import Replacement
 from meterd.store.reader import Reader
-from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections, Recount
 from meterd.store.tools.merge import merged
 from meterd.store.writer import Writer, WriterStatus
@@ -66,19 +73,19 @@ class Site:
         self.started = clock.now_ms()
         self._clock = clock
         self._alerts = Alerts([], {}, clock=clock)
-        self._alert_memory = AlertMemory(self._alerts, clock)
+        self._alert_memory = SavedAlerts(self._alerts, clock)
         self._sinks: list[Sink] = []
         self._followers: list[Sink] = []
-        self.vitals = Vitals()
-        self._memory = CounterMemory()
+        self.vitals = DaemonMetrics()
+        self._memory = CounterState()
         self.event_log = EventLog(clock)
         self._timeline = Timeline(clock, self.event_log.note)
         self.event_log.heard = self._heard
         self._notes: set[asyncio.Task[None]] = set()
-        self._naming = Naming(self.event_log)
-        self._lines = Lines(clock, self._sinks, self._memory, self.event_log)
+        self._naming = DeviceNames(self.event_log)
+        self._lines = LinkManager(clock, self._sinks, self._memory, self.event_log)
         self._cluster = Cluster(self._wanted, self._leased, clock)
-        self._consumed = Consumed(lambda: self.reader, self._interval)
+        self._consumed = EnergyQueries(lambda: self.reader, self._interval)
         self._turn = asyncio.Lock()  # of those who change the site
         self._reloads = 0  # under way, or waiting for their turn
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -95,7 +102,7 @@ class Site:
             lambda: self.latest.states,
             lambda: self._alert_memory.restore(self._open_store.writer),
         )
-        self._joined: list[Part] = []
+        self._joined: list[ReloadPart] = []
 
     # -- what the API asks -------------------------------------------------------------------
 
@@ -250,7 +257,7 @@ class Site:
 
     # -- changing it -------------------------------------------------------------------------
 
-    def join(self, part: Part) -> None:
+    def join(self, part: ReloadPart) -> None:
         """One more part that every change prepares, and puts in use after the site's own."""
         self._joined.append(part)
 
@@ -284,11 +291,11 @@ class Site:
 
     async def _change(self, settings: Settings | None) -> None:
         # The store comes late: to open one may make files, and may take long.
-        parts: Sequence[Part] = (self._line_part, self._alert_part, self._store_part)
+        parts: Sequence[ReloadPart] = (self._line_part, self._alert_part, self._store_part)
         lines, alerts, store, *joined = await prepared((*parts, *self._joined), settings)
         await to_the_end(self._commit(settings, (store, lines, alerts, *joined)))
 
-    async def _commit(self, settings: Settings | None, changes: Sequence[Change]) -> None:
+    async def _commit(self, settings: Settings | None, changes: Sequence[PreparedChange]) -> None:
         if settings is None:
             await self._end_tasks(self._tasks)
             # Once nothing is polled, and before the store is closed.
@@ -467,7 +474,7 @@ class Site:
             await self._clock.sleep(TICK)
             await self._follow()
             status = self.store_status()
-            self._alerts.take(own.health(status, self._clock.now_ms()))
+            self._alerts.take(self_monitoring.health(status, self._clock.now_ms()))
             self._alerts.tick()
             self._alert_memory.look(self._open_store.writer)
             self._hear_store(self._open_store.writer)
@@ -491,11 +498,11 @@ class LinePart:
 
     def __init__(
         self,
-        lines: Lines,
+        lines: LinkManager,
         mine: Callable[[Settings], Settings],
         memos: Callable[[], Memos],
         placed: Callable[[Sequence[str], Sequence[str]], None],
-        vitals: Vitals,
+        vitals: DaemonMetrics,
     ) -> None:
         """`mine` are the settings with the devices that are polled here, where meterds share
         them; `placed` is told their names before the first poll, and those of all others."""
@@ -505,7 +512,7 @@ class LinePart:
         self.placed = placed
         self.vitals = vitals
 
-    async def prepare(self, settings: Settings | None) -> Change:
+    async def prepare(self, settings: Settings | None) -> PreparedChange:
         """Raises ConfigError."""
         if settings is None:
             return _LineChange(self, None, (), ())

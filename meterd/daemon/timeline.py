@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 from meterd.model.clock import EARLIEST_MS, Clock, slept
 from meterd.model.event import EventKind, Scalar
-from meterd.model.sample import Doubt, Poll, Quality, Sink
+from meterd.model.sample import Poll, Quality, QualityFlag, Sink
 
 # Values that wait for a clock, 16 MB: half an hour of 10,000 series at 10 s, weeks of a household.
 MOST = 2_000_000
@@ -268,7 +268,7 @@ class Timeline:
             return
         # Whether a device answered is never in doubt, but when it did may be wrong altogether.
         columns = range(len(poll.values) - (quality is Quality.SUSPECT))
-        doubts = dict.fromkeys(columns, Doubt(quality, why))
+        doubts = dict.fromkeys(columns, QualityFlag(quality, why))
         if quality is Quality.SUSPECT:
             doubts.update(poll.doubts)
         self.sink.take(replace(poll, time=time, doubts=doubts))

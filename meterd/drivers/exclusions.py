@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from meterd.drivers.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, longer
-from meterd.drivers.refusals import Findings, Hole
+from meterd.drivers.refused_rows import Findings, Hole
 from meterd.drivers.registers import Row
 from meterd.model.columns import Columns
 from meterd.model.event import EventKind, Notice, Scalar

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from meterd.drivers.ground import Ground
+from meterd.drivers.address_constraints import AddressConstraints
 from meterd.drivers.planner import block
 from meterd.drivers.registers import RegisterMap, Row
 from meterd.model import units
@@ -188,13 +188,15 @@ def _by_quantity(register_map: RegisterMap) -> dict[str, Row]:
 
 
 def _request(register_map: RegisterMap, row: Row) -> Request:
-    part = block(Ground(register_map), [row])
+    part = block(AddressConstraints(register_map), [row])
     return part.function, part.address, part.words
 
 
 async def _judge(registers: Registers, candidate: _Candidate, row: Row) -> None:
     data = await registers.get(_request(candidate.map, row))
-    reading = None if data is None else block(Ground(candidate.map), [row]).decode(data)[0]
+    reading = (
+        None if data is None else block(AddressConstraints(candidate.map), [row]).decode(data)[0]
+    )
     verdict = _verdict(candidate.map, row, reading)
     family = row.quantity.split(".")[0]
     names = verdict in ("named", "unnamed")

@@ -7,26 +7,26 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from meterd.drivers import values
+from meterd.drivers.address_constraints import AddressConstraints
 from meterd.drivers.backoff import LONGEST_PAUSE_S, loop_time
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, Learner, PlanReport, link_costs
 from meterd.drivers.costs import describe as describe_plan
+from meterd.drivers.distinct_lengths import on as lengths_on
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
-from meterd.drivers.farregisters import FarRegisters
-from meterd.drivers.ground import Ground
-from meterd.drivers.lengths import on as lengths_on
-from meterd.drivers.library import SUNSPEC
+from meterd.drivers.map_library import SUNSPEC
 from meterd.drivers.options import ModbusOptions
 from meterd.drivers.planner import block, plan
-from meterd.drivers.reach import Reach
-from meterd.drivers.refusals import Findings, Search
+from meterd.drivers.refused_rows import Findings, RefusedRowSearch
+from meterd.drivers.register_limit import RegisterLimit
 from meterd.drivers.registers import Row
+from meterd.drivers.remote_registers import RemoteRegisters
 from meterd.drivers.schedule import SLOW, Schedule
-from meterd.drivers.silence import Silence
+from meterd.drivers.silent_rows import SilentRows
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.traffic import with_traffic
-from meterd.drivers.waking import Waking
+from meterd.drivers.unlocking import Unlocking
 from meterd.errors import DeviceError, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
@@ -97,7 +97,7 @@ class ModbusMeter:
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
         wake = self.map.wake if options.allow_wake else ()
-        self._waking = Waking(link, unit, wake, self.notices)
+        self._waking = Unlocking(link, unit, wake, self.notices)
         self._monotonic = monotonic
         self._budget = SPLIT_BUDGET
         self._renewed = 0.0
@@ -117,8 +117,8 @@ class ModbusMeter:
         self._witness_says: Columns | None = None
         self._functions: set[int] = set()
         self._reopenings = 0
-        self._far = FarRegisters(self.map, self._fetch)
-        self._silence = Silence(
+        self._far = RemoteRegisters(self.map, self._fetch)
+        self._silence = SilentRows(
             functools.partial(self._fetch, kept=False),
             self._schedule,
             self._exclusions,
@@ -346,7 +346,7 @@ class ModbusMeter:
 
     async def _bisect(self, part: Block) -> Findings:
         """Whether a request is refused for its length, or for which row."""
-        reach = Reach(self._schedule.ground, part.rows)
+        reach = RegisterLimit(self._schedule.ground, part.rows)
         while self._budget > 0 and (rows := reach.batch()) is not None:
             self._budget -= 1
             reach.note(answered=await self._answers(rows))
@@ -374,7 +374,7 @@ class ModbusMeter:
 
     async def _halve(self, part: Block, refusal: Unsupported) -> Columns:
         """What can be had of a refused request; the rest is left out."""
-        search = Search(self._schedule.ground, part.rows)
+        search = RefusedRowSearch(self._schedule.ground, part.rows)
         said: list[Columns] = []
         while self._budget > 0 and (rows := search.batch()) is not None:
             self._budget -= 1
@@ -518,7 +518,7 @@ class ModbusMeter:
             return block(ground, tried.rows)
         if tried.closed is not None:
             return _across(ground, *tried.closed)
-        whole = Ground(self.map, ground.refused, ground.closed)
+        whole = AddressConstraints(self.map, ground.refused, ground.closed)
         names = {row.quantity for row in ground.refused}
         rows = [row for row in self.map.rows if row.quantity not in names]
         longest = max(plan(self.map, rows, self._schedule.costs, whole), key=lambda one: one.words)
@@ -527,7 +527,7 @@ class ModbusMeter:
     def _together(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Of these rows, those that the largest single request for some of them can fetch."""
         ground = self._schedule.ground
-        whole = Ground(self.map, (), ground.closed, ground.most)
+        whole = AddressConstraints(self.map, (), ground.closed, ground.most)
         parts = plan(self.map, rows, self._schedule.costs, whole)
         return max(parts, key=lambda one: len(one.rows)).rows
 
@@ -556,7 +556,7 @@ def _spread(rows: Sequence[Row]) -> Iterator[Row]:
         step = -(-step // 2)
 
 
-def _across(ground: Ground, function: int, first: int, last: int) -> Block | None:
+def _across(ground: AddressConstraints, function: int, first: int, last: int) -> Block | None:
     """The shortest request that crosses a closed hole."""
     rows = ground.rows(function)
     before = max((r for r in rows if r.last < first), key=lambda row: row.last, default=None)

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from meterd.drivers.library import SUNSPEC, is_file, load_map, moved
+from meterd.drivers.map_library import SUNSPEC, is_file, load_map, moved
 from meterd.drivers.registers import RegisterMap
 from meterd.drivers.schedule import SLOW
 from meterd.drivers.sunspec.options import Index, PartName

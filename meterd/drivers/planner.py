@@ -12,9 +12,9 @@ where a row that S keeps reaches over it. So the rows may as well be cut where T
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from meterd.drivers.address_constraints import AddressConstraints, Range
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs, seconds, units
-from meterd.drivers.ground import Ground, Range
 from meterd.drivers.registers import RegisterMap, Row
 
 # A plan is exchanged for a better one only if that saves more than this share of the time.
@@ -27,7 +27,7 @@ def plan(
     register_map: RegisterMap,
     rows: Iterable[Row],
     costs: Costs = ASSUMED,
-    ground: Ground | None = None,
+    ground: AddressConstraints | None = None,
 ) -> list[Block]:
     """The requests that fetch these rows in the least time, in order of their registers.
 
@@ -35,7 +35,7 @@ def plan(
     is longer than the map's `bridge`. A row that fits no request (see `unplannable`) gets one
     of its own, so that the meter says no to that row and to no other.
     """
-    where = ground or Ground(register_map)
+    where = ground or AddressConstraints(register_map)
     ordered = sorted(rows, key=lambda row: (row.function, row.first, row.last))
     blocks: list[Block] = []
     for _, group in itertools.groupby(ordered, key=lambda row: row.function):
@@ -49,7 +49,7 @@ def plan(
     return sorted(blocks, key=lambda one: (one.function, one.address))
 
 
-def block(ground: Ground, rows: Sequence[Row]) -> Block:
+def block(ground: AddressConstraints, rows: Sequence[Row]) -> Block:
     """One request for these rows, which share a function."""
     first, last = ground.widened(min(row.first for row in rows), max(row.last for row in rows))
     return Block(rows[0].function, first, last - first + 1, rows)
@@ -57,7 +57,7 @@ def block(ground: Ground, rows: Sequence[Row]) -> Block:
 
 def unplannable(register_map: RegisterMap) -> list[tuple[Row, str]]:
     """Rows that no request within the map's limits can fetch, each with the reason."""
-    ground = Ground(register_map)
+    ground = AddressConstraints(register_map)
     found = []
     for row in register_map.rows:
         spans = [(row.function, row.first, row.last), *row.far_runs()]
@@ -81,7 +81,7 @@ def better(new: Sequence[Block], old: Sequence[Block], costs: Costs) -> bool:
     return seconds(new, costs) < (1 - GAIN) * seconds(old, costs)
 
 
-def _cut(ground: Ground, costs: Costs, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _cut(ground: AddressConstraints, costs: Costs, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Rows of one function, sorted, in the batches that cost least.
 
     Totals are kept as whole numbers of requests and registers, so that plans which cost the
@@ -108,7 +108,9 @@ def _cut(ground: Ground, costs: Costs, rows: Sequence[Row]) -> Iterator[Sequence
         i = end[i]
 
 
-def _reach(ground: Ground, function: int, spans: Sequence[Range], start: int) -> Iterator[int]:
+def _reach(
+    ground: AddressConstraints, function: int, spans: Sequence[Range], start: int
+) -> Iterator[int]:
     """The registers of a request for spans[start], then with the next too, while it may be."""
     align, bridge = ground.map.align, ground.map.bridge
     begin, last = spans[start][0] // align * align, spans[start][0] - 1
@@ -127,7 +129,7 @@ def _reach(ground: Ground, function: int, spans: Sequence[Range], start: int) ->
 # -- different lengths ---------------------------------------------------------------------------
 
 
-def distinct(ground: Ground, blocks: Sequence[Block]) -> list[Block]:
+def distinct(ground: AddressConstraints, blocks: Sequence[Block]) -> list[Block]:
     """The same requests, lengthened where the map allows until no two are equally long.
 
     A gateway that answers old serial data under a new id is then found out by its length. A
@@ -161,7 +163,7 @@ def claim(
     return False
 
 
-def choices(ground: Ground, one: Block) -> Iterator[Block]:
+def choices(ground: AddressConstraints, one: Block) -> Iterator[Block]:
     """The request, then longer ones: by rows behind it, and by rows before it."""
     yield one
     if any(row.alone for row in one.rows):

@@ -4,12 +4,12 @@ import math
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
+from meterd.drivers.address_constraints import AddressConstraints
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
-from meterd.drivers.ground import Ground
-from meterd.drivers.lengths import Lengths
+from meterd.drivers.distinct_lengths import DistinctLengths
 from meterd.drivers.planner import better, plan
-from meterd.drivers.refusals import Hole
+from meterd.drivers.refused_rows import Hole
 from meterd.drivers.registers import RegisterMap, Row
 
 # How often rows of the tier `slow` are read, in seconds.
@@ -21,7 +21,7 @@ _FIRST = 3
 # Plans by what they depend on, and what is known of a meter of which nothing is learned yet; the
 # map is kept beside its id.
 _SHARED: dict[tuple[object, ...], tuple[RegisterMap, list[Block]]] = {}
-_GROUNDS: dict[int, Ground] = {}
+_GROUNDS: dict[int, AddressConstraints] = {}
 _MOST_SHARED = 500
 # Measured costs are rounded to such steps, so that meters on like links share a plan: a plan is
 # off by half a step at most, which is less than what a new one has to gain.
@@ -64,7 +64,7 @@ class Schedule:
         costs: Costs = ASSUMED,
         *,
         slow: float = SLOW,
-        lengths: Lengths | None = None,
+        lengths: DistinctLengths | None = None,
         meter: Hashable = None,
     ) -> None:
         """Times in seconds. `lengths`: the requests of all meters on the link, of which this is
@@ -110,7 +110,7 @@ class Schedule:
     ) -> None:
         """From now on leave out just these rows, cross just these holes no more, and ask for no
         more registers at once (None: as many as the map says)."""
-        found = Ground(self.ground.map, rows, closed, most)
+        found = AddressConstraints(self.ground.map, rows, closed, most)
         learned = found.refused or found.closed or most is not None
         self.ground = found if learned else _ground(self.ground.map)
         self._forget()
@@ -148,13 +148,13 @@ class Schedule:
         return plan(self.ground.map, rows, self.costs, self.ground)
 
 
-def _ground(register_map: RegisterMap) -> Ground:
+def _ground(register_map: RegisterMap) -> AddressConstraints:
     """The whole map, one object for all meters that have it."""
     known = _GROUNDS.get(id(register_map))
     if known is None:
         if len(_GROUNDS) >= _MOST_SHARED:
             _GROUNDS.clear()
-        known = _GROUNDS[id(register_map)] = Ground(register_map)
+        known = _GROUNDS[id(register_map)] = AddressConstraints(register_map)
     return known
 
 

@@ -18,7 +18,7 @@ PLACES = DIGITS + _MILLI
 """Decimal places of a cost: it is a whole number of 10 ** -PLACES of the currency."""
 
 
-class Part(NamedTuple):
+class BillPart(NamedTuple):
     """Energy (mWh) under one price, and its cost in units of 10 ** -PLACES."""
 
     energy: int
@@ -35,7 +35,7 @@ class Bill:
     that begin in the span, whatever is known of the energy.
     """
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, BillPart]
     energy_cost: int | None
     standing: int
 
@@ -73,7 +73,9 @@ class Account:
 
     def bill(self, *, known: bool, standing: int) -> Bill:
         """`known`: something is known of the energy; `standing` in units of 10 ** -DIGITS."""
-        parts = {name: Part(self.energies[name], self.costs[name]) for name in sorted(self.costs)}
+        parts = {
+            name: BillPart(self.energies[name], self.costs[name]) for name in sorted(self.costs)
+        }
         priced = known and UNPRICED not in parts
         total = sum(self.costs.values()) if priced else None
         return Bill(parts, total, standing * 10**_MILLI)

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from meterd.energy.clock import DAY, Clock
 from meterd.energy.periods import Period, begin, date_of, day_starts, finish
+from meterd.energy.zone_clock import DAY, ZoneClock
 
 HINT = (
     "write 2026, 2026-10, 2026-W40, 2026-10-01, 2026-10-01T14:00, today, yesterday, this-month, "
@@ -98,7 +98,7 @@ def _day_start(zone: ZoneInfo, day: date) -> int:
 
 
 def _shown(zone: ZoneInfo, ms: int) -> date:
-    return date_of(Clock(zone, ms, ms + 1).local(ms) // DAY)
+    return date_of(ZoneClock(zone, ms, ms + 1).local(ms) // DAY)
 
 
 def _moment(day: str, clock: str, zone: ZoneInfo) -> Named:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import islice
 
-from meterd.energy.clock import DAY, Clock
-from meterd.energy.periods import Period, Span, back, begin, day_starts, finish, spans
+from meterd.energy.periods import Period, PeriodSpan, back, begin, day_starts, finish, spans
 from meterd.energy.quarter import MIXED, Fetch, Quarter, ceil, floor
-from meterd.energy.tally import Bucket, Flow, Tally, Way, flows
+from meterd.energy.tally import EnergyBucket, EnergyDirection, EnergyFlow, Tally, flows
 from meterd.energy.tariff import Pricer, Tariff
+from meterd.energy.zone_clock import DAY, ZoneClock
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, Kind, describe, is_own
 
 # So much is fetched at once: a quarter of a year is 9000 quarter hours.
@@ -26,7 +26,7 @@ class Metered:
 
     quantity: str
     unit: str
-    way: Way
+    way: EnergyDirection
     taken: str = ""
     given: str = ""
 
@@ -49,17 +49,19 @@ def metered(quantity: str) -> Metered | None:
     words = quantity.split(".")
     if "net" in words and not is_own(quantity):
         taken, given = (
-            ".".join(way if w == "net" else w for w in words) for way in Way if way != "net"
+            ".".join(way if w == "net" else w for w in words)
+            for way in EnergyDirection
+            if way != "net"
         )
         both = all(
             (side := describe(name)) and side.kind is Kind.COUNTER for name in (taken, given)
         )
-        return Metered(quantity, known.unit, Way.NET, taken, given) if both else None
+        return Metered(quantity, known.unit, EnergyDirection.NET, taken, given) if both else None
     if known.kind is not Kind.COUNTER:
         return None
     if "export" in words:
-        return Metered(quantity, known.unit, Way.EXPORT, given=quantity)
-    return Metered(quantity, known.unit, Way.IMPORT, taken=quantity)
+        return Metered(quantity, known.unit, EnergyDirection.EXPORT, given=quantity)
+    return Metered(quantity, known.unit, EnergyDirection.IMPORT, taken=quantity)
 
 
 def since(zone: tzinfo, period: Period, end: int) -> int:
@@ -69,7 +71,7 @@ def since(zone: tzinfo, period: Period, end: int) -> int:
 
 def cut(
     zone: tzinfo, period: Period, start: int, end: int, now: int, *, whole: bool = False
-) -> list[Span]:
+) -> list[PeriodSpan]:
     """The periods of what is asked for, rounded outwards to quarter hours or `whole` periods.
 
     Periods that have not begun by `now` (Unix ms) are left out.
@@ -85,7 +87,7 @@ def cut(
 class Consumption:
     """The answer: buckets in time order; `method` is one of METHODS, empty if nothing is known."""
 
-    buckets: list[Bucket]
+    buckets: list[EnergyBucket]
     method: str
 
 
@@ -93,7 +95,7 @@ async def consume(
     fetch: Fetch,
     device: str,
     asked: Metered,
-    pieces: list[Span],
+    pieces: list[PeriodSpan],
     *,
     zone: tzinfo,
     now: int,
@@ -103,7 +105,7 @@ async def consume(
     if not pieces:
         return Consumption([], "")
     start, end = pieces[0].start, pieces[-1].end
-    pricer = None if tariff is None else Pricer(tariff, Clock(zone, start, end))
+    pricer = None if tariff is None else Pricer(tariff, ZoneClock(zone, start, end))
     days = () if pricer is None else day_starts(zone, start, min(end, now))
     tally = Tally(pieces, asked.way, pricer, days)
     methods: set[str] = set()
@@ -117,7 +119,7 @@ async def consume(
     return Consumption(tally.buckets(now), MIXED if len(methods) > 1 else "".join(methods))
 
 
-async def _add(tally: Tally, found: Iterator[Flow]) -> None:
+async def _add(tally: Tally, found: Iterator[EnergyFlow]) -> None:
     """In portions: others go on while a year is added up."""
     while portion := list(islice(found, _PORTION)):
         tally.add(portion)

@@ -6,8 +6,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from meterd.energy.clock import DAY, Clock, Stretch, offset_at
 from meterd.energy.quarter import QUARTER, ceil
+from meterd.energy.zone_clock import DAY, OffsetPeriod, ZoneClock, offset_at
 
 HOUR = 3_600_000
 _ORIGIN = date(1970, 1, 1)
@@ -33,7 +33,7 @@ _LONGEST = {
 }
 
 
-class Span(NamedTuple):
+class PeriodSpan(NamedTuple):
     """A part of a period, or all of it; `quarters` is how many the whole period has."""
 
     start: int
@@ -41,14 +41,14 @@ class Span(NamedTuple):
     quarters: int
 
 
-def spans(zone: tzinfo, period: Period, start: int, end: int) -> list[Span]:
+def spans(zone: tzinfo, period: Period, start: int, end: int) -> list[PeriodSpan]:
     """The periods from `start` to `end` (Unix ms, whole quarter hours), cut off at both."""
     edges = _around(zone, period, start, end)
     found = []
     for first, last in pairwise(edges):
         cut = max(first, start), min(last, end)
         if cut[0] < cut[1]:
-            found.append(Span(*cut, (last - first) // QUARTER))
+            found.append(PeriodSpan(*cut, (last - first) // QUARTER))
     return found
 
 
@@ -101,13 +101,13 @@ def day_starts(zone: tzinfo, start: int, end: int) -> list[int]:
 def _around(zone: tzinfo, period: Period, start: int, end: int) -> Sequence[int]:
     """The edges from the last one at or before `start` to the first at or after `end`."""
     margin = _LONGEST[period]
-    edges = list(_edges(Clock(zone, start - margin, end + margin), period))
+    edges = list(_edges(ZoneClock(zone, start - margin, end + margin), period))
     first = max(place for place, edge in enumerate(edges) if edge <= start)
     last = min(place for place, edge in enumerate(edges) if edge >= end)
     return edges[first : last + 1]
 
 
-def _edges(clock: Clock, period: Period) -> Iterator[int]:
+def _edges(clock: ZoneClock, period: Period) -> Iterator[int]:
     """Where periods begin on this clock, rising; the first may be where the clock begins."""
     find = _hours if period is Period.HOUR else _days
     last = None
@@ -119,14 +119,14 @@ def _edges(clock: Clock, period: Period) -> Iterator[int]:
         last = whole
 
 
-def _hours(clock: Clock, period: Period) -> Iterator[int]:
+def _hours(clock: ZoneClock, period: Period) -> Iterator[int]:
     """Full hours of the clock, and its changes: of an hour that comes twice each is its own."""
     for stretch in clock.stretches:
         yield stretch.start
         yield from _multiples(stretch, HOUR)
 
 
-def _days(clock: Clock, period: Period) -> Iterator[int]:
+def _days(clock: ZoneClock, period: Period) -> Iterator[int]:
     """A day begins when the clock first shows its date: no day that was skipped begins."""
     known: int | None = None
     key: tuple[int, ...] = ()
@@ -141,7 +141,7 @@ def _days(clock: Clock, period: Period) -> Iterator[int]:
             known = day
 
 
-def _multiples(stretch: Stretch, width: int) -> range:
+def _multiples(stretch: OffsetPeriod, width: int) -> range:
     """The moments after the stretch's start at which its clock shows a multiple of `width`."""
     local = stretch.start + stretch.offset
     return range(stretch.start + width - local % width, stretch.end, width)

@@ -11,7 +11,7 @@ from statistics import median_low
 from typing import NamedTuple, TypeAlias
 
 from meterd.energy.quarter import QUARTER, Quarter, ceil
-from meterd.energy.tally import Way
+from meterd.energy.tally import EnergyDirection
 
 HOLE_INTERVALS = 3
 """Samples further apart than so many usual steps are not joined."""
@@ -34,7 +34,9 @@ class _Point(NamedTuple):
     power: int  # mW
 
 
-def integrate(samples: Samples, interval: int, way: Way = Way.IMPORT) -> list[Quarter]:
+def integrate(
+    samples: Samples, interval: int, way: EnergyDirection = EnergyDirection.IMPORT
+) -> list[Quarter]:
     """The quarter hours that samples cover from end to end, all estimated, in mWh.
 
     What is usual between two samples they tell themselves, those near by; `interval` in ms is for
@@ -101,7 +103,7 @@ def _edges(before: _Point, after: _Point) -> Iterator[_Point]:
         yield _Point(time, before.power + rise * (time - before.time) // width)
 
 
-def _quarters(run: Sequence[_Point], way: Way) -> Iterator[Quarter]:
+def _quarters(run: Sequence[_Point], way: EnergyDirection) -> Iterator[Quarter]:
     """The whole quarter hours of a run. Totals are rounded, so that what they rise by adds up."""
     taken = given = 0
     begun: tuple[int, int, int] | None = None
@@ -118,10 +120,10 @@ def _quarters(run: Sequence[_Point], way: Way) -> Iterator[Quarter]:
         before = point
 
 
-def _counted(way: Way, taken: int, given: int) -> int:
-    if way is Way.NET:
+def _counted(way: EnergyDirection, taken: int, given: int) -> int:
+    if way is EnergyDirection.NET:
         return taken - given
-    return given if way is Way.EXPORT else taken
+    return given if way is EnergyDirection.EXPORT else taken
 
 
 def _whole(area: int) -> int:

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from meterd.energy.power import AROUND, added_up, integrate
 from meterd.energy.quarter import COUNTER, INTEGRATED, Found, Quarter
-from meterd.energy.tally import Way
+from meterd.energy.tally import EnergyDirection
 from meterd.model.quantity import PHASES
 
 Sampled: TypeAlias = Sequence[tuple[int, float | None]]
@@ -18,7 +18,10 @@ BESIDE = AROUND + 1
 """Samples before and after a window: they tell what steps are usual, and reach to its ends."""
 
 POWER = "active_power"
-_ENERGIES = {"active_energy.import": Way.IMPORT, "active_energy.export": Way.EXPORT}
+_ENERGIES = {
+    "active_energy.import": EnergyDirection.IMPORT,
+    "active_energy.export": EnergyDirection.EXPORT,
+}
 
 
 async def quarters(

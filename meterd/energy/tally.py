@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from meterd.energy.bill import Account, Bill
-from meterd.energy.periods import Span
+from meterd.energy.periods import PeriodSpan
 from meterd.energy.quarter import QUARTER, Quarter
 from meterd.energy.tariff import Pricer
 
 
-class Way(StrEnum):
+class EnergyDirection(StrEnum):
     """What is counted: what was taken, what was given, or the one less the other."""
 
     IMPORT = "import"
@@ -20,7 +20,7 @@ class Way(StrEnum):
     NET = "net"
 
 
-class Flow(NamedTuple):
+class EnergyFlow(NamedTuple):
     """One quarter hour from `start` (Unix ms) on, in thousandths of the unit."""
 
     start: int
@@ -31,7 +31,7 @@ class Flow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class EnergyBucket:
     """The sum of one period, or of the part of it from `start` to `end` (Unix ms) asked for.
 
     `value` is in thousandths of the unit, None where nothing is known. `known` of its
@@ -56,7 +56,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class _Sum:
-    span: Span
+    span: PeriodSpan
     account: Account | None
     value: int = 0
     known: int = 0  # ms
@@ -64,18 +64,24 @@ class _Sum:
     standing: int = 0
 
 
-def flows(way: Way, taken: Sequence[Quarter], given: Sequence[Quarter]) -> Iterator[Flow]:
+def flows(
+    way: EnergyDirection, taken: Sequence[Quarter], given: Sequence[Quarter]
+) -> Iterator[EnergyFlow]:
     """Quarter hours as flows; a net is known where both of its sides are."""
-    if way is Way.IMPORT:
-        yield from (Flow(start, rise, 0, doubt, covered) for start, rise, doubt, covered in taken)
-    elif way is Way.EXPORT:
-        yield from (Flow(start, 0, rise, doubt, covered) for start, rise, doubt, covered in given)
+    if way is EnergyDirection.IMPORT:
+        yield from (
+            EnergyFlow(start, rise, 0, doubt, covered) for start, rise, doubt, covered in taken
+        )
+    elif way is EnergyDirection.EXPORT:
+        yield from (
+            EnergyFlow(start, 0, rise, doubt, covered) for start, rise, doubt, covered in given
+        )
     else:
         back = {quarter.start: quarter for quarter in given}
         for start, rise, doubt, covered in taken:
             if (other := back.get(start)) is not None:
                 both = min(covered, other.covered)
-                yield Flow(start, rise, other.increase, doubt or other.estimated, both)
+                yield EnergyFlow(start, rise, other.increase, doubt or other.estimated, both)
 
 
 class Tally:
@@ -86,8 +92,8 @@ class Tally:
 
     def __init__(
         self,
-        spans: Sequence[Span],
-        way: Way,
+        spans: Sequence[PeriodSpan],
+        way: EnergyDirection,
         pricer: Pricer | None = None,
         days: Iterable[int] = (),
     ) -> None:
@@ -98,7 +104,7 @@ class Tally:
             if (found := self._at(day)) is not None and pricer is not None:
                 found.standing += pricer.standing(day)
 
-    def add(self, flows: Iterable[Flow]) -> None:
+    def add(self, flows: Iterable[EnergyFlow]) -> None:
         """Flows of quarter hours that were not added before; those outside all spans are not."""
         found = None
         for flow in flows:
@@ -108,7 +114,7 @@ class Tally:
             if found is not None:
                 self._count(found, flow)
 
-    def buckets(self, now: int) -> list[Bucket]:
+    def buckets(self, now: int) -> list[EnergyBucket]:
         """All sums, in the order of their spans. `now` is Unix ms."""
         return [self._bucket(each, now) for each in self._sums]
 
@@ -117,28 +123,28 @@ class Tally:
         found = self._sums[place] if place >= 0 else None
         return found if found is not None and ms < found.span.end else None
 
-    def _count(self, found: _Sum, flow: Flow) -> None:
+    def _count(self, found: _Sum, flow: EnergyFlow) -> None:
         start, taken, given, estimated, covered = flow
-        found.value += given if self._way is Way.EXPORT else taken - given
+        found.value += given if self._way is EnergyDirection.EXPORT else taken - given
         found.known += covered
         if estimated:
             found.estimated += covered
         if found.account is None:
             return
-        if self._way is not Way.EXPORT:
+        if self._way is not EnergyDirection.EXPORT:
             found.account.take(start, taken)
-        if self._way is not Way.IMPORT:
-            found.account.give(start, given, 1 if self._way is Way.EXPORT else -1)
+        if self._way is not EnergyDirection.IMPORT:
+            found.account.give(start, given, 1 if self._way is EnergyDirection.EXPORT else -1)
 
-    def _bucket(self, found: _Sum, now: int) -> Bucket:
+    def _bucket(self, found: _Sum, now: int) -> EnergyBucket:
         span = found.span
         known = found.known > 0
         bill = None
         if found.account is not None:
             # What is given to the grid has no daily charge of its own.
-            standing = 0 if self._way is Way.EXPORT else found.standing
+            standing = 0 if self._way is EnergyDirection.EXPORT else found.standing
             bill = found.account.bill(known=known, standing=standing)
-        return Bucket(
+        return EnergyBucket(
             span.start,
             span.end,
             found.value if known else None,

@@ -8,9 +8,9 @@ from datetime import date
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from meterd.energy.clock import DAY, Clock
 from meterd.energy.periods import date_of
 from meterd.energy.quarter import QUARTER
+from meterd.energy.zone_clock import DAY, ZoneClock
 
 HOLIDAY = 7
 """A holiday is no weekday: it has a number of its own after Sunday's 6."""
@@ -21,7 +21,7 @@ DIGITS = 9
 SLOTS = DAY // QUARTER
 
 
-class Rule(Protocol):
+class TariffRule(Protocol):
     """When a rate applies; what is empty is no condition. All are by the local clock.
 
     `days`: 0 Monday to 6 Sunday, 7 holiday. `months`: 1 to 12. `season`: ((month, day) of the
@@ -41,7 +41,7 @@ class Rule(Protocol):
     def time(self) -> Sequence[tuple[int, int]]: ...
 
 
-class Prices(Protocol):
+class RulePrices(Protocol):
     """The prices from one day on (None: always), per kWh; `standing` is per day.
 
     `else_` is the rate where no rule matches. `feed_in` None: no price for what is exported.
@@ -52,7 +52,7 @@ class Prices(Protocol):
     @property
     def rates(self) -> Mapping[str, Decimal]: ...
     @property
-    def rules(self) -> Sequence[Rule]: ...
+    def rules(self) -> Sequence[TariffRule]: ...
     @property
     def else_(self) -> str: ...
     @property
@@ -78,7 +78,7 @@ class Tariff(Protocol):
     @property
     def holidays(self) -> Holidays: ...
     @property
-    def prices(self) -> Sequence[Prices]: ...
+    def prices(self) -> Sequence[RulePrices]: ...
 
 
 class Rate(NamedTuple):
@@ -99,7 +99,7 @@ class Day(NamedTuple):
 class Pricer:
     """A tariff on a clock. Days are worked out once each."""
 
-    def __init__(self, tariff: Tariff, clock: Clock) -> None:
+    def __init__(self, tariff: Tariff, clock: ZoneClock) -> None:
         self.tariff = tariff
         self._clock = clock
         self._days: dict[int, Day | None] = {}
@@ -143,7 +143,7 @@ def units(price: Decimal) -> int:
     return int(price.scaleb(DIGITS))
 
 
-def _prices_on(tariff: Tariff, day: date) -> Prices | None:
+def _prices_on(tariff: Tariff, day: date) -> RulePrices | None:
     found = None
     for each in tariff.prices:
         if each.from_ is None or each.from_ <= day:
@@ -151,20 +151,20 @@ def _prices_on(tariff: Tariff, day: date) -> Prices | None:
     return found
 
 
-def _day_of(prices: Prices, rules: Sequence[Rule]) -> Day:
+def _day_of(prices: RulePrices, rules: Sequence[TariffRule]) -> Day:
     rates = {name: Rate(name, units(price)) for name, price in prices.rates.items()}
     feed_in = None if prices.feed_in is None else units(prices.feed_in)
     slots = [rates[name] for name in _slots(rules, prices.else_)]
     return Day(slots, feed_in, units(prices.standing))
 
 
-def _slots(rules: Sequence[Rule], otherwise: str) -> Iterator[str]:
+def _slots(rules: Sequence[TariffRule], otherwise: str) -> Iterator[str]:
     """The name of the rate in each quarter hour of a day on which these rules count."""
     for slot in range(SLOTS):
         yield next((rule.rate for rule in rules if _during(rule, slot)), otherwise)
 
 
-def _on(rule: Rule, day: date, kind: int) -> bool:
+def _on(rule: TariffRule, day: date, kind: int) -> bool:
     if rule.days and kind not in rule.days:
         return False
     if rule.months and day.month not in rule.months:
@@ -176,7 +176,7 @@ def _on(rule: Rule, day: date, kind: int) -> bool:
     return first <= here <= last if first <= last else here >= first or here <= last
 
 
-def _during(rule: Rule, slot: int) -> bool:
+def _during(rule: TariffRule, slot: int) -> bool:
     if not rule.time:
         return True
     return any(

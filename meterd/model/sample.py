@@ -51,7 +51,7 @@ class CounterRegister(NamedTuple):
     source: str = ""
 
 
-class Doubt(NamedTuple):
+class QualityFlag(NamedTuple):
     """Why a value is not simply good."""
 
     quality: Quality
@@ -108,7 +108,7 @@ class Poll:
     time: int
     layout: Layout
     values: Sequence[float | None]
-    doubts: Mapping[int, Doubt] = field(default_factory=dict)
+    doubts: Mapping[int, QualityFlag] = field(default_factory=dict)
     info: Mapping[str, str] = field(default_factory=dict)
     fault: Fault | None = None
     took: float = 0.0
@@ -124,7 +124,7 @@ class Poll:
 
     def samples(self) -> Iterator[Sample]:
         """One Sample a column."""
-        good = Doubt(Quality.GOOD, "")
+        good = QualityFlag(Quality.GOOD, "")
         columns = zip(self.layout.quantities, self.layout.units, self.values, strict=True)
         for column, (quantity, unit, value) in enumerate(columns):
             quality, reason = self.doubts.get(column, good)

@@ -30,7 +30,7 @@ _SLOWEST_POLL = 130.0
 
 
 @dataclass(slots=True)
-class _Turn:
+class _PollTurn:
     """When a device's next poll is due. Times are monotonic seconds; the grid starts at `start`."""
 
     device: Device
@@ -64,12 +64,12 @@ class Bus:
         self._sinks = sinks
         self._clock = clock
         self._devices = devices
-        self._turns: list[_Turn] = []
+        self._turns: list[_PollTurn] = []
 
     async def run(self) -> None:
         """Until cancelled."""
         start = (math.ceil(self._clock.monotonic() / SLOT) + self._slot) * SLOT
-        self._turns = turns = [_Turn(device, start, start) for device in self._devices]
+        self._turns = turns = [_PollTurn(device, start, start) for device in self._devices]
         while turns:
             # Of those that are due, one that answers goes before one that may cost a timeout.
             turn = min(turns, key=lambda turn: (turn.due, turn.silent))
@@ -95,7 +95,7 @@ class Bus:
         longest = max((device.interval for device in self._devices), default=0.0)
         return longest + _NEIGHBOURLY_PAUSE + _SLOWEST_POLL
 
-    def _note(self, turn: _Turn, poll: Poll) -> None:
+    def _note(self, turn: _PollTurn, poll: Poll) -> None:
         """One event when a device goes down, one when it is back, nothing in between."""
         if poll.fault is None:
             if not turn.up:
@@ -111,7 +111,7 @@ class Bus:
         turn.silent = turn.silent + 1 if poll.fault.code in _SILENCE else 0
         turn.cost = poll.took
 
-    def _schedule(self, turn: _Turn) -> None:
+    def _schedule(self, turn: _PollTurn) -> None:
         """The next slot of the device's grid that lies ahead: a slow poll skips, never stacks."""
         now, interval = self._clock.monotonic(), turn.device.interval
         before = turn.due
@@ -120,7 +120,7 @@ class Bus:
         if not turn.silent:
             self.skipped += round((turn.due - before) / interval) - 1
 
-    def _pause(self, turn: _Turn) -> float:
+    def _pause(self, turn: _PollTurn) -> float:
         """Beyond the interval, for a device that has been silent again and again."""
         excess = min(turn.silent - PATIENCE, _DOUBLINGS)
         if excess <= 0:

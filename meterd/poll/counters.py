@@ -9,16 +9,16 @@ from typing import NamedTuple
 from meterd.model.event import EventKind, Notice
 from meterd.model.family import Kind
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, declare, describe, is_own
-from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.poll.fold import WRAPS, CounterTerms
-from meterd.poll.guard import (
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag
+from meterd.poll.counter_guard import (
     DEFAULT_POWER,
     DEFAULT_RESOLUTION,
     INTERVAL,
-    Guard,
+    CounterGuard,
     largest_count,
 )
-from meterd.poll.segments import GuardState, Step, What
+from meterd.poll.counter_replay import WRAPS, CounterTerms
+from meterd.poll.counter_segments import GuardState, Step, What
 
 # What tells one meter from another. A constant that is set to another value would belong here.
 IDENTITY = ("info.serial_number", "info.model")
@@ -138,12 +138,12 @@ class CountersState:
 _UNKNOWN = CountersState()
 
 
-class _Column(NamedTuple):
+class _CounterColumn(NamedTuple):
     """Where a counter is in the poll, and who guards it."""
 
     place: int
     quantity: str
-    guard: Guard
+    guard: CounterGuard
 
 
 class _Change(NamedTuple):
@@ -197,10 +197,10 @@ class Counters:
         state = state or _UNKNOWN
         self._states = state.guards
         self._identity = dict(state.identity)
-        self._guards: dict[str, Guard] = {}
+        self._guards: dict[str, CounterGuard] = {}
         self._known: Layout | None = None
         self._layout: Layout | None = None
-        self._columns: list[_Column] = []
+        self._columns: list[_CounterColumn] = []
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
         # Counters whose guard waits, and whether that was told.
         self._held: dict[str, bool] = {}
@@ -313,14 +313,15 @@ class Counters:
                 declare(quantity, unit, Kind.COUNTER)
         counted, self._layout = _counted(layout)
         self._columns = [
-            _Column(place, name, self._guard(name, layout.units[place])) for place, name in counted
+            _CounterColumn(place, name, self._guard(name, layout.units[place]))
+            for place, name in counted
         ]
 
-    def _guard(self, quantity: str, unit: str) -> Guard:
+    def _guard(self, quantity: str, unit: str) -> CounterGuard:
         """The quantity's guard: layouts may come and go, it stays."""
         if (guard := self._guards.get(quantity)) is None:
             terms = terms_of(unit, self._forms.get(quantity, Form()), self._max_power)
-            guard = self._guards[quantity] = Guard(
+            guard = self._guards[quantity] = CounterGuard(
                 max_power=terms.max_power,
                 wrap=terms.wrap,
                 resolution=terms.resolution,
@@ -394,7 +395,7 @@ class Counters:
         return f"{text} (and {more} times more since the last word)" if more else text
 
     def _await(
-        self, now: float, quantity: str, guard: Guard, step: Step, changes: list[_Change]
+        self, now: float, quantity: str, guard: CounterGuard, step: Step, changes: list[_Change]
     ) -> None:
         """Note where a guard begins to wait: for reads that agree, or for its counter.
 
@@ -461,15 +462,19 @@ def _trusted(poll: Poll, index: int) -> float | None:
     return poll.values[index]
 
 
-def _doubt(step: Step, of_raw: Doubt | None) -> Doubt | None:
+def _doubt(step: Step, of_raw: QualityFlag | None) -> QualityFlag | None:
     quality = _DOUBTS.get(step.what)
     if quality is None:
         return None
-    return of_raw if step.what is What.ABSENT and of_raw is not None else Doubt(quality, step.text)
+    return (
+        of_raw
+        if step.what is What.ABSENT and of_raw is not None
+        else QualityFlag(quality, step.text)
+    )
 
 
 def _extended(
-    poll: Poll, layout: Layout, totals: Sequence[float | None], doubts: Mapping[int, Doubt]
+    poll: Poll, layout: Layout, totals: Sequence[float | None], doubts: Mapping[int, QualityFlag]
 ) -> Poll:
     # The last column stays `device.up`, which is never in doubt.
     values: Sequence[float | None]

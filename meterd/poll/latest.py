@@ -14,7 +14,7 @@ _LAYOUTS = 16
 _SLOW_MS = 60_000
 
 
-class Part(NamedTuple):
+class PollPart(NamedTuple):
     """The newest good poll with its columns. `pace`: ms to the one before it, 0 if unknown."""
 
     poll: Poll
@@ -38,7 +38,7 @@ class DeviceState:
     polls: int = 0
     failures: int = 0
     info: dict[str, str] = field(default_factory=dict)
-    parts: tuple["Part", ...] = ()
+    parts: tuple["PollPart", ...] = ()
     latencies: "array[float]" = field(default_factory=lambda: array("f"))
     _times: dict[int, tuple[Layout, int]] = field(default_factory=dict)
 
@@ -50,11 +50,11 @@ class DeviceState:
             self._times.clear()
         # The layout is kept beside its time, so that its id stays its own.
         self._times[id(poll.layout)] = poll.layout, poll.time
-        kept: Sequence[Part] = self.parts[1:]
+        kept: Sequence[PollPart] = self.parts[1:]
         if not self.parts or self.parts[0].poll.layout is not poll.layout:
             columns = poll.layout.index.keys()
             kept = [part for part in self.parts if not part.poll.layout.index.keys() <= columns]
-        self.parts = (Part(poll, pace), *kept)
+        self.parts = (PollPart(poll, pace), *kept)
         self.good = poll
 
     def rename(self, name: str) -> None:

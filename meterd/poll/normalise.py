@@ -10,11 +10,11 @@ from meterd.model.calibration import NO_CALIBRATION, Calibration, kind_of
 from meterd.model.columns import Columns, Shape
 from meterd.model.event import EventKind, Notice
 from meterd.model.quantity import DEVICE_UP, GUARDED, Kind, Quantity, describe, suggest
-from meterd.model.sample import LARGEST, Doubt, Layout, Poll, Quality, Reading
+from meterd.model.sample import LARGEST, Layout, Poll, Quality, QualityFlag, Reading
 from meterd.model.units import base_of, conversion
 from meterd.model.units import suggest as suggest_unit
+from meterd.poll.counter_guard import DEFAULT_POWER, largest_count
 from meterd.poll.direction import Mirrored, mirrored, opposite
-from meterd.poll.guard import DEFAULT_POWER, largest_count
 
 # Products such as 0.29 kW * 1000 carry a rounding error; a millionth is finer than any meter.
 _FINEST = 1e6
@@ -25,7 +25,7 @@ _MOST_FORMS = 2000
 # Names that one driver got wrong and that are told; a foreign one may make them of what it reads.
 _MOST_MISTAKES = 200
 # Common to all polls that have none: nobody changes a poll.
-NO_DOUBTS: Mapping[int, Doubt] = {}
+NO_DOUBTS: Mapping[int, QualityFlag] = {}
 NO_TEXTS: Mapping[str, str] = {}
 
 
@@ -44,7 +44,7 @@ class Terms(NamedTuple):
     sizes: frozenset[str] = frozenset()
 
 
-class _Column(NamedTuple):
+class _NormalisedColumn(NamedTuple):
     """How the reading at one place of a poll becomes a value.
 
     `factor` holds unit, transformer and sign; so does `offset`, which is added then. `turned`: an
@@ -104,8 +104,8 @@ class _Form:
 
     __slots__ = ("columns", "converted", "layout", "limits", "mistakes", "texts", "turned")
 
-    def __init__(self, columns: Sequence["_Column | str"], names: Sequence[str]) -> None:
-        self.columns = [one if isinstance(one, _Column) else None for one in columns]
+    def __init__(self, columns: Sequence["_NormalisedColumn | str"], names: Sequence[str]) -> None:
+        self.columns = [one if isinstance(one, _NormalisedColumn) else None for one in columns]
         self.texts = any(_is_text(name) for name in names)
         self.mistakes = {
             str(name): one
@@ -129,7 +129,7 @@ class _Form:
 @lru_cache(maxsize=_MOST_FORMS)
 def _form(shape: Shape, terms: Terms) -> _Form:
     seen: set[str] = set()
-    columns: list[_Column | str] = []
+    columns: list[_NormalisedColumn | str] = []
     for name, unit in zip(shape.quantities, shape.units, strict=True):
         twice = f"{name} comes twice in one poll: the second is left out"
         columns.append(twice if name in seen else _column(name, unit, terms))
@@ -137,7 +137,7 @@ def _form(shape: Shape, terms: Terms) -> _Form:
     return _Form(columns, shape.quantities)
 
 
-def _column(name: object, unit: object, terms: Terms) -> _Column | str:
+def _column(name: object, unit: object, terms: Terms) -> _NormalisedColumn | str:
     """Else why it becomes no value; nothing where that is as it should be."""
     if not isinstance(name, str) or not isinstance(unit, str):
         return f"{name!r} in {unit!r} is left out: a quantity and its unit are texts"
@@ -155,7 +155,7 @@ def _column(name: object, unit: object, terms: Terms) -> _Column | str:
         return f"{name} is left out: {unit!r} does not convert to {quantity.unit}; {hint}"
     sign = 1 if name in terms.sizes else there.sign
     scale = sign * terms.calibration.factor(name)
-    return _Column(
+    return _NormalisedColumn(
         quantity,
         scale * found.factor,
         scale * found.offset + sign * terms.calibration.offset(name),
@@ -215,7 +215,7 @@ class Normaliser:
         values = None if said.remarks else _good(form, said.values)
         if values is not None:
             return Poll(self.device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
-        doubts: dict[int, Doubt] = {}
+        doubts: dict[int, QualityFlag] = {}
         found: list[float | None] = []
         for reading, column in zip(said, form.columns, strict=True):
             if column is None:
@@ -273,19 +273,19 @@ def _no_number(value: object) -> str:
     return f"the device gives no number{'' if known else f', but {value!r:.40}'}"
 
 
-def _judged(reading: Reading, column: _Column) -> tuple[float | None, Doubt | None]:
+def _judged(reading: Reading, column: _NormalisedColumn) -> tuple[float | None, QualityFlag | None]:
     """The value, and what is wrong with it; None if nothing is."""
     value = column.value(reading.value)
     if value is None:
-        return None, Doubt(Quality.INVALID, reading.reason or _no_number(reading.value))
+        return None, QualityFlag(Quality.INVALID, reading.reason or _no_number(reading.value))
     if flaw := column.flaw(value):
-        return None, Doubt(Quality.INVALID, flaw)
+        return None, QualityFlag(Quality.INVALID, flaw)
     quantity = column.quantity
     if not (value == 0 or quantity.low <= abs(value) <= column.plausible):
         text = f"{value:g} {quantity.unit} is beyond what is plausible for {quantity.name}"
         if column.plausible == DEFAULT_POWER < abs(value):
             text += "; set max_power, or ct, where it is right"
-        return value, Doubt(Quality.SUSPECT, text)
+        return value, QualityFlag(Quality.SUSPECT, text)
     if reading.quality is not _GOOD:
-        return value, Doubt(reading.quality, reading.reason)
+        return value, QualityFlag(reading.quality, reading.reason)
     return value, None

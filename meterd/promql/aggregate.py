@@ -7,7 +7,16 @@ import numpy as np
 
 from meterd.promql.budget import Budget
 from meterd.promql.encode import number
-from meterd.promql.frame import NAME, Frame, Labels, Mask, empty, kept, left_out, pack
+from meterd.promql.instant_vector import (
+    NAME,
+    InstantVector,
+    Labels,
+    Mask,
+    empty,
+    kept,
+    left_out,
+    pack,
+)
 from meterd.promql.nodes import Aggregate
 from meterd.promql.result import QueryError
 from meterd.promql.source import Values
@@ -46,7 +55,7 @@ def groups(node: Aggregate, labels: Sequence[Labels]) -> Groups:
     return found
 
 
-def folded(frame: Frame, grouped: Groups, fold: Fold, budget: Budget) -> Frame:
+def folded(frame: InstantVector, grouped: Groups, fold: Fold, budget: Budget) -> InstantVector:
     shape = (len(grouped), frame.values.shape[1])
     values, here = np.empty(shape), np.empty(shape, dtype=np.bool_)
     for place, rows in enumerate(grouped.values()):
@@ -56,7 +65,7 @@ def folded(frame: Frame, grouped: Groups, fold: Fold, budget: Budget) -> Frame:
         data = np.where(present, frame.values[rows], 0.0)
         with np.errstate(all="ignore"):
             values[place] = fold(data, present, present.sum(axis=0))
-    return Frame(list(grouped), values, here)
+    return InstantVector(list(grouped), values, here)
 
 
 def quantile(wanted: Values, budget: Budget) -> Fold:
@@ -73,7 +82,7 @@ def check_quantile(wanted: Values, budget: Budget) -> None:
         budget.warn(f"quantile value should be between 0 and 1, got {number(value)}")
 
 
-def top(frame: Frame, grouped: Groups, many: Values, *, largest: bool) -> Frame:
+def top(frame: InstantVector, grouped: Groups, many: Values, *, largest: bool) -> InstantVector:
     """The `many` largest or smallest rows of each group at each step; numbers before NaN.
 
     At a single step they come in that order.
@@ -89,21 +98,21 @@ def top(frame: Frame, grouped: Groups, many: Values, *, largest: bool) -> Frame:
         np.put_along_axis(place, ranked, np.arange(len(rows))[:, None], axis=0)
         here[rows] = present & (place < limit)
         order += [rows[row] for row in ranked[:, 0].tolist()]
-    best = Frame(frame.labels, frame.values, here)
+    best = InstantVector(frame.labels, frame.values, here)
     return best.rows(order) if frame.values.shape[1] == 1 else best
 
 
-def some(frame: Frame, grouped: Groups, many: Values) -> Frame:
+def some(frame: InstantVector, grouped: Groups, many: Values) -> InstantVector:
     """limitk: the first `many` rows of each group that are there."""
     limit = _whole(many)
     here = np.zeros_like(frame.here)
     for rows in grouped.values():
         present = frame.here[rows]
         here[rows] = present & (np.cumsum(present, axis=0) <= limit)
-    return Frame(frame.labels, frame.values, here)
+    return InstantVector(frame.labels, frame.values, here)
 
 
-def share(frame: Frame, ratio: Values, budget: Budget) -> Frame:
+def share(frame: InstantVector, ratio: Values, budget: Budget) -> InstantVector:
     """limit_ratio: a share of the series, chosen by their labels; -r is what 1 - r leaves out."""
     if np.isnan(ratio).any():
         raise QueryError("execution", "Ratio value is NaN")
@@ -114,7 +123,7 @@ def share(frame: Frame, ratio: Values, budget: Budget) -> Frame:
     ratio = np.clip(ratio, -1, 1)
     at = np.array([_spread(labels) for labels in frame.labels])[:, None]
     taken = np.where(ratio >= 0, at < ratio, at >= 1 + ratio)
-    return Frame(frame.labels, frame.values, frame.here & taken)
+    return InstantVector(frame.labels, frame.values, frame.here & taken)
 
 
 def _spread(labels: Labels) -> float:
@@ -134,7 +143,9 @@ def _whole(many: Values) -> np.ndarray:
     return np.clip(many, 0, 1e9).astype(np.int64)
 
 
-def count_values(frame: Frame, node: Aggregate, label: str, budget: Budget) -> Frame:
+def count_values(
+    frame: InstantVector, node: Aggregate, label: str, budget: Budget
+) -> InstantVector:
     """How many rows of a group have each value; the value becomes a label (and may be left out)."""
     if not label:
         raise QueryError("execution", f'invalid label name "{label}"')
@@ -152,7 +163,7 @@ def count_values(frame: Frame, node: Aggregate, label: str, budget: Budget) -> F
     if not counts:
         return empty(frame.values.shape[1])
     table = np.array(list(counts.values()), dtype=np.float64)
-    return Frame(list(counts), table, table > 0)
+    return InstantVector(list(counts), table, table > 0)
 
 
 def _tally(values: Values, here: Mask, budget: Budget) -> tuple[Values, np.ndarray]:

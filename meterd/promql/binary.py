@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from meterd.promql.frame import Frame, mapped, nameless, united
+from meterd.promql.instant_vector import InstantVector, mapped, nameless, united
 from meterd.promql.nodes import COMPARISONS, Binary
 from meterd.promql.source import Values
 
@@ -35,7 +35,9 @@ def compute(op: str, left: Values, right: Values) -> Values:
         return np.asarray(COMPARED[op](left, right), dtype=np.float64)
 
 
-def with_scalar(node: Binary, vector: Frame, scalar: Values, *, swapped: bool) -> Frame:
+def with_scalar(
+    node: Binary, vector: InstantVector, scalar: Values, *, swapped: bool
+) -> InstantVector:
     """A vector and a number; swapped if the number stands on the left.
 
     A comparison without bool keeps the vector's values and names where it holds.
@@ -48,8 +50,8 @@ def with_scalar(node: Binary, vector: Frame, scalar: Values, *, swapped: bool) -
     if node.op not in COMPARISONS or node.bool_:
         return mapped(vector, change)
     holds = change(vector.values) > 0
-    return Frame(vector.labels, vector.values, vector.here & holds)
+    return InstantVector(vector.labels, vector.values, vector.here & holds)
 
 
-def negated(vector: Frame) -> Frame:
+def negated(vector: InstantVector) -> InstantVector:
     return united([nameless(each) for each in vector.labels], -vector.values, vector.here)

@@ -3,14 +3,14 @@
 import time
 from dataclasses import dataclass, field
 
-from meterd.promql.result import Limits, QueryError
+from meterd.promql.result import QueryError, QueryLimits
 
 
 @dataclass(slots=True)
 class Budget:
     """Samples loaded and made so far; warnings and infos in the order they came."""
 
-    limits: Limits
+    limits: QueryLimits
     samples: int = 0
     warnings: dict[str, None] = field(default_factory=dict)
     infos: dict[str, None] = field(default_factory=dict)

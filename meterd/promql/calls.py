@@ -6,9 +6,11 @@ from typing import cast
 import numpy as np
 
 from meterd.promql.aggregate import check_quantile
-from meterd.promql.frame import (
+from meterd.promql.evaluation_context import EvaluationContext
+from meterd.promql.functions import NATIVE, histogram, labels, maths, ranged
+from meterd.promql.instant_vector import (
     NAME,
-    Frame,
+    InstantVector,
     Labels,
     empty,
     get,
@@ -18,19 +20,17 @@ from meterd.promql.frame import (
     single,
     united,
 )
-from meterd.promql.functions import NATIVE, histogram, labels, maths, ranged
 from meterd.promql.nodes import Call, Node, Selector
-from meterd.promql.run import Run
+from meterd.promql.range_vector import RangeVector
 from meterd.promql.source import Times, Values
-from meterd.promql.spans import Spans
 from meterd.promql.window import window
 
-Answer = Frame | Values
+Answer = InstantVector | Values
 _COUNTED = ("_total", "_sum", "_count", "_bucket")
 _SORT_IN_RANGE = "sort is ineffective for range queries since results are always ordered by labels"
 
 
-def call(run: Run, node: Call, times: Times) -> Answer:
+def call(run: EvaluationContext, node: Call, times: Times) -> Answer:
     """Raises QueryError."""
     if node.name in ranged.RANGED:
         return _ranged(run, node, times)
@@ -44,8 +44,8 @@ def call(run: Run, node: Call, times: Times) -> Answer:
     return _SHAPED[node.name](run, node, times)
 
 
-def _ranged(run: Run, node: Call, times: Times) -> Frame:
-    spans: Spans | None = None
+def _ranged(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    spans: RangeVector | None = None
     numbers: list[Values] = []
     for arg in node.args:
         if arg.type == "matrix":
@@ -56,7 +56,9 @@ def _ranged(run: Run, node: Call, times: Times) -> Frame:
     return _over(run, node.name, spans, numbers, times)
 
 
-def _over(run: Run, name: str, spans: Spans, numbers: list[Values], times: Times) -> Frame:
+def _over(
+    run: EvaluationContext, name: str, spans: RangeVector, numbers: list[Values], times: Times
+) -> InstantVector:
     function = ranged.RANGED[name]
     found: list[tuple[Labels, Values, np.ndarray]] = []
     for key, (at, values) in zip(spans.labels, spans.series, strict=True):
@@ -76,19 +78,19 @@ def _over(run: Run, name: str, spans: Spans, numbers: list[Values], times: Times
     return united(list(keys), np.array(rows), np.array(there))
 
 
-def _check_counter(run: Run, name: str) -> None:
+def _check_counter(run: EvaluationContext, name: str) -> None:
     if name and not name.endswith(_COUNTED):
         ends = "/".join(_COUNTED)
         what = f'metric might not be a counter, name does not end in {ends}: "{name}"'
         run.budget.inform(what)
 
 
-def _absent(run: Run, node: Call, times: Times) -> Frame:
+def _absent(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     there = np.asarray(run.frame(node.args[0], times).here.any(axis=0))
     return _missing(node.args[0], ~there)
 
 
-def _absent_over_time(run: Run, node: Call, times: Times) -> Frame:
+def _absent_over_time(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     spans = run.spans(node.args[0], times)
     there = np.zeros(len(times), dtype=np.bool_)
     for at, values in spans.series:
@@ -96,7 +98,7 @@ def _absent_over_time(run: Run, node: Call, times: Times) -> Frame:
     return _missing(node.args[0], ~there)
 
 
-def _missing(arg: Node, here: np.ndarray) -> Frame:
+def _missing(arg: Node, here: np.ndarray) -> InstantVector:
     """1 with the labels that a selector fixes by one = each."""
     fixed: dict[str, str] = {}
     seen: set[str] = set()
@@ -108,10 +110,10 @@ def _missing(arg: Node, here: np.ndarray) -> Frame:
             seen.add(matcher.name)
         else:
             fixed.pop(matcher.name, None)
-    return Frame([pack(fixed)], np.ones((1, len(here))), here[None, :])
+    return InstantVector([pack(fixed)], np.ones((1, len(here))), here[None, :])
 
 
-def _scalar(run: Run, node: Call, times: Times) -> Values:
+def _scalar(run: EvaluationContext, node: Call, times: Times) -> Values:
     frame = run.frame(node.args[0], times)
     if not len(frame.labels):
         return np.full(len(times), np.nan)
@@ -120,7 +122,7 @@ def _scalar(run: Run, node: Call, times: Times) -> Values:
     return np.where(one, frame.values[row, np.arange(len(times))], np.nan)
 
 
-def _timestamp(run: Run, node: Call, times: Times) -> Frame:
+def _timestamp(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     """A selector's samples have times of their own; anything else is of its step."""
     arg = node.args[0]
     if isinstance(arg, Selector):
@@ -132,60 +134,60 @@ def _timestamp(run: Run, node: Call, times: Times) -> Frame:
     return united([nameless(each) for each in frame.labels], seconds, frame.here)
 
 
-def _clamp(run: Run, node: Call, times: Times) -> Frame:
+def _clamp(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     frame = run.frame(node.args[0], times)
     low, high = run.scalar(node.args[1], times), run.scalar(node.args[2], times)
     bounded = mapped(frame, lambda values: maths.greatest(low, maths.least(high, values)))
-    return Frame(bounded.labels, bounded.values, bounded.here & ~(high < low))
+    return InstantVector(bounded.labels, bounded.values, bounded.here & ~(high < low))
 
 
-def _bound(change: Callable[[Values, Values], Values]) -> Callable[..., Frame]:
-    def bounded(run: Run, node: Call, times: Times) -> Frame:
+def _bound(change: Callable[[Values, Values], Values]) -> Callable[..., InstantVector]:
+    def bounded(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
         limit = run.scalar(node.args[1], times)
         return mapped(run.frame(node.args[0], times), lambda values: change(values, limit))
 
     return bounded
 
 
-def _round(run: Run, node: Call, times: Times) -> Frame:
+def _round(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     nearest = run.scalar(node.args[1], times) if len(node.args) > 1 else np.ones(len(times))
     frame = run.frame(node.args[0], times)
     return mapped(frame, lambda values: maths.rounded(values, nearest))
 
 
-def _quantile(run: Run, node: Call, times: Times) -> Frame:
+def _quantile(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     wanted = run.scalar(node.args[0], times)
     check_quantile(wanted, run.budget)
     return histogram.quantile(run.frame(node.args[1], times), wanted, run.budget)
 
 
-def _fraction(run: Run, node: Call, times: Times) -> Frame:
+def _fraction(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     low, high = run.scalar(node.args[0], times), run.scalar(node.args[1], times)
     return histogram.fraction(run.frame(node.args[2], times), low, high, run.budget)
 
 
-def _texts(run: Run, node: Call, times: Times) -> list[str]:
+def _texts(run: EvaluationContext, node: Call, times: Times) -> list[str]:
     return [cast("str", run.value(arg, times)) for arg in node.args[1:]]
 
 
-def _label_replace(run: Run, node: Call, times: Times) -> Frame:
+def _label_replace(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     target, template, source, pattern = _texts(run, node, times)
     frame = run.frame(node.args[0], times)
     return labels.replaced(frame, target, template, source, pattern, run.budget)
 
 
-def _label_join(run: Run, node: Call, times: Times) -> Frame:
+def _label_join(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
     target, separator, *sources = _texts(run, node, times)
     return labels.joined(run.frame(node.args[0], times), target, separator, sources, run.budget)
 
 
-def _check_instant(run: Run, times: Times) -> None:
+def _check_instant(run: EvaluationContext, times: Times) -> None:
     if len(times) > 1:
         run.budget.warn(_SORT_IN_RANGE)
 
 
-def _sort(*, up: bool) -> Callable[..., Frame]:
-    def ordered(run: Run, node: Call, times: Times) -> Frame:
+def _sort(*, up: bool) -> Callable[..., InstantVector]:
+    def ordered(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
         """By value at the first step, NaN last; only instant answers show an order."""
         frame = run.frame(node.args[0], times)
         _check_instant(run, times)
@@ -196,8 +198,8 @@ def _sort(*, up: bool) -> Callable[..., Frame]:
     return ordered
 
 
-def _sort_by_label(*, up: bool) -> Callable[..., Frame]:
-    def ordered(run: Run, node: Call, times: Times) -> Frame:
+def _sort_by_label(*, up: bool) -> Callable[..., InstantVector]:
+    def ordered(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
         frame = run.frame(node.args[0], times)
         _check_instant(run, times)
         names = _texts(run, node, times)
@@ -212,7 +214,7 @@ def _sort_by_label(*, up: bool) -> Callable[..., Frame]:
     return ordered
 
 
-_SHAPED: dict[str, Callable[[Run, Call, Times], Answer]] = {
+_SHAPED: dict[str, Callable[[EvaluationContext, Call, Times], Answer]] = {
     "absent": _absent,
     "absent_over_time": _absent_over_time,
     "clamp": _clamp,

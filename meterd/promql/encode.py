@@ -5,7 +5,7 @@ import math
 import numpy as np
 import orjson
 
-from meterd.promql.result import Result, Series
+from meterd.promql.result import Result, ResultSeries
 from meterd.promql.source import Times, Values
 
 _FORM: dict[str, str] = {"vector": "value", "matrix": "values"}
@@ -51,7 +51,7 @@ def encode(result: Result) -> dict[str, object]:
     return {"resultType": result.type, "result": rows}
 
 
-def _points(series: Series) -> list[list[object]]:
+def _points(series: ResultSeries) -> list[list[object]]:
     pairs = zip(series.times.tolist(), series.values.tolist(), strict=True)
     return [[seconds(time), number(value)] for time, value in pairs]
 
@@ -86,7 +86,7 @@ class _Heads:
         return self._texts
 
 
-def _listed(series: Series, heads: _Heads) -> bytes:
+def _listed(series: ResultSeries, heads: _Heads) -> bytes:
     if not len(series.times):
         return b"[]"
     parts = [""] * (2 * len(series.times))

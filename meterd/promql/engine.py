@@ -6,26 +6,28 @@ import numpy as np
 
 from meterd.promql.budget import Budget
 from meterd.promql.evaluate import Evaluation, Query, Value
-from meterd.promql.frame import Frame
-from meterd.promql.guard import MAX_TIME_MS
+from meterd.promql.input_limits import MAX_TIME_MS
+from meterd.promql.instant_vector import InstantVector
 from meterd.promql.plan import plan
-from meterd.promql.result import Limits, QueryError, Result, Series, Type
-from meterd.promql.source import Source, Times, Values
-from meterd.promql.spans import Spans
+from meterd.promql.range_vector import RangeVector
+from meterd.promql.result import QueryError, QueryLimits, Result, ResultSeries, Type
+from meterd.promql.source import SeriesSource, Times, Values
 
-__all__ = ["Limits", "QueryError", "Result", "Series", "instant", "query_range"]
+__all__ = ["QueryError", "QueryLimits", "Result", "ResultSeries", "instant", "query_range"]
 
 _LONG_TYPES = {"matrix": "range vector", "string": "string"}
 
 
-def instant(source: Source, text: str, time_ms: int, *, limits: Limits | None = None) -> Result:
+def instant(
+    source: SeriesSource, text: str, time_ms: int, *, limits: QueryLimits | None = None
+) -> Result:
     """Answer at one moment; a range selector at the top gives its raw samples (type matrix).
 
     Raises QueryError.
     """
     _in_reach(time_ms)
     node = plan(text)
-    budget = Budget(limits or Limits())
+    budget = Budget(limits or QueryLimits())
     times = np.array([time_ms], dtype=np.int64)
     value = Evaluation(Query(source, time_ms, time_ms, budget)).value(node, times)
     if isinstance(value, str):
@@ -35,19 +37,19 @@ def instant(source: Source, text: str, time_ms: int, *, limits: Limits | None = 
 
 
 def query_range(
-    source: Source,
+    source: SeriesSource,
     text: str,
     start_ms: int,
     end_ms: int,
     step_ms: int,
     *,
-    limits: Limits | None = None,
+    limits: QueryLimits | None = None,
 ) -> Result:
     """Answer at start, start + step, … up to end inclusive; always type matrix.
 
     Raises QueryError: bad_data too for a step below 1 ms, an end before the start, too many points.
     """
-    allowed = limits or Limits()
+    allowed = limits or QueryLimits()
     _check(start_ms, end_ms, step_ms, allowed)
     node = plan(text)
     if node.type in _LONG_TYPES:
@@ -63,7 +65,7 @@ def query_range(
     return _result("matrix", tuple(rows), start_ms, budget)
 
 
-def _check(start: int, end: int, step: int, limits: Limits) -> None:
+def _check(start: int, end: int, step: int, limits: QueryLimits) -> None:
     _in_reach(start)
     _in_reach(end)
     if step < 1:
@@ -81,27 +83,27 @@ def _in_reach(time: int) -> None:
         raise QueryError("bad_data", f"time {time} ms is beyond what can be computed with")
 
 
-def _answer(value: Value, times: Times) -> tuple[Series, ...]:
-    if isinstance(value, Frame):
+def _answer(value: Value, times: Times) -> tuple[ResultSeries, ...]:
+    if isinstance(value, InstantVector):
         return tuple(
-            Series(dict(labels), times[here], values[here])
+            ResultSeries(dict(labels), times[here], values[here])
             for labels, values, here in zip(value.labels, value.values, value.here, strict=True)
             if here.any()
         )
-    if isinstance(value, Spans):
+    if isinstance(value, RangeVector):
         return tuple(filter(lambda each: len(each.times), _raw(value)))
-    return (Series({}, times, cast("Values", value)),)
+    return (ResultSeries({}, times, cast("Values", value)),)
 
 
-def _raw(spans: Spans) -> list[Series]:
+def _raw(spans: RangeVector) -> list[ResultSeries]:
     """An instant query's one window as it is, samples with their own times."""
     start, end = spans.starts[0], spans.ends[0]
     found = []
     for labels, (times, values) in zip(spans.labels, spans.series, strict=True):
         inside = (times > start) & (times <= end)
-        found.append(Series(dict(labels), times[inside], values[inside]))
+        found.append(ResultSeries(dict(labels), times[inside], values[inside]))
     return sorted(found, key=lambda each: tuple(each.labels.items()))
 
 
-def _result(kind: Type, data: tuple[Series, ...] | str, time: int, budget: Budget) -> Result:
+def _result(kind: Type, data: tuple[ResultSeries, ...] | str, time: int, budget: Budget) -> Result:
     return Result(kind, data, time, tuple(budget.warnings), tuple(budget.infos))

@@ -13,7 +13,7 @@ import numpy as np
 from meterd.promql import aggregate, binary, matching
 from meterd.promql.budget import Budget
 from meterd.promql.calls import call
-from meterd.promql.frame import Frame, pack
+from meterd.promql.instant_vector import InstantVector, pack
 from meterd.promql.nodes import (
     SET_OPERATORS,
     Aggregate,
@@ -27,22 +27,22 @@ from meterd.promql.nodes import (
     Subquery,
     Text,
 )
+from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, fetch, unmarked
 from meterd.promql.result import QueryError
 from meterd.promql.select import matching as matching_ids
-from meterd.promql.source import Source, Times, Values
+from meterd.promql.source import SeriesSource, Times, Values
 from meterd.promql.spacing import Widening
-from meterd.promql.spans import Arrays, Newest, Spans, fetch, unmarked
 
 SUBQUERY_STEP_MS = 60_000  # where a subquery names none: Prometheus' evaluation interval
 
-Value = Frame | Spans | Values | str
+Value = InstantVector | RangeVector | Values | str
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """What holds for a whole query: the series, its own start and end (ms), its means."""
 
-    source: Source
+    source: SeriesSource
     start: int
     end: int
     budget: Budget
@@ -73,14 +73,14 @@ class Evaluation:
             return _repeated(self._kinds[type(node)](node, times[:1]), len(times))
         return self._kinds[type(node)](node, times)
 
-    def frame(self, node: Node, times: Times) -> Frame:
-        return cast("Frame", self.value(node, times))
+    def frame(self, node: Node, times: Times) -> InstantVector:
+        return cast("InstantVector", self.value(node, times))
 
     def scalar(self, node: Node, times: Times) -> Values:
         return cast("Values", self.value(node, times))
 
-    def spans(self, node: Node, times: Times) -> Spans:
-        return cast("Spans", self.value(node, times))
+    def spans(self, node: Node, times: Times) -> RangeVector:
+        return cast("RangeVector", self.value(node, times))
 
     def moments(self, shift: Shift, times: Times) -> Times:
         """Where a selector looks, for each step."""
@@ -89,7 +89,7 @@ class Evaluation:
         at = {"start": self.query.start, "end": self.query.end}.get(str(shift.at), shift.at)
         return np.full(len(times), int(at) - shift.offset, dtype=np.int64)
 
-    def newest(self, node: Selector, times: Times) -> tuple[Frame, Times]:
+    def newest(self, node: Selector, times: Times) -> tuple[InstantVector, Times]:
         """The newest samples, and their own times (ms)."""
         moments = self.moments(node.shift, times)
         ids = matching_ids(self._names, node.matchers)
@@ -98,7 +98,7 @@ class Evaluation:
         starts = moments - max(lookbacks, default=usual)
         series = self._fetch(ids, starts, moments)
         self.budget.spend(len(ids) * len(times))
-        found = Newest.of(series, lookbacks, moments)
+        found = NewestSamples.of(series, lookbacks, moments)
         if found.lacking.any():
             Widening(self._names, ids, moments, usual, self._fetch).apply(found)
         return found.frame([pack(self._names[each].labels) for each in ids])
@@ -110,14 +110,14 @@ class Evaluation:
         starts = ends - node.span
         ids = matching_ids(self._names, node.matchers)
         series = unmarked(self._fetch(ids, starts, ends))
-        return Spans([pack(self._names[each].labels) for each in ids], series, starts, ends)
+        return RangeVector([pack(self._names[each].labels) for each in ids], series, starts, ends)
 
     def _fetch(self, ids: Sequence[int], starts: Times, ends: Times) -> list[Arrays]:
         paces = [self._names[each].interval for each in ids]
         pace = min(filter(None, paces), default=0)
         return fetch(self.query.source, self.budget, ids, starts, ends, pace)
 
-    def _subquery(self, node: Subquery, times: Times) -> Spans:
+    def _subquery(self, node: Subquery, times: Times) -> RangeVector:
         """The body at multiples of the step within (start, end], as if it were samples."""
         ends = self.moments(node.shift, times)
         starts = ends - node.span
@@ -126,33 +126,33 @@ class Evaluation:
         count = max(0, (int(ends[-1]) - first) // step + 1)
         self.budget.spend(count)
         if not count:
-            return Spans([], [], starts, ends)
+            return RangeVector([], [], starts, ends)
         grid = first + step * np.arange(count, dtype=np.int64)
         frame = self.frame(node.body, grid)
         rows = zip(frame.values, frame.here, strict=True)
         series = [(grid[here], values[here]) for values, here in rows]
-        return Spans(frame.labels, series, starts, ends)
+        return RangeVector(frame.labels, series, starts, ends)
 
     def _call(self, node: Call, times: Times) -> Value:
         return call(self, node, times)
 
     def _negate(self, node: Negate, times: Times) -> Value:
         value = self.value(node.body, times)
-        return binary.negated(value) if isinstance(value, Frame) else -cast("Values", value)
+        return binary.negated(value) if isinstance(value, InstantVector) else -cast("Values", value)
 
     def _binary(self, node: Binary, times: Times) -> Value:
         left, right = self.value(node.left, times), self.value(node.right, times)
-        if isinstance(left, Frame) and isinstance(right, Frame):
+        if isinstance(left, InstantVector) and isinstance(right, InstantVector):
             if node.op in SET_OPERATORS:
                 return matching.sets(node.op, left, right, node.matching)
             return matching.combine(node, left, right, self.budget)
-        if isinstance(left, Frame):
+        if isinstance(left, InstantVector):
             return binary.with_scalar(node, left, cast("Values", right), swapped=False)
-        if isinstance(right, Frame):
+        if isinstance(right, InstantVector):
             return binary.with_scalar(node, right, cast("Values", left), swapped=True)
         return binary.compute(node.op, cast("Values", left), cast("Values", right))
 
-    def _aggregate(self, node: Aggregate, times: Times) -> Frame:
+    def _aggregate(self, node: Aggregate, times: Times) -> InstantVector:
         frame = self.frame(node.body, times)
         if node.op == "count_values":
             label = cast("str", self.value(cast("Node", node.param), times))
@@ -163,8 +163,8 @@ class Evaluation:
         return self._of_number(node, frame, grouped, self.scalar(node.param, times))
 
     def _of_number(
-        self, node: Aggregate, frame: Frame, grouped: aggregate.Groups, number: Values
-    ) -> Frame:
+        self, node: Aggregate, frame: InstantVector, grouped: aggregate.Groups, number: Values
+    ) -> InstantVector:
         if node.op == "quantile":
             fold = aggregate.quantile(number, self.budget)
             return aggregate.folded(frame, grouped, fold, self.budget)
@@ -181,11 +181,11 @@ def _repeated(value: Value, steps: int) -> Value:
     """What was computed once, at every step."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Frame):
+    if isinstance(value, InstantVector):
         shape = (len(value.labels), steps)
         here = np.broadcast_to(value.here, shape)
-        return Frame(value.labels, np.broadcast_to(value.values, shape), here)
-    if isinstance(value, Spans):
+        return InstantVector(value.labels, np.broadcast_to(value.values, shape), here)
+    if isinstance(value, RangeVector):
         starts, ends = np.repeat(value.starts, steps), np.repeat(value.ends, steps)
-        return Spans(value.labels, value.series, starts, ends)
+        return RangeVector(value.labels, value.series, starts, ends)
     return np.repeat(value, steps)

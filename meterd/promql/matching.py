@@ -6,9 +6,9 @@ import numpy as np
 
 from meterd.promql.binary import compute
 from meterd.promql.budget import Budget
-from meterd.promql.frame import (
+from meterd.promql.instant_vector import (
     NAME,
-    Frame,
+    InstantVector,
     Labels,
     Mask,
     empty,
@@ -38,14 +38,14 @@ def _signature(matching: Matching) -> Signature:
     return lambda labels: left_out(labels, dropped)
 
 
-def _by_signature(frame: Frame, signature: Signature) -> Rows:
+def _by_signature(frame: InstantVector, signature: Signature) -> Rows:
     found: Rows = {}
     for row, labels in enumerate(frame.labels):
         found.setdefault(signature(labels), []).append(row)
     return found
 
 
-def sets(op: str, left: Frame, right: Frame, matching: Matching) -> Frame:
+def sets(op: str, left: InstantVector, right: InstantVector, matching: Matching) -> InstantVector:
     """and, or, unless: by presence alone, step by step."""
     signature = _signature(matching)
     first, second = (left, right) if op != "or" else (right, left)
@@ -55,7 +55,7 @@ def sets(op: str, left: Frame, right: Frame, matching: Matching) -> Frame:
         rows = there.get(signature(labels))
         met = second.here[rows].any(axis=0) if rows else np.zeros(here.shape[1], dtype=np.bool_)
         here[row] &= met if op == "and" else ~met
-    rest = Frame(first.labels, first.values, here)
+    rest = InstantVector(first.labels, first.values, here)
     if op != "or":
         return rest
     return united(
@@ -65,7 +65,9 @@ def sets(op: str, left: Frame, right: Frame, matching: Matching) -> Frame:
     )
 
 
-def combine(node: Binary, left: Frame, right: Frame, budget: Budget) -> Frame:
+def combine(
+    node: Binary, left: InstantVector, right: InstantVector, budget: Budget
+) -> InstantVector:
     """Arithmetic or comparison of matching rows.
 
     Raises QueryError (execution) where the one side is not unique, or many was not declared.
@@ -89,7 +91,7 @@ def combine(node: Binary, left: Frame, right: Frame, budget: Budget) -> Frame:
     return _paired(node, many, one, pairs)
 
 
-def _alone(one: Frame, rows: list[int], both: Mask, key: Labels, side: str) -> None:
+def _alone(one: InstantVector, rows: list[int], both: Mask, key: Labels, side: str) -> None:
     """At no step may two rows of the one side have the same signature."""
     clash = (one.here[rows].sum(axis=0) > 1) & both
     if len(rows) < 2 or not clash.any():
@@ -104,7 +106,9 @@ def _alone(one: Frame, rows: list[int], both: Mask, key: Labels, side: str) -> N
     )
 
 
-def _paired(node: Binary, many: Frame, one: Frame, pairs: list[tuple[int, int, Labels]]) -> Frame:
+def _paired(
+    node: Binary, many: InstantVector, one: InstantVector, pairs: list[tuple[int, int, Labels]]
+) -> InstantVector:
     mine = [row for row, _, _ in pairs]
     other = [row for _, row, _ in pairs]
     labels = [_named(node, many.labels[row], one.labels[another]) for row, another, _ in pairs]

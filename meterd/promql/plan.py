@@ -10,7 +10,7 @@ from typing import Any, Literal
 import promql_parser
 
 from meterd.promql.durations import LONGEST_MS
-from meterd.promql.guard import GIVEN, Parsed, mapped, parse
+from meterd.promql.input_limits import GIVEN, Parsed, mapped, parse
 from meterd.promql.matcher import Matcher, compiled
 from meterd.promql.nodes import (
     Aggregate,

@@ -23,7 +23,7 @@ class QueryError(MeterdError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class QueryLimits:
     """What one query may use. `deadline` is a moment of `clock` in seconds, None for no end."""
 
     max_samples: int = 50_000_000
@@ -35,7 +35,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class ResultSeries:
     """Labels (with __name__ where it was kept) and points: ms since 1970 and float64."""
 
     labels: Mapping[str, str]
@@ -51,7 +51,7 @@ class Result:
     """
 
     type: Type
-    data: tuple[Series, ...] | str
+    data: tuple[ResultSeries, ...] | str
     time: int = 0
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ class Labelled(NamedTuple):
     extent: tuple[int, int] | None = None
 
 
-class Source(Protocol):
+class SeriesSource(Protocol):
     """Series by number, and their samples."""
 
     def names(self) -> Sequence[Labelled]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meterd.promql.frame import Mask
+from meterd.promql.instant_vector import Mask
+from meterd.promql.range_vector import Arrays, NewestSamples
 from meterd.promql.source import Labelled, Times, is_stale
-from meterd.promql.spans import Arrays, Newest
 
 STEPS = 3
 """A sample stands for so many steps; so many steps tell how long they are."""
@@ -61,7 +61,7 @@ class Widening:
     usual: int
     fetch: Fetch
 
-    def apply(self, newest: Newest) -> None:
+    def apply(self, newest: NewestSamples) -> None:
         """Fills moments at which a sample is older than usual, but not for its own spacing."""
         rows = [
             row
@@ -75,7 +75,7 @@ class Widening:
                 if read > _MOST_SAMPLES:
                     return
 
-    def _some(self, newest: Newest, rows: list[int]) -> Iterator[int]:
+    def _some(self, newest: NewestSamples, rows: list[int]) -> Iterator[int]:
         """Yields how many samples were read."""
         for reach in _REACHES_MS:
             need = self._need(newest, rows, reach)
@@ -89,12 +89,12 @@ class Widening:
             series = self._read(near, asked - reach, asked)
             yield sum(len(times) for times, _ in series)
             stands = [lookbacks(arrays, self.usual) for arrays in series]
-            newest.fill(near, places, Newest.of(series, stands, asked))
+            newest.fill(near, places, NewestSamples.of(series, stands, asked))
             pairs = zip(near, stands, strict=True)
             often = {row for row, stand in pairs if not self._may_be_rare(stand)}
             rows = [row for row in rows if row not in often]
 
-    def _need(self, newest: Newest, rows: Sequence[int], reach: int) -> Mask:
+    def _need(self, newest: NewestSamples, rows: Sequence[int], reach: int) -> Mask:
         """Rows x moments: whether there may be a sample not longer before than the reach."""
         extents = [self.names[self.ids[row]].extent or (0, 0) for row in rows]
         first, last = np.array(extents, dtype=np.int64).reshape(-1, 2).T[:, :, None]

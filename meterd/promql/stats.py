@@ -6,7 +6,7 @@ Everywhere `inside` tells what counts, `count` how much that is a column, and da
 import numpy as np
 from numpy.typing import NDArray
 
-from meterd.promql.frame import Mask
+from meterd.promql.instant_vector import Mask
 from meterd.promql.source import Values
 
 Counts = NDArray[np.intp]

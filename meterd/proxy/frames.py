@@ -35,7 +35,7 @@ class NoFrame(Exception):  # noqa: N818 (a verdict on a stream)
     """The stream is no Modbus TCP: where the next frame begins cannot be known."""
 
 
-class Refusal(Exception):  # noqa: N818 (an answer, not a mishap)
+class ProxyRefusal(Exception):  # noqa: N818 (an answer, not a mishap)
     """The client gets exception `code`; `cause` is what is counted."""
 
     def __init__(self, code: int, cause: str) -> None:
@@ -45,7 +45,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not a mishap)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ProxyRequest:
     """One frame of a client; `pdu` begins with the function."""
 
     transaction: int
@@ -65,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RegisterSpan:
     """What a client wants to read: registers, or bits for functions 1 and 2."""
 
     function: int
@@ -77,7 +77,7 @@ class Span:
         return self.address + self.count
 
 
-async def next_request(reader: StreamReader, header: bytes) -> Request:
+async def next_request(reader: StreamReader, header: bytes) -> ProxyRequest:
     """The frame that begins with `header`, 7 bytes, when it is whole.
 
     Raises NoFrame, or asyncio's IncompleteReadError where the client hangs up in the middle.
@@ -85,28 +85,28 @@ async def next_request(reader: StreamReader, header: bytes) -> Request:
     transaction, protocol, length, unit = _HEADER.unpack(header)
     if protocol or length not in _LENGTHS:
         raise NoFrame(f"protocol id {protocol}, length {length}")
-    return Request(transaction, unit, await reader.readexactly(length - 1))
+    return ProxyRequest(transaction, unit, await reader.readexactly(length - 1))
 
 
 HEADER_SIZE: Final = _HEADER.size
 
 
-def wanted(pdu: bytes) -> Span:
+def wanted(pdu: bytes) -> RegisterSpan:
     """What a request asks for. Raises Refusal for all that is no proper read."""
     if pdu[0] in WRITES:
-        raise Refusal(ILLEGAL_FUNCTION, "writes")
+        raise ProxyRefusal(ILLEGAL_FUNCTION, "writes")
     if pdu[0] not in READS:
-        raise Refusal(ILLEGAL_FUNCTION, "other_functions")
+        raise ProxyRefusal(ILLEGAL_FUNCTION, "other_functions")
     if len(pdu) != _READ.size:
-        raise Refusal(ILLEGAL_VALUE, "malformed")
-    span = Span(*_READ.unpack(pdu))
+        raise ProxyRefusal(ILLEGAL_VALUE, "malformed")
+    span = RegisterSpan(*_READ.unpack(pdu))
     if not 1 <= span.count <= (MOST_BITS if span.function <= 2 else MOST_REGISTERS):
-        raise Refusal(ILLEGAL_VALUE, "malformed")
+        raise ProxyRefusal(ILLEGAL_VALUE, "malformed")
     if span.end > _SPACE:
-        raise Refusal(ILLEGAL_ADDRESS, "malformed")
+        raise ProxyRefusal(ILLEGAL_ADDRESS, "malformed")
     return span
 
 
-def payload(span: Span) -> int:
+def payload(span: RegisterSpan) -> int:
     """Bytes of values in the answer."""
     return -(-span.count // 8) if span.function <= 2 else 2 * span.count

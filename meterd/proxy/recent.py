@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from meterd.model.clock import Clock
-from meterd.proxy.frames import Span
+from meterd.proxy.frames import RegisterSpan
 
 # Reads kept for one meter: more than any map has blocks; 64 of the longest are 16 KiB.
 MOST_READS = 64
@@ -16,17 +16,17 @@ class Recent:
     def __init__(self, clock: Clock, max_age: float) -> None:
         self._clock = clock
         self._max_age = max_age
-        self._reads: OrderedDict[Span, tuple[float, bytes]] = OrderedDict()
+        self._reads: OrderedDict[RegisterSpan, tuple[float, bytes]] = OrderedDict()
 
     def take(self, function: int, address: int, count: int, data: bytes) -> None:
         """A read that the meter has answered just now."""
-        span = Span(function, address, count)
+        span = RegisterSpan(function, address, count)
         self._reads[span] = (self._clock.monotonic(), data)
         self._reads.move_to_end(span)
         if len(self._reads) > MOST_READS:
             self._reads.popitem(last=False)
 
-    def find(self, span: Span) -> bytes | None:
+    def find(self, span: RegisterSpan) -> bytes | None:
         """The newest data for this span, from one read not older than `max_age`."""
         oldest = self._clock.monotonic() - self._max_age
         for held, (time, data) in reversed(self._reads.items()):
@@ -37,11 +37,11 @@ class Recent:
         return None
 
 
-def _covers(held: Span, span: Span) -> bool:
+def _covers(held: RegisterSpan, span: RegisterSpan) -> bool:
     return held.function == span.function and held.address <= span.address and span.end <= held.end
 
 
-def _cut(held: Span, data: bytes, span: Span) -> bytes:
+def _cut(held: RegisterSpan, data: bytes, span: RegisterSpan) -> bytes:
     first = span.address - held.address
     if span.function > 2:
         return data[2 * first : 2 * (first + span.count)]

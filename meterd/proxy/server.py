@@ -11,8 +11,8 @@ from meterd.errors import ConfigError
 from meterd.model.clock import Clock
 from meterd.model.shares import ClientSlot, giving_way, share_of
 from meterd.proxy import frames
-from meterd.proxy.frames import HEADER_SIZE, NoFrame, Refusal, Request
-from meterd.proxy.guest import Guest, Lane, Way
+from meterd.proxy.frames import HEADER_SIZE, NoFrame, ProxyRefusal, ProxyRequest
+from meterd.proxy.proxied_meter import Lane, ProxiedMeter, ProxyRoute
 
 MOST_CLIENTS = 16
 # Seconds: who asked so lately does not give way to a host that has as many connections.
@@ -53,7 +53,7 @@ class Proxy:
     def __init__(
         self,
         units: Mapping[int, str],
-        ways: Callable[[str], Way | None],
+        ways: Callable[[str], ProxyRoute | None],
         *,
         clock: Clock,
         max_age: float,
@@ -63,7 +63,7 @@ class Proxy:
         self._ways = ways
         self._clock = clock
         self._max_age = max_age
-        self._guests: dict[str, Guest] = {}
+        self._guests: dict[str, ProxiedMeter] = {}
         self._lanes: dict[str, Lane] = {}
         self._clients: set[_Client] = set()
         self._listeners: Sequence[asyncio.Server] = ()
@@ -164,7 +164,7 @@ class Proxy:
         """Answer one request after the other; returns how it ended."""
         # An answer that waits in a buffer grows old.
         writer.transport.set_write_buffer_limits(0)
-        pace = Pace(self._clock)
+        pace = ClientPace(self._clock)
         while True:
             try:
                 request = await _heard(reader)
@@ -176,19 +176,19 @@ class Proxy:
                 return "not_taken"
             client.is_busy, client.used = False, self._clock.monotonic()
 
-    async def _answer(self, request: Request) -> bytes:
+    async def _answer(self, request: ProxyRequest) -> bytes:
         self.counters["requests"] += 1
         try:
             span = frames.wanted(request.pdu)
             guest = self._guest(self._units.get(request.unit, ""))
             if guest is None:
-                raise Refusal(frames.NO_PATH, "unknown_unit")
+                raise ProxyRefusal(frames.NO_PATH, "unknown_unit")
             return request.answer(await guest.read(span))
-        except Refusal as refusal:
+        except ProxyRefusal as refusal:
             self.counters[refusal.cause] += 1
             return request.refusal(refusal.code)
 
-    def _guest(self, device: str) -> Guest | None:
+    def _guest(self, device: str) -> ProxiedMeter | None:
         """The meter behind a device, made anew when a reload gave it another link or client."""
         way = self._ways(device) if device else None
         if way is None:
@@ -197,7 +197,7 @@ class Proxy:
         guest = self._guests.get(device)
         if guest is None or not _is_same(guest.way, way):
             lane = self._lane(way.link)
-            guest = Guest(way, lane, self._clock, self._max_age, self.counters)
+            guest = ProxiedMeter(way, lane, self._clock, self._max_age, self.counters)
             self._guests[device] = guest
         return guest
 
@@ -208,12 +208,12 @@ class Proxy:
         return self._lanes.setdefault(link, Lane())
 
 
-def _is_same(one: Way, other: Way) -> bool:
+def _is_same(one: ProxyRoute, other: ProxyRoute) -> bool:
     """Whether a reload left a device its client, and its link the loop that polls it."""
     return one.client is other.client and one.turn is other.turn
 
 
-class Pace:
+class ClientPace:
     """Slows one client down to RATE requests a second, by answering later."""
 
     def __init__(self, clock: Clock) -> None:
@@ -238,7 +238,7 @@ class _Ended(Exception):  # noqa: N818 (clients may leave)
         self.cause = cause
 
 
-async def _heard(reader: StreamReader) -> Request:
+async def _heard(reader: StreamReader) -> ProxyRequest:
     """The next request. Raises _Ended."""
     try:
         async with asyncio.timeout(IDLE_LIMIT):

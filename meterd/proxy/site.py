@@ -6,10 +6,10 @@ from typing import Protocol
 
 from meterd.drivers.registers import RegisterMap
 from meterd.poll.latest import Latest
-from meterd.proxy.guest import Client, Way
+from meterd.proxy.proxied_meter import Client, ProxyRoute
 
 
-class Link(Protocol):
+class ProxyLink(Protocol):
     """Of a link: its name, and how its frames look."""
 
     @property
@@ -27,24 +27,24 @@ class Meter(Protocol):
     def client(self) -> Client: ...
 
 
-class Site(Protocol):
+class ProxySite(Protocol):
     """A running site."""
 
     @property
     def latest(self) -> Latest: ...
 
-    def modbus(self, device: str) -> tuple[Meter, Link, asyncio.Lock] | None:
+    def modbus(self, device: str) -> tuple[Meter, ProxyLink, asyncio.Lock] | None:
         """A polled Modbus device, its link, and the lock that its bus holds for each poll."""
 
 
-def ways(site: Site) -> Callable[[str], Way | None]:
+def ways(site: ProxySite) -> Callable[[str], ProxyRoute | None]:
     """Finds the way to a device of the site, as the last reload left it."""
 
-    def find(device: str) -> Way | None:
+    def find(device: str) -> ProxyRoute | None:
         if (found := site.modbus(device)) is None:
             return None
         meter, link, turn = found
-        return Way(
+        return ProxyRoute(
             link=link.url,
             client=meter.client,
             turn=turn,

@@ -25,7 +25,7 @@ _TEXT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SimulatedFault:
     """One kind of misbehaviour and how often it strikes.
 
     With `every` it is each n-th request, else chance by `probability`. `seconds` and `number`
@@ -50,7 +50,7 @@ class Fault:
             object.__setattr__(self, "number", NUMBERED.get(self.kind, 0))
 
 
-def parse_fault(text: str) -> Fault:
+def parse_fault(text: str) -> SimulatedFault:
     """One fault from its text. Raises ConfigError."""
     found = _TEXT.fullmatch(text.strip())
     if found is None:
@@ -65,10 +65,10 @@ def parse_fault(text: str) -> Fault:
     except ValueError as error:
         form = f"{kind}:N:0.1" if kind in NUMBERED else f"{kind}:0.1 or {kind}:1/10"
         raise ConfigError(f"fault {text!r} is not written like {form}") from error
-    return Fault(kind, probability, every, seconds, number)
+    return SimulatedFault(kind, probability, every, seconds, number)
 
 
-def parse_faults(text: str) -> tuple[Fault, ...]:
+def parse_faults(text: str) -> tuple[SimulatedFault, ...]:
     """Faults from a comma-separated text; an empty text is none."""
     return tuple(parse_fault(part) for part in text.split(",") if part.strip())
 
@@ -86,7 +86,9 @@ def _when(text: str) -> tuple[float, int]:
 class Injector:
     """Decides for each request which fault strikes, if any; the same seed decides the same."""
 
-    def __init__(self, known: Collection[str], faults: Iterable[Fault] = (), seed: int = 0) -> None:
+    def __init__(
+        self, known: Collection[str], faults: Iterable[SimulatedFault] = (), seed: int = 0
+    ) -> None:
         self.random = random.Random(seed)
         self.injected: Counter[str] = Counter()
         self._known = known
@@ -95,10 +97,10 @@ class Injector:
         self.set(faults)
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def faults(self) -> tuple[SimulatedFault, ...]:
         return self._faults
 
-    def set(self, faults: Iterable[Fault]) -> None:
+    def set(self, faults: Iterable[SimulatedFault]) -> None:
         """Misbehave like this from now on. Raises ConfigError for a kind that is not known."""
         faults = tuple(faults)
         for fault in faults:
@@ -110,7 +112,7 @@ class Injector:
         self._requests = 0
         self._busy = 0
 
-    def strike(self, unfit: Collection[str] = ()) -> Fault | None:
+    def strike(self, unfit: Collection[str] = ()) -> SimulatedFault | None:
         """The fault for this request: the first that is due and not `unfit` here. Counts it."""
         self._requests += 1
         due = [fault for fault in self._faults if self._due(fault) and fault.kind not in unfit]
@@ -119,14 +121,14 @@ class Injector:
         self.injected[due[0].kind] += 1
         return due[0]
 
-    def _due(self, fault: Fault) -> bool:
+    def _due(self, fault: SimulatedFault) -> bool:
         if fault.every:
             return self._requests % fault.every == 0
         if fault.kind == "busy":
             return self._is_busy(fault)
         return self.random.random() < fault.probability
 
-    def _is_busy(self, fault: Fault) -> bool:
+    def _is_busy(self, fault: SimulatedFault) -> bool:
         """A run of `number` refusals, after which one request is surely served."""
         if self._busy:
             self._busy -= 1

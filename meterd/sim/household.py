@@ -48,7 +48,7 @@ class Instant:
 
 
 @dataclass(frozen=True, slots=True)
-class Energy:
+class EnergyTotals:
     """What has flowed since the start: Wh and varh."""
 
     active_import: float
@@ -56,13 +56,13 @@ class Energy:
     reactive_import: float
 
 
-class Source(Protocol):
+class PowerSource(Protocol):
     """One phase of something that a meter can measure. `t`: seconds since the start."""
 
     def at(self, t: float) -> Instant:
         """What flows now."""
 
-    def energy(self, t: float) -> Energy:
+    def energy(self, t: float) -> EnergyTotals:
         """What has flowed from second 0 to `t`: the exact integral, so it never falls."""
 
 
@@ -95,9 +95,9 @@ class Household:
         house, t = _house(), t + self._offset
         return Instant(house.voltage.at(t), house.active.at(t), house.reactive.at(t))
 
-    def energy(self, t: float) -> Energy:
+    def energy(self, t: float) -> EnergyTotals:
         house = _house()
-        return Energy(
+        return EnergyTotals(
             _hours(house.active, self._offset, t), 0.0, _hours(house.reactive, self._offset, t)
         )
 
@@ -147,10 +147,10 @@ class SolarRoof:
         active = roof.drawn.at(t) - roof.given.at(t)
         return Instant(_house().voltage.at(t), active, roof.reactive.at(t))
 
-    def energy(self, t: float) -> Energy:
+    def energy(self, t: float) -> EnergyTotals:
         roof = _roof()
         drawn, given = _hours(roof.drawn, self._offset, t), _hours(roof.given, self._offset, t)
-        return Energy(drawn, given, _hours(roof.reactive, self._offset, t))
+        return EnergyTotals(drawn, given, _hours(roof.reactive, self._offset, t))
 
 
 def _hours(trace: Trace, offset: float, t: float) -> float:

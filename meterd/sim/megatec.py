@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from meterd.sim.faults import Fault, Injector
+from meterd.sim.faults import Injector, SimulatedFault
 from meterd.sim.pty import PtyPort
 from meterd.sim.ups import Ups, UpsView
 
@@ -49,7 +49,7 @@ class UpsServer:
         ups: Ups,
         *,
         link_path: Path | None = None,
-        faults: Iterable[Fault] = (),
+        faults: Iterable[SimulatedFault] = (),
         seed: int = 0,
         baud: int | None = None,
         latency: float = _LATENCY,
@@ -63,11 +63,11 @@ class UpsServer:
         self._buffer = bytearray()
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def faults(self) -> tuple[SimulatedFault, ...]:
         return self._injector.faults
 
     @faults.setter
-    def faults(self, faults: Iterable[Fault]) -> None:
+    def faults(self, faults: Iterable[SimulatedFault]) -> None:
         self._injector.set(faults)
 
     @property
@@ -206,7 +206,7 @@ _ORDERS: dict[str, Callable[[Ups], None]] = {
 }
 
 # Each gets the server, the fault, the command and the reply that was due, CR included.
-_MISCHIEF: dict[str, Callable[[UpsServer, Fault, bytes, bytes], None]] = {
+_MISCHIEF: dict[str, Callable[[UpsServer, SimulatedFault, bytes, bytes], None]] = {
     "timeout": lambda *_: None,
     "late": lambda server, fault, _, frame: server.send(frame, fault.seconds),
     "garbage": lambda server, *_: server.send(server.garbage()),

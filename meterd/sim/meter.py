@@ -8,7 +8,7 @@ from typing import NamedTuple
 from meterd.drivers.registers import RegisterMap
 from meterd.model.quantity import LINES, PHASES
 from meterd.poll.direction import mirrored
-from meterd.sim.household import DAY, HOUR, Energy, Household, Instant, SolarRoof, Source
+from meterd.sim.household import DAY, HOUR, EnergyTotals, Household, Instant, PowerSource, SolarRoof
 from meterd.sim.registers import Value
 
 # Demand is the mean over this time, as meters are delivered.
@@ -64,13 +64,15 @@ class SimulatedMeter:
     def __init__(
         self,
         register_map: RegisterMap,
-        sources: Sequence[Source],
+        sources: Sequence[PowerSource],
         *,
         age: float = 1.0,
         gives: bool = False,
     ) -> None:
         taken, given = _BASE_IMPORT * age, _BASE_EXPORT * age
-        self._base = Energy(*((given, taken) if gives else (taken, given)), _BASE_REACTIVE * age)
+        self._base = EnergyTotals(
+            *((given, taken) if gives else (taken, given)), _BASE_REACTIVE * age
+        )
         self._map = register_map
         self._sources = tuple(sources)
         self._count = len(self._sources)
@@ -153,16 +155,18 @@ def _turned(values: Mapping[str, Value]) -> dict[str, Value]:
     return found
 
 
-def _sum(sources: Sequence[Source], t: float) -> Energy:
+def _sum(sources: Sequence[PowerSource], t: float) -> EnergyTotals:
     each = [source.energy(t) for source in sources]
-    return Energy(
+    return EnergyTotals(
         sum(energy.active_import for energy in each),
         sum(energy.active_export for energy in each),
         sum(energy.reactive_import for energy in each),
     )
 
 
-def _registers(suffix: str, each: Sequence[Energy], base: Energy, share: float) -> dict[str, float]:
+def _registers(
+    suffix: str, each: Sequence[EnergyTotals], base: EnergyTotals, share: float
+) -> dict[str, float]:
     """The energy registers of these phases together; `share` of the base is theirs."""
     taken = share * base.active_import + sum(energy.active_import for energy in each)
     given = share * base.active_export + sum(energy.active_export for energy in each)

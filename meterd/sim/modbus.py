@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from meterd.errors import ConfigError
-from meterd.sim.bank import Bank, Refusal, Refused
-from meterd.sim.faults import Fault, Injector
+from meterd.sim.fault_injection import MISCHIEF, NEEDS_REGISTERS, SOCKET_ONLY, Exchange
+from meterd.sim.faults import Injector, SimulatedFault
 from meterd.sim.frames import Adu
-from meterd.sim.lines import Framer, PtyLine, ServerLine, TcpLine
-from meterd.sim.mischief import MISCHIEF, NEEDS_REGISTERS, SOCKET_ONLY, Exchange
 from meterd.sim.pty import PtyPort
+from meterd.sim.register_bank import Bank, RefusalRule, RefusedRequest
+from meterd.sim.transports import Framer, PtyLine, ServerLine, TcpLine
 
 FRAMERS = ("socket", "rtu")
 
@@ -35,7 +35,7 @@ class ModbusServer:
         banks: Mapping[int, Bank],
         *,
         framer: Framer = "socket",
-        faults: Iterable[Fault] = (),
+        faults: Iterable[SimulatedFault] = (),
         seed: int = 0,
         unknown_unit: Literal["silent", "refuse"] = "silent",
         latency: float = 0.0,
@@ -59,11 +59,11 @@ class ModbusServer:
         self.lines: set[ServerLine] = set()
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def faults(self) -> tuple[SimulatedFault, ...]:
         return self._injector.faults
 
     @faults.setter
-    def faults(self, faults: Iterable[Fault]) -> None:
+    def faults(self, faults: Iterable[SimulatedFault]) -> None:
         self._injector.set(faults)
 
     @property
@@ -151,7 +151,7 @@ class ModbusServer:
             return None
         try:
             pdu = _read(bank, request.pdu)
-        except Refusal as refusal:
+        except RefusalRule as refusal:
             pdu = bytes([function | 0x80, refusal.code])
         return Adu(request.tid, request.unit, pdu)
 
@@ -159,11 +159,11 @@ class ModbusServer:
 def _read(bank: Bank | None, pdu: bytes) -> bytes:
     """The PDU that answers a read. Raises Refusal."""
     if bank is None:
-        raise Refusal(Refused.NO_UNIT)
+        raise RefusalRule(RefusedRequest.NO_UNIT)
     if not 1 <= pdu[0] <= 4:
-        raise Refusal(Refused.FUNCTION)
+        raise RefusalRule(RefusedRequest.FUNCTION)
     if len(pdu) != _READ.size:
-        raise Refusal(Refused.COUNT)
+        raise RefusalRule(RefusedRequest.COUNT)
     function, address, count = _READ.unpack(pdu)
     held = bank.read(function, address, count)
     if function in _BIT_FUNCTIONS:

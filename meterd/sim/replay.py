@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import cast
 
 from meterd.errors import ConfigError
-from meterd.sim.bank import Refused
 from meterd.sim.frames import Adu, SocketFraming
 from meterd.sim.pty import PtyPort
+from meterd.sim.register_bank import RefusedRequest
 from meterd.wire.recording import CANCELLED, CLOSED, Recording, WireEvent
 
 # Silence after which what came before belongs to no request any more, in seconds.
@@ -130,7 +130,7 @@ class _Player:
         for adu in requests:
             reply = self._replay.next(bytes([adu.unit]) + adu.pdu)
             if reply is None:
-                refusal = bytes([adu.pdu[0] | 0x80, Refused.ADDRESS])
+                refusal = bytes([adu.pdu[0] | 0x80, RefusedRequest.ADDRESS])
                 self._write(self._framing.wrap(Adu(adu.tid, adu.unit, refusal)))
                 continue
             self._tids[_TID.unpack_from(reply.request)[0]] = adu.tid

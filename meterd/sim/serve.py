@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.model.clock import Clock
-from meterd.sim.bank import REFRESH, MeterBank, Strictness
-from meterd.sim.faults import Fault
-from meterd.sim.lines import Framer
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.megatec import UpsServer
 from meterd.sim.meter import house_meter, solar_meter
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import REFRESH, MeterBank, Strictness
+from meterd.sim.transports import Framer
 from meterd.sim.ups import Script, Ups
 
 PROFILES = {"house": house_meter, "solar": solar_meter}
@@ -46,7 +46,7 @@ async def serve_meter(
     port: int = 0,
     unit: int = 1,
     framer: Framer = "socket",
-    faults: Iterable[Fault] = (),
+    faults: Iterable[SimulatedFault] = (),
     seed: int = 0,
     profile: Literal["house", "solar"] = "house",
     offset: float = 0.0,
@@ -78,7 +78,7 @@ async def serve_meter(
 async def serve_ups(
     *,
     link_path: Path | None = None,
-    faults: Iterable[Fault] = (),
+    faults: Iterable[SimulatedFault] = (),
     script: Script | None = None,
     seed: int = 0,
     baud: int | None = None,

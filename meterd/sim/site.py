@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meterd.model.clock import Clock
-from meterd.sim.bank import Bank
 from meterd.sim.megatec import UpsServer
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import Bank
 from meterd.sim.serve import meter_bank
 from meterd.sim.ups import Script, Ups
 

@@ -1,8 +1,17 @@
-"""The store room: keeps every sample, loses nothing that a commit confirmed, answers history.
+"""The store: keeps every sample, loses nothing that a commit confirmed, answers history.
 
-`format/` is the bytes, `tools/` what people do to a whole store; here are the writer (with its
-worker, keeper and ledger), the reader, and the databases. May import model and errors; nothing
-from poll, drivers or config, and no asyncio in the thread. Decided against: aiosqlite (three
-times the CPU, and one thread more than is needed), the ORM (20 times), a table keyed (series,
-time) (up to 630 times the writes on flash), and a unit that changes under one series.
+`writer` takes polls and `reader` answers; both are what the rest of meterd holds. Below them:
+
+    tools                         check, backup, move, import, export, correct, compact
+    writer
+    engine                        the store's thread
+    cluster | reader              leases of devices; answers
+    compaction | query | wal      head → blocks; ranges; commit log and spool
+    head                          polls in memory, catalogue of devices and series
+    db                            SQLite, PostgreSQL, MariaDB, schema
+    blocks                        bytes of blocks, roll-ups and commit records
+
+Each may import what stands below it (pyproject.toml proves it), and model and errors; nothing from
+poll, drivers or config, and no asyncio in the thread. Decided against: a unit that changes under
+one series.
 """

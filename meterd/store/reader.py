@@ -14,20 +14,22 @@ from sqlalchemy import Connection
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, describe
-from meterd.store import database, days, filed, flaws, migrate, ranges
-from meterd.store.asked import Asked, SeriesInfo, SeriesPoints
-from meterd.store.catalog import Catalog, Known, Name
-from meterd.store.connections import Database
-from meterd.store.corrupt import legible
-from meterd.store.counterdays import beside
-from meterd.store.days import DaySpan
-from meterd.store.decoded import Decoded
-from meterd.store.head_rows import Memory
-from meterd.store.hot import Hot
-from meterd.store.identity import GoneError
-from meterd.store.polls import journal_rows, replay
-from meterd.store.ranges import Moment
-from meterd.store.tracks import Track, joined, of_stretch
+from meterd.store.db import foreign_rows, migrate, store_url
+from meterd.store.db.connections import Database
+from meterd.store.db.file_identity import GoneError
+from meterd.store.db.quarantine import legible
+from meterd.store.head.catalog import Catalog, CatalogSeries, Name
+from meterd.store.head.head import Head
+from meterd.store.head.replay import journal_rows, replay
+from meterd.store.head.view import HeadView
+from meterd.store.query import day_reader, range_reader
+from meterd.store.query.block_cache import BlockCache
+from meterd.store.query.counter_reader import beside
+from meterd.store.query.day_reader import DaySamples
+from meterd.store.query.range_query import SeriesInfo, SeriesPoints, SeriesRequest
+from meterd.store.query.range_reader import Moment
+from meterd.store.query.series_array import SeriesArray, joined, of_stretch
+from meterd.store.wal import file_wal
 
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones
@@ -46,12 +48,12 @@ class Reader:
     Before the store is made, only what is in memory is there.
     """
 
-    def __init__(self, url: str | Sequence[str], memory: Memory) -> None:
+    def __init__(self, url: str | Sequence[str], memory: HeadView) -> None:
         """Raises StoreError for a URL that means no database."""
-        self._database = database.find(url, kept=_THREADS)
+        self._database = store_url.find(url, kept=_THREADS)
         self._memory = memory
         memory.catalog.readers.append(self._database.let_go)
-        self._decoded = Decoded()
+        self._decoded = BlockCache()
         self._made = False
         self._closed = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
@@ -62,18 +64,18 @@ class Reader:
 
         Raises StoreError, also where there is no store.
         """
-        place = database.find(url)
+        place = store_url.find(url)
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         catalog = Catalog()
-        memory = Memory(Hot(catalog.renamed), catalog)
+        memory = HeadView(Head(catalog.renamed), catalog)
         with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
                 _legible(place, connection)
                 memory.catalog.load(connection)
                 replay(journal_rows(connection), memory.hot, memory.catalog)
         if place.path is not None:
-            contents = filed.read(filed.place(place.path), memory.catalog)
+            contents = file_wal.read(file_wal.place(place.path), memory.catalog)
             for damaged, _ in contents.damages:
                 _log.error("%s", damaged)
             for poll in contents.polls:
@@ -119,13 +121,13 @@ class Reader:
         Where raw samples are deleted, quarter hours stand for them.
         Raises StoreError: too_much, unavailable, newer_schema, corrupt; ValueError.
         """
-        asked = Asked.of(devices, quantities, start, end, step, agg, edges)
+        asked = SeriesRequest.of(devices, quantities, start, end, step, agg, edges)
         return await self._ask(partial(self._range, asked))
 
-    def _range(self, asked: Asked, abandoned: threading.Event) -> list[SeriesPoints]:
+    def _range(self, asked: SeriesRequest, abandoned: threading.Event) -> list[SeriesPoints]:
         names = sorted(name for name in self._names() if asked.wants(name))
         found = self._answer(
-            names, abandoned, lambda moment: list(ranges.points(moment, names, asked))
+            names, abandoned, lambda moment: list(range_reader.points(moment, names, asked))
         )
         return [SeriesPoints(*name, points) for name, points in found if points]
 
@@ -142,14 +144,14 @@ class Reader:
         """Of all series, whether committed or not."""
         return {*self._memory.catalog.series, *self._memory.hot.names()}
 
-    def _known(self) -> list[Known]:
+    def _known(self) -> list[CatalogSeries]:
         """What the store has, and what waits for its first commit."""
         known = dict(self._memory.catalog.series)
         found = {name: replace(one) for name, one in known.items()}
         for name, (first, last) in self._memory.hot.extents().items():
             one = found.get(name)
             if one is None:
-                one = found[name] = Known(0, name, _kind(name))
+                one = found[name] = CatalogSeries(0, name, _kind(name))
             one.widen(first, last)
         return [found[name] for name in sorted(found)]
 
@@ -159,16 +161,16 @@ class Reader:
 
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
-    ) -> list[Track]:
+    ) -> list[SeriesArray]:
         """For each name, times with start <= time < end and values; nulls are NaN.
 
         To be called in a thread. Raises StoreError: too_much beyond `most` samples, …
         """
-        question = partial(ranges.tracks, names=names, start=start, end=end, most=most)
+        question = partial(range_reader.tracks, names=names, start=start, end=end, most=most)
         found = self._answer(names, threading.Event(), question)
         return [found[name] for name in names]
 
-    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySpan | None:
+    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySamples | None:
         """A device's samples of a UTC day (days since 1970) with their qualities.
 
         To be called in a thread. Raises StoreError.
@@ -176,14 +178,14 @@ class Reader:
         memory = self._memory
         label = self._database.label
         with same(memory.catalog), legible(label, memory.catalog.doubt):
-            return days.told(self._database, memory.hot, memory.catalog, device, day, wanted)
+            return day_reader.told(self._database, memory.hot, memory.catalog, device, day, wanted)
 
-    def days(self, name: Name) -> days.DayList:
+    def days(self, name: Name) -> day_reader.DayList:
         """The UTC days on which a series has samples.
 
         To be called in a thread. Raises StoreError.
         """
-        return days.listed(self._database, self._memory.hot, self._memory.catalog, name)
+        return day_reader.listed(self._database, self._memory.hot, self._memory.catalog, name)
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
@@ -192,12 +194,12 @@ class Reader:
         numbers = {name: known[name].id for name in names if name in known}
         return sorted(names, key=lambda name: numbers.get(name, _UNNUMBERED))
 
-    def quarters(self, name: Name, start: int, end: int) -> ranges.Quarters:
+    def quarters(self, name: Name, start: int, end: int) -> range_reader.Quarters:
         """A counter's quarter hours by number, those that begin at start <= time < end.
 
         To be called in a thread. Raises StoreError.
         """
-        question = partial(ranges.quarters, name=name, start=start, end=end)
+        question = partial(range_reader.quarters, name=name, start=start, end=end)
         return self._answer([name, *beside(name)], threading.Event(), question)
 
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
@@ -231,7 +233,7 @@ def _legible(place: Database, connection: Connection) -> None:
     """Raises StoreError (corrupt) where names and numbers are none."""
     if place.path is None:
         return
-    for flaw in flaws.flaws(connection, flaws.NAMES):
+    for flaw in foreign_rows.flaws(connection, foreign_rows.NAMES):
         text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
         raise StoreError(text, code="corrupt")
 
@@ -253,8 +255,8 @@ def same(catalog: Catalog) -> Iterator[None]:
         before.check()
 
 
-def _recent(hot: Hot, names: frozenset[Name]) -> dict[Name, Track]:
-    found: dict[Name, list[Track]] = {}
+def _recent(hot: Head, names: frozenset[Name]) -> dict[Name, SeriesArray]:
+    found: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
         for stretch in hot.stretches(device):
             for name, track in of_stretch(stretch, names):

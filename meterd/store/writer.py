@@ -14,20 +14,21 @@ from meterd.errors import StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.event import Notice
 from meterd.model.sample import Poll, Sink
-from meterd.store import database, filed
-from meterd.store.catalog import Catalog
-from meterd.store.errands import closed
-from meterd.store.head_rows import Memory
-from meterd.store.hot import Hot, Stretch
-from meterd.store.keeper import BATCH, Absorb, Keeper
-from meterd.store.ledger import Ledger
-from meterd.store.lock import Claim
-from meterd.store.renames import Rename, RenameError, memos_renamed
-from meterd.store.rescue import Precautions, Rescue, WriterOptions
-from meterd.store.share import Share
-from meterd.store.spool import pack, unpack
-from meterd.store.tenure import Tenure
-from meterd.store.worker import Worker
+from meterd.store.cluster.lease_state import LeaseState
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db import store_url
+from meterd.store.db.lockfile import Claim
+from meterd.store.db.renames import Rename, RenameError, memos_renamed
+from meterd.store.db.writer_lease import WriterLease
+from meterd.store.engine.spool_policy import SpoolOptions, SpoolPolicy, WriterOptions
+from meterd.store.engine.storage_engine import BATCH, Absorb, StorageEngine
+from meterd.store.engine.store_thread import StoreThread
+from meterd.store.engine.thread_calls import closed
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head, SeriesBatch
+from meterd.store.head.view import HeadView
+from meterd.store.wal import file_wal
+from meterd.store.wal.spool import pack, unpack
 
 _log = logging.getLogger(__name__)
 
@@ -91,10 +92,10 @@ class Writer:
         keep: float | None = None,
         rows: float | None = None,
         to_file: bool = False,
-        precautions: Precautions | None = None,
+        precautions: SpoolOptions | None = None,
         clock: Clock | None = None,
-        confirmed: Callable[[Sequence[Stretch]], None] | None = None,
-        share: Share | None = None,
+        confirmed: Callable[[Sequence[SeriesBatch]], None] | None = None,
+        share: LeaseState | None = None,
         claim: Claim | None = None,
         patient: bool = False,
     ) -> None:
@@ -103,16 +104,16 @@ class Writer:
         Raises StoreError for a URL that means no database.
         """
         self._share = share
-        self._database = database.find(url, shared=share is not None)
+        self._database = store_url.find(url, shared=share is not None)
         self._clock = clock or SystemClock()
         # What is noticed of the store, for the daemon's events; it takes them out.
         self.notices: deque[Notice] = deque(maxlen=_NOTICES_LIMIT)
         catalog = Catalog()
-        tenure = Tenure(self._database.path, claim, commit)
-        self._hot = hot = Hot(catalog.renamed)
+        tenure = WriterLease(self._database.path, claim, commit)
+        self._hot = hot = Head(catalog.renamed)
         seen = hot if share is None else share.serve(hot, catalog, self.flush)
-        self.memory = Memory(seen, catalog)
-        self._keeper = Keeper(
+        self.memory = HeadView(seen, catalog)
+        self._keeper = StorageEngine(
             self._database,
             hot,
             catalog,
@@ -124,9 +125,11 @@ class Writer:
             notices=self.notices,
             tenure=tenure,
         )
-        plan = precautions or Precautions()
-        self._rescue = Rescue(self._database, hot, self._keeper, self._clock, plan, self.notices)
-        self._worker = Worker(
+        plan = precautions or SpoolOptions()
+        self._rescue = SpoolPolicy(
+            self._database, hot, self._keeper, self._clock, plan, self.notices
+        )
+        self._worker = StoreThread(
             self._database,
             hot,
             self._keeper,
@@ -162,7 +165,7 @@ class Writer:
         """Never waits for the disk and never raises."""
         self._hot.take(poll)
 
-    async def put(self, late: Sequence[Stretch]) -> None:
+    async def put(self, late: Sequence[SeriesBatch]) -> None:
         """Keeps polls in the place of what was taken until now, at once, off the loop.
 
         Unlike `take` it costs the loop nothing for each of them. Raises StoreError.
@@ -173,11 +176,11 @@ class Writer:
             some, late = late[:_PUT], late[_PUT:]
             await self.do(partial(self._put, some))
 
-    def _put(self, some: Sequence[Stretch], _: Ledger) -> None:
+    def _put(self, some: Sequence[SeriesBatch], _: StoreSession) -> None:
         self._worker.put(some)
 
     def writes_for(self, device: str) -> bool:
-        """Whether polls of the device are ours to keep, or another meterd's (cluster.py)."""
+        """Whether polls of the device are ours to keep, or another meterd's (cluster/leases.py)."""
         return self._share is None or device in self._share.held
 
     def remember(self, name: str, body: str) -> None:
@@ -213,7 +216,7 @@ class Writer:
     def check(self, options: WriterOptions) -> None:
         """Raises StoreError where `tune` could not do what these say."""
         if options.to_file:
-            filed.beside(self._database, self.memory.catalog)
+            file_wal.beside(self._database, self.memory.catalog)
 
     def tune(self, options: WriterOptions) -> None:
         """Goes on with other options; the store stays open and locked, and every poll is taken.
@@ -244,7 +247,7 @@ class Writer:
         self._worker.settling = True
         await self.flush()
 
-    async def do(self, work: Callable[[Ledger], _T]) -> _T:
+    async def do(self, work: Callable[[StoreSession], _T]) -> _T:
         """What `work` returns; the thread calls it between two commits.
 
         What it changes goes through `ledger.transaction()`; it may raise StoreError only.

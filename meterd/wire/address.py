@@ -1,6 +1,6 @@
 """Link URLs taken apart: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`.
 
-What a URL may say is judged in config/links.py; here it only comes apart.
+What a URL may say is judged in config/link_urls.py; here it only comes apart.
 """
 
 from collections.abc import Mapping

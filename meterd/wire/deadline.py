@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from meterd.errors import LinkError
-from meterd.wire.answer import Answer
+from meterd.wire.pending_reply import PendingReply
 
 # Deadlines of so many seconds share a timer, so one may be late by as much.
 _SLOT = 0.005
@@ -24,9 +24,9 @@ class _Slots:
     __slots__ = ("__weakref__", "_due")
 
     def __init__(self) -> None:
-        self._due: dict[int, list[Deadline]] = {}
+        self._due: dict[int, list[ReplyDeadline]] = {}
 
-    def add(self, deadline: "Deadline", loop: asyncio.AbstractEventLoop) -> float:
+    def add(self, deadline: "ReplyDeadline", loop: asyncio.AbstractEventLoop) -> float:
         """Look at it when its time has come; at which time that will be."""
         slot = math.ceil(deadline.when / _SLOT)
         due = self._due.get(slot)
@@ -52,18 +52,18 @@ def _slots(loop: asyncio.AbstractEventLoop) -> _Slots:
     return found
 
 
-class Deadline:
+class ReplyDeadline:
     """Gives an answer up when its time has come; one for a link, whose exchanges take turns."""
 
     __slots__ = ("_answer", "_looks", "when")
 
     def __init__(self) -> None:
-        self._answer: Answer[Any] | None = None
+        self._answer: PendingReply[Any] | None = None
         self.when = 0.0
         # When it will be looked at next; infinite if it will not.
         self._looks = math.inf
 
-    def watch(self, answer: Answer[Any], when: float) -> None:
+    def watch(self, answer: PendingReply[Any], when: float) -> None:
         """Fail `answer` with LinkError(timeout) at `when` (loop time), if it is not there then."""
         self._answer, self.when = answer, when
         if self._looks > when + _SLOT:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from meterd.wire.pace import Pace
+from meterd.wire.rtt_estimator import RttEstimator
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Link(Protocol):
         timeout: float | None = None,
         quiet: bool = True,
         ticket: int = 0,
-        pace: Pace | None = None,
+        pace: RttEstimator | None = None,
         station: int = 0,
         once: bool = False,
     ) -> T:

@@ -54,7 +54,7 @@ async def tell(link: Link, command: str) -> None:
     Raises Unsupported when the unit echoes or refuses it, ProtocolError (code `garbled`) when
     something else came, so that nobody knows, and the link's own LinkError.
     """
-    verdict = _Verdict(link, command.encode("ascii"), _TAKEN_STARTS)
+    verdict = _CommandReply(link, command.encode("ascii"), _TAKEN_STARTS)
     try:
         await link.exchange(command.encode("ascii") + _CR, verdict, quiet=True, once=True)
     except LinkError as error:
@@ -150,7 +150,7 @@ class _Answer:
         return Unsupported(f"the unit does not know {asked}: it {how}", code="unsupported")
 
 
-class _Verdict(_Answer):
+class _CommandReply(_Answer):
     """Looks for what a unit says to an order, mostly nothing."""
 
     def at_silence(self) -> str | None:

@@ -19,7 +19,6 @@ from meterd.model.event import Notice
 from meterd.model.quantity import FOREIGN_TRAFFIC
 from meterd.model.sample import Reading
 from meterd.wire.link import Link
-from meterd.wire.pace import Pace
 from meterd.wire.replies import (
     ASCII,
     ILLEGAL_FUNCTION,
@@ -38,6 +37,7 @@ from meterd.wire.replies import (
     split_ascii,
     split_rtu,
 )
+from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.streamlink import StreamLink
 from meterd.wire.traffic import HeardFrame, Read, Rival, Traffic, traffic_on
 
@@ -92,7 +92,7 @@ Observer = Callable[[int, int, int, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _HeardReply:
     """A frame that fits a request: when it came (loop time), how long after it, what it says.
 
     `contested`: somebody else was heard asking for the like of it meanwhile.
@@ -113,7 +113,7 @@ class _Heard:
         """The frame alone."""
         return heard_frame(self.frame, *cut(self.frame))
 
-    def agrees(self, other: "_Heard") -> bool:
+    def agrees(self, other: "_HeardReply") -> bool:
         """Whether both may well be answers of one meter to one question."""
         if self.frame == other.frame:
             return True
@@ -152,7 +152,7 @@ class ModbusClient:
         self._unit = unit
         self._framer = link.options["framer"]
         self.observe: Observer | None = None
-        self._frames: dict[tuple[int, int, int], tuple[bytes, int, Pace]] = {}
+        self._frames: dict[tuple[int, int, int], tuple[bytes, int, RttEstimator]] = {}
         # Without ids: what is known of all that is heard on the link, and of this unit's answers.
         self._traffic: Traffic | None = None
         if self._framer in _SERIAL:
@@ -231,7 +231,7 @@ class ModbusClient:
         fences = self._traffic is not None and self._station.fences.late
         return fences or any(pace.late for _, _, pace in self._frames.values())
 
-    def _frame(self, function: int, address: int, count: int) -> tuple[bytes, int, Pace]:
+    def _frame(self, function: int, address: int, count: int) -> tuple[bytes, int, RttEstimator]:
         """The request (with transaction id 0), what its values take, and its pace."""
         key = (function, address, count)
         if (known := self._frames.get(key)) is None:
@@ -240,7 +240,7 @@ class ModbusClient:
             message = _REQUESTS[function](address=address, count=count)
             framer = _SERIAL[self._framer][0] if self._framer in _SERIAL else MBAP
             frame = framer.encode(bytes([function]) + message.encode(), self._unit, 0)
-            known = self._frames[key] = frame, self._payload(function, count), Pace()
+            known = self._frames[key] = frame, self._payload(function, count), RttEstimator()
         return known
 
     # -- with transaction ids ----------------------------------------------------------------
@@ -302,7 +302,9 @@ class ModbusClient:
             station.proven = max(station.proven, read, key=_length)
             return registers
 
-    async def _ask_serial(self, traffic: Traffic, read: Read, *, pace: Pace | None = None) -> bytes:
+    async def _ask_serial(
+        self, traffic: Traffic, read: Read, *, pace: RttEstimator | None = None
+    ) -> bytes:
         """The registers, from a frame that answers this read and nothing else."""
         pace = pace or self._frame(*read)[2]
         usual, soonest = max(pace.usual, self._station.usual), pace.soonest
@@ -324,8 +326,8 @@ class ModbusClient:
         return heard.answer
 
     async def _exchange(
-        self, traffic: Traffic, read: Read, pace: Pace
-    ) -> tuple[SerialReply, _Heard]:
+        self, traffic: Traffic, read: Read, pace: RttEstimator
+    ) -> tuple[SerialReply, _HeardReply]:
         """Ask once; what else was heard meanwhile is told to `traffic`."""
         request, size, _ = self._frame(*read)
         kind = _SERIAL[self._framer][1]
@@ -351,17 +353,17 @@ class ModbusClient:
         traffic.others(reply.others, reply.at)
         reply.others.clear()
         took = self._station.usual if isinstance(answer, DeviceError) else self._link.took
-        return reply, _Heard(reply.frame, reply.at, took, answer, contested)
+        return reply, _HeardReply(reply.frame, reply.at, took, answer, contested)
 
     async def _confirm(
-        self, traffic: Traffic, read: Read, reply: SerialReply, first: _Heard, usual: float
-    ) -> _Heard:
+        self, traffic: Traffic, read: Read, reply: SerialReply, first: _HeardReply, usual: float
+    ) -> _HeardReply:
         """The answer, after it has stood alone: until others would have come, nothing came.
 
         One like a frame before it counts when it comes again. Where somebody else asks this unit,
         every answer has to.
         """
-        before: _Heard | None = None
+        before: _HeardReply | None = None
         alone = False
         for ask in range(_ASKS):
             if ask:
@@ -393,8 +395,8 @@ class ModbusClient:
         raise ProtocolError(_confused(traffic, self._unit, read), code="foreign_traffic")
 
     async def _others(
-        self, traffic: Traffic, reply: SerialReply, first: _Heard, wait: float
-    ) -> list[_Heard]:
+        self, traffic: Traffic, reply: SerialReply, first: _HeardReply, wait: float
+    ) -> list[_HeardReply]:
         """What else comes within `wait` s that fits the request."""
         found: list[tuple[bytes, float, Answered]] = []
         link = self._link
@@ -410,7 +412,7 @@ class ModbusClient:
         traffic.others(reply.others, asyncio.get_running_loop().time())
         reply.others.clear()
         return [
-            _Heard(frame, at, first.took + at - first.at, answer, contested)
+            _HeardReply(frame, at, first.took + at - first.at, answer, contested)
             for frame, at, answer in found
         ]
 
@@ -418,9 +420,9 @@ class ModbusClient:
         self,
         traffic: Traffic,
         read: Read,
-        only: _Heard,
-        before: _Heard | None,
-        heard: Sequence[_Heard],
+        only: _HeardReply,
+        before: _HeardReply | None,
+        heard: Sequence[_HeardReply],
     ) -> bool:
         """Whether this answer, one of what was `heard`, needs no further one."""
         if traffic.repeats(only.frame, read, only.at):
@@ -462,11 +464,11 @@ class ModbusClient:
         yield from ((function, address, n) for n in (count - 2, *range(count - 1, 0, -1)) if n > 0)
 
 
-def _only(traffic: Traffic, read: Read, heard: list[_Heard], now: float) -> _Heard | None:
+def _only(traffic: Traffic, read: Read, heard: list[_HeardReply], now: float) -> _HeardReply | None:
     """The one frame of these that is new, or all that came; None where there are several."""
     if any(one.contested for one in heard):
         return None
-    fresh: dict[bytes, _Heard] = {}
+    fresh: dict[bytes, _HeardReply] = {}
     for one in heard:
         if one.frame not in fresh and not (
             traffic.repeats(one.frame, read, now) or traffic.stands(one.frame, read, now)

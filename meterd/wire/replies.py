@@ -15,7 +15,7 @@ from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
-from meterd.wire.hints import MARK, hint
+from meterd.wire.diagnostics import MARK, hint
 from meterd.wire.link import Link
 from meterd.wire.traffic import HeardFrame, Read, Traffic
 
@@ -136,7 +136,7 @@ def _refusal(pdu: bytes) -> DeviceError | None:
     return Refused(pdu[1]) if pdu[1] in _REFUSALS else ModbusException(pdu[1])
 
 
-class Reply:
+class ModbusReply:
     """What is awaited; counts by cause what arrives instead."""
 
     __slots__ = ("_came", "_dropped", "_function", "_link", "_size", "_unit", "_why")
@@ -216,7 +216,7 @@ class Reply:
         return None
 
 
-class TcpReply(Reply):
+class TcpReply(ModbusReply):
     """Picks the one reply that matches out of a stream of MBAP frames."""
 
     __slots__ = ("_head", "_ticket", "_whole")
@@ -278,7 +278,7 @@ class TcpReply(Reply):
         return None
 
 
-class SerialReply(Reply):
+class SerialReply(ModbusReply):
     """Picks the reply out of frames without ids; `traffic` knows what else was heard there.
 
     `frame` is the one that was taken, `at` (loop time) when it was there, and `others` are whole

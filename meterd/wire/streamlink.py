@@ -6,11 +6,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from meterd.errors import DeviceError, LinkError, ProtocolError
-from meterd.wire.answer import Answer
-from meterd.wire.deadline import Deadline
-from meterd.wire.hints import SOON, Hints
+from meterd.wire.deadline import ReplyDeadline
+from meterd.wire.diagnostics import SOON, LinkDiagnostics
 from meterd.wire.link import Parse, T, Times
-from meterd.wire.pace import Pace
+from meterd.wire.pending_reply import PendingReply
+from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.stream import Stream
 
 # Timeouts that a line may go on talking before it is opened anew.
@@ -49,10 +49,10 @@ class StreamLink:
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
         # Made when the first exchange is given up: nearly all links never need it.
-        self._expired: deque[tuple[int, Pace | None]] | None = None
+        self._expired: deque[tuple[int, RttEstimator | None]] | None = None
         self._ticket = random.randrange(_TICKETS)
-        self._deadline = Deadline()
-        self._hints = Hints(self._line(), framer=options.get("framer", ""))
+        self._deadline = ReplyDeadline()
+        self._hints = LinkDiagnostics(self._line(), framer=options.get("framer", ""))
         # Who gave the last answer, 0 after one that was lost; and whether any was lost since.
         self._spoke = 0
         self._doubt = True
@@ -113,7 +113,7 @@ class StreamLink:
         timeout: float | None = None,
         quiet: bool = True,
         ticket: int = 0,
-        pace: Pace | None = None,
+        pace: RttEstimator | None = None,
         station: int = 0,
         once: bool = False,
     ) -> T:
@@ -145,7 +145,7 @@ class StreamLink:
             if stream is None or stream.lost:
                 return None
             self._listened = True
-            answer = Answer(stream, parse, self._lost)
+            answer = PendingReply(stream, parse, self._lost)
             stream.listen(answer.look)
             self._deadline.watch(answer, stream.loop.time() + seconds)
             try:
@@ -289,10 +289,10 @@ class StreamLink:
         limit: float,
         quiet: bool,
         ticket: int,
-        pace: Pace | None,
+        pace: RttEstimator | None,
         station: int,
     ) -> T:
-        answer = Answer(stream, parse, self._lost)
+        answer = PendingReply(stream, parse, self._lost)
         stream.listen(answer.look)
         sent = stream.loop.time()
         self._deadline.watch(answer, sent + limit)
@@ -341,7 +341,9 @@ class StreamLink:
     def _soon(self, station: int, sent: float) -> bool:
         return station == self._spoke and sent - self._free_at < SOON
 
-    def _failed(self, error: BaseException, quiet: bool, ticket: int, pace: Pace | None) -> None:
+    def _failed(
+        self, error: BaseException, quiet: bool, ticket: int, pace: RttEstimator | None
+    ) -> None:
         """Remember what may still arrive, and close what cannot be trusted any more."""
         if isinstance(error, LinkError):
             self.counters[error.code] += 1

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, proxy
 
 from meterd.model.event import EventKind, Notice
 from meterd.wire.link import Link
-from meterd.wire.pace import Pace
+from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.streamlink import StreamLink
 
 Read = tuple[int, int, int]
@@ -71,7 +71,7 @@ class HeardFrame:
         return f"{what} unit {self.unit}, function {self.function}, count {self.count}"
 
 
-class Station:
+class UnitTraffic:
     """What is known of one unit's answers, common to all clients that ask it."""
 
     __slots__ = ("doubled", "fences", "late", "owed", "proven", "shaken", "sizes", "usual")
@@ -85,7 +85,7 @@ class Station:
         """Of those owed, the ones that were when the read in hand began."""
         self.proven = _NOTHING
         """The longest read that was answered."""
-        self.fences = Pace()
+        self.fences = RttEstimator()
         """One for all fences, which differ: that one came late is known when the next is asked."""
         self.usual = 0.0
         """Seconds that its slower answers take."""
@@ -114,7 +114,7 @@ class Traffic:
         self._rested_at = -math.inf
         self._shape: Rival | None = None
         self._split = split
-        self._stations: dict[int, Station] = {}
+        self._stations: dict[int, UnitTraffic] = {}
         self._heard: dict[bytes, tuple[float, Read | None]] = {}
         self._young: tuple[float, int] | None = (0.0, 0)
         self._copies = _Evidence()
@@ -138,9 +138,9 @@ class Traffic:
         """Whether answers on this link are known to come more than once."""
         return self._copies.told
 
-    def station(self, unit: int) -> Station:
+    def station(self, unit: int) -> UnitTraffic:
         """One and the same for all who ask this unit."""
-        return self._stations.setdefault(unit, Station())
+        return self._stations.setdefault(unit, UnitTraffic())
 
     # -- is it the answer? --------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from meterd.wire.replies import (
     MBAP,
     RTU,
     AsciiReply,
-    Reply,
+    ModbusReply,
     RtuReply,
     SerialReply,
     TcpReply,
@@ -29,7 +29,7 @@ _TICKET_SIZE = 2
 _NO_SIZE = 0x100
 
 
-class _Echo(Reply):
+class _Echo(ModbusReply):
     """Awaits exactly one PDU, `echo`, or the unit's no."""
 
     __slots__ = ()

@@ -1,6 +1,6 @@
 """Polls and a clock for tests of alerts."""
 
-from meterd.model.sample import DOWN, Doubt, Fault, Layout, Poll, Quality, failed
+from meterd.model.sample import DOWN, Fault, Layout, Poll, Quality, QualityFlag, failed
 
 START_MS = 1_800_000_000_000
 
@@ -16,7 +16,7 @@ def poll(
 ) -> Poll:
     """A poll with one quantity, `at` seconds after START_MS."""
     layout = Layout.of([(quantity, unit), ("device.up", "1")])
-    doubts = {} if quality is Quality.GOOD else {0: Doubt(quality, "a test says so")}
+    doubts = {} if quality is Quality.GOOD else {0: QualityFlag(quality, "a test says so")}
     return Poll(device, START_MS + round(at * 1000), layout, (value, 1.0), doubts)
 
 

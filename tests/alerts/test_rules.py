@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.alerts.rule import Rule
-from meterd.alerts.rules import REMEMBERED, REMEMBERED_LIMIT, Rules
+from meterd.alerts.rules import REMEMBERED, REMEMBERED_LIMIT, RuleStates
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.sample import Poll, Quality
@@ -24,12 +24,12 @@ AT_ONCE = Rule("high", "voltage.l1", above=253)
 STEADY = Rule("high", "voltage.l1", above=253, clear_below=250)
 
 
-def rules(*given: Rule) -> Rules:
+def rules(*given: Rule) -> RuleStates:
     numbers = itertools.count(1)
-    return Rules(given, new_id=lambda: f"a{next(numbers)}")
+    return RuleStates(given, new_id=lambda: f"a{next(numbers)}")
 
 
-def played(engine: Rules, *values: float | None, step: float = 1.0) -> list[list[str]]:
+def played(engine: RuleStates, *values: float | None, step: float = 1.0) -> list[list[str]]:
     """The states that each of these values, `step` seconds apart, leads to."""
     found = []
     for number, value in enumerate(values):
@@ -74,7 +74,7 @@ def test_a_rule_has_exactly_one_condition(keys: dict[str, float]) -> None:
 
 def test_two_rules_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="twice"):
-        Rules([HIGH, HIGH])
+        RuleStates([HIGH, HIGH])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_one_alert_keeps_its_id_and_the_next_has_another() -> None:
 
 
 def test_without_a_source_of_ids_they_are_unique() -> None:
-    engine = Rules([AT_ONCE])
+    engine = RuleStates([AT_ONCE])
     ids = {engine.take(poll(254.0, device=f"d{n}"), 0)[0].id for n in range(50)}
     assert len(ids) == 50
 

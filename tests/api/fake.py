@@ -16,7 +16,7 @@ from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind
-from meterd.model.sample import Doubt, Fault, Layout, Poll, Quality, Sink, failed
+from meterd.model.sample import Fault, Layout, Poll, Quality, QualityFlag, Sink, failed
 from meterd.poll.latest import Latest
 from meterd.store.tools.correct import Correction
 
@@ -311,7 +311,7 @@ def home(now: int = NOW, *, outage: bool = False) -> FakeSite:
             "kitchen",
             now - 40_000,
             {**one_phase(640.0, 812.33), "power_factor": (None, "1")},
-            doubts={4: Doubt(Quality.INVALID, "the meter says: not available")},
+            doubts={4: QualityFlag(Quality.INVALID, "the meter says: not available")},
         ),
     )
     site.add(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from meterd.api import app
-from meterd.api.answer import Answer, Call, as_json
-from meterd.api.app import Rules, Running, serve
+from meterd.api.answer import ApiAnswer, ApiCall, as_json
+from meterd.api.app import Running, ServingRules, serve
 from meterd.api.auth import tokens
-from meterd.api.auth.locks import Access
+from meterd.api.auth.authenticator import Access
 from meterd.api.auth.passwords import User, ha1
 from meterd.api.query import NoQuery
 from meterd.api.route import Route
@@ -30,7 +30,7 @@ USERS = {"anna": ANNA, "chief": CHIEF}
 LATEST = "/api/v1/latest"
 
 
-async def _echo(call: Call, query: NoQuery) -> Answer:
+async def _echo(call: ApiCall, query: NoQuery) -> ApiAnswer:
     return as_json({"who": call.who, "base": call.base, "body": call.body.decode()})
 
 
@@ -97,7 +97,7 @@ def basic(name: str, password: str = PASSWORD) -> str:
 
 @contextlib.asynccontextmanager
 async def locked(
-    rules: Rules | None = None,
+    rules: ServingRules | None = None,
     *,
     clock: Clock | None = None,
     folder: Path | None = None,
@@ -106,7 +106,7 @@ async def locked(
 ) -> AsyncIterator[Running]:
     """A server that asks everybody for a login, unless `access` says otherwise."""
     whole = Access(login_always=True, users=USERS, tokens=folder and folder / "meterd.tokens")
-    rules = replace(rules or Rules(), access=replace(whole, **access))
+    rules = replace(rules or ServingRules(), access=replace(whole, **access))
     running = await serve(site or home(), "127.0.0.1", 0, clock=clock, rules=rules)
     try:
         yield running

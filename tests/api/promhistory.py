@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from meterd.api.promapi.mount import Mounted, PrometheusApi
-from meterd.api.promsource import Name
+from meterd.api.promapi.store_source import Name
 from meterd.errors import StoreError
 from meterd.promql.source import Times, Values
 from tests.api.conftest import FixedClock

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meterd.daemon.memory import CounterMemory
+from meterd.daemon.counter_state import CounterState
 from meterd.daemon.replacing import Replaced, replace_meter
-from meterd.model.sample import Doubt, Layout, Poll, Quality
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag
+from meterd.store.db.replacements import Replacement
 from meterd.store.reader import Reader
-from meterd.store.replacements import Replacement
 from meterd.store.tools.correct import Corrections
 from meterd.store.writer import Writer
 from tests.api.fake import NOW, FakeSite
@@ -41,7 +41,7 @@ class StoredSite(FakeSite):
         try:
             one = Replacement(at, NOW, who)
             return await replace_meter(
-                self.writer, reader, CounterMemory(), device, one, still=still, undo=undo
+                self.writer, reader, CounterState(), device, one, still=still, undo=undo
             )
         finally:
             reader.close()
@@ -58,7 +58,7 @@ async def stored_site(path: Path, hours: int = 2) -> AsyncIterator[StoredSite]:
         for device in ("main", "solar"):
             time = NOW - hours * HOUR + number * 60_000
             volts = None if number % 10 == 3 else 230.0 + number / 10
-            doubts = {} if volts else {0: Doubt(Quality.INVALID, "not, available")}
+            doubts = {} if volts else {0: QualityFlag(Quality.INVALID, "not, available")}
             writer.take(Poll(device, time, LAYOUT, (volts, float(number), 1.0), doubts))
     await writer.flush()
     site = StoredSite(corrections=Corrections(writer, reader), writer=writer, url=url)

@@ -12,12 +12,12 @@ from aiohttp import ClientSession
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meterd.api.answer import Answer
+from meterd.api.answer import ApiAnswer
 from meterd.api.app import Running, serve
 from meterd.api.connection import LONGEST_LINE
-from meterd.api.door import LARGEST_BODY
 from meterd.api.hosts import check_host, check_near, own_names
-from meterd.api.problem import ProblemDetails, Refusal
+from meterd.api.middleware import LARGEST_BODY
+from meterd.api.problem import ApiRefusal, ProblemDetails
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.series import AllSeries
 from meterd.model.alert import AlertState
@@ -179,7 +179,7 @@ def test_on_loopback_only_local_names_are_answered(
     if allowed:
         check_host(host, listen)
         return
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiRefusal) as refused:
         check_host(host, listen)
     assert refused.value.status == 421
 
@@ -210,7 +210,7 @@ def test_without_a_login_names_that_a_public_dns_may_give_out_are_refused(
     if allowed:
         check_near(host, listen)
         return
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiRefusal) as refused:
         check_near(host, listen)
     assert (refused.value.status, refused.value.code) == (421, "foreign_host")
 
@@ -279,12 +279,12 @@ async def test_latest_of_forty_series_costs_little(monkeypatch: pytest.MonkeyPat
     from pydantic import BaseModel
 
     from meterd.api import latest
-    from meterd.api.answer import Call
+    from meterd.api.answer import ApiCall
 
     site = busy()
     query = latest.LatestQuery()
     monkeypatch.setattr(BaseModel, "__init__", lambda *a, **k: pytest.fail("a model was built"))
-    answer: Answer = await latest.show(Call(site, NOW, {}, ""), query)
+    answer: ApiAnswer = await latest.show(ApiCall(site, NOW, {}, ""), query)
     assert len(json.loads(answer.body)["samples"]) == 50
 
 

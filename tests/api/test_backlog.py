@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from meterd.api import app, backlog
-from meterd.api.answer import Answer, Call, Flow
-from meterd.api.app import Rules, Running
+from meterd.api.answer import ApiAnswer, ApiCall, StreamedAnswer
+from meterd.api.app import Running, ServingRules
 from meterd.api.backlog import Backlog
-from meterd.api.limits import Limits
-from meterd.api.problem import Refusal
+from meterd.api.limits import ServerLimits
+from meterd.api.problem import ApiRefusal
 from meterd.api.query import NoQuery
 from meterd.api.route import Route
 from meterd.api.routes import ROUTES
 from meterd.model.quantity import Kind
-from meterd.store.asked import SeriesInfo
-from meterd.store.catalog import Name
-from meterd.store.cuts import DAY
-from meterd.store.days import DaySpan
-from meterd.store.format.columns import Column, Span
+from meterd.store.blocks.chunk import Chunk, ChunkColumn
+from meterd.store.blocks.slicing import DAY
+from meterd.store.head.catalog import Name
+from meterd.store.query.day_reader import DaySamples
+from meterd.store.query.range_query import SeriesInfo
 from meterd.store.tools.export import Wanted, lines
 from tests.api.locked import ask, locked, scoped
 
@@ -31,16 +31,16 @@ __all__ = ["scoped"]
 MB = 1 << 20
 
 
-async def _endless(call: Call, query: NoQuery) -> Flow:
+async def _endless(call: ApiCall, query: NoQuery) -> StreamedAnswer:
     async def parts() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 100_000
 
-    return Flow(parts(), "text/plain", {}, lambda: 10 * MB)
+    return StreamedAnswer(parts(), "text/plain", {}, lambda: 10 * MB)
 
 
-async def _large(call: Call, query: NoQuery) -> Answer:
-    return Answer(b"x" * (9 * MB), "text/plain")
+async def _large(call: ApiCall, query: NoQuery) -> ApiAnswer:
+    return ApiAnswer(b"x" * (9 * MB), "text/plain")
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,9 @@ async def deaf(
 
 @contextlib.asynccontextmanager
 async def limited() -> AsyncIterator[Running]:
-    async with locked(Rules(limits=Limits(look_every=0.05)), login_always=False) as running:
+    async with locked(
+        ServingRules(limits=ServerLimits(look_every=0.05)), login_always=False
+    ) as running:
         yield running
 
 
@@ -145,7 +147,7 @@ async def test_slow_is_who_takes_little_for_some_seconds_and_the_slowest_goes_fi
         budget.need(8 * MB)
         assert dropped == ["slower", "slow"]
         one("late", 0, 1.0)
-        with pytest.raises(Refusal, match="slow to take") as refused:
+        with pytest.raises(ApiRefusal, match="slow to take") as refused:
             budget.need(8 * MB)
         assert refused.value.status == 503
         assert dropped == ["slower", "slow"]
@@ -169,14 +171,14 @@ class Recorded:
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         return list(names)
 
-    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySpan | None:
+    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySamples | None:
         some = [name for name in self._names if name in wanted]
         values = array("d", bytes(8 * len(self._times)))
         columns = tuple(
-            Column(number, range(len(self._times)), values) for number, _ in enumerate(some)
+            ChunkColumn(number, range(len(self._times)), values) for number, _ in enumerate(some)
         )
         self.most = max(self.most, len(values) * len(some))
-        return DaySpan(Span(1, self._times, columns), dict(enumerate(some)))
+        return DaySamples(Chunk(1, self._times, columns), dict(enumerate(some)))
 
 
 @pytest.mark.parametrize(("series", "times"), [(40, 86_400), (300, 1_440), (3, 300_000)])

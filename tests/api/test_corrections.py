@@ -9,9 +9,9 @@ import pytest
 from aiohttp import ClientSession
 
 from meterd.api.answer import JSON
-from meterd.api.app import Rules
+from meterd.api.app import ServingRules
 from meterd.api.auth import tokens
-from meterd.api.auth.locks import Access
+from meterd.api.auth.authenticator import Access
 from meterd.api.corrections import CorrectionList, CorrectionRow
 from meterd.api.routes import ROUTES
 from tests.api.conftest import FixedClock, served
@@ -115,7 +115,7 @@ async def test_whoever_logged_in_is_who_did_it(site: StoredSite, tmp_path: Path)
     file = tmp_path / "tokens"
     admin = tokens.add(file, "phone", ("read", "admin"), 1, None)
     reading = tokens.add(file, "grafana", ("read",), 1, None)
-    rules = Rules(Access(login_always=True, tokens=file))
+    rules = ServingRules(Access(login_always=True, tokens=file))
     running = await serve(site, "127.0.0.1", 0, clock=FixedClock(), rules=rules)
     try:
         async with ClientSession(running.url) as session:

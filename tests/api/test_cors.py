@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from meterd.api.app import Rules, Running
+from meterd.api.app import Running, ServingRules
 from meterd.api.cors import Cors
 from tests.api.locked import LATEST, Reply, ask, basic, locked, scoped, token
 
 __all__ = ["scoped"]
 
 DASH, OTHER = "https://dash.example", "https://evil.example"
-RULES = Rules(cors=Cors(frozenset({DASH, "http://nas.lan:3000"})))
+RULES = ServingRules(cors=Cors(frozenset({DASH, "http://nas.lan:3000"})))
 PREFLIGHT: dict[str, Any] = {"Access_Control_Request_Method": "GET"}
 PATHS = (LATEST, "/api/v1/stream", "/prometheus/api/v1/query", "/metrics", "/api/v1/nothing")
 

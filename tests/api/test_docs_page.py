@@ -2,7 +2,7 @@
 
 import pytest
 
-from meterd.api.app import Rules, serve
+from meterd.api.app import ServingRules, serve
 from meterd.api.routes import ROUTES
 from meterd.model.clock import SystemClock
 from tests.api.browser import Page, opened
@@ -46,7 +46,9 @@ async def test_every_request_is_told_and_can_be_read_in_both_sizes_and_schemes()
 
 @pytest.mark.needs("chromium")
 async def test_a_request_can_be_tried_behind_a_path_of_a_proxy() -> None:
-    running = await serve(home(SystemClock().now_ms()), "127.0.0.1", 0, rules=Rules(base="/meterd"))
+    running = await serve(
+        home(SystemClock().now_ms()), "127.0.0.1", 0, rules=ServingRules(base="/meterd")
+    )
     try:
         async with opened(f"{running.url}/meterd/docs#get_api_v1_range") as page:
             await page.until("document.querySelector('#get_api_v1_range details')?.open")

@@ -10,13 +10,13 @@ import pytest
 from multidict import MultiDict
 
 from meterd.api import energy
-from meterd.api.answer import Call
+from meterd.api.answer import ApiCall
 from meterd.api.energy import Energy, EnergyQuery
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from meterd.api.query import parse
-from meterd.energy.clock import DAY
 from meterd.energy.quarter import QUARTER, Found, Quarter, floor
 from meterd.energy.tariff import Tariff
+from meterd.energy.zone_clock import DAY
 from meterd.errors import StoreError
 from tests.api.fake import NOW, FakeDevice, FakeSeries, FakeSite
 from tests.energy.plans import NIGHT, PlainPrices, PlainRule, PlainTariff
@@ -72,14 +72,14 @@ async def ask(site: EnergyFake, query: str) -> Any:
     """The answer to a query string, as the server would give it."""
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     words: MultiDict[str] = MultiDict((name, value) for name, _, value in pairs)
-    call = Call(site, NOW, {}, "")
+    call = ApiCall(site, NOW, {}, "")
     answer = await energy.show(call, parse(EnergyQuery, words, NOW))
     Energy.model_validate_json(answer.body)
     return json.loads(answer.body)
 
 
-async def refused(site: EnergyFake, query: str) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+async def refused(site: EnergyFake, query: str) -> ApiRefusal:
+    with pytest.raises(ApiRefusal) as caught:
         await ask(site, query)
     return caught.value
 

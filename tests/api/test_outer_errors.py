@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import pytest
 
-from meterd.api.app import Rules
+from meterd.api.app import ServingRules
 from meterd.api.connection import LONGEST_LINE
-from meterd.api.door import LARGEST_BODY
-from meterd.api.limits import Limits
+from meterd.api.limits import ServerLimits
+from meterd.api.middleware import LARGEST_BODY
 from tests.api.fake import FakeDevice, FakeSite, good, home
 from tests.api.locked import PASSWORD, Reply, ask, basic, locked, say, token
 from tests.cli.command import run
@@ -103,7 +103,7 @@ async def test_who_may_not_is_told_in_its_shape(tmp_path: Path) -> None:
 
 
 async def test_behind_a_base_path_too() -> None:
-    async with locked(Rules(base="/meterd"), login_always=False) as running:
+    async with locked(ServingRules(base="/meterd"), login_always=False) as running:
         for path in ("/meterd/prometheus/api/v1/none", "/meterd/prometheus/none", "/prometheus/x"):
             reply = await ask(running, path)
             assert (reply.status, judged(reply)) == (404, "not_found")
@@ -187,7 +187,7 @@ async def test_utf_8_goes_with_digest(tmp_path: Path) -> None:
     [("GET /prometheus/api", "application/json"), ("GET /api/v1/la", "application/problem+json")],
 )
 async def test_a_head_that_does_not_come_is_told_in_its_shape(line: str, media: str) -> None:
-    rules = Rules(limits=Limits(head=0.05, look_every=0.02))
+    rules = ServingRules(limits=ServerLimits(head=0.05, look_every=0.02))
     async with locked(rules, login_always=False) as running:
         reply = await say(running, line.encode())
     assert (reply.status, reply.all("content-type")) == (408, [media])

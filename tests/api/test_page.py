@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 from meterd.alerts.engine import Alerts
 from meterd.alerts.rule import Rule
 from meterd.alerts.silences import Silence
-from meterd.api.app import Rules, serve
+from meterd.api.app import ServingRules, serve
 from meterd.api.routes import FILES
 from meterd.model.alert import AlertState
 from meterd.model.clock import SystemClock
@@ -168,7 +168,7 @@ async def test_a_poll_is_on_the_page_before_anybody_asks_for_it() -> None:
 
 @pytest.mark.needs("chromium")
 async def test_behind_a_proxy_with_a_path_of_its_own_the_page_works() -> None:
-    rules = Rules(base="/meterd")
+    rules = ServingRules(base="/meterd")
     running = await serve(home(SystemClock().now_ms()), "127.0.0.1", 0, rules=rules)
     connection = "String(document.getElementById('connection')?.textContent)"
     try:

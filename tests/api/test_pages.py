@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.api.pages import PageQuery, cut
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from tests.api.fake import NOW, FakeSite, alert
 
 
@@ -27,7 +27,7 @@ def test_pages_one_after_the_other_are_the_whole_list(items: set[str], limit: in
 
 @pytest.mark.parametrize("cursor", ["", "x", "_", "é", "A" * 999, "////", "\x00"])
 def test_what_is_no_cursor_is_refused(cursor: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiRefusal) as refused:
         cut(["a"], PageQuery(cursor=cursor), lambda one: one)
     assert refused.value.code in ("bad_cursor", "cursor_gone")
 

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
-from meterd.api.promapi import desk, queries
+from meterd.api.promapi import queries, query_executor
 from meterd.config.settings import Settings
 from meterd.errors import StoreError
 from meterd.model.alert import AlertState
@@ -214,7 +214,7 @@ async def test_a_store_that_cannot_answer_is_503_or_422(
 async def test_too_many_questions_at_once_are_turned_away(
     client: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "MOST_WAITING", -desk.THREADS)
+    monkeypatch.setattr(query_executor, "MOST_WAITING", -query_executor.THREADS)
     status, kind, _ = await refused(client, "query", query="1")
     assert (status, kind) == (503, "unavailable")
 

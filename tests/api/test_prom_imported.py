@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from meterd.api.promapi.ownhistory import OwnHistory
-from meterd.api.promapi.prices import Prices
+from meterd.api.promapi.prices import PriceSource
+from meterd.api.promapi.self_metrics_history import OwnHistory
 from meterd.api.promapi.source import SiteSource
-from meterd.api.promsource import StoreSource
+from meterd.api.promapi.store_source import StoreSource
 from meterd.config.tariffs import TariffSettings
 from meterd.promql.engine import instant, query_range
 from tests.api.fake import FakeSite
@@ -40,7 +40,9 @@ def source(site: FakeSite, *parts: tuple[str, Sequence[int]]) -> SiteSource:
     for name, times in parts:
         stored.add("main", name, "Wh", [(time, reading(time)) for time in times])
     now = MIDNIGHT + DAY
-    return SiteSource(StoreSource(stored, {}), OwnHistory(site), Prices({"home": HOME}, "UTC", now))
+    return SiteSource(
+        StoreSource(stored, {}), OwnHistory(site), PriceSource({"home": HOME}, "UTC", now)
+    )
 
 
 def panel(title: str) -> str:
@@ -90,7 +92,7 @@ def test_a_counter_that_was_reset_shows_no_negative_hour(site: FakeSite) -> None
     stored = FakeHistory()
     points = [(MIDNIGHT + n * HOUR, 1000.0 * n if n < 12 else 1000.0 * (n - 12)) for n in range(24)]
     stored.add("main", PLAIN, "Wh", points)
-    prices = Prices({"home": HOME}, "UTC", MIDNIGHT + DAY)
+    prices = PriceSource({"home": HOME}, "UTC", MIDNIGHT + DAY)
     counters = SiteSource(StoreSource(stored, {}), OwnHistory(site), prices)
     expr = expanded(panel("By hour, the last seven days"), VALUES, HOUR // 1000, 0)
     hours = bars(query_range(counters, expr, MIDNIGHT, MIDNIGHT + 22 * HOUR, HOUR))

@@ -2,12 +2,12 @@ import asyncio
 
 import pytest
 
-from meterd.api.promapi import ownhistory
-from meterd.api.promapi.ownhistory import Key, OwnHistory
-from meterd.api.promapi.prices import Prices
+from meterd.api.promapi import self_metrics_history
+from meterd.api.promapi.prices import PriceSource
+from meterd.api.promapi.self_metrics_history import Key, OwnHistory
 from meterd.api.promapi.source import SiteSource
-from meterd.api.promsource import StoreSource
-from meterd.daemon.vitals import Vitals
+from meterd.api.promapi.store_source import StoreSource
+from meterd.daemon.metrics import DaemonMetrics
 from meterd.errors import StoreError
 from meterd.model.sample import Fault, failed
 from meterd.promql.engine import instant
@@ -21,8 +21,8 @@ FAULT: Key = (("__name__", "meterd_poll_faults_total"), ("code", "refused"), ("d
 UPTIME: Key = (("__name__", "meterd_uptime_seconds"),)
 
 
-def watched(site: FakeSite) -> Vitals:
-    vitals = Vitals()
+def watched(site: FakeSite) -> DaemonMetrics:
+    vitals = DaemonMetrics()
     vitals.place({device.id: device.link for device in site.known})
     vars(site)["vitals"] = vitals
     return vitals
@@ -61,11 +61,11 @@ def test_it_looks_as_often_as_the_quickest_device_is_polled(site: FakeSite) -> N
     history = OwnHistory(site)
     assert history.pace() == 2.0  # the UPS
     site.known = [FakeDevice("a", interval=0.2), FakeDevice("b", interval=60.0)]
-    assert history.pace() == ownhistory.QUICKEST
+    assert history.pace() == self_metrics_history.QUICKEST
     site.known = [FakeDevice("b", interval=60.0)]
-    assert history.pace() == ownhistory.SLOWEST
+    assert history.pace() == self_metrics_history.SLOWEST
     site.known = [FakeDevice(str(number), interval=1.0) for number in range(50)]
-    assert history.pace() == ownhistory.SLOWEST
+    assert history.pace() == self_metrics_history.SLOWEST
 
 
 async def test_a_look_at_many_devices_leaves_the_loop_its_turns(site: FakeSite) -> None:
@@ -91,8 +91,8 @@ async def test_a_store_that_is_not_open_yet_ends_no_history(
         asked.append(1)
         raise StoreError("the store is not open", code="unavailable")
 
-    monkeypatch.setattr(ownhistory, "QUICKEST", 0.0)
-    monkeypatch.setattr(ownhistory, "SLOWEST", 0.0)
+    monkeypatch.setattr(self_metrics_history, "QUICKEST", 0.0)
+    monkeypatch.setattr(self_metrics_history, "SLOWEST", 0.0)
     history = OwnHistory(site)
     with monkeypatch.context() as then:
         then.setattr(site, "store_status", away)
@@ -130,7 +130,7 @@ def test_what_a_clock_far_ahead_noted_holds_nothing_up(site: FakeSite) -> None:
 def test_memory_is_bounded_where_there_are_many_series(
     site: FakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownhistory, "_MOST_VALUES", 1)
+    monkeypatch.setattr(self_metrics_history, "_MOST_VALUES", 1)
     history = OwnHistory(site)
     for number in range(100):
         history.look(NOW + number * 15_000)
@@ -143,7 +143,7 @@ def test_promql_sees_the_store_and_meterd_itself_as_one(site: FakeSite) -> None:
     stored.add("main", "frequency", "Hz", [(NOW - 1000, 50.0)])
     history = OwnHistory(site)
     history.look(NOW - 1000)
-    source = SiteSource(StoreSource(stored, {}), history, Prices({}, "UTC", 0))
+    source = SiteSource(StoreSource(stored, {}), history, PriceSource({}, "UTC", 0))
     asked = 'count by (__name__) ({__name__=~"meterd_(frequency_hertz|uptime_seconds)"})'
     result = instant(source, asked, NOW)
     assert len(result.data) == 2

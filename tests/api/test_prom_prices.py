@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from meterd.api.promapi.ownhistory import OwnHistory
-from meterd.api.promapi.prices import Prices
+from meterd.api.promapi.prices import PriceSource
+from meterd.api.promapi.self_metrics_history import OwnHistory
 from meterd.api.promapi.source import SiteSource
-from meterd.api.promsource import StoreSource
+from meterd.api.promapi.store_source import StoreSource
 from meterd.config.tariffs import TariffSettings
 from meterd.promql.engine import instant, query_range
 from meterd.promql.result import QueryError
@@ -35,8 +35,8 @@ PRICES: dict[str, Any] = {
 HOME = TariffSettings.model_validate(PRICES)
 
 
-def prices(zone: str = "UTC", now: int = NOON) -> Prices:
-    return Prices({"home": HOME}, zone, now)
+def prices(zone: str = "UTC", now: int = NOON) -> PriceSource:
+    return PriceSource({"home": HOME}, zone, now)
 
 
 def source(site: FakeSite, watts: float, now: int = NOON) -> SiteSource:
@@ -93,7 +93,7 @@ def test_a_price_is_there_however_short_the_time_is_that_is_looked_at() -> None:
 
 def test_prices_of_too_long_a_time_are_refused() -> None:
     century = 100 * 365 * DAY
-    far = Prices({"home": HOME}, "UTC", century)
+    far = PriceSource({"home": HOME}, "UTC", century)
     with pytest.raises(QueryError, match="less time"):
         list(far.fetch(far.series(), -century, century))
 

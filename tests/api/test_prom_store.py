@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from meterd.api.promsource import StoreSource, devices
+from meterd.api.promapi.store_source import StoreSource, devices
 from meterd.model.sample import Fault, Poll, failed
 from meterd.promql.engine import instant, query_range
-from meterd.promql.result import Series
+from meterd.promql.result import ResultSeries
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 from tests.api.fake import NOW, FakeDevice, FakeSite, good
@@ -33,7 +33,7 @@ def told() -> list[Poll]:
     return polls
 
 
-def values(series: tuple[Series, ...] | str) -> list[tuple[int, float]]:
+def values(series: tuple[ResultSeries, ...] | str) -> list[tuple[int, float]]:
     assert not isinstance(series, str)
     (one,) = series
     ago = [(time - START) // EVERY for time in one.times.tolist()]

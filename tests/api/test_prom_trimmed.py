@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.api.promsource import StoreSource
+from meterd.api.promapi.store_source import StoreSource
 from meterd.promql.engine import query_range
 from meterd.store.reader import Reader
 from tests.store.rigs import url_of

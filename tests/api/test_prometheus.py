@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from meterd.api import prometheus
-from meterd.api.answer import Call
+from meterd.api.answer import ApiCall
 from meterd.api.app import Running
 from meterd.api.promapi.names import (
     device_labels,
@@ -18,7 +18,7 @@ from meterd.api.promapi.names import (
     metric_unit,
 )
 from meterd.api.query import NoQuery
-from meterd.daemon.vitals import Vitals
+from meterd.daemon.metrics import DaemonMetrics
 from meterd.model.alert import AlertState
 from meterd.model.quantity import CATALOGUE, Kind, declare, describe
 from tests.api.fake import NOW, FakeDevice, FakeSite, FakeStatus, alert, good, home
@@ -33,7 +33,7 @@ ACCEPTS_OPENMETRICS = {
 def site() -> FakeSite:
     """The home, and a second in which its devices were polled once."""
     site = home()
-    vitals = Vitals()
+    vitals = DaemonMetrics()
     vitals.place({device.id: device.link for device in site.known})
     for state in site.latest.states.values():
         if state.last is not None:
@@ -285,7 +285,7 @@ async def test_many_devices_are_told_in_portions_between_which_polls_go_on() -> 
             await asyncio.sleep(0)
 
     task = asyncio.create_task(polls())
-    answer = await prometheus.show(Call(site, NOW, {}, ""), NoQuery())
+    answer = await prometheus.show(ApiCall(site, NOW, {}, ""), NoQuery())
     task.cancel()
     assert answer.body.count(b"meterd_active_power_watts{") >= 100
     assert turns >= 10

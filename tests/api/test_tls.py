@@ -13,8 +13,8 @@ from aiohttp import ClientConnectorCertificateError, ClientSession, TCPConnector
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.api.app import Rules, Running
-from meterd.api.limits import Limits
+from meterd.api.app import Running, ServingRules
+from meterd.api.limits import ServerLimits
 from meterd.api.tls import Certificate, validity_of
 from meterd.api.validity import validity
 from meterd.errors import MeterdError
@@ -25,7 +25,7 @@ from tests.cli.command import run
 pytestmark = pytest.mark.needs("openssl")
 
 # Certificates are looked at ten times as seldom as connections.
-LIMITS = Limits(look_every=0.02, handshake=0.5)
+LIMITS = ServerLimits(look_every=0.02, handshake=0.5)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def pair(tmp_path: Path) -> Pair:
     return make(tmp_path)
 
 
-def rules(pair: Pair) -> Rules:
-    return Rules(certificate=Certificate(pair.certificate, pair.key), limits=LIMITS)
+def rules(pair: Pair) -> ServingRules:
+    return ServingRules(certificate=Certificate(pair.certificate, pair.key), limits=LIMITS)
 
 
 async def status(running: Running, trust: ssl.SSLContext) -> int:

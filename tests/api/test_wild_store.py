@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from meterd.daemon.consumed import Consumed
+from meterd.daemon.energy_queries import EnergyQueries
 from meterd.energy.quarter import Found
-from meterd.store import database
-from meterd.store.format import block, journal, rollup
-from meterd.store.format.columns import Span
+from meterd.store.blocks import block, commit_record, rollup
+from meterd.store.blocks.chunk import Chunk
+from meterd.store.db import store_url
 from meterd.store.reader import Reader
 from meterd.store.tools.correct import Corrections
 from meterd.store.writer import Writer
@@ -32,14 +32,14 @@ RESOLUTIONS = ("raw", "15m", "1h", "1d")
 EVERY = 100
 
 
-def wild_span(found: Span) -> Span:
+def wild_span(found: Chunk) -> Chunk:
     columns = []
     for column in found.columns:
         values = array("d", column.values)
         for place in range(0, len(values), EVERY):
             values[place] = WILD[place // EVERY % len(WILD)]
         columns.append(column._replace(values=values))
-    return Span(found.device, found.times, tuple(columns))
+    return Chunk(found.device, found.times, tuple(columns))
 
 
 def make_wild(path: Path, version: str | None) -> None:
@@ -49,13 +49,15 @@ def make_wild(path: Path, version: str | None) -> None:
             new = block.encode(wild_span(block.decode(body)))
             connection.execute("UPDATE block SET body = ? WHERE id = ?", (new, key))
         for key, body in connection.execute("SELECT id, body FROM journal").fetchall():
-            spans = [wild_span(span) for span in journal.decode(body)]
-            new = journal.encode(spans, {})
+            spans = [wild_span(span) for span in commit_record.decode(body)]
+            new = commit_record.encode(spans, {})
             connection.execute("UPDATE journal SET body = ? WHERE id = ?", (new, key))
         for key, body in connection.execute("SELECT id, quarters FROM rollup").fetchall():
             day, quarters = rollup.unpack(body)
             for number, one in list(quarters.items())[::3]:
-                quarters[number] = rollup.Quarter(one.n, one.min, math.inf, math.inf, one.increase)
+                quarters[number] = rollup.QuarterRollup(
+                    one.n, one.min, math.inf, math.inf, one.increase
+                )
             new = rollup.pack(day, quarters)
             connection.execute(
                 "UPDATE rollup SET max = 9e999, sum = 9e999, quarters = ? WHERE id = ?", (new, key)
@@ -146,7 +148,7 @@ def test_energy_without_a_daemon(current: Site) -> None:
 
 class WildSite(StoredSite):
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
-        source = Consumed(lambda: self.reader, lambda _: 60.0)  # type: ignore[arg-type,return-value]
+        source = EnergyQueries(lambda: self.reader, lambda _: 60.0)  # type: ignore[arg-type,return-value]
         return await source.quarters(device, quantity, start, end)
 
 
@@ -169,7 +171,7 @@ async def client(wild: Site, request: pytest.FixtureRequest) -> AsyncIterator[Cl
         yield session
     await writer.close()
     reader.close()
-    assert database.find(url).made()
+    assert store_url.find(url).made()
 
 
 async def ask(client: ClientSession, path: str, **query: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from meterd.config.codes import WARNING_MEANING, WarningCode
-from meterd.sim.bank import FixedBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from tests.cli.command import Ended, meterd
 from tests.cli.inside import inside
 

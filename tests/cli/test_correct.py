@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from meterd.api.app import Rules, serve
+from meterd.api.app import ServingRules, serve
 from meterd.api.auth import tokens
-from meterd.api.auth.locks import Access
+from meterd.api.auth.authenticator import Access
 from meterd.model.clock import SystemClock
 from tests.api.stored import stored_site
 from tests.cli.command import Ended, meterd
@@ -84,7 +84,7 @@ async def through_daemon(
     """A daemon's API beside a command of another process; and what the store says then."""
     async with stored_site(folder / "meterd.db") as site:
         assert site.corrections is not None
-        running = await serve(site, "127.0.0.1", 0, clock=SystemClock(), rules=Rules(access))
+        running = await serve(site, "127.0.0.1", 0, clock=SystemClock(), rules=ServingRules(access))
         try:
             config = folder / "meterd.yaml"
             api = f"api: {{listen: '127.0.0.1:{running.port}'}}\n"

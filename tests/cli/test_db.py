@@ -6,7 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 
-from meterd.store import migrate
+from meterd.store.db import migrate
 from tests.cli.stores import DAYS, SERIES, Site
 from tests.store.rigs import rows, samples
 
@@ -66,11 +66,11 @@ def test_what_is_no_backup_is_told_and_the_store_stays(site: Site) -> None:
 
 
 def test_a_store_in_use_is_not_restored(site: Site) -> None:
-    from meterd.store import database
+    from meterd.store.db import store_url
 
     copy = site.folder / "copy.db"
     site("db", "backup", str(copy))
-    lock = database.find(f"sqlite:///{site.path}").lock()
+    lock = store_url.find(f"sqlite:///{site.path}").lock()
     try:
         assert site("db", "restore", str(copy)).code == 75
         assert site("db", "compact").code == 75

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from meterd.cli import ailments
-from meterd.store import database
+from meterd.cli import checks
+from meterd.store.db import store_url
 from tests.cli.stores import CONFIGURATION, Site
 from tests.ports import free_port
 
@@ -78,14 +78,14 @@ def test_a_port_that_is_taken_is_told(empty: Site) -> None:
 
 
 def test_a_running_meterd_may_use_its_port(site: Site) -> None:
-    lock = database.find(f"sqlite:///{site.path}").lock()
+    lock = store_url.find(f"sqlite:///{site.path}").lock()
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             number = server.getsockname()[1]
             write(site, f"api: {{listen: '127.0.0.1:{number}'}}")
             code, found = findings(site)
         assert code == 0, found
-        assert ("ok", ailments.RUNNING) in of(found, "store")
+        assert ("ok", checks.RUNNING) in of(found, "store")
         assert of(findings(site)[1], "port")[0][0] == "wrong"
     finally:
         lock.release()
@@ -101,7 +101,7 @@ def test_a_bad_configuration_ends_it_with_its_first_mistake(empty: Site) -> None
 
 
 def test_a_folder_that_is_not_there_is_wrong(tmp_path: Path) -> None:
-    (found, *_) = ailments.store(f"sqlite:///{tmp_path}/usb/meterd.db")
+    (found, *_) = checks.store(f"sqlite:///{tmp_path}/usb/meterd.db")
     assert found.state == "wrong"
     assert "mount its disk" in found.todo
 
@@ -114,12 +114,12 @@ def test_a_full_disk_and_a_clock_that_was_never_set(
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
-    found = list(ailments.store(f"sqlite:///{tmp_path}/meterd.db"))
+    found = list(checks.store(f"sqlite:///{tmp_path}/meterd.db"))
     assert [one.state for one in found if "are free" in one.what] == ["wrong"]
-    assert ailments.clock().state in ("ok", "warning")
+    assert checks.clock().state in ("ok", "warning")
     monkeypatch.setattr(time, "time", lambda: 86_400.0)
-    assert ailments.clock().state == "wrong"
+    assert checks.clock().state == "wrong"
 
 
 def test_a_foreign_address_is_no_place_to_listen() -> None:
-    assert ailments._taken("192.0.2.77", 8420) == errno.EADDRNOTAVAIL
+    assert checks._taken("192.0.2.77", 8420) == errno.EADDRNOTAVAIL

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 
-from meterd.store import database
+from meterd.store.db import store_url
 from tests.cli.stores import Site
 from tests.store.rigs import rows, samples
 
@@ -48,7 +48,7 @@ def test_a_mistake_anywhere_writes_nothing(empty: Site) -> None:
 
 
 def test_a_store_in_use_is_left_alone(site: Site) -> None:
-    lock = database.find(f"sqlite:///{site.path}").lock()
+    lock = store_url.find(f"sqlite:///{site.path}").lock()
     try:
         assert site("import", str(site.folder / "history.csv")).code == 75
     finally:

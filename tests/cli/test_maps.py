@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.library import shipped
+from meterd.drivers.map_library import shipped
 from tests.cli.inside import inside
 
 BAD = """\

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from meterd.cli.output import FORMATS, cell
-from meterd.drivers.library import shipped
+from meterd.drivers.map_library import shipped
 from meterd.drivers.registry import names
 from tests.cli.command import COMMAND, environment
 from tests.cli.inside import inside

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from meterd.sim.bank import FixedBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from meterd.sim.serve import serve_ups
 from tests.cli.command import Ended, meterd
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.serve import serve_meter, serve_ups
 from meterd.wire.recording import parse
 from tests.cli.command import COMMAND, PATIENCE, beside, meterd, samples
@@ -51,7 +51,7 @@ async def test_a_recorded_meter_is_polled_again_from_its_file(tmp_path: Path) ->
 
 async def test_a_fault_in_the_field_is_the_same_fault_at_home(tmp_path: Path) -> None:
     file = tmp_path / "fault.rec"
-    async with serve_meter(METER, faults=[Fault("exception", number=4)]) as server:
+    async with serve_meter(METER, faults=[SimulatedFault("exception", number=4)]) as server:
         target = f"{METER}@{server.url}/1"
         done = await meterd("record", target, "--seconds", "0.5", "--out", file)
     assert "exception 4: server device failure; hint: " in done.err

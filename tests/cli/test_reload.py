@@ -11,12 +11,12 @@ import pytest
 from aiohttp import ClientSession
 
 from meterd.alerts.hooks.webhook import Webhook
-from meterd.api import app, entrance
-from meterd.cli import doors as doors_module
+from meterd.api import acceptor, app
+from meterd.cli import servers as doors_module
 from meterd.cli.demo import settings
-from meterd.cli.doors import Doors
+from meterd.cli.servers import Servers
 from meterd.config.settings import Settings
-from meterd.daemon import alerting, lines
+from meterd.daemon import alerting, link_manager
 from meterd.daemon.site import Site
 from meterd.errors import ConfigError, MeterdError, StoreError
 from meterd.model.clock import SystemClock
@@ -24,9 +24,9 @@ from meterd.model.sample import Poll
 from meterd.proxy.server import Proxy
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
-from meterd.store import database
-from meterd.store.keeper import Keeper
-from meterd.store.lock import holder_of
+from meterd.store.db import store_url
+from meterd.store.db.lockfile import holder_of
+from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 from tests.ports import free_port
@@ -63,7 +63,7 @@ class Running:
         self.folder = folder
         self.meters = {name: ModbusServer({1: meter_bank("eastron_sdm120")}) for name in "ab"}
         self.site = Site(SystemClock())
-        self.doors = Doors(self.site)
+        self.doors = Servers(self.site)
         self.site.join(self.doors)
         self.ports: dict[str, int] = {}
 
@@ -155,8 +155,8 @@ async def _no(*_: Any, **__: Any) -> None:
 
 TAKEN = OSError(98, "Address already in use")
 STEPS: dict[str, tuple[Any, str, Any]] = {
-    "a link": (lines, "build", fail(ConfigError("no such map"))),
-    "a foreign driver": (lines, "guards", fail(RuntimeError("a bug"))),
+    "a link": (link_manager, "build", fail(ConfigError("no such map"))),
+    "a foreign driver": (link_manager, "guards", fail(RuntimeError("a bug"))),
     "the rules": (alerting, "rules", fail(ConfigError("no such state"))),
     "a hook": (Webhook, "start", failing_later(Webhook.start, OSError("no"), 2)),
     "the store": (Writer, "open", failing_later(Writer.open, StoreError("away"), 1)),
@@ -164,8 +164,8 @@ STEPS: dict[str, tuple[Any, str, Any]] = {
     "the login": (doors_module, "check_login", fail(ConfigError("nobody"))),
     "the certificate": (doors_module, "_rules", fail(ConfigError("no certificate"))),
     "the server": (app, "assemble", _no),
-    "its address": (entrance, "bind", failing_later(entrance.bind, TAKEN, 1)),
-    "the proxy's address": (entrance, "bind", failing_later(entrance.bind, TAKEN, 2)),
+    "its address": (acceptor, "bind", failing_later(acceptor.bind, TAKEN, 1)),
+    "the proxy's address": (acceptor, "bind", failing_later(acceptor.bind, TAKEN, 2)),
     "the proxy": (Proxy, "prepare", _no),
 }
 
@@ -194,7 +194,7 @@ async def test_where_a_step_of_preparing_fails_all_is_as_before(
     assert sorted(left) == sorted(hooks)
     assert holder_of(running.folder / "two.db") is None
     for name in ("two", "three"):
-        for each in await entrance.bind("127.0.0.1", running.ports[name]):
+        for each in await acceptor.bind("127.0.0.1", running.ports[name]):
             each.close()
     # And the same settings work once nothing is in their way.
     await site.apply(running.settings(_AFTER))
@@ -230,7 +230,7 @@ async def test_a_reload_that_is_called_off_is_done_whole_or_not_at_all(
 @pytest.mark.parametrize("turns", [0, 1, 2, 5, 13, 34, 55, 89])
 async def test_a_start_that_is_called_off_leaves_nothing(running: Running, turns: int) -> None:
     site = Site(SystemClock())
-    doors = Doors(site)
+    doors = Servers(site)
     site.join(doors)
     others = asyncio.all_tasks()
     task = asyncio.create_task(site.apply(running.settings(_AFTER)))
@@ -241,7 +241,7 @@ async def test_a_start_that_is_called_off_leaves_nothing(running: Running, turns
     await site.close()
     assert holder_of(running.folder / "two.db") is None
     for name in ("two", "three"):
-        for each in await entrance.bind("127.0.0.1", running.ports[name]):
+        for each in await acceptor.bind("127.0.0.1", running.ports[name]):
             each.close()
     left = [one for one in asyncio.all_tasks() - others if not one.done()]
     assert [one.get_name() for one in left if one.get_name().startswith(("hook", "bus"))] == []
@@ -251,13 +251,13 @@ async def test_the_lock_of_a_store_is_never_free_while_its_settings_change(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
-    original = database.find("sqlite:////x.db").lock.__func__  # type: ignore[attr-defined]
+    original = store_url.find("sqlite:////x.db").lock.__func__  # type: ignore[attr-defined]
 
     def locked(self: object, claim: object = None) -> object:
         opened.append(self)
         return original(self, claim)
 
-    monkeypatch.setattr("meterd.store.sqlite.SqliteDatabase.lock", locked)
+    monkeypatch.setattr("meterd.store.db.sqlite.SqliteDatabase.lock", locked)
     site = running.site
     reader = site.reader
     text = _BEFORE
@@ -316,7 +316,7 @@ async def test_the_same_port_on_all_addresses_and_on_one(running: Running) -> No
         async with client.get(url) as reply:
             assert reply.status == 200
     with pytest.raises(OSError, match="in use"):
-        await entrance.bind("127.0.0.1", running.ports["two"])
+        await acceptor.bind("127.0.0.1", running.ports["two"])
     await running.site.apply(running.settings(_BEFORE.replace("127.0.0.1:0", "127.0.0.1:{two}")))
     assert await running.status() == 200
 
@@ -372,7 +372,7 @@ async def test_a_question_under_way_when_the_store_changes_is_answered(
 async def test_a_reload_while_the_disk_of_the_store_is_away_loses_no_poll(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from meterd.store.ledger import Ledger
+    from meterd.store.compaction.session import StoreSession
 
     site = running.site
     await running.until_polled("a")
@@ -381,7 +381,7 @@ async def test_a_reload_while_the_disk_of_the_store_is_away_loses_no_poll(
         raise StoreError("the disk is away", code="unavailable")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(Ledger, "commit", away)
+        patch.setattr(StoreSession, "commit", away)
         with pytest.raises(StoreError):
             await site._open_store.writer.flush()
         for commit in ("5s", "6s", "7s"):
@@ -406,16 +406,16 @@ async def test_what_a_store_that_is_away_could_not_take_goes_to_the_one_in_its_p
         def take(self, poll: Poll) -> None:
             taken.append(poll.time)
 
-    original = Keeper.commit
+    original = StorageEngine.commit
 
-    def away(self: Keeper, memos: dict[str, str]) -> object:
+    def away(self: StorageEngine, memos: dict[str, str]) -> object:
         if str(self._database.path).endswith("one.db"):
             raise StoreError("the disk is away", code="unavailable")
         return original(self, memos)
 
     await running.until_polled("a")
     await site._open_store.writer.flush()
-    monkeypatch.setattr(Keeper, "commit", away)
+    monkeypatch.setattr(StorageEngine, "commit", away)
     site.subscribe(Taken())
     await running.until_polled("a", 5)
     await site.apply(running.settings(_BEFORE.replace("one.db", "two.db")))

@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession
 from meterd.api import openapi
 from meterd.api.routes import ROUTES
 from meterd.config.settings import Settings
-from meterd.daemon.change import Change, Unchanged
+from meterd.daemon.reload import PreparedChange, Unchanged
 from meterd.model.sample import Layout, Poll
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
@@ -148,7 +148,7 @@ async def test_who_renames_or_replaces_during_a_reload_is_told_to_come_again(
     site, begun, go_on = running.site, asyncio.Event(), asyncio.Event()
 
     class Slow:
-        async def prepare(self, settings: Settings | None) -> Change:
+        async def prepare(self, settings: Settings | None) -> PreparedChange:
             begun.set()
             await go_on.wait()
             return Unchanged()

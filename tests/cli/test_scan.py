@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from meterd.sim.bank import FixedBank
 from meterd.sim.frames import Adu
-from meterd.sim.lines import ServerLine
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from meterd.sim.serve import meter_bank, serve_ups
+from meterd.sim.transports import ServerLine
 from tests.cli.command import COMMAND, PATIENCE, beside, meterd
 from tests.cli.inside import inside
 

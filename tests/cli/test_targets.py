@@ -3,7 +3,7 @@
 import pytest
 
 from meterd.cli.configuration import target_settings
-from meterd.config.links import check_link
+from meterd.config.link_urls import check_link
 from meterd.errors import ConfigError
 
 

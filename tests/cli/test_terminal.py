@@ -13,7 +13,7 @@ import click
 import pytest
 
 from meterd.cli import output
-from meterd.cli.talk import OneEntry
+from meterd.cli.logging_setup import OneEntry
 from meterd.cli.terminal import plain_streams
 from tests.cli.command import COMMAND, environment
 from tests.cli.inside import inside

@@ -6,10 +6,10 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meterd.config.links import check_link
+from meterd.config.file_reading import decode
+from meterd.config.link_urls import check_link
 from meterd.config.load import find, parse
 from meterd.config.problems import Problems
-from meterd.config.reading import decode
 from meterd.config.settings import SECTIONS
 from meterd.errors import ConfigError
 from tests.config.judge import DRIVERS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meterd.config.names import near
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.errors import ConfigError
 from tests.config.judge import problem, problems
 

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from meterd.config.tariff_words import PLACES, Holidays
+from meterd.config.tariff_syntax import PLACES, HolidayWords
 from meterd.config.tariffs import RESERVED, PricesSettings, TariffSettings
 from meterd.energy.bill import FEED_IN, UNPRICED
 from meterd.energy.tariff import DIGITS, Tariff, units
@@ -48,7 +48,7 @@ def prices(text: str) -> PricesSettings:
 def test_a_whole_tariff_is_read_as_it_is_meant() -> None:
     made = tariff(WHOLE)
     assert made.currency == "EUR"
-    assert made.holidays == Holidays(frozenset({date(2026, 4, 3)}), frozenset({(12, 25)}))
+    assert made.holidays == HolidayWords(frozenset({date(2026, 4, 3)}), frozenset({(12, 25)}))
     first, second = made.prices
     assert first.rates == {"day": Decimal("0.3412"), "night": Decimal("0.210000001")}
     assert (first.standing, first.feed_in) == (Decimal("0.45"), Decimal("0.082"))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from meterd.daemon.metrics import MOST_CODES, DaemonMetrics
 from meterd.daemon.service import ContainedDriver, ContainedSink
-from meterd.daemon.vitals import MOST_CODES, Vitals
 from meterd.errors import DeviceError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Fault, Poll, Reading, failed
 from meterd.poll.normalise import Normaliser
-from meterd.proxy.guest import Way
+from meterd.proxy.proxied_meter import ProxyRoute
 from meterd.proxy.server import Proxy
 
 
@@ -54,7 +54,7 @@ def sink() -> Iterator[object]:
 
 
 def vitals() -> Iterator[object]:
-    found, number = Vitals(), 0
+    found, number = DaemonMetrics(), 0
     yield found
     while True:
         number += 1
@@ -75,7 +75,7 @@ def normaliser() -> Iterator[object]:
 def lanes() -> Iterator[object]:
     number = 0
 
-    def way(device: str) -> Way | None:
+    def way(device: str) -> ProxyRoute | None:
         raise NotImplementedError(device)
 
     proxy = Proxy({}, way, clock=SystemClock(), max_age=1.0)
@@ -112,7 +112,7 @@ async def test_a_bug_is_told_once_for_each_place_whatever_it_says(
 
 
 def test_codes_of_faults_are_counted_one_by_one_up_to_a_bound() -> None:
-    found = Vitals()
+    found = DaemonMetrics()
     for number in range(200):
         found.take(failed("m", 1, Fault(f"code {number}", "")))
     found.take(failed("n", 1, Fault("timeout", "")))

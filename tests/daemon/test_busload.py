@@ -8,10 +8,10 @@ import pytest
 
 from meterd.cli.demo import settings
 from meterd.daemon.busload import BusLoad, RateSource, load_of
+from meterd.daemon.counter_state import CounterState
 from meterd.daemon.events import EventLog
-from meterd.daemon.lines import Lines
-from meterd.daemon.memory import CounterMemory
-from meterd.daemon.plan import Built, bare, build, link_plans
+from meterd.daemon.link_manager import LinkManager
+from meterd.daemon.link_plan import Built, bare, build, link_plans
 from meterd.daemon.site import Site
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import SystemClock
@@ -99,7 +99,7 @@ async def test_the_daemon_runs_and_tells_once_of_a_bus_that_is_too_full(
     link = "tcp://192.0.2.7?framer=rtu"
     clock = FakeClock()
     events = EventLog(clock)
-    lines = Lines(clock, [], CounterMemory(), events)
+    lines = LinkManager(clock, [], CounterState(), events)
     (one,) = lines.prepare(settings(text(link, 12, "1s"))).built
     lines.start(one, Memos())
     await lines.weigh()

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.api.promsource import StoreSource
+from meterd.api.promapi.store_source import StoreSource
 from meterd.daemon.timeline import SETTLED, Timeline
 from meterd.model.event import EventKind
 from meterd.model.quantity import GUARDED
-from meterd.model.sample import Doubt, Layout, Poll, Quality, Reading
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag, Reading
 from meterd.poll.counters import Counters
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
@@ -236,7 +236,7 @@ async def test_a_device_that_is_renamed_around_a_step_keeps_its_order_and_its_ti
 ) -> None:
     """The same as without the new name: so many seconds after the clock was set."""
 
-    async def history(name: str) -> list[tuple[int, Sequence[float | None], list[Doubt]]]:
+    async def history(name: str) -> list[tuple[int, Sequence[float | None], list[QualityFlag]]]:
         rig, kept = Rig(), Kept()
         rig.timeline.sink = kept
         await rig.poll(SETTLED + 600 if settled else 300)

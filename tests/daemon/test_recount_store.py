@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from meterd.daemon.memory import CounterMemory
+from meterd.daemon.counter_state import CounterState
 from meterd.daemon.replacing import count_anew
 from meterd.model.quantity import GUARDED
 from meterd.model.sample import Layout, Poll, Quality
 from meterd.poll.counters import Counters
 from meterd.store.reader import Reader
-from meterd.store.tools.bring import bring
-from meterd.store.tools.imports import Row
+from meterd.store.tools.backfill import bring
+from meterd.store.tools.csv_import import ImportedSample
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened, url_of
 
@@ -33,10 +33,10 @@ class House:
     def __init__(self, writer: Writer, reader: Reader) -> None:
         self.writer = writer
         self.reader = reader
-        self.memory = CounterMemory()
+        self.memory = CounterState()
 
     async def imports(self, reads: Reads) -> None:
-        rows = [Row(t, "main", Q, "Wh", value, Quality.GOOD, "") for t, value in reads]
+        rows = [ImportedSample(t, "main", Q, "Wh", value, Quality.GOOD, "") for t, value in reads]
         await bring(self.writer, rows, lambda _: None, closing=False)
         times = [time for time, _ in reads]
         await count_anew(

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from meterd.daemon.consumed import Consumed
-from meterd.daemon.memory import CounterMemory
-from meterd.daemon.recount import recount
+from meterd.daemon.counter_recount import recount
+from meterd.daemon.counter_state import CounterState
+from meterd.daemon.energy_queries import EnergyQueries
 from meterd.daemon.replacing import Replaced, replace_meter
 from meterd.errors import MeterdError
 from meterd.model.sample import Layout, Poll
 from meterd.poll.counters import Counters
+from meterd.store.db.replacements import Replacement
 from meterd.store.reader import Reader
-from meterd.store.replacements import Replacement
 from meterd.store.writer import Writer
 from tests.store.rigs import store
 
@@ -30,7 +30,7 @@ NOON = START + DAY // 2
 class Meter:
     """Polled each minute by the daemon's own path: 1 kW, so 1,000 Wh an hour."""
 
-    def __init__(self, writer: Writer, memory: CounterMemory) -> None:
+    def __init__(self, writer: Writer, memory: CounterState) -> None:
         self.writer = writer
         self.counters = Counters("main")
         memory.add("main", self.counters)
@@ -49,14 +49,14 @@ class Meter:
 
 async def day(reader: Reader, start: int = START) -> float:
     """What was consumed in it, in Wh."""
-    found, _ = await Consumed(lambda: reader, lambda _: 60.0).quarters(
+    found, _ = await EnergyQueries(lambda: reader, lambda _: 60.0).quarters(
         "main", IMPORT, start, start + DAY
     )
     return sum(one.increase for one in found) / 1000
 
 
 async def told(
-    writer: Writer, reader: Reader, memory: CounterMemory, at: int, *, undo: bool = False
+    writer: Writer, reader: Reader, memory: CounterState, at: int, *, undo: bool = False
 ) -> Replaced:
     one = Replacement(at, START + 2 * DAY, "anna")
     return await replace_meter(writer, reader, memory, "main", one, still=nullcontext(), undo=undo)
@@ -66,7 +66,7 @@ async def told(
 async def test_told_a_day_later(tmp_path: Path, new: float) -> None:
     """Out for an hour at noon; the next meter shows less, or more, as if an hour had counted it."""
     async with store(tmp_path / "meterd.db") as (writer, reader):
-        memory = CounterMemory()
+        memory = CounterState()
         meter = Meter(writer, memory)
         meter.run(START, NOON, 4_988_000.0)
         count = meter.run(NOON + 60 * MINUTE, START + 2 * DAY, new)
@@ -86,7 +86,7 @@ async def test_told_a_day_later(tmp_path: Path, new: float) -> None:
 
 async def test_undone_it_is_as_before(tmp_path: Path) -> None:
     async with store(tmp_path / "meterd.db") as (writer, reader):
-        memory = CounterMemory()
+        memory = CounterState()
         meter = Meter(writer, memory)
         meter.run(START, NOON, 4_988_000.0)
         meter.run(NOON + 60 * MINUTE, START + 2 * DAY, 5_003_000.0)
@@ -102,7 +102,7 @@ async def test_undone_it_is_as_before(tmp_path: Path) -> None:
 async def test_told_at_once_before_the_new_meter_is_read(tmp_path: Path) -> None:
     """The next read begins a segment, in memory and after a restart."""
     async with store(tmp_path / "meterd.db") as (writer, reader):
-        memory = CounterMemory()
+        memory = CounterState()
         meter = Meter(writer, memory)
         meter.run(START, NOON, 4_988_000.0)
         await told(writer, reader, memory, NOON + MINUTE)
@@ -115,17 +115,17 @@ async def test_told_while_no_daemon_runs(tmp_path: Path) -> None:
     """What the next start recalls stands where the recount ended."""
     path = tmp_path / "meterd.db"
     async with store(path) as (writer, reader):
-        memory = CounterMemory()
+        memory = CounterState()
         meter = Meter(writer, memory)
         meter.run(START, NOON, 4_988_000.0)
         count = meter.run(NOON + 60 * MINUTE, START + DAY, 5_003_000.0)
         memory.save(writer)
     async with store(path) as (writer, reader):
-        await told(writer, reader, CounterMemory(), NOON + 10 * MINUTE)
+        await told(writer, reader, CounterState(), NOON + 10 * MINUTE)
     async with store(path) as (writer, reader):
-        memory = CounterMemory()
+        memory = CounterState()
         meter = Meter(writer, memory)
-        meter.counters = Counters("main", state=CounterMemory().state("main", writer))
+        meter.counters = Counters("main", state=CounterState().state("main", writer))
         meter.run(START + DAY, START + 2 * DAY, count)
         await writer.flush()
         assert await day(reader) == pytest.approx(23_000, abs=NEAR)
@@ -134,7 +134,7 @@ async def test_told_while_no_daemon_runs(tmp_path: Path) -> None:
 
 async def test_what_cannot_be_replaced(tmp_path: Path) -> None:
     async with store(tmp_path / "meterd.db") as (writer, reader):
-        memory = CounterMemory()
+        memory = CounterState()
         with pytest.raises(MeterdError, match="no device main"):
             await told(writer, reader, memory, NOON)
         Meter(writer, memory).run(NOON, NOON + 10 * MINUTE, 1000.0)

@@ -8,16 +8,16 @@ import pytest
 
 from meterd.cli.demo import settings
 from meterd.config.settings import Settings
-from meterd.daemon.memory import CounterMemory
-from meterd.daemon.recount import recount
+from meterd.daemon.corrected_totals import following
+from meterd.daemon.counter_recount import recount
+from meterd.daemon.counter_state import CounterState
 from meterd.daemon.site import Site
-from meterd.daemon.totals import following
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
 from meterd.model.sample import Layout, Poll
-from meterd.sim.bank import MeterBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import MeterBank
 from meterd.sim.serve import PROFILES
 from meterd.store.tools.correct import Ask, Corrections
 from tests.store.rigs import store
@@ -56,7 +56,7 @@ async def history(path: Path) -> tuple[int, int]:
             value = LAST - (READS - n) * 100 + (50_000 if n in WRONG else 0)
             writer.take(Poll("a", start + n * STEP, LAYOUT, (value,)))
         await writer.flush()
-        memory = CounterMemory()
+        memory = CounterState()
         await following(writer, reader, memory)("a", ENERGY, start, start + READS * STEP)
         state = memory.state("a", writer)
         assert state is not None

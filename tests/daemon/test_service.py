@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from meterd.daemon import service
-from meterd.daemon.limit import Limit
+from meterd.daemon.poll_timeout import PollTimeout
 from meterd.errors import ConfigError, DeviceError, LinkError
 from meterd.model.sample import Driver, Fault, Poll, Reading, failed
 from tests.virtual import virtual
@@ -53,7 +53,7 @@ class Hangs:
 
 
 async def test_a_driver_that_hangs_is_given_up() -> None:
-    driver = service.ContainedDriver("main", Hangs(), Limit(0.01))
+    driver = service.ContainedDriver("main", Hangs(), PollTimeout(0.01))
     for _ in range(2):
         with pytest.raises(DeviceError) as caught:
             await driver.read()
@@ -79,7 +79,7 @@ async def test_of_many_drivers_only_those_that_hang_are_given_up() -> None:
             return error.code
         return "well"
 
-    limit = Limit(0.05)
+    limit = PollTimeout(0.05)
     drivers: list[Driver] = [Answers(), Hangs(), Answers(), Hangs()]
     contained = [service.ContainedDriver("d", driver, limit) for driver in drivers]
     found = await asyncio.gather(*map(polls, contained))
@@ -87,7 +87,7 @@ async def test_of_many_drivers_only_those_that_hang_are_given_up() -> None:
 
 
 async def test_who_stops_a_poll_is_not_told_that_its_driver_hangs() -> None:
-    driver = service.ContainedDriver("main", Hangs(), Limit(60.0))
+    driver = service.ContainedDriver("main", Hangs(), PollTimeout(60.0))
     task = asyncio.ensure_future(driver.read())
     await asyncio.sleep(0)
     task.cancel()

@@ -16,7 +16,7 @@ from meterd.model.event import Event, EventKind
 from meterd.model.sample import Layout, Poll
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.serve import meter_bank
-from meterd.store import replacements
+from meterd.store.db import replacements
 from tests.store.rigs import rows, samples
 
 VOLTAGE = Layout.of([("voltage.l3", "V")])

@@ -7,11 +7,11 @@ import pytest
 
 from meterd.daemon.timeline import Timeline
 from meterd.model.clock import EARLIEST_MS
-from meterd.model.sample import Doubt, Poll, Quality
+from meterd.model.sample import Poll, Quality, QualityFlag
 from tests.store.rigs import Hands, poll, raw, samples, store
 
 RIGHT = 1_790_000_000_000
-GOOD, INVALID = Doubt(Quality.GOOD, ""), Quality.INVALID
+GOOD, INVALID = QualityFlag(Quality.GOOD, ""), Quality.INVALID
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from meterd.drivers.blocks import Block
-from meterd.drivers.mapfile import parse
+from meterd.drivers.map_file import parse
 from meterd.drivers.modbus import _counter
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row

@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from meterd.daemon.plan import Letting
+from meterd.daemon.link_plan import Letting
 from meterd.drivers.modbus import SPLIT_BUDGET, WITNESSES, ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from meterd.drivers import mapcheck
+from meterd.drivers import map_check
 from meterd.drivers.blocks import Block
-from meterd.drivers.library import shipped
-from meterd.drivers.mapfile import parse, places
+from meterd.drivers.map_file import parse, places
+from meterd.drivers.map_library import shipped
 from meterd.drivers.planner import plan, unplannable
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError, Problem
@@ -74,10 +74,10 @@ def checked(text: str) -> RegisterMap | None:
         assert refused
         return None
     where = places(text, "own.yaml")
-    mapcheck.problems(found, "own.yaml", where)
-    assert all(map(str, mapcheck.doubts(found, "own.yaml", where)))
-    mapcheck.requests(found)
-    mapcheck.fewer(found)
+    map_check.problems(found, "own.yaml", where)
+    assert all(map(str, map_check.doubts(found, "own.yaml", where)))
+    map_check.requests(found)
+    map_check.fewer(found)
     if not unplannable(found):
         for block in plan(found, found.rows):
             asked(block)

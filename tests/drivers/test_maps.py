@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from meterd.drivers.library import head, load_map, shipped
+from meterd.drivers.map_library import head, load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
 from meterd.drivers.values import Composed, decode

@@ -8,11 +8,11 @@ import pytest
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.errors import DeviceError, LinkError
 from meterd.model.sample import Reading
-from meterd.sim.bank import Refusal, Refused
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu
-from meterd.sim.lines import Framer
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import RefusalRule, RefusedRequest
+from meterd.sim.transports import Framer
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
@@ -38,7 +38,7 @@ rows:
 class Picky:
     """Register N holds N + 1000. Notes every request; refuses those that touch `bad`."""
 
-    def __init__(self, bad: Iterable[int] = (), code: int = Refused.ADDRESS) -> None:
+    def __init__(self, bad: Iterable[int] = (), code: int = RefusedRequest.ADDRESS) -> None:
         self.bad = set(bad)
         self.code = code
         self.functions = {3, 4}
@@ -48,9 +48,9 @@ class Picky:
         wanted = range(address, address + count)
         self.asked.append(wanted)
         if function not in self.functions:
-            raise Refusal(Refused.FUNCTION)
+            raise RefusalRule(RefusedRequest.FUNCTION)
         if self.bad & set(wanted):
-            raise Refusal(self.code)
+            raise RefusalRule(self.code)
         return [1000 + register for register in wanted]
 
     def touched_bad(self, since: int) -> bool:
@@ -127,7 +127,9 @@ async def test_a_meter_that_refuses_nothing_is_read_in_one_request(
 
 
 @pytest.mark.parametrize("bad", [{0}, {13}, {ROWS - 1}, {3, 17}, {10, 11}], ids=str)
-@pytest.mark.parametrize("code", [Refused.ADDRESS, Refused.COUNT], ids=["address", "value"])
+@pytest.mark.parametrize(
+    "code", [RefusedRequest.ADDRESS, RefusedRequest.COUNT], ids=["address", "value"]
+)
 async def test_refused_rows_are_found_once_and_left_alone(
     bank: Picky, link: Link, server: ModbusServer, tmp_path: Path, bad: set[int], code: int
 ) -> None:
@@ -238,7 +240,7 @@ async def test_half_a_poll_is_none(
 ) -> None:
     other = "  x.other: {function: 3, address: 0, type: u16, unit: '1'}\n"
     rig = Rig(bank, link, server, write(tmp_path, other))
-    server.faults = (Fault("timeout", every=2),)
+    server.faults = (SimulatedFault("timeout", every=2),)
     with pytest.raises(LinkError) as failure:
         await rig.read()
     assert failure.value.code == "timeout"
@@ -251,7 +253,7 @@ async def test_a_meter_in_trouble_is_no_meter_that_refuses(
     bank: Picky, link: Link, server: ModbusServer, tmp_path: Path
 ) -> None:
     rig = Rig(bank, link, server, write(tmp_path))
-    server.faults = (Fault("exception", number=4),)
+    server.faults = (SimulatedFault("exception", number=4),)
     with pytest.raises(DeviceError) as failure:
         await rig.read()
     assert failure.value.code == "exception_4"
@@ -271,7 +273,7 @@ async def test_its_plan_tells_the_bytes_of_a_poll(
 class Short(Picky):
     """Gives `most` registers at once and refuses more."""
 
-    def __init__(self, most: int, code: int = Refused.ADDRESS) -> None:
+    def __init__(self, most: int, code: int = RefusedRequest.ADDRESS) -> None:
         super().__init__()
         self.most = most
         self.no = code
@@ -280,7 +282,7 @@ class Short(Picky):
         if count <= self.most:
             return super().read(function, address, count)
         self.asked.append(range(address, address + count))
-        raise Refusal(self.no)
+        raise RefusalRule(self.no)
 
 
 class Mute(ModbusServer):
@@ -311,7 +313,9 @@ def groups(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("most", [20, 11, 4, 2, 1])
-@pytest.mark.parametrize("code", [Refused.ADDRESS, Refused.COUNT], ids=["address", "value"])
+@pytest.mark.parametrize(
+    "code", [RefusedRequest.ADDRESS, RefusedRequest.COUNT], ids=["address", "value"]
+)
 async def test_a_meter_that_gives_less_at_once_than_its_map_says_loses_no_row(
     tmp_path: Path, most: int, code: int
 ) -> None:
@@ -366,7 +370,7 @@ async def test_a_meter_that_is_silent_when_asked_for_too_much_is_found_out(
 
 async def test_a_meter_that_is_not_there_is_asked_once_a_poll(tmp_path: Path) -> None:
     server = ModbusServer({2: Picky()})
-    server.faults = (Fault("timeout"),)
+    server.faults = (SimulatedFault("timeout"),)
     await server.start_tcp()
     link = open_link(parse(server.url), defaults={}, times=Times(timeout=0.02))
     try:

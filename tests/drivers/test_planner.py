@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meterd.drivers.address_constraints import AddressConstraints
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, seconds
-from meterd.drivers.ground import Ground
-from meterd.drivers.library import load_map, shipped
+from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.planner import LENGTHENING, better, distinct, plan, unplannable
 from meterd.drivers.registers import RegisterMap, Row
 
@@ -47,7 +47,7 @@ def registers_of(one: Row) -> set[int]:
 class Judge:
     """What a request for a set of rows costs, by the letter of the limits; None: not allowed."""
 
-    def __init__(self, ground: Ground, costs: Costs) -> None:
+    def __init__(self, ground: AddressConstraints, costs: Costs) -> None:
         self.map, self.costs = ground.map, costs
         self.refused = [one for one in self.map.rows if one in ground.refused]
         self.good = [o for o in self.map.rows if not o.alone and o not in ground.refused]
@@ -132,7 +132,7 @@ def _rows(draw: st.DrawFn, count: int) -> list[Row]:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Ground, list[Row], Costs]:
+def cases(draw: st.DrawFn) -> tuple[AddressConstraints, list[Row], Costs]:
     """A meter, the rows that are wanted of it, and what requests cost."""
     rows = draw(_rows(draw(st.integers(1, MOST_ROWS))))
     others = draw(_rows(draw(st.integers(0, 3))))
@@ -148,13 +148,13 @@ def cases(draw: st.DrawFn) -> tuple[Ground, list[Row], Costs]:
     )
     refused = [one for one in others if draw(st.booleans())]
     costs = Costs(float(draw(st.integers(0, 12))), draw(st.sampled_from((0.0, 1.0, 1.0))))
-    return Ground(found, refused), rows, costs
+    return AddressConstraints(found, refused), rows, costs
 
 
 @settings(max_examples=400, deadline=None)
 @given(cases())
 def test_no_way_to_share_out_the_rows_takes_less_time(
-    case: tuple[Ground, list[Row], Costs],
+    case: tuple[AddressConstraints, list[Row], Costs],
 ) -> None:
     ground, rows, costs = case
     blocks = plan(ground.map, rows, costs, ground)
@@ -170,7 +170,7 @@ def test_no_way_to_share_out_the_rows_takes_less_time(
 @settings(max_examples=200, deadline=None)
 @given(cases())
 def test_lengthened_requests_stay_within_what_the_meter_takes(
-    case: tuple[Ground, list[Row], Costs],
+    case: tuple[AddressConstraints, list[Row], Costs],
 ) -> None:
     ground, rows, costs = case
     before = plan(ground.map, rows, costs, ground)
@@ -226,12 +226,12 @@ def test_rows_of_another_tier_are_known_ground() -> None:
     one = meter(row(0), *between, row(9), bridge=0)
     wanted = [one.rows[0], one.rows[-1]]
     assert spans(plan(one, wanted, BUS)) == [(0, 10)]
-    assert spans(plan(one, wanted, BUS, Ground(one, [between[3]]))) == [(0, 1), (9, 1)]
+    assert spans(plan(one, wanted, BUS, AddressConstraints(one, [between[3]]))) == [(0, 1), (9, 1)]
 
 
 def test_the_longest_run_between_known_rows_is_the_hole() -> None:
     one = meter(row(10, 2), row(15), row(21))
-    ground = Ground(one)
+    ground = AddressConstraints(one)
     # 5..9, 12..14 and 16..20 are unknown, the last cut off at 18.
     assert ground.hole(3, 5, 18) == 5
     assert ground.hole(3, 7, 18) == 3
@@ -287,23 +287,26 @@ def test_coils_are_counted_in_bits() -> None:
 def test_what_was_refused_or_closed_is_not_crossed() -> None:
     bad = row(4)
     one = meter(row(0), bad, row(8), row(12))
-    ground = Ground(one, [bad], [(3, 10, 10)])
+    ground = AddressConstraints(one, [bad], [(3, 10, 10)])
     wanted = [each for each in one.rows if each is not bad]
     assert spans(plan(one, wanted, BUS, ground)) == [(0, 1), (8, 1), (12, 1)]
-    assert spans(plan(one, wanted, BUS, Ground(one))) == [(0, 13)]
+    assert spans(plan(one, wanted, BUS, AddressConstraints(one))) == [(0, 13)]
 
 
 def test_a_border_parts_neighbours() -> None:
     one = meter(*(row(n) for n in range(4)))
-    assert spans(plan(one, one.rows, BUS, Ground(one, closed=[(3, 2, 1)]))) == [(0, 2), (2, 2)]
-    assert spans(plan(one, one.rows, BUS, Ground(one, closed=[(4, 2, 1)]))) == [(0, 4)]
+    assert spans(plan(one, one.rows, BUS, AddressConstraints(one, closed=[(3, 2, 1)]))) == [
+        (0, 2),
+        (2, 2),
+    ]
+    assert spans(plan(one, one.rows, BUS, AddressConstraints(one, closed=[(4, 2, 1)]))) == [(0, 4)]
 
 
 def test_a_refused_value_does_not_close_the_scale_that_others_need() -> None:
     bad = row(5, scale_register=9)
     one = meter(row(0, scale_register=9), bad, row(8, scale_register=9), row(10))
     wanted = [each for each in one.rows if each is not bad]
-    ground = Ground(one, [bad])
+    ground = AddressConstraints(one, [bad])
     assert ground.fits(3, 6, 10)
     assert not ground.fits(3, 5, 10)
     assert spans(plan(one, wanted[1:], BUS, ground)) == [(8, 3)]
@@ -312,8 +315,8 @@ def test_a_refused_value_does_not_close_the_scale_that_others_need() -> None:
 def test_a_scale_that_only_refused_values_need_is_not_crossed() -> None:
     bad = row(4, scale_register=6)
     one = meter(row(0), bad, row(8))
-    assert Ground(one, [bad]).fits(3, 7, 8)
-    assert not Ground(one, [bad]).fits(3, 6, 8)
+    assert AddressConstraints(one, [bad]).fits(3, 7, 8)
+    assert not AddressConstraints(one, [bad]).fits(3, 6, 8)
 
 
 def test_what_alignment_adds_is_part_of_the_price() -> None:
@@ -344,32 +347,32 @@ def test_equal_lengths_are_told_apart_by_known_rows_beside_them() -> None:
     one = meter(row(0, 2), row(10, 2), row(12, tier="slow"), bridge=0)
     blocks = plan(one, one.rows[:2], BUS)
     assert spans(blocks) == [(0, 2), (10, 2)]
-    assert spans(distinct(Ground(one), blocks)) == [(0, 2), (10, 3)]
+    assert spans(distinct(AddressConstraints(one), blocks)) == [(0, 2), (10, 3)]
 
 
 def test_a_request_that_is_lengthened_by_rows_before_it_keeps_all_of_its_own() -> None:
     one = meter(row(0, 2), row(8, 2, tier="slow"), row(10, 2), bridge=0)
     blocks = plan(one, [one.rows[0], one.rows[2]], BUS)
-    assert spans(distinct(Ground(one), blocks)) == [(0, 2), (8, 4)]
+    assert spans(distinct(AddressConstraints(one), blocks)) == [(0, 2), (8, 4)]
 
 
 def test_a_request_makes_way_for_one_that_has_no_choice() -> None:
     one = meter(row(0, 2), row(2, tier="slow"), row(10, 2), row(20, 3), row(23, tier="slow"),
                 bridge=0)  # fmt: skip
     blocks = plan(one, [each for each in one.rows if each.tier == "fast"], BUS)
-    assert spans(distinct(Ground(one), blocks)) == [(0, 3), (10, 2), (20, 4)]
+    assert spans(distinct(AddressConstraints(one), blocks)) == [(0, 3), (10, 2), (20, 4)]
 
 
 def test_functions_tell_replies_apart_already() -> None:
     one = meter(row(0, 2), row(2), row(0, 2, function=4), row(2, function=4), bridge=0)
     blocks = plan(one, [one.rows[0], one.rows[2]], BUS)
-    assert spans(distinct(Ground(one), blocks)) == spans(blocks)
+    assert spans(distinct(AddressConstraints(one), blocks)) == spans(blocks)
 
 
 def test_nothing_is_lengthened_into_what_nobody_knows() -> None:
     one = meter(row(0, 2), row(10, 2))
     blocks = plan(one, one.rows, BUS)
-    assert spans(distinct(Ground(one), blocks)) == [(0, 2), (10, 2)]
+    assert spans(distinct(AddressConstraints(one), blocks)) == [(0, 2), (10, 2)]
 
 
 # -- the shipped maps ----------------------------------------------------------------------------

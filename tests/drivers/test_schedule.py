@@ -6,8 +6,8 @@ import pytest
 
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, seconds
-from meterd.drivers.lengths import Lengths
-from meterd.drivers.library import load_map
+from meterd.drivers.distinct_lengths import DistinctLengths
+from meterd.drivers.map_library import load_map
 from meterd.drivers.planner import plan
 from meterd.drivers.registers import RegisterMap, Row
 from meterd.drivers.schedule import Schedule
@@ -97,14 +97,14 @@ def test_measured_costs_change_only_plans_that_gain_by_it() -> None:
 def test_requests_have_different_lengths_where_that_is_wished() -> None:
     one = RegisterMap("m", "", "", "", "low", (row(0), row(10), row(11, "slow")), bridge=0)
     assert [b.words for b in Schedule(one, 1.0, BUS).blocks(3)] == [1, 1]
-    lengths = Lengths()
+    lengths = DistinctLengths()
     first = Schedule(one, 1.0, BUS, lengths=lengths, meter=1)
     assert [b.words for b in first.blocks(3)] == [1, 2]
 
 
 def neighbours(one: RegisterMap, count: int) -> list[Schedule]:
     """So many meters of one model on one link."""
-    lengths = Lengths()
+    lengths = DistinctLengths()
     return [Schedule(one, 1.0, BUS, lengths=lengths, meter=unit) for unit in range(count)]
 
 

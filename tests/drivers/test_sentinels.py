@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from meterd.drivers.mapfile import parse
+from meterd.drivers.map_file import parse
 from meterd.drivers.registers import Row
 from meterd.drivers.values import decode
 from meterd.errors import ConfigError

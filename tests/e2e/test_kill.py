@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meterd.sim.bank import MeterBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import MeterBank
 from meterd.sim.serve import meter_bank
 from tests.e2e.running import PATIENCE, Daemon, daemon
 from tests.e2e.stored import Sample, shown, stored

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.drivers.registers import Row
 from meterd.model.quantity import Kind
 from tests.cli.command import meterd, run, samples

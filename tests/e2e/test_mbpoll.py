@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.library import load_map
-from meterd.sim.bank import FixedBank
+from meterd.drivers.map_library import load_map
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from meterd.sim.serve import meter_bank
 from tests.cli.command import COMMAND, meterd, run, samples
 from tests.e2e.running import first_line

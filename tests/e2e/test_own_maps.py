@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from meterd.drivers.library import shipped
+from meterd.drivers.map_library import shipped
 from tests.cli.inside import inside
 from tests.e2e.servers.pymodbus_areas import Run, serving
 from tests.transcripts_reader import Bank, parse

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.drivers.registers import Row
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
-from meterd.sim.bank import FixedBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from meterd.sim.serve import meter_bank
 from meterd.wire import open_link
 from meterd.wire.address import parse

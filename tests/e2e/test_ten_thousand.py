@@ -11,8 +11,8 @@ from meterd.model.clock import SystemClock
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
-from meterd.sim.lines import Framer
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.transports import Framer
 from meterd.store.writer import Writer
 from meterd.wire import open_link
 from meterd.wire.address import parse

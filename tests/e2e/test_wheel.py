@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import meterd as package
-from meterd.drivers.library import shipped
+from meterd.drivers.map_library import shipped
 from meterd.sim.serve import serve_meter
 from tests.cli.command import meterd, run
 from tests.drivers.foreign import pip_install

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from meterd.energy.tariff import Prices, Rule
+from meterd.energy.tariff import RulePrices, TariffRule
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class PlainRule:
 class PlainPrices:
     rates: Mapping[str, Decimal]
     else_: str
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[TariffRule, ...] = ()
     from_: date | None = None
     standing: Decimal = Decimal(0)
     feed_in: Decimal | None = None
@@ -37,7 +37,7 @@ class PlainHolidays:
 
 @dataclass(frozen=True)
 class PlainTariff:
-    prices: tuple[Prices, ...]
+    prices: tuple[RulePrices, ...]
     currency: str = "EUR"
     holidays: PlainHolidays = field(default_factory=PlainHolidays)
 

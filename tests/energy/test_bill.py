@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.energy.bill import FEED_IN, PLACES, UNPRICED, Bill, Part, money
+from meterd.energy.bill import FEED_IN, PLACES, UNPRICED, Bill, BillPart, money
 from meterd.energy.consumption import Metered, consume
 from meterd.energy.periods import Period, spans
 from meterd.energy.quarter import QUARTER, Found, Quarter
-from meterd.energy.tally import Way
+from meterd.energy.tally import EnergyDirection
 from tests.energy.histories import DAY, HOUR
 from tests.energy.plans import PlainPrices, PlainTariff
 
@@ -22,7 +22,12 @@ PRICES = PlainPrices(
 
 
 async def bill(
-    way: Way, plan: PlainPrices, *, taken: int = KWH, given_back: int = KWH, end: int = HOUR
+    way: EnergyDirection,
+    plan: PlainPrices,
+    *,
+    taken: int = KWH,
+    given_back: int = KWH,
+    end: int = HOUR,
 ) -> Bill:
     """The bill of the hours from 1970 to `end`, with so many mWh in the first quarter hour."""
 
@@ -47,39 +52,41 @@ async def bill(
 
 
 async def test_what_is_taken_costs_its_rate_and_each_day_its_charge() -> None:
-    found = await bill(Way.IMPORT, PRICES, end=3 * DAY)
-    assert found.parts == {"all": Part(KWH, 30 * EUR // 100)}
+    found = await bill(EnergyDirection.IMPORT, PRICES, end=3 * DAY)
+    assert found.parts == {"all": BillPart(KWH, 30 * EUR // 100)}
     assert found.energy_cost == 30 * EUR // 100
     assert found.standing == 135 * EUR // 100
     assert found.cost == 165 * EUR // 100
 
 
 async def test_what_is_given_costs_less_than_nothing_and_no_daily_charge() -> None:
-    found = await bill(Way.EXPORT, PRICES)
-    assert found.parts == {FEED_IN: Part(KWH, -8 * EUR // 100)}
+    found = await bill(EnergyDirection.EXPORT, PRICES)
+    assert found.parts == {FEED_IN: BillPart(KWH, -8 * EUR // 100)}
     assert (found.cost, found.standing) == (-8 * EUR // 100, 0)
 
 
 async def test_a_net_pays_for_what_is_taken_and_is_paid_for_what_is_given() -> None:
-    found = await bill(Way.NET, PRICES)
+    found = await bill(EnergyDirection.NET, PRICES)
     assert found.parts == {
-        "all": Part(KWH, 30 * EUR // 100),
-        FEED_IN: Part(-KWH, -8 * EUR // 100),
+        "all": BillPart(KWH, 30 * EUR // 100),
+        FEED_IN: BillPart(-KWH, -8 * EUR // 100),
     }
     assert found.energy_cost == 22 * EUR // 100
 
 
 async def test_energy_without_a_price_has_no_cost_and_is_shown_as_unpriced() -> None:
-    found = await bill(Way.NET, PlainPrices({"all": Decimal(1)}, "all"))
-    assert found.parts[UNPRICED] == Part(-KWH, 0)
+    found = await bill(EnergyDirection.NET, PlainPrices({"all": Decimal(1)}, "all"))
+    assert found.parts[UNPRICED] == BillPart(-KWH, 0)
     assert (found.energy_cost, found.cost) == (None, None)
-    found = await bill(Way.IMPORT, PlainPrices({"all": Decimal(1)}, "all", from_=date(1970, 1, 2)))
-    assert found.parts == {UNPRICED: Part(KWH, 0)}
+    found = await bill(
+        EnergyDirection.IMPORT, PlainPrices({"all": Decimal(1)}, "all", from_=date(1970, 1, 2))
+    )
+    assert found.parts == {UNPRICED: BillPart(KWH, 0)}
     assert found.cost is None
 
 
 async def test_no_energy_without_a_price_costs_nothing() -> None:
-    found = await bill(Way.NET, PlainPrices({"all": Decimal(1)}, "all"), given_back=0)
+    found = await bill(EnergyDirection.NET, PlainPrices({"all": Decimal(1)}, "all"), given_back=0)
     assert found.cost == EUR
 
 
@@ -91,7 +98,7 @@ async def test_where_nothing_is_known_there_is_a_daily_charge_but_no_cost() -> N
     found = await consume(
         nothing,
         "main",
-        Metered("active_energy.import", "Wh", Way.IMPORT, "active_energy.import"),
+        Metered("active_energy.import", "Wh", EnergyDirection.IMPORT, "active_energy.import"),
         spans(zone, Period.DAY, 0, 2 * DAY),
         zone=zone,
         now=DAY + QUARTER,
@@ -111,7 +118,7 @@ async def test_the_charge_of_a_day_stands_in_its_first_hour_only() -> None:
     found = await consume(
         nothing,
         "main",
-        Metered("active_energy.import", "Wh", Way.IMPORT, "active_energy.import"),
+        Metered("active_energy.import", "Wh", EnergyDirection.IMPORT, "active_energy.import"),
         spans(zone, Period.HOUR, 20 * HOUR, 26 * HOUR),
         zone=zone,
         now=10**13,

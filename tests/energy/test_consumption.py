@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 from meterd.energy.consumption import Consumption, Metered, consume, cut, metered, since
 from meterd.energy.periods import Period, spans
 from meterd.energy.quarter import QUARTER, Fetch, Found, Quarter
-from meterd.energy.tally import Bucket, Way
+from meterd.energy.tally import EnergyBucket, EnergyDirection
 from meterd.energy.tariff import Tariff
 from meterd.model.quantity import CATALOGUE, Kind, declare
 from tests.energy.histories import DAY, HOUR, ODD_DAYS, ZONES, History, at
 from tests.energy.plans import PlainTariff, plans
 
 FOREVER = 10**13
-IMPORT = Metered("active_energy.import", "Wh", Way.IMPORT, taken="active_energy.import")
-EXPORT = Metered("active_energy.export", "Wh", Way.EXPORT, given="active_energy.export")
-NET = Metered("active_energy.net", "Wh", Way.NET, "active_energy.import", "active_energy.export")
+IMPORT = Metered("active_energy.import", "Wh", EnergyDirection.IMPORT, taken="active_energy.import")
+EXPORT = Metered("active_energy.export", "Wh", EnergyDirection.EXPORT, given="active_energy.export")
+NET = Metered(
+    "active_energy.net", "Wh", EnergyDirection.NET, "active_energy.import", "active_energy.export"
+)
 
 
 def stored(taken: Sequence[Quarter], given: Sequence[Quarter] = ()) -> Fetch:
@@ -40,13 +42,13 @@ async def total(
     *,
     asked: Metered = IMPORT,
     tariff: Tariff | None = None,
-) -> list[Bucket]:
+) -> list[EnergyBucket]:
     pieces = spans(zone, period, *span)
     found = await consume(fetch, "main", asked, pieces, zone=zone, now=FOREVER, tariff=tariff)
     return found.buckets
 
 
-def values(buckets: Sequence[Bucket]) -> int:
+def values(buckets: Sequence[EnergyBucket]) -> int:
     return sum(bucket.value or 0 for bucket in buckets)
 
 
@@ -260,18 +262,18 @@ def test_without_a_start_whole_periods_are_shown(period: Period, begins: str, co
 @pytest.mark.parametrize(
     ("quantity", "way", "taken", "given_back"),
     [
-        ("active_energy.import.l1", Way.IMPORT, "active_energy.import.l1", ""),
-        ("active_energy.export", Way.EXPORT, "", "active_energy.export"),
+        ("active_energy.import.l1", EnergyDirection.IMPORT, "active_energy.import.l1", ""),
+        ("active_energy.export", EnergyDirection.EXPORT, "", "active_energy.export"),
         (
             "reactive_energy.net.l2",
-            Way.NET,
+            EnergyDirection.NET,
             "reactive_energy.import.l2",
             "reactive_energy.export.l2",
         ),
     ],
 )
 def test_a_name_tells_which_counters_it_takes(
-    quantity: str, way: Way, taken: str, given_back: str
+    quantity: str, way: EnergyDirection, taken: str, given_back: str
 ) -> None:
     asked = metered(quantity)
     assert asked is not None
@@ -296,7 +298,7 @@ def test_a_counter_of_ones_own_is_asked_for_like_energy() -> None:
     declare("x.e.net.water", "m³", Kind.COUNTER)
     declare("x.e.level", "m³", Kind.GAUGE)
     asked = metered("x.e.net.water")
-    assert asked == Metered("x.e.net.water", "m³", Way.IMPORT, taken="x.e.net.water")
+    assert asked == Metered("x.e.net.water", "m³", EnergyDirection.IMPORT, taken="x.e.net.water")
     assert not asked.priced
     assert metered("x.e.level") is None
     assert metered("x.e.never_heard_of") is None

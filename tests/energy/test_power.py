@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from meterd.energy.power import added_up, integrate
 from meterd.energy.quarter import QUARTER
-from meterd.energy.tally import Way
+from meterd.energy.tally import EnergyDirection
 
 MINUTE = 60_000
 Samples = list[tuple[int, float | None]]
@@ -17,7 +17,7 @@ def steady(watts: float, start: int, end: int, every: int = MINUTE) -> Samples:
     return [(time, watts) for time in range(start, end + 1, every)]
 
 
-def rises(samples: Samples, way: Way = Way.IMPORT) -> dict[int, int]:
+def rises(samples: Samples, way: EnergyDirection = EnergyDirection.IMPORT) -> dict[int, int]:
     found = integrate(samples, MINUTE, way)
     assert all(one.estimated for one in found)
     return {one.start // QUARTER: one.increase for one in found}
@@ -96,9 +96,13 @@ def test_values_that_are_not_there_are_holes() -> None:
 
 def test_export_is_the_negative_part_and_net_the_difference() -> None:
     samples: Samples = [(0, -1000.0), (QUARTER, 1000.0)]
-    found = {way: integrate(samples, QUARTER, way)[0].increase for way in Way}
+    found = {way: integrate(samples, QUARTER, way)[0].increase for way in EnergyDirection}
     # Two triangles of half a quarter hour: 1000 W * 450 s / 2 = 62.5 Wh.
-    assert found == {Way.IMPORT: 62_500, Way.EXPORT: 62_500, Way.NET: 0}
+    assert found == {
+        EnergyDirection.IMPORT: 62_500,
+        EnergyDirection.EXPORT: 62_500,
+        EnergyDirection.NET: 0,
+    }
 
 
 def test_late_and_repeated_samples_count_once() -> None:
@@ -122,17 +126,23 @@ def walk(steps: Sequence[tuple[int, float]]) -> Samples:
 @given(_steps)
 def test_import_less_export_is_net_in_every_quarter_hour(steps: list[tuple[int, float]]) -> None:
     samples = walk(steps)
-    found = {way: rises(samples, way) for way in Way}
-    assert set(found[Way.IMPORT]) == set(found[Way.EXPORT]) == set(found[Way.NET])
-    for quarter, net in found[Way.NET].items():
-        assert net == found[Way.IMPORT][quarter] - found[Way.EXPORT][quarter]
-        assert found[Way.IMPORT][quarter] >= 0 <= found[Way.EXPORT][quarter]
+    found = {way: rises(samples, way) for way in EnergyDirection}
+    assert (
+        set(found[EnergyDirection.IMPORT])
+        == set(found[EnergyDirection.EXPORT])
+        == set(found[EnergyDirection.NET])
+    )
+    for quarter, net in found[EnergyDirection.NET].items():
+        assert (
+            net == found[EnergyDirection.IMPORT][quarter] - found[EnergyDirection.EXPORT][quarter]
+        )
+        assert found[EnergyDirection.IMPORT][quarter] >= 0 <= found[EnergyDirection.EXPORT][quarter]
 
 
 @given(_steps)
 def test_the_sum_is_the_area_under_the_line(steps: list[tuple[int, float]]) -> None:
     samples = walk(steps)
-    found = rises(samples, Way.NET)
+    found = rises(samples, EnergyDirection.NET)
     end = QUARTER * len(found)
     area = 0.0
     for (before, a), (after, b) in pairwise(samples):

@@ -4,9 +4,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from meterd.energy.clock import Clock
 from meterd.energy.quarter import QUARTER
 from meterd.energy.tariff import DIGITS, HOLIDAY, Pricer, Rate
+from meterd.energy.zone_clock import ZoneClock
 from tests.energy.histories import DAY, HOUR, at
 from tests.energy.plans import NIGHT, PlainHolidays, PlainPrices, PlainRule, PlainTariff
 
@@ -20,7 +20,7 @@ def tariff(*rules: PlainRule, **more: object) -> PlainTariff:
 
 def rate(plan: PlainTariff, local: str, zone: str = BERLIN, fold: int = 0) -> str | None:
     moment = at(zone, local, fold)
-    clock = Clock(ZoneInfo(zone), moment - DAY, moment + DAY)
+    clock = ZoneClock(ZoneInfo(zone), moment - DAY, moment + DAY)
     found = Pricer(plan, clock).at(moment // QUARTER * QUARTER)
     return None if found is None else found[1].name
 
@@ -101,7 +101,7 @@ HALF_PAST_TWO = tariff(PlainRule("night", time=((10, 11),)))  # 02:30 to 02:45
 def quarters_of(plan: PlainTariff, zone: str, day: str, name: str) -> list[str]:
     """When a rate applies on a local day, as its clock shows it."""
     start = at(zone, f"{day}T00:00")
-    clock = Clock(ZoneInfo(zone), start, start + DAY + HOUR)
+    clock = ZoneClock(ZoneInfo(zone), start, start + DAY + HOUR)
     pricer = Pricer(plan, clock)
     found = []
     for moment in range(start, start + DAY + HOUR, QUARTER):
@@ -155,7 +155,9 @@ def test_one_pricer_knows_the_prices_of_each_day_apart() -> None:
     dear = {name: price * 2 for name, price in RATES.items()}
     later = PlainPrices(dear, "day", (rule,), date(2026, 7, 1), Decimal(1), None)
     start = at(BERLIN, "2026-06-30T12:00")
-    pricer = Pricer(PlainTariff((first, later)), Clock(ZoneInfo(BERLIN), start, start + 2 * DAY))
+    pricer = Pricer(
+        PlainTariff((first, later)), ZoneClock(ZoneInfo(BERLIN), start, start + 2 * DAY)
+    )
     found = [pricer.at(moment) for moment in (start, start + DAY, start)]
     assert [each and each[1] for each in found] == [
         Rate("day", 300_000_000),
@@ -172,6 +174,6 @@ def test_one_pricer_knows_the_prices_of_each_day_apart() -> None:
 def test_a_day_before_all_prices_costs_nothing() -> None:
     start = at(BERLIN, "2026-06-30T12:00")
     plan = PlainTariff((PlainPrices(RATES, "day", (), date(2026, 7, 1), Decimal(1)),))
-    pricer = Pricer(plan, Clock(ZoneInfo(BERLIN), start, start + 2 * DAY))
+    pricer = Pricer(plan, ZoneClock(ZoneInfo(BERLIN), start, start + 2 * DAY))
     assert pricer.at(start) is None
     assert [pricer.standing(moment) for moment in (start, start + DAY)] == [0, 10**DIGITS]

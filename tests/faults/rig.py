@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meterd.daemon.plan import Letting
+from meterd.daemon.link_plan import Letting
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Driver, Poll, Reading
 from meterd.poll.bus import Bus
 from meterd.poll.cycle import Device
 from meterd.poll.normalise import Normaliser
-from meterd.sim.bank import Bank, Refusal, Refused
 from meterd.sim.faults import parse_faults
 from meterd.sim.frames import Adu
-from meterd.sim.lines import Framer, ServerLine
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import Bank, RefusalRule, RefusedRequest
+from meterd.sim.transports import Framer, ServerLine
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
@@ -70,7 +70,7 @@ class TellingBank:
     def read(self, function: int, address: int, count: int) -> list[int]:
         self.reads += 1
         if any(address <= register < address + count for register in self.refused):
-            raise Refusal(Refused.ADDRESS)
+            raise RefusalRule(RefusedRequest.ADDRESS)
         number = self._numbers.next()
         told = (number, self.unit, None, number)
         found = range(address, address + count)

@@ -20,8 +20,8 @@ import sqlalchemy.dialects.sqlite  # noqa: F401 (loaded once, before the forks)
 
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
-from meterd.store import worker as workers
-from meterd.store.rescue import Precautions
+from meterd.store.engine import store_thread as workers
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.writer import Writer
 from tests.store.nursery import COLUMNS, LAYOUT, kept, say, value
 
@@ -42,7 +42,7 @@ async def write(order: dict[str, Any]) -> None:
         commit=0.02,
         confirmed=kept,
         to_file=order.get("file", False),
-        precautions=Precautions(spool=spool),
+        precautions=SpoolOptions(spool=spool),
     )
     await writer.open()
     taken, longest = 0, 0.0

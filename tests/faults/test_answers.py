@@ -8,7 +8,7 @@ import pytest
 
 from meterd.drivers.modbus import SPLIT_BUDGET
 from meterd.sim.frames import Adu
-from meterd.sim.lines import ServerLine
+from meterd.sim.transports import ServerLine
 from tests.faults.rig import (
     INTERVAL,
     SLACK,

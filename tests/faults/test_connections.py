@@ -12,8 +12,8 @@ import pytest
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.errors import LinkError
 from meterd.sim.frames import Adu
-from meterd.sim.lines import ServerLine
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.transports import ServerLine
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Times

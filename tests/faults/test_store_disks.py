@@ -10,9 +10,9 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout, Poll
-from meterd.store import rescue
-from meterd.store import worker as workers
-from meterd.store.rescue import Precautions
+from meterd.store.engine import spool_policy
+from meterd.store.engine import store_thread as workers
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.writer import Writer
 from tests.store.rigs import raw, samples, store, url_of
 from tests.store.test_kill import check
@@ -110,10 +110,10 @@ async def test_a_full_disk_is_survived_with_a_reserve_and_recovered_from_alone(
 ) -> None:
     polls = noise(800)
     monkeypatch.setattr(workers, "_RETRY", 0.3)
-    monkeypatch.setattr(rescue, "_RESERVE_EVERY", 0.1)
+    monkeypatch.setattr(spool_policy, "_RESERVE_EVERY", 0.1)
     with mounted(tmp_path / "mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs") as mount:
         path, reserve = mount / "meterd.db", mount / "meterd.db.reserve"
-        plan = Precautions(reserve=1 << 19)
+        plan = SpoolOptions(reserve=1 << 19)
         async with store(path, commit=0.05, precautions=plan) as (writer, reader):
             await until(reserve.exists)
             junk, codes, taken = fill(mount), set[str](), 0
@@ -142,7 +142,7 @@ async def test_a_disk_that_becomes_read_only_keeps_reads_and_spools_elsewhere(
     tmp_path: Path,
 ) -> None:
     disk = image(tmp_path / "disk", "ext4")
-    plan = Precautions(memory=8000, spool=tmp_path / "spool")
+    plan = SpoolOptions(memory=8000, spool=tmp_path / "spool")
     with mounted(tmp_path / "mount", "-o", "loop", str(disk)) as mount:
         path = mount / "meterd.db"
         async with store(path, precautions=plan) as (writer, reader):

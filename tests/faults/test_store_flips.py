@@ -8,7 +8,7 @@ import pytest
 from meterd.errors import StoreError
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, Hands, opened, samples, store, url_of
-from tests.store.test_sealing import HOUR, START, feed, history
+from tests.store.test_hours import HOUR, START, feed, history
 
 Sample = tuple[int, str, float | None]
 

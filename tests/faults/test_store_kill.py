@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store import migrate
+from meterd.store.db import migrate
 from tests.store.rigs import rows, samples, url_of
 from tests.store.test_kill import check
 from tests.store.test_migrate import FIXTURES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store import sqlite
+from meterd.store.db import sqlite
 from tests.store.rigs import poll, raw, samples, store
 from tests.store.test_trouble import foreign_lock
 

@@ -20,7 +20,7 @@ from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import Bus
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
-from meterd.sim.faults import Fault, parse_faults
+from meterd.sim.faults import SimulatedFault, parse_faults
 from meterd.sim.megatec import UpsServer
 from meterd.sim.pty import PtyPort
 from meterd.sim.serve import serve_ups
@@ -106,12 +106,17 @@ async def test_an_echo_before_each_answer_is_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault("timeout"), Fault("truncate", number=20), Fault("garbage"), Fault("late", seconds=0.15)],
+    [
+        SimulatedFault("timeout"),
+        SimulatedFault("truncate", number=20),
+        SimulatedFault("garbage"),
+        SimulatedFault("late", seconds=0.15),
+    ],
     ids=lambda fault: fault.kind,
 )
 @virtual
 async def test_what_is_no_answer_gives_no_reading_and_ends_in_time(
-    fault: Fault, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fault: SimulatedFault, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         async with desk(tmp_path) as d:
@@ -133,9 +138,9 @@ async def test_nothing_but_garbage_asks_for_the_baud_rate_and_gives_no_reading(
     tmp_path: Path,
 ) -> None:
     async with desk(tmp_path) as d:
-        d.server.faults = (Fault("garbage"),)
+        d.server.faults = (SimulatedFault("garbage"),)
         struck = (await d.polled(5, up=False))[:5]
-        d.server.faults = (Fault("timeout"),)
+        d.server.faults = (SimulatedFault("timeout"),)
         silent = await d.polled(2, up=False)
     told = [poll.fault.text for poll in struck if poll.fault]
     assert any("is the line really set to 2400 8N1?" in text for text in told), told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.errors import ConfigError
 from meterd.model import files
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from meterd.model.event import Notice
-from meterd.model.sample import Doubt, Fault, Poll, Quality, Reading, failed
+from meterd.model.sample import Fault, Poll, Quality, QualityFlag, Reading, failed
+from meterd.poll.counter_segments import GuardState
 from meterd.poll.counters import QUIET, Counters, CountersState, Form, Origin, is_guarded
 from meterd.poll.normalise import Normaliser
-from meterd.poll.segments import GuardState
 
 IMPORT, GUARDED = "active_energy.import", "guarded.active_energy.import"
 START = 1_800_000_000_000
@@ -79,7 +79,7 @@ def test_a_held_total_is_absent_with_its_reason_and_the_raw_counter_stays() -> N
     assert poll.value(IMPORT) == 0.0
     assert poll.value(GUARDED) is None
     (doubt,) = poll.doubts.values()
-    assert doubt == Doubt(
+    assert doubt == QualityFlag(
         Quality.SUSPECT, "held: the counter fell, from 50000 Wh to 0 Wh, 1 of 3 reads agree"
     )
     assert next(s for s in poll.samples() if s.value is None).quantity == GUARDED
@@ -87,7 +87,7 @@ def test_a_held_total_is_absent_with_its_reason_and_the_raw_counter_stays() -> N
 
 def test_a_counter_without_a_value_gives_its_own_reason() -> None:
     poll = Bench().poll(Reading(IMPORT, None, "kWh", "the meter answers: not available"))
-    doubt = Doubt(Quality.INVALID, "the meter answers: not available")
+    doubt = QualityFlag(Quality.INVALID, "the meter answers: not available")
     assert poll.doubts == {0: doubt, 1: doubt}
 
 
@@ -97,7 +97,7 @@ def test_a_value_in_doubt_is_not_counted_by(quality: Quality) -> None:
     bench.energy(50, 50, 50)
     poll = bench.poll(Reading(IMPORT, 51.0, "kWh", "old", quality))
     assert poll.value(GUARDED) is None
-    assert poll.doubts[1] == Doubt(quality, "old")
+    assert poll.doubts[1] == QualityFlag(quality, "old")
     assert bench.energy(50.001).value(GUARDED) == 50_001.0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meterd.drivers.library import load_map, shipped
+from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.options import ModbusOptions
 from meterd.drivers.planner import plan
 from meterd.model.columns import Columns
@@ -11,9 +11,9 @@ from meterd.model.sample import Poll, Reading
 from meterd.poll.counters import Counters
 from meterd.poll.direction import mirrored, opposite
 from meterd.poll.normalise import Normaliser, Terms
-from meterd.sim.bank import MeterBank, Strictness
 from meterd.sim.household import HOUR
 from meterd.sim.meter import solar_meter
+from meterd.sim.register_bank import MeterBank, Strictness
 from tests.clocks import FakeClock
 
 NOON = 12 * HOUR

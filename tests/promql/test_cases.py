@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from meterd.promql.engine import QueryError, Result, instant, query_range
-from meterd.promql.result import Series
+from meterd.promql.result import ResultSeries
 from tests.promql.reader import Case, read, series
 
 CASES = [case for path in sorted(Path(__file__).parent.glob("cases/*.txt")) for case in read(path)]
@@ -59,7 +59,7 @@ def _one(line: str, result: Result) -> None:
     assert _near(float(result.data[0].values[0]), float(value)), result.data[0].values
 
 
-def _vectors(case: Case, rows: list[str], found: list[Series]) -> None:
+def _vectors(case: Case, rows: list[str], found: list[ResultSeries]) -> None:
     ordered = "ordered" in rows
     wanted = [series(row) for row in rows if row not in ("ordered", "nothing")]
     names = [sorted(labels.items()) for labels, _ in wanted]
@@ -72,7 +72,7 @@ def _vectors(case: Case, rows: list[str], found: list[Series]) -> None:
         _points(case, words, values[tuple(sorted(labels.items()))])
 
 
-def _points(case: Case, words: list[str], found: Series) -> None:
+def _points(case: Case, words: list[str], found: ResultSeries) -> None:
     if len(case.times) == 1:
         expected = [float(word) for word in words]
         assert len(found.values) == len(expected), found

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.promql.encode import encode, encode_json, number
-from meterd.promql.result import Result, Series
+from meterd.promql.result import Result, ResultSeries
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_every_number_reads_back_the_same(value: float) -> None:
 
 
 def _matrix(times: list[int], values: list[float]) -> Result:
-    row = Series({"__name__": "x", "a": 'quo"te'}, np.array(times), np.array(values))
+    row = ResultSeries({"__name__": "x", "a": 'quo"te'}, np.array(times), np.array(values))
     return Result("matrix", (row,))
 
 
@@ -72,7 +72,7 @@ def test_a_matrix_has_values() -> None:
 
 
 def test_a_vector_has_one_value_each() -> None:
-    row = Series({"a": "b"}, np.array([4_000]), np.array([math.inf]))
+    row = ResultSeries({"a": "b"}, np.array([4_000]), np.array([math.inf]))
     assert encode(Result("vector", (row,), 4_000)) == {
         "resultType": "vector",
         "result": [{"metric": {"a": "b"}, "value": [4, "+Inf"]}],
@@ -80,7 +80,7 @@ def test_a_vector_has_one_value_each() -> None:
 
 
 def test_scalars_and_strings_stand_alone() -> None:
-    row = Series({}, np.array([4_000]), np.array([2.0]))
+    row = ResultSeries({}, np.array([4_000]), np.array([2.0]))
     assert encode(Result("scalar", (row,), 4_000)) == {"resultType": "scalar", "result": [4, "2"]}
     assert encode(Result("string", "a", 4_500)) == {"resultType": "string", "result": [4.5, "a"]}
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from meterd.promql.engine import Limits, QueryError, Result, instant, query_range
-from meterd.promql.result import Series
+from meterd.promql.engine import QueryError, QueryLimits, Result, instant, query_range
+from meterd.promql.result import ResultSeries
 from meterd.promql.select import matching, parse_selector
 from meterd.promql.source import STALE_BITS, is_stale, stale_mark
 from tests.promql.memory import Memory
@@ -25,7 +25,7 @@ def _ramp(count: int = 100, step: int = 10_000, interval: int = 0, series: int =
     return source
 
 
-def _rows(result: Result) -> tuple[Series, ...]:
+def _rows(result: Result) -> tuple[ResultSeries, ...]:
     assert not isinstance(result.data, str)
     return result.data
 
@@ -41,22 +41,24 @@ def test_a_slow_series_is_looked_back_for_three_of_its_intervals() -> None:
 
 def test_the_lookback_is_a_limit_of_the_caller() -> None:
     source = _ramp(1)
-    assert instant(source, "x", 30_000, limits=Limits(lookback_ms=20_000)).data == ()
+    assert instant(source, "x", 30_000, limits=QueryLimits(lookback_ms=20_000)).data == ()
 
 
 def test_too_many_samples_are_refused() -> None:
     with pytest.raises(QueryError, match="too many samples") as caught:
-        instant(_ramp(100), "x[1h]", 990_000, limits=Limits(max_samples=50))
+        instant(_ramp(100), "x[1h]", 990_000, limits=QueryLimits(max_samples=50))
     assert caught.value.kind == "execution"
 
 
 def test_too_many_cells_are_refused_before_they_are_made() -> None:
     with pytest.raises(QueryError, match="too many samples"):
-        query_range(_ramp(2, series=100), "x", 0, 10_000, 10, limits=Limits(max_samples=50_000))
+        query_range(
+            _ramp(2, series=100), "x", 0, 10_000, 10, limits=QueryLimits(max_samples=50_000)
+        )
 
 
 def test_a_deadline_that_has_passed_ends_the_query() -> None:
-    limits = Limits(deadline=5.0, clock=lambda: 6.0)
+    limits = QueryLimits(deadline=5.0, clock=lambda: 6.0)
     with pytest.raises(QueryError, match="query timed out in expression evaluation") as caught:
         instant(_ramp(), "x", 0, limits=limits)
     assert caught.value.kind == "timeout"
@@ -64,14 +66,14 @@ def test_a_deadline_that_has_passed_ends_the_query() -> None:
 
 def test_the_deadline_is_asked_between_series() -> None:
     now = iter(range(1_000))
-    limits = Limits(deadline=50.0, clock=lambda: float(next(now)))
+    limits = QueryLimits(deadline=50.0, clock=lambda: float(next(now)))
     with pytest.raises(QueryError, match="timed out"):
         instant(_ramp(series=100), "rate(x[1m])", 900_000, limits=limits)
 
 
 def test_nobody_waiting_ends_the_query() -> None:
     with pytest.raises(QueryError, match="query was canceled") as caught:
-        instant(_ramp(), "x", 0, limits=Limits(canceled=lambda: True))
+        instant(_ramp(), "x", 0, limits=QueryLimits(canceled=lambda: True))
     assert caught.value.kind == "canceled"
 
 
@@ -95,7 +97,7 @@ def test_between_far_steps_nothing_is_read() -> None:
 
 def test_holes_are_skipped_too_where_reading_all_would_be_too_much() -> None:
     source = _ramp(10, interval=10_000)
-    query_range(source, "x", 0, YEAR, 86_400_000, limits=Limits(max_samples=1_000_000))
+    query_range(source, "x", 0, YEAR, 86_400_000, limits=QueryLimits(max_samples=1_000_000))
     assert sum(end - start for _, start, end in source.fetched) == 366 * 5 * MINUTE
 
 
@@ -140,7 +142,7 @@ def test_durations_end_where_those_of_prometheus_do(query: str) -> None:
 
 
 def test_what_a_range_function_makes_counts_as_samples() -> None:
-    source, limits = _ramp(20, series=30), Limits(max_samples=30 * 1000)
+    source, limits = _ramp(20, series=30), QueryLimits(max_samples=30 * 1000)
     assert _rows(query_range(source, "rate(x[1m])", 0, 190_000, 1_000, limits=limits))
     for query in ("rate(x[1h])", "last_over_time(x[1h])"):
         with pytest.raises(QueryError, match="too many samples") as caught:
@@ -150,7 +152,7 @@ def test_what_a_range_function_makes_counts_as_samples() -> None:
 
 def test_functions_of_labels_look_at_the_clock() -> None:
     ticks = itertools.count()
-    limits = Limits(deadline=50.0, clock=lambda: float(next(ticks)))
+    limits = QueryLimits(deadline=50.0, clock=lambda: float(next(ticks)))
     for query in ('label_replace(x, "a", "$1", "i", "(.*)")', 'label_join(x, "a", "-", "i")'):
         with pytest.raises(QueryError, match="timed out"):
             instant(_ramp(1, series=200), query, 0, limits=limits)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from meterd.promql import engine
-from meterd.promql.result import Limits, Result
+from meterd.promql.result import QueryLimits, Result
 from meterd.promql.source import STALE_BITS
 
 from .memory import Memory
@@ -32,7 +32,7 @@ def memory(*parts: tuple[int, int, int]) -> Memory:
 
 
 def asked(source: Memory, start: int, end: int, step: int = MINUTE) -> dict[int, float]:
-    return points(engine.query_range(source, "x", start, end, step, limits=Limits()))
+    return points(engine.query_range(source, "x", start, end, step, limits=QueryLimits()))
 
 
 @pytest.mark.parametrize("every", [6 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR])
@@ -53,11 +53,11 @@ def test_daily_readings_stand_for_days_as_well() -> None:
 def test_one_moment_between_two_rare_samples_has_a_value(every: int) -> None:
     source = memory((START, START + 20 * every, every))
     for moment in (START + 10 * every + every - 1, START + 20 * every + every - 1):
-        result = engine.instant(source, "x", moment, limits=Limits())
+        result = engine.instant(source, "x", moment, limits=QueryLimits())
         expected = min(19, (moment - START) // every)
         assert list(points(result).values()) == [expected]
     late = START + 19 * every + 3 * every
-    assert points(engine.instant(source, "x", late, limits=Limits())) == {}
+    assert points(engine.instant(source, "x", late, limits=QueryLimits())) == {}
 
 
 def test_samples_of_ten_seconds_stand_for_five_minutes_also_before_an_outage() -> None:
@@ -99,9 +99,11 @@ def test_a_stale_mark_ends_a_rare_series_too() -> None:
 
 def test_windows_are_prometheus_own_whatever_the_spacing() -> None:
     source = memory((START, START + DAY, HOUR))
-    result = engine.instant(source, "increase(x[1h])", START + 5 * HOUR, limits=Limits())
+    result = engine.instant(source, "increase(x[1h])", START + 5 * HOUR, limits=QueryLimits())
     assert points(result) == {}
-    result = engine.instant(source, "count_over_time(x[5m])", START + 5 * HOUR + 1, limits=Limits())
+    result = engine.instant(
+        source, "count_over_time(x[5m])", START + 5 * HOUR + 1, limits=QueryLimits()
+    )
     assert list(points(result).values()) == [1]
 
 

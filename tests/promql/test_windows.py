@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.promql import prefix
+from meterd.promql import prefix_sums
 from meterd.promql.functions import over_time, rates
 from meterd.promql.source import Times, Values
 from meterd.promql.stats import mean, neumaier, quantiles
@@ -91,9 +91,9 @@ def test_long_windows_give_what_short_ones_would(
     function: type, values: Values, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = _shown(values, 1_000_000, 20_000)
-    assert prefix.long(shown)
+    assert prefix_sums.long(shown)
     quick = function(shown)[0]
-    monkeypatch.setattr(prefix, "_LONG", 1 << 60)
+    monkeypatch.setattr(prefix_sums, "_LONG", 1 << 60)
     slow = function(shown)[0]
     assert np.allclose(quick, slow, rtol=1e-10, atol=0.0)
     if function is over_time.sum_:

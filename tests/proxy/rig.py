@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from meterd.model.clock import SystemClock
-from meterd.proxy.guest import Observer, Way
+from meterd.proxy.proxied_meter import Observer, ProxyRoute
 from meterd.proxy.server import Proxy
-from meterd.sim.bank import Bank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import Bank
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
@@ -128,9 +128,9 @@ async def rig(bank: Bank, *, unit: int = 1, max_age: float = 60.0) -> AsyncItera
     link = open_link(parse(server.url), defaults={}, times=Times(timeout=TIMEOUT))
     client, turn = WatchedClient(link, unit), asyncio.Lock()
 
-    def ways(device: str) -> Way | None:
+    def ways(device: str) -> ProxyRoute | None:
         alive = lambda: running.alive  # noqa: E731 (it is asked later)
-        return Way(link.url, client, turn, alive) if device == "main" else None
+        return ProxyRoute(link.url, client, turn, alive) if device == "main" else None
 
     proxy = Proxy({1: "main", 9: "gone"}, ways, clock=SystemClock(), max_age=max_age)
     running = Rig(server, proxy, link, client, turn)

@@ -5,14 +5,22 @@ import struct
 
 import pytest
 
-from meterd.proxy.frames import NoFrame, Refusal, Request, Span, next_request, payload, wanted
+from meterd.proxy.frames import (
+    NoFrame,
+    ProxyRefusal,
+    ProxyRequest,
+    RegisterSpan,
+    next_request,
+    payload,
+    wanted,
+)
 
 
 def pdu(function: int, address: int = 0, count: int = 1) -> bytes:
     return struct.pack(">BHH", function, address, count)
 
 
-async def cut(data: bytes) -> Request:
+async def cut(data: bytes) -> ProxyRequest:
     reader = asyncio.StreamReader()
     reader.feed_data(data[7:])
     reader.feed_eof()
@@ -21,8 +29,8 @@ async def cut(data: bytes) -> Request:
 
 async def test_a_request_and_its_answers_byte_by_byte() -> None:
     request = await cut(bytes.fromhex("1234 0000 0006 11 04 0048 0002"))
-    assert request == Request(0x1234, 0x11, bytes.fromhex("04 0048 0002"))
-    assert wanted(request.pdu) == Span(4, 72, 2)
+    assert request == ProxyRequest(0x1234, 0x11, bytes.fromhex("04 0048 0002"))
+    assert wanted(request.pdu) == RegisterSpan(4, 72, 2)
     assert request.answer(b"\x43\x66\x19\x9a") == bytes.fromhex("1234 0000 0007 11 04 04 4366199A")
     assert request.refusal(11) == bytes.fromhex("1234 0000 0003 11 84 0B")
 
@@ -47,16 +55,16 @@ async def test_what_is_no_modbus_ends_the_stream(header: str) -> None:
 def test_the_four_reads_are_taken(function: int) -> None:
     most = 2000 if function <= 2 else 125
     for count in (1, most):
-        assert wanted(pdu(function, 7, count)) == Span(function, 7, count)
+        assert wanted(pdu(function, 7, count)) == RegisterSpan(function, 7, count)
     for count in (0, most + 1, 0xFFFF):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(ProxyRefusal) as caught:
             wanted(pdu(function, 7, count))
         assert caught.value.code == 3
 
 
 @pytest.mark.parametrize("function", sorted(set(range(256)) - {1, 2, 3, 4}))
 def test_every_other_function_is_exception_1(function: int) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ProxyRefusal) as caught:
         wanted(pdu(function))
     assert caught.value.code == 1
     writes = function in (5, 6, 15, 16, 21, 22, 23)
@@ -65,18 +73,18 @@ def test_every_other_function_is_exception_1(function: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4, 6, 253])
 def test_a_read_of_another_length_is_exception_3(size: int) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ProxyRefusal) as caught:
         wanted(bytes([4]) + bytes(size - 1))
     assert caught.value.code == 3
 
 
 def test_registers_end_at_65535() -> None:
     assert wanted(pdu(4, 0xFFFF, 1)).end == 0x10000
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ProxyRefusal) as caught:
         wanted(pdu(4, 0xFFFF, 2))
     assert caught.value.code == 2
 
 
 def test_bits_are_packed_by_eight() -> None:
-    assert [payload(Span(1, 0, n)) for n in (1, 8, 9, 2000)] == [1, 1, 2, 250]
-    assert payload(Span(3, 0, 125)) == 250
+    assert [payload(RegisterSpan(1, 0, n)) for n in (1, 8, 9, 2000)] == [1, 1, 2, 250]
+    assert payload(RegisterSpan(3, 0, 125)) == 250

@@ -9,9 +9,9 @@ import pytest
 
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
-from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, Pace, Proxy
-from meterd.sim.bank import FixedBank
+from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, ClientPace, Proxy
 from meterd.sim.faults import parse_faults
+from meterd.sim.register_bank import FixedBank
 from tests.clocks import FakeClock
 from tests.proxy.rig import PATIENCE, Caller, Rig, rig, until
 
@@ -258,7 +258,7 @@ async def test_a_port_that_is_taken_is_an_error_that_names_it(site: Rig) -> None
 
 async def test_the_pace_allows_bursts_and_holds_the_rate() -> None:
     clock = FakeClock()
-    pace = Pace(clock)
+    pace = ClientPace(clock)
     slept = [await pace.keep() for _ in range(int(BURST))]
     assert not any(slept)
     started = clock.now

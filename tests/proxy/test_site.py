@@ -5,17 +5,17 @@ from collections import Counter
 
 import pytest
 
-from meterd.drivers.library import load_map
+from meterd.drivers.map_library import load_map
 from meterd.drivers.registers import RegisterMap
 from meterd.model.clock import Clock
 from meterd.model.sample import Fault, failed
 from meterd.poll.latest import Latest
-from meterd.proxy.frames import Span
-from meterd.proxy.guest import Guest, Lane
+from meterd.proxy.frames import RegisterSpan
+from meterd.proxy.proxied_meter import Lane, ProxiedMeter
 from meterd.proxy.server import Proxy
-from meterd.proxy.site import Link, Meter, ways
+from meterd.proxy.site import Meter, ProxyLink, ways
 from tests.clocks import FakeClock
-from tests.proxy.test_guest import FakeClient
+from tests.proxy.test_proxied_meter import FakeClient
 
 
 class FakeLink:
@@ -33,9 +33,9 @@ class FakeMeter:
 class FakeSite:
     def __init__(self) -> None:
         self.latest = Latest(["main"])
-        self.meters: dict[str, tuple[Meter, Link, asyncio.Lock]] = {}
+        self.meters: dict[str, tuple[Meter, ProxyLink, asyncio.Lock]] = {}
 
-    def modbus(self, device: str) -> tuple[Meter, Link, asyncio.Lock] | None:
+    def modbus(self, device: str) -> tuple[Meter, ProxyLink, asyncio.Lock] | None:
         return self.meters.get(device)
 
 
@@ -80,7 +80,7 @@ async def test_after_a_reload_the_new_client_is_watched_and_asked() -> None:
     writer.write(bytes.fromhex("0001 0000 0006 01 04 0001 0001"))
     assert await reader.readexactly(11) == bytes.fromhex("0001 0000 0005 01 04 02 0001")
     assert isinstance(fresh, FakeClient)
-    assert fresh.asked == [Span(4, 1, 1)]
+    assert fresh.asked == [RegisterSpan(4, 1, 1)]
     site.meters = {}
     writer.write(bytes.fromhex("0002 0000 0006 01 04 0001 0001"))
     assert await reader.readexactly(9) == bytes.fromhex("0002 0000 0003 01 84 0A")
@@ -93,8 +93,8 @@ async def test_a_guest_of_a_map_with_limits_is_held_to_them() -> None:
     site, meter, clock = fake()
     way = ways(site)("main")
     assert way is not None
-    guest = Guest(way, Lane(), clock, 2, Counter())
-    assert len(await guest.read(Span(4, 0, 50))) == 100
+    guest = ProxiedMeter(way, Lane(), clock, 2, Counter())
+    assert len(await guest.read(RegisterSpan(4, 0, 50))) == 100
     with pytest.raises(Exception, match="exception 3"):
-        await guest.read(Span(4, 0, 51))
-    assert meter.client.asked == [Span(4, 0, 50)]
+        await guest.read(RegisterSpan(4, 0, 51))
+    assert meter.client.asked == [RegisterSpan(4, 0, 50)]

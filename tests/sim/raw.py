@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from meterd.sim.bank import FixedBank
-from meterd.sim.faults import Fault
-from meterd.sim.lines import Framer
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
+from meterd.sim.transports import Framer
 
 Ending = Literal["silence", "eof", "reset"]
 
@@ -65,7 +65,7 @@ class RawClient:
 
 @asynccontextmanager
 async def raw(
-    framer: Framer, *faults: Fault, seed: int = 1, **options: object
+    framer: Framer, *faults: SimulatedFault, seed: int = 1, **options: object
 ) -> AsyncIterator[tuple[ModbusServer, RawClient]]:
     """A server with units 1 and 2, and a client that is connected."""
     banks = {unit: FixedBank({4: words}) for unit, words in WORDS.items()}

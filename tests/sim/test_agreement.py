@@ -4,12 +4,12 @@ import struct
 
 import pytest
 
-from meterd.drivers.library import load_map, shipped
+from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.planner import plan
 from meterd.model.quantity import describe
 from meterd.model.units import factor
-from meterd.sim.bank import MeterBank
 from meterd.sim.meter import house_meter
+from meterd.sim.register_bank import MeterBank
 from tests.sim.clock import StoppedClock
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meterd.sim.bank import MeterBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import MeterBank
 from meterd.sim.serve import meter_bank, serve_meter
 from tests.sim.clock import StoppedClock
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import ConfigError
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.megatec import IDENTITY, RATINGS, UpsServer, answer
 from meterd.sim.serve import serve_ups
 from meterd.sim.ups import Ups, UpsState
@@ -68,7 +68,7 @@ def terminal(path: str) -> Iterator[Terminal]:
 
 
 @asynccontextmanager
-async def line(*faults: Fault) -> AsyncIterator[tuple[UpsServer, Terminal]]:
+async def line(*faults: SimulatedFault) -> AsyncIterator[tuple[UpsServer, Terminal]]:
     async with serve_ups(faults=faults, clock=StoppedClock()) as server:
         with terminal(server.path) as client:
             yield server, client
@@ -162,11 +162,11 @@ async def test_at_2400_baud_a_status_takes_its_time() -> None:
 
 
 async def test_timeout_and_late() -> None:
-    async with line(Fault("timeout", every=2)) as (server, client):
+    async with line(SimulatedFault("timeout", every=2)) as (server, client):
         assert Q1.fullmatch(await client.ask("Q1"))
         assert await client.ask("Q1") == b""
         assert server.injected == {"timeout": 1}
-        server.faults = (Fault("late", seconds=0.2),)
+        server.faults = (SimulatedFault("late", seconds=0.2),)
         assert await client.ask("F") == b""
         server.faults = ()
         # A late line comes in front of the next answer's, or behind it.
@@ -177,35 +177,35 @@ async def test_garbage_noise_and_truncation_are_no_good_lines() -> None:
     async with line() as (server, client):
         right = await client.ask("Q1")
         for kind in ("garbage", "noise", "truncate"):
-            server.faults = (Fault(kind),)
+            server.faults = (SimulatedFault(kind),)
             heard = await client.ask("Q1")
             assert heard
             assert heard != right
         assert right.startswith(heard)
-        server.faults = (Fault("truncate", number=46),)
+        server.faults = (SimulatedFault("truncate", number=46),)
         assert await client.ask("Q1") == right[:46]
 
 
 async def test_echo_comes_before_the_reply_and_nak_instead_of_it() -> None:
-    async with line(Fault("echo")) as (server, client):
+    async with line(SimulatedFault("echo")) as (server, client):
         heard = await client.ask("Q1")
         assert heard.startswith(b"Q1\r(")
         assert Q1.fullmatch(heard[3:])
         assert await client.ask("CT") == b"CT\r"
-        server.faults = (Fault("nak"),)
+        server.faults = (SimulatedFault("nak"),)
         assert await client.ask("Q1") == b"(NAK\r"
         assert await client.ask("C") == b"(NAK\r"
 
 
 async def test_an_order_has_no_reply_to_spoil() -> None:
-    async with line(Fault("garbage")) as (server, client):
+    async with line(SimulatedFault("garbage")) as (server, client):
         assert await client.ask("CT") == b""
         assert not server.injected
 
 
 async def test_unplugged_it_hangs_up_and_comes_back_under_its_link(tmp_path: Path) -> None:
     link = tmp_path / "by-id-ups"
-    async with serve_ups(link_path=link, faults=[Fault("unplug", seconds=0.2)]) as server:
+    async with serve_ups(link_path=link, faults=[SimulatedFault("unplug", seconds=0.2)]) as server:
         assert server.url == f"serial://{link}?baud=2400"
         with terminal(str(link)) as client:
             with pytest.raises(ConnectionError, match="hung up"):
@@ -220,7 +220,7 @@ async def test_unplugged_it_hangs_up_and_comes_back_under_its_link(tmp_path: Pat
 
 async def test_a_meters_fault_is_unknown_to_a_ups() -> None:
     with pytest.raises(ConfigError, match="unknown fault 'wrong_tid'"):
-        UpsServer(Ups(), faults=[Fault("wrong_tid")])
+        UpsServer(Ups(), faults=[SimulatedFault("wrong_tid")])
 
 
 def test_an_order_that_no_document_knows_is_echoed_and_not_obeyed() -> None:

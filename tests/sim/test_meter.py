@@ -1,6 +1,6 @@
 import pytest
 
-from meterd.drivers.library import load_map, shipped
+from meterd.drivers.map_library import load_map, shipped
 from meterd.model.quantity import CATALOGUE, INFO
 from meterd.sim.household import DAY
 from meterd.sim.meter import house_meter, phases_of, solar_meter

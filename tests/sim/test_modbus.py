@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import ConfigError
-from meterd.sim.bank import FixedBank
-from meterd.sim.faults import Fault
+from meterd.sim.fault_injection import MISCHIEF, SOCKET_ONLY
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import with_crc
-from meterd.sim.lines import Framer
-from meterd.sim.mischief import MISCHIEF, SOCKET_ONLY
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
+from meterd.sim.transports import Framer
 from tests.sim.raw import Heard, RawClient, raw, registers
 
 pytestmark = pytest.mark.virtual
@@ -128,7 +128,7 @@ async def test_half_an_rtu_request_is_forgotten_after_silence() -> None:
 
 @both
 async def test_timeout_says_nothing(framer: Framer) -> None:
-    async with raw(framer, Fault("timeout", every=2)) as (server, client):
+    async with raw(framer, SimulatedFault("timeout", every=2)) as (server, client):
         assert await client.ask(read(framer)) == Heard(good(framer))
         assert await client.ask(read(framer)) == Heard(b"")
         assert server.injected == {"timeout": 1}
@@ -136,7 +136,7 @@ async def test_timeout_says_nothing(framer: Framer) -> None:
 
 @both
 async def test_late_comes_after_the_reply_to_the_next_request(framer: Framer) -> None:
-    async with raw(framer, Fault("late", seconds=0.3)) as (server, client):
+    async with raw(framer, SimulatedFault("late", seconds=0.3)) as (server, client):
         assert await client.ask(read(framer)) == Heard(b"")
         server.faults = ()
         assert await client.ask(read(framer, unit=2, tid=7)) == Heard(good(framer, 2, 7))
@@ -144,7 +144,10 @@ async def test_late_comes_after_the_reply_to_the_next_request(framer: Framer) ->
 
 
 async def test_behind_a_shared_wire_a_late_reply_meets_the_next_connection() -> None:
-    async with raw("rtu", Fault("late", seconds=0.2), shared_wire=True) as (server, client):
+    async with raw("rtu", SimulatedFault("late", seconds=0.2), shared_wire=True) as (
+        server,
+        client,
+    ):
         assert await client.ask(read("rtu"), 0.05) == Heard(b"")
         await client.close()
         again = RawClient(server)
@@ -156,37 +159,37 @@ async def test_behind_a_shared_wire_a_late_reply_meets_the_next_connection() -> 
 @both
 async def test_wrong_unit_and_function_change_only_that(framer: Framer) -> None:
     data = bytes([len(DATA)]) + DATA
-    async with raw(framer, Fault("wrong_unit")) as (server, client):
+    async with raw(framer, SimulatedFault("wrong_unit")) as (server, client):
         assert await client.ask(read(framer)) == Heard(wrap(framer, b"\x04" + data, unit=2))
-        server.faults = (Fault("wrong_function"),)
+        server.faults = (SimulatedFault("wrong_function"),)
         assert await client.ask(read(framer)) == Heard(wrap(framer, b"\x01" + data))
 
 
 async def test_transaction_ids_are_wrong_or_zero() -> None:
-    async with raw("socket", Fault("wrong_tid")) as (server, client):
+    async with raw("socket", SimulatedFault("wrong_tid")) as (server, client):
         heard = await client.ask(read("socket"))
         assert heard.data[2:] == good("socket")[2:]
         assert heard.data[:2] not in (b"\0\0", b"\1\2")
-        server.faults = (Fault("zero_tid"),)
+        server.faults = (SimulatedFault("zero_tid"),)
         assert await client.ask(read("socket")) == Heard(good("socket", tid=0))
 
 
 @pytest.mark.parametrize("kind", sorted(SOCKET_ONLY))
 async def test_rtu_has_no_transaction_id_to_get_wrong(kind: str) -> None:
     with pytest.raises(ConfigError, match=kind):
-        ModbusServer({}, framer="rtu", faults=[Fault(kind)])
+        ModbusServer({}, framer="rtu", faults=[SimulatedFault(kind)])
 
 
 @both
 async def test_wrong_count_is_a_register_less(framer: Framer) -> None:
-    async with raw(framer, Fault("wrong_count")) as (_, client):
+    async with raw(framer, SimulatedFault("wrong_count")) as (_, client):
         short = wrap(framer, bytes([4, len(DATA) - 2]) + DATA[:-2])
         assert await client.ask(read(framer)) == Heard(short)
 
 
 @both
 async def test_lying_count_has_the_registers_but_another_number(framer: Framer) -> None:
-    async with raw(framer, Fault("lying_count")) as (_, client):
+    async with raw(framer, SimulatedFault("lying_count")) as (_, client):
         place = 2 if framer == "rtu" else 8
         for _ in range(5):
             heard = (await client.ask(read(framer), 0.05)).data
@@ -199,9 +202,9 @@ async def test_lying_count_has_the_registers_but_another_number(framer: Framer) 
 async def test_truncate_cuts_where_it_is_told(framer: Framer) -> None:
     async with raw(framer) as (server, client):
         for end in range(1, len(good(framer))):
-            server.faults = (Fault("truncate", number=end),)
+            server.faults = (SimulatedFault("truncate", number=end),)
             assert await client.ask(read(framer), 0.02) == Heard(good(framer)[:end])
-        server.faults = (Fault("truncate"),)
+        server.faults = (SimulatedFault("truncate"),)
         heard = (await client.ask(read(framer))).data
         assert 0 < len(heard) < len(good(framer))
         assert good(framer).startswith(heard)
@@ -209,7 +212,7 @@ async def test_truncate_cuts_where_it_is_told(framer: Framer) -> None:
 
 @both
 async def test_garbage_is_something_else_entirely(framer: Framer) -> None:
-    async with raw(framer, Fault("garbage")) as (_, client):
+    async with raw(framer, SimulatedFault("garbage")) as (_, client):
         heard = (await client.ask(read(framer))).data
         assert heard
         assert DATA not in heard
@@ -218,7 +221,7 @@ async def test_garbage_is_something_else_entirely(framer: Framer) -> None:
 @both
 async def test_extra_is_somebody_elses_valid_reply_before_the_right_one(framer: Framer) -> None:
     foreign = set()
-    async with raw(framer, Fault("extra")) as (server, client):
+    async with raw(framer, SimulatedFault("extra")) as (server, client):
         for _ in range(12):
             heard = (await client.ask(read(framer), 0.03)).data
             assert heard.endswith(good(framer))
@@ -237,13 +240,13 @@ async def test_extra_is_somebody_elses_valid_reply_before_the_right_one(framer: 
 
 @both
 async def test_duplicate_says_it_twice(framer: Framer) -> None:
-    async with raw(framer, Fault("duplicate")) as (_, client):
+    async with raw(framer, SimulatedFault("duplicate")) as (_, client):
         assert await client.ask(read(framer)) == Heard(2 * good(framer))
 
 
 @both
 async def test_dribble_comes_byte_by_byte_and_the_next_reply_waits(framer: Framer) -> None:
-    async with raw(framer, Fault("dribble", seconds=0.03)) as (server, client):
+    async with raw(framer, SimulatedFault("dribble", seconds=0.03)) as (server, client):
         begun = (await client.ask(read(framer), 0.02)).data
         assert 0 < len(begun) < len(good(framer))
         server.faults = ()
@@ -253,9 +256,9 @@ async def test_dribble_comes_byte_by_byte_and_the_next_reply_waits(framer: Frame
 
 @both
 async def test_exception_and_busy_are_refusals(framer: Framer) -> None:
-    async with raw(framer, Fault("exception", number=0x42)) as (server, client):
+    async with raw(framer, SimulatedFault("exception", number=0x42)) as (server, client):
         assert await client.ask(read(framer)) == Heard(wrap(framer, b"\x84\x42"))
-        server.faults = (Fault("busy", number=2),)
+        server.faults = (SimulatedFault("busy", number=2),)
         replies = [(await client.ask(read(framer), 0.03)).data for _ in range(3)]
         busy = wrap(framer, b"\x84\x06")
         assert replies == [busy, busy, good(framer)]
@@ -264,17 +267,17 @@ async def test_exception_and_busy_are_refusals(framer: Framer) -> None:
 
 @both
 async def test_close_and_reset_end_the_connection(framer: Framer) -> None:
-    async with raw(framer, Fault("close")) as (server, client):
+    async with raw(framer, SimulatedFault("close")) as (server, client):
         assert await client.ask(read(framer)) == Heard(b"", "eof")
         await client.open()
-        server.faults = (Fault("reset"),)
+        server.faults = (SimulatedFault("reset"),)
         half = good(framer)[: len(good(framer)) // 2]
         assert await client.ask(read(framer)) == Heard(half, "reset")
 
 
 @both
 async def test_unplug_goes_away_and_comes_back_on_the_same_port(framer: Framer) -> None:
-    async with raw(framer, Fault("unplug", seconds=0.3)) as (server, client):
+    async with raw(framer, SimulatedFault("unplug", seconds=0.3)) as (server, client):
         port = server.port
         assert (await client.ask(read(framer))).ending == "eof"
         with pytest.raises(ConnectionRefusedError):
@@ -287,14 +290,14 @@ async def test_unplug_goes_away_and_comes_back_on_the_same_port(framer: Framer) 
 
 
 async def test_a_refusal_has_no_registers_to_spoil() -> None:
-    async with raw("socket", Fault("wrong_count")) as (server, client):
+    async with raw("socket", SimulatedFault("wrong_count")) as (server, client):
         request = wrap("socket", bytes.fromhex("04 0028 0001"))
         assert await client.ask(request) == Heard(wrap("socket", b"\x84\x02"))
         assert not server.injected
 
 
 async def test_the_same_seed_misbehaves_the_same() -> None:
-    faults = [Fault(kind, 0.3) for kind in ("garbage", "wrong_tid", "truncate", "extra")]
+    faults = [SimulatedFault(kind, 0.3) for kind in ("garbage", "wrong_tid", "truncate", "extra")]
     seen = []
     for seed in (3, 3, 4):
         async with raw("socket", *faults, seed=seed) as (_, client):

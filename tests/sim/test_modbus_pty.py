@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import ConfigError
-from meterd.sim.bank import FixedBank
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import with_crc
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from meterd.sim.serve import serve_ups
 
 # Seconds; only ever reached where something hangs.
@@ -52,7 +52,7 @@ async def opened(link: Path) -> int:
 async def test_closing_a_serial_line_pulls_its_plug_for_a_moment(tmp_path: Path) -> None:
     link = tmp_path / "meter"
     server = ModbusServer(
-        {1: FixedBank({3: {5: 7}})}, framer="rtu", faults=[Fault("close", every=2)]
+        {1: FixedBank({3: {5: 7}})}, framer="rtu", faults=[SimulatedFault("close", every=2)]
     )
     server.start_pty(link)
     assert server.url == f"serial://{link}?framer=rtu"

@@ -7,16 +7,16 @@ import pytest
 
 from meterd.cli.configuration import target_settings
 from meterd.config.settings import Settings
-from meterd.daemon.plan import devices, link_plans, polled
+from meterd.daemon.link_plan import devices, link_plans, polled
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
 from meterd.poll.cycle import poll_once
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu, SocketFraming, with_crc
-from meterd.sim.lines import Framer
 from meterd.sim.replay import Replay, serve_replay
 from meterd.sim.serve import serve_meter, serve_ups
+from meterd.sim.transports import Framer
 from meterd.wire.recording import Recording, WireEvent, head, parse, record
 from tests.sim.raw import SILENCE
 
@@ -69,7 +69,7 @@ async def test_a_field_recording_gives_the_same_readings_and_the_same_error(
     async with serve_meter(METER, framer=framer, seed=3) as server:
         url = f"tcp://127.0.0.1:{server.port}/1{query}"
         seen = await polls(f"{METER}@{url}", 1, events)
-        server.faults = [Fault(kind, seconds=0.6 if kind == "late" else 0.0)]
+        server.faults = [SimulatedFault(kind, seconds=0.6 if kind == "late" else 0.0)]
         await asyncio.sleep(0.25)
         seen += await polls(f"{METER}@{url}", 1, events)
     assert [poll.up for poll in seen] == [True, False]

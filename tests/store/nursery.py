@@ -13,7 +13,7 @@ import alembic.command
 import sqlalchemy.dialects.sqlite  # noqa: F401 (loaded once, before the forks)
 
 from meterd.model.sample import Layout, Poll
-from meterd.store.hot import Stretch
+from meterd.store.head.head import SeriesBatch
 from meterd.store.writer import Writer
 
 COLUMNS = 40
@@ -33,7 +33,7 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def kept(batch: Sequence[Stretch]) -> None:
+def kept(batch: Sequence[SeriesBatch]) -> None:
     for stretch in batch:
         say(f"kept {stretch.times[0]} {stretch.times[-1]}")
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from meterd.model.sample import Doubt, Layout, Poll
-from meterd.store import database
+from meterd.model.sample import Layout, Poll, QualityFlag
+from meterd.store.db import store_url
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
@@ -37,7 +37,7 @@ def poll(
     *values: float | None,
     device: str = "main",
     layout: Layout = VOLTAGE,
-    doubts: Mapping[int, Doubt] | None = None,
+    doubts: Mapping[int, QualityFlag] | None = None,
 ) -> Poll:
     return Poll(device, time, layout, values, doubts or {})
 
@@ -85,7 +85,7 @@ async def raw(reader: Reader, quantity: str = "voltage.l1") -> list[tuple[int, f
 def rows(path: Path, question: str, *values: object) -> list[tuple[object, ...]]:
     """What a person with a SQL client sees."""
     if len(PLACES) > 1:
-        with database.find(url_of(path)).reading() as there:
+        with store_url.find(url_of(path)).reading() as there:
             return [tuple(row) for row in there.exec_driver_sql(question)]
     connection = sqlite3.connect(path)
     try:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store import database, migrate
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag
+from meterd.store.db import migrate, store_url
 from meterd.store.reader import Reader
 
 from .rigs import Hands, store, url_of
@@ -34,7 +34,7 @@ LAYOUTS = (
     Layout.of([("active_power", "W"), ("device.up", "1")]),
 )
 _values = st.one_of(st.none(), st.integers(-1000, 1000).map(lambda n: n / 8))
-_doubt = st.sampled_from([Doubt(Quality.INVALID, "no"), Doubt(Quality.SUSPECT, "hm")])
+_doubt = st.sampled_from([QualityFlag(Quality.INVALID, "no"), QualityFlag(Quality.SUSPECT, "hm")])
 _polls = st.builds(
     Poll,
     st.sampled_from(["a", "b"]),
@@ -75,7 +75,7 @@ def model(polls: Sequence[Poll], window: tuple[int, int, int, str]) -> Points:
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "empty.db"
-    migrate.upgrade(database.find(url_of(path)))
+    migrate.upgrade(store_url.find(url_of(path)))
     return path
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import lock, migrate, ownership
-from meterd.store.keeper import Keeper
-from meterd.store.ledger import Ledger
-from meterd.store.rescue import Rescue
-from meterd.store.sqlite import SqliteDatabase
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db import lockfile, migrate, ownership
+from meterd.store.db.sqlite import SqliteDatabase
+from meterd.store.engine.spool_policy import SpoolPolicy
+from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.writer import Writer
 
 from .rigs import NEVER, Hands, poll, samples, store, url_of
@@ -30,14 +30,14 @@ TROUBLES: dict[str, Exception] = {
 }
 PLACES: dict[str, tuple[Any, str]] = {
     "folder": (SqliteDatabase, "prepare"),
-    "lock": (lock, "_opened"),
-    "lock's text": (lock.Lock, "_say"),
+    "lock": (lockfile, "_opened"),
+    "lock's text": (lockfile.LockFile, "_say"),
     "file": (ownership, "make"),
-    "spool": (Rescue, "open"),
+    "spool": (SpoolPolicy, "open"),
     "schema": (migrate, "upgrade"),
-    "ledger": (Ledger, "__init__"),
-    "load": (Keeper, "_load"),
-    "memos": (Ledger, "memos"),
+    "ledger": (StoreSession, "__init__"),
+    "load": (StorageEngine, "_load"),
+    "memos": (StoreSession, "memos"),
 }
 
 
@@ -80,7 +80,7 @@ async def test_any_error_of_a_commit_leaves_polls_waiting(
     path = tmp_path / "meterd.db"
     async with store(path) as (writer, _):
         with monkeypatch.context() as broken:
-            broken.setattr(Ledger, "commit", raising(TROUBLES[trouble]))
+            broken.setattr(StoreSession, "commit", raising(TROUBLES[trouble]))
             for time in range(3):
                 writer.take(poll(time, float(time)))
                 with pytest.raises(StoreError):
@@ -101,7 +101,9 @@ async def test_any_error_of_maintenance_leaves_commits_going(
         writer.take(poll(1, 1.0))
         await writer.flush()
         with monkeypatch.context() as broken:
-            broken.setattr("meterd.store.sealing.Sealer.seal", raising(KeyError("x")))
+            broken.setattr(
+                "meterd.store.compaction.hours.HourCompactor.seal", raising(KeyError("x"))
+            )
             hands.now = 3 * HOUR
             with pytest.raises(StoreError, match="KeyError"):
                 await writer.settle()

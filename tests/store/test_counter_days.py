@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meterd.model.sample import Layout, Poll
-from meterd.store.format.rollup import Quarter
+from meterd.store.blocks.rollup import QuarterRollup
 from meterd.store.reader import Reader
 
 from .rigs import Hands, rows, store
@@ -41,7 +41,7 @@ async def written(path: Path, *files: list[Poll], now: int | None = None, **opti
     return newest
 
 
-def told(path: Path, start: int, end: int) -> dict[int, Quarter]:
+def told(path: Path, start: int, end: int) -> dict[int, QuarterRollup]:
     reader = Reader.outside(f"sqlite:///{path}")
     try:
         return reader.quarters(NAME, start, end)
@@ -49,7 +49,7 @@ def told(path: Path, start: int, end: int) -> dict[int, Quarter]:
         reader.close()
 
 
-def energy(found: dict[int, Quarter], start: int, end: int) -> float:
+def energy(found: dict[int, QuarterRollup], start: int, end: int) -> float:
     """In Wh, of the quarter hours from `start` to before `end`."""
     some = (one for number, one in found.items() if start <= number * QUARTER < end)
     return sum(one.increase or 0 for one in some) / 1000

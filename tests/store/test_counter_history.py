@@ -17,11 +17,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meterd.daemon.consumed import Consumed
+from meterd.daemon.energy_queries import EnergyQueries
 from meterd.energy.consumption import consume, cut, metered
 from meterd.energy.periods import Period
-from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store import database, migrate
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag
+from meterd.store.db import migrate, store_url
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
@@ -33,7 +33,7 @@ START = 19_700 * DAY
 GUARDED = ("main", "guarded.active_energy.import", "Wh")
 PLAIN = ("main", "active_energy.import", "Wh")
 LAYOUT = Layout.of([name[1:] for name in (GUARDED, PLAIN)])
-INVALID = Doubt(Quality.INVALID, "marked")
+INVALID = QualityFlag(Quality.INVALID, "marked")
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Story:
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "empty.db"
-    migrate.upgrade(database.find(url_of(path)))
+    migrate.upgrade(store_url.find(url_of(path)))
     return path
 
 
@@ -224,7 +224,7 @@ async def _check_buckets(reader: Reader, story: Story, oracle: Oracle) -> None:
     asked = metered(PLAIN[1])
     assert asked is not None
     days = cut(zone, Period.DAY, START, story.end, now)
-    source = Consumed(lambda: reader, lambda _: 10.0)
+    source = EnergyQueries(lambda: reader, lambda _: 10.0)
     got = await consume(source.quarters, "main", asked, days, zone=zone, now=now)
     edges = [days[0].start, *(day.end for day in days)]
     line = oracle.line()

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import rescue
 from meterd.store import writer as writers
-from meterd.store.keeper import Keeper
-from meterd.store.rescue import Precautions
+from meterd.store.engine import spool_policy
+from meterd.store.engine.spool_policy import SpoolOptions
+from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.writer import Writer
 
 from .rigs import opened, poll, raw, samples, store, url_of
-from .test_spooler import Hang
+from .test_spool_thread import Hang
 from .test_trouble import found
 
 
@@ -23,14 +23,14 @@ def away(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """The disk of that store is gone, as far as it matters."""
 
     def gone(name: str) -> None:
-        original = getattr(Keeper, name)
+        original = getattr(StorageEngine, name)
 
-        def failing(self: Keeper, *args: object) -> object:
+        def failing(self: StorageEngine, *args: object) -> object:
             if self._database.path == path:
                 raise StoreError("the disk is away", code="unavailable")
             return original(self, *args)
 
-        monkeypatch.setattr(Keeper, name, failing)
+        monkeypatch.setattr(StorageEngine, name, failing)
 
     for name in ("commit", "take_back"):
         gone(name)
@@ -42,7 +42,7 @@ async def test_what_waits_in_memory_and_in_the_spool_of_a_store_that_is_away_com
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: str | None, is_deleted: bool
 ) -> None:
     one, two = tmp_path / "one.db", tmp_path / "two.db"
-    plan = Precautions(spool=None if spool is None else tmp_path / spool)
+    plan = SpoolOptions(spool=None if spool is None else tmp_path / spool)
     async with store(two) as (heir, reader):
         old = Writer(url_of(one), commit=1e6, precautions=plan)
         await old.open()
@@ -105,7 +105,7 @@ async def test_a_spool_on_a_disk_that_hangs_holds_no_reload_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = tmp_path / "one.db", tmp_path / "two.db"
-    monkeypatch.setattr(rescue, "_HELD_S", 0.01)
+    monkeypatch.setattr(spool_policy, "_HELD_S", 0.01)
     held, free = threading.Event(), threading.Event()
     async with store(two) as (heir, reader):
         old = Writer(url_of(one), commit=1e6)

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from meterd.model.sample import Layout, Poll
-from meterd.store import database
-from meterd.store.format import arrays, block, journal, quarterly, rollup
-from meterd.store.format.columns import Column, Sheet, Span
-from meterd.store.hot import Hot, batch
+from meterd.store.blocks import array_decoder, block, commit_record, rollup, rollup_arrays
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, RowBatch
+from meterd.store.db import store_url
+from meterd.store.head.head import Head, batch
 from meterd.store.reader import Reader
-from meterd.store.spool import pack, unpack
 from meterd.store.tools import check
+from meterd.store.wal.spool import pack, unpack
 from tests.store.rigs import Hands, rows, samples, store, url_of
-from tests.store.test_sealing import DAY, HOUR, START, feed, history
+from tests.store.test_hours import DAY, HOUR, START, feed, history
 
 INF = float("inf")
 WHY = "no number that can be measured"
@@ -26,9 +26,9 @@ POWER = "active_power"
 WILD = [INF, -INF, 1.5e300]
 
 
-def span(*values: float, states: tuple[tuple[int, int, str], ...] = ()) -> Span:
+def span(*values: float, states: tuple[tuple[int, int, str], ...] = ()) -> Chunk:
     times = array("q", range(1000, 1000 + len(values)))
-    return Span(1, times, (Column(7, range(len(values)), array("d", values), states),))
+    return Chunk(1, times, (ChunkColumn(7, range(len(values)), array("d", values), states),))
 
 
 @pytest.mark.parametrize("wild", WILD)
@@ -36,25 +36,25 @@ def test_blocks_and_journal_rows_of_older_stores_are_read_as_nulls(wild: float) 
     written = span(1.5, wild, math.nan, 2.5, states=((2, 0, ""), (1, 4, "not there"), (1, 2, "hm")))
     states = ((1, 0, ""), (1, 4, WHY), (1, 4, "not there"), (1, 2, "hm"))
     blocks = block.decode(block.encode(written))
-    for found in (blocks, *journal.decode(journal.encode([written], {}))):
+    for found in (blocks, *commit_record.decode(commit_record.encode([written], {}))):
         (column,) = found.columns
         assert [str(value) for value in column.values] == ["1.5", "nan", "nan", "2.5"]
         assert column.states == states
-    (line,) = arrays.decode(block.encode(written))
+    (line,) = array_decoder.decode(block.encode(written))
     assert [str(float(value)) for value in line.values] == ["1.5", "nan", "nan", "2.5"]
     assert line.states == states
-    sheet = Sheet(1, array("q", [1, 2]), (7,), array("d", [wild, 3.0]))
-    ((column,),) = [one.columns for one in journal.decode(journal.encode([sheet], {}))]
+    sheet = RowBatch(1, array("q", [1, 2]), (7,), array("d", [wild, 3.0]))
+    ((column,),) = [one.columns for one in commit_record.decode(commit_record.encode([sheet], {}))]
     assert (str(column.values[0]), column.values[1]) == ("nan", 3.0)
 
 
 def test_what_was_made_of_infinities_is_not_known() -> None:
     day = START // DAY
-    quarter = rollup.Quarter(2, 1.0, INF, INF)
+    quarter = rollup.QuarterRollup(2, 1.0, INF, INF)
     body = rollup.pack(day, {day * 96: quarter})
     found = rollup.unpack(body)[1][day * 96]
     assert (found.n, found.min, str(found.max), str(found.sum)) == (2, 1.0, "nan", "nan")
-    lanes = quarterly.decode([body])
+    lanes = rollup_arrays.decode([body])
     assert [str(float(lane[0])) for lane in (lanes.low, lanes.high, lanes.total)] == [
         *("1.0", "nan", "nan")
     ]
@@ -67,7 +67,7 @@ async def test_polls_late_polls_and_the_spool(tmp_path: Path, wild: float) -> No
     hands = Hands(START)
     polls = [Poll("main", START + n, layout, (wild, 230.0)) for n in range(3)]
     # As an older meterd, or another process, may have left them.
-    hot = Hot()
+    hot = Head()
     hot.take(Poll("main", START + 3, layout, (1.0, 230.0)))
     (left,) = hot.uncommitted(10)
     left.tables[0][0] = wild
@@ -95,13 +95,13 @@ def older(path: Path) -> None:
                 values = array("d", column.values)
                 values[5] = INF
                 columns.append(column._replace(values=values))
-            wild = block.encode(Span(found.device, found.times, tuple(columns)))
+            wild = block.encode(Chunk(found.device, found.times, tuple(columns)))
             connection.execute("UPDATE block SET body = ? WHERE id = ?", (wild, key))
         for key, body in connection.execute("SELECT id, quarters FROM rollup").fetchall():
             day, quarters = rollup.unpack(body)
             first = min(quarters)
             one = quarters[first]
-            quarters[first] = rollup.Quarter(max(one.n, 1), one.min, INF, INF, one.increase)
+            quarters[first] = rollup.QuarterRollup(max(one.n, 1), one.min, INF, INF, one.increase)
             connection.execute(
                 "UPDATE rollup SET max = 9e999, sum = 9e999, quarters = ? WHERE id = ?",
                 (rollup.pack(day, quarters), key),
@@ -134,7 +134,7 @@ async def test_a_store_that_has_infinities_is_made_sound(tmp_path: Path) -> None
                     json.dumps([one.points for one in found], allow_nan=False)
             await writer.settle()
         assert rows(path, "SELECT count(*) FROM rollup WHERE max > 1e300 OR sum > 1e300") == [(0,)]
-    assert list(check.problems(database.find(url_of(path)))) == []
+    assert list(check.problems(store_url.find(url_of(path)))) == []
     outside = Reader.outside(url_of(path))
     told = outside.day("main", START // DAY, {("main", POWER, "W")})
     outside.close()

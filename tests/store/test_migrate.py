@@ -10,8 +10,8 @@ from alembic.migration import MigrationContext
 
 import meterd
 from meterd.errors import StoreError
-from meterd.store import database, migrate
-from meterd.store.schema import metadata
+from meterd.store.db import migrate, store_url
+from meterd.store.db.schema import metadata
 
 from .rigs import rows, store, url_of
 
@@ -19,13 +19,13 @@ FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.sql"))
 
 
 def upgrade(path: Path) -> None:
-    migrate.upgrade(database.find(url_of(path)))
+    migrate.upgrade(store_url.find(url_of(path)))
 
 
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     upgrade(path)
-    with database.find(url_of(path)).reading() as connection:
+    with store_url.find(url_of(path)).reading() as connection:
         options = {"compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database, migrate, ownership, precopy
-from meterd.store.corrupt import DamageError, keep_body
-from meterd.store.lock import Claim
-from meterd.store.records import Halves, Log
-from meterd.store.reserve import Reserve
+from meterd.store.db import migrate, ownership, premigration_backup, store_url
+from meterd.store.db.ballast import Ballast
+from meterd.store.db.lockfile import Claim
+from meterd.store.db.quarantine import DamageError, keep_body
 from meterd.store.tools import backup
+from meterd.store.wal.record_log import AlternatingLog, RecordLog
 from meterd.store.writer import Writer
 from tests.store.rigs import poll
 
@@ -46,13 +46,13 @@ async def make_all(folder: Path) -> None:
     writer.take(poll(1_700_000_000_000, 230.0))
     await writer.flush()
     assert {"meterd.db-wal", "meterd.db-shm", "meterd.db.lock"} <= modes(folder).keys()
-    found = database.find(url)
+    found = store_url.find(url)
     backup.backup(found, folder / "copy.db")
-    Reserve(folder / "meterd.db.reserve", 4096).keep()
-    Log(folder / "meterd.db.spool-000001").close()
-    Halves(folder / "other.journal", 1 << 20).close()
+    Ballast(folder / "meterd.db.reserve", 4096).keep()
+    RecordLog(folder / "meterd.db.spool-000001").close()
+    AlternatingLog(folder / "other.journal", 1 << 20).close()
     keep_body(folder, DamageError("block", 1, "damaged"), b"body")
-    precopy.make(folder / "meterd.db", "0001")
+    premigration_backup.make(folder / "meterd.db", "0001")
     assert all(mode & 0o027 == 0 for mode in modes(folder).values()), modes(folder)
     await writer.close()
     backup.restore(found, folder / "copy.db", 0)
@@ -86,7 +86,7 @@ async def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path
 
 @root
 async def test_in_a_folder_of_roots_the_owner_of_the_database_counts(tmp_path: Path) -> None:
-    migrate.upgrade(found := database.find(f"sqlite:///{tmp_path}/meterd.db"))
+    migrate.upgrade(found := store_url.find(f"sqlite:///{tmp_path}/meterd.db"))
     os.chown(tmp_path / "meterd.db", METERD, METERD)
     backup.backup(found, tmp_path / "copy")
     backup.restore(found, tmp_path / "copy", 0)
@@ -102,7 +102,7 @@ def test_folders_that_a_relative_url_names_are_given_away_too(
     os.chown(tmp_path, METERD, METERD)
     monkeypatch.chdir(tmp_path)
     with umask(0):
-        database.find("sqlite:///some/where/meterd.db").prepare()
+        store_url.find("sqlite:///some/where/meterd.db").prepare()
     for folder in (tmp_path / "some", tmp_path / "some" / "where"):
         assert folder.stat().st_uid == METERD
         assert stat.S_IMODE(folder.stat().st_mode) == 0o750

@@ -8,17 +8,18 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
-from meterd.store import closing as closing_days
-from meterd.store import database, migrate, sealing
-from meterd.store.catalog import Catalog
-from meterd.store.change import Change
-from meterd.store.closing import Closer
-from meterd.store.format.columns import Column, Span
-from meterd.store.hot import Hot
-from meterd.store.keys import block_id
-from meterd.store.ledger import Ledger
-from meterd.store.newest import Newest
-from meterd.store.sealing import GRACE, Sealer
+from meterd.store.blocks.chunk import Chunk, ChunkColumn
+from meterd.store.compaction import days as closing_days
+from meterd.store.compaction import hours
+from meterd.store.compaction.days import DayCompactor
+from meterd.store.compaction.hours import GRACE, HourCompactor
+from meterd.store.compaction.latest_rows import LatestRows
+from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_batch import WriteBatch
+from meterd.store.db import migrate, store_url
+from meterd.store.db.keys import block_id
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head
 from tests.clocks import FakeClock
 
 from .rigs import poll, rows, samples, url_of
@@ -36,14 +37,14 @@ class Rig:
     """The writer's thread without its thread."""
 
     def __init__(self, path: Path) -> None:
-        place = database.find(url_of(path))
+        place = store_url.find(url_of(path))
         migrate.upgrade(place)
         self.path = path
-        self.hot = Hot()
+        self.hot = Head()
         self.catalog = Catalog()
-        self.ledger = Ledger(place, self.catalog)
+        self.ledger = StoreSession(place, self.catalog)
         self.rows: dict[int, int] = {}
-        self.sealer = Sealer(self.hot, self.catalog, self.rows, set())
+        self.sealer = HourCompactor(self.hot, self.catalog, self.rows, set())
 
     def take(self, device: str, *times: int) -> None:
         """Polls, with a commit after them."""
@@ -86,7 +87,7 @@ def test_each_piece_encodes_some_devices_and_the_last_one_writes_them_all(rig: R
 
 
 def test_much_is_written_bit_by_bit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "MOST_BYTES", 10)
+    monkeypatch.setattr(hours, "MOST_BYTES", 10)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, True)
     assert rig.sealer.seal(rig.ledger, NOW, 1) == (POLLS, False)
@@ -123,9 +124,9 @@ def test_another_writer_between_two_pieces_makes_the_round_begin_anew(rig: Rig) 
     rig.sealer.seal(rig.ledger, NOW, 1)
     owner = rig.catalog.device(DEVICES[0])
     one = rig.catalog.one(DEVICES[0], "voltage.l1", "V")
-    there = Column(one, range(1), array("d", [7.0]))
-    span = Span(owner, array("q", [START + 1]), (there,))
-    change = Change()
+    there = ChunkColumn(one, range(1), array("d", [7.0]))
+    span = Chunk(owner, array("q", [START + 1]), (there,))
+    change = WriteBatch()
     change.add(block_id(owner, START), span)
     rig.sealer.interrupt()
     rig.ledger.apply(change)
@@ -136,11 +137,11 @@ def test_another_writer_between_two_pieces_makes_the_round_begin_anew(rig: Rig) 
 
 
 def test_a_round_that_fails_begins_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(change: Change) -> None:
+    def refused(change: WriteBatch) -> None:
         raise StoreError("full", code="full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Ledger, "apply", lambda _, change: refused(change))
+        broken.setattr(StoreSession, "apply", lambda _, change: refused(change))
         with pytest.raises(StoreError):
             rig.seal()
     assert rig.sealer.begins(NOW)
@@ -167,12 +168,12 @@ DAY = 24 * HOUR
 NEXT = START + DAY + 2 * HOUR
 
 
-def closing(rig: Rig) -> Closer:
+def closing(rig: Rig) -> DayCompactor:
     """Sealed polls of a day whose end is long over, and the next day's first ones."""
     for device in DEVICES:
         rig.take(device, *range(START + 3 * HOUR, START + 4 * HOUR, 5000), NEXT)
     rig.seal(NEXT)
-    return Closer(rig.hot, rig.catalog, rig.sealer)
+    return DayCompactor(rig.hot, rig.catalog, rig.sealer)
 
 
 def rolled(rig: Rig) -> list[int]:
@@ -209,7 +210,7 @@ def test_a_day_is_closed_step_by_step(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 
 def test_blocks_of_a_day_stay_as_they_are_where_flash_is_spared(rig: Rig) -> None:
     closing(rig)
-    closer = Closer(rig.hot, rig.catalog, rig.sealer, merging=False)
+    closer = DayCompactor(rig.hot, rig.catalog, rig.sealer, merging=False)
     while closer.work(rig.ledger, NEXT):
         pass
     assert rolled(rig) == [POLLS + 1 + 720] * len(DEVICES)
@@ -218,7 +219,7 @@ def test_blocks_of_a_day_stay_as_they_are_where_flash_is_spared(rig: Rig) -> Non
 
 def test_where_flash_is_spared_newest_values_are_written_when_an_hour_is_sealed(rig: Rig) -> None:
     clock = FakeClock(utc_ms=NOW)
-    newest = Newest(rig.hot, rig.catalog, clock)
+    newest = LatestRows(rig.hot, rig.catalog, clock)
 
     def told() -> list[int]:
         assert not newest.write_hourly(rig.ledger)

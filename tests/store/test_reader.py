@@ -8,12 +8,13 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind
-from meterd.model.sample import Doubt, Quality
-from meterd.store import database, migrate, ranges
-from meterd.store.asked import SeriesInfo
-from meterd.store.catalog import Catalog
-from meterd.store.head_rows import Memory
-from meterd.store.hot import Hot
+from meterd.model.sample import Quality, QualityFlag
+from meterd.store.db import migrate, store_url
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head
+from meterd.store.head.view import HeadView
+from meterd.store.query import range_reader
+from meterd.store.query.range_query import SeriesInfo
 from meterd.store.reader import Reader
 
 from .rigs import METER, poll, raw, store, url_of
@@ -21,7 +22,7 @@ from .rigs import METER, poll, raw, store, url_of
 
 async def test_without_a_file_only_what_is_pending_is_there(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    memory = Memory(Hot(), Catalog())
+    memory = HeadView(Head(), Catalog())
     memory.hot.take(poll(1000, 230.0))
     reader = Reader(url_of(path), memory)
     assert await raw(reader) == [(1000, 230.0)]
@@ -39,7 +40,7 @@ async def test_an_empty_store_answers_with_nothing(tmp_path: Path) -> None:
 
 async def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    migrate.upgrade(database.find(url_of(path)))
+    migrate.upgrade(store_url.find(url_of(path)))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
     connection.close()
@@ -70,12 +71,12 @@ async def test_a_window_holds_its_start_and_not_its_end(tmp_path: Path) -> None:
 
 
 async def test_null_and_invalid_values_are_gaps(tmp_path: Path) -> None:
-    wrong = {0: Doubt(Quality.INVALID, "out of range")}
+    wrong = {0: QualityFlag(Quality.INVALID, "out of range")}
     async with store(tmp_path / "meterd.db") as (writer, reader):
         writer.take(poll(1, 230.0))
-        writer.take(poll(2, None, doubts={0: Doubt(Quality.STALE, "not read")}))
+        writer.take(poll(2, None, doubts={0: QualityFlag(Quality.STALE, "not read")}))
         writer.take(poll(3, 9e9, doubts=wrong))
-        writer.take(poll(4, 231.0, doubts={0: Doubt(Quality.SUSPECT, "jumped")}))
+        writer.take(poll(4, 231.0, doubts={0: QualityFlag(Quality.SUSPECT, "jumped")}))
         for _ in ("pending", "stored"):
             assert await raw(reader) == [(1, 230.0), (4, 231.0)]
             (found,) = await reader.range(["main"], None, 0, 10, 2, "max")
@@ -100,7 +101,7 @@ async def test_a_value_taken_back_is_not_served_from_the_store(tmp_path: Path) -
     async with store(tmp_path / "meterd.db") as (writer, reader):
         writer.take(poll(1, 230.0))
         await writer.flush()
-        writer.take(poll(1, None, doubts={0: Doubt(Quality.INVALID, "not available")}))
+        writer.take(poll(1, None, doubts={0: QualityFlag(Quality.INVALID, "not available")}))
         for _ in ("pending", "stored"):
             assert await raw(reader) == []
             await writer.flush()
@@ -137,7 +138,7 @@ async def test_series_tell_kind_and_extent(tmp_path: Path) -> None:
 async def test_too_wide_a_question_is_refused_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, step: int
 ) -> None:
-    monkeypatch.setattr(ranges, limit, 10)
+    monkeypatch.setattr(range_reader, limit, 10)
     async with store(tmp_path / "meterd.db") as (writer, reader):
         for moment in range(11):
             writer.take(poll(moment, 1.0))
@@ -150,7 +151,7 @@ async def test_too_wide_a_question_is_refused_with_advice(
 
 
 async def test_what_is_no_question_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
-    reader = Reader(url_of(tmp_path / "meterd.db"), Memory(Hot(), Catalog()))
+    reader = Reader(url_of(tmp_path / "meterd.db"), HeadView(Head(), Catalog()))
     with pytest.raises(ValueError, match="agg must be one of avg min"):
         await reader.range(None, None, 0, 10, 5, "median")
     with pytest.raises(ValueError, match="step must be"):

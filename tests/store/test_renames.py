@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from meterd.model.sample import Poll
-from meterd.store import renames
+from meterd.store.db import renames
+from meterd.store.db.renames import RenameError
 from meterd.store.reader import Reader
-from meterd.store.renames import RenameError
 from meterd.store.tools.correct import Ask, Corrections
 from meterd.store.writer import Writer
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store.hot import Hot
-from meterd.store.records import Log
-from meterd.store.rescue import Precautions
-from meterd.store.spool import Spool, files, pack, unpack
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag
+from meterd.store.engine.spool_policy import SpoolOptions
+from meterd.store.head.head import Head
+from meterd.store.wal.record_log import RecordLog
+from meterd.store.wal.spool import Spool, files, pack, unpack
 
 from .rigs import METER, poll, raw, samples, store
 from .test_trouble import foreign_lock, found, impatient
@@ -30,7 +30,7 @@ def polls(count: int) -> list[Poll]:
         values: list[float | None] = [round(said.uniform(0, 250), 1) for _ in layout.quantities]
         doubts = {}
         if said.random() < 0.1:
-            values[0], doubts = None, {0: Doubt(Quality.INVALID, "not available")}
+            values[0], doubts = None, {0: QualityFlag(Quality.INVALID, "not available")}
         made.append(Poll(device, time, layout, values, doubts))
     return made
 
@@ -43,8 +43,8 @@ def cells(some: list[Poll]) -> list[tuple[object, ...]]:
     )
 
 
-def taken(some: list[Poll]) -> Hot:
-    hot = Hot()
+def taken(some: list[Poll]) -> Head:
+    hot = Head()
     for one in some:
         hot.take(one)
     return hot
@@ -73,7 +73,7 @@ async def test_a_record_that_cannot_be_read_is_kept_and_the_others_come_back(
     size = int.from_bytes(good[:4], "little")
     told = zlib.compress(json.dumps({"samples": 1, "devices": [], "series": []}).encode())
     nameless = len(told).to_bytes(4, "little") + told + good[4 + size :]
-    log = Log(tmp_path / "meterd.db.spool-000001")
+    log = RecordLog(tmp_path / "meterd.db.spool-000001")
     for record in (nameless, good, b"\0\0\0\0"):
         log.append(record)
     log.close()
@@ -87,7 +87,7 @@ async def test_a_record_that_cannot_be_read_is_kept_and_the_others_come_back(
 
 def test_one_file_that_cannot_be_opened_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "spool-000001").mkdir()
-    log = Log(tmp_path / "spool-000002")
+    log = RecordLog(tmp_path / "spool-000002")
     log.append(pack(taken([poll(1, 1.0)]).uncommitted(10)))
     log.close()
     spool = Spool(tmp_path / "spool", 1 << 20)
@@ -221,14 +221,14 @@ def test_a_file_that_goes_while_a_record_is_written_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool, _ = filled(tmp_path / "spool", 1 << 16, 3)
-    append = Log.append
+    append = RecordLog.append
 
-    def gone(self: Log, body: bytes) -> None:
+    def gone(self: RecordLog, body: bytes) -> None:
         self.path.unlink(missing_ok=True)
         append(self, body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Log, "append", gone)
+        patch.setattr(RecordLog, "append", gone)
         # The file that takes what this one held goes as well, with each of its records.
         spool.put(taken([poll(3, 230.0)]).uncommitted(10))
     assert spool.look()
@@ -270,7 +270,7 @@ def test_two_meterds_of_one_folder_have_files_of_their_own(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-SMALL = Precautions(memory=80)
+SMALL = SpoolOptions(memory=80)
 
 
 async def test_what_memory_cannot_hold_is_spooled_and_comes_back(
@@ -342,6 +342,6 @@ async def test_a_server_has_its_spool_where_the_settings_say(tmp_path: Path) -> 
     spool.parent.mkdir()
     filled(spool, 1 << 16, 5)[0].close()
     path = tmp_path / "meterd.db"
-    async with store(path, precautions=Precautions(spool=spool)) as (writer, _):
+    async with store(path, precautions=SpoolOptions(spool=spool)) as (writer, _):
         await writer.settle()
     assert len(samples(path)) == 5

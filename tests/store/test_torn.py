@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database
+from meterd.store.db import store_url
 from meterd.store.tools import backup, check
 
 from .rigs import Hands, poll, samples, store, url_of
-from .test_sealing import HOUR, START, history
+from .test_hours import HOUR, START, history
 
 EVERY = 10_000
 MOMENTS = 7
 
 
 def problems(path: Path) -> list[str]:
-    return list(check.problems(database.find(url_of(path))))
+    return list(check.problems(store_url.find(url_of(path))))
 
 
 def copy(folder: Path, target: Path) -> Path:
@@ -66,7 +66,7 @@ async def test_no_two_moments_are_taken_for_one(
             shutil.copy(copies[of_file] / "meterd.db.journal", folder / "meterd.db.journal")
             lacking = times[min(of_database, of_file)] - {time for time, _, _ in samples(path)}
             # What `db check` looks at first: the rest takes a second each.
-            wrong = next(check.problems(database.find(url_of(path))), "")
+            wrong = next(check.problems(store_url.find(url_of(path))), "")
             told += bool(wrong)
             assert not wrong or of_database != of_file
             if lacking and not wrong.startswith("the journal file is"):
@@ -85,7 +85,7 @@ async def test_a_start_with_such_a_copy_says_so_until_somebody_has_looked(
     shutil.copy(copies[-1] / "meterd.db.journal", folder / "meterd.db.journal")
     path = folder / "meterd.db"
     with pytest.raises(StoreError, match="the journal file is newer than the database"):
-        backup.restore(database.find(url_of(tmp_path / "restored.db")), path, 0)
+        backup.restore(store_url.find(url_of(tmp_path / "restored.db")), path, 0)
     assert not (tmp_path / "restored.db").exists()
     for _ in range(2):
         async with store(path, to_file=True, clock=Hands(START + 9 * HOUR)) as (writer, _):
@@ -126,10 +126,10 @@ async def test_a_journal_that_changes_its_place_and_a_backup_are_whole(tmp_path:
             await writer.settle()
             assert problems(path) == []
         saved.unlink(missing_ok=True)
-        backup.backup(database.find(url_of(path)), saved)
+        backup.backup(store_url.find(url_of(path)), saved)
         assert problems(saved) == []
         assert samples(saved) == samples(path)
-    backup.restore(database.find(url_of(path)), saved, 0)
+    backup.restore(store_url.find(url_of(path)), saved, 0)
     assert problems(path) == []
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
-from meterd.store import sqlite
-from meterd.store.rescue import Precautions
+from meterd.store.db import sqlite
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.writer import Writer
 
 from .rigs import NEVER, Hands, poll, raw, samples, store, url_of
@@ -98,7 +98,7 @@ async def test_memory_is_bounded_and_what_is_dropped_is_counted(
 ) -> None:
     impatient(monkeypatch)
     path = tmp_path / "meterd.db"
-    plan = Precautions(memory=80, spool=NO_SPOOL)
+    plan = SpoolOptions(memory=80, spool=NO_SPOOL)
     async with store(path, precautions=plan) as (writer, _):
         with foreign_lock(path):
             for moment in range(15):
@@ -114,7 +114,7 @@ async def test_what_cannot_be_kept_at_the_end_is_logged(
 ) -> None:
     impatient(monkeypatch)
     path = tmp_path / "meterd.db"
-    writer = Writer(url_of(path), commit=NEVER, precautions=Precautions(spool=NO_SPOOL))
+    writer = Writer(url_of(path), commit=NEVER, precautions=SpoolOptions(spool=NO_SPOOL))
     await writer.open()
     with foreign_lock(path):
         writer.take(poll(1, 230.0))

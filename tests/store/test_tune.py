@@ -12,12 +12,12 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout, Poll
-from meterd.store.ledger import Ledger
-from meterd.store.lock import holder_of
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db.lockfile import holder_of
+from meterd.store.db.writer_lease import NAME
+from meterd.store.engine.spool_policy import SpoolOptions, WriterOptions
 from meterd.store.reader import Reader
-from meterd.store.records import Log
-from meterd.store.rescue import Precautions, WriterOptions
-from meterd.store.tenure import NAME
+from meterd.store.wal.record_log import RecordLog
 from meterd.store.writer import Writer
 from tests.clocks import FakeClock
 
@@ -97,7 +97,7 @@ async def test_a_journal_that_cannot_move_yet_moves_when_it_can(
     take(writer, 0)
     await writer.flush()
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "commit", away)
+        patch.setattr(StoreSession, "commit", away)
         writer.tune(WriterOptions(commit=3600.0, to_file=False))
         take(writer, 10)
         with pytest.raises(StoreError):
@@ -126,14 +126,14 @@ async def test_what_is_in_the_old_spool_is_moved_to_the_new_one_and_is_there_aft
     options = [
         WriterOptions(
             commit=3600.0,
-            precautions=Precautions(memory=40, spool=tmp_path / name, reserve=0),
+            precautions=SpoolOptions(memory=40, spool=tmp_path / name, reserve=0),
         )
         for name in ("old spool", "new spool")
     ]
     writer = Writer(f"sqlite:///{path}", commit=3600.0, precautions=options[0].precautions)
     await writer.open()
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "commit", away)
+        patch.setattr(StoreSession, "commit", away)
         if is_far:
             on_another_disk(patch)
         for number, one in enumerate(options):
@@ -163,7 +163,7 @@ async def test_what_cannot_be_moved_to_the_new_spool_goes_to_the_store_from_wher
     writer = Writer(
         f"sqlite:///{tmp_path / 'm.db'}",
         commit=3600.0,
-        precautions=Precautions(spool=tmp_path / "old spool", reserve=0),
+        precautions=SpoolOptions(spool=tmp_path / "old spool", reserve=0),
     )
     await writer.open()
     take(writer, 0)
@@ -171,12 +171,12 @@ async def test_what_cannot_be_moved_to_the_new_spool_goes_to_the_store_from_wher
     with monkeypatch.context() as patch:
         on_another_disk(patch)
 
-        def full(self: Log, _: bytes) -> None:
+        def full(self: RecordLog, _: bytes) -> None:
             raise StoreError(f"{self.path}: no space is left", code="full")
 
-        patch.setattr(Log, "append", full)
-        plan = Precautions(spool=tmp_path / "new spool", reserve=0)
-        patch.setattr(Ledger, "commit", away)
+        patch.setattr(RecordLog, "append", full)
+        plan = SpoolOptions(spool=tmp_path / "new spool", reserve=0)
+        patch.setattr(StoreSession, "commit", away)
         writer.tune(WriterOptions(commit=3600.0, precautions=plan))
         take(writer, 10)
         with pytest.raises(StoreError):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import meterd
-from meterd.store import database, plainrows, views
+from meterd.store.db import plain_rows, store_url, views
 
 from .rigs import Hands, rows, store
-from .test_sealing import DAY, HOUR, START, feed, history
+from .test_hours import DAY, HOUR, START, feed, history
 
 PAGE = (Path(meterd.__file__).parent.parent / "docs" / "sql.md").read_text("utf-8")
 QUESTIONS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -105,17 +105,17 @@ async def test_old_rows_go_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     await filled(path, 2, rows=86_400.0)
     (before,) = rows(path, "SELECT count(*) FROM sample")[0]
-    opened = database.find(f"sqlite:///{path}").writing()
+    opened = store_url.find(f"sqlite:///{path}").writing()
     try:
         with opened.begin() as connection:
-            assert plainrows.forget(connection, START + HOUR, 100)
+            assert plain_rows.forget(connection, START + HOUR, 100)
         (after,) = rows(path, "SELECT count(*) FROM sample")[0]
         assert isinstance(before, int)
         assert isinstance(after, int)
         assert 100 <= before - after < 110
         for _ in range(100):
             with opened.begin() as connection:
-                if not plainrows.forget(connection, START + HOUR, 100):
+                if not plain_rows.forget(connection, START + HOUR, 100):
                     break
     finally:
         opened.close()

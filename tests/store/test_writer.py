@@ -8,9 +8,9 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind, declare
-from meterd.model.sample import Doubt, Layout, Poll, Quality
-from meterd.store import keeper
-from meterd.store.hot import Stretch
+from meterd.model.sample import Layout, Poll, Quality, QualityFlag
+from meterd.store.engine import storage_engine
+from meterd.store.head.head import SeriesBatch
 from meterd.store.writer import Writer
 
 from .rigs import METER, NEVER, Hands, opened, poll, raw, rows, samples, store, url_of
@@ -18,7 +18,10 @@ from .rigs import METER, NEVER, Hands, opened, poll, raw, rows, samples, store, 
 
 async def test_what_was_taken_is_stored_with_quality_and_reason(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    doubts = {1: Doubt(Quality.INVALID, "not available"), 2: Doubt(Quality.SUSPECT, "jumped")}
+    doubts = {
+        1: QualityFlag(Quality.INVALID, "not available"),
+        2: QualityFlag(Quality.SUSPECT, "jumped"),
+    }
     async with store(path) as (writer, _):
         writer.take(poll(1000, 230.1, None, 7.0, layout=METER, doubts=doubts))
         await writer.flush()
@@ -63,11 +66,11 @@ async def test_a_poll_is_confirmed_only_when_others_can_read_it(
     path = tmp_path / "meterd.db"
     seen: list[tuple[int, int]] = []
 
-    def confirmed(batch: Sequence[Stretch]) -> None:
+    def confirmed(batch: Sequence[SeriesBatch]) -> None:
         seen.append((sum(len(stretch.times) for stretch in batch), len(samples(path))))
 
     async with opened(Writer(url_of(path), commit=NEVER, confirmed=confirmed)) as writer:
-        monkeypatch.setattr(keeper, "BATCH", 1000)
+        monkeypatch.setattr(storage_engine, "BATCH", 1000)
         for moment in range(1500):
             writer.take(poll(moment, 230.0))
         await writer.flush()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import DeviceError, LinkError, ProtocolError
-from meterd.sim.faults import Fault, parse_faults
-from meterd.sim.lines import Framer
+from meterd.sim.faults import SimulatedFault, parse_faults
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.transports import Framer
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
@@ -267,7 +267,7 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing(wire: str) 
 async def test_a_reset_in_mid_reply_is_survived_within_the_read(wire: str) -> None:
     async with bench(wire, timeout=0.2) as b:
         await b.read()
-        b.server.faults = (Fault("reset", every=2),)
+        b.server.faults = (SimulatedFault("reset", every=2),)
         await b.read()
         await b.read()
         assert b.link.counters["reopened"] == 1
@@ -277,7 +277,7 @@ async def test_a_reset_in_mid_reply_is_survived_within_the_read(wire: str) -> No
 async def test_a_frame_cut_at_any_byte_harms_nothing_after_it(cut: int) -> None:
     for wire in ("socket", "rtu"):
         async with bench(wire) as b:
-            b.server.faults = (Fault("truncate", every=1, number=cut),)
+            b.server.faults = (SimulatedFault("truncate", every=1, number=cut),)
             with pytest.raises(LinkError):
                 await b.read(0, 12)
             b.server.faults = ()
@@ -364,7 +364,7 @@ def check_stamp(data: bytes, before: int, address: int, count: int, unit: int) -
 async def test_frames_that_are_spoilt_are_not_said_to_be_late(wire: str) -> None:
     async with bench(wire) as b:
         await b.read()
-        b.server.faults = (Fault("garbage"),)
+        b.server.faults = (SimulatedFault("garbage"),)
         for _ in range(4):
             with pytest.raises(LinkError) as caught:
                 await b.read()

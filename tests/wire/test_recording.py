@@ -6,9 +6,9 @@ import pytest
 
 from meterd.errors import ConfigError, LinkError
 from meterd.model.clock import SystemClock
-from meterd.sim.bank import FixedBank
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import FixedBank
 from meterd.wire import open_link
 from meterd.wire.address import parse as parse_url
 from meterd.wire.link import Link, Times
@@ -72,7 +72,7 @@ def test_a_link_without_a_stream_cannot_be_recorded() -> None:
         record(ScriptedLink({}), print, FakeClock())
 
 
-async def recorded(framer: str, *faults: Fault, wait: float = 0.0) -> list[WireEvent]:
+async def recorded(framer: str, *faults: SimulatedFault, wait: float = 0.0) -> list[WireEvent]:
     """The events of one good read and one that meets a fault."""
     server = ModbusServer({1: FixedBank({4: {0: 7, 1: 8}})}, framer=framer)  # type: ignore[arg-type]
     await server.start_tcp()
@@ -91,7 +91,7 @@ async def recorded(framer: str, *faults: Fault, wait: float = 0.0) -> list[WireE
 
 
 async def test_every_byte_both_ways_and_the_failure_are_told() -> None:
-    events = await recorded("rtu", Fault("timeout"))
+    events = await recorded("rtu", SimulatedFault("timeout"))
     assert [(event.kind, event.data.hex() or event.note) for event in events] == [
         (">", "01040000000271cb"),
         ("<", "010404000700084b83"),
@@ -104,13 +104,13 @@ async def test_every_byte_both_ways_and_the_failure_are_told() -> None:
 
 
 async def test_a_reply_that_comes_after_its_timeout_is_told_too() -> None:
-    events = await recorded("rtu", Fault("late", seconds=0.15), wait=0.15)
+    events = await recorded("rtu", SimulatedFault("late", seconds=0.15), wait=0.15)
     assert [event.kind for event in events] == [">", "<", ">", "!", "<"]
     assert events[-1].data.hex() == "0104020007f8f2"
 
 
 async def test_it_is_told_when_the_peer_hangs_up_and_not_when_we_do() -> None:
-    events = await recorded("socket", Fault("close"))
+    events = await recorded("socket", SimulatedFault("close"))
     notes = [event.note for event in events if event.kind == "!"]
     # The link tries once more on a new connection, which is closed as well.
     assert notes == ["closed", "closed"]

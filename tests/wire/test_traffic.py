@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.library import shipped
+from meterd.drivers.map_library import shipped
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind, Notice

@@ -32,7 +32,7 @@ _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ApiToken:
     """One line of the file; times are Unix seconds, `expires` None is never."""
 
     name: str
@@ -52,7 +52,7 @@ def used_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.used")
 
 
-def load(path: Path) -> list[Token]:
+def load(path: Path) -> list[ApiToken]:
     """The tokens of a file; none where there is no file.
 
     Raises MeterdError where it cannot be read, is damaged, or can be read by other users.
@@ -85,12 +85,12 @@ def _read(path: Path) -> bytes | None:
     return data
 
 
-def _token(entry: dict[str, Any]) -> Token:
+def _token(entry: dict[str, Any]) -> ApiToken:
     name, kept, scopes = entry["name"], entry["hash"], tuple(entry["scopes"])
     if not isinstance(name, str) or len(bytes.fromhex(kept)) != 32 or set(scopes) - set(SCOPES):
         raise ValueError(name)
     expires = entry.get("expires")
-    return Token(
+    return ApiToken(
         name, kept, scopes, _seconds(entry["created"]), _seconds(expires) if expires else None
     )
 
@@ -116,7 +116,7 @@ def add(
             raise MeterdError(text, code="taken")
         if len(tokens) >= _MOST:
             raise MeterdError(f"{path} holds {_MOST} tokens: revoke some", code="tokens")
-        _save(path, [*tokens, Token(name, digest(secret), scopes, now, expires)])
+        _save(path, [*tokens, ApiToken(name, digest(secret), scopes, now, expires)])
     return secret
 
 
@@ -148,7 +148,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _save(path: Path, tokens: list[Token]) -> None:
+def _save(path: Path, tokens: list[ApiToken]) -> None:
     entries = [
         {
             "name": token.name,

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from aiohttp import HttpVersion11, web
 
-from meterd.api.answer import EVENTS, Following
+from meterd.api.answer import EVENTS, FollowingClient
 from meterd.api.backlog import Backlog
 from meterd.api.connection import Connection
-from meterd.api.crowd import Crowd
 from meterd.api.headers import HEADERS
-from meterd.api.live.form import Change, Filter, changes, state
+from meterd.api.live.change_log import ChangeLog
 from meterd.api.live.listener import MOST_WAITING, Listener, chunk, event
-from meterd.api.live.news import News
-from meterd.api.problem import Refusal
+from meterd.api.live.serializers import Filter, LiveChange, changes, state
+from meterd.api.problem import ApiRefusal
+from meterd.api.server_stats import ServerStats
 from meterd.api.site import Site
 from meterd.api.times import rfc3339
 from meterd.daemon.service import forever
@@ -48,7 +48,7 @@ STREAM = {
 
 
 @dataclass(slots=True, eq=False)
-class _Group:
+class _FanoutGroup:
     """All who want the same; `told` is when they last were, in monotonic seconds.
 
     `state` is the last one that somebody was greeted with, and when, and after which change.
@@ -69,18 +69,18 @@ class Fanout:
         site: Site,
         clock: Clock,
         most: int,
-        crowd: Crowd | None = None,
+        crowd: ServerStats | None = None,
         backlog: Backlog | None = None,
     ) -> None:
         self._site = site
         self._clock = clock
         self._most = most
-        self.crowd = crowd or Crowd()
+        self.crowd = crowd or ServerStats()
         self._backlog = backlog or Backlog()
         self._backlog.besides = self._unsent
         self._unsent_at = (0.0, 0)
-        self._news = News(site, clock.now_ms())
-        self._groups: dict[Filter, _Group] = {}
+        self._news = ChangeLog(site, clock.now_ms())
+        self._groups: dict[Filter, _FanoutGroup] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._leave: Callable[[], None] | None = None
@@ -95,7 +95,7 @@ class Fanout:
     async def follow(
         self,
         request: web.Request,
-        following: Following,
+        following: FollowingClient,
         is_welcome: Callable[[], bool] = lambda: True,
     ) -> web.StreamResponse:
         """Serve one client until it goes, is welcome no more, or `close`.
@@ -105,7 +105,7 @@ class Fanout:
         if self._closed or self.crowd.streams >= self._most:
             detail = f"there are {self._most} streams already"
             headers = {"Retry-After": "10"}
-            raise Refusal(503, "too_many_streams", detail, hint="use latest", headers=headers)
+            raise ApiRefusal(503, "too_many_streams", detail, hint="use latest", headers=headers)
         # All of the state, which stands in memory until the client has taken it.
         self._backlog.need(_GREETING)
         response = web.StreamResponse(headers={**HEADERS, **STREAM})
@@ -130,26 +130,26 @@ class Fanout:
             self._unsent_at = (now, size)
         return size
 
-    def _join(self, wanted: Filter, listener: Listener) -> _Group:
+    def _join(self, wanted: Filter, listener: Listener) -> _FanoutGroup:
         if self._loop is None:
             self._news.begin()
             self._leave = self._site.subscribe(self)
             self._loop = asyncio.create_task(forever("streams", self._run))
         group = self._groups.get(wanted)
         if group is None:
-            group = self._groups[wanted] = _Group(wanted, self._clock.monotonic())
+            group = self._groups[wanted] = _FanoutGroup(wanted, self._clock.monotonic())
         group.members.add(listener)
         self.crowd.streams += 1
         return group
 
-    def _part(self, group: _Group, listener: Listener) -> None:
+    def _part(self, group: _FanoutGroup, listener: Listener) -> None:
         group.members.discard(listener)
         self.crowd.streams -= 1
         if not group.members and self._groups.get(group.wanted) is group:
             del self._groups[group.wanted]
         self._deserted = self._clock.monotonic()
 
-    def _greet(self, listener: Listener, group: _Group, last: str) -> None:
+    def _greet(self, listener: Listener, group: _FanoutGroup, last: str) -> None:
         """What the client has missed if that is still here, else everything."""
         missed = self._news.since(last) if last else None
         if missed is not None:
@@ -164,7 +164,7 @@ class Fanout:
     def _say(self, listener: Listener, data: bytes) -> None:
         listener.say(data, chunk(data))
 
-    def _state(self, group: _Group) -> bytes:
+    def _state(self, group: _FanoutGroup) -> bytes:
         """Made once for all who come at the same time: after a restart those are many."""
         now, number = self._clock.monotonic(), self._news.number
         made_at, made_for = group.state_at
@@ -173,7 +173,7 @@ class Fanout:
             group.state, group.state_at = event("state", body, number), (now, number)
         return group.state
 
-    def _told(self, change: Change, wanted: Filter) -> bytes | None:
+    def _told(self, change: LiveChange, wanted: Filter) -> bytes | None:
         body = changes(change, wanted)
         return None if body is None else event("changes", body, self._news.name(change.number))
 
@@ -208,7 +208,7 @@ class Fanout:
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
 
-    async def _tell(self, change: Change | None) -> None:
+    async def _tell(self, change: LiveChange | None) -> None:
         if change is None:
             return
         for group in tuple(self._groups.values()):
@@ -217,7 +217,7 @@ class Fanout:
                 group.told = self._clock.monotonic()
                 await self._spread(group, told)
 
-    async def _spread(self, group: _Group, data: bytes) -> None:
+    async def _spread(self, group: _FanoutGroup, data: bytes) -> None:
         framed = chunk(data)
         for number, listener in enumerate(tuple(group.members)):
             if not listener.say(data, framed):
@@ -225,7 +225,7 @@ class Fanout:
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
 
-    def _catch_up(self, group: _Group, listener: Listener) -> None:
+    def _catch_up(self, group: _FanoutGroup, listener: Listener) -> None:
         """A client that fell behind gets nothing until it has read all, and then the state."""
         if not listener.is_behind:
             listener.is_behind = True

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from meterd.api.promapi.desk import Deadline, Desk
 from meterd.api.promapi.params import Params
-from meterd.api.promapi.reply import Reply, Trouble, reply
-from meterd.api.promapi.source import Known, SiteSource
+from meterd.api.promapi.query_executor import QueryDeadline, QueryExecutor
+from meterd.api.promapi.reply import PromReply, Trouble, reply
+from meterd.api.promapi.source import KnownSeries, SiteSource
 from meterd.promql.matcher import Matcher
 from meterd.promql.result import QueryError
 from meterd.promql.select import matching, parse_selector
@@ -19,14 +19,14 @@ _ESCAPED = re.compile(r"_([0-9a-fA-F]{1,6})_|__")
 Window = tuple[int, int]
 
 
-async def series(desk: Desk, params: Params) -> Reply:
+async def series(desk: QueryExecutor, params: Params) -> PromReply:
     """The label sets of the series that a match[] selects."""
     limit, window = params.limit(), params.window()
     if not params.all("match[]"):
         raise Trouble("bad_data", "no match[] parameter provided")
     select = _selection(params, desk.source())
 
-    def question(deadline: Deadline) -> Reply:
+    def question(deadline: QueryDeadline) -> PromReply:
         found = [dict(sorted(one.labelled.labels.items())) for one in select(window)]
         found.sort(key=lambda labels: list(labels.items()))
         return _limited(found, limit)
@@ -34,19 +34,19 @@ async def series(desk: Desk, params: Params) -> Reply:
     return await desk.work(question)
 
 
-async def labels(desk: Desk, params: Params) -> Reply:
+async def labels(desk: QueryExecutor, params: Params) -> PromReply:
     """The names of all labels."""
     limit, window = params.limit(), params.window()
     select = _selection(params, desk.source())
 
-    def question(deadline: Deadline) -> Reply:
+    def question(deadline: QueryDeadline) -> PromReply:
         found = {name for one in select(window) for name in one.labelled.labels}
         return _limited(sorted(found), limit)
 
     return await desk.work(question)
 
 
-async def label_values(desk: Desk, params: Params, name: str) -> Reply:
+async def label_values(desk: QueryExecutor, params: Params, name: str) -> PromReply:
     """The values of one label."""
     label = unescaped(name)
     if not _LABEL.fullmatch(label):
@@ -54,19 +54,19 @@ async def label_values(desk: Desk, params: Params, name: str) -> Reply:
     limit, window = params.limit(), params.window()
     select = _selection(params, desk.source())
 
-    def question(deadline: Deadline) -> Reply:
+    def question(deadline: QueryDeadline) -> PromReply:
         found = {one.labelled.labels.get(label, "") for one in select(window)}
         return _limited(sorted(found - {""}), limit)
 
     return await desk.work(question)
 
 
-async def metadata(desk: Desk, params: Params) -> Reply:
+async def metadata(desk: QueryExecutor, params: Params) -> PromReply:
     """Type, help and unit of each metric."""
     limit, metric = params.limit(), params.one("metric")
     source = desk.source()
 
-    def question(deadline: Deadline) -> Reply:
+    def question(deadline: QueryDeadline) -> PromReply:
         found: dict[str, list[Mapping[str, str]]] = {}
         for one in source.series():
             name, kind, text, unit = one.meaning
@@ -78,7 +78,7 @@ async def metadata(desk: Desk, params: Params) -> Reply:
     return await desk.work(question)
 
 
-def _limited(found: Sequence[object], limit: int) -> Reply:
+def _limited(found: Sequence[object], limit: int) -> PromReply:
     kept = found[:limit] if limit else found
     return reply(kept, truncated=len(kept) < len(found))
 
@@ -97,14 +97,14 @@ def _letter(match: re.Match[str]) -> str:
     return chr(code) if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else "\ufffd"
 
 
-def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterable[Known]]:
+def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterable[KnownSeries]]:
     """The series that any match[] means and that have samples in a window. Raises Trouble."""
     selectors = params.all("match[]")
     if len(selectors) > _MOST_SELECTORS:
         raise Trouble("bad_data", f"more than {_MOST_SELECTORS} match[] parameters")
     parsed = [_parsed(text) for text in selectors]
 
-    def select(window: Window) -> Iterable[Known]:
+    def select(window: Window) -> Iterable[KnownSeries]:
         known = source.series()
         ids: Iterable[int] = range(len(known))
         if parsed:
@@ -122,7 +122,7 @@ def _parsed(text: str) -> Sequence[Matcher]:
         raise Trouble("bad_data", f'invalid parameter "match[]": {error}') from error
 
 
-def _lives(one: Known, window: Window) -> bool:
+def _lives(one: KnownSeries, window: Window) -> bool:
     if one.first is None or one.last is None:
         return False
     return one.first <= window[1] and one.last >= window[0]

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from meterd.alerts.rule import Rule
 from meterd.api.promapi import names
 from meterd.api.site import Site
-from meterd.daemon import own
+from meterd.daemon import self_monitoring
 from meterd.model.quantity import Kind, Quantity, describe, is_known
 
 # What meterd watches of itself is no device's: it has metrics of other names.
 _OWN: Mapping[str, str] = {
-    own.WRITABLE: "meterd_store_writable",
+    self_monitoring.WRITABLE: "meterd_store_writable",
     "x.store.queued": "meterd_store_queued_samples",
     "x.store.dropped": "meterd_store_dropped_samples_total",
     "x.store.spooled": "meterd_store_spooled_samples",
@@ -34,7 +34,7 @@ def _condition(rule: Rule) -> str:
 
 
 def _selector(site: Site, rule: Rule) -> str:
-    if rule.device == (own.DEVICE,) and rule.quantity in _OWN:
+    if rule.device == (self_monitoring.DEVICE,) and rule.quantity in _OWN:
         return _OWN[rule.quantity]
     quantity = quantity_of(rule.quantity, _unit(site, rule.quantity))
     labels = names.series_labels(quantity, "", {})

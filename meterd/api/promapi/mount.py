@@ -8,24 +8,17 @@ from functools import partial
 from aiohttp import web
 
 from meterd.api.backlog import Backlog
-from meterd.api.crowd import Crowd
 from meterd.api.headers import HEADERS
-from meterd.api.problem import Refusal
+from meterd.api.problem import ApiRefusal
 from meterd.api.promapi import discovery, queries, rules, status
-from meterd.api.promapi.desk import Desk
-from meterd.api.promapi.ownhistory import OwnHistory
 from meterd.api.promapi.params import Params, read
-from meterd.api.promapi.reply import (
-    MEDIA,
-    Reply,
-    Trouble,
-    error_body,
-    of_query,
-    of_store,
-)
-from meterd.api.promsource import History
+from meterd.api.promapi.query_executor import QueryExecutor
+from meterd.api.promapi.reply import MEDIA, PromReply, Trouble, error_body, of_query, of_store
+from meterd.api.promapi.self_metrics_history import OwnHistory
+from meterd.api.promapi.store_source import History
 from meterd.api.respond import whole
 from meterd.api.route import Scope
+from meterd.api.server_stats import ServerStats
 from meterd.api.site import Site
 from meterd.daemon.service import forever
 from meterd.errors import StoreError
@@ -35,7 +28,7 @@ from meterd.promql.result import QueryError
 PREFIX = "/prometheus"
 API = f"{PREFIX}/api/v1"
 
-Endpoint = Callable[[Desk, Params], Awaitable[Reply]]
+Endpoint = Callable[[QueryExecutor, Params], Awaitable[PromReply]]
 
 # GET and form POST; the others below are GET only, as Prometheus has it.
 BOTH: dict[str, Endpoint] = {
@@ -78,14 +71,14 @@ class PrometheusApi:
         site: Site,
         clock: Clock,
         history: Callable[[], History],
-        crowd: Crowd | None = None,
+        crowd: ServerStats | None = None,
         backlog: Backlog | None = None,
     ) -> None:
         """`history` gives the store's reader of the moment: a reload changes it."""
         self._site = site
         self._backlog = backlog or Backlog()
         self._clock = clock
-        self._desk = Desk(site, clock, history, OwnHistory(site, crowd))
+        self._desk = QueryExecutor(site, clock, history, OwnHistory(site, crowd))
 
     async def life(self, app: web.Application) -> AsyncIterator[None]:
         """Look at meterd's own health all the while, and end the threads."""
@@ -112,7 +105,7 @@ class PrometheusApi:
 
 
 async def _answer(
-    desk: Desk, backlog: Backlog, endpoint: Endpoint, request: web.Request, body: bytes
+    desk: QueryExecutor, backlog: Backlog, endpoint: Endpoint, request: web.Request, body: bytes
 ) -> web.Response:
     try:
         reply = await endpoint(desk, read(request, body))
@@ -125,11 +118,13 @@ async def _answer(
     headers = {**_headers(), "Content-Type": MEDIA}
     try:
         return await whole(reply.body(), headers, request, backlog)
-    except Refusal as refusal:
+    except ApiRefusal as refusal:
         return _refused(Trouble("unavailable", str(refusal)))
 
 
-async def _values(desk: Desk, backlog: Backlog, request: web.Request, body: bytes) -> web.Response:
+async def _values(
+    desk: QueryExecutor, backlog: Backlog, request: web.Request, body: bytes
+) -> web.Response:
     endpoint = partial(discovery.label_values, name=request.match_info["name"])
     return await _answer(desk, backlog, endpoint, request, body)
 

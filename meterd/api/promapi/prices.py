@@ -14,9 +14,9 @@ import numpy as np
 
 from meterd.api.promapi.names import OWN, Meaning
 from meterd.api.site import Site
-from meterd.energy.clock import DAY, Clock
 from meterd.energy.quarter import QUARTER
 from meterd.energy.tariff import DIGITS, Pricer, Tariff
+from meterd.energy.zone_clock import DAY, ZoneClock
 from meterd.promql.result import QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
@@ -42,7 +42,7 @@ class PriceSeries:
         return _MEANING
 
 
-class Prices:
+class PriceSource:
     """The tariffs of a site up to now (Unix ms)."""
 
     def __init__(self, tariffs: Mapping[str, Tariff], zone: str, now: int) -> None:
@@ -51,7 +51,7 @@ class Prices:
         self._now = now
 
     @classmethod
-    def of(cls, site: Site, now: int) -> "Prices":
+    def of(cls, site: Site, now: int) -> "PriceSource":
         """Those of a site; one without tariffs has none."""
         return cls(getattr(site, "tariffs", {}), site.timezone, now)
 
@@ -97,7 +97,7 @@ class Prices:
 
     def _pricer(self, tariff: str, start: int, end: int) -> Pricer:
         # The last moment is included, and a clock without a span has no offset.
-        clock = Clock(ZoneInfo(self._zone), start, max(start, min(end, self._now)) + DAY)
+        clock = ZoneClock(ZoneInfo(self._zone), start, max(start, min(end, self._now)) + DAY)
         return Pricer(self._tariffs[tariff], clock)
 
 

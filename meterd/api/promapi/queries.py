@@ -6,12 +6,12 @@ The engine and the parser (4 MB) load with the first question: not everybody has
 import time
 from collections.abc import Callable
 
-from meterd.api.promapi.desk import LONGEST, Deadline, Desk
 from meterd.api.promapi.params import LATEST, Params, invalid
-from meterd.api.promapi.reply import TRUNCATED, Reply, Trouble, reply
-from meterd.api.promsource import MOST_SAMPLES
-from meterd.promql import encode, guard
-from meterd.promql.result import Limits, QueryError, Result
+from meterd.api.promapi.query_executor import LONGEST, QueryDeadline, QueryExecutor
+from meterd.api.promapi.reply import TRUNCATED, PromReply, Trouble, reply
+from meterd.api.promapi.store_source import MOST_SAMPLES
+from meterd.promql import encode, input_limits
+from meterd.promql.result import QueryError, QueryLimits, Result
 
 # Prometheus' own bound, and its words: Grafana's users know them.
 MOST_POINTS = 11_000
@@ -24,14 +24,14 @@ _LOOKBACK = 300_000
 MOST_ANSWERED = 3_000_000
 
 
-async def query(desk: Desk, params: Params) -> Reply:
+async def query(desk: QueryExecutor, params: Params) -> PromReply:
     """The value of an expression at one moment."""
     limit = params.limit()
     at = params.moment_of_samples("time", desk.clock.now_ms())
     text = _text(params)
     source = desk.source()
 
-    def evaluate(limits: Limits) -> Result:
+    def evaluate(limits: QueryLimits) -> Result:
         from meterd.promql import engine
 
         return engine.instant(source, text, at, limits=limits)
@@ -39,7 +39,7 @@ async def query(desk: Desk, params: Params) -> Reply:
     return await _evaluated(desk, params, limit, evaluate)
 
 
-async def query_range(desk: Desk, params: Params) -> Reply:
+async def query_range(desk: QueryExecutor, params: Params) -> PromReply:
     """The values of an expression at start, start + step, … up to end."""
     limit = params.limit()
     start, end = _needed(params, "start"), _needed(params, "end")
@@ -51,7 +51,7 @@ async def query_range(desk: Desk, params: Params) -> Reply:
     text = _text(params)
     source = desk.source()
 
-    def evaluate(limits: Limits) -> Result:
+    def evaluate(limits: QueryLimits) -> Result:
         from meterd.promql import engine
 
         return engine.query_range(source, text, start, end, step, limits=limits)
@@ -59,17 +59,17 @@ async def query_range(desk: Desk, params: Params) -> Reply:
     return await _evaluated(desk, params, limit, evaluate)
 
 
-async def exemplars(desk: Desk, params: Params) -> Reply:
+async def exemplars(desk: QueryExecutor, params: Params) -> PromReply:
     """Meters have none; Grafana asks all the same."""
-    guard.parse(_text(params))
+    input_limits.parse(_text(params))
     params.window()
     return reply([])
 
 
-async def formatted(desk: Desk, params: Params) -> Reply:
+async def formatted(desk: QueryExecutor, params: Params) -> PromReply:
     """The expression as a person would lay it out."""
     text = _text(params)
-    guard.parse(text)
+    input_limits.parse(text)
     return reply(_pretty(text))
 
 
@@ -77,7 +77,7 @@ def _pretty(text: str) -> str:
     import promql_parser
 
     try:
-        with guard.mapped(text):
+        with input_limits.mapped(text):
             return promql_parser.parse(text).prettify().strip()
     except QueryError:
         # meterd takes a little more than the parser's own text does: then it stays as it is.
@@ -110,11 +110,11 @@ def _step(params: Params) -> int:
     return step
 
 
-def _limits(params: Params) -> Callable[[Deadline], Limits]:
+def _limits(params: Params) -> Callable[[QueryDeadline], QueryLimits]:
     lookback = params.duration("lookback_delta", _LOOKBACK)
     if lookback <= 0:
         raise invalid("lookback_delta", "a lookback of zero or less finds nothing")
-    return lambda deadline: Limits(
+    return lambda deadline: QueryLimits(
         max_samples=MOST_SAMPLES,
         deadline=deadline.at,
         max_points=MOST_POINTS,
@@ -125,16 +125,16 @@ def _limits(params: Params) -> Callable[[Deadline], Limits]:
 
 
 async def _evaluated(
-    desk: Desk, params: Params, limit: int, evaluate: Callable[[Limits], Result]
-) -> Reply:
+    desk: QueryExecutor, params: Params, limit: int, evaluate: Callable[[QueryLimits], Result]
+) -> PromReply:
     limits = _limits(params)
     timeout = params.duration("timeout", LONGEST)
 
-    def question(deadline: Deadline) -> Reply:
+    def question(deadline: QueryDeadline) -> PromReply:
         result, is_cut = _cut(evaluate(limits(deadline)), limit)
         _need_sendable(result)
         warnings = (*result.warnings, TRUNCATED) if is_cut else result.warnings
-        return Reply(encode.encode_json(result), warnings, result.infos)
+        return PromReply(encode.encode_json(result), warnings, result.infos)
 
     return await desk.work(question, timeout)
 

@@ -32,7 +32,7 @@ class Trouble(MeterdError):  # noqa: N818 (it is what the client reads)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PromReply:
     """A success: `data` is JSON already."""
 
     data: bytes
@@ -47,9 +47,9 @@ class Reply:
         return b"".join((*parts, b"}"))
 
 
-def reply(data: Any, *, truncated: bool = False) -> Reply:
+def reply(data: Any, *, truncated: bool = False) -> PromReply:
     """Plain data as a success."""
-    return Reply(_json(data), (TRUNCATED,) if truncated else ())
+    return PromReply(_json(data), (TRUNCATED,) if truncated else ())
 
 
 def _json(data: Any) -> bytes:

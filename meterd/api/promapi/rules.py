@@ -5,10 +5,10 @@ from typing import Any
 
 from meterd.alerts.rule import Rule
 from meterd.api.promapi import names
-from meterd.api.promapi.desk import Desk
 from meterd.api.promapi.expression import quantity_of, query
 from meterd.api.promapi.params import Params, invalid
-from meterd.api.promapi.reply import Reply, reply
+from meterd.api.promapi.query_executor import QueryExecutor
+from meterd.api.promapi.reply import PromReply, reply
 from meterd.api.times import rfc3339
 from meterd.daemon.alerting import rules as configured
 from meterd.model.alert import Alert, AlertState
@@ -54,18 +54,18 @@ def _one(alert: Alert, devices: Mapping[str, Mapping[str, str]]) -> dict[str, An
     }
 
 
-def _devices(desk: Desk) -> dict[str, Mapping[str, str]]:
+def _devices(desk: QueryExecutor) -> dict[str, Mapping[str, str]]:
     return {one.id: names.device_labels(one.labels) for one in desk.site.devices()}
 
 
-async def alerts(desk: Desk, params: Params) -> Reply:
+async def alerts(desk: QueryExecutor, params: Params) -> PromReply:
     """What is pending or firing."""
     devices = _devices(desk)
     active = [alert for alert in desk.site.alerts() if alert.state in _ACTIVE]
     return reply({"alerts": [_one(alert, devices) for alert in active]})
 
 
-async def rules(desk: Desk, params: Params) -> Reply:
+async def rules(desk: QueryExecutor, params: Params) -> PromReply:
     """Every rule of the configuration and of meterd itself, each with its alerts."""
     kind = params.one("type")
     if kind not in ("", "alert", "record"):
@@ -105,7 +105,9 @@ def _group(found: Sequence[Mapping[str, Any]], now: int) -> dict[str, Any]:
     }
 
 
-def _rule(desk: Desk, rule: Rule, of_it: Sequence[Alert], *, is_bare: bool) -> dict[str, Any]:
+def _rule(
+    desk: QueryExecutor, rule: Rule, of_it: Sequence[Alert], *, is_bare: bool
+) -> dict[str, Any]:
     devices = _devices(desk)
     active = [alert for alert in of_it if alert.state in _ACTIVE]
     shown = {

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from meterd.api.promapi.localdays import DaySeries, LocalDays
+from meterd.api.promapi.local_days import DaySeries, LocalDays
 from meterd.api.promapi.names import Meaning
-from meterd.api.promapi.ownhistory import Key, OwnHistory
-from meterd.api.promapi.prices import Prices, PriceSeries
-from meterd.api.promsource import StoreSource
+from meterd.api.promapi.prices import PriceSeries, PriceSource
+from meterd.api.promapi.self_metrics_history import Key, OwnHistory
+from meterd.api.promapi.store_source import StoreSource
 from meterd.promql.source import Labelled, Times, Values
 
 
-class Known(Protocol):
+class KnownSeries(Protocol):
     """A series with its labels, its meaning, and its ends in Unix ms."""
 
     @property
@@ -31,20 +31,20 @@ class SiteSource:
         self,
         stored: StoreSource,
         own: OwnHistory,
-        prices: Prices,
+        prices: PriceSource,
         days: LocalDays | None = None,
     ) -> None:
         self._stored = stored
         self._own = own
         self._prices = prices
         self._local_days = days
-        self._known: list[Known] = []
+        self._known: list[KnownSeries] = []
         self._labelled: list[Labelled] = []
         self._keys: list[Key] = []
         self._priced: list[PriceSeries] = []
         self._days: list[DaySeries] = []
 
-    def series(self) -> Sequence[Known]:
+    def series(self) -> Sequence[KnownSeries]:
         """Every series; no two have the same labels. Raises StoreError."""
         if not self._known:
             own = self._own.series()

@@ -1,8 +1,8 @@
 """What clients ask to learn whom they talk to."""
 
-from meterd.api.promapi.desk import Desk
 from meterd.api.promapi.params import Params
-from meterd.api.promapi.reply import Reply, reply
+from meterd.api.promapi.query_executor import QueryExecutor
+from meterd.api.promapi.reply import PromReply, reply
 from meterd.api.times import rfc3339
 
 # The version whose HTTP API this is: Grafana trusts match[] from 2.24 on. PromQL is that of 3.
@@ -10,12 +10,12 @@ from meterd.api.times import rfc3339
 VERSION = "2.50.1"
 
 
-async def buildinfo(desk: Desk, params: Params) -> Reply:
+async def buildinfo(desk: QueryExecutor, params: Params) -> PromReply:
     keys = ("revision", "branch", "buildUser", "buildDate", "goVersion")
     return reply({"version": VERSION, **dict.fromkeys(keys, "")})
 
 
-async def runtimeinfo(desk: Desk, params: Params) -> Reply:
+async def runtimeinfo(desk: QueryExecutor, params: Params) -> PromReply:
     """What of it has a meaning here; the rest are zeros, for clients that expect the keys."""
     started = rfc3339(desk.site.started)
     return reply(
@@ -34,10 +34,10 @@ async def runtimeinfo(desk: Desk, params: Params) -> Reply:
     )
 
 
-async def flags(desk: Desk, params: Params) -> Reply:
+async def flags(desk: QueryExecutor, params: Params) -> PromReply:
     return reply({})
 
 
-async def config(desk: Desk, params: Params) -> Reply:
+async def config(desk: QueryExecutor, params: Params) -> PromReply:
     """Empty: the configuration holds what is not for everybody."""
     return reply({"yaml": ""})

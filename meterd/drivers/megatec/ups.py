@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from meterd.drivers.backoff import RetryPause, loop_time
 from meterd.drivers.megatec.battery import Battery, State
-from meterd.drivers.megatec.hearing import Hearing
+from meterd.drivers.megatec.commands import orders
 from meterd.drivers.megatec.lines import (
     MEGATEC,
     MUSTEK,
@@ -19,7 +19,7 @@ from meterd.drivers.megatec.lines import (
     unknown,
 )
 from meterd.drivers.megatec.options import MegatecOptions
-from meterd.drivers.megatec.orders import orders
+from meterd.drivers.megatec.reply_filter import ReplyFilter
 from meterd.drivers.megatec.status import Letters
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
@@ -38,7 +38,7 @@ _NO_THERMOMETER = (0.0, 25.0)
 
 
 @dataclass(slots=True)
-class _Question:
+class _UpsQuery:
     """Something asked until it is answered; what came stays until it may be another unit."""
 
     command: str
@@ -74,15 +74,15 @@ class MegatecUps:
         self._missed = 0
         # When the dialect of first choice is tried again, while another one is spoken.
         self._first_choice = RetryPause()
-        self._ratings = _Question("F", settled=not options.ratings)
-        self._names = _Question("I", settled=not options.vendor)
+        self._ratings = _UpsQuery("F", settled=not options.ratings)
+        self._names = _UpsQuery("I", settled=not options.vendor)
         self._asked = [q for q in (self._ratings, self._names) if not q.settled]
         self._letters = Letters(ignore_shutdown_bit=options.ignore_shutdown_bit)
         self._battery = Battery(options.battery, options.runtimecal)
         self._monotonic = monotonic
         self._own_nominal = options.battery.nominal is not None
         self._thermometer = False
-        self._hearing = Hearing(link)
+        self._hearing = ReplyFilter(link)
         self._orders = orders(options)
 
     @staticmethod
@@ -200,7 +200,7 @@ class MegatecUps:
             dialect.command, b"(", lambda line: cut_status(line, dialect)
         )
 
-    async def _once(self, question: _Question, cut: Callable[[str], list[Reading]]) -> None:
+    async def _once(self, question: _UpsQuery, cut: Callable[[str], list[Reading]]) -> None:
         now = self._monotonic()
         if question.settled or now < question.backoff.due:
             return

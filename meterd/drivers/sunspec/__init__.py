@@ -6,9 +6,17 @@ reading what follows a model whose length is a lie as if it were known, and mixi
 and the inverter behind one address into one device (each is a part, and a device of its own).
 """
 
-from meterd.drivers.sunspec.discovery import Found, Survey, survey
+from meterd.drivers.sunspec.discovery import FoundModel, ModelSurvey, survey
 from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
-from meterd.drivers.sunspec.parts import Part, parts
+from meterd.drivers.sunspec.parts import SunSpecPart, parts
 
-__all__ = ["Found", "Part", "SunSpecMeter", "SunSpecOptions", "Survey", "parts", "survey"]
+__all__ = [
+    "FoundModel",
+    "ModelSurvey",
+    "SunSpecMeter",
+    "SunSpecOptions",
+    "SunSpecPart",
+    "parts",
+    "survey",
+]

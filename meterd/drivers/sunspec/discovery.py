@@ -31,7 +31,7 @@ _FAILURE = "exception_4"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelAddress:
     """Where the marker is: register, and the function that reads it."""
 
     base: int
@@ -39,7 +39,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundModel:
     """One model of a chain: its number, the register that holds it, and its stated length.
 
     `model` is None if its rows are not known here, or if its length is none that it can have.
@@ -63,21 +63,21 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ModelSurvey:
     """All that is in a device. `end` says why the chain ends; "" is its own end marker.
 
     `stop` is the register of the model, or end, that was looked at last, with its `header`:
     number and length.
     """
 
-    place: Place
-    found: tuple[Found, ...]
+    place: ModelAddress
+    found: tuple[FoundModel, ...]
     end: str = ""
     stop: int = 0
     header: tuple[int, int] = (_END, 0)
 
 
-async def survey(client: ModbusClient, bases: Sequence[int] = BASES) -> Survey:
+async def survey(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelSurvey:
     """What one unit offers. Costs two requests, and one for each model.
 
     Raises DeviceError with code `no_sunspec` if there is no chain, or LinkError.
@@ -85,14 +85,14 @@ async def survey(client: ModbusClient, bases: Sequence[int] = BASES) -> Survey:
     return await walk(client, await locate(client, bases))
 
 
-async def locate(client: ModbusClient, bases: Sequence[int] = BASES) -> Place:
+async def locate(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelAddress:
     """The first of `bases` that holds the marker. Raises like `survey`."""
     for function in _FUNCTIONS:
         known = False
         for base in bases:
             answer = await _marker(client, function, base)
             if answer == _MARKER:
-                return Place(base, function)
+                return ModelAddress(base, function)
             known = known or answer is not None
         if known:
             break
@@ -114,14 +114,14 @@ async def _marker(client: ModbusClient, function: int, base: int) -> bytes | Non
         return b""
 
 
-async def walk(client: ModbusClient, place: Place) -> Survey:
+async def walk(client: ModbusClient, place: ModelAddress) -> ModelSurvey:
     """From model to model, until the end marker or whatever makes going on impossible.
 
     The address only rises and the models are counted, so any device comes to an end. A known
     model needs its number and its length right, which by chance happens nowhere: so a length
     that is a lie costs what follows it, but never makes other registers pass for a model.
     """
-    found: list[Found] = []
+    found: list[FoundModel] = []
     address = place.base + 2
     end = f"more than {MAX_MODELS} models"
     number, length = _END, 0
@@ -138,9 +138,9 @@ async def walk(client: ModbusClient, place: Place) -> Survey:
             break
         known = MODELS.get(number)
         right = known if known and length in known.lengths else None
-        found.append(Found(number, address, length, right))
+        found.append(FoundModel(number, address, length, right))
         address += 2 + length
-    return Survey(place, tuple(found), end, address, (number, length))
+    return ModelSurvey(place, tuple(found), end, address, (number, length))
 
 
 async def header_at(client: ModbusClient, function: int, address: int) -> tuple[int, int]:

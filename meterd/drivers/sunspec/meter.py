@@ -8,11 +8,18 @@ from meterd.drivers.costs import link_costs
 from meterd.drivers.exclusions import Cause, Exclusion, Exclusions, LeftOut
 from meterd.drivers.registers import PROTOCOL_LIMIT, Row
 from meterd.drivers.schedule import ALL, SLOW, due, every
-from meterd.drivers.sunspec.discovery import BASES, Place, Survey, header_at, locate, walk
-from meterd.drivers.sunspec.models import MODELS, Kind, rows
+from meterd.drivers.sunspec.discovery import (
+    BASES,
+    ModelAddress,
+    ModelSurvey,
+    header_at,
+    locate,
+    walk,
+)
+from meterd.drivers.sunspec.models import MODELS, ModelKind, rows
 from meterd.drivers.sunspec.options import SunSpecOptions
-from meterd.drivers.sunspec.parts import Part, choose
-from meterd.drivers.sunspec.reader import SPLIT_BUDGET, Budget, ModelReader
+from meterd.drivers.sunspec.parts import SunSpecPart, choose
+from meterd.drivers.sunspec.reader import SPLIT_BUDGET, ModelReader, RequestBudget
 from meterd.drivers.traffic import with_traffic
 from meterd.errors import DeviceError, LinkError
 from meterd.model.event import Notice
@@ -58,9 +65,9 @@ class SunSpecMeter:
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
         self._monotonic = monotonic
-        self._budget = Budget()
+        self._budget = RequestBudget()
         # Where the chain of models ended too early, and when that is looked at again.
-        self._cut: Survey | None = None
+        self._cut: ModelSurvey | None = None
         self._cut_backoff = RetryPause()
 
     @with_traffic
@@ -114,7 +121,7 @@ class SunSpecMeter:
             row.quantity
             for model in MODELS.values()
             if wanted in (None, model.number, model.kind.value)
-            or model.kind in (Kind.IDENTITY, Kind.ADDITION)
+            or model.kind in (ModelKind.IDENTITY, ModelKind.ADDITION)
             for row in rows(model.number, 0, 3)
         )
 
@@ -149,7 +156,7 @@ class SunSpecMeter:
         self._cut_backoff.failed(self._monotonic())
         self._arrange(survey, part)
 
-    async def _locate(self) -> Place:
+    async def _locate(self) -> ModelAddress:
         """The place, next time looked for there first. Where nobody answered, elsewhere first:
         some devices are silent about registers that they do not have."""
         try:
@@ -161,10 +168,10 @@ class SunSpecMeter:
         self._bases.sort(key=lambda base: base != place.base)
         return place
 
-    def _arrange(self, survey: Survey, part: Part) -> None:
+    def _arrange(self, survey: ModelSurvey, part: SunSpecPart) -> None:
         """One reader a model. Of two models with the same quantity the first one gives it."""
         self._readers, self._static = [], []
-        self._budget = budget = Budget(renewed=self._monotonic())
+        self._budget = budget = RequestBudget(renewed=self._monotonic())
         taken: set[str] = set()
         models = [*part.models, *([part.identity] if part.identity else [])]
         for found in models:

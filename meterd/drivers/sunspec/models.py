@@ -10,7 +10,7 @@ from typing import Final
 from meterd.drivers.registers import Row
 
 
-class Kind(StrEnum):
+class ModelKind(StrEnum):
     """What a model describes. An `addition` tells more of the inverter before it."""
 
     IDENTITY = "identity"
@@ -24,7 +24,7 @@ class Model:
     """One model. `lengths` are the values that its length register may have."""
 
     number: int
-    kind: Kind
+    kind: ModelKind
     lengths: tuple[int, ...]
     title: str
 
@@ -32,23 +32,23 @@ class Model:
 def _models() -> tuple[Model, ...]:
     wires = ("single phase", "split phase", "three phase", "three phase delta")
     inverters = [
-        Model(first + i, Kind.INVERTER, (length,), f"inverter, {wires[i]}, {form}")
+        Model(first + i, ModelKind.INVERTER, (length,), f"inverter, {wires[i]}, {form}")
         for first, length, form in ((101, 50, "integer"), (111, 60, "float"))
         for i in range(3)
     ]
     meters = [
-        Model(first + i, Kind.METER, (length,), f"meter, {wires[i]}, {form}")
+        Model(first + i, ModelKind.METER, (length,), f"meter, {wires[i]}, {form}")
         for first, length, form in ((201, 105, "integer"), (211, 124, "float"))
         for i in range(4)
     ]
     return (
         # 65 registers, or 66 with a pad that makes it even: both are in use.
-        Model(1, Kind.IDENTITY, (65, 66), "common"),
+        Model(1, ModelKind.IDENTITY, (65, 66), "common"),
         *inverters,
-        Model(120, Kind.ADDITION, (26,), "nameplate"),
-        Model(122, Kind.ADDITION, (44,), "extended measurements"),
-        Model(123, Kind.ADDITION, (24,), "immediate controls"),
-        Model(124, Kind.ADDITION, (24,), "basic storage control"),
+        Model(120, ModelKind.ADDITION, (26,), "nameplate"),
+        Model(122, ModelKind.ADDITION, (44,), "extended measurements"),
+        Model(123, ModelKind.ADDITION, (24,), "immediate controls"),
+        Model(124, ModelKind.ADDITION, (24,), "basic storage control"),
         *meters,
     )
 
@@ -71,7 +71,7 @@ def rows(number: int, address: int, function: int) -> tuple[Row, ...]:
 
 @cache
 def _relative(number: int) -> tuple[Row, ...]:
-    from meterd.drivers.mapfile import parse
+    from meterd.drivers.map_file import parse
 
     name = f"model-{number}.yaml"
     text = (files("meterd.drivers.sunspec") / name).read_text("utf-8")

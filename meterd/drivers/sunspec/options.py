@@ -6,14 +6,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from meterd.drivers.schedule import SLOW
 from meterd.drivers.sunspec.discovery import MAX_MODELS
-from meterd.drivers.sunspec.models import MODELS, Kind
+from meterd.drivers.sunspec.models import MODELS, ModelKind
 
 DEFAULT_UNIT = 1
 
 
 def _readable(part: str | int) -> str | int:
     """A number is that of a model whose rows are known."""
-    numbers = [model.number for model in MODELS.values() if model.kind is not Kind.IDENTITY]
+    numbers = [model.number for model in MODELS.values() if model.kind is not ModelKind.IDENTITY]
     if isinstance(part, int) and part not in numbers:
         known = ", ".join(map(str, numbers))
         raise ValueError(f"model {part} is no SunSpec model that can be read: {known}")

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-from meterd.drivers.sunspec.discovery import Found, Survey
-from meterd.drivers.sunspec.models import MODELS, Kind
+from meterd.drivers.sunspec.discovery import FoundModel, ModelSurvey
+from meterd.drivers.sunspec.models import MODELS, ModelKind
 from meterd.errors import DeviceError
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SunSpecPart:
     """What one configured device shows: its models, and the identity that stands before them."""
 
-    kind: Kind
-    identity: Found | None
-    models: tuple[Found, ...]
+    kind: ModelKind
+    identity: FoundModel | None
+    models: tuple[FoundModel, ...]
 
     @property
     def text(self) -> str:
@@ -21,35 +21,37 @@ class Part:
         return f"{self.kind}: {', '.join(model.text for model in self.models)}"
 
 
-def parts(survey: Survey) -> list[Part]:
+def parts(survey: ModelSurvey) -> list[SunSpecPart]:
     """The parts in the order of the chain.
 
     Each meter model and each inverter model is one part. An addition (120 to 124) belongs to
     the inverter before it, or makes a part of kind inverter where there is none. The identity
     of a part is the last model 1 before it: devices that pass meters on repeat it for each.
     """
-    identity: Found | None = None
-    grown: list[tuple[Kind, Found | None, list[Found]]] = []
+    identity: FoundModel | None = None
+    grown: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]] = []
     for found in survey.found:
         if found.model is None:
             continue
         kind = found.model.kind
-        if kind is Kind.IDENTITY:
+        if kind is ModelKind.IDENTITY:
             identity = found
-        elif kind is Kind.ADDITION and (owner := _inverter(grown)) is not None:
+        elif kind is ModelKind.ADDITION and (owner := _inverter(grown)) is not None:
             owner.append(found)
         else:
-            kind = Kind.INVERTER if kind is Kind.ADDITION else kind
+            kind = ModelKind.INVERTER if kind is ModelKind.ADDITION else kind
             grown.append((kind, identity, [found]))
-    return [Part(kind, first, tuple(models)) for kind, first, models in grown]
+    return [SunSpecPart(kind, first, tuple(models)) for kind, first, models in grown]
 
 
-def _inverter(grown: list[tuple[Kind, Found | None, list[Found]]]) -> list[Found] | None:
+def _inverter(
+    grown: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]],
+) -> list[FoundModel] | None:
     """The models of the last inverter so far."""
-    return next((models for kind, _, models in reversed(grown) if kind is Kind.INVERTER), None)
+    return next((models for kind, _, models in reversed(grown) if kind is ModelKind.INVERTER), None)
 
 
-def choose(survey: Survey, part: str | int | None, index: int) -> Part:
+def choose(survey: ModelSurvey, part: str | int | None, index: int) -> SunSpecPart:
     """The part that a device's keys `part` and `index` mean.
 
     `part` is "meter", "inverter" or the number of a model; None is the meter, or where there
@@ -68,17 +70,21 @@ def choose(survey: Survey, part: str | int | None, index: int) -> Part:
     )
 
 
-def _default(everything: list[Part]) -> Kind:
-    return Kind.METER if any(one.kind is Kind.METER for one in everything) else Kind.INVERTER
+def _default(everything: list[SunSpecPart]) -> ModelKind:
+    return (
+        ModelKind.METER
+        if any(one.kind is ModelKind.METER for one in everything)
+        else ModelKind.INVERTER
+    )
 
 
-def _fits(one: Part, wanted: str | int) -> bool:
+def _fits(one: SunSpecPart, wanted: str | int) -> bool:
     if isinstance(wanted, int):
         return any(found.number == wanted for found in one.models)
     return one.kind == wanted
 
 
-def _listed(survey: Survey) -> str:
+def _listed(survey: ModelSurvey) -> str:
     """What there is, so that a person can choose, or see why there is nothing to choose."""
     there = [one.text for one in parts(survey)]
     skipped = [found.text for found in survey.found if found.model is None]

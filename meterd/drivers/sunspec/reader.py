@@ -12,10 +12,10 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
 from meterd.drivers.exclusions import Cause, Exclusions
 from meterd.drivers.planner import plan
-from meterd.drivers.refusals import Findings
+from meterd.drivers.refused_rows import Findings
 from meterd.drivers.registers import PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.drivers.schedule import ALL
-from meterd.drivers.sunspec.discovery import Found
+from meterd.drivers.sunspec.discovery import FoundModel
 from meterd.errors import DeviceError, MeterdError, Unsupported
 from meterd.model.sample import Reading
 from meterd.wire.modbus import ModbusClient
@@ -31,7 +31,7 @@ _Request = tuple[int, int, Block]
 
 
 @dataclass(slots=True)
-class Budget:
+class RequestBudget:
     """Requests beyond the plan that may still be spent since `renewed`, in monotonic seconds; all
     models of a part share one."""
 
@@ -45,9 +45,9 @@ class ModelReader:
     def __init__(
         self,
         client: ModbusClient,
-        found: Found,
+        found: FoundModel,
         rows: tuple[Row, ...],
-        budget: Budget,
+        budget: RequestBudget,
         costs: Costs = ASSUMED,
         exclusions: Exclusions | None = None,
     ) -> None:

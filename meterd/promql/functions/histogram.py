@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from meterd.promql.budget import Budget
-from meterd.promql.frame import NAME, Frame, Labels, Mask, get, left_out, united
+from meterd.promql.instant_vector import NAME, InstantVector, Labels, Mask, get, left_out, united
 from meterd.promql.source import Values
 
 _DROPPED = frozenset(("le", NAME))
@@ -21,14 +21,14 @@ _SEE = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogr
 Fold = Callable[[Values, Values, np.ndarray], Values]
 
 
-def quantile(frame: Frame, wanted: Values, budget: Budget) -> Frame:
+def quantile(frame: InstantVector, wanted: Values, budget: Budget) -> InstantVector:
     def fold(bounds: Values, counts: Values, steps: np.ndarray) -> Values:
         return _quantile(bounds, counts, wanted[steps])
 
     return _folded(frame, fold, budget)
 
 
-def fraction(frame: Frame, lower: Values, upper: Values, budget: Budget) -> Frame:
+def fraction(frame: InstantVector, lower: Values, upper: Values, budget: Budget) -> InstantVector:
     """The share of observations between two bounds."""
 
     def fold(bounds: Values, counts: Values, steps: np.ndarray) -> Values:
@@ -37,7 +37,7 @@ def fraction(frame: Frame, lower: Values, upper: Values, budget: Budget) -> Fram
     return _folded(frame, fold, budget)
 
 
-def _folded(frame: Frame, fold: Fold, budget: Budget) -> Frame:
+def _folded(frame: InstantVector, fold: Fold, budget: Budget) -> InstantVector:
     groups = _grouped(frame, budget)
     shape = (len(groups), frame.values.shape[1])
     values, here = np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
@@ -64,7 +64,7 @@ def _alike(here: Mask) -> Iterator[tuple[Mask, np.ndarray]]:
             yield kinds[:, kind], np.flatnonzero(which.ravel() == kind)
 
 
-def _grouped(frame: Frame, budget: Budget) -> dict[Labels, list[tuple[float, int]]]:
+def _grouped(frame: InstantVector, budget: Budget) -> dict[Labels, list[tuple[float, int]]]:
     groups: dict[Labels, list[tuple[float, int]]] = {}
     for row, labels in enumerate(frame.labels):
         bound = get(labels, "le")

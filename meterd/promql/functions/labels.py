@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Any
 
 from meterd.promql.budget import Budget
-from meterd.promql.frame import Frame, Labels, get, united
-from meterd.promql.frame import pack as packed
+from meterd.promql.instant_vector import InstantVector, Labels, get, united
+from meterd.promql.instant_vector import pack as packed
 from meterd.promql.matcher import regex
 from meterd.promql.result import QueryError
 
@@ -18,8 +18,8 @@ _GROUP = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
 
 
 def replaced(
-    frame: Frame, target: str, template: str, source: str, pattern: str, budget: Budget
-) -> Frame:
+    frame: InstantVector, target: str, template: str, source: str, pattern: str, budget: Budget
+) -> InstantVector:
     """The target label set from the groups of a full match; other series stay as they are.
 
     Raises QueryError (execution) for a bad regex or target, and where two series become one.
@@ -43,8 +43,8 @@ def replaced(
 
 
 def joined(
-    frame: Frame, target: str, separator: str, sources: Sequence[str], budget: Budget
-) -> Frame:
+    frame: InstantVector, target: str, separator: str, sources: Sequence[str], budget: Budget
+) -> InstantVector:
     """The target label set to the sources' values. Raises QueryError (execution)."""
     _name(target, "label_join")
     for source in sources:

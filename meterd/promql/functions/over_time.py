@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from meterd.promql.frame import Mask
-from meterd.promql.prefix import Quick, long, means, sums, variances
+from meterd.promql.instant_vector import Mask
+from meterd.promql.prefix_sums import Quick, long, means, sums, variances
 from meterd.promql.result import QueryError
 from meterd.promql.source import Values
 from meterd.promql.stats import mean, quantiles, total, variance

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from meterd.promql.frame import Mask
-from meterd.promql.prefix import lines, long
+from meterd.promql.instant_vector import Mask
+from meterd.promql.prefix_sums import lines, long
 from meterd.promql.source import Times, Values
 from meterd.promql.stats import total
 from meterd.promql.window import Tile, Window, tiles

@@ -10,18 +10,19 @@ from sqlalchemy import inspect, select
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store import database as databases
-from meterd.store import filed, migrate, ownership, tenure
-from meterd.store.catalog import Catalog
-from meterd.store.connections import Database
-from meterd.store.durable import mapped, sync_folder
-from meterd.store.ledger import Ledger
-from meterd.store.lock import claimed
-from meterd.store.schema import memo
-from meterd.store.tools.beside import spans, together
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db import migrate, ownership, writer_lease
+from meterd.store.db import store_url as databases
+from meterd.store.db.connections import Database
+from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.expected_schema import strange
+from meterd.store.db.lockfile import claimed
+from meterd.store.db.schema import memo
+from meterd.store.head.catalog import Catalog
 from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
-from meterd.store.tools.shape import strange
+from meterd.store.tools.wal_copy import spans, together
+from meterd.store.wal import file_wal
 
 _PAGES = 256  # at a time: a MB, so that the progress is seen
 
@@ -106,12 +107,12 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
 
 def _together(path: Path) -> None:
     """Raises StoreError (corrupt) where a copied database and its journal file do not fit."""
-    there = filed.generation(_found(path))
+    there = file_wal.generation(_found(path))
     with _found(path).reading() as connection:
         if not inspect(connection).has_table(memo.name):
             return
-        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
-    if wrong := filed.torn(mark, there, there):
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
+    if wrong := file_wal.torn(mark, there, there):
         hint = "where nothing better is left, put its files in the place of the store's by hand"
         raise StoreError(f"{path}: {wrong}; {hint}", code="corrupt")
 
@@ -201,7 +202,7 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         if new.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone():
             # Of who writes to the original, and of the journal file beside that.
-            new.execute("DELETE FROM memo WHERE name IN (?, ?)", (tenure.NAME, filed.MARK))
+            new.execute("DELETE FROM memo WHERE name IN (?, ?)", (writer_lease.NAME, file_wal.MARK))
             new.commit()
         new.execute("PRAGMA journal_mode = DELETE")
 
@@ -219,7 +220,7 @@ def _absorb(target: Path, polls: Sequence[Poll]) -> None:
     if not polls:
         return
     copy, catalog = _found(target), Catalog()
-    ledger = Ledger(copy, catalog)
+    ledger = StoreSession(copy, catalog)
     try:
         for some in spans(polls, catalog):
             ledger.commit(some, {})

@@ -9,48 +9,49 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreError
-from meterd.store import filed, flaws
-from meterd.store import spool as spools
-from meterd.store.catalog import Catalog
-from meterd.store.change import Change
-from meterd.store.closing import Closer
-from meterd.store.connections import Database
-from meterd.store.corrupt import legible
-from meterd.store.cuts import DAY
-from meterd.store.format import block as blocks
-from meterd.store.format import columns, rollup
-from meterd.store.format import journal as journals
-from meterd.store.format.columns import Span
-from meterd.store.format.rollup import Quarter
-from meterd.store.hot import Hot
-from meterd.store.keys import block_id, dirty_id, rollup_id
-from meterd.store.ledger import Ledger
-from meterd.store.polls import replay
-from meterd.store.records import read_log
-from meterd.store.recordscan import DamagedRange
-from meterd.store.rescue import spool_of
-from meterd.store.schema import corrected, dirty, journal, memo
-from meterd.store.schema import rollup as rollups
-from meterd.store.sealing import Sealer
-from meterd.store.tools import plain
+from meterd.store.blocks import block as blocks
+from meterd.store.blocks import chunk, rollup
+from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks.chunk import Chunk
+from meterd.store.blocks.rollup import QuarterRollup
+from meterd.store.blocks.slicing import DAY
+from meterd.store.compaction.days import DayCompactor
+from meterd.store.compaction.hours import HourCompactor
+from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_batch import WriteBatch
+from meterd.store.db import foreign_rows
+from meterd.store.db.connections import Database
+from meterd.store.db.expected_schema import strange
+from meterd.store.db.keys import block_id, dirty_id, rollup_id
+from meterd.store.db.quarantine import legible
+from meterd.store.db.schema import corrected, dirty, journal, memo
+from meterd.store.db.schema import rollup as rollups
+from meterd.store.engine.spool_policy import spool_of
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head
+from meterd.store.head.replay import replay
+from meterd.store.tools import plain_columns
 from meterd.store.tools.overview import BlockRow, Note, looking, rows_of_blocks
-from meterd.store.tools.shape import strange
+from meterd.store.wal import file_wal
+from meterd.store.wal import spool as spools
+from meterd.store.wal.record_log import read_log
+from meterd.store.wal.scanner import DamagedRange
 
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
 
 
-class Look(Ledger):
+class DryRunSession(StoreSession):
     """A ledger over a reader's connection: what it is told to write, it keeps to itself."""
 
     def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self._catalog = catalog
         self._connection = connection
-        self.changes: list[Change] = []
+        self.changes: list[WriteBatch] = []
 
     def transaction(self) -> AbstractContextManager[Connection]:
         return nullcontext(self._connection)
 
-    def apply(self, change: Change) -> int | None:
+    def apply(self, change: WriteBatch) -> int | None:
         self.changes.append(change)
         return None
 
@@ -64,16 +65,16 @@ def problems(
 
     Raises StoreError where there is nothing to check, or it cannot be read at all.
     """
-    before = filed.generation(database)
+    before = file_wal.generation(database)
     with looking(database) as (connection, version):
-        mark = connection.scalar(select(memo.c.body).where(memo.c.name == filed.MARK))
-        if wrong := filed.torn(mark, before, filed.generation(database)):
+        mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
+        if wrong := file_wal.torn(mark, before, file_wal.generation(database)):
             yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
             yield from (f"schema: {odd}" for odd in strange(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-            yield from map(str, flaws.flaws(connection))
+            yield from map(str, foreign_rows.flaws(connection))
             yield from put_aside(database.folder)
         try:
             with legible(database.label):
@@ -101,7 +102,7 @@ def problems(
 
 def put_aside(folder: Path) -> Iterator[str]:
     """What could not be read, and is kept as a file until somebody has looked."""
-    for path in flaws.kept(folder):
+    for path in foreign_rows.kept(folder):
         yield (
             f"{path} holds what could not be read, and is missing from the store or was mended; "
             "delete the file once you have looked at it"
@@ -114,7 +115,7 @@ def files(
     """What is wrong with the journal file and the spool beside a database, a sentence each."""
     if database.path is not None:
         try:
-            for damaged, _ in filed.read(filed.place(database.path), catalog).damages:
+            for damaged, _ in file_wal.read(file_wal.place(database.path), catalog).damages:
                 yield str(damaged)
         except StoreError as error:
             yield f"journal file: {error}"
@@ -174,9 +175,9 @@ class _Checker:
             yield "its id is not that of its device and first hour"
         yield from self._wrong(span)
 
-    def _wrong(self, span: Span) -> Iterator[str]:
+    def _wrong(self, span: Chunk) -> Iterator[str]:
         try:
-            columns.check(span)
+            chunk.check(span)
         except ValueError as error:
             yield str(error)
         owned = {one.id for one in self._catalog.by_device.get(span.device, ())}
@@ -191,14 +192,14 @@ class _Checker:
         while True:
             asked = select(rollups).where(rollups.c.id > last).order_by(rollups.c.id).limit(_FEW)
             rows = [dict(row) for row in self._connection.execute(asked).mappings()]
-            sound: list[plain.Day] = []
+            sound: list[plain_columns.Day] = []
             for row in rows:
                 name = f"{self._name(row['series_id'])}, {_date(row['day'])}"
-                found, wrong = plain.of_rollup(row)
+                found, wrong = plain_columns.of_rollup(row)
                 yield from (f"roll-up of {name}: {text}" for text in wrong)
                 if found is not None and self._key(row) not in stained:
                     sound.append((row["series_id"], row["day"], found))
-            for series, day, wrong_hours in plain.of_hours(self._connection, sound):
+            for series, day, wrong_hours in plain_columns.of_hours(self._connection, sound):
                 yield f"hours of {self._name(series)}, {_date(day)}: {wrong_hours}"
             if len(rows) < _FEW:
                 return
@@ -214,13 +215,13 @@ class _Checker:
 
     def recomputed(self, note: Note) -> Iterator[str]:
         """Roll-ups of closed days, made again of their blocks."""
-        hot, catalog = Hot(), self._catalog
-        look = Look(self._connection, catalog)
+        hot, catalog = Head(), self._catalog
+        look = DryRunSession(self._connection, catalog)
         if not self._journal_is_sound:
             return  # told already; what follows the last day is not known
         replay(look.journal(), hot, catalog)
         stained = set(self._connection.scalars(select(dirty.c.id)))
-        closer = Closer(hot, catalog, Sealer(hot, catalog, {}, set(stained)))
+        closer = DayCompactor(hot, catalog, HourCompactor(hot, catalog, {}, set(stained)))
         for (device, day), sound in sorted(self._days.items()):
             key = dirty_id(device, day)
             if not sound or key in stained or device not in catalog.names:
@@ -258,7 +259,9 @@ class _Checker:
 def _differences(stored: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     """Which columns differ. Rises at the edges depend on what came later on other days."""
     wrong = [
-        name for name in (*plain.COLUMNS, *plain.EDGES) if not plain.equal(stored[name], made[name])
+        name
+        for name in (*plain_columns.COLUMNS, *plain_columns.EDGES)
+        if not plain_columns.equal(stored[name], made[name])
     ]
     try:
         was, now = (_inner(rollup.unpack(row["quarters"])[1]) for row in (stored, made))
@@ -269,7 +272,7 @@ def _differences(stored: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     return ", ".join(wrong)
 
 
-def _inner(quarters: Mapping[int, Quarter]) -> dict[int, int | None]:
+def _inner(quarters: Mapping[int, QuarterRollup]) -> dict[int, int | None]:
     """Increases of quarters with samples in them and in both neighbours."""
     full = {number for number, quarter in quarters.items() if quarter.n}
     return {n: quarters[n].increase for n in full if {n - 1, n + 1} <= full}

@@ -19,16 +19,16 @@ from meterd.errors import MeterdError, StoreError
 from meterd.model.quantity import GUARDED, Kind
 from meterd.model.sample import Quality, finite
 from meterd.model.units import conversion
-from meterd.store import cuts
-from meterd.store.asked import SeriesInfo
-from meterd.store.catalog import Name
-from meterd.store.cuts import DAY
-from meterd.store.format.columns import Column, Span, picked
-from meterd.store.format.qualities import INVALID, QUALITIES, REASON_LENGTH
+from meterd.store.blocks import slicing
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, picked
+from meterd.store.blocks.quality_codes import INVALID, QUALITIES, REASON_LENGTH
+from meterd.store.blocks.slicing import DAY
+from meterd.store.head.catalog import Name
+from meterd.store.head.series_batch import SeriesBatch
+from meterd.store.query.range_query import SeriesInfo
 from meterd.store.reader import Reader
-from meterd.store.stretch import Stretch
-from meterd.store.tools import audit
-from meterd.store.tools.audit import LONGEST_WHO, LONGEST_WHY, Ask, Correction, listed
+from meterd.store.tools import correction_log
+from meterd.store.tools.correction_log import LONGEST_WHO, LONGEST_WHY, Ask, Correction, listed
 from meterd.store.writer import Writer
 
 __all__ = (
@@ -73,7 +73,7 @@ class Corrections:
 
     async def all(self) -> list[Correction]:
         """The newest first. Raises StoreError."""
-        return await self._writer.do(audit.every)
+        return await self._writer.do(correction_log.every)
 
     async def mark(self, ask: Ask, now: int) -> Correction:
         """Marks every sample of the interval that is not invalid already, or sets all of them.
@@ -94,7 +94,7 @@ class Corrections:
             if not found:
                 what = "no valid" if ask.value is None else "no sample of"
                 raise NothingThereError(f"{ask.device} has {what} {ask.quantity} in that time")
-            number = await self._writer.do(lambda ledger: audit.begin(ledger, ask, now))
+            number = await self._writer.do(lambda ledger: correction_log.begin(ledger, ask, now))
             return await self._mark(number, ask, now)
 
     async def undo(self, number: int, who: str, now: int) -> Correction:
@@ -109,7 +109,7 @@ class Corrections:
                 what = "is undone already" if found else "does not exist"
                 raise NothingThereError(f"correction {number} {what}")
             self._need_ours(found.device)
-            later = await self._writer.do(partial(audit.over, found=found))
+            later = await self._writer.do(partial(correction_log.over, found=found))
             if later is not None:
                 text = f"correction {later} came after it on the same samples"
                 raise NothingThereError(f"{text}: undo that one first")
@@ -148,14 +148,14 @@ class Corrections:
 
     async def _undo(self, found: Correction, who: str, now: int) -> Correction:
         who, number = who[:LONGEST_WHO], found.id
-        parts = await self._writer.do(partial(audit.parts, number=number))
+        parts = await self._writer.do(partial(correction_log.parts, number=number))
         await self._writer.flush()
         lost = [await self._lost(await self._part(part)) for part in parts]
         if parts and all(lost):
             text = f"correction {number} cannot be undone: the raw samples of its days are deleted"
             raise NothingThereError(f"{text} (store.keep.raw), and what was made of them stays")
         begun = {"undone_by": who, "lost": sum(lost) or None}
-        await self._writer.do(partial(audit.note, number=number, values=begun))
+        await self._writer.do(partial(correction_log.note, number=number, values=begun))
         for part, gone in zip(parts, lost, strict=True):
             if not gone:
                 await self._take(await self._part(part))
@@ -163,17 +163,17 @@ class Corrections:
         await self._derive(found.device, found.quantity, there)
         if any(lost):
             _log.warning("correction %d: %d samples are deleted by now", number, sum(lost))
-        await self._writer.do(partial(audit.note, number=number, values={"undone": now}))
+        await self._writer.do(partial(correction_log.note, number=number, values={"undone": now}))
         return (await self._one(number)) or found
 
-    async def _part(self, key: int) -> Span:
-        return await self._writer.do(partial(audit.body, key=key))
+    async def _part(self, key: int) -> Chunk:
+        return await self._writer.do(partial(correction_log.body, key=key))
 
-    async def _lost(self, old: Span) -> int:
+    async def _lost(self, old: Chunk) -> int:
         """How many samples there are where the store has none any more; mostly 0."""
         return await asyncio.to_thread(self._gone, old)
 
-    def _gone(self, old: Span) -> int:
+    def _gone(self, old: Chunk) -> int:
         by_id = self._writer.memory.catalog.by_id
         names = {by_id[column.series].name for column in old.columns}
         device = next(iter(names))[0]
@@ -184,7 +184,7 @@ class Corrections:
         """All of it, or the rest of one that was broken off."""
         await self._writer.flush()
         infos = await self._infos(ask)
-        parts = await self._writer.do(partial(audit.parts, number=number))
+        parts = await self._writer.do(partial(correction_log.parts, number=number))
         count, done = 0, set[tuple[int, int]]()
         for part in parts:
             # It was safe already; whether it was replaced, too, nobody knows.
@@ -201,15 +201,17 @@ class Corrections:
                 continue
             key += 1
             # First what stood there is safe, then it is replaced.
-            await self._writer.do(partial(audit.keep, number=number, key=key, old=span))
+            await self._writer.do(partial(correction_log.keep, number=number, key=key, old=span))
             await self._take(span, ask)
             count, waiting = count + span.samples, waiting + span.samples
             if waiting > _BREATHE:
                 await self._writer.settle()
                 waiting = 0
-        parts = await self._writer.do(partial(audit.parts, number=number))
+        parts = await self._writer.do(partial(correction_log.parts, number=number))
         await self._derive(ask.device, ask.quantity, parts)
-        await self._writer.do(partial(audit.note, number=number, values={"done": now, "n": count}))
+        await self._writer.do(
+            partial(correction_log.note, number=number, values={"done": now, "n": count})
+        )
         made = await self._one(number)
         if made is None:
             raise StoreError(f"correction {number} is gone", code="unavailable")
@@ -219,7 +221,7 @@ class Corrections:
         """Totals, roll-ups and plain rows of what is there now; `parts` have what was there."""
         infos = [one for one in await self._reader.series() if one.kind is Kind.COUNTER]
         is_counter = any((one.device, one.quantity) == (device, quantity) for one in infos)
-        extent = await self._writer.do(partial(audit.extent, keys=parts))
+        extent = await self._writer.do(partial(correction_log.extent, keys=parts))
         if self.recount is not None and is_counter and extent is not None:
             await self._writer.flush()
             await self.recount(device, quantity, *extent)
@@ -232,35 +234,35 @@ class Corrections:
         infos = await self._reader.series()
         return [one for one in infos if (one.device, one.quantity) == (ask.device, ask.quantity)]
 
-    async def _found(self, ask: Ask, names: frozenset[Name], day: int) -> Span | None:
+    async def _found(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
         """What is to be corrected on that day."""
         return await asyncio.to_thread(self._look, ask, names, day)
 
-    def _look(self, ask: Ask, names: frozenset[Name], day: int) -> Span | None:
+    def _look(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
         told = self._reader.day(ask.device, day, names)
-        span = None if told is None else cuts.since(cuts.until(told.span, ask.end), ask.start)
+        span = None if told is None else slicing.since(slicing.until(told.span, ask.end), ask.start)
         if span is None or ask.value is not None:
             return span if span is not None and span.columns else None
         # To be marked is what is neither null nor invalid.
         return _those(span, _valid)
 
-    async def _take(self, old: Span, ask: Ask | None = None) -> None:
+    async def _take(self, old: Chunk, ask: Ask | None = None) -> None:
         """In the place of what is there: corrected as was asked, or as they were."""
         late, lasts = await asyncio.to_thread(self._replacement, old, ask)
         await self._writer.put(late)
-        await self._writer.do(partial(audit.renew, lasts=lasts))
+        await self._writer.do(partial(correction_log.renew, lasts=lasts))
 
     def _replacement(
-        self, old: Span, ask: Ask | None
-    ) -> tuple[list[Stretch], Mapping[int, Mapping[str, Any]]]:
+        self, old: Chunk, ask: Ask | None
+    ) -> tuple[list[SeriesBatch], Mapping[int, Mapping[str, Any]]]:
         by_id = self._writer.memory.catalog.by_id
-        late: list[Stretch] = []
+        late: list[SeriesBatch] = []
         lasts: dict[int, Mapping[str, Any]] = {}
         for was in old.columns:
             column = was if ask is None else _corrected(was, ask)
             device, *name = by_id[column.series].name
-            span = Span(old.device, old.times, (column,))
-            late += Stretch.late(device, (name[0], name[1]), span)
+            span = Chunk(old.device, old.times, (column,))
+            late += SeriesBatch.late(device, (name[0], name[1]), span)
             lasts[column.series] = _last(span, column)
         return late, lasts
 
@@ -303,7 +305,7 @@ def _days(ask: Ask, infos: list[SeriesInfo]) -> range:
     return range(start // DAY, -(-end // DAY)) if start < end else range(0)
 
 
-def _corrected(was: Column, ask: Ask) -> Column:
+def _corrected(was: ChunkColumn, ask: Ask) -> ChunkColumn:
     if ask.value is None:
         state = INVALID, f"marked: {ask.why}"[:REASON_LENGTH]
         return was._replace(states=((len(was.values), *state),))
@@ -312,7 +314,7 @@ def _corrected(was: Column, ask: Ask) -> Column:
     return was._replace(values=values, states=((len(values), *state),))
 
 
-def _last(span: Span, column: Column) -> Mapping[str, Any]:
+def _last(span: Chunk, column: ChunkColumn) -> Mapping[str, Any]:
     """As the newest value of a series is told to people."""
     value, state = column.values[-1], column.states[-1] if column.states else (1, 0, "")
     known = None if isnan(value) else value
@@ -320,19 +322,19 @@ def _last(span: Span, column: Column) -> Mapping[str, Any]:
     return {"time": time, "value": known, "quality": state[1], "reason": state[2] or None}
 
 
-def _cells_of(span: Span) -> set[tuple[int, int]]:
+def _cells_of(span: Chunk) -> set[tuple[int, int]]:
     return {(column.series, time) for column in span.columns for time in span.times_of(column)}
 
 
-def _without(span: Span, done: set[tuple[int, int]]) -> Span | None:
-    def others(span: Span, column: Column) -> list[int]:
+def _without(span: Chunk, done: set[tuple[int, int]]) -> Chunk | None:
+    def others(span: Chunk, column: ChunkColumn) -> list[int]:
         times = enumerate(span.times_of(column))
         return [at for at, time in times if (column.series, time) not in done]
 
     return _those(span, others)
 
 
-def _valid(_: Span, column: Column) -> list[int]:
+def _valid(_: Chunk, column: ChunkColumn) -> list[int]:
     values, at, found = column.values, 0, list[int]()
     for count, quality, _reason in column.states or ((len(values), QUALITIES[Quality.GOOD], ""),):
         if quality != INVALID:
@@ -341,8 +343,8 @@ def _valid(_: Span, column: Column) -> list[int]:
     return found
 
 
-def _those(span: Span, places: Callable[[Span, Column], list[int]]) -> Span | None:
+def _those(span: Chunk, places: Callable[[Chunk, ChunkColumn], list[int]]) -> Chunk | None:
     """The samples of a span that are wanted, by their places in each column."""
     columns = (picked(column, places(span, column)) for column in span.columns)
     kept = tuple(column for column in columns if column.values)
-    return Span(span.device, span.times, kept) if kept else None
+    return Chunk(span.device, span.times, kept) if kept else None

@@ -11,13 +11,13 @@ from math import isnan
 from typing import NamedTuple, Protocol, TypeAlias
 
 from meterd.model.sample import Quality
-from meterd.store.asked import SeriesInfo
-from meterd.store.catalog import Name
-from meterd.store.cuts import DAY, since, until
-from meterd.store.days import DaySpan
-from meterd.store.format.columns import NOT_FINITE
-from meterd.store.format.qualities import GOOD, QUALITIES
-from meterd.store.plainrows import cells
+from meterd.store.blocks.chunk import NOT_FINITE
+from meterd.store.blocks.quality_codes import GOOD, QUALITIES
+from meterd.store.blocks.slicing import DAY, since, until
+from meterd.store.db.plain_rows import cells
+from meterd.store.head.catalog import Name
+from meterd.store.query.day_reader import DaySamples
+from meterd.store.query.range_query import SeriesInfo
 
 COLUMNS = ("time", "device", "quantity", "unit", "value", "quality", "reason")
 # Lines in one piece of text: about 64 KiB.
@@ -32,15 +32,15 @@ _WORDS: dict[int, str] = {number: quality.value for quality, number in QUALITIES
 _INVALID = Quality.INVALID.value
 
 
-class Source(Protocol):
+class ExportSource(Protocol):
     """What a Reader can do, as far as exports need it."""
 
     def names(self) -> Sequence[SeriesInfo]: ...
     def ordered(self, names: Sequence[Name]) -> list[Name]: ...
-    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySpan | None: ...
+    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySamples | None: ...
 
 
-class Line(NamedTuple):
+class ExportedSample(NamedTuple):
     """One sample: Unix ms, canonical unit; `value` None is a null."""
 
     time: int
@@ -70,15 +70,15 @@ class Wanted:
         )
 
 
-Text: TypeAlias = Callable[[Iterable[Line]], Iterator[str]]
+Text: TypeAlias = Callable[[Iterable[ExportedSample]], Iterator[str]]
 
 
-def series(reader: Source, wanted: Wanted) -> list[SeriesInfo]:
+def series(reader: ExportSource, wanted: Wanted) -> list[SeriesInfo]:
     """The series that may have samples there. To be called in a thread. Raises StoreError."""
     return [info for info in reader.names() if wanted.has(info)]
 
 
-def lines(reader: Source, wanted: Wanted) -> Iterator[Line]:
+def lines(reader: ExportSource, wanted: Wanted) -> Iterator[ExportedSample]:
     """By device, day, series and time. Reads as it goes: raises StoreError at any step."""
     found = series(reader, wanted)
     for device, some in groupby(found, key=lambda info: info.device):
@@ -86,8 +86,8 @@ def lines(reader: Source, wanted: Wanted) -> Iterator[Line]:
 
 
 def of_series(
-    reader: Source, device: str, infos: Sequence[SeriesInfo], wanted: Wanted
-) -> Iterator[Line]:
+    reader: ExportSource, device: str, infos: Sequence[SeriesInfo], wanted: Wanted
+) -> Iterator[ExportedSample]:
     """Of some series of one device, day by day."""
     first = max(wanted.start, min(info.first for info in infos))
     last = min(wanted.end - 1, max(info.last for info in infos))
@@ -97,8 +97,8 @@ def of_series(
 
 
 def _of_day(
-    reader: Source, device: str, day: int, names: Sequence[Name], wanted: Wanted
-) -> Iterator[Line]:
+    reader: ExportSource, device: str, day: int, names: Sequence[Name], wanted: Wanted
+) -> Iterator[ExportedSample]:
     """Some series at a time: a client that is slow to take them holds no whole day in memory."""
     at, width = 0, _FIRST
     while at < len(names):
@@ -114,9 +114,9 @@ def _of_day(
             name = told.names[column.series]
             for time, value, quality, reason in cells(span, column):
                 if isnan(value):
-                    yield Line(time, *name, None, *_null(quality, reason))
+                    yield ExportedSample(time, *name, None, *_null(quality, reason))
                 else:
-                    yield Line(time, *name, value, _WORDS.get(quality, _INVALID), reason)
+                    yield ExportedSample(time, *name, value, _WORDS.get(quality, _INVALID), reason)
 
 
 def _null(quality: int, reason: str) -> tuple[str, str]:
@@ -131,7 +131,7 @@ def rfc3339(ms: int) -> str:
     return (_START + ms * _MS).isoformat(timespec="milliseconds") + "Z"
 
 
-def as_csv(found: Iterable[Line]) -> Iterator[str]:
+def as_csv(found: Iterable[ExportedSample]) -> Iterator[str]:
     """With a header, also where nothing follows; a null is empty."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -144,7 +144,7 @@ def as_csv(found: Iterable[Line]) -> Iterator[str]:
     yield _taken(text)
 
 
-def as_ndjson(found: Iterable[Line]) -> Iterator[str]:
+def as_ndjson(found: Iterable[ExportedSample]) -> Iterator[str]:
     """One object a line; `reason` only where there is one."""
     encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
     for some in _pieces(found):
@@ -160,7 +160,7 @@ def as_ndjson(found: Iterable[Line]) -> Iterator[str]:
 TEXTS: dict[str, Text] = {"csv": as_csv, "ndjson": as_ndjson}
 
 
-def _pieces(found: Iterable[Line]) -> Iterator[list[Line]]:
+def _pieces(found: Iterable[ExportedSample]) -> Iterator[list[ExportedSample]]:
     each = iter(found)
     while some := list(islice(each, _PIECE)):
         yield some

@@ -13,18 +13,14 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from meterd.model.sample import Poll
-from meterd.store import renames, replacements
-from meterd.store.asked import SeriesInfo
-from meterd.store.catalog import Catalog
-from meterd.store.cuts import DAY, HOUR
-from meterd.store.format import block as blocks
-from meterd.store.format.columns import Span
-from meterd.store.keys import dirty_of, hour_id, rollup_id
-from meterd.store.ledger import Ledger
-from meterd.store.polls import Polls
-from meterd.store.reader import Reader
-from meterd.store.renames import Rename, RenameError
-from meterd.store.schema import (
+from meterd.store.blocks import block as blocks
+from meterd.store.blocks.chunk import Chunk
+from meterd.store.blocks.slicing import DAY, HOUR
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db import renames, replacements
+from meterd.store.db.keys import dirty_of, hour_id, rollup_id
+from meterd.store.db.renames import Rename, RenameError
+from meterd.store.db.schema import (
     block,
     corrected,
     correction,
@@ -37,7 +33,11 @@ from meterd.store.schema import (
     sample,
     series,
 )
-from meterd.store.statements import CHUNK, delete_keys, replace_rows
+from meterd.store.db.statements import CHUNK, delete_keys, replace_rows
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.replay import PollDecoder
+from meterd.store.query.range_query import SeriesInfo
+from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
 # Samples that are taken before they are sealed: about 20 MB of memory.
@@ -115,16 +115,16 @@ async def _days(reader: Reader, infos: Sequence[SeriesInfo], name: str) -> set[i
 
 def _polls(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str, day: int) -> list[Poll]:
     told = reader.day(old, day, _names(infos, old))
-    return [] if told is None else list(Polls(told.names.__getitem__).of(told.span, new))
+    return [] if told is None else list(PollDecoder(told.names.__getitem__).of(told.span, new))
 
 
-def _broken_off(ledger: Ledger) -> list[str] | None:
+def _broken_off(ledger: StoreSession) -> list[str] | None:
     with ledger.transaction() as connection:
         body = connection.scalar(select(memo.c.body).where(memo.c.name == _MERGING))
     return None if body is None else json.loads(body)
 
 
-def _note(ledger: Ledger, names: Sequence[str]) -> None:
+def _note(ledger: StoreSession, names: Sequence[str]) -> None:
     with ledger.transaction() as connection:
         replace_rows(connection, memo, [{"name": _MERGING, "body": json.dumps(names)}])
 
@@ -223,7 +223,7 @@ def _corrections(connection: Connection, old: str, new: str, stays: int, pairs: 
         span = blocks.decode(row.body)
         columns = (one._replace(series=pairs.get(one.series, one.series)) for one in span.columns)
         ordered = tuple(sorted(columns, key=lambda one: one.series))
-        body = blocks.encode(Span(stays, span.times, ordered))
+        body = blocks.encode(Chunk(stays, span.times, ordered))
         connection.execute(update(corrected).where(corrected.c.id == row.id).values(body=body))
     theirs = correction.c.device == old
     connection.execute(update(correction).where(theirs).values(device=new))

@@ -24,16 +24,17 @@ from sqlalchemy import (
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store import database as databases
-from meterd.store import filed, migrate, schema, tenure
-from meterd.store.catalog import Catalog
-from meterd.store.connections import Database, Opened
-from meterd.store.format import journal as journals
-from meterd.store.lock import Claim, claimed
-from meterd.store.schema import device, journal, memo, newest, sample, series
-from meterd.store.statements import replace_rows
-from meterd.store.tools.beside import spans, together
+from meterd.store.blocks import commit_record as journals
+from meterd.store.db import migrate, schema, writer_lease
+from meterd.store.db import store_url as databases
+from meterd.store.db.connections import Database, Opened
+from meterd.store.db.lockfile import Claim, claimed
+from meterd.store.db.schema import device, journal, memo, newest, sample, series
+from meterd.store.db.statements import replace_rows
+from meterd.store.head.catalog import Catalog
 from meterd.store.tools.overview import looking, size
+from meterd.store.tools.wal_copy import spans, together
+from meterd.store.wal import file_wal
 
 Told = Callable[[str, int], None]
 """Is told the table, and how many more of its rows are done."""
@@ -159,7 +160,7 @@ class _Copy:
             last = edge
 
     def _memos(self) -> Sequence[Any]:
-        others = select(memo).where(memo.c.name.not_in((_MARK, tenure.NAME, filed.MARK)))
+        others = select(memo).where(memo.c.name.not_in((_MARK, writer_lease.NAME, file_wal.MARK)))
         return self._old.execute(others).mappings().all()
 
     def _claim(self) -> None:

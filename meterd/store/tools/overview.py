@@ -8,17 +8,18 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, Table, func, select, text
 
 from meterd.errors import StoreError
-from meterd.store import filed, migrate
-from meterd.store.catalog import Catalog
-from meterd.store.connections import Database
-from meterd.store.corrupt import legible
-from meterd.store.cuts import since
-from meterd.store.format import block as blocks
-from meterd.store.format.columns import Span
-from meterd.store.format.frame import unsealed
-from meterd.store.hot import Hot
-from meterd.store.polls import journal_rows
-from meterd.store.schema import block, correction, device, dirty, journal, rollup, series
+from meterd.store.blocks import block as blocks
+from meterd.store.blocks.checksum import unsealed
+from meterd.store.blocks.chunk import Chunk
+from meterd.store.blocks.slicing import since
+from meterd.store.db import migrate
+from meterd.store.db.connections import Database
+from meterd.store.db.quarantine import legible
+from meterd.store.db.schema import block, correction, device, dirty, journal, rollup, series
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head
+from meterd.store.head.replay import journal_rows
+from meterd.store.wal import file_wal
 
 _CHUNK = 200  # blocks in memory at a time
 _SIZES = {
@@ -155,12 +156,12 @@ class BlockRow:
     body: bytes
 
 
-def filed_spans(database: Database, catalog: Catalog) -> Iterator[Span]:
+def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
     """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
     if database.path is None:
         return
-    hot, names = Hot(catalog.renamed), dict[tuple[str, str, str], int]()
-    for poll in filed.read(filed.place(database.path), catalog).polls:
+    hot, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()
+    for poll in file_wal.read(file_wal.place(database.path), catalog).polls:
         hot.take(poll)
     for name in hot.devices():
         number = catalog.devices.get(name, 0)

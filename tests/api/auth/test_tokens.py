@@ -21,7 +21,7 @@ def test_a_token_is_256_bits_and_only_its_hash_is_kept(path: Path) -> None:
     assert len(secret) == len("meterd_") + 43
     assert secret not in path.read_text()
     (kept,) = tokens.load(path)
-    assert kept == tokens.Token("grafana", tokens.digest(secret), ("read",), NOW, NOW + 60)
+    assert kept == tokens.ApiToken("grafana", tokens.digest(secret), ("read",), NOW, NOW + 60)
     assert tokens.add(path, "other", ("admin", "command"), NOW) != secret
 
 

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import ClientResponse, ClientSession
 
 from meterd.api import app
-from meterd.api.app import Rules, Running, serve
-from meterd.api.limits import Limits
-from meterd.api.live import fanout, form
+from meterd.api.app import Running, ServingRules, serve
+from meterd.api.limits import ServerLimits
+from meterd.api.live import fanout, serializers
 from meterd.model.alert import AlertState
 from meterd.model.sample import Fault, failed
 from tests.api.fake import NOW, FakeSite, alert, good
@@ -216,8 +216,8 @@ async def until(condition: Any) -> None:
 
 
 async def test_streams_have_a_limit_and_free_their_place(site: FakeSite) -> None:
-    limits = replace(Limits(), most=4)
-    server = await serve(site, "127.0.0.1", 0, rules=Rules(limits=limits))
+    limits = replace(ServerLimits(), most=4)
+    server = await serve(site, "127.0.0.1", 0, rules=ServingRules(limits=limits))
     try:
         async with ClientSession(server.url) as client:
             three = listening(client), listening(client), listening(client)
@@ -237,7 +237,7 @@ async def test_the_state_is_made_once_for_all_who_come_together(
 
     def counted(*words: Any) -> bytes:
         made.append(words)
-        return form.state(*words)
+        return serializers.state(*words)
 
     monkeypatch.setattr(fanout, "state", counted)
     async with listening(client) as (ear, first), listening(client) as (_, second):

@@ -8,7 +8,7 @@ import pytest
 
 from meterd.drivers.megatec import MegatecUps
 from meterd.errors import DeviceError, LinkError, Unsupported
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.megatec import UpsServer
 from meterd.sim.serve import serve_ups
 from meterd.wire import open_link
@@ -135,7 +135,7 @@ async def test_a_unit_that_says_no_and_shuts_down_is_believed_by_its_bit(kind: s
     async with rack() as found:
         await found.after(0)
         # The second of three: status, order, status.
-        found.server.faults = (Fault(kind, every=2),)
+        found.server.faults = (SimulatedFault(kind, every=2),)
         await found.ups.act("shutdown.return")
         assert found.server.injected == {kind: 1}
         found.server.faults = ()
@@ -146,6 +146,6 @@ async def test_a_beeper_that_does_not_change_at_all_was_refused() -> None:
     async with rack() as found:
         found.server.ups.toggle_beeper = lambda: None  # type: ignore[method-assign]
         await found.after(0)
-        found.server.faults = (Fault("echo", every=2),)
+        found.server.faults = (SimulatedFault("echo", every=2),)
         with pytest.raises(Unsupported, match="echoed"):
             await found.ups.act("beeper.toggle")

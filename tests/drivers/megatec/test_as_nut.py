@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.megatec.orders import orders
+from meterd.drivers.megatec.commands import orders
 from meterd.sim.megatec import UpsServer
 from meterd.sim.ups import Ups
 from tests.drivers.megatec.units import options

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from meterd.drivers.sunspec.discovery import MAX_MODELS, Survey, survey
+from meterd.drivers.sunspec.discovery import MAX_MODELS, ModelSurvey, survey
 from meterd.drivers.sunspec.models import MODELS
 from meterd.errors import DeviceError, LinkError
-from meterd.sim.bank import Refusal, Refused
+from meterd.sim.register_bank import RefusalRule, RefusedRequest
 from meterd.wire.modbus import ModbusClient
 from tests.drivers.sunspec.device import Noting, chain, common, float_meter, inverter, linked, meter
 
@@ -18,12 +18,12 @@ VENDOR = (64001, [1234] * 17)
 MARKER = {40000: 0x5375, 40001: 0x6E53}
 
 
-async def surveyed(bank: Noting) -> Survey:
+async def surveyed(bank: Noting) -> ModelSurvey:
     async with linked(bank) as (link, _):
         return await survey(ModbusClient(link, 1))
 
 
-def listed(found: Survey) -> list[tuple[int, int, int]]:
+def listed(found: ModelSurvey) -> list[tuple[int, int, int]]:
     return [(one.number, one.address, one.length) for one in found.found]
 
 
@@ -46,7 +46,7 @@ async def test_a_base_where_the_device_fails_instead_of_refusing_is_passed_over(
     class Failing(Noting):
         def read(self, function: int, address: int, count: int) -> list[int]:
             if address >= 40000:
-                raise Refusal(4)
+                raise RefusalRule(4)
             return super().read(function, address, count)
 
     found = await surveyed(Failing(chain(0, common("A", "1"), meter())))
@@ -79,7 +79,7 @@ async def test_no_sunspec_device_is_told_from_a_silent_one() -> None:
 async def test_a_gateway_that_misses_the_unit_is_no_answer_about_sunspec() -> None:
     class Gateway(Noting):
         def read(self, function: int, address: int, count: int) -> list[int]:
-            raise Refusal(Refused.NO_UNIT)
+            raise RefusalRule(RefusedRequest.NO_UNIT)
 
     with pytest.raises(DeviceError) as told:
         await surveyed(Gateway({}))

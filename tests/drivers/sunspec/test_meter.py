@@ -10,10 +10,10 @@ from meterd.drivers.schedule import FAST
 from meterd.drivers.sunspec import SunSpecMeter, SunSpecOptions
 from meterd.drivers.sunspec.discovery import locate, walk
 from meterd.drivers.sunspec.models import rows
-from meterd.drivers.sunspec.reader import SPLIT_BUDGET, Budget, ModelReader
+from meterd.drivers.sunspec.reader import SPLIT_BUDGET, ModelReader, RequestBudget
 from meterd.errors import DeviceError, LinkError
 from meterd.model.sample import Reading
-from meterd.sim.faults import Fault
+from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu
 from meterd.sim.modbus import ModbusServer
 from meterd.wire.link import Link
@@ -124,7 +124,7 @@ async def test_a_part_that_never_changes_is_asked_for_all_the_same() -> None:
     async with linked(bank) as (link, server):
         meter = built(link)
         assert by_name(await meter.read())["x.rating.current"].value == 16
-        server.faults = [Fault("timeout")]
+        server.faults = [SimulatedFault("timeout")]
         with pytest.raises(LinkError):
             await meter.read()
 
@@ -205,7 +205,7 @@ async def test_after_a_failure_the_device_is_found_anew() -> None:
     async with linked(bank) as (link, server):
         meter = built(link)
         first = await meter.read()
-        server.faults = [Fault("timeout")]
+        server.faults = [SimulatedFault("timeout")]
         with pytest.raises(LinkError):
             await meter.read()
         server.faults = []
@@ -330,7 +330,7 @@ async def test_on_a_slow_bus_counters_between_fast_rows_are_left_out() -> None:
         place = await locate(client, [40000])
         found = (await walk(client, place)).found[0]
         mine = rows(found.number, found.address, place.function)
-        reader = ModelReader(client, found, mine, Budget(), Costs.serial(9600))
+        reader = ModelReader(client, found, mine, RequestBudget(), Costs.serial(9600))
         whole, fast = sum(reader.requests()), sum(reader.requests(FAST))
         assert fast < whole / 2
         bank.asked.clear()
@@ -339,7 +339,9 @@ async def test_on_a_slow_bus_counters_between_fast_rows_are_left_out() -> None:
         assert said.keys() == {row.quantity for row in mine if row.tier == "fast"}
         assert said["active_power"].value == METER_SAYS["active_power"]
         # The model that is there is another one: this is noticed whatever is due.
-        moved = ModelReader(client, replace(found, number=204), mine, Budget(), Costs.serial(9600))
+        moved = ModelReader(
+            client, replace(found, number=204), mine, RequestBudget(), Costs.serial(9600)
+        )
         with pytest.raises(DeviceError) as told:
             await moved.read(FAST)
         assert told.value.code == "moved"

@@ -3,7 +3,7 @@
 import pytest
 
 from meterd.drivers.registers import PROTOCOL_LIMIT
-from meterd.drivers.sunspec.models import MODELS, Kind, rows
+from meterd.drivers.sunspec.models import MODELS, ModelKind, rows
 from meterd.model.quantity import INFO, describe
 
 FUNCTION = 3
@@ -53,7 +53,7 @@ def test_quantities_are_known_and_addresses_move_with_the_model(number: int) -> 
 @pytest.mark.parametrize("number", MODELS)
 def test_only_inverters_are_turned_round(number: int) -> None:
     turned = {row.quantity for row in rows(number, 0, FUNCTION) if row.scale * row.scale_factor < 0}
-    generates = MODELS[number].kind is Kind.INVERTER
+    generates = MODELS[number].kind is ModelKind.INVERTER
     assert turned == ({"active_power", "reactive_power"} if generates else set())
 
 

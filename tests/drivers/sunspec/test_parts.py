@@ -2,16 +2,16 @@
 
 import pytest
 
-from meterd.drivers.sunspec.discovery import Found, Place, Survey
+from meterd.drivers.sunspec.discovery import FoundModel, ModelAddress, ModelSurvey
 from meterd.drivers.sunspec.models import MODELS
 from meterd.drivers.sunspec.parts import choose, parts
 from meterd.errors import DeviceError
 
 
-def holding(*numbers: int) -> Survey:
+def holding(*numbers: int) -> ModelSurvey:
     """A device with these models; each has its number's place in the list as address."""
-    found = [Found(n, i, MODELS[n].lengths[0], MODELS[n]) for i, n in enumerate(numbers)]
-    return Survey(Place(40000, 3), tuple(found))
+    found = [FoundModel(n, i, MODELS[n].lengths[0], MODELS[n]) for i, n in enumerate(numbers)]
+    return ModelSurvey(ModelAddress(40000, 3), tuple(found))
 
 
 def grouped(*numbers: int) -> list[tuple[int | None, list[int]]]:
@@ -22,7 +22,7 @@ def grouped(*numbers: int) -> list[tuple[int | None, list[int]]]:
     ]
 
 
-def chosen(survey: Survey, part: str | int | None = None, index: int = 1) -> list[int]:
+def chosen(survey: ModelSurvey, part: str | int | None = None, index: int = 1) -> list[int]:
     return [one.address for one in choose(survey, part, index).models]
 
 
@@ -67,8 +67,8 @@ def test_what_is_not_there_is_refused_with_a_list_of_what_is(part: str | int, in
 
 
 def test_a_device_with_nothing_known_says_what_was_skipped_and_why_it_ended() -> None:
-    odd = (Found(160, 5, 48, None), Found(203, 55, 9, None))
+    odd = (FoundModel(160, 5, 48, None), FoundModel(203, 55, 9, None))
     with pytest.raises(DeviceError) as told:
-        choose(Survey(Place(0, 3), odd, "cut off"), None, 1)
+        choose(ModelSurvey(ModelAddress(0, 3), odd, "cut off"), None, 1)
     for said in ("101, 102", "model 160 (not known", "length 9 instead of 105", "cut off"):
         assert said in str(told.value)

@@ -8,7 +8,7 @@ from math import nan
 from hypothesis import strategies as st
 
 from meterd.model.sample import LARGEST
-from meterd.store.format.columns import Column, Rows, Span, State, regular, runs
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, regular, runs
 
 T0 = 1_790_000_000_000
 
@@ -85,27 +85,27 @@ def _states(draw: st.DrawFn, values: "array[float]") -> tuple[State, ...]:
 
 
 @st.composite
-def _column(draw: st.DrawFn, number: int, count: int) -> Column:
+def _column(draw: st.DrawFn, number: int, count: int) -> ChunkColumn:
     rows = draw(_rows(count))
     pool = draw(st.one_of(series, holey())) or [230.1]
     values = array("d", [pool[n % len(pool)] for n in range(len(rows))])
-    return Column(number, rows, values, draw(_states(values)))
+    return ChunkColumn(number, rows, values, draw(_states(values)))
 
 
 @st.composite
-def spans(draw: st.DrawFn, device: int = 7, at: "array[int] | None" = None) -> Span:
+def spans(draw: st.DrawFn, device: int = 7, at: "array[int] | None" = None) -> Chunk:
     chosen = draw(times()) if at is None else at
     ids = sorted(draw(st.sets(st.integers(1, 3000), max_size=5))) if chosen else []
     columns = tuple(draw(_column(number, len(chosen))) for number in ids)
-    return Span(device, chosen, columns)
+    return Chunk(device, chosen, columns)
 
 
-def same(one: Span, other: Span) -> bool:
+def same(one: Chunk, other: Chunk) -> bool:
     """Equal bit for bit: NaN equals NaN here, and 0.0 is not -0.0."""
     return _exact(one) == _exact(other)
 
 
-def _exact(span: Span) -> tuple[object, ...]:
+def _exact(span: Chunk) -> tuple[object, ...]:
     return (
         span.device,
         list(span.times),
@@ -113,9 +113,10 @@ def _exact(span: Span) -> tuple[object, ...]:
     )
 
 
-def plain(device: int, at: Sequence[int], columns: dict[int, Sequence[float]]) -> Span:
+def plain(device: int, at: Sequence[int], columns: dict[int, Sequence[float]]) -> Chunk:
     """All columns have all rows, and all values are good."""
     made = (
-        Column(number, range(len(at)), array("d", values)) for number, values in columns.items()
+        ChunkColumn(number, range(len(at)), array("d", values))
+        for number, values in columns.items()
     )
-    return Span(device, array("q", at), tuple(made))
+    return Chunk(device, array("q", at), tuple(made))

@@ -9,35 +9,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.errors import StoreError
-from meterd.store.format import block, journal, rollup
-from meterd.store.format.columns import Column, Span
+from meterd.store.blocks import block, commit_record, rollup
+from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from tests.store.format import spans
 from tests.store.format.spans import T0, plain, same
 
 _STATES = ((3, 0, ""), (1, 4, "the device gives no number"), (4, 0, ""))
 
 
-def _sample() -> Span:
+def _sample() -> Chunk:
     """A bit of everything, small."""
     times = array("q", [T0 + 10_000 * n + n % 3 for n in range(8)])
     columns = (
-        Column(3, range(8), array("d", [230.1, 230.2, 0.0, nan, 1.0, 2.0, 3.0, 4.0]), _STATES),
-        Column(4, range(0, 8, 4), array("d", [1e9, 1e9 + 5])),
-        Column(9, array("I", [1, 2, 7]), array("d", [0.1 + 0.2, -0.0, 5e-324])),
+        ChunkColumn(3, range(8), array("d", [230.1, 230.2, 0.0, nan, 1.0, 2.0, 3.0, 4.0]), _STATES),
+        ChunkColumn(4, range(0, 8, 4), array("d", [1e9, 1e9 + 5])),
+        ChunkColumn(9, array("I", [1, 2, 7]), array("d", [0.1 + 0.2, -0.0, 5e-324])),
     )
-    return Span(7, times, columns)
+    return Chunk(7, times, columns)
 
 
 def _journal_row(body: bytes) -> object:
-    return journal.decode(body)
+    return commit_record.decode(body)
 
 
 _QUARTERS = {
-    n: rollup.Quarter(90, 229.5, 231.0, 20709.3 + n, 40 * n, n == 96) for n in range(96, 100)
+    n: rollup.QuarterRollup(90, 229.5, 231.0, 20709.3 + n, 40 * n, n == 96) for n in range(96, 100)
 }
 BODIES: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "block": (block.encode(_sample()), block.decode),
-    "journal": (journal.encode([_sample(), plain(8, [T0], {1: [5.0]})]), _journal_row),
+    "journal": (commit_record.encode([_sample(), plain(8, [T0], {1: [5.0]})]), _journal_row),
     "rollup": (rollup.pack(1, _QUARTERS), rollup.unpack),
 }
 
@@ -58,16 +58,16 @@ def resealed(body: bytes) -> bytes:
 
 
 @given(spans.spans())
-def test_a_span_comes_back(span: Span) -> None:
+def test_a_span_comes_back(span: Chunk) -> None:
     assert same(block.decode(block.encode(span)), span)
 
 
 @given(spans.spans(), st.sets(st.integers(1, 3000)))
-def test_only_wanted_series_are_decoded(span: Span, others: set[int]) -> None:
+def test_only_wanted_series_are_decoded(span: Chunk, others: set[int]) -> None:
     wanted = others | {column.series for column in span.columns[::2]}
     found = block.decode(block.encode(span), wanted)
     mine = tuple(column for column in span.columns if column.series in wanted)
-    assert same(found, Span(span.device, span.times, mine))
+    assert same(found, Chunk(span.device, span.times, mine))
 
 
 def test_equal_spans_give_equal_bytes() -> None:
@@ -88,8 +88,8 @@ def test_forty_constants_of_an_hour_take_a_few_bytes_each() -> None:
 def test_a_day_of_doubts_that_alternate_stays_small() -> None:
     count = 8640
     states = tuple((1, n % 2 * 2, "beyond what is plausible" * (n % 2)) for n in range(count))
-    column = Column(1, range(count), array("d", [230.0]) * count, states)
-    span = Span(1, array("q", range(T0, T0 + count)), (column,))
+    column = ChunkColumn(1, range(count), array("d", [230.0]) * count, states)
+    span = Chunk(1, array("q", range(T0, T0 + count)), (column,))
     body = block.encode(span)
     assert len(body) < 500
     assert block.decode(body).columns[0].states == states
@@ -97,10 +97,10 @@ def test_a_day_of_doubts_that_alternate_stays_small() -> None:
 
 @pytest.mark.parametrize("text", ["zero \0 inside", "half a pair \ud800", "", "°C µ 电"])
 def test_any_text_is_a_reason(text: str) -> None:
-    column = Column(1, range(1), array("d", [nan]), ((1, 4, text),))
-    span = Span(1, array("q", [T0]), (column,))
+    column = ChunkColumn(1, range(1), array("d", [nan]), ((1, 4, text),))
+    span = Chunk(1, array("q", [T0]), (column,))
     assert same(block.decode(block.encode(span)), span)
-    assert same(journal.decode(journal.encode([span]))[0], span)
+    assert same(commit_record.decode(commit_record.encode([span]))[0], span)
 
 
 @pytest.mark.parametrize("kind", BODIES)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.store.format import codec, lanes, planes, ticks, varint
+from meterd.store.blocks import byte_planes, codec, timestamps, varint, word_lanes
 from tests.store.format import spans
 
 HOUR = 360
@@ -119,7 +119,7 @@ def test_more_numbers_than_bytes_can_hold_are_damage() -> None:
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30))
 def test_packed_numbers_come_back(numbers: list[int]) -> None:
-    assert list(planes.unpack(planes.pack(numbers), len(numbers))) == numbers
+    assert list(byte_planes.unpack(byte_planes.pack(numbers), len(numbers))) == numbers
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
@@ -127,17 +127,17 @@ def test_zigzag_of_all_words_at_once_equals_that_of_each(width: int) -> None:
     rng = random.Random(width)
     most = 1 << 8 * width - 1
     numbers = [-most, most - 1, 0, -1, 1, *[rng.randrange(-most, most) for _ in range(50)]]
-    words = array(planes.TYPES[width], numbers).tobytes()
-    mixed = lanes.zigzag(words, width)
-    unsigned = array(planes.TYPES[width].upper(), mixed)
+    words = array(byte_planes.TYPES[width], numbers).tobytes()
+    mixed = word_lanes.zigzag(words, width)
+    unsigned = array(byte_planes.TYPES[width].upper(), mixed)
     assert list(unsigned) == [varint.zigzag(number) for number in numbers]
-    assert lanes.zagzig(mixed, width) == words
+    assert word_lanes.zagzig(mixed, width) == words
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)), max_size=9))
 def test_differences_of_all_words_at_once_equal_those_of_each(pairs: list[tuple[int, int]]) -> None:
     later, earlier = (array("q", [pair[n] for pair in pairs]).tobytes() for n in (0, 1))
-    steps = array("Q", lanes.differences(later, earlier))
+    steps = array("Q", word_lanes.differences(later, earlier))
     wide = [one - other & (1 << 64) - 1 for one, other in pairs]
     signed = array("q", array("Q", wide).tobytes())
     assert list(steps) == [varint.zigzag(step) for step in signed]
@@ -145,7 +145,7 @@ def test_differences_of_all_words_at_once_equal_those_of_each(pairs: list[tuple[
 
 def test_numbers_beyond_64_bits_are_refused() -> None:
     with pytest.raises(OverflowError):
-        planes.pack([1 << 63])
+        byte_planes.pack([1 << 63])
 
 
 @given(st.lists(st.integers(0, 2**64), max_size=20))
@@ -165,17 +165,17 @@ def test_a_number_that_is_cut_off_or_endless_is_damage(body: bytes) -> None:
 
 @given(spans.times())
 def test_times_come_back(times: "array[int]") -> None:
-    assert ticks.decode(ticks.encode(times), len(times)) == times
+    assert timestamps.decode(timestamps.encode(times), len(times)) == times
 
 
 @given(st.sets(st.integers(-(2**40), 2**41), max_size=30))
 def test_any_ascending_times_come_back(found: set[int]) -> None:
     times = array("q", sorted(found))
-    assert ticks.decode(ticks.encode(times), len(times)) == times
+    assert timestamps.decode(timestamps.encode(times), len(times)) == times
 
 
 def _tick_size(times: list[int]) -> int:
-    return len(ticks.encode(array("q", times)))
+    return len(timestamps.encode(array("q", times)))
 
 
 def test_regular_times_cost_a_start_and_a_step() -> None:
@@ -195,5 +195,5 @@ def test_latency_of_20_to_120_ms_costs_a_byte_a_poll(step: int, count: int) -> N
 
 
 def test_doubles_as_they_are_keep_their_byte_order_on_any_machine() -> None:
-    laid = planes.doubles(array("d", [1.5]))
+    laid = byte_planes.doubles(array("d", [1.5]))
     assert laid == b"\x08" + struct.pack("<d", 1.5)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.model.sample import LARGEST
-from meterd.store.format.rollup import (
+from meterd.store.blocks.rollup import (
     QUARTER_MS,
     QUARTERS,
     Point,
-    Quarter,
+    QuarterRollup,
     fold,
     pack,
     total,
@@ -31,11 +31,11 @@ def _counted(
     before: Point | None = None,
     after: Point | None = None,
     within: range | None = None,
-) -> dict[int, Quarter]:
+) -> dict[int, QuarterRollup]:
     return fold(times, values, counter=True, before=before, after=after, within=within)
 
 
-def _rises(quarters: dict[int, Quarter]) -> list[int | None]:
+def _rises(quarters: dict[int, QuarterRollup]) -> list[int | None]:
     return [one.increase for one in quarters.values()]
 
 
@@ -59,8 +59,8 @@ def test_a_quarter_has_count_least_most_and_sum_of_its_values() -> None:
     values = [230.0 + n / 10 for n in range(100)]
     found = fold(times, values, counter=False)
     assert found == {
-        FIRST: Quarter(90, 230.0, 238.9, 21100.5),
-        FIRST + 1: Quarter(10, 239.0, 239.9, 2394.5),
+        FIRST: QuarterRollup(90, 230.0, 238.9, 21100.5),
+        FIRST + 1: QuarterRollup(10, 239.0, 239.9, 2394.5),
     }
 
 
@@ -77,7 +77,7 @@ def test_the_first_millisecond_of_a_quarter_belongs_to_it_and_the_last_too() -> 
 def test_nulls_do_not_count() -> None:
     times = [MIDNIGHT, MIDNIGHT + STEP, MIDNIGHT + QUARTER_MS]
     found = fold(times, array("d", [nan, 2.0, nan]), counter=False)
-    assert found == {FIRST: Quarter(1, 2.0, 2.0, 2.0)}
+    assert found == {FIRST: QuarterRollup(1, 2.0, 2.0, 2.0)}
 
 
 def test_a_sum_of_decimals_is_the_decimal_it_is_and_one_of_others_is_exact() -> None:
@@ -212,7 +212,7 @@ def test_stretches_folded_apart_add_up_to_the_same(
         assert _rises(apart) == _rises(whole)
 
 
-def _exact(quarters: dict[int, Quarter]) -> list[tuple[object, ...]]:
+def _exact(quarters: dict[int, QuarterRollup]) -> list[tuple[object, ...]]:
     """NaN equals NaN here, and 0.0 is not -0.0."""
     return [
         (number, one.n, one.increase, one.estimated, array("d", [one.min, one.max, one.sum]))
@@ -224,7 +224,7 @@ def _exact(quarters: dict[int, Quarter]) -> list[tuple[object, ...]]:
 
 _numbers = st.floats(-LARGEST, LARGEST)
 _full = st.builds(
-    Quarter,
+    QuarterRollup,
     st.integers(1, 900_000),
     _numbers,
     _numbers,
@@ -233,12 +233,14 @@ _full = st.builds(
     st.booleans(),
 )
 _hollow = st.builds(
-    lambda rise, guess: Quarter(0, nan, nan, 0.0, rise, guess), st.integers(0, 2**40), st.booleans()
+    lambda rise, guess: QuarterRollup(0, nan, nan, 0.0, rise, guess),
+    st.integers(0, 2**40),
+    st.booleans(),
 )
 
 
 @given(st.integers(-1000, 40_000), st.dictionaries(st.integers(0, 95), _full | _hollow))
-def test_a_packed_day_comes_back_bit_for_bit(day: int, places: dict[int, Quarter]) -> None:
+def test_a_packed_day_comes_back_bit_for_bit(day: int, places: dict[int, QuarterRollup]) -> None:
     quarters = {day * QUARTERS + place: places[place] for place in sorted(places)}
     back_day, back = unpack(pack(day, quarters))
     assert back_day == day
@@ -257,16 +259,16 @@ def test_a_day_at_ten_seconds_packs_into_600_bytes() -> None:
 
 def test_quarters_of_another_day_are_refused() -> None:
     with pytest.raises(ValueError, match="not all of day 20001"):
-        pack(DAY + 1, {FIRST: Quarter(1, 1.0, 1.0, 1.0)})
+        pack(DAY + 1, {FIRST: QuarterRollup(1, 1.0, 1.0, 1.0)})
 
 
 def test_a_total_leaves_out_quarters_without_values() -> None:
     parts = [
-        Quarter(2, 1.0, 3.0, 4.0, 500),
-        Quarter(0, nan, nan, 0.0, 70, True),
-        Quarter(1, 0.5, 0.5, 0.5, 5),
+        QuarterRollup(2, 1.0, 3.0, 4.0, 500),
+        QuarterRollup(0, nan, nan, 0.0, 70, True),
+        QuarterRollup(1, 0.5, 0.5, 0.5, 5),
     ]
-    assert total(parts) == Quarter(3, 0.5, 3.0, 4.5, 575, True)
+    assert total(parts) == QuarterRollup(3, 0.5, 3.0, 4.5, 575, True)
     nothing = total([])
     assert (nothing.n, nothing.sum, nothing.increase) == (0, 0.0, None)
     assert isnan(nothing.min)
@@ -274,8 +276,8 @@ def test_a_total_leaves_out_quarters_without_values() -> None:
 
 def test_a_sum_beyond_all_doubles_is_infinite_and_raises_nothing() -> None:
     found = fold([MIDNIGHT, MIDNIGHT + 1], [1.7e308, 1.7e308], counter=False)
-    assert found[FIRST] == Quarter(2, 1.7e308, 1.7e308, inf)
-    assert total([*found.values(), Quarter(1, 1.0, 1.0, 1.0)]).sum == inf
+    assert found[FIRST] == QuarterRollup(2, 1.7e308, 1.7e308, inf)
+    assert total([*found.values(), QuarterRollup(1, 1.0, 1.0, 1.0)]).sum == inf
     # No such value is kept today; of what an older meterd kept nothing is told.
     _, back = unpack(pack(DAY, found))
     assert (back[FIRST].n, isnan(back[FIRST].max), isnan(back[FIRST].sum)) == (2, True, True)
@@ -284,7 +286,7 @@ def test_a_sum_beyond_all_doubles_is_infinite_and_raises_nothing() -> None:
 def test_a_counter_does_not_count_by_a_reading_that_no_counter_has() -> None:
     times = [MIDNIGHT, MIDNIGHT + 1, MIDNIGHT + 2]
     found = _counted(times, [5.0, 1e300, 6.0])
-    assert found == {FIRST: Quarter(3, 5.0, 1e300, 1e300, 1000)}
+    assert found == {FIRST: QuarterRollup(3, 5.0, 1e300, 1e300, 1000)}
     assert unpack(pack(DAY, found)) == (DAY, found)
 
 

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from meterd.model.sample import Layout, Poll
-from meterd.store import spooler, sqlite
-from meterd.store import worker as workers
-from meterd.store.rescue import Precautions
+from meterd.store.db import sqlite
+from meterd.store.engine import spool_thread
+from meterd.store.engine import store_thread as workers
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.writer import Writer
 
 LAYOUT = Layout.of([("voltage.l1", "V"), ("active_power", "W"), ("active_energy.import", "Wh")])
@@ -20,10 +21,10 @@ RECORDS = 20  # so that many commits, and records of the spool, are made of them
 
 
 async def run(url: str, spool: Path, first: int, count: int) -> None:
-    workers._RETRY = spooler.GRACE = spooler._BEAT = 0.05
+    workers._RETRY = spool_thread.GRACE = spool_thread._BEAT = 0.05
     pragmas = [one for one in sqlite.WRITER_PRAGMAS if not one.startswith("busy_timeout")]
     sqlite.WRITER_PRAGMAS = ("busy_timeout = 50", *pragmas)  # type: ignore[assignment]
-    writer = Writer(url, commit=0.05, precautions=Precautions(spool=spool))
+    writer = Writer(url, commit=0.05, precautions=SpoolOptions(spool=spool))
     await writer.open()
     safe = [0]
     telling = asyncio.create_task(tell(writer, safe))

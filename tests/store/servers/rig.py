@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from meterd.store.cluster import Leases
+from meterd.store.cluster.leases import Leases
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, Hands, opened, poll

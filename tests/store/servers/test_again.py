@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store.rescue import Precautions
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.tools.correct import Ask, Corrections
 from tests.store.rigs import Hands
 
@@ -76,7 +76,7 @@ async def test_what_is_spooled_waits_for_the_leases_of_its_devices(
     server: Engine, urls: list[str], tmp_path: Path
 ) -> None:
     hands = Hands(START)
-    plan = Precautions(spool=tmp_path / "spool")
+    plan = SpoolOptions(spool=tmp_path / "spool")
     x, y = range(START, START + 50), range(START, START + 30)
     async with meterd(urls, "a", hands, precautions=plan) as a:
         await a.beat("x", "y")

@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout
-from meterd.store import database
-from meterd.store import worker as workers
-from meterd.store.cluster import Leases
+from meterd.store.cluster.leases import Leases
+from meterd.store.db import store_url
+from meterd.store.engine import store_thread as workers
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, Hands, opened, poll
 
@@ -27,7 +27,7 @@ def expire(server: Engine, tmp_path: Path) -> None:
 
 
 def ask(urls: list[str], question: str) -> list[tuple[object, ...]]:
-    with database.find(urls).reading() as connection:
+    with store_url.find(urls).reading() as connection:
         return [tuple(row) for row in connection.execute(text(question))]
 
 

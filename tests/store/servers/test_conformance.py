@@ -13,10 +13,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, LargeBinary
 from sqlalchemy.sql.sqltypes import _Binary
 
-from meterd.model.sample import LARGEST, Doubt, Layout, Quality
-from meterd.store import database, keeper, migrate, seat, views
+from meterd.model.sample import LARGEST, Layout, Quality, QualityFlag
+from meterd.store.db import galera_lock, migrate, store_url, views
+from meterd.store.db.schema import metadata
+from meterd.store.engine import storage_engine
 from meterd.store.reader import Reader
-from meterd.store.schema import metadata
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, Hands, opened, poll
 
@@ -53,7 +54,7 @@ def differences(connection: Connection) -> list[object]:
         return not isinstance(there, _Binary) if isinstance(ours, LargeBinary) else None
 
     def is_ours(name: str | None, *_: object) -> bool:
-        return name != seat.TABLE  # which is there before any schema is
+        return name != galera_lock.TABLE  # which is there before any schema is
 
     opts = {"compare_type": differ, "include_name": is_ours}
     context = MigrationContext.configure(connection, opts=opts)
@@ -63,7 +64,7 @@ def differences(connection: Connection) -> list[object]:
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(
     engine: Engine, tmp_path: Path
 ) -> None:
-    place = database.find(url_on(engine, tmp_path))
+    place = store_url.find(url_on(engine, tmp_path))
     migrate.upgrade(place)
     migrate.upgrade(place)
     with place.reading() as connection:
@@ -83,13 +84,13 @@ async def test_every_older_schema_is_brought_up_to_date(
         old = migrate.versions()[:count]
         then.setattr(command, "upgrade", lambda config, _: newest(config, old[-1]))
         then.setattr(views, "make", lambda _: None)
-        migrate.upgrade(database.find(url))
-    with database.find(url).reading() as connection:
+        migrate.upgrade(store_url.find(url))
+    with store_url.find(url).reading() as connection:
         assert migrate.version(connection) == old[-1]
     async with opened(Writer(url, commit=NEVER)) as writer:
         writer.take(poll(1000, 230.0))
     assert stored(url) == {("main", "voltage.l1", "V"): [(1000, 230.0)]}
-    with database.find(url).reading() as connection:
+    with store_url.find(url).reading() as connection:
         assert differences(connection) == []
 
 
@@ -102,7 +103,7 @@ async def test_doubles_are_exact_and_null_is_null(engine: Engine, tmp_path: Path
     ]
     values = [value for value in values if abs(value) <= LARGEST]
     hands = Hands(START)
-    invalid = {0: Doubt(Quality.INVALID, "not available")}
+    invalid = {0: QualityFlag(Quality.INVALID, "not available")}
     async with opened(Writer(url, commit=NEVER, clock=hands)) as writer:
         for number, value in enumerate(values):
             writer.take(poll(START + number, value))
@@ -153,7 +154,7 @@ async def test_names_differ_by_case_accent_and_trailing_space(
     units = ["mW", "MW", "Ω", "ω"]
     layout = Layout.of([("x.probe", unit) for unit in units])
     reason = "außer Betrieb 🔌\n\\' \" ; DROP TABLE x; \x01" + "é" * 150
-    doubts = {0: Doubt(Quality.SUSPECT, reason)}
+    doubts = {0: QualityFlag(Quality.SUSPECT, reason)}
     async with opened(Writer(url, commit=NEVER)) as writer:
         for number, device in enumerate(devices):
             values = (float(number), 2.0, 3.0, 4.0)
@@ -188,7 +189,7 @@ async def test_ids_have_64_bits(engine: Engine, tmp_path: Path) -> None:
 async def test_a_backlog_larger_than_a_transaction_arrives_whole(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "BATCH", 1000)
+    monkeypatch.setattr(storage_engine, "BATCH", 1000)
     url = url_on(engine, tmp_path)
     async with opened(Writer(url, commit=NEVER)) as writer:
         for number in range(9000):
@@ -202,18 +203,18 @@ async def test_a_reader_sees_one_moment_and_writes_nothing(engine: Engine, tmp_p
     from sqlalchemy import insert, select
 
     from meterd.errors import StoreError
-    from meterd.store.schema import memo
+    from meterd.store.db.schema import memo
 
     url = url_on(engine, tmp_path)
     async with opened(Writer(url, commit=NEVER)) as writer:
         writer.remember("one", "1")
         await writer.flush()
-        with database.find(url).reading() as connection:
+        with store_url.find(url).reading() as connection:
             before = set(connection.scalars(select(memo.c.name)))
             writer.remember("two", "2")
             await writer.flush()
             assert set(connection.scalars(select(memo.c.name))) == before
-        with pytest.raises(StoreError), database.find(url).reading() as connection:
+        with pytest.raises(StoreError), store_url.find(url).reading() as connection:
             connection.execute(insert(memo), {"name": "x", "body": "x"})
 
 

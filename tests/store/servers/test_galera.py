@@ -11,8 +11,8 @@ import pymysql
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database
-from meterd.store.ledger import Ledger
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db import store_url
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened, poll
@@ -107,16 +107,16 @@ async def test_transactions_that_lose_against_another_node_are_done_again(
     name = database_of(tmp_path)
     urls = galera.urls(name)
     lost: list[str] = []
-    ours = Ledger.commit
+    ours = StoreSession.commit
 
-    def commit(self: Ledger, *told: object, **more: object) -> int | None:
+    def commit(self: StoreSession, *told: object, **more: object) -> int | None:
         try:
             return ours(self, *told, **more)  # type: ignore[arg-type]
         except StoreError as error:
             lost.append(error.code)
             raise
 
-    monkeypatch.setattr(Ledger, "commit", commit)
+    monkeypatch.setattr(StoreSession, "commit", commit)
     async with opened(Writer(urls, commit=NEVER)) as writer:
         writer.remember("shared", "0")
         await writer.flush()
@@ -145,7 +145,7 @@ def test_a_node_outside_of_the_cluster_is_passed_over(galera: Maria, tmp_path: P
     urls = galera.urls(database_of(tmp_path))
     galera.ask("SET GLOBAL wsrep_cluster_address = 'gcomm://127.0.0.1:1'")
     try:
-        place = database.find(urls)
+        place = store_url.find(urls)
         place.writing().close()
         assert place._last != 0  # type: ignore[attr-defined]
     finally:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import pytest
 
 import meterd
-from meterd.store.rescue import Precautions
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened
 
@@ -129,7 +129,7 @@ async def until(process: Process, found: Callable[[Told], bool]) -> None:
 
 
 async def all_there(place: Place, folder: Path, count: int) -> None:
-    plan = Precautions(spool=folder / "spool")
+    plan = SpoolOptions(spool=folder / "spool")
     async with opened(Writer(place.direct[0], commit=NEVER, precautions=plan)) as writer:
         await writer.settle()
         assert writer.status.spooled == 0

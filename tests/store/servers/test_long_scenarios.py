@@ -1,8 +1,8 @@
-"""The longer tests of tests/store/test_sealing.py, on each of the servers."""
+"""The longer tests of tests/store/test_hours.py, on each of the servers."""
 
 import pytest
 
-from tests.store import test_sealing as sealing
+from tests.store import test_hours as sealing
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("elsewhere")]
 

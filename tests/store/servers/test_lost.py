@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store import worker as workers
+from meterd.store.engine import store_thread as workers
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, NEVER, opened, poll
 

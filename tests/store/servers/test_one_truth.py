@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
+from meterd.daemon.corrected_totals import following
 from meterd.daemon.replacing import count_anew, replace_meter
-from meterd.daemon.totals import following
 from meterd.model.quantity import GUARDED
 from meterd.model.sample import Layout, Poll, Quality
 from meterd.poll.counters import Counters
-from meterd.store import database
-from meterd.store.format import block as blocks
-from meterd.store.format.columns import merge
+from meterd.store.blocks import block as blocks
+from meterd.store.blocks.chunk import merge
+from meterd.store.db import store_url
+from meterd.store.db.replacements import Replacement
 from meterd.store.reader import Reader
-from meterd.store.replacements import Replacement
 from meterd.store.tools import check
-from meterd.store.tools.bring import bring
+from meterd.store.tools.backfill import bring
 from meterd.store.tools.correct import Ask, Corrections
-from meterd.store.tools.imports import Row
+from meterd.store.tools.csv_import import ImportedSample
 from meterd.store.writer import Writer
 from tests.daemon.test_recount_store import DAY, HOUR, MINUTE, START, House, Q, Reads, register
 from tests.store.rigs import NEVER, opened
@@ -60,7 +60,7 @@ class Site(House):
         self.beat: Callable[[], Any] | None = None
 
     async def imports(self, reads: Reads, device: str = "main") -> None:
-        rows = [Row(t, device, Q, "Wh", value, Quality.GOOD, "") for t, value in reads]
+        rows = [ImportedSample(t, device, Q, "Wh", value, Quality.GOOD, "") for t, value in reads]
         await bring(self.writer, rows, lambda _: None, closing=False)
         times = [time for time, _ in reads]
         await count_anew(
@@ -103,7 +103,7 @@ class Site(House):
 
     def rows(self) -> dict[str, Any]:
         """What blocks hold, and every row that is made of it, to the last bit."""
-        with database.find(self.urls).reading() as there:
+        with store_url.find(self.urls).reading() as there:
             found: dict[str, Any] = {
                 name: [tuple(row) for row in there.exec_driver_sql(asked)]
                 for name, asked in DERIVED.items()
@@ -170,7 +170,7 @@ class Place:
                     yield Site(writer, urls, reader, [])
                 finally:
                     reader.close()
-        assert list(check.problems(database.find(urls))) == []
+        assert list(check.problems(store_url.find(urls))) == []
 
     @asynccontextmanager
     async def _cluster(self, urls: list[str]) -> AsyncIterator[Site]:
@@ -360,7 +360,9 @@ async def renamed(place: Place) -> Truth:
         one = Replacement(parts[2][len(parts[2]) // 2][0] - MINUTE, START + 5 * DAY, "anna")
         await replace_meter(site.writer, site.reader, site.memory, "kitchen", one, still=site.still)
         for part in (parts[0], parts[2]):
-            rows = [Row(t, "main", Q, "Wh", value, Quality.GOOD, "") for t, value in part]
+            rows = [
+                ImportedSample(t, "main", Q, "Wh", value, Quality.GOOD, "") for t, value in part
+            ]
             await bring(site.writer, rows, lambda _: None, closing=False)
             window = part[0][0], part[-1][0]
             await count_anew(

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 import meterd
-from meterd.store import database
+from meterd.store.db import store_url
 from meterd.store.reader import Reader
 from meterd.store.tools import check, overview
 from meterd.store.tools.correct import Ask, Corrections
 from meterd.store.tools.move import move
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, Hands, opened, url_of
-from tests.store.test_sealing import DAY, HOUR, START, alike, answers, feed, history
+from tests.store.test_hours import DAY, HOUR, START, alike, answers, feed, history
 
 from .engines import Engine
 
@@ -36,11 +36,11 @@ async def test_the_pages_questions_have_the_answers_of_sqlite(
     for question in QUESTIONS:
         own = question.replace(") / 86400000", ") DIV 86400000")
         found = single.ask(question if single.kind == "postgresql" else own, "plain")
-        with database.find(url_of(path)).reading() as connection:
+        with store_url.find(url_of(path)).reading() as connection:
             expected = connection.exec_driver_sql(question).fetchall()
         assert len(found) == len(expected), question
     daily = "SELECT device, time_ms, n, mean, increase FROM v_daily ORDER BY quantity"
-    with database.find(url_of(path)).reading() as connection:
+    with store_url.find(url_of(path)).reading() as connection:
         expected = connection.exec_driver_sql(daily).fetchall()
     for row, other in zip(single.ask(daily, "plain"), expected, strict=True):
         assert tuple(row[:3]) == tuple(other[:3])
@@ -59,15 +59,15 @@ async def test_a_store_moves_to_a_server_and_back(single: Engine, tmp_path: Path
         reader = Reader(url_of(path), writer.memory)
         expected = await answers(reader, START, START + 50 * HOUR)
         reader.close()
-        first = move(database.find(url_of(path)), url)
+        first = move(store_url.find(url_of(path)), url)
         assert first.sent == sum(first.rows.values())
-        assert move(database.find(url_of(path)), url).sent == 0
+        assert move(store_url.find(url_of(path)), url).sent == 0
         await feed(writer, hands, history(3, START + 3 * DAY, 2, energy=90_000.0))
         await writer.settle()
-        assert 0 < move(database.find(url_of(path)), url).sent < first.sent
-    server_side = database.find(url)
+        assert 0 < move(store_url.find(url_of(path)), url).sent < first.sent
+    server_side = store_url.find(url)
     assert list(check.problems(server_side)) == []
-    assert overview.info(server_side).samples == overview.info(database.find(url_of(path))).samples
+    assert overview.info(server_side).samples == overview.info(store_url.find(url_of(path))).samples
     outside = Reader.outside(url)
     alike(await answers(outside, START, START + 50 * HOUR), expected)
     outside.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database
-from meterd.store.mishaps import meaning
+from meterd.store.db import store_url
+from meterd.store.db.server_errors import meaning
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 from tests.api import certificates
@@ -106,7 +106,7 @@ async def until(url: str, fits: Callable[[StoreError | None], bool]) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
-                with database.find(url).reading():
+                with store_url.find(url).reading():
                     found = None
             except StoreError as error:
                 found = error
@@ -171,7 +171,7 @@ def test_what_is_wrong_says_what_to_do(error: OSError, code: str, says: str) -> 
 )
 def test_a_url_that_means_no_server_is_explained(url: str, says: str) -> None:
     with pytest.raises(StoreError) as refused:
-        database.find(url)
+        store_url.find(url)
     assert says in str(refused.value)
     assert PASSWORD not in str(refused.value)
     assert QUOTED not in str(refused.value)
@@ -180,7 +180,7 @@ def test_a_url_that_means_no_server_is_explained(url: str, says: str) -> None:
 
 def test_the_nodes_of_a_store_are_of_one_kind() -> None:
     with pytest.raises(StoreError, match="one kind"):
-        database.find(["mariadb://u:p@h/d", "postgresql://u:p@h/d"])
+        store_url.find(["mariadb://u:p@h/d", "postgresql://u:p@h/d"])
 
 
 async def test_a_server_that_is_down_is_waited_for(single: Engine, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.store import database
+from meterd.store.db import store_url
 from tests.store import test_renames
 
 from .rig import meterd
@@ -35,7 +35,7 @@ async def test_every_meterd_of_a_cluster_learns_a_new_name(urls: list[str]) -> N
                 assert await one.sees(device) == list(range(300))
                 assert one.writer.memory.catalog.renamed == {"x": "kitchen", "y": "cellar"}
             assert {info.device for info in one.reader.names()} == {"kitchen", "cellar"}
-    with database.find(urls).reading() as there:
+    with store_url.find(urls).reading() as there:
         found = there.exec_driver_sql("SELECT name FROM device ORDER BY name").all()
     assert [tuple(row) for row in found] == [("cellar",), ("kitchen",)]
 

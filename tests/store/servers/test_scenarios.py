@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.store import test_sealing as sealing
+from tests.store import test_hours as sealing
 from tests.store import test_writer as writing
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from meterd.errors import StoreError
-from meterd.store import database, migrate, seat
+from meterd.store.db import galera_lock, migrate, store_url
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened, poll
 
@@ -20,7 +20,7 @@ from .test_conformance import differences, stored
 MEMBER = """
 import asyncio, sys
 from meterd.model.sample import Layout, Poll
-from meterd.store.cluster import Leases
+from meterd.store.cluster.leases import Leases
 from meterd.store.writer import Writer
 
 async def main(number, *urls):
@@ -83,7 +83,7 @@ async def test_a_cluster_that_starts_on_an_empty_database_makes_it_once(
     fleet = [await started(MEMBER, str(number), *rotated(urls, number)) for number in range(3)]
     said = await asyncio.gather(*(one.communicate(b"\n") for one in fleet))
     assert [one.returncode for one in fleet] == [0, 0, 0], said
-    with database.find(urls).reading() as connection:
+    with store_url.find(urls).reading() as connection:
         assert migrate.version(connection) == migrate.versions()[-1]
         assert differences(connection) == []
     found = stored(urls[0])
@@ -127,7 +127,7 @@ async def test_tables_that_another_is_making_are_no_damage(
 async def test_a_cluster_keeps_away_from_a_lone_meterd(
     urls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meterd.store.share._SHORT", 0.5)
+    monkeypatch.setattr("meterd.store.cluster.lease_state._SHORT", 0.5)
     async with opened(Writer(rotated(urls, 1), commit=NEVER)):
         with pytest.raises(StoreError, match="a meterd without `cluster:` writes") as refused:
             async with meterd(urls, "a"):
@@ -156,7 +156,7 @@ class TestSeat:
         async with opened(Writer(second, commit=NEVER)) as writer:
             writer.take(poll(2000, 231.0))
         # It was given back, so that nobody waits until it is over.
-        assert time.monotonic() - began < seat._LENGTH
+        assert time.monotonic() - began < galera_lock._LENGTH
         (points,) = stored(first).values()
         assert points == [(1000, 230.0), (2000, 231.0)]
 

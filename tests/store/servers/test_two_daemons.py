@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from meterd.sim.bank import MeterBank
 from meterd.sim.modbus import ModbusServer
+from meterd.sim.register_bank import MeterBank
 from meterd.sim.serve import meter_bank
 from tests.e2e.running import Daemon, daemon, eventually
 

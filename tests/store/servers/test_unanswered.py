@@ -12,10 +12,11 @@ import pytest
 from meterd.errors import StoreError
 from meterd.model.event import EventKind
 from meterd.store import reader as readers
-from meterd.store import servers, spooler
-from meterd.store import worker as workers
 from meterd.store import writer as writers
-from meterd.store.rescue import Precautions
+from meterd.store.db import servers
+from meterd.store.engine import spool_thread
+from meterd.store.engine import store_thread as workers
+from meterd.store.engine.spool_policy import SpoolOptions
 from meterd.store.writer import Writer
 from tests.store.rigs import opened
 
@@ -30,9 +31,9 @@ pytestmark = pytest.mark.usefixtures("impatient")
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_RETRY", 0.1)
     monkeypatch.setattr(servers, "_WRITING", 1.5)
-    monkeypatch.setattr(spooler, "GRACE", 0.1)
-    monkeypatch.setattr(spooler, "LATE", 0.6)
-    monkeypatch.setattr(spooler, "_BEAT", 0.05)
+    monkeypatch.setattr(spool_thread, "GRACE", 0.1)
+    monkeypatch.setattr(spool_thread, "LATE", 0.6)
+    monkeypatch.setattr(spool_thread, "_BEAT", 0.05)
     monkeypatch.setattr(writers, "_LAST_STATEMENT", 0.5)
     monkeypatch.setattr(readers, "_LAST_STATEMENT", 0.5)
 
@@ -55,7 +56,7 @@ def through(urls: list[str], single: Engine, relay: Relay) -> str:
 
 
 def writer_of(url: str, folder: Path) -> Writer:
-    return Writer(url, commit=0.1, precautions=Precautions(spool=folder / "spool"))
+    return Writer(url, commit=0.1, precautions=SpoolOptions(spool=folder / "spool"))
 
 
 async def away(writer: Writer) -> None:

@@ -12,16 +12,16 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout, Poll
-from meterd.store import database
-from meterd.store.format.columns import Span, merge
-from meterd.store.ledger import Ledger
+from meterd.store.blocks.chunk import Chunk, merge
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db import store_url
 from meterd.store.reader import Reader
 from meterd.store.tools import check
 from meterd.store.tools.correct import Ask, Corrections, NothingThereError, UnfitError
 from meterd.store.writer import Writer
 from tests.store import trimming
 from tests.store.rigs import Hands, raw, rows, store, url_of
-from tests.store.test_sealing import DAY, HOUR, START, feed, history
+from tests.store.test_hours import DAY, HOUR, START, feed, history
 
 POWER = "active_power"
 ENERGY = "active_energy.import"
@@ -183,7 +183,7 @@ async def test_hours_of_which_nothing_is_left_are_no_rows_any_more(tmp_path: Pat
         assert (after[3][0], after[3][1]) == (START + 5 * HOUR, 180)
         await corrections.undo(made.id, "anna", hands.now)
         assert rows(path, question) == before
-    assert list(check.problems(database.find(url_of(path)))) == []
+    assert list(check.problems(store_url.find(url_of(path)))) == []
 
 
 class BrokenOffError(Exception):
@@ -230,7 +230,7 @@ async def test_one_that_was_broken_off_is_finished_by_the_next(
         for one in (first, other):
             await corrections.undo(one.id, "anna", hands.now)
         assert await raw(reader, POWER) == before
-    assert list(check.problems(database.find(url_of(path)))) == []
+    assert list(check.problems(store_url.find(url_of(path)))) == []
 
 
 async def test_undoing_that_was_broken_off_shows_and_is_finished(
@@ -272,7 +272,7 @@ async def test_one_whose_old_values_are_damaged_does_not_hold_up_others(
         assert "correction 1 cannot be finished" in caplog.text
 
 
-def damage(ledger: Ledger) -> None:
+def damage(ledger: StoreSession) -> None:
     with ledger.transaction() as connection:
         connection.exec_driver_sql("UPDATE corrected SET body = x'0102'")
 
@@ -338,7 +338,7 @@ async def test_a_right_value_counts_is_estimated_and_is_undone(tmp_path: Path) -
         assert (6, 1, "entered: misread") in column.states
         await corrections.undo(made.id, "bert", hands.now)
         assert await raw(reader, POWER) == before
-    assert list(check.problems(database.find(url_of(path)))) == []
+    assert list(check.problems(store_url.find(url_of(path)))) == []
 
 
 async def test_a_value_is_set_over_what_was_marked_and_undone_before_it(tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ async def test_what_keep_raw_left_no_samples_of_is_not_touched(
         assert [rows(path, table) for table in tables] != before
         await corrections.undo(made.id, "anna", hands.now)
         assert [rows(path, table) for table in tables] == before
-    assert list(check.problems(database.find(url_of(path)))) == []
+    assert list(check.problems(store_url.find(url_of(path)))) == []
 
 
 async def test_what_was_deleted_since_cannot_be_put_back_and_that_is_told(tmp_path: Path) -> None:
@@ -467,7 +467,7 @@ async def test_what_was_deleted_since_cannot_be_put_back_and_that_is_told(tmp_pa
         assert rows(path, "SELECT * FROM hour ORDER BY id") == known
         undone = await corrections.undo(2, "anna", hands.now)
         assert (undone.state, undone.lost) == ("undone", 1440 + 3 * 8640)
-    assert list(check.problems(database.find(url_of(path)))) == []
+    assert list(check.problems(store_url.find(url_of(path)))) == []
 
 
 # -- what it costs ---------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ def test_late_samples_of_a_closed_day_are_merged_with_it_once(
     """Each merge costs a day's cells: one for each of its hours would be 24 times as much."""
     cells: list[int] = []
 
-    def counted(spans: Sequence[Span]) -> Span:
+    def counted(spans: Sequence[Chunk]) -> Chunk:
         cells.append(sum(span.samples for span in spans))
         return merge(spans)
 
@@ -526,7 +526,7 @@ def test_late_samples_of_a_closed_day_are_merged_with_it_once(
         async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
             await feed(writer, hands, history(16, START, 60))
             await writer.settle()
-            monkeypatch.setattr("meterd.store.sealing.merge", counted)
+            monkeypatch.setattr("meterd.store.compaction.hours.merge", counted)
             await Corrections(writer, reader).mark(ask(START, START + DAY), hands.now)
 
     asyncio.run(run())

@@ -11,14 +11,14 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meterd.model.sample import Doubt, Poll, Quality
-from meterd.store import database
-from meterd.store.format import block as blocks
-from meterd.store.format.columns import merge
+from meterd.model.sample import Poll, Quality, QualityFlag
+from meterd.store.blocks import block as blocks
+from meterd.store.blocks.chunk import merge
+from meterd.store.db import store_url
 from meterd.store.tools import check
 from meterd.store.tools.correct import Ask, Corrections, NothingThereError
 from tests.store.rigs import Hands, rows, store, url_of
-from tests.store.test_sealing import START, history
+from tests.store.test_hours import START, history
 
 POWER = "active_power"
 ENERGY = "active_energy.import"
@@ -117,11 +117,11 @@ async def _there_and_back(
                     made.append(await corrections.mark(what, hands.now))
                 except NothingThereError:
                     continue
-            assert list(check.problems(database.find(url_of(path)))) == []
+            assert list(check.problems(store_url.find(url_of(path)))) == []
             for correction in reversed(made):
                 await corrections.undo(correction.id, "bert", hands.now)
         after = contents(path)
-        assert list(check.problems(database.find(url_of(path)))) == []
+        assert list(check.problems(store_url.find(url_of(path)))) == []
     for name, there in before.items():
         assert after[name] == there, name
 
@@ -137,9 +137,9 @@ def corrected(polls: Sequence[Poll], what: Ask) -> list[Poll]:
         values, doubts = list(one.values), dict(one.doubts)
         if what.value is not None:
             values[place] = what.value
-            doubts[place] = Doubt(Quality.ESTIMATED, f"entered: {what.why}")
+            doubts[place] = QualityFlag(Quality.ESTIMATED, f"entered: {what.why}")
         elif values[place] is not None:
-            doubts[place] = Doubt(Quality.INVALID, f"marked: {what.why}")
+            doubts[place] = QualityFlag(Quality.INVALID, f"marked: {what.why}")
         found.append(replace(one, values=tuple(values), doubts=doubts))
     return found
 

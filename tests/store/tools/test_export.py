@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 from meterd.store.reader import Reader
-from meterd.store.tools.bring import bring
+from meterd.store.tools.backfill import bring
+from meterd.store.tools.csv_import import CsvFile
 from meterd.store.tools.export import TEXTS, Wanted, lines
-from meterd.store.tools.imports import CsvFile
 from meterd.store.writer import Writer
 from tests.store.rigs import Hands, opened, samples, store, url_of
-from tests.store.test_sealing import DAY, HOUR, START, feed, history
+from tests.store.test_hours import DAY, HOUR, START, feed, history
 
 ALL = Wanted(None, None, 0, 1 << 50)
 

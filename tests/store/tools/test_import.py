@@ -8,8 +8,8 @@ import pytest
 
 from meterd.model.sample import Quality
 from meterd.store.reader import Reader
-from meterd.store.tools.bring import bring
-from meterd.store.tools.imports import CsvFile, MistakesError
+from meterd.store.tools.backfill import bring
+from meterd.store.tools.csv_import import CsvFile, MistakesError
 from meterd.store.writer import Writer
 from tests.store.rigs import Hands, opened, poll, raw, rows, samples, store, url_of
 

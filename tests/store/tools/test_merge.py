@@ -6,10 +6,10 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store import database, renames
+from meterd.store.db import renames, store_url
+from meterd.store.db.renames import RenameError
+from meterd.store.db.replacements import Replacement, add, of
 from meterd.store.reader import Reader
-from meterd.store.renames import RenameError
-from meterd.store.replacements import Replacement, add, of
 from meterd.store.tools.check import problems
 from meterd.store.tools.correct import Ask, Corrections
 from meterd.store.tools.merge import merged
@@ -80,7 +80,7 @@ async def test_what_was_two_is_as_if_it_had_been_one(
         "SELECT device, quantity, time_ms, value FROM v_newest ORDER BY 2",
     ):
         assert rows(path, question) == rows(alone, question)
-    assert list(problems(database.find(url_of(path)))) == []
+    assert list(problems(store_url.find(url_of(path)))) == []
     assert renames.of(url_of(path)) == {told[0]: told[1]}
     async with store(path, to_file=to_file, clock=hands) as (writer, reader):
         take(writer, polls(told[0], NOON + 2 * HOUR, 1))

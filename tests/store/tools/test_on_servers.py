@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database
+from meterd.store.db import store_url
 from meterd.store.tools import backup, check
 from meterd.store.tools.move import move
 from meterd.store.writer import Writer
 from tests.store.rigs import Hands, opened, samples, store, url_of
 from tests.store.servers import conftest
 from tests.store.servers.engines import Engine
-from tests.store.test_sealing import HOUR, START, feed, history
+from tests.store.test_hours import HOUR, START, feed, history
 from tests.store.test_trouble import found
 
 postgres, maria, galera = conftest.postgres, conftest.maria, conftest.galera
@@ -27,13 +27,13 @@ async def test_a_journal_file_and_plain_rows_go_to_a_server_and_into_a_backup(
     async with store(path, clock=hands, to_file=True, rows=86_400) as (writer, _):
         await feed(writer, hands, history(2, START, 4.5))
         await writer.settle()
-        first = move(database.find(url_of(path)), url)
+        first = move(store_url.find(url_of(path)), url)
         assert first.rows["journal"] == 1
         assert first.rows["sample"] == len(samples(path))
-        again = move(database.find(url_of(path)), url)
+        again = move(store_url.find(url_of(path)), url)
         assert again.sent <= 1
         expected = samples(path)
-    there = database.find(url)
+    there = store_url.find(url)
     assert list(check.problems(there)) == []
     with pytest.raises(KeyboardInterrupt):
         backup.of_server(there, copy, interrupted)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store import database, filed
-from meterd.store.connections import Database
-from meterd.store.recordscan import DamagedRange, Record
-from meterd.store.tools import backup, check, compacting, overview
+from meterd.store.db import store_url
+from meterd.store.db.connections import Database
+from meterd.store.tools import backup, check, compact, overview
+from meterd.store.wal import file_wal
+from meterd.store.wal.scanner import DamagedRange, Record
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, Hands, opened, poll, rows, samples, store, url_of
-from tests.store.test_sealing import DAY, HOUR, START, feed, history
+from tests.store.test_hours import DAY, HOUR, START, feed, history
 
 _FILLED: dict[tuple[float, int], tuple[int, dict[str, bytes]]] = {}
 
@@ -41,7 +42,7 @@ async def _fill(path: Path, hours: float, seed: int) -> int:
 
 
 def place(path: Path) -> Database:
-    return database.find(url_of(path))
+    return store_url.find(url_of(path))
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
@@ -196,15 +197,15 @@ async def test_a_journal_file_that_begins_anew_during_a_backup_loses_nothing(
     hands, looks = Hands(START), list[int]()
     async with store(path, clock=hands, to_file=True) as (writer, _):
         await feed(writer, hands, history(4, START, 2.5))
-        stale = filed.records(place(path))
+        stale = file_wal.records(place(path))
         await writer.settle()
-        real = filed.records
+        real = file_wal.records
 
         def records(database: Database) -> list[Record | DamagedRange]:
             looks.append(1)
             return stale if len(looks) == 1 else real(database)
 
-        monkeypatch.setattr(filed, "records", records)
+        monkeypatch.setattr(file_wal, "records", records)
         backup.backup(place(path), copy)
         assert samples(copy) == samples(path)
     assert len(looks) == 4
@@ -276,7 +277,7 @@ async def test_compacting_merges_the_blocks_of_past_days(tmp_path: Path) -> None
             await writer.settle()
     before = samples(path)
     assert rows(path, "SELECT count(*) > 2 FROM block") == [(1,)]
-    count, left = await compacting.compact(url_of(path), hands.now)
+    count, left = await compact.compact(url_of(path), hands.now)
     assert count > left
     assert rows(path, f"SELECT count(*) FROM block WHERE t0 < {START + DAY}") == [(1,)]
     assert samples(path) == before

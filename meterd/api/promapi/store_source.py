@@ -1,0 +1,223 @@
+"""The store as PromQL sees it: series with Prometheus' labels, and where they end.
+
+A series ends where its device stops answering, and where its value is not known: there it gets
+Prometheus' stale mark, and so a graph has a gap instead of the last value once more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meterd.api.promapi import names
+from meterd.api.promapi.names import Meaning
+from meterd.api.site import DeviceInfo, SeriesInfo, Site
+from meterd.model.quantity import DEVICE_UP, GUARDED
+from meterd.poll.latest import DeviceState
+from meterd.promql.result import QueryError
+from meterd.promql.source import Labelled, Times, Values, stale_mark
+from meterd.store.blocks.sample_order import strays
+
+Name = tuple[str, str, str]  # device, quantity, unit
+Labels = tuple[tuple[str, str], ...]
+
+# Samples that one selector may fetch: 16 bytes each, so 160 MB at the most.
+MOST_SAMPLES = 10_000_000
+# Series whose names are remembered from question to question.
+_CACHED = 50_000
+# Devices may have been silent for long: only what is expected to be so many times too much is
+# refused before the store is asked, which counts as it reads.
+_DOUBTFUL = 4
+# What is taken for the time between two samples where the device is not polled any more, in ms.
+_USUAL = 5_000
+# After an outage the pace of slow rows looks as long as the outage was: no row is that slow.
+_SLOWEST = 3_600_000
+
+
+class History(Protocol):
+    """What the store's reader has to offer; both are called in worker threads."""
+
+    def names(self) -> Sequence[SeriesInfo]:
+        """Every series. Raises StoreError."""
+
+    def columns(
+        self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
+    ) -> Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """For each name, times (Unix ms, ascending) with start <= t < end, and values.
+
+        A null is NaN. Raises StoreError, too_much where there are more than `most` samples.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDevice:
+    """What is configured and known of a device: its labels, and how often its series come."""
+
+    labels: Labels
+    interval: int
+    paces: Mapping[str, int]
+
+    @classmethod
+    def of(cls, device: DeviceInfo, state: DeviceState | None) -> "SourceDevice":
+        interval = round(device.interval * 1000)
+        paces: dict[str, int] = {}
+        for part in state.parts if state else ():
+            pace = max(interval, min(round(part.interval(interval)), _SLOWEST))
+            for quantity in part.poll.layout.quantities:
+                paces[quantity] = min(pace, paces.get(quantity, pace))
+        return cls(tuple(names.device_labels(device.labels).items()), interval, paces)
+
+
+_GONE = SourceDevice((), 0, {})
+
+
+def devices(site: Site) -> dict[str, SourceDevice]:
+    """What the source needs of the site: to be taken on the event loop, before the thread."""
+    states = site.latest.states
+    return {device.id: SourceDevice.of(device, states.get(device.id)) for device in site.devices()}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSeries:
+    """One stored series with what Prometheus calls it. Times are Unix ms, None if empty."""
+
+    name: Name
+    meaning: Meaning
+    labelled: Labelled
+    first: int | None
+    last: int | None
+
+
+@lru_cache(_CACHED)
+def _named(name: Name, kind: str, labels: Labels) -> tuple[names.Meaning, dict[str, str], Labels]:
+    """What a series means, its labels, and the same labels to tell it from others."""
+    device, quantity, unit = name
+    row = names.stored_quantity(quantity, unit, kind)
+    meaning = names.meaning(row)
+    named = names.series_labels(row, device, dict(labels))
+    named["__name__"] = meaning.name
+    return meaning, named, tuple(sorted(named.items()))
+
+
+def _series(info: SeriesInfo, device: SourceDevice) -> tuple[Labels, StoredSeries]:
+    name = info.device, info.quantity, info.unit
+    meaning, labels, key = _named(name, info.kind, device.labels)
+    extent = None if info.first is None or info.last is None else (info.first, info.last)
+    labelled = Labelled(labels, device.paces.get(info.quantity, device.interval), extent)
+    return key, StoredSeries(name, meaning, labelled, info.first, info.last)
+
+
+class StoreSource:
+    """A Source for one query: the series as they are when it first asks."""
+
+    def __init__(self, history: History, devices: Mapping[str, SourceDevice]) -> None:
+        self._history = history
+        self._devices = devices
+        self._known: list[StoredSeries] | None = None
+        self._labelled: list[Labelled] = []
+
+    def series(self) -> Sequence[StoredSeries]:
+        """Every series; no two have the same labels. Raises StoreError."""
+        if self._known is None:
+            found: dict[Labels, StoredSeries] = {}
+            for info in self._history.names():
+                key, one = _series(info, self._devices.get(info.device, _GONE))
+                found.setdefault(key, one)
+            self._known = list(found.values())
+            self._labelled = [one.labelled for one in self._known]
+        return self._known
+
+    def names(self) -> Sequence[Labelled]:
+        self.series()
+        return self._labelled
+
+    def fetch(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
+        """Samples with start < t <= end, stale marks included. Raises StoreError, QueryError."""
+        known = self.series()
+        wanted = [known[one] for one in ids]
+        _need_bounded(wanted, start, end)
+        ups = {one.name[0]: one.name for one in known if one.name[1] == DEVICE_UP}
+        asked = {one.name for one in wanted}
+        asked |= {ups[one.name[0]] for one in wanted if one.name[0] in ups}
+        order = sorted(asked)
+        columns = self._history.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
+        found = {name: _in_order(*column) for name, column in zip(order, columns, strict=True)}
+        found |= {name: _in_line(*found[name]) for name in order if name[1].startswith(GUARDED)}
+        downs = {device: _downs(*found[up]) for device, up in ups.items() if up in found}
+        return [self._marked(one.name, found, downs) for one in wanted]
+
+    def _marked(
+        self,
+        name: Name,
+        found: Mapping[Name, tuple[Times, Values]],
+        downs: Mapping[str, Times],
+    ) -> tuple[Times, Values]:
+        times, values = found[name]
+        if name[1] == DEVICE_UP:
+            return times, values
+        return marked(times, values, downs.get(name[0]))
+
+
+def _need_bounded(wanted: Sequence[StoredSeries], start: int, end: int) -> None:
+    expected = 0
+    for one in wanted:
+        if one.first is not None and one.last is not None:
+            span = min(end, one.last) - max(start, one.first)
+            expected += max(0, span) // (one.labelled.interval or _USUAL)
+    if expected > MOST_SAMPLES * _DOUBTFUL:
+        raise QueryError(
+            "execution",
+            "query processing would load too many samples into memory in query execution: "
+            f"about {expected:,}, of {MOST_SAMPLES:,} at the most; "
+            "ask for a shorter range or fewer series",
+        )
+
+
+def _in_order(times: Times, values: Values) -> tuple[Times, Values]:
+    """Ascending and unique; after the clock was set back, the later sample of a time counts."""
+    if len(times) < 2 or bool(np.all(times[1:] > times[:-1])):
+        return times, values
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    newest = np.append(times[1:] != times[:-1], True)
+    return times[newest], values[newest]
+
+
+def _in_line(times: Times, values: Values) -> tuple[Times, Values]:
+    """A running total without what a wrong clock put between samples where it does not belong.
+
+    It never falls, so every fall would count as a reset, and the whole total with it.
+    """
+    told = np.flatnonzero(~np.isnan(values))
+    known = values[told]
+    if len(known) < 2 or bool(np.all(known[1:] >= known[:-1])):
+        return times, values
+    gone = told[strays(known.tolist())]
+    return np.delete(times, gone), np.delete(values, gone)
+
+
+def _downs(times: Times, values: Values) -> Times:
+    """When the device did not answer: each poll with device.up = 0."""
+    return np.asarray(times[values == 0])
+
+
+def marked(times: Times, values: Values, downs: Times | None) -> tuple[Times, Values]:
+    """A series with stale marks for its nulls and for the polls that its device missed.
+
+    Of the polls missed between two samples, the first one's mark is enough.
+    """
+    null = np.isnan(values)
+    if null.any():
+        values = np.where(null, stale_mark(), values)
+    if downs is None or not len(downs):
+        return times, values
+    downs = downs[~np.isin(downs, times)]
+    places = np.searchsorted(times, downs)
+    first = np.ones(len(downs), dtype=bool)
+    first[1:] = places[1:] != places[:-1]
+    downs, places = downs[first], places[first]
+    marks = np.repeat(stale_mark(), len(downs))
+    return np.insert(times, places, downs), np.insert(values, places, marks)

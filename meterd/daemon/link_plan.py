@@ -1,0 +1,342 @@
+"""Which links a configuration needs, and which devices share each: what Site builds from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from zlib import crc32
+
+from pydantic import BaseModel
+
+from meterd.config.link_urls import LINE_KEYS
+from meterd.config.settings import DeviceSettings, LinkSettings, Settings
+from meterd.drivers import registry
+from meterd.errors import ConfigError
+from meterd.model.calibration import NO_CALIBRATION, Calibration
+from meterd.model.duration import seconds
+from meterd.model.sample import CounterRegister, Driver, Reading
+from meterd.poll.counter_guard import DEFAULT_POWER
+from meterd.poll.counter_replay import CounterTerms
+from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
+from meterd.poll.cycle import Device
+from meterd.poll.direction import other_way
+from meterd.poll.normalise import Normaliser, Terms
+from meterd.wire import open_link
+from meterd.wire.address import Address, parse
+from meterd.wire.link import Link, Times
+
+_TIMEOUT = 1.0
+# Options of a link's URL that say how long is waited, and nothing of the way itself.
+_PATIENCE = ("timeout", "gap", "unit_gap", "connect_delay")
+# What a link is like of which nothing is said but its URL; one object for all of them.
+_PLAIN = LinkSettings(url="tcp://0.0.0.0")
+# Sites have a few models of meters.
+_MODELS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """One link and the devices on it. Two plans are equal when nothing about them differs."""
+
+    key: str
+    address: Address
+    defaults: Mapping[str, str]
+    settings: LinkSettings
+    devices: tuple[tuple[str, DeviceSettings], ...]
+
+    def open(self) -> Link:
+        """The link; it connects at its first exchange."""
+        return open_link(self.address, defaults=self.defaults, times=self.times)
+
+    @property
+    def times(self) -> Times:
+        """What the URL says, else the entry under links, else what the maps of its meters say.
+
+        The timeout is the longest that one of the devices wants.
+        """
+        given = self.settings
+        longest = max((d.timeout for _, d in self.devices if d.timeout), default=0.0)
+        return Times(
+            timeout=max(self._time("timeout") or given.timeout or _TIMEOUT, longest),
+            connect_timeout=given.connect_timeout,
+            gap=self._time("gap") or given.gap or 0.0,
+            unit_gap=self._time("unit_gap") or given.unit_gap or 0.0,
+            connect_delay=self._time("connect_delay") or given.connect_delay or 0.0,
+        )
+
+    def _time(self, name: str) -> float | None:
+        """From the URL; where neither it nor the entry under links says it, from the maps."""
+        said = self.address.duration(name)
+        if said is not None or getattr(self.settings, name) is not None:
+            return said
+        return seconds(self.defaults[name]) if name in self.defaults else None
+
+
+def link_plans(settings: Settings) -> dict[str, LinkPlan]:
+    """By link key. Raises ConfigError where two devices cannot share their link."""
+    plans: dict[str, LinkPlan] = {}
+    for device_id, device in settings.devices.items():
+        if not device.enabled:
+            continue
+        link = settings.links.get(device.link, _PLAIN)
+        address = _address(device, link)
+        defaults = registry.link_defaults(device.driver, device.options)
+        plan = plans.get(address.key)
+        if plan is None:
+            members: tuple[tuple[str, DeviceSettings], ...] = ()
+            named = link
+        else:
+            _agree(plan, address, defaults, device_id)
+            members = plan.devices
+            # What an entry under links says is for all devices on the link.
+            named = plan.settings if link is _PLAIN else link
+            address = replace(address, options={**_line(address), **plan.address.options})
+            defaults = _most_patient(plan.defaults, defaults)
+        plans[address.key] = LinkPlan(
+            address.key, address, defaults, named, (*members, (device_id, device))
+        )
+    return plans
+
+
+def _address(device: DeviceSettings, link: LinkSettings) -> Address:
+    """Where a device's link leads; what the entry under links says of the line is said, too."""
+    if link is _PLAIN:
+        return parse(device.link)
+    address = parse(link.url)
+    return replace(address, options={**link.line, **address.options})
+
+
+def _line(address: Address) -> dict[str, str]:
+    return {key: value for key, value in address.options.items() if key in LINE_KEYS}
+
+
+def _most_patient(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
+    """Of two meters on one bus the slower sets the pauses; all else they agree on."""
+    times = {name for name in (*one, *other) if seconds(one.get(name, other.get(name, "")))}
+    longest = {
+        name: max((one.get(name, "0s"), other.get(name, "0s")), key=lambda t: seconds(t) or 0.0)
+        for name in times
+    }
+    return {**one, **other, **longest}
+
+
+def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device_id: str) -> None:
+    """Devices on one bus speak with the same settings."""
+    before, now = plan.address.settled(plan.defaults), address.settled(defaults)
+    # Of the line behind a gateway one of them may say nothing.
+    told = {name for name in LINE_KEYS if name in before and name in now}
+    names = [name for name in now if name in told or name not in LINE_KEYS]
+    differing = [name for name in names if before.get(name) != now[name]]
+    if not differing:
+        return
+    other = plan.devices[0][0]
+    what = ", ".join(f"{name} {before.get(name)} and {now[name]}" for name in differing)
+    raise ConfigError(
+        f"{other} and {device_id} share {plan.key} but want {what}: "
+        f"write the same settings in both link URLs, or one entry under links:"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A link that opens when it is used, and the drivers of its devices: id, driver, settings."""
+
+    plan: LinkPlan
+    link: Link
+    drivers: Sequence[tuple[str, Driver, DeviceSettings]]
+
+
+def build(plan: LinkPlan, before: Built | None = None) -> Built:
+    """The link of a plan, and its drivers. Raises ConfigError.
+
+    Of `before`, which is in use, the link is taken over where it leads to the same port or peer
+    in the same way, and so is the driver of each device that did not change. Nothing of that is
+    touched here.
+    """
+    if before is None or not _is_same_line(plan, before.plan):
+        link = plan.open()
+        return Built(plan, link, devices(plan, link))
+    settled = plan.settings.keep_open == before.plan.settings.keep_open
+    known = {name: (driver, said) for name, driver, said in before.drivers if settled}
+    return Built(plan, before.link, devices(plan, before.link, known))
+
+
+def _is_same_line(one: LinkPlan, other: LinkPlan) -> bool:
+    """Whether an open link of the one can carry the other; patience is set while it is open."""
+    return _way(one) == _way(other)
+
+
+def _way(plan: LinkPlan) -> tuple[Address, Mapping[str, str]]:
+    options = plan.address.settled(plan.defaults)
+    said = {name: value for name, value in options.items() if name not in _PATIENCE}
+    return replace(plan.address, options={}), said
+
+
+def devices(
+    plan: LinkPlan,
+    link: Link,
+    known: Mapping[str, tuple[Driver, DeviceSettings]] = MappingProxyType({}),
+) -> list[tuple[str, Driver, DeviceSettings]]:
+    """A driver for each device of the link; those that are `known` stay. Raises ConfigError."""
+    drivers = []
+    for device_id, settings in plan.devices:
+        before = known.get(device_id)
+        if before is not None and before[1] == settings:
+            driver = before[0]
+        else:
+            driver = _build(settings, link)
+            driver = driver if plan.settings.keep_open else Letting(driver, link)
+        drivers.append((device_id, driver, settings))
+    return drivers
+
+
+def _build(settings: DeviceSettings, link: Link) -> Driver:
+    return registry.build(settings.driver, link, settings.options, settings.interval)
+
+
+class Letting:
+    """A driver that lets go of the link after each poll: its device takes one client only."""
+
+    def __init__(self, driver: Driver, link: Link) -> None:
+        self.driver = driver
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the driver's own: its notices, counters, commands."""
+        return getattr(self.driver, name)
+
+    async def read(self) -> Sequence[Reading]:
+        try:
+            return await self.driver.read()
+        finally:
+            await self._link.close()
+
+
+def bare(driver: Driver) -> Driver:
+    """The driver itself, where it is one that lets go of its link after each poll."""
+    return driver.driver if isinstance(driver, Letting) else driver
+
+
+def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
+    """A device as the poll room knows it, for one poll or for many."""
+    terms = Terms(
+        settings.direction == "reversed",
+        _told_power(settings),
+        _calibration(settings),
+        getattr(settings.options, "sizes", frozenset()),
+    )
+    return Device(device_id, driver, settings.interval, Normaliser(device_id, terms=terms))
+
+
+def max_power(settings: DeviceSettings) -> float:
+    """The most that can flow where this device measures, in W."""
+    return _told_power(settings) or DEFAULT_POWER
+
+
+def _told_power(settings: DeviceSettings) -> float | None:
+    """The same; None where neither the device nor its map says it."""
+    said: tuple[float, str] | None = getattr(settings.options, "power_limit", None)
+    plain: float | None = getattr(settings.options, "max_power", None)
+    return said[0] if said else plain
+
+
+def _calibration(settings: DeviceSettings) -> Calibration:
+    found: Calibration = getattr(settings.options, "calibration", NO_CALIBRATION)
+    return found
+
+
+def guards(
+    device_id: str,
+    driver: Driver,
+    settings: DeviceSettings,
+    state: CountersState | None,
+    link: str = "",
+) -> Counters:
+    """What watches the device's energy counters; `state` is what it knew before a restart.
+
+    `link` is the key of the link that it is read on.
+    """
+    terms = _registers(driver, settings)
+    forms = _forms(*terms)
+    origin = Origin(_origin(driver, settings, link), _sources(*terms))
+    slow = getattr(settings.options, "slow", 0.0)
+    return Counters(
+        device_id,
+        max_power=max_power(settings),
+        forms=forms,
+        interval=max(settings.interval, slow),
+        state=state,
+        origin=origin,
+    )
+
+
+def counter_terms(driver: Driver, settings: DeviceSettings) -> Callable[[str, str], CounterTerms]:
+    """How each of the device's counters counts, by quantity and unit."""
+    forms, is_told = _forms(*_registers(driver, settings)), _told_power(settings) is not None
+
+    def terms(quantity: str, unit: str) -> CounterTerms:
+        form = forms.get(quantity, Form())
+        return terms_of(unit, form, max_power(settings), is_told=is_told)
+
+    return terms
+
+
+def _registers(
+    driver: Driver, settings: DeviceSettings
+) -> tuple[tuple[CounterRegister, ...], bool, Calibration]:
+    registers = getattr(driver, "counters", None)
+    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
+    return said, settings.direction == "reversed", _calibration(settings)
+
+
+def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
+    """What of a device's settings makes its counters another's when it changes."""
+    options = settings.options
+    said = {
+        "driver": settings.driver,
+        "unit": getattr(driver, "unit", None),
+        "link": link or None,
+        **{key: getattr(options, key, None) for key in ("map", "part", "index")},
+    }
+    if said["map"] is None and isinstance(options, BaseModel):
+        # A driver of somebody else's: any of its keys may choose another counter.
+        said["options"] = options.model_dump(mode="json") or None
+    return {key: str(value) for key, value in said.items() if value is not None}
+
+
+@lru_cache(maxsize=_MODELS)
+def _sources(
+    registers: tuple[CounterRegister, ...], swapped: bool, calibration: Calibration
+) -> Mapping[str, str]:
+    """A digest of how each counter is read; one object for all meters of a model."""
+    return {
+        other_way(each.quantity) if swapped else each.quantity: _digest(
+            each, calibration.factor(each.quantity)
+        )
+        for each in registers
+    }
+
+
+def _digest(register: CounterRegister, factor: float) -> str:
+    text = f"{register.source} {register.type} {register.step} {register.wrap} {factor:g}"
+    return f"{crc32(text.encode()):08x}"
+
+
+@lru_cache(maxsize=_MODELS)
+def _forms(
+    registers: tuple[CounterRegister, ...], swapped: bool, calibration: Calibration
+) -> Mapping[str, Form]:
+    """How each counter counts; one object for all meters of a model."""
+    return {
+        other_way(each.quantity) if swapped else each.quantity: _form(
+            each, calibration.factor(each.quantity)
+        )
+        for each in registers
+    }
+
+
+def _form(register: CounterRegister, factor: float) -> Form:
+    step = None if register.step is None else register.step * factor
+    rate = None if register.rate is None else register.rate * factor
+    return Form.of(register.type, step, register.wrap, rate)

@@ -1,0 +1,97 @@
+"""One way to change what runs: every part prepares what it will be, then all of it is put in use.
+
+Start, reload and stop are this one function. A part prepares without touching what is in use;
+where one cannot, the others put away what they prepared, and all is as it was. What is prepared
+comes into use without a step that can fail: a resource that old and new need both (a store's
+lock, a port, a link) is taken over, never closed and opened again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from meterd.config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class PreparedChange(Protocol):
+    """What one part has prepared."""
+
+    async def commit(self) -> None:
+        """Puts the new in the place of the old, which still waits for its end."""
+
+    async def retire(self) -> None:
+        """Ends what is old: whatever follows from it has been put in use by now."""
+
+    async def abandon(self) -> None:
+        """Instead of the other two: what was prepared is put away."""
+
+
+class ReloadPart(Protocol):
+    """Something that settings describe."""
+
+    async def prepare(self, settings: Settings | None) -> PreparedChange:
+        """What `settings` ask for, ready and not in use; None asks for nothing at all.
+
+        Raises MeterdError where it cannot be, or is cancelled; it then has left nothing behind.
+        """
+
+
+class Unchanged:
+    """Of a part that settings do not touch, or that has nothing to do at one of the steps."""
+
+    async def commit(self) -> None: ...
+
+    async def retire(self) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+
+async def prepared(parts: Sequence[ReloadPart], settings: Settings | None) -> list[PreparedChange]:
+    """What all of them prepare, in their order, or nothing: raises what the first one raises."""
+    changes: list[PreparedChange] = []
+    try:
+        for part in parts:
+            change = await part.prepare(settings)
+            changes.append(change)
+    except BaseException:
+        await to_the_end(abandoned(changes))
+        raise
+    return changes
+
+
+async def abandoned(changes: Sequence[PreparedChange]) -> None:
+    for change in reversed(changes):
+        await contained(change.abandon)
+
+
+async def committed(changes: Sequence[PreparedChange]) -> None:
+    """Put in use in their order; what is old ends in the other one. Never raises."""
+    for change in changes:
+        await contained(change.commit)
+    for change in reversed(changes):
+        await contained(change.retire)
+
+
+async def contained(step: Callable[[], Awaitable[None]]) -> None:
+    """A bug in one step is logged, and keeps nobody from the steps that follow."""
+    try:
+        await step()
+    except Exception:
+        log.exception("a step of the change failed: a bug")
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Runs it whole, also where who waits for it is cancelled; that is told afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            cancelled = True
+    await task
+    if cancelled:
+        raise asyncio.CancelledError

@@ -1,0 +1,176 @@
+"""The maps there are: shipped ones by name, people's own by path."""
+
+import difflib
+import errno
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from meterd.drivers.registers import RegisterMap
+from meterd.errors import ConfigError
+from meterd.model import files as files_of_people
+from meterd.model.quantity import declare, is_own
+from meterd.model.units import base_of
+
+# In place of a map's name: the device says itself what it has (SunSpec).
+SUNSPEC = "sunspec"
+# The longest shipped map has 20 KiB.
+_MOST_BYTES = 1_048_576
+# Texts of people's own map files that are not parsed again while they stay as they are.
+_MOST_PARSED = 128
+# Maps so many registers further on, beside the map that they are made of, by its id and the
+# registers: devices that read alike share one.
+_MOVED: dict[tuple[int, int], tuple[RegisterMap, RegisterMap]] = {}
+_MOST_MOVED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class MapHeader:
+    """What a list shows of a shipped map; `rows` is how many it has."""
+
+    name: str
+    maker: str
+    model: str
+    confidence: str
+    source: str
+    remark: str
+    rows: int
+
+
+def shipped() -> list[str]:
+    """The names of the maps that come with meterd."""
+    folder = files("meterd.drivers") / "maps"
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def head(name: str) -> MapHeader:
+    """A shipped map's head, in a fraction of the time that reading all its rows takes."""
+    from ruamel.yaml import YAML
+
+    text = _shipped_text(name)
+    above, _, rows = text.partition("\nrows:\n")
+    said = YAML(typ="safe", pure=True).load(above)
+    maker, model, confidence, source = (
+        str(said[key]) for key in ("maker", "model", "confidence", "source")
+    )
+    # A shipped map has one row a line.
+    count = len(re.findall(r"^  \S+: +\{", rows, re.MULTILINE))
+    return MapHeader(name, maker, model, confidence, source, str(said.get("remark", "")), count)
+
+
+@cache
+def _aliases() -> Mapping[str, str]:
+    """Other names of shipped maps. A map names them in one line, so no file is parsed here."""
+    found = {}
+    for name in shipped():
+        text = _shipped_text(name)
+        line = re.search(r"^aliases: \[(.*)\]", text, re.MULTILINE)
+        found.update({alias.strip(): name for alias in line[1].split(",")} if line else {})
+    return found
+
+
+def is_file(name: str) -> bool:
+    """Whether a map is named by its path: with a /, or ending in .yaml."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def _missing(path: Path) -> str:
+    """What to say of a map file that is not there: where it was looked for, and what is there."""
+    said = f"no register map {str(path)!r}: there is no such file"
+    stem = path.name.removesuffix(".yaml").removesuffix(".yml")
+    if stem in shipped() or stem in _aliases():
+        return f"{said}; {stem} comes with meterd: write it without folder and .yaml"
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"{said}: {folder} is no folder; a path counts from the configuration's folder"
+    there = sorted(one.name for one in folder.iterdir() if one.name.endswith((".yaml", ".yml")))
+    if near := difflib.get_close_matches(path.name, there, n=2):
+        return f"{said}; did you mean {' or '.join(near)}?"
+    if near := difflib.get_close_matches(stem, [*shipped(), *_aliases()], n=2):
+        return f"{said}; did you mean the shipped map {' or '.join(near)}?"
+    return f"{said}; a path counts from the configuration's folder; shipped: `meterd maps`"
+
+
+def load_map(name: str) -> RegisterMap:
+    """A shipped map by its name, or a map file by its path, as it is now.
+
+    A file that is as it was gives the same object. Raises ConfigError with every mistake of the
+    file.
+    """
+    return _parsed(name, map_text(name)) if is_file(name) else _shipped_map(_wanted(name))
+
+
+@cache
+def _shipped_map(name: str) -> RegisterMap:
+    from meterd.drivers.map_file import parse  # it brings the YAML reader along
+
+    return parse(_shipped_text(name), name, f"{name}.yaml", own=False)
+
+
+@lru_cache(maxsize=_MOST_PARSED)
+def _parsed(name: str, text: str) -> RegisterMap:
+    """The map of a file, and what it says of quantities of its user's own. Raises ConfigError."""
+    from meterd.drivers import map_check, planner
+    from meterd.drivers.map_file import parse, places
+
+    found = parse(text, Path(name).stem, name)
+    for row in found.rows:
+        if is_own(row.quantity):
+            declare(row.quantity, base_of(row.unit), row.kind)
+    # What no request can fetch would be asked for, and refused, at each start.
+    if planner.unplannable(found):
+        raise ConfigError(map_check.problems(found, name, places(text, name)))
+    return found
+
+
+def map_text(name: str) -> str:
+    """The text of a map file by its path, or of a shipped one by its name. Raises ConfigError."""
+    if not is_file(name) and name in shipped() and not Path(name).exists():
+        return _shipped_text(name)
+    try:
+        data = files_of_people.read(Path(name), _MOST_BYTES)
+    except FileNotFoundError as error:
+        raise ConfigError(_missing(Path(name))) from error
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            told = f"is larger than {_MOST_BYTES // 1024} KiB; is it the right file?"
+            raise ConfigError(f"register map {name} {told}") from error
+        raise ConfigError(f"register map {name}: {error.strerror}") from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"register map {name} is no UTF-8 text; save it as UTF-8") from error
+
+
+def _shipped_text(name: str) -> str:
+    return (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
+
+
+def _wanted(name: str) -> str:
+    """The shipped map of this name, or of this alias. Raises ConfigError."""
+    known = shipped()
+    wanted = name if name in known else _aliases().get(name)
+    if wanted is None:
+        near = difflib.get_close_matches(name, [*known, *_aliases()], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
+        raise ConfigError(f"no register map {name!r}; {hint}")
+    return wanted
+
+
+def moved(found: RegisterMap, registers: int) -> RegisterMap:
+    """The map, so many registers further on. Raises ValueError as its `moved` does."""
+    if not registers:
+        return found
+    known = _MOVED.get((id(found), registers))
+    if known is None:
+        if len(_MOVED) >= _MOST_MOVED:
+            _MOVED.clear()
+        known = _MOVED[id(found), registers] = found, found.moved(registers)
+    return known[1]

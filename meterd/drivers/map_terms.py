@@ -1,0 +1,225 @@
+"""Values of a map file that are made of several numbers: a sum, a sign, ratios, scattered words.
+
+sum:      [{address: 3500, unit: kWh}, {address: 3501, unit: MWh}]
+sign:     {address: 12, negative: 1}
+multiply: "@40"                           or a list; divide is the same
+words:    [625, 690]
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from meterd.drivers import map_hints
+from meterd.drivers.map_nodes import Tell, whole
+from meterd.drivers.map_numbers import BITS, NumberReader
+from meterd.drivers.registers import Role, Row, Term
+from meterd.drivers.values import SUM
+from meterd.model import units
+from meterd.model.quantity import Kind
+
+TERMS = ("sum", "sign", "multiply", "divide")
+_NUMBER = ("function", "address", "words", "type", "count", "word_order", "byte_order", "bit")
+_PART = (*_NUMBER, "scale", "unit", "na", "wrap", "note")
+_SIGN = (*_NUMBER, "note", "negative", "positive")
+_RATIO = (*_NUMBER, "scale", "na", "note")
+# What a number has from its row where it does not say it itself.
+_INHERITED = ("function", "type", "word_order", "byte_order")
+# What a row that is a sum says of none of its parts.
+_OF_PARTS = ("address", "words", "bit", "na", "count")
+# What a sum says of the number that it is.
+_OF_SUM = ("scale", "offset", "wrap")
+_REGISTER = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})")
+# The name of a number in a value; nobody sees it.
+_NAME = "x.part"
+
+
+class TermReader:
+    """The terms of one row."""
+
+    def __init__(
+        self, tell: Tell, node: Mapping[str, Any], of: str, quantity: str, unit: str, kind: Kind
+    ) -> None:
+        """`of` names the row in the mistakes; quantity, unit and kind are the row's."""
+        self._tell = tell
+        self._node = node
+        self._of = of
+        self._quantity = quantity
+        self._unit = unit
+        self._kind = kind
+
+    def value(self, row: Row, registers: tuple[int, ...]) -> Row:
+        """A row of one number, with what its other keys make of it."""
+        others = list(self._others())
+        in_place = registers == tuple(range(row.address, row.address + row.words))
+        if not others and in_place:
+            return row
+        if row.function in BITS:
+            self._tell(self._node, "function", f"{self._of}a single bit has no sign and no ratio")
+            return row
+        form = replace(
+            row, quantity=_NAME, scale=1.0, scale_register=None, scale_factor=1.0, offset=0.0
+        )
+        bare = replace(row, bit=None, bits=1, na=(), na_ranges=(), absent=())
+        return bare.made_of((Term(Role.SUM, form, registers), *others))
+
+    def total(self) -> Row:
+        """A row that is a sum."""
+        for key in _OF_PARTS:
+            if key in self._node:
+                what = f"{self._of}{key} belongs to the parts of a sum"
+                self._tell(self._node, key, what, map_hints.SUM)
+        parts = [term for node in self._parts() if (term := self._part(node)) is not None]
+        reader = NumberReader(self._at_row, self._plain(), self._of)
+        scaled, _ = reader.number(self._quantity, self._unit)
+        others = list(self._others())
+        if len(parts) < 2:
+            return replace(scaled, type=SUM)
+        plain = [place for term in parts if term.form.bit is None for place in term.places]
+        if twice := next((place for place in plain if plain.count(place) > 1), None):
+            what = f"{self._of}register {twice[1]} is in two parts of the sum"
+            self._tell(self._node, "sum", what, "it would be added twice")
+        return replace(scaled, type=SUM).made_of((*_limited(parts), *others))
+
+    def _plain(self) -> Mapping[str, Any]:
+        """What a sum says of itself: the number it is, before it is scaled."""
+        said = {key: self._node[key] for key in _OF_SUM if key in self._node}
+        return {"function": 3, "address": 0, "type": "u64", **said}
+
+    def _at_row(self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
+        del node  # what was read is a part of the row
+        self._tell(self._node, key, what, hint, code)
+
+    def _parts(self) -> Iterator[Mapping[str, Any]]:
+        value = self._node["sum"]
+        if not isinstance(value, list) or len(value) < 2:
+            what = f"{self._of}sum is a list of two numbers or more, not {value!r}"
+            self._tell(self._node, "sum", what, map_hints.SUM)
+            return
+        for one in value:
+            if isinstance(one, dict):
+                yield one
+            else:
+                what = f"{self._of}a part of a sum has keys, address and others, not {one!r}"
+                self._tell(self._node, "sum", what, map_hints.SUM)
+
+    def _part(self, node: Mapping[str, Any]) -> Term | None:
+        found = self._number(Role.SUM, node, "sum", _PART, {})
+        if found is None:
+            return None
+        if not _is_number(found.form):
+            what = f"{self._of}a part of a sum is a number, and its scale is one"
+            self._tell(self._node, "sum", what, map_hints.SUM)
+            return None
+        step = self._in_unit(node)
+        return replace(found, form=replace(found.form, scale=found.form.scale * step))
+
+    def _in_unit(self, node: Mapping[str, Any]) -> float:
+        """The row's units in one of a part's."""
+        if "unit" not in node:
+            return 1.0
+        unit, base = str(node["unit"]), units.base_of(self._unit or "1")
+        part, row = units.factor(unit, base), units.factor(self._unit or "1", base)
+        if part is None or row is None:
+            told = f"unit {unit!r} does not convert to {self._unit or '1'!r}, the row's"
+            self._tell(node, "unit", f"{self._of}{told}", map_hints.of_unit(unit, base), "M005")
+            return 1.0
+        return part / row
+
+    def _others(self) -> Iterator[Term]:
+        """Sign and ratios."""
+        if "sign" in self._node:
+            yield from self._sign(self._node["sign"])
+        for role in (Role.MULTIPLY, Role.DIVIDE):
+            if role.value in self._node:
+                value = self._node[role.value]
+                for one in value if isinstance(value, list) else [value]:
+                    found = self._referred(role, one, role.value, _RATIO)
+                    if found is not None:
+                        yield found
+
+    def _sign(self, value: Any) -> Iterator[Term]:
+        node = {"address": value} if whole(value) else value
+        found = self._referred(Role.SIGN, node, "sign", _SIGN)
+        if found is None:
+            return
+        known = node if isinstance(node, dict) else {}
+        negative = known.get("negative", 0 if known.get("positive") == 1 else 1)
+        positive = known.get("positive", 1 if negative == 0 else 0)
+        if not whole(negative) or not whole(positive) or negative == positive:
+            what = f"{self._of}sign is negative at {negative!r} and positive at {positive!r}"
+            hint = "two numbers that the register holds: sign: {address: 12, negative: 1}"
+            self._tell(self._node, "sign", what, hint)
+            return
+        yield replace(found, negative=negative, positive=positive)
+
+    def _referred(self, role: Role, value: Any, key: str, known: Sequence[str]) -> Term | None:
+        """A number that is named by its register, "@40", or has keys of its own."""
+        register = _REGISTER.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
+        if register is not None:
+            value = {"address": int(register[1], 0)}
+        if not isinstance(value, dict):
+            what = f'{self._of}{key} is "@ADDRESS" or {{address: …}}, not {value!r}'
+            self._tell(self._node, key, what, map_hints.of_term(key, value))
+            return None
+        kind = "bits" if "bit" in value or value.get("function") in BITS else "u16"
+        found = self._number(role, value, key, known, {"type": kind})
+        if found is not None and (
+            found.form.type == "str" or found.form.scale_register is not None
+        ):
+            self._tell(self._node, key, f"{self._of}{key} is a number, and its scale is one")
+            return None
+        return found
+
+    def _number(
+        self,
+        role: Role,
+        written: Mapping[str, Any],
+        name: str,
+        known: Sequence[str],
+        default: Mapping[str, Any],
+    ) -> Term | None:
+        """One number; None where it has mistakes. `default` goes before what the row says."""
+        told = 0
+
+        def tell(node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
+            nonlocal told
+            told += 1
+            if key in written and hasattr(written, "lc"):
+                self._tell(written, key, what, hint, code)
+            else:
+                self._tell(self._node, name, what, hint, code)
+
+        of = f"{self._of}{name}: "
+        for one in written:
+            if one not in known:
+                tell(written, one, f"{of}unknown key {one!r}", map_hints.of_key(one, known))
+        inherited = {one: self._node[one] for one in _INHERITED if one in self._node}
+        if isinstance(inherited.get("word_order"), list):
+            del inherited["word_order"]
+        merged = {**inherited, **default, **written}
+        reader = NumberReader(tell, merged, of)
+        row, registers = reader.number(_NAME, "")
+        if role is Role.SUM:
+            like = replace(row, quantity=self._quantity, unit=self._unit, kind=self._kind)
+            row = replace(row, absent=reader.absent(like))
+        return None if told else Term(role, row, registers)
+
+
+def _is_number(form: Row) -> bool:
+    return form.type != "str" and form.scale_register is None
+
+
+def _limited(parts: Sequence[Term]) -> Iterator[Term]:
+    """The parts, each with the value from which on the next greater one counts instead.
+
+    A part that reaches it is none: it counts everything itself, and would be added twice.
+    """
+    steps = sorted({abs(term.form.scale) for term in parts})
+    above = dict(pairwise(steps))
+    wholes = {abs(term.form.scale) for term in parts if term.form.type[0] != "f"}
+    for term in parts:
+        limit = above.get(abs(term.form.scale))
+        yield replace(term, limit=limit) if limit in wholes else term

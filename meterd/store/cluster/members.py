@@ -1,0 +1,57 @@
+"""Who belongs to a cluster: a row in `lease` for each meterd, beyond the numbers of devices."""
+
+import zlib
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from meterd.errors import StoreError
+from meterd.store.db.keys import MOST_DEVICES
+from meterd.store.db.schema import lease
+
+# Until then the row of a meterd that was silent is not another's. In ms.
+_KEPT = 86_400_000
+
+
+def checksum(wanted: Iterable[str]) -> int:
+    """Equal for meterds that are told to poll the same devices."""
+    return zlib.crc32("\n".join(sorted(wanted)).encode())
+
+
+class Member:
+    """Our own row. `until` is what it said last: Unix ms of the database's clock."""
+
+    def __init__(self, holder: str) -> None:
+        self._holder = holder
+        self.until = 0
+
+    def show(self, connection: Connection, now: int, until: int, told: int) -> bool:
+        """Renews our row; whether it was older than we know, so that the store is another one.
+
+        Raises StoreError (conflict) where another meterd wants the same row.
+        """
+        values = {"holder": self._holder, "token": told, "until": until}
+        asked = select(lease).where(lease.c.device_id >= MOST_DEVICES).order_by(lease.c.device_id)
+        rows = connection.execute(asked).all()
+        for row in rows:
+            if row.holder == self._holder:
+                connection.execute(
+                    update(lease).where(lease.c.device_id == row.device_id).values(**values)
+                )
+                return bool(row.until < self.until)
+        old = next((row for row in rows if row.until < now - _KEPT), None)
+        if old is None:
+            top = connection.scalar(select(func.max(lease.c.device_id))) or 0
+            number = max(MOST_DEVICES, top + 1)
+            connection.execute(insert(lease), {"device_id": number, "writes": 0, **values})
+            return self.until > 0
+        same = (lease.c.device_id == old.device_id) & (lease.c.until == old.until)
+        if connection.execute(update(lease).where(same).values(**values)).rowcount != 1:
+            raise StoreError("another meterd wants the same row", code="conflict")
+        return self.until > 0
+
+
+def living(connection: Connection, now: int, told: int) -> list[str]:
+    """The holders that have shown themselves lately and are told the same."""
+    alike = (lease.c.device_id >= MOST_DEVICES) & (lease.c.token == told)
+    return list(connection.scalars(select(lease.c.holder).where(alike, lease.c.until >= now)))

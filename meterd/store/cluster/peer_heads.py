@@ -1,0 +1,224 @@
+"""What other meterds on the same store have committed and not sealed yet: for our readers.
+
+Each of our beats looks at the journal: rows of devices that are not ours come into memory, as
+our own polls are, until their meterd seals them. So what another one committed is seen here
+half a lease later at most, and what it sealed is in the blocks. Some of that never was in the
+journal when we looked, imports above all, so which series there are is looked at, too.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from operator import attrgetter
+from threading import Lock
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from meterd.errors import StoreError
+from meterd.model.sample import Poll
+from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks.chunk import Chunk
+from meterd.store.db.schema import journal
+from meterd.store.head.catalog import Catalog, Name, sums
+from meterd.store.head.head import Head, SeriesBatch
+from meterd.store.head.replay import PollDecoder
+
+_SOME = 200  # devices in one statement
+
+
+_Found = list[tuple[int, list[Chunk]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The journal rows of one device: how many, and the keys of the first and the last."""
+
+    count: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """A device that another meterd polls, as far as its journal was read."""
+
+    rows: _Rows
+    hot: Head
+    newest: Mapping[tuple[str, ...], Poll]  # of each set of columns
+
+
+@dataclass(slots=True)
+class PeerHeads:
+    """`look` is called in the leases' thread, the rest by readers.
+
+    `adopted` are the devices whose journal our own writer has read. `guard` is held by whoever
+    adds to the catalog what other meterds have made.
+    """
+
+    catalog: Catalog | None = None
+    adopted: frozenset[int] = frozenset()
+    hots: Mapping[str, Head] = field(default_factory=dict)  # never changed, but replaced
+    guard: Lock = field(default_factory=Lock)
+    _ours: frozenset[int] = frozenset()
+    _known: dict[int, _Peer] = field(default_factory=dict)
+    _sums: tuple[object, ...] = ()  # of the series, when the catalog learned them
+
+    def look(self, connection: Connection, held: Iterable[int], *, renamed: bool = False) -> None:
+        """Reads what is new. `held` are the devices that are leased to us. Raises StoreError.
+
+        `renamed`: some are called otherwise than at the last look.
+        """
+        catalog = self.catalog
+        if catalog is None:
+            return
+        told = sums(connection)
+        if renamed or told != self._sums:
+            with self.guard:
+                catalog.learn(connection, self.adopted)
+            self._sums = told
+        if renamed:
+            for other in self._known.values():
+                other.hot.follow()
+        # What was just adopted is shown from here once more, so that it is never missing.
+        before, self._ours = self._ours, self.adopted.intersection(held)
+        there = _counted(connection, before & self._ours)
+        known = {one: self._known[one] for one in there.keys() & self._known.keys()}
+        known = {one: other for one, other in known.items() if _goes_on(other.rows, there[one])}
+        changed = [
+            one for one, rows in there.items() if one not in known or known[one].rows != rows
+        ]
+        lasts = {one: known[one].rows.last if one in known else 0 for one in changed}
+        found = _read(connection, lasts)
+        self._learn(connection, catalog, found)
+        for one, rows in found.items():
+            known[one] = _more(known.get(one), rows, catalog)
+        self._known = known
+        names = catalog.names
+        self.hots = {names[one]: other.hot for one, other in known.items() if one in names}
+
+    def newest(self) -> list[Poll]:
+        """The polls that hold the newest values of each device, oldest first."""
+        former = self.catalog.renamed if self.catalog is not None else {}
+        found = (poll for other in self._known.values() for poll in other.newest.values())
+        called = (
+            replace(poll, device=former[poll.device]) if poll.device in former else poll
+            for poll in found
+        )
+        return sorted(called, key=attrgetter("time"))
+
+    def _learn(self, connection: Connection, catalog: Catalog, found: Mapping[int, _Found]) -> None:
+        spans = (span for rows in found.values() for _, listed in rows for span in listed)
+        if any(not _is_known(span, catalog) for span in spans):
+            with self.guard:
+                catalog.learn(connection, self.adopted)
+
+
+def _is_known(span: Chunk, catalog: Catalog) -> bool:
+    known = (column.series in catalog.by_id for column in span.columns)
+    return span.device in catalog.names and all(known)
+
+
+def _goes_on(known: _Rows, there: _Rows) -> bool:
+    """Whether rows were added at most: where some were sealed, all are read again."""
+    return known.first == there.first and known.count <= there.count and known.last <= there.last
+
+
+def _counted(connection: Connection, ours: frozenset[int]) -> dict[int, _Rows]:
+    owner, key = journal.c.device_id, journal.c.id
+    asked = select(owner, func.count(), func.min(key), func.max(key)).group_by(owner)
+    rows = connection.execute(asked.where(owner.is_not(None)))
+    return {one: _Rows(*told) for one, *told in rows if one not in ours}
+
+
+def _read(connection: Connection, lasts: Mapping[int, int]) -> dict[int, _Found]:
+    """The rows of each device that came after its last one, oldest first."""
+    found: dict[int, _Found] = {}
+    owner, key, body = journal.c.device_id, journal.c.id, journal.c.body
+    devices = sorted(lasts)
+    for start in range(0, len(devices), _SOME):
+        some = devices[start : start + _SOME]
+        news = or_(*(and_(owner == one, key > lasts[one]) for one in some))
+        for row in connection.execute(select(owner, key, body).where(news).order_by(key)):
+            # Its own meterd sees to one that cannot be read.
+            with suppress(StoreError):
+                found.setdefault(row.device_id, []).append((row.id, journals.decode(row.body)))
+    return found
+
+
+def _more(known: _Peer | None, rows: _Found, catalog: Catalog) -> _Peer:
+    """What is known of a device, with these rows as well."""
+    hot = known.hot if known is not None else Head(catalog.renamed)
+    newest = dict(known.newest) if known is not None else {}
+    polls = PollDecoder(lambda number: catalog.by_id[number].name)
+    for _, listed in rows:
+        spans = [span for span in listed if _is_known(span, catalog)]
+        told = (polls.of(span, catalog.names[span.device]) for span in spans)
+        for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
+            hot.take(poll)
+            columns = poll.layout.quantities
+            if columns not in newest or newest[columns].time <= poll.time:
+                newest[columns] = poll
+        _widen(spans, catalog)
+    keys = [key for key, _ in rows]
+    first = known.rows.first if known is not None else keys[0]
+    count = len(keys) + (known.rows.count if known is not None else 0)
+    return _Peer(_Rows(count, first, keys[-1]), hot, newest)
+
+
+def _widen(spans: Iterable[Chunk], catalog: Catalog) -> None:
+    """As `note` does; but when such a series began is for its own meterd to write."""
+    for span in spans:
+        for column in span.columns:
+            series = catalog.by_id[column.series]
+            series.widen(span.times[column.rows[0]], span.times[column.rows[-1]])
+
+
+class ClusterHead(Head):
+    """What readers see of the memory: ours, and of other devices what others committed."""
+
+    def __init__(self, own: Head, others: PeerHeads) -> None:
+        super().__init__()
+        self._own = own
+        self._others = others
+
+    def stretches(
+        self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
+    ) -> list[SeriesBatch]:
+        # Ours come last: the last one of a time counts.
+        other = self._others.hots.get(device)
+        found = other.stretches(device, within=within) if other is not None else []
+        return [*found, *self._own.stretches(device, kept=kept, within=within)]
+
+    def names(self) -> set[Name]:
+        return self._own.names().union(*(hot.names() for hot in self._others.hots.values()))
+
+    def extents(self) -> dict[Name, tuple[int, int]]:
+        found = self._own.extents()
+        for hot in self._others.hots.values():
+            for name, (first, last) in hot.extents().items():
+                known = found.get(name, (first, last))
+                found[name] = min(known[0], first), max(known[1], last)
+        return found
+
+    def newest(self) -> dict[str, int]:
+        found = self._own.newest()
+        for hot in self._others.hots.values():
+            for name, time in hot.newest().items():
+                found[name] = max(time, found.get(name, time))
+        return found
+
+    def devices(self) -> list[str]:
+        return list({*self._own.devices(), *self._others.hots})
+
+    def oldest(self, device: str) -> int | None:
+        other = self._others.hots.get(device)
+        times = [self._own.oldest(device), other.oldest(device) if other is not None else None]
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def waiting(self) -> int:
+        return self._own.waiting
+
+    def take(self, poll: Poll) -> None:
+        self._own.take(poll)

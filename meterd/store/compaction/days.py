@@ -1,0 +1,223 @@
+"""Ends a device's day: one block where there were many, and the roll-ups of its series."""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+
+from meterd.model.quantity import Kind
+from meterd.store.blocks import codec, slicing
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, merge
+from meterd.store.blocks.counter_power import Samples, power_of
+from meterd.store.blocks.rollup import QUARTERS, QuarterRollup
+from meterd.store.blocks.slicing import DAY, HOUR
+from meterd.store.compaction.adjacent_samples import AdjacentSamples, Ends, first_of
+from meterd.store.compaction.hours import GRACE, MOST_BYTES, HourCompactor
+from meterd.store.compaction.rollups import plain, quarters, rollup_row
+from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_batch import WriteBatch
+from meterd.store.db.keys import block_id, dirty_of, hour_id, rollup_id
+from meterd.store.db.statements import Row
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head
+
+# The day's last block must be there, and the first poll of the next day, to which counters
+# rise from the last one; where none comes, the day is closed without it.
+_DELAY = HOUR + 2 * GRACE
+_PATIENCE = DAY
+# Blocks with more polls are quick to store and slow to read a single hour from.
+MOST_POLLS = 10_000
+# Samples that are read, encoded or counted at once, before a commit may come between: 20 ms.
+_PIECE = 25_000
+
+
+class DayCompactor:
+    """Lives in the writer's thread, behind the sealer."""
+
+    def __init__(
+        self, hot: Head, catalog: Catalog, sealer: HourCompactor, *, merging: bool = True
+    ) -> None:
+        """`merging`: whether the blocks of a day become one, which writes each sample again."""
+        self._hot = hot
+        self._catalog = catalog
+        self._sealer = sealer
+        self.merging = merging
+        self._made = WriteBatch()  # and not written yet
+        self._redone: set[int] = set()  # days, by dirty_id, of which `_made` has the hours
+        self._under_way: Iterator[int] | None = None
+        self._firsts: Ends = {}
+        self._lasts: Ends = {}
+        self._seen = sealer.changes
+
+    def work(self, ledger: StoreSession, now: int) -> bool:
+        """Goes on closing the days that may be closed at `now` (Unix ms), oldest first.
+
+        Some days of several devices are written at once. Whether there is more to do; a commit
+        may want to come between. Raises StoreError.
+        """
+        if self._seen != self._sealer.changes:
+            # What was made of the blocks that were there then.
+            self._made, self._under_way, self._seen = WriteBatch(), None, self._sealer.changes
+            self._redone, self._firsts, self._lasts = set(), {}, {}
+        if self._under_way is not None:
+            self._go_on(self._under_way)
+            return True
+        waiting = self._made.cleaned | self._redone
+        key = next((key for key in self._due(now) if key not in waiting), None)
+        devices = {dirty_of(one)[0] for one in waiting}
+        if key is None or dirty_of(key)[0] in devices or self._made.size > MOST_BYTES:
+            # A device's next day goes on where the roll-ups of this one end.
+            if waiting:
+                self._write(ledger)
+            return key is not None
+        self._go_on(self._day(ledger, key, self._made, self._may_close(key, now)))
+        return True
+
+    def close(self, ledger: StoreSession, key: int) -> None:
+        """One device's day, by dirty_id. Raises StoreError."""
+        for _ in self._day(ledger, key, self._made, is_over=True):
+            pass
+        self._write(ledger)
+
+    def _go_on(self, steps: Iterator[int]) -> None:
+        left = _PIECE
+        self._under_way = steps
+        for samples in steps:
+            left -= samples
+            if left <= 0:
+                return
+        self._under_way = None
+
+    def _write(self, ledger: StoreSession) -> None:
+        made, self._made = self._made, WriteBatch()
+        redone, self._redone = self._redone, set()
+        ledger.apply(made)
+        self._sealer.dirty -= made.cleaned
+        self._sealer.late -= redone | made.cleaned
+
+    def _due(self, now: int) -> Iterator[int]:
+        """The days that may be closed, by dirty_id, and those whose hours changed; oldest first."""
+        dirty = sorted(self._sealer.dirty)
+        return (key for key in dirty if key in self._sealer.late or self._may_close(key, now))
+
+    def _may_close(self, key: int, now: int) -> bool:
+        device, day = dirty_of(key)
+        end = (day + 1) * DAY
+        name = self._catalog.names.get(device)
+        if now < end + _DELAY or name is None:
+            return False
+        oldest = self._hot.oldest(name)
+        if oldest is not None and oldest < end:
+            return False
+        return oldest is not None or now >= end + _PATIENCE
+
+    def _day(
+        self, ledger: StoreSession, key: int, change: WriteBatch, is_over: bool
+    ) -> Iterator[int]:
+        """Step by step; yields how many samples each was about.
+
+        Of a day that is not over the hours are made anew, and nothing else is known yet.
+        """
+        device, day = dirty_of(key)
+        headers = ledger.headers(device, day)
+        count = sum(n for _, _, n in headers)
+        series = [one.id for one in self._catalog.by_device.get(device, ())]
+        if ledger.most_rolled(series, day) > count:
+            # Raw samples were deleted since: what is left would be less than is known.
+            change.cleaned.add(key)
+            return
+        spans: list[Chunk] = []
+        for number, _, n in headers:
+            spans += ledger.read([number])
+            yield n * len(series)
+        span = merge(spans) if spans else None
+        merging = is_over and self.merging and len(headers) > 1 and count <= MOST_POLLS
+        if span is not None and merging:
+            yield from _merged(change, span, headers)
+        edges = self._edges(ledger, device)
+        later = cache(lambda: self._sealer.span(self._catalog.names[device]))
+        hours: list[Row] = []
+        for column in self._columns(device, span):
+            found = self._quarters(edges, day, column, span, later, is_over)
+            if is_over:
+                change.rollups_gone.append(rollup_id(column.series, day))
+                row = rollup_row(column.series, day, found, *_told(span, column))
+                change.rollups += [row] if row is not None else []
+            hours += plain(column.series, found)
+            yield len(column.values)
+        keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
+        _note_hours(ledger, change, keys, hours)
+        if is_over:
+            change.cleaned.add(key)
+        else:
+            self._redone.add(key)
+
+    def _edges(self, ledger: StoreSession, device: int) -> AdjacentSamples:
+        dirty = self._sealer.dirty - self._made.cleaned
+        return AdjacentSamples(ledger, self._catalog, device, dirty, self._firsts, self._lasts)
+
+    def _columns(self, device: int, span: Chunk | None) -> Iterator[ChunkColumn]:
+        """Every series of the device; those without polls that day are empty."""
+        told = {column.series: column for column in span.columns} if span is not None else {}
+        for known in self._catalog.by_device.get(device, ()):
+            yield told.get(known.id) or ChunkColumn(known.id, range(0), slicing.NOTHING)
+
+    def _quarters(
+        self,
+        edges: AdjacentSamples,
+        day: int,
+        column: ChunkColumn,
+        span: Chunk | None,
+        later: Callable[[], Chunk | None],
+        is_over: bool,
+    ) -> dict[int, QuarterRollup]:
+        """Of one series, those between the samples around the day."""
+        counter = self._catalog.by_id[column.series].kind is Kind.COUNTER
+        if not column.values and not counter:
+            return {}
+        whole = span or Chunk(0, slicing.NO_TIMES, ())
+        before = edges.before(column.series, day) if counter else None
+        after = power = None
+        if counter:
+            name = self._catalog.by_id[column.series].name
+            power = power_of(name[1], partial(self._power, whole, name[0]))
+        if counter and not is_over and whole.times:
+            after = first_of(later(), column.series, whole.times[-1] + 1)
+        if counter and after is None:
+            after = edges.after(column.series, day, later)
+        # A hole may be long, and each of its days would be made of all of it.
+        mine = range(day * QUARTERS, (day + 1) * QUARTERS)
+        return quarters(whole, column, self._catalog, before, after, mine, power)
+
+    def _power(self, span: Chunk, device: str, quantity: str) -> Samples | None:
+        """What the day has of the power beside a counter."""
+        known = self._catalog.series.get((device, quantity, "W"))
+        if known is not None:
+            for column in span.columns:
+                if column.series == known.id:
+                    return slicing.told(span, column)
+        return None
+
+
+def _merged(
+    change: WriteBatch, span: Chunk, headers: Sequence[tuple[int, int, int]]
+) -> Iterator[int]:
+    """The day's blocks become one."""
+    bodies: list[bytes] = []
+    for column in span.columns:
+        bodies.append(codec.encode(column.values))
+        yield len(column.values)
+    change.gone += [number for number, _, _ in headers]
+    change.add(block_id(span.device, span.times[0]), span, bodies)
+
+
+def _told(span: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
+    return slicing.told(span or Chunk(0, slicing.NO_TIMES, ()), column)
+
+
+def _note_hours(
+    ledger: StoreSession, change: WriteBatch, keys: Sequence[int], rows: list[Row]
+) -> None:
+    """What the store has otherwise, of these hours: most rows were right when they were made."""
+    known = ledger.hours(keys)
+    change.hours.update((row["id"], row) for row in rows if known.get(row["id"]) != row)
+    change.hours_gone += known.keys() - {row["id"] for row in rows}

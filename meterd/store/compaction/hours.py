@@ -1,0 +1,414 @@
+"""Makes blocks of the polls of past hours, and tells which days they change.
+
+Everything is read and encoded first, bit by bit, with commits between; then one transaction
+writes it. Where that fails, nothing has happened: the polls are still in the journal and in memory.
+"""
+
+import logging
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from meterd.model.quantity import Kind
+from meterd.store.blocks import commit_record, slicing
+from meterd.store.blocks.chunk import Chunk, merge
+from meterd.store.blocks.slicing import DAY, HOUR
+from meterd.store.compaction.adjacent_samples import AdjacentSamples
+from meterd.store.compaction.rollups import LastSamples, hour_rows
+from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_batch import WriteBatch
+from meterd.store.db.keys import block_hour, block_id, dirty_id, dirty_of
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head, Looked, SeriesBatch
+
+# How long after an hour's end its polls are sealed: late ones want to come along.
+GRACE = 120_000
+# Bytes of bodies in one transaction: an hour of 4,000 series at 10 s has half of it.
+MOST_BYTES = 2 << 20
+# Samples that are encoded at once, before a commit may come between: some 15 ms of work.
+_PIECE = 10_000
+# A hole of this many ms before a block may have changed what was made of days before.
+_HOLE = 900_000
+# But not the 50 years between a clock that began in 1970 and the right one.
+_LONGEST_HOLE = 400 * DAY
+_FOREVER = 1 << 62
+_LONGEST_REACH = _LONGEST_HOLE // DAY
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Sealed:
+    """A device's polls before `until` (Unix ms), of those that were there when it was looked at."""
+
+    until: int
+    polls: int
+    seen: list[Looked]
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A device that is encoded part by part. `newest` is the last time of its blocks before."""
+
+    name: str
+    whole: Chunk
+    parts: deque[tuple[int, int]]
+    seen: list[Looked]
+    newest: int | None
+    polls: int = 0  # of parts that are encoded and not written
+
+    @property
+    def width(self) -> int:
+        return len(self.whole.columns)
+
+
+@dataclass(slots=True)
+class _Round:
+    """All devices once: what is encoded of them and not written yet."""
+
+    until: int  # Unix ms
+    left: list[str]
+    old: list[int]  # journal rows that have nothing newer
+    device: _UnderWay | None = None
+    change: WriteBatch = field(default_factory=WriteBatch)
+    done: dict[str, _Sealed] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        return self.device is None and not self.left
+
+
+class HourCompactor:
+    """Lives in the writer's thread. `rows` are the journal's: number -> its newest time."""
+
+    def __init__(self, hot: Head, catalog: Catalog, rows: dict[int, int], dirty: set[int]) -> None:
+        self._hot = hot
+        self._catalog = catalog
+        self._rows = rows
+        self.dirty = dirty
+        self._tips: dict[int, LastSamples] = {}
+        self._round: _Round | None = None
+        self.late: set[int] = set()  # days, by dirty_id, of which sealed hours changed
+        self.changes = 0  # rises when what was made of the store's blocks may be wrong by now
+
+    def forget(self) -> None:
+        """Another database is in the place of the one that was known."""
+        self.dirty.clear()
+        self.late.clear()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Somebody else writes: a round begins anew, with what the store has then."""
+        self._round = None
+        self._tips.clear()
+        self.changes += 1
+
+    def keep_only(self, devices: Container[int]) -> None:
+        """Other meterds have the others."""
+        for keys in (self.dirty, self.late):
+            keys.intersection_update([key for key in keys if dirty_of(key)[0] in devices])
+        self.interrupt()
+
+    def begins(self, now: int) -> bool:
+        """Whether `seal` would begin a round in which there is something old."""
+        edge = _edge(now)
+        oldest = (self._hot.oldest(name) for name in self._hot.devices())
+        return self._round is None and any(time is not None and time < edge for time in oldest)
+
+    def seal(self, ledger: StoreSession, now: int, most: int = _PIECE) -> tuple[int, bool]:
+        """Encodes of what is ripe at `now` (Unix ms) about `most` samples, device by device.
+
+        What the round has encoded is written with the last of it. How many polls were written,
+        and whether the round goes on: the next commit may want to come between. Raises StoreError.
+        """
+        try:
+            return self._piece(ledger, now, most)
+        except BaseException:
+            self.interrupt()
+            raise
+
+    def _piece(self, ledger: StoreSession, now: int, most: int) -> tuple[int, bool]:
+        if self._round is None:
+            edge = _edge(now)
+            old = [number for number, newest in self._rows.items() if newest < edge]
+            self._round = _Round(edge, self._hot.devices(), old)
+        one = self._round
+        while not one.is_over and most > 0 and one.change.size <= MOST_BYTES:
+            most -= self._step(ledger, one)
+        if one.is_over:
+            self._carry(ledger, one)
+            self._round = None
+        change = one.change
+        due = one.is_over or change.size > MOST_BYTES
+        ready = due and bool(change.journal_gone or one.done)
+        return self._write(ledger, one) if ready else 0, not one.is_over
+
+    def _write(self, ledger: StoreSession, one: _Round) -> int:
+        self._apply(ledger, one.change)
+        for name, sealed in one.done.items():
+            # What came late meanwhile is in no block, and stays.
+            left = self._hot.sealed(name, sealed.until, sealed.seen)
+            if one.device is not None and one.device.name == name:
+                one.device.seen, one.device.polls = left, 0
+        written = sum(sealed.polls for sealed in one.done.values())
+        one.change, one.done = WriteBatch(), {}
+        return written
+
+    def _step(self, ledger: StoreSession, one: _Round) -> int:
+        """Encodes a part of a device that has something ripe; about how many samples."""
+        if one.device is None:
+            one.device = self._begun(ledger, one, one.left.pop())
+            return 0
+        device = one.device
+        start, end = device.parts.popleft()
+        self._part(ledger, one, device, slicing.part(device.whole, start, end))
+        device.polls += end - start
+        times = device.whole.times
+        over = end == len(times) or times[end] >= one.until
+        until = one.until if over else times[end - 1] + 1
+        one.done[device.name] = _Sealed(until, device.polls, device.seen)
+        if not device.parts:
+            one.device = None
+        return (end - start) * device.width
+
+    def _begun(self, ledger: StoreSession, one: _Round, name: str) -> _UnderWay | None:
+        oldest = self._hot.oldest(name)
+        copies = self._kept(name) if oldest is not None and oldest < one.until else []
+        whole = self._merged(name, copies)
+        if whole is None or whole.times[0] >= one.until:
+            return None
+        newest = ledger.newest_time(whole.device, whole.times[0])
+        # What belongs among blocks waits for no more of its kind: they say otherwise by now.
+        late = 0 if newest is None else bisect_right(whole.times, min(newest, one.until - 1))
+        parts = self._together(ledger, whole, slicing.ripe(whole.times[:late], _FOREVER))
+        later = slicing.ripe(whole.times[late:], one.until)
+        parts += [(start + late, end + late) for start, end in later]
+        if not parts:
+            return None
+        seen = [(copy.origin or copy, len(copy.times)) for copy in copies]
+        return _UnderWay(name, whole, deque(parts), seen, newest)
+
+    def _together(
+        self, ledger: StoreSession, whole: Chunk, parts: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Parts that come into one block are one, so that this is read and written once."""
+        found: list[tuple[int, int]] = []
+        days: dict[int, list[tuple[int, int, int]]] = {}
+        before: set[int] = set()
+        for start, end in parts:
+            first, last = whole.times[start], whole.times[end - 1]
+            if first // DAY not in days:
+                days = {first // DAY: ledger.headers(whole.device, first // DAY)}
+            met = {key for key, t1, _ in days[first // DAY] if _touch(key, t1, first, last)}
+            if met & before:
+                found[-1] = found[-1][0], end
+                before |= met
+            else:
+                found.append((start, end))
+                before = met
+        return found
+
+    def _part(self, ledger: StoreSession, one: _Round, device: _UnderWay, span: Chunk) -> None:
+        first = span.times[0]
+        if self._is_deleted(ledger, one, span.device, first // DAY):
+            told = "%s: %d polls came too late: the raw samples of their day are deleted already"
+            _log.warning(told, device.name, len(span.times))
+            return
+        if device.newest is not None and first <= device.newest:
+            self._block(ledger, one.change, span, None)
+            days = {first // DAY} | self._around(ledger, span)
+            self._stain(one.change, span.device, days)
+        else:
+            tips = self._tips_of(ledger, span)
+            days = self._holes(span, tips)
+            if tips.time is not None and _says_more(tips, first):
+                # What was said of the hours before this knew nothing of it.
+                days |= {tips.time // DAY, first // DAY}
+            self._stain(one.change, span.device, days)
+            tips.is_open = span.times[-1] == device.whole.times[-1]
+            span = self._block(ledger, one.change, span, tips.time)
+            made = hour_rows(span, device.whole, self._catalog, tips.samples)
+            one.change.hours.update((row["id"], row) for row in made)
+            tips.note(span)
+        self._catalog.note([span])
+
+    def _holes(self, span: Chunk, tips: LastSamples) -> set[int]:
+        """The days over which a counter rose without a sample, though others had some."""
+        days: set[int] = set()
+        for column in span.columns:
+            tip = tips.samples.get(column.series)
+            if tip is None or self._catalog.by_id[column.series].kind is not Kind.COUNTER:
+                continue
+            times, _ = slicing.told(span, column)
+            if times and times[0] - tip[0] > _HOLE:
+                days.update(
+                    range(max(tip[0], times[0] - _LONGEST_HOLE) // DAY, times[0] // DAY + 1)
+                )
+        return days
+
+    def _tips_of(self, ledger: StoreSession, span: Chunk) -> LastSamples:
+        """What the device had before a span that comes after all of its blocks."""
+        device, first = span.device, span.times[0]
+        if device in self._tips:
+            return self._tips[device]
+        # Whoever sealed that may have known of nothing after it, and has closed its day since.
+        tips = self._tips[device] = LastSamples(ledger.previous(device, first), is_open=True)
+        edges = AdjacentSamples(ledger, self._catalog, device, self.dirty, {}, {})
+        known = self._catalog.by_device.get(device, ())
+        slow = {one.id for one in known if one.kind is Kind.COUNTER} - tips.samples.keys()
+        # A restart, or a correction, forgot counters that are read less often than blocks end.
+        today = edges.lasts(first // DAY, first) if slow and tips.time is not None else {}
+        for one in slow:
+            if found := today.get(one) or edges.before(one, first // DAY):
+                tips.samples[one] = found
+        return tips
+
+    def touched(self, ledger: StoreSession, spans: Iterable[Chunk]) -> None:
+        """Samples were replaced that may be in no block: days of before were closed by them.
+
+        Raises StoreError.
+        """
+        change = WriteBatch()
+        for span in spans:
+            # Their own days are stained once they are in blocks.
+            self._stain(change, span.device, self._around(ledger, span))
+        if change.stained:
+            self._apply(ledger, change)
+
+    def _stain(self, change: WriteBatch, device: int, days: Iterable[int]) -> None:
+        keys = {dirty_id(device, day) for day in days}
+        change.stained |= keys - self.dirty
+        self.late |= keys
+
+    def _around(self, ledger: StoreSession, span: Chunk) -> set[int]:
+        """Days whose hours and roll-ups change with these samples, besides their own.
+
+        A counter rises from its last sample before them, and to its next one after them.
+        """
+        device, first, last = span.device, span.times[0] // DAY, span.times[-1] // DAY
+        known = [self._catalog.by_id[column.series] for column in span.columns]
+        counters = [one.id for one in known if one.kind is Kind.COUNTER]
+        days: set[int] = set()
+        for one in counters:
+            before, after = ledger.before(one, first), ledger.after(one, last)
+            if before is not None:
+                days.update(range(max(before[0] // DAY, first - _LONGEST_REACH), first))
+            if after is not None:
+                days.update(range(last + 1, min(after[0] // DAY, last + _LONGEST_REACH) + 1))
+        if counters:
+            # Those that are not closed yet have no roll-ups to find them by.
+            dirty = map(dirty_of, self.dirty)
+            days.update(later for owner, later in dirty if owner == device and later > last)
+        return days
+
+    def _is_deleted(self, ledger: StoreSession, one: _Round, device: int, day: int) -> bool:
+        """Whether roll-ups know more of a day than its blocks hold by now."""
+        if day >= one.until // DAY - 1 or dirty_id(device, day) in self.dirty | one.change.stained:
+            return False
+        there = sum(n for _, _, n in ledger.headers(device, day))
+        series = [one.id for one in self._catalog.by_device.get(device, ())]
+        return ledger.most_rolled(series, day) > there
+
+    def span(self, name: str) -> Chunk | None:
+        """All polls of a device that are in the journal and in no block."""
+        return self._merged(name, self._kept(name))
+
+    def _kept(self, name: str) -> list[SeriesBatch]:
+        return self._hot.stretches(name, kept=True)
+
+    def _merged(self, name: str, copies: Iterable[SeriesBatch]) -> Chunk | None:
+        owner = self._catalog.device(name)
+        spans = [
+            span
+            for stretch in copies
+            for span in stretch.spans(owner, self._catalog.one)
+            if span.times
+        ]
+        return merge(spans) if spans else None
+
+    def _block(
+        self, ledger: StoreSession, change: WriteBatch, span: Chunk, tip: int | None
+    ) -> Chunk:
+        """One block; what the store has of its hours already is merged into it."""
+        device, first = span.device, span.times[0]
+        days = {first // DAY}
+        if tip is not None and first - tip > _HOLE:
+            # Counters rose in between: what was made of the days before says otherwise.
+            days.update(range(max(tip, first - _LONGEST_HOLE) // DAY, first // DAY))
+            days.add(tip // DAY)
+        change.stained |= {dirty_id(device, day) for day in days} - self.dirty
+        if met := self._met(ledger, change, span):
+            span = merge([*met, span])
+        change.add(block_id(device, span.times[0]), span)
+        return span
+
+    def _met(self, ledger: StoreSession, change: WriteBatch, span: Chunk) -> list[Chunk]:
+        """What is known of the hours of a span: in the store, or from earlier in this change."""
+
+        first, last = span.times[0], span.times[-1]
+        stored = [
+            key
+            for key, t1, _ in ledger.headers(span.device, first // DAY)
+            if _touch(key, t1, first, last) and key not in change.gone
+        ]
+        fresh = [
+            key
+            for key, one in change.blocks.items()
+            if one.device == span.device and _touch(key, one.last, first, last)
+        ]
+        change.gone += stored
+        return [*ledger.read(stored), *map(change.drop, fresh)]
+
+    def _carry(self, ledger: StoreSession, one: _Round) -> None:
+        """Old journal rows go; their polls that are in no block yet move to a new one."""
+        if not one.old or (len(one.old) == 1 and not one.done):
+            return
+        left = []
+        for name in self._hot.devices():
+            # The usual device has nothing left, and putting its polls together takes long.
+            oldest, done = self._hot.oldest(name), one.done.get(name)
+            since = done.until if done is not None else 0
+            idle = oldest is None or oldest >= one.until or since >= one.until
+            span = None if idle else self.span(name)
+            if span is not None:
+                left.append(slicing.until(slicing.since(span, since), one.until))
+        left = [span for span in left if span.times]
+        one.change.journal_gone = one.old
+        one.change.carry = commit_record.encode(left, ledger.digits) if left else None
+
+    def rewrite(self, ledger: StoreSession) -> None:
+        """The journal anew, with nothing but what no block has. Raises StoreError.
+
+        A row that spans hours keeps polls that were sealed since. After a restart they pass for
+        the newest of their time, so what was said of that time meanwhile would be undone.
+        """
+        self.interrupt()
+        spans = [self.span(name) for name in self._hot.devices()]
+        left = [span for span in spans if span is not None and span.times]
+        carry = commit_record.encode(left, ledger.digits) if left else None
+        self._apply(ledger, WriteBatch(journal_gone=list(self._rows), carry=carry))
+
+    def _apply(self, ledger: StoreSession, change: WriteBatch) -> None:
+        carried = ledger.apply(change)
+        self.changes += 1
+        self.dirty |= change.stained
+        newest = max((self._rows.pop(number, 0) for number in change.journal_gone), default=0)
+        if carried is not None:
+            self._rows[carried] = newest
+
+
+def _touch(key: int, t1: int, first: int, last: int) -> bool:
+    """Whether a block has an hour of a span: its key begins it, `t1` is its last time."""
+    return t1 >= first // HOUR * HOUR and block_hour(key) <= last
+
+
+def _says_more(tips: LastSamples, time: int) -> bool:
+    """Whether polls from `time` on change what was said of the hours before."""
+    last = tips.time
+    return last is None or tips.is_open or time - last > _HOLE or time // HOUR == last // HOUR
+
+
+def _edge(now: int) -> int:
+    """The full hour before which polls are old, at a time (Unix ms)."""
+    return (now - GRACE) // HOUR * HOUR

@@ -1,0 +1,61 @@
+"""The newest value of each series, as a row that people read with plain SQL."""
+
+from meterd.model.clock import Clock
+from meterd.store.blocks.slicing import HOUR
+from meterd.store.compaction.hours import GRACE
+from meterd.store.compaction.session import StoreSession
+from meterd.store.db.statements import Row
+from meterd.store.head.catalog import Catalog
+from meterd.store.head.head import Head
+from meterd.store.head.view import newest_rows
+
+
+class LatestRows:
+    """Lives in the writer's thread: what is newer than the rows that were written."""
+
+    def __init__(self, hot: Head, catalog: Catalog, clock: Clock) -> None:
+        self._hot = hot
+        self._catalog = catalog
+        self._clock = clock
+        self._hour = 0  # in which `write_hourly` wrote
+        self._rows: dict[int, Row] = {}
+        self._written: dict[int, int] = {}  # the time of each series' row
+
+    def load(self) -> None:
+        """Late polls, of who imports history, are not the newest ones."""
+        lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
+        self._written.update((one, last) for one, last in lasts if last is not None)
+
+    def forget(self) -> None:
+        """What waits to be written, and what was: another database has neither."""
+        self._rows.clear()
+        self._written.clear()
+        self._hour = 0
+
+    def look(self) -> None:
+        """At what is in memory and in the journal."""
+        for stretch in self._hot.tails():
+            for row in newest_rows(stretch, self._catalog):
+                self.note(row)
+
+    def note(self, row: Row) -> None:
+        one, time = row["series_id"], row["time"]
+        if self._rows.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
+            self._rows[one] = row
+
+    def write(self, ledger: StoreSession) -> bool:
+        """All that is new; there never is more to do. Raises StoreError."""
+        self.look()
+        rows, self._rows = self._rows, {}
+        ledger.write_newest(list(rows.values()), self._catalog.sunk)
+        self._written.update((one, row["time"]) for one, row in rows.items())
+        self._catalog.sunk.clear()
+        return False
+
+    def write_hourly(self, ledger: StoreSession) -> bool:
+        """The same once an hour, when its polls are sealed: so the disk has both at one time."""
+        hour = (self._clock.now_ms() - GRACE) // HOUR
+        if hour == self._hour:
+            return False
+        self._hour = hour
+        return self.write(ledger)

@@ -1,0 +1,56 @@
+"""A file that only takes room, so that there is some on a full disk.
+
+In a full database with a write-ahead log not even DELETE works.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from meterd.errors import StoreError
+from meterd.store.db import ownership
+
+_EASE = 4  # it is made again where so many times its size is free
+
+
+class Ballast:
+    """Never raises: a disk without room for it simply has none."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """`size` in bytes; 0 is none."""
+        self._path = path
+        self._size = size
+
+    def keep(self) -> bool:
+        """Makes the file where it is not there; whether it is now."""
+        if self._path.exists():
+            return True
+        try:
+            if self._size <= 0 or self._free() < _EASE * self._size:
+                return False
+            return self._make()
+        except (OSError, StoreError):
+            return False
+
+    def _free(self) -> int:
+        told = os.statvfs(self._path.parent)
+        return told.f_bavail * told.f_frsize
+
+    def _make(self) -> bool:
+        file = ownership.make(self._path, os.O_WRONLY)
+        try:
+            # Blocks are taken, but nothing is written to them: it costs flash nothing.
+            os.posix_fallocate(file, 0, self._size)
+        except OSError:
+            self.release()
+            raise
+        finally:
+            os.close(file)
+        return True
+
+    def release(self) -> bool:
+        """Gives the room back; whether there was any to give."""
+        with suppress(OSError):
+            self._path.unlink()
+            return True
+        return False

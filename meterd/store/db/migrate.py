@@ -1,0 +1,150 @@
+"""Brings a database to the newest schema: runs alembic's migrations/, forward only."""
+
+import logging
+import re
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+import meterd
+from meterd.errors import StoreError
+from meterd.store.db import galera_lock, premigration_backup, quarantine, views
+from meterd.store.db.connections import Database
+
+_VERSIONS = "alembic_version"
+_VERSION = re.compile(r"\d{4}")
+
+_log = logging.getLogger(__name__)
+
+
+def folder() -> Path:
+    """migrations/: inside the package where it was installed, beside it in a checkout."""
+    package = Path(meterd.__file__).parent
+    for place in (package / "migrations", package.parent / "migrations"):
+        if (place / "env.py").is_file():
+            return place
+    lost = f"{package / 'migrations'} is missing; install meterd again"
+    raise StoreError(lost, code="unavailable")
+
+
+@cache
+def versions() -> tuple[str, ...]:
+    """Every schema this program knows, oldest first, by the names of the migrations' files."""
+    files = (folder() / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")
+    return tuple(sorted(file.name[:4] for file in files))
+
+
+def version(connection: Connection) -> str | None:
+    """The database's schema; None where it is empty.
+
+    Raises StoreError: newer_schema; unavailable where it is another program's database.
+    """
+    tables = [name for name in inspect(connection).get_table_names() if name != galera_lock.TABLE]
+    if not tables:
+        return None
+    if _VERSIONS not in tables:
+        alien = f"the database is another program's (it has {tables[0]}); use another store.url"
+        raise StoreError(alien, code="unavailable")
+    found = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608 (ours)
+    if "device" in tables and (found is None or not _VERSION.fullmatch(str(found))):
+        what = f"its alembic_version says {found!r}, which is no schema's name"
+        raise StoreError(f"the store is damaged: {what}; start meterd once", code="corrupt")
+    if found is not None and found not in versions():
+        newer = (
+            f"the store has schema {found}, this meterd {meterd.__version__} knows "
+            f"{versions()[-1]} at most; install a newer meterd, or restore a backup"
+        )
+        raise StoreError(newer, code="newer_schema")
+    return None if found is None else str(found)
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether there is a schema to read. Raises StoreError: newer_schema, unavailable (older)."""
+    found = version(connection)
+    if found is not None and found != versions()[-1]:
+        older = (
+            f"the store has schema {found}, this meterd {meterd.__version__} reads "
+            f"{versions()[-1]}; `meterd db migrate` brings it up to date"
+        )
+        raise StoreError(older, code="unavailable")
+    return found is not None
+
+
+def upgrade(database: Database) -> None:
+    """Makes or upgrades the schema. Idempotent.
+
+    Whoever calls holds the lock (lockfile.py); on servers the connection does. Raises StoreError:
+    unavailable, full, corrupt, newer_schema, already_running.
+    """
+    database.prepare()
+    if database.made():
+        found = _found(database)
+        if found == versions()[-1]:
+            return
+        # A server's databases are copied by whoever keeps the server.
+        if found is not None and database.path is not None:
+            premigration_backup.make(database.path, found)
+    opened = database.writing()
+    try:
+        with opened.begin() as connection:
+            # Another meterd may have done it while we waited for the lock.
+            if version(connection) != versions()[-1]:
+                _run(connection)
+    finally:
+        opened.close()
+
+
+def _found(database: Database) -> str | None:
+    """The schema; where a file says nonsense of it, what its tables are; None: to be made."""
+    try:
+        with database.reading() as connection:
+            return version(connection)
+    except StoreError as error:
+        if error.code != "corrupt" or quarantine.is_damage(error):
+            raise
+        if database.path is None:
+            # MariaDB shows tables while another meterd makes them: who has the lock looks again.
+            return None
+        # Half a second for each schema: only paid where there is something to do.
+        from meterd.store.db.expected_schema import strange
+
+        path = database.path
+        fit = next((one for one in reversed(versions()) if not list(strange(path, one))), None)
+        if fit is None:
+            raise
+        _log.error("%s; its tables are those of schema %s, and it says so again", error, fit)
+    opened = database.writing()
+    try:
+        with opened.begin() as connection:
+            connection.execute(text(f"DELETE FROM {_VERSIONS}"))  # noqa: S608 (ours)
+            told = f"INSERT INTO {_VERSIONS} (version_num) VALUES (:found)"  # noqa: S608 (ours)
+            connection.execute(text(told), {"found": fit})
+    finally:
+        opened.close()
+    return fit
+
+
+def make(database: Database, revision: str) -> None:
+    """The schema as it was at some version, in a database that is empty. Raises StoreError."""
+    opened = database.writing()
+    try:
+        with opened.begin() as connection:
+            _run(connection, revision)
+    finally:
+        opened.close()
+
+
+def _run(connection: Connection, revision: str = "head") -> None:
+    # Half a second: only paid where there is something to do.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    # ConfigParser would take a % in the path for its own.
+    config.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    views.drop(connection)
+    command.upgrade(config, revision)
+    if revision in ("head", versions()[-1]):
+        views.make(connection)

@@ -1,0 +1,400 @@
+"""What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
+
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from meterd.errors import StoreError
+from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
+from meterd.store.db import file_identity, quarantine
+from meterd.store.db.ballast import Ballast
+from meterd.store.db.connections import Database
+from meterd.store.db.file_identity import GoneError
+from meterd.store.db.quarantine import DamageError, UnforeseenError
+from meterd.store.engine.storage_engine import BATCH, StorageEngine
+from meterd.store.head.head import Head, SeriesBatch
+from meterd.store.wal.spool import Spool, SpoolExtent, extent_of, unpack
+
+_BYTES = 8  # of one sample in memory
+_RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
+_LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
+_HELD_S = 5.0  # that are waited for whoever works with the spool, before it is left to itself
+_NAMED = 5  # devices in a message
+_SERVER = "meterd"  # begins the names of files where the database has none
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolOptions:
+    """What is kept ready for bad days; all sizes in bytes.
+
+    While the store cannot be written, polls wait in `memory`, then in the spool of at most
+    `size`, beside the database or where `spool` says; then the oldest are dropped. `reserve`
+    is room that is given back when the disk is full; 0 is none.
+    """
+
+    memory: int = 16_000_000
+    spool: Path | None = None
+    size: int = 64 << 20
+    reserve: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """What of a writer a reload may change while it runs; what each means is in writer.py."""
+
+    commit: float = 30.0
+    keep: float | None = None
+    rows: float | None = None
+    to_file: bool = False
+    precautions: SpoolOptions = SpoolOptions()
+
+
+class SpoolPolicy:
+    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
+
+    `shelter` and `make_room` may be called in any thread.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hot: Head,
+        keeper: StorageEngine,
+        clock: Clock,
+        plan: SpoolOptions,
+        notices: deque[Notice] | None = None,
+    ) -> None:
+        """`notices` gets what is noticed, for the daemon's events."""
+        self._database = database
+        self._hot = hot
+        self._keeper = keeper
+        self._clock = clock
+        self._limit = plan.memory // _BYTES
+        self._notices: deque[Notice] = deque() if notices is None else notices
+        self._spool = self._spool_of(plan)
+        self._reserve = self._reserve_of(plan)
+        self._due = 0.0
+        self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
+        self._names = count(clock.now_ms())  # of what cannot be read
+        self._guard = threading.RLock()  # of the spool's files, never held while the store works
+        self._is_over = False  # whether another store has the spool
+        self.spool_error: StoreError | None = None
+        self.dropped = 0
+        self.spooled = 0
+        self.set_aside = 0
+        self.begun_anew = 0
+        self._disk: int | None = None
+
+    @property
+    def _spool_path(self) -> Path:
+        return self._spool.path
+
+    def _spool_of(self, plan: SpoolOptions) -> Spool:
+        # An earlier meterd did not name the database of a server there.
+        is_named = self._database.path is not None or plan.spool is not None
+        also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
+        place = spool_of(self._database, plan.spool)
+        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also, self._renewed)
+
+    def _reserve_of(self, plan: SpoolOptions) -> Ballast:
+        return Ballast(self._beside("reserve"), plan.reserve)
+
+    def _beside(self, what: str) -> Path:
+        beside = self._database.path or self._database.folder / _SERVER
+        return beside.with_name(f"{beside.name}.{what}")
+
+    def tune(self, plan: SpoolOptions) -> None:
+        """After a reload. What is spooled elsewhere is moved to where the next start looks."""
+        self._limit = plan.memory // _BYTES
+        self._reserve = self._reserve_of(plan)
+        self._due = 0.0
+        spool = self._spool_of(plan)
+        if spool.path == self._spool.path:
+            self._spool.limit(plan.size)
+            return
+        with self._guard:
+            left = self._leave()
+            self._spool = spool
+            self.open()
+            self.inherit(left)
+
+    def open(self) -> None:
+        """Finds what an earlier meterd has spooled. The store is locked by now."""
+        if self._database.path is not None:
+            self._disk = file_identity.disk(self._database.path.parent)
+        try:
+            with self._guard:
+                self._spool.open()
+        except StoreError as error:
+            _log.error("what was spooled cannot be read: %s", error)
+        self._count()
+        if self.spooled:
+            _log.warning("%d samples were spooled, and go to the store now", self.spooled)
+
+    def close(self) -> None:
+        with self._guard:
+            self._spool.close()
+
+    # -- when another store takes its place ----------------------------------------------------
+
+    def give_up(self) -> list[Path]:
+        """The files of its spool, oldest first, which are anybody's from now on.
+
+        None where a thread hangs in it: what it holds stays there.
+        """
+        self._is_over = True
+        if not self._guard.acquire(timeout=_HELD_S):
+            _log.error("what was spooled stays in %s: its disk does not answer", self._spool_path)
+            return []
+        try:
+            return self._leave()
+        finally:
+            self._guard.release()
+
+    def _leave(self) -> list[Path]:
+        # What was in a file that is gone is in another one then.
+        self.look_at_spool()
+        return self._spool.give_up()
+
+    def inherit(self, files: Sequence[Path]) -> None:
+        """What another spool has left goes to this store, by way of its spool; in any thread."""
+        with self._guard:
+            before = self._spool.samples
+            for path, error in self._spool.adopt(files).items():
+                _log.error("what was spooled in %s stays there for now: %s", path, error)
+            self._count()
+            if self.spooled > before:
+                places = ", ".join(sorted({str(file.parent) for file in files}))
+                _log.warning("%d spooled samples come from %s", self.spooled - before, places)
+
+    # -- when something failed ----------------------------------------------------------------
+
+    def helps(self, error: StoreError) -> bool:
+        """Does what can be done about it at once; whether another try makes sense.
+
+        Raises StoreError where it knows more about it.
+        """
+        if error.code == "full" and self._database.path is not None and self._reserve.release():
+            _log.warning("the disk is full: the reserve is released (%s)", error)
+            return True
+        if isinstance(error, GoneError):
+            return self._begin_anew(error)
+        path = self._database.path
+        if path is None:
+            return False
+        if not quarantine.is_damage(error):
+            odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
+            return odd and self._mends()
+        try:
+            quarantine.set_aside(path, self._clock.now_ms())
+        except StoreError as further:
+            _log.error("the damaged store cannot be put aside: %s", further)
+            return False
+        self.set_aside += 1
+        self._keeper.start_over()
+        return True
+
+    def _mends(self) -> bool:
+        try:
+            return self._keeper.mend()
+        except StoreError as error:
+            _log.error("the store's rows cannot be looked through: %s", error)
+            return False
+
+    def _begin_anew(self, error: GoneError) -> bool:
+        """What is in memory goes to whatever has the store's name now, a new file perhaps.
+
+        Raises StoreError where that would do harm.
+        """
+        text = str(error)
+        path = self._database.path
+        if path is not None and (disk := file_identity.disk(path.parent)) != self._disk:
+            if not self._keeper.is_back():
+                # Its own may come back, and what was begun meanwhile would be hidden then.
+                told = (
+                    f"{text}, and {path.parent} is on another disk than before: mount its own "
+                    "again; or restart meterd, and it begins a store there"
+                )
+                raise StoreError(told, code="unavailable") from error
+            self._disk = disk
+        self._keeper.start_over()
+        self.begun_anew += 1
+        told = f"{text} while meterd runs: it goes on in the file of that name"
+        self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, told))
+        _log.critical(
+            "%s while meterd runs: what is polled goes on in the file of that name, which is made "
+            "where there is none. It gets all that is still in memory (since the last full hours); "
+            "what was older is only where the file went: to have it back, stop meterd and put it, "
+            "or a backup, in its place",
+            text,
+        )
+        return True
+
+    def make_room(self) -> None:
+        """The oldest samples go to the spool where the memory would not end otherwise."""
+        if self._hot.waiting > self._limit:
+            # More than is needed, so that there is not a small record every few seconds.
+            self.shelter(max(self._limit * 3 // 4, 1))
+        while self._hot.waiting > self._limit:
+            moves = self._hot.moves
+            batch = self._hot.uncommitted(self._hot.waiting - self._limit)
+            if not batch:
+                break
+            lost = replace(extent_of(batch), samples=self._hot.forget(batch, moves))
+            self._tell_lost(lost, "the spool cannot be written, and memory is full")
+
+    def shelter(self, left: int = 0) -> bool:
+        """All but `left` samples of what waits go to the spool, the oldest first.
+
+        Whether they did: else they wait on, and `spool_error` says why.
+        """
+        with self._guard:
+            if self._is_over:
+                return False
+            while self._hot.waiting > left:
+                moves = self._hot.moves
+                batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
+                if not batch:
+                    break
+                try:
+                    gone, key = self._spool.put(batch)
+                except StoreError as error:
+                    self._spool_fails(error)
+                    return False
+                # Where the store confirmed some meanwhile they come twice, which is harmless.
+                self._hot.park(batch, moves, key, self._limit)
+                self._count()
+                self._tell_lost(gone, "the spool is full: raise store.spool.size")
+            self._spool_works()
+            return True
+
+    def look_at_spool(self) -> None:
+        """What it holds stays its own, whatever happens to its files; in any thread."""
+        with self._guard:
+            try:
+                if self._spool and self._spool.look():
+                    self._spool_works()
+            except StoreError as error:
+                self._spool_fails(error)
+
+    def _spool_works(self) -> None:
+        if self.spool_error is not None:
+            _log.warning("the spool can be written again")
+        self.spool_error = None
+
+    def _renewed(self, text: str) -> None:
+        _log.error("%s", text)
+        self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, text))
+
+    def _spool_fails(self, error: StoreError) -> None:
+        if self.spool_error is None:
+            text = f"the spool cannot be written, polls wait in memory: {error}"
+            _log.error("%s", text)
+            self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
+        self.spool_error = error
+
+    def spooler_failed(self, error: StoreError, *, is_new: bool) -> None:
+        """The thread that spools met a bug; until it has spooled something the status says so."""
+        if is_new:
+            text = f"polls may wait in memory only: {error}"
+            self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
+        self.spool_error = error
+
+    def spooler_works(self) -> None:
+        if self.spool_error is not None and self.spool_error.code == "bug":
+            self.spool_error = None
+
+    def _tell_lost(self, lost: SpoolExtent, why: str) -> None:
+        if not lost:
+            return
+        self.dropped += lost.samples
+        text = f"{shown(lost)}: {why}"
+        _log.error("%s", text)
+        data = {"samples": lost.samples, "first": lost.first, "last": lost.last}
+        self._notices.append(Notice(EventKind.POLLS_LOST, text, data))
+
+    def _keep_body(self, damaged: DamageError, body: bytes | None) -> None:
+        """A record of the spool that cannot be read. Raises StoreError."""
+        quarantine.keep_body(self._database.folder, damaged, body)
+        self._notices.append(Notice(EventKind.STORE_DAMAGED, str(damaged)))
+
+    # -- when all is well again ---------------------------------------------------------------
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to bring back, and it is time for that."""
+        return bool(self._spool) and self._clock.monotonic() >= self._not_before
+
+    def _count(self) -> None:
+        self.spooled = self._spool.samples
+
+    def bring_back(self) -> list[SeriesBatch]:
+        """One record of the spool goes to the store; what it held. Raises StoreError."""
+        with self._guard:
+            record = self._spool.oldest()
+        if record is None:
+            self.spooled = 0
+            return []
+        try:
+            polls = list(unpack(record))
+        except StoreError as error:
+            # Its checksum is right, so no second look would help.
+            damaged = DamageError("spool", next(self._names), str(error))
+            self._keep_body(damaged, record)
+            polls = []
+        if not self._keeper.is_time_for(poll.device for poll in polls):
+            self._not_before = self._clock.monotonic() + _LEASES_EVERY
+            return []
+        mine = [poll for poll in polls if self._keeper.writes_for(poll.device)]
+        batch = self._keeper.take_back(mine)
+        with self._guard:
+            # Unless it went meanwhile, to make room for another one.
+            self._spool.done(record)
+            self._count()
+        if len(mine) < len(polls):
+            others = Head()
+            for poll in polls:
+                if not self._keeper.writes_for(poll.device):
+                    others.take(poll)
+            lost = extent_of(others.uncommitted(others.waiting))
+            self._tell_lost(lost, "another meterd has the device by now")
+        if not self.waits:
+            _log.warning("all that was spooled is in the store")
+        return batch
+
+    def tidy(self) -> None:
+        """Now and then: the reserve is made again once there is room."""
+        if self._database.path is not None and self._clock.monotonic() >= self._due:
+            self._reserve.keep()
+            self._due = self._clock.monotonic() + _RESERVE_EVERY
+
+
+def spool_of(database: Database, wanted: Path | None = None) -> Path:
+    """With what the names of the spool's files begin; `wanted` is what the settings say."""
+    if wanted is not None:
+        return wanted
+    if database.path is not None:
+        return database.path.with_name(f"{database.path.name}.spool")
+    # What is polled for one database must not come into another one.
+    name = re.sub(r"[^\w.]+", "-", database.label.partition("://")[2].partition(",")[0])
+    return database.folder / f"{_SERVER}-{name}.spool"
+
+
+def shown(lost: SpoolExtent) -> str:
+    """How many samples are lost, of which devices and of which time."""
+    names = sorted(lost.devices)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"{lost.samples} samples are lost, of {', '.join(names[:_NAMED])}{more}"
+    if lost.first is None or lost.last is None:
+        return text
+    first, last = (datetime.fromtimestamp(t / 1000, UTC) for t in (lost.first, lost.last))
+    return f"{text}, from {first:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ}"

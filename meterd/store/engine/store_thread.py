@@ -1,0 +1,377 @@
+"""What the writer's thread does: commits on time, errands between them, mending what fails."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from meterd.errors import StoreError
+from meterd.model.clock import Clock
+from meterd.model.event import EventKind, Notice
+from meterd.store.db.connections import Database, StoreLock
+from meterd.store.db.lockfile import Claim
+from meterd.store.db.quarantine import UnforeseenError
+from meterd.store.db.writer_lease import WriterLease
+from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, shown
+from meterd.store.engine.spool_thread import SpoolThread
+from meterd.store.engine.storage_engine import StorageEngine
+from meterd.store.engine.thread_calls import ThreadCall, ThreadCalls
+from meterd.store.head.head import Head, SeriesBatch
+from meterd.store.wal.spool import extent_of
+
+_TURNS = 5  # after conflicts with other transactions, and after mends
+# A server that is not there yet is waited for; everything else that is wrong is told at once.
+_AWAY = ("unreachable", "conflict")
+_RETRY = 5.0  # seconds between two tries while the store cannot be written
+_BUGS = 50  # that are not told again
+_LAST_REPLAY = 8.0  # seconds at the end for what is spooled; the rest waits for the next start
+_BEAT = 1.0  # seconds; the thread shows at least this often that it lives
+
+_log = logging.getLogger(__name__)
+
+
+class StoreThread:
+    """`run` is the thread; the writer on the loop sets `stopping`, `sealing` and `settling`,
+    then `wake`.
+
+    All else that has a public name is only read there; what it means is in WriterStatus.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hot: Head,
+        keeper: StorageEngine,
+        rescue: SpoolPolicy,
+        *,
+        clock: Clock,
+        commit: float,
+        confirmed: Callable[[Sequence[SeriesBatch]], None] | None,
+        claim: Claim | None = None,
+        notices: deque[Notice] | None = None,
+        patient: bool = False,
+        tenure: WriterLease | None = None,
+    ) -> None:
+        """`notices` gets what is noticed, for the daemon's events."""
+        self._database = database
+        self._hot = hot
+        self._keeper = keeper
+        self._rescue = rescue
+        self._clock = clock
+        self._commit = commit
+        self._confirmed = confirmed
+        self._claim = claim
+        self._patient = patient
+        self._options: WriterOptions | None = None  # those that a reload brought, until they hold
+        self._tenure = tenure
+        if tenure is not None:
+            tenure.is_stopping = lambda: self.stopping
+        self._memos: dict[str, str] = {}
+        self._guard = threading.Lock()
+        self._lock: StoreLock | None = None
+        self._bugs: tuple[str, ...] = ()
+        self._met = False  # whether the store has been open since the start
+        self.errands = ThreadCalls()
+        self.wake = threading.Event()
+        self.stopping = False
+        self.has_heir = False  # whether another store takes at the end what this one could not
+        self.settling = False
+        self.sealing = False
+        self.recalled: dict[str, str] = {}
+        self.writable = False
+        self.committed = 0
+        self.last_commit = 0.0
+        self.took = 0.0
+        self.error: StoreError | None = None
+        self.alive = clock.monotonic()
+        self._notices: deque[Notice] = deque() if notices is None else notices
+        self._state = threading.Lock()  # of `writable` and `error`, which two threads set
+        self.spooler = SpoolThread(
+            hot,
+            rescue,
+            clock,
+            commit,
+            alive=lambda: self.alive,
+            writable=lambda: self.writable,
+            # Tools do much at once, and nobody asks them how they fare.
+            late=self._fails if claim is None else (lambda _: None),
+        )
+
+    def remember(self, name: str, body: str) -> None:
+        """From any thread."""
+        with self._guard:
+            self._memos[name] = body
+
+    def tune(self, options: WriterOptions) -> None:
+        """From any thread: they hold from the next commit on."""
+        with self._guard:
+            self._options = options
+        self.wake.set()
+
+    def put(self, late: Sequence[SeriesBatch]) -> None:
+        """In the thread. Raises StoreError."""
+        self._count(self._keeper.put(late))
+
+    def run(self) -> None:
+        asked = self.errands.take(work=False)
+        try:
+            with self._contained():
+                if self._start(asked):
+                    self._work()
+                    self._finish()
+        except StoreError as error:
+            # Nobody may wait for the thread for ever, nor take what it said last for true.
+            self.error = error
+            _reply(asked, error)
+        finally:
+            self.writable = False
+            for close in (
+                self._keeper.leave,
+                self._keeper.close,
+                # Who gives its spool to another store does so when nobody adds to it any more.
+                *([] if self.has_heir else [self._rescue.close]),
+                self._release,
+            ):
+                # One that fails keeps no other from closing.
+                with suppress(StoreError), self._contained():
+                    close()
+            self.errands.end()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _start(self, asked: Sequence[ThreadCall[Any]]) -> bool:
+        """Whether there is work to do; who opens the store is told why not."""
+        try:
+            with self._contained():
+                self._database.prepare()
+                self._lock = self._database.lock(self._claim)
+            self._rescue.open()
+            self._persist(self._open)
+        except StoreError as error:
+            self._keeper.fail()
+            self.error = error
+            if self._lock is None or not (self._patient or error.code in _AWAY):
+                with suppress(StoreError), self._contained():
+                    self._release()
+                _reply(asked, error)
+                return False
+            _log.error("not reached yet, polls wait in memory: %s", error)
+            told = f"the store is not reached yet, polls wait in memory, then in the spool: {error}"
+            self._notices.append(Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code}))
+        self.writable = self.error is None
+        self.alive = self._clock.monotonic()
+        self.spooler.start()
+        _reply(asked, None)
+        return True
+
+    def _open(self) -> None:
+        """What was remembered before this start; once the store is reached."""
+        if not self._met:
+            self.recalled = self._keeper.open().memos()
+            self._met = True
+
+    def _work(self) -> None:
+        first = self._commit if self.writable else min(self._commit, _RETRY)
+        due = self._clock.monotonic() + first
+        while not self.stopping:
+            self.alive = now = self._clock.monotonic()
+            self.wake.wait(min(_BEAT, max(0.0, self._next(due) - now)))
+            self.wake.clear()
+            if self._adopt_options():
+                due = self._clock.monotonic()
+            asked = self.errands.take(work=False)
+            if asked or self._clock.monotonic() >= due:
+                _reply(asked, self._try(self._commit_and_settle))
+                pause = self._commit if self.writable else min(self._commit, _RETRY)
+                due = self._clock.monotonic() + pause
+            if self.writable:
+                self._try(self._keeper.work)
+            if self.writable:
+                self._try(self._bring_back)
+            if self.writable and self._keeper.is_doubted:
+                self._try(self._keeper.mend)
+            self._run_errands()
+
+    def _adopt_options(self) -> bool:
+        """Whether there are others than before; a commit at once makes them true on the disk."""
+        with self._guard:
+            options, self._options = self._options, None
+        if options is None:
+            return False
+        self._commit = options.commit
+        self.spooler.tune(options.commit)
+        if self._tenure is not None:
+            self._tenure.tune(options.commit)
+        try:
+            with self._contained():
+                self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
+                self._rescue.tune(options.precautions)
+        except StoreError as error:
+            _log.error("not all that the reload says of the store holds: %s", error)
+        return True
+
+    def _next(self, due: float) -> float:
+        """The monotonic time at which there is something to do."""
+        if not self.writable:
+            return due
+        return self._clock.monotonic() if self._rescue.waits else min(due, self._keeper.due)
+
+    def _run_errands(self) -> None:
+        for errand in self.errands.take(work=True):
+            found: list[Any] = []
+
+            def run(errand: ThreadCall[Any] = errand, told: list[Any] = found) -> None:
+                if errand.work is not None:
+                    told.append(errand.work(self._keeper.lend()))
+
+            error = self._try(run)
+            errand.answer(error, *found[-1:])
+
+    def _finish(self) -> None:
+        # What could not be written until now is spooled at once: who ends us does not wait long.
+        is_spooled = not self.writable and not self.has_heir and self._rescue.shelter()
+        error = self.error if is_spooled else self._try(self._commit_waiting)
+        end = self._clock.monotonic() + _LAST_REPLAY
+        while error is None and self._rescue.waits and self._clock.monotonic() < end:
+            error = self._try(self._bring_back)
+        if error is None:
+            self._try(self._keeper.finish)
+        elif not self.has_heir:
+            self._rescue.shelter()
+        _reply(self.errands.take(work=False), error)
+        if not (left := self._hot.waiting):
+            return
+        if self.has_heir:
+            _log.warning("%d samples go to the store that takes its place: %s", left, error)
+        else:
+            lost = extent_of(self._hot.uncommitted(left))
+            _log.error("%s: %s", shown(lost), error)
+
+    def _try(self, work: Callable[[], object]) -> StoreError | None:
+        self.alive = self._clock.monotonic()
+        try:
+            self._persist(work)
+        except StoreError as error:
+            self._keeper.fail()
+            self._rescue.make_room()
+            self._fails(error)
+            return error
+        self._works()
+        return None
+
+    def _fails(self, error: StoreError) -> None:
+        """In any thread: the store takes nothing, or does not answer."""
+        with self._state:
+            if self.writable:
+                text = f"not writable, polls wait in memory, then in the spool: {error}"
+                _log.error("%s", text)
+                told = f"the store is {text}"
+                self._notices.append(
+                    Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code})
+                )
+            self.writable = False
+            self.error = error
+
+    def _works(self) -> None:
+        with self._state:
+            if not self.writable:
+                text = f"writable again; {self._rescue.dropped} samples were dropped"
+                _log.warning("%s", text)
+                self._notices.append(Notice(EventKind.STORE_WRITABLE, f"the store is {text}"))
+            self.writable = True
+            self.error = None
+
+    def _persist(self, work: Callable[[], object]) -> None:
+        """Another transaction may win over this one, or something be mended: then once more."""
+        for turn in range(_TURNS + 1):
+            try:
+                with self._contained():
+                    self._look()
+                    work()
+                    return
+            except StoreError as error:
+                self._keeper.fail()
+                again = error.code == "conflict" or self._rescue.helps(error)
+                if turn == _TURNS or not again:
+                    raise
+
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        """Whatever is raised within is raised as StoreError; the stack of a bug is logged once."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            text = f"the store's thread met {type(error).__name__}: {error}"
+            if text not in self._bugs:
+                self._bugs = (*self._bugs[-_BUGS:], text)
+                _log.exception(text)
+            raise UnforeseenError(text) from error
+
+    def _look(self) -> None:
+        """Whether lock and files are still those that were opened. Raises StoreError."""
+        self._keeper.look()
+        if self._lock is not None:
+            self._lock.check()
+            if self._tenure is not None:
+                self._tenure.lock = self._lock.inode
+
+    def _bring_back(self) -> None:
+        """What was spooled meanwhile, one record of it; and the reserve."""
+        if self._rescue.waits:
+            self._count(self._rescue.bring_back())
+        self._rescue.tidy()
+
+    def _commit_and_settle(self) -> None:
+        if self._keeper.is_doubted:
+            self._keeper.mend()
+        self._open()
+        if not self.writable and not self._hot.waiting:
+            # All is spooled by now. A record of that shows whether the store takes something.
+            self._keeper.open()
+            self._bring_back()
+        self._commit_waiting()
+        if self.sealing:
+            self.sealing = False
+            self._keeper.seal()
+        if self.settling:
+            self.settling = False
+            while self._rescue.waits:
+                self._bring_back()
+            self._keeper.settle()
+
+    def _commit_waiting(self) -> None:
+        """Commits what waits now; what is taken meanwhile waits for the next time."""
+        safe, left = self._clock.monotonic(), self._hot.waiting
+        while left > 0 or self._memos:
+            self.alive = began = self._clock.monotonic()
+            with self._guard:
+                memos = dict(self._memos)
+            batch = self._keeper.commit(memos)
+            with self._guard:
+                # One that was replaced meanwhile waits for the next commit.
+                self._memos = {n: body for n, body in self._memos.items() if memos.get(n) != body}
+            self.took = self._clock.monotonic() - began
+            self.last_commit = self._clock.now_ms() / 1000
+            left -= self._count(batch)
+            if not batch:
+                break
+        self.spooler.safe = safe
+
+    def _count(self, batch: Sequence[SeriesBatch]) -> int:
+        samples = sum(stretch.samples for stretch in batch)
+        self.committed += samples
+        if self._confirmed is not None and batch:
+            self._confirmed(batch)
+        return samples
+
+
+def _reply(asked: Sequence[ThreadCall[Any]], error: StoreError | None) -> None:
+    for one in asked:
+        one.answer(error)

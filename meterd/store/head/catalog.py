@@ -1,0 +1,352 @@
+"""The numbers of devices and series, and from when to when each series has samples."""
+
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from meterd.model.quantity import Kind, declare, describe, is_own
+from meterd.store.blocks.chunk import Chunk
+from meterd.store.blocks.slicing import DAY
+from meterd.store.db import renames
+from meterd.store.db.file_identity import FileIdentities
+from meterd.store.db.keys import MOST_DEVICES, MOST_TIME, block_ids, rollup_id
+from meterd.store.db.schema import block, device, newest, rollup, series
+
+Name = tuple[str, str, str]
+"""Device, quantity, unit: together they name a series."""
+
+SERIES_BITS = 16
+_OPEN_DAYS = 3  # a day is closed when the next one is over, at the latest
+
+
+@dataclass(slots=True)
+class CatalogSeries:
+    """One series. Times are Unix ms of its first and last sample; None while it has none."""
+
+    id: int
+    name: Name
+    kind: Kind
+    first: int | None = None
+    last: int | None = None
+
+    def widen(self, first: int, last: int) -> None:
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+
+    def reach(self, *times: int | None) -> None:
+        """The same with what is known of both."""
+        for time in times:
+            if time is not None:
+                self.widen(time, time)
+
+
+class Catalog:
+    """Every device and series that the store knows. New ones are made by the writer alone."""
+
+    def __init__(self) -> None:
+        self.shared = False  # whether other meterds number series, too (cluster/leases.py)
+        self.files: FileIdentities | None = None  # of the database that the numbers are of
+        self.doubted = False  # a reader has met a row that no meterd wrote
+        self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
+        # Names that devices had and none has now, by what they are called now. One object for all
+        # time: the memory (head.py) has it, too.
+        self.renamed: dict[str, str] = {}
+        self._reclaimed: set[str] = set()  # of these, names of other devices that come
+        self.forget()
+
+    def forget(self) -> None:
+        """Another database is in the place of the one that was known: its numbers are others.
+
+        A reader may look at any moment, and finds the old numbers or none.
+        """
+        self.series: dict[Name, CatalogSeries] = {}
+        self.by_id: dict[int, CatalogSeries] = {}
+        self.by_device: dict[int, list[CatalogSeries]] = {}
+        self.devices: dict[str, int] = {}
+        self.names: dict[int, str] = {}
+        self.sunk: dict[int, int] = {}  # series whose first time is earlier than the store says
+        self._next = 1
+        self._new_devices: list[dict[str, object]] = []
+        self._new_series: list[dict[str, object]] = []
+        # Users' own series whose map says now that they count, or that they do not.
+        self._turned: list[dict[str, object]] = []
+
+    def doubt(self) -> None:
+        self.doubted = True
+
+    def let_go(self) -> None:
+        """Nobody is to keep the database open that was known."""
+        for close in list(self.readers):
+            close()
+
+    def load(self, connection: Connection) -> None:
+        """What the store knows, besides what is known already. Raises what SQLAlchemy does."""
+        made = self._learn_names(connection)
+        # A commit whose confirmation was lost may have made them after all; and a database
+        # that was put in the place of another one may lack some that were made.
+        self._new_devices = [
+            {"id": number, "name": name}
+            for number, name in self.names.items()
+            if number not in made
+        ]
+        made = set()
+        lasts = _lasts(connection)
+        for row in connection.execute(select(series)):
+            made.add(row.id)
+            if row.id not in self.by_id:
+                first, last = row.first, lasts.get(row.id)
+                if (first is None) != (last is None):
+                    first, last = _extent(connection, row.id, row.device_id, first, last)
+                self._found(row, first, last)
+        self._new_series = [
+            self._row(known) for known in self.by_id.values() if known.id not in made
+        ]
+
+    def learn(self, connection: Connection, ours: Container[int] = ()) -> None:
+        """Devices and series that other meterds have made since, and how far they reach by now
+        (cluster/peer_heads.py). `ours`: devices of which nobody but we writes that."""
+        self._learn_names(connection)
+        rows, lasts = connection.execute(select(series)).all(), _lasts(connection)
+        for row in rows:
+            known, last = self.by_id.get(row.id), lasts.get(row.id)
+            if known is None:
+                self._found(row, row.first, last)
+            elif row.device_id not in ours:
+                known.reach(row.first, last)
+
+    def _learn_names(self, connection: Connection) -> set[int]:
+        """Devices, and what they are called by now; their numbers."""
+        made = set()
+        for row in connection.execute(select(device)):
+            made.add(row.id)
+            if (known := self.names.get(row.id)) not in (None, row.name):
+                self.rename(str(known), row.name)
+            self.names[row.id] = row.name
+            self.devices[row.name] = row.id
+        former = {
+            old: new
+            for old, new in renames.former(connection).items()
+            if old not in self.devices and old not in self._reclaimed
+        }
+        self.renamed.update(former)
+        for old in self.renamed.keys() - former.keys():
+            self.renamed.pop(old, None)
+        return made
+
+    def rename(self, old: str, new: str) -> None:
+        """A device has another name in the store. Others look meanwhile: each step is whole."""
+        number = self.devices[old]
+        mine = self.by_device.get(number, [])
+        keys = {one.id: one.name for one in mine}
+        self.series = {**self.series, **{(new, *one.name[1:]): one for one in mine}}
+        self.devices[new], self.names[number] = number, new
+        for one in mine:
+            one.name = new, *one.name[1:]
+        self._reclaimed.discard(old)
+        self.renamed.pop(new, None)
+        self.renamed.update(
+            {name: new for name, now in self.renamed.items() if now == old} | {old: new}
+        )
+        gone = set(keys.values())
+        self.series = {name: one for name, one in self.series.items() if name not in gone}
+        del self.devices[old]
+
+    def absorb(self, old: str, new: str) -> None:
+        """A device became a part of another one, in the store."""
+        gone = self.devices[old]
+        mine = self.by_device.pop(gone, [])
+        for one in mine:
+            other = self.series.get((new, *one.name[1:]))
+            if other is not None and one.first is not None and one.last is not None:
+                other.widen(one.first, one.last)
+        self.renamed.update(
+            {name: new for name, now in self.renamed.items() if now == old} | {old: new}
+        )
+        ids = {one.id for one in mine}
+        self.series = {name: one for name, one in self.series.items() if one.id not in ids}
+        for number in ids:
+            del self.by_id[number]
+            self.sunk.pop(number, None)
+        del self.devices[old], self.names[gone]
+
+    def reclaim(self, name: str) -> None:
+        """A former name is that of another device from now on."""
+        self._reclaimed.add(name)
+        self.renamed.pop(name, None)
+
+    def _found(self, row: Any, first: int | None, last: int | None) -> None:
+        """A series of the store, and the times of its first and newest sample, if it has any."""
+        name = self.names[row.device_id], row.quantity, row.unit
+        kind = Kind(row.kind)
+        if is_own(row.quantity):
+            declare(row.quantity, row.unit, kind, stored=True)
+            described = describe(row.quantity, row.unit)
+            if described is not None and described.kind is not kind:
+                kind = described.kind
+                self._turned.append({"number": row.id, "kind": kind})
+        known = CatalogSeries(row.id, name, kind)
+        if first is not None:
+            known.widen(first, first if last is None else last)
+        self._add(known, row.device_id)
+
+    def _add(self, known: CatalogSeries, owner: int) -> None:
+        self._next = max(self._next, known.id + 1)
+        # A reader may look at any moment: the entry is whole before it can be found.
+        self.by_id[known.id] = known
+        self.by_device[owner] = [*self.by_device.get(owner, ()), known]
+        self.series[known.name] = known
+
+    def device(self, name: str) -> int:
+        """The device's number. There is one writer, so it numbers new ones by itself."""
+        name = self.renamed.get(name, name)
+        if name not in self.devices:
+            new = max(self.names, default=0) + 1
+            if new >= MOST_DEVICES:
+                raise OverflowError(f"a store holds {MOST_DEVICES - 1} devices at most")
+            self.devices[name] = new
+            self.names[new] = name
+            self._new_devices.append({"id": new, "name": name})
+        return self.devices[name]
+
+    def owner(self, one: int) -> int:
+        """The number of a series' device."""
+        return self.devices[self.by_id[one].name[0]]
+
+    def one(self, owner: str, quantity: str, unit: str) -> int:
+        """The series' number; a new one is inserted by `settle`."""
+        name = self.renamed.get(owner, owner), quantity, unit
+        known = self.series.get(name)
+        if known is None:
+            known = self._make(name)
+        return known.id
+
+    def _make(self, name: Name) -> CatalogSeries:
+        described = describe(name[1], name[2])
+        kind = described.kind if described else Kind.GAUGE
+        owner = self.device(name[0])
+        known = CatalogSeries(self._number(owner), name, kind)
+        self._add(known, owner)
+        self._new_series.append(self._row(known))
+        return known
+
+    def _number(self, owner: int) -> int:
+        """Of the owner's next series; where others number theirs, each device has its own ones."""
+        if not self.shared:
+            return self._next
+        first = owner << SERIES_BITS
+        ours = (one.id for one in self.by_device.get(owner, ()))
+        number = max((one for one in ours if one >> SERIES_BITS == owner), default=first) + 1
+        while number in self.by_id:
+            number += 1
+        return number
+
+    def abandon(self, held: Container[int]) -> None:
+        """Series of other devices that the store does not have yet are nobody's."""
+        for row in [row for row in self._new_series if row["device_id"] not in held]:
+            known = self.by_id.pop(int(str(row["id"])))
+            self._new_series.remove(row)
+            del self.series[known.name]
+            owner = self.devices[known.name[0]]
+            self.by_device[owner] = [one for one in self.by_device[owner] if one is not known]
+
+    def _row(self, known: CatalogSeries) -> dict[str, object]:
+        owner, quantity, unit = known.name
+        row = {"id": known.id, "device_id": self.devices[owner], "quantity": quantity}
+        return {**row, "unit": unit, "kind": known.kind}
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there are names that the store does not have."""
+        return bool(self._new_devices or self._new_series or self._turned)
+
+    def note(self, spans: Iterable[Chunk]) -> None:
+        """These are in the store."""
+        for span in spans:
+            for column in span.columns:
+                known = self.by_id[column.series]
+                first, last = span.times[column.rows[0]], span.times[column.rows[-1]]
+                if known.first is not None and first < known.first:
+                    self.sunk[known.id] = first
+                known.widen(first, last)
+
+    def settle(self, connection: Connection, spans: Iterable[Chunk]) -> None:
+        """Writes the new devices and series, whose first samples are in `spans`."""
+        if self._new_devices:
+            connection.execute(insert(device), self._new_devices)
+        for row in self._turned:
+            turned = update(series).where(series.c.id == row["number"])
+            connection.execute(turned.values(kind=row["kind"]))
+        if self._new_series:
+            firsts = _firsts(spans)
+            self._new_series = [
+                {**row, "first": self._first(row["id"], firsts)} for row in self._new_series
+            ]
+            # A fleet that starts makes thousands of series at once.
+            connection.execute(insert(series), self._new_series)
+
+    def _first(self, number: object, firsts: dict[object, int]) -> int | None:
+        # One that an earlier database had is known from before.
+        known = self.by_id[number].first if isinstance(number, int) else None
+        times = [time for time in (known, firsts.get(number)) if time is not None]
+        return min(times, default=None)
+
+    def settled(self) -> None:
+        """What `settle` wrote is committed."""
+        for row in self._new_series:
+            number, first = row["id"], row.get("first")
+            if isinstance(number, int) and isinstance(first, int):
+                # What is earlier, and comes later, is noticed as such.
+                self.by_id[number].widen(first, first)
+        self._new_devices.clear()
+        self._new_series.clear()
+        self._turned.clear()
+
+
+def sums(connection: Connection) -> tuple[object, ...]:
+    """What is another one where series were made, or reach to other times."""
+    known = connection.execute(select(func.count(), func.sum(series.c.first))).one()
+    lasts = connection.execute(select(func.count(), func.sum(newest.c.time))).one()
+    return *known, *lasts
+
+
+def _lasts(connection: Connection) -> dict[int, int]:
+    """By series; what is no time is not known."""
+    found = connection.execute(select(newest.c.series_id, newest.c.time))
+    return {one: time for one, time in found if isinstance(time, int) and 0 <= time <= MOST_TIME}
+
+
+def _extent(
+    connection: Connection, one: int, owner: int, first: int | None, last: int | None
+) -> tuple[int | None, int | None]:
+    """Where one of both is not written yet, or somebody took its row: what is known besides."""
+    mine = rollup.c.id.between(rollup_id(one, 0), rollup_id(one + 1, 0) - 1)
+    days = select(rollup.c.first_time, rollup.c.last_time).where(mine, rollup.c.n > 0)
+    for row in connection.execute(days.order_by(rollup.c.id).limit(1)):
+        first = row.first_time if first is None else first
+    for row in connection.execute(days.order_by(rollup.c.id.desc()).limit(1)):
+        last = row.last_time if last is None else last
+    if last is not None and first is None:
+        first = last - last % DAY
+    if first is not None:
+        # Days that are not closed yet have blocks only.
+        day = (first if last is None else last) // DAY
+        keys = [key for later in range(_OPEN_DAYS) for key in block_ids(owner, day + later)]
+        found = connection.scalar(select(func.max(block.c.t1)).where(block.c.id.in_(keys)))
+        last = max((time for time in (last, found) if time is not None), default=None)
+    return first, last
+
+
+def _firsts(spans: Iterable[Chunk]) -> dict[object, int]:
+    found: dict[object, int] = {}
+    for span in spans:
+        for column in span.columns:
+            time = span.times[column.rows[0]]
+            found[column.series] = min(time, found.get(column.series, time))
+    return found
+
+
+def held(known: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
+    """Those that have samples."""
+    return (one for one in known if one.first is not None and one.last is not None)

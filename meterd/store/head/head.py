@@ -1,0 +1,366 @@
+"""The polls that no block holds yet, in memory as columns: written from here, and read here.
+
+The event loop appends, the writer's thread commits and seals, readers copy. The lock that the
+loop takes is held while one stretch is appended to, copied or exchanged, which are bounded; what
+grows with the polls in memory is done without it.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from meterd.model.sample import Layout, Poll
+from meterd.store.head.series_batch import Naming, SeriesBatch
+
+__all__ = ("Head", "Naming", "SeriesBatch", "batch")
+
+Looked = tuple[SeriesBatch, int]
+"""A stretch, and how many of its rows, the first ones, somebody has looked at."""
+
+
+@dataclass(slots=True)
+class _Device:
+    """Stretches in the order of arrival. Only the open one is added to."""
+
+    model: SeriesBatch | None = None  # what the next one follows
+    open: SeriesBatch | None = None
+    closed: list[SeriesBatch] = field(default_factory=list)
+
+    def close(self) -> None:
+        if self.open is not None:
+            self.open.end()
+            self.closed.append(self.open)
+            self.open = None
+
+    def rename(self, device: str) -> None:
+        """All of it is closed, and of a device that is called so."""
+        self.close()
+        for stretch in (*self.closed, *([] if self.model is None else [self.model])):
+            stretch.device = device
+
+    def begin(self, device: str, layout: Layout) -> SeriesBatch:
+        self.close()
+        if self.model is None:
+            columns = tuple(zip(layout.quantities, layout.units, strict=True))
+            self.model = self.open = SeriesBatch.of(device, columns)
+        else:
+            self.model = self.open = self.model.follow(layout)
+        return self.open
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """Copies of what is in the spool, in one record of it."""
+
+    key: int
+    copies: Sequence[SeriesBatch]
+    samples: int
+
+
+class Head:
+    """Every poll since its device's last block.
+
+    `take` is the loop's. All else that changes something is done by one thread at a time: the
+    writer's, or the spooler's, which parks what the store does not take.
+    """
+
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+        """`renamed`: names that devices had -> what they are called now (catalog.py)."""
+        self._guard = threading.Lock()
+        self._renamed = {} if renamed is None else renamed
+        self._devices: dict[str, _Device] = {}
+        self._waiting = 0  # samples that no commit has confirmed
+        self._moves = 0
+        self._changing = threading.RLock()  # never taken by the loop
+        self._parked: list[_Parked] = []  # never changed, but replaced
+
+    def take(self, poll: Poll) -> None:
+        """Never waits for the disk and never raises."""
+        if poll.device in self._renamed:
+            poll = replace(poll, device=self._renamed[poll.device])
+        with self._guard:
+            mine = self._devices.get(poll.device)
+            if mine is None:
+                mine = self._devices[poll.device] = _Device()
+            last = mine.open
+            number = last.number(poll.layout) if last is not None and not last.is_full else None
+            if last is None or number is None:
+                last = mine.begin(poll.device, poll.layout)
+                number = last.number(poll.layout)
+            last.add(poll, number or 0)
+            self._waiting += len(poll.values)
+
+    def adopt(self, journal: "Head") -> None:
+        """What was found in the journal comes before what was taken since."""
+        with self._changing:
+            for device, theirs in journal._devices.items():
+                theirs.rename(self._renamed.get(device, device))
+                for stretch in theirs.closed:
+                    stretch.kept = len(stretch.times)
+                with self._guard:
+                    now = self._renamed.get(device, device)
+                    mine = self._devices.setdefault(now, _Device())
+                    mine.model = mine.model or theirs.model
+                    mine.closed[:0] = theirs.closed
+
+    def append(self, device: str, late: Sequence[SeriesBatch]) -> None:
+        """Polls that are in the journal already come after what was taken until now."""
+        with self._changing:
+            now = self._renamed.get(device, device)
+            for stretch in late:
+                stretch.kept = len(stretch.times)
+                stretch.device = now
+            with self._guard:
+                mine = self._devices.setdefault(now, _Device())
+                mine.close()
+                mine.closed.extend(late)
+
+    def follow(self) -> None:
+        """What is here under a name that its device had is there under its name now."""
+        if not self._renamed:
+            return
+        with self._changing:
+            for old in self._devices.keys() & self._renamed.keys():
+                with self._guard:
+                    moved = self._devices.pop(old)
+                    moved.rename(self._renamed[old])
+                    mine = self._devices.setdefault(self._renamed[old], _Device())
+                    mine.model = mine.model or moved.model
+                    mine.closed[:0] = moved.closed
+            for stretch in self._aside():
+                stretch.device = self._renamed.get(stretch.device, stretch.device)
+
+    @property
+    def waiting(self) -> int:
+        """Samples that no commit has confirmed."""
+        return self._waiting
+
+    @property
+    def moves(self) -> int:
+        """Changes when what waits does, other than by what is taken: see `confirm`, `forget`."""
+        return self._moves
+
+    def uncommitted(self, most: int) -> list[SeriesBatch]:
+        """Copies of the rows that are not in the journal, about `most` samples, oldest first."""
+        found: list[SeriesBatch] = []
+        for stretch in self._all():
+            rows = max(1, most // max(1, len(stretch.columns)))
+            with self._guard:
+                end = min(len(stretch.times), stretch.kept + rows)
+                if end == stretch.kept:
+                    continue
+                found.append(stretch.copy(stretch.kept, end))
+            most -= len(found[-1].times) * len(stretch.columns)
+            if most <= 0:
+                break
+        return found
+
+    def confirm(self, written: Sequence[SeriesBatch], moves: int | None = None) -> int:
+        """Those copies are in the journal now; returns their samples.
+
+        `moves` is from before they were made: where it is another one by now, another thread has
+        put some elsewhere, and nothing changes.
+        """
+        with self._changing:
+            if moves not in (None, self._moves):
+                return 0
+            self._moves += 1
+            for copy in written:
+                (copy.origin or copy).kept += len(copy.times)
+            return self._less(written)
+
+    def forget(self, moved: Sequence[SeriesBatch], moves: int | None = None) -> int:
+        """Those copies of uncommitted rows are elsewhere, or lost; returns their samples.
+
+        `moves` as for `confirm`.
+        """
+        with self._changing:
+            if moves not in (None, self._moves):
+                return 0
+            self._moves += 1
+            for copy in moved:
+                origin = copy.origin or copy
+                self._remove(origin, [(origin.kept, origin.kept + len(copy.times))])
+            return self._less(moved)
+
+    def park(self, moved: Sequence[SeriesBatch], moves: int, key: int, most: int) -> int:
+        """`forget` for copies that are in the spool: readers go on to see them, until `unpark`.
+
+        Of all that is parked or waits `most` samples stay in memory, the newest.
+        """
+        with self._changing:
+            samples = self.forget(moved, moves)
+            if samples:
+                self._parked = [*self._parked, _Parked(key, moved, samples)]
+                surplus = sum(one.samples for one in self._parked) + self._waiting - most
+                while self._parked and surplus > 0:
+                    surplus -= self._parked[0].samples
+                    self._parked = self._parked[1:]
+            return samples
+
+    def unpark(self, key: int) -> None:
+        """What was parked under this key is in the store now, or nowhere."""
+        with self._changing:
+            self._parked = [one for one in self._parked if one.key != key]
+
+    def _aside(self) -> list[SeriesBatch]:
+        """What is parked, oldest first."""
+        return [stretch for one in self._parked for stretch in one.copies]
+
+    def _less(self, copies: Sequence[SeriesBatch]) -> int:
+        samples = _samples(copies)
+        with self._guard:
+            self._waiting -= samples
+        return samples
+
+    def _remove(self, stretch: SeriesBatch, gone: Sequence[tuple[int, int]]) -> None:
+        """These rows, which were there when they were looked for."""
+        with self._guard:
+            mine = self._devices.get(stretch.device)
+            if mine is not None and mine.open is stretch:
+                mine.close()
+        rest = stretch.without(gone)
+        with self._guard:
+            stretch.become(rest)
+
+    def unconfirm(self) -> None:
+        """The journal is gone: what was in it waits for a commit again."""
+        with self._changing:
+            self._moves += 1
+            for stretch in self._all():
+                with self._guard:
+                    if stretch.kept:
+                        self._waiting += stretch.copy(0, stretch.kept).samples
+                        stretch.kept = 0
+
+    def renumber(self) -> None:
+        """Series have other numbers from now on: a stretch remembers those that it was told."""
+        with self._changing:
+            for stretch in self._all():
+                with self._guard:
+                    stretch.order, stretch.laid = [], {}
+
+    def drop(self, device: str) -> int:
+        """Another meterd has the device; returns the samples that no commit had confirmed."""
+        with self._changing:
+            with self._guard:
+                self._moves += 1
+                gone = self._devices.pop(device, _Device())
+            gone.close()
+            return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
+
+    def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
+        """What is older is in blocks now, of the first so many rows of these stretches.
+
+        Returns how many rows of each are left of those.
+        """
+        with self._changing:
+            left: list[Looked] = []
+            for stretch, rows in seen:
+                if gone := stretch.older(before, rows):
+                    self._remove(stretch, gone)
+                left.append((stretch, rows - sum(end - start for start, end in gone)))
+            closed = self._closed(device)
+            for place in reversed(range(len(closed))):
+                if not closed[place].times:
+                    with self._guard:
+                        del self._devices[device].closed[place]
+            return left
+
+    def _closed(self, device: str) -> list[SeriesBatch]:
+        with self._guard:
+            mine = self._devices.get(device)
+            return [] if mine is None else mine.closed.copy()
+
+    def stretches(
+        self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
+    ) -> list[SeriesBatch]:
+        """Copies of all rows of a device, or of those in the journal, in order of arrival.
+
+        `within`: those that have none of start <= time < end (Unix ms) may be left out.
+        """
+        found = [] if kept else [one for one in self._aside() if one.device == device]
+        for stretch in self._of(device):
+            bounds = stretch.bounds
+            if within and bounds and not (bounds[0] < within[1] and within[0] <= bounds[1]):
+                continue
+            with self._guard:
+                rows = stretch.kept if kept else len(stretch.times)
+                found.append(self._copy(stretch, rows))
+        return [one for one in found if one.times]
+
+    def _copy(self, stretch: SeriesBatch, rows: int) -> SeriesBatch:
+        """The first so many rows. The lock is held."""
+        mine = self._devices.get(stretch.device)
+        is_open = mine is None or mine.open is stretch
+        if not is_open and rows == len(stretch.times):
+            return stretch.view()
+        return stretch.copy(0, rows)
+
+    def tails(self) -> list[SeriesBatch]:
+        """Copies of the newest rows in the journal, as many as hold one of each layout."""
+        kept = (one for name in self.devices() for one in self.stretches(name, kept=True))
+        return [one.tail() for one in kept]
+
+    def names(self) -> set[tuple[str, str, str]]:
+        """Device, quantity and unit of each series here."""
+        every = (*self._aside(), *self._all())
+        return {(one.device, *column) for one in every if one.times for column in one.columns}
+
+    def extents(self) -> dict[tuple[str, str, str], tuple[int, int]]:
+        """The first and last time of each series here."""
+        found: dict[tuple[str, str, str], tuple[int, int]] = {}
+        for device in {*self.devices(), *(one.device for one in self._aside())}:
+            for stretch in self.stretches(device):
+                for kind, first, last in stretch.extents():
+                    for place in kind.places:
+                        name = device, *stretch.columns[place]
+                        known = found.get(name, (first, last))
+                        found[name] = min(known[0], first), max(known[1], last)
+        return found
+
+    def devices(self) -> list[str]:
+        with self._guard:
+            return list(self._devices)
+
+    def oldest(self, device: str) -> int | None:
+        """The time (Unix ms) of the device's oldest poll here, but for what is parked."""
+        firsts: list[int] = []
+        for stretch in self._of(device):
+            bounds, times = stretch.bounds, stretch.times
+            if times:
+                firsts.append(min(times) if bounds is None else bounds[0])
+        return min(firsts, default=None)
+
+    def _of(self, device: str) -> list[SeriesBatch]:
+        with self._guard:
+            mine = self._devices.get(device)
+            if mine is None:
+                return []
+            return mine.closed.copy() if mine.open is None else [*mine.closed, mine.open]
+
+    def newest(self) -> dict[str, int]:
+        """The time (Unix ms) of each device's newest poll here."""
+        found: dict[str, int] = {}
+        for stretch in (*self._aside(), *self._all()):
+            bounds, times = stretch.bounds, stretch.times
+            if times:
+                last = max(times) if bounds is None else bounds[1]
+                found[stretch.device] = max(last, found.get(stretch.device, last))
+        return found
+
+    def _all(self) -> Iterator[SeriesBatch]:
+        for device in self.devices():
+            yield from self._of(device)
+
+
+def _samples(copies: Sequence[SeriesBatch]) -> int:
+    return sum(copy.samples for copy in copies)
+
+
+def batch(polls: Iterable[Poll]) -> list[SeriesBatch]:
+    """Polls as columns, for Writer.put; of each device in this order."""
+    found = Head()
+    for poll in polls:
+        found.take(poll)
+    return [one for device in found.devices() for one in found.stretches(device)]

@@ -1,0 +1,76 @@
+"""Series of blocks that were decoded lately: a chart asks for the same ones every few seconds."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meterd.store.query.series_array import SeriesArray, Times, of_block
+
+MOST_BYTES = 8 << 20  # twelve series at 10 s for eight days
+
+_OVERHEAD = 500  # bytes of a block without its arrays, about
+
+_Key = tuple[int, int, bytes]
+
+
+@dataclass(slots=True)
+class _CachedBlock:
+    """What was asked for of one block; None for series that it does not have."""
+
+    found: dict[int, SeriesArray | None] = field(default_factory=dict)
+    size: int = 0
+
+
+class BlockCache:
+    """To be used from any thread. What is oldest in use goes first."""
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        """`most`: bytes."""
+        self._guard = threading.Lock()
+        self._most = most
+        self._size = 0
+        self._blocks: OrderedDict[_Key, _CachedBlock] = OrderedDict()
+
+    def tracks(
+        self, number: int, body: bytes, wanted: Sequence[int]
+    ) -> list[tuple[int, SeriesArray]]:
+        """The wanted series of the block with that key. Raises StoreError (corrupt).
+
+        The arrays are not to be written to.
+        """
+        # A block that was merged with late polls has the same key and another checksum.
+        key = number, len(body), bytes(body[-4:])
+        with self._guard:
+            block = self._blocks.get(key)
+            known = {} if block is None else dict(block.found)
+            if block is not None:
+                self._blocks.move_to_end(key)
+        missing = [one for one in wanted if one not in known]
+        if missing:
+            fresh = dict.fromkeys(missing, None) | dict(of_block(body, missing))
+            known |= fresh
+            self._keep(key, fresh)
+        return [(one, track) for one in wanted if (track := known[one]) is not None]
+
+    def _keep(self, key: _Key, fresh: dict[int, SeriesArray | None]) -> None:
+        with self._guard:
+            block = self._blocks.setdefault(key, _CachedBlock())
+            before = block.size
+            block.found |= fresh
+            there = [track for track in block.found.values() if track is not None]
+            # Series of one block mostly share their times.
+            times = {id(base): base.nbytes for base in map(_base, there)}
+            arrays = sum(times.values()) + sum(track.values.nbytes for track in there)
+            # Also where it has none of the series: a long window meets thousands of such blocks.
+            block.size = _OVERHEAD + arrays
+            self._size += block.size - before
+            while self._size > self._most:
+                _, gone = self._blocks.popitem(last=False)
+                self._size -= gone.size
+
+
+def _base(track: SeriesArray) -> Times:
+    """The array that the times are a part of."""
+    base: Times | None = track.times.base
+    return track.times if base is None else base

@@ -1,0 +1,168 @@
+"""What blocks and roll-ups say, day by day; within one transaction of a reader."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Select, bindparam, func, select
+
+from meterd.store.blocks import rollup as rollups
+from meterd.store.blocks import rollup_arrays
+from meterd.store.blocks.slicing import DAY
+from meterd.store.db.keys import block_hour, block_ids, dirty_id, dirty_of, rollup_id
+from meterd.store.db.schema import block, dirty, rollup
+from meterd.store.query.aggregation import PartialAggregate
+from meterd.store.query.block_cache import BlockCache
+from meterd.store.query.counter_days import CounterDay
+from meterd.store.query.series_array import SeriesArray, joined
+
+# What of a roll-up's lanes each aggregate is made of.
+_LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
+# Made once: SQLAlchemy takes longer for a statement than SQLite does for the answer.
+_DIRTY = select(dirty.c.id)
+_OLDEST = select(func.min(block.c.id))
+_BODIES = (
+    select(block.c.id, block.c.body)
+    .where(block.c.id.in_(bindparam("keys", expanding=True)))
+    .order_by(block.c.id)
+)
+_NEIGHBOUR = select(rollup.c.day).where(
+    rollup.c.id.between(bindparam("low"), bindparam("high")), rollup.c.n > 0
+)
+_PREVIOUS = _NEIGHBOUR.order_by(rollup.c.id.desc()).limit(1)
+_NEXT = _NEIGHBOUR.order_by(rollup.c.id).limit(1)
+_COUNTED = ("day", "n", "min", "max", "first_time", "first", "last_time", "last", "quarters")
+_LAST_DAY = (1 << 20) - 1  # that a key has room for
+_DAYS = 20  # asked for in one statement: at most 480 keys
+
+
+class BlockReader:
+    """The store as it was when the transaction began; without a connection it is empty."""
+
+    def __init__(self, connection: Connection | None, decoded: BlockCache) -> None:
+        self._connection = connection
+        self._decoded = decoded
+        self._dirty: set[int] = set()
+        self._first_raw: int | None = None
+        if connection is not None:
+            self._dirty = set(connection.scalars(_DIRTY))
+            oldest = connection.scalar(_OLDEST)
+            self._first_raw = None if oldest is None else dirty_of(oldest)[1] // DAY
+
+    def is_rolled(self, device: int, day: int) -> bool:
+        """Whether the day's roll-ups say what its blocks hold."""
+        return dirty_id(device, day) not in self._dirty
+
+    def is_trimmed(self, day: int) -> bool:
+        """Whether the day's raw samples are deleted."""
+        return self._first_raw is not None and day < self._first_raw
+
+    def days(
+        self, device: int, wanted: Sequence[int], days: Sequence[int]
+    ) -> Iterator[tuple[int, dict[int, SeriesArray]]]:
+        """(day, what its blocks hold of the wanted series), for the days that have blocks."""
+        for start in range(0, len(days), _DAYS):
+            some = days[start : start + _DAYS]
+            found: dict[int, list[tuple[int, bytes]]] = {}
+            for key, body in self._bodies([one for day in some for one in block_ids(device, day)]):
+                found.setdefault(block_hour(key) // DAY, []).append((key, body))
+            for day in some:
+                if day in found:
+                    yield day, self._tracks(found[day], wanted)
+
+    def _tracks(
+        self, blocks: Sequence[tuple[int, bytes]], wanted: Sequence[int]
+    ) -> dict[int, SeriesArray]:
+        found: dict[int, list[SeriesArray]] = {}
+        for key, body in blocks:
+            for one, track in self._decoded.tracks(key, body, wanted):
+                found.setdefault(one, []).append(track)
+        return {one: joined(tracks) for one, tracks in found.items()}
+
+    def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        if self._connection is not None:
+            for row in self._connection.execute(_BODIES, {"keys": keys}):
+                yield row.id, row.body
+
+    def quarters(
+        self, one: int, first: int, end: int
+    ) -> Iterator[tuple[int, dict[int, rollups.QuarterRollup]]]:
+        """(day, its quarter hours) of a series' roll-ups, from day `first` to before `end`."""
+        if self._connection is None:
+            return
+        for row in self._connection.execute(_rolled("day", "quarters"), _keys(one, first, end)):
+            yield row.day, rollups.unpack(row.quarters)[1]
+
+    def counter_days(
+        self, one: int, first: int, end: int, *, total: bool
+    ) -> Iterator[tuple[int, CounterDay]]:
+        """(day, its samples) of a counter's roll-ups, from day `first` to before `end`."""
+        if self._connection is None:
+            return
+        for row in self._connection.execute(_rolled(*_COUNTED), _keys(one, first, end)):
+            if row.n and row.last is not None:
+                yield row.day, _counter_day(row, total=total)
+
+    def nearest_rolled(self, one: int, day: int, *, later: bool) -> int | None:
+        """The next day after this one that has roll-ups of samples, or the last one before."""
+        if self._connection is None:
+            return None
+        keys = _keys(one, day + 1, _LAST_DAY) if later else _keys(one, 0, day)
+        found: int | None = self._connection.scalar(_NEXT if later else _PREVIOUS, keys)
+        return found
+
+    def dirty_days(self, device: int) -> set[int]:
+        """The days whose roll-ups do not say what the device's blocks hold."""
+        return {day for owner, day in map(dirty_of, self._dirty) if owner == device}
+
+    def pieces(self, one: int, first: int, end: int, agg: str) -> PartialAggregate | None:
+        """The quarter hours of a series that have samples, as far as `agg` needs them.
+
+        Of the days from `first` to before `end`; their last is not known.
+        """
+        if self._connection is None:
+            return None
+        bodies = self._connection.scalars(_rolled("quarters"), _keys(one, first, end)).all()
+        if not bodies:
+            return None
+        numbers, n, low, high, total = rollup_arrays.decode(bodies, _LANES.get(agg, ()))
+        last = np.full(len(n), np.nan)
+        found = PartialAggregate(numbers * rollups.QUARTER_MS, n, total, low, high, last)
+        return found if n.all() else found.take(n > 0)
+
+    def day_pieces(self, one: int, first: int, end: int, agg: str) -> PartialAggregate | None:
+        """The whole days of a series, from `first` to before `end`, as far as `agg` needs them."""
+        if self._connection is None:
+            return None
+        needed = [name for name in _LANES.get(agg, (agg,)) if name in rollup.c]
+        asked = _rolled("day", "n", *needed)
+        rows = [
+            row for row in self._connection.execute(asked, _keys(one, first, end)).all() if row[1]
+        ]
+        if not rows:
+            return None
+        days, n, *rest = map(np.array, zip(*rows, strict=True))
+        told = dict(zip(needed, rest, strict=True))
+        nothing = np.full(len(rows), np.nan)
+        lanes = (told.get(name, nothing) for name in ("sum", "min", "max", "last"))
+        return PartialAggregate(days.astype(np.int64) * DAY, n.astype(np.float64), *lanes)
+
+
+def _counter_day(row: Any, *, total: bool) -> CounterDay:
+    quarters = rollups.unpack(row.quarters)[1]
+    first, last = (row.first_time, row.first), (row.last_time, row.last)
+    fell = not row.first <= row.min <= row.max <= row.last
+    return CounterDay(first, last, quarters, rolled=True, steady=total or not fell, total=total)
+
+
+@cache
+def _rolled(*columns: str) -> Select[Any]:
+    """Of the roll-ups whose keys are from `low` to `high`, oldest first."""
+    key = rollup.c.id
+    asked = select(*(rollup.c[name] for name in columns))
+    return asked.where(key.between(bindparam("low"), bindparam("high"))).order_by(key)
+
+
+def _keys(one: int, first: int, end: int) -> dict[str, int]:
+    return {"low": rollup_id(one, first), "high": rollup_id(one, end) - 1}

@@ -1,0 +1,147 @@
+"""A counter's days, each from where it is known best: memory, blocks, or its roll-up."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from meterd.model.quantity import GUARDED, describe
+from meterd.store.blocks.counter_power import POWERS, Samples, power_of
+from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
+from meterd.store.blocks.slicing import DAY
+from meterd.store.head.catalog import Name
+from meterd.store.query.block_reader import BlockReader
+from meterd.store.query.counter_days import Bounds, CounterDay, joined, stale
+from meterd.store.query.series_array import EMPTY, SeriesArray
+from meterd.store.query.series_array import joined as one_track
+
+if TYPE_CHECKING:
+    from meterd.store.query.range_reader import Moment
+
+
+def beside(name: Name) -> list[Name]:
+    """The power that may tell whether a counter was frozen, as series of its device."""
+    return [(name[0], power, "W") for power in POWERS] if power_of(name[1], _nothing) else []
+
+
+def _nothing(_: str) -> Samples | None:
+    return None
+
+
+class CounterReader:
+    """Of one series, as a reader sees the store; it may not have been committed yet."""
+
+    def __init__(self, moment: "Moment", past: BlockReader, name: Name) -> None:
+        self._moment = moment
+        self._past = past
+        self._name = name
+        self._device = moment.catalog.devices.get(name[0], 0)
+        known = moment.catalog.series.get(name)
+        self._id = known.id if known is not None else None
+        hot = moment.hot.get(name, EMPTY)
+        self._fresh = {int(time) // DAY for time in hot.times}
+        times = [int(time) for time in (hot.times[:1], hot.times[-1:]) for time in time]
+        if known is not None and known.first is not None and known.last is not None:
+            times += (known.first, known.last)
+        self._extent = (min(times), max(times)) if times else None
+        self._dirty = past.dirty_days(self._device)
+
+    def quarters(self, wanted: range) -> dict[int, QuarterRollup]:
+        """Its quarter hours with these numbers since 1970. Raises StoreError."""
+        if self._extent is None or not wanted:
+            return {}
+        oldest, newest = self._extent
+        first = max(wanted.start * QUARTER_MS, oldest) // DAY
+        last = min(wanted.stop * QUARTER_MS - 1, newest) // DAY
+        if first > last:
+            return {}
+        days = list(self._between(first, last))
+        before = self._neighbour(first, later=False) if oldest < first * DAY else None
+        after = self._neighbour(last, later=True) if newest >= (last + 1) * DAY else None
+        self._renew(days, (before, after))
+        return joined(days, (before, after), wanted)
+
+    def _renew(self, days: list[CounterDay], around: Bounds) -> None:
+        """Roll-ups that do not fit to what is beside them give way to samples, if there are any."""
+        places = {days[place].first[0] // DAY: place for place in stale(days, around)}
+        if places and self._id is not None:
+            for day, tracks in self._past.days(self._device, [self._id], sorted(places)):
+                self._moment.go_on()
+                raw = self._of(day, tracks.get(self._id, EMPTY))
+                if raw is not None:
+                    days[places[day]] = raw
+
+    def _between(self, first: int, last: int) -> Iterator[CounterDay]:
+        """Those from one UTC day to another that have samples."""
+        rolled = dict(self._rolled(first, last))
+        raw = [day for day in sorted(self._dirty | self._fresh) if first <= day <= last]
+        found = {day: one for day, one in rolled.items() if day not in raw}
+        blocks = {}
+        if self._id is not None:
+            blocks = dict(self._past.days(self._device, [self._id], raw))
+        for day in raw:
+            self._moment.go_on()
+            if day in blocks or day in self._fresh:
+                stored = blocks.get(day, {}).get(self._id or 0, EMPTY)
+                one = self._of(day, stored)
+            else:
+                # Its samples are deleted; what the roll-up says is all there is.
+                one = rolled.get(day)
+            if one is not None:
+                found[day] = one
+        yield from (found[day] for day in sorted(found))
+
+    def _rolled(self, first: int, last: int) -> Iterator[tuple[int, CounterDay]]:
+        if self._id is not None:
+            total = self._name[1].startswith(GUARDED)
+            yield from self._past.counter_days(self._id, first, last + 1, total=total)
+
+    def _of(self, day: int, stored: SeriesArray) -> CounterDay | None:
+        track = self._with_fresh(day, self._name, stored)
+        power = power_of(self._name[1], self._power(day))
+        total = self._name[1].startswith(GUARDED)
+        return CounterDay.of(track.times.tolist(), track.values.tolist(), power, total=total)
+
+    def _with_fresh(self, day: int, name: Name, stored: SeriesArray) -> SeriesArray:
+        hot = self._moment.hot.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)
+        return one_track([stored, hot]).told()
+
+    def _power(self, day: int) -> Callable[[str], Samples | None]:
+        """Loads the device's power of a day."""
+
+        def load(quantity: str) -> Samples | None:
+            described = describe(quantity)
+            name = self._name[0], quantity, described.unit if described else "W"
+            known = self._moment.catalog.series.get(name)
+            stored = EMPTY
+            if known is not None:
+                for _, tracks in self._past.days(self._device, [known.id], [day]):
+                    stored = tracks.get(known.id, EMPTY)
+            track = self._with_fresh(day, name, stored)
+            return (track.times.tolist(), track.values.tolist()) if len(track.times) else None
+
+        return load
+
+    def _neighbour(self, day: int, *, later: bool) -> CounterDay | None:
+        """The nearest day with samples after this one, or before it."""
+        while True:
+            rolled = None
+            if self._id is not None:
+                rolled = self._past.nearest_rolled(self._id, day, later=later)
+            for candidate in (*self._raw_between(day, rolled, later=later), rolled):
+                found = None if candidate is None else self._one(candidate)
+                if found is not None:
+                    return found
+            if rolled is None:
+                return None
+            day = rolled
+
+    def _raw_between(self, day: int, rolled: int | None, *, later: bool) -> list[int]:
+        """Days between two that no roll-up tells of, the nearest to `day` first."""
+        oldest, newest = self._extent or (0, 0)
+        low, high = (day, rolled or newest // DAY + 1) if later else (rolled or 0, day)
+        low, high = max(low, oldest // DAY - 1), min(high, newest // DAY + 1)
+        return sorted(
+            (one for one in self._dirty | self._fresh if low < one < high), reverse=not later
+        )
+
+    def _one(self, day: int) -> CounterDay | None:
+        return next(self._between(day, day), None)

@@ -1,0 +1,100 @@
+"""Times and values of series as numpy arrays, from memory and from blocks alike."""
+
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meterd.store.blocks import array_decoder
+from meterd.store.blocks.chunk import State
+from meterd.store.blocks.quality_codes import INVALID, QUALITIES
+from meterd.store.head.catalog import Name
+from meterd.store.head.series_batch import SeriesBatch
+
+Times: TypeAlias = "NDArray[np.int64]"
+Values: TypeAlias = "NDArray[np.float64]"
+
+
+class SeriesArray(NamedTuple):
+    """One series: ascending Unix ms, and values; NaN for null and for what is invalid."""
+
+    times: Times
+    values: Values
+
+    def within(self, start: int, end: int) -> "SeriesArray":
+        low, high = np.searchsorted(self.times, (start, end))
+        return SeriesArray(self.times[low:high], self.values[low:high])
+
+    def told(self) -> "SeriesArray":
+        """Without the nulls."""
+        known = ~np.isnan(self.values)
+        return self if known.all() else SeriesArray(self.times[known], self.values[known])
+
+
+EMPTY = SeriesArray(np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+def joined(parts: Sequence[SeriesArray]) -> SeriesArray:
+    """All of them in time order; of equal times the last part's counts."""
+    parts = [part for part in parts if len(part.times)]
+    if len(parts) < 2 and not (parts and _disordered(parts[0].times)):
+        return parts[0] if parts else EMPTY
+    times = np.concatenate([part.times for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    if not _disordered(times):
+        return SeriesArray(times, values)
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    newest = np.append(times[1:] != times[:-1], True)
+    return SeriesArray(times[newest], values[newest])
+
+
+def _disordered(times: Times) -> bool:
+    return bool((times[1:] <= times[:-1]).any())
+
+
+def of_block(body: bytes, wanted: Container[int]) -> Iterator[tuple[int, SeriesArray]]:
+    """The wanted series of a block, by number. Raises StoreError (corrupt)."""
+    for line in array_decoder.decode(body, wanted):
+        yield line.series, SeriesArray(line.times, _trusted(line.values, line.states))
+
+
+def _trusted(values: Values, states: Sequence[State]) -> Values:
+    if any(state[1] == INVALID for state in states):
+        values = values.copy()
+        start = 0
+        for count, quality, _ in states:
+            if quality == INVALID:
+                values[start : start + count] = np.nan
+            start += count
+    return values
+
+
+def of_stretch(stretch: SeriesBatch, wanted: Container[Name]) -> Iterator[tuple[Name, SeriesArray]]:
+    """The wanted series of polls in memory, in the order of arrival."""
+    times = np.frombuffer(stretch.times, np.int64)
+    kinds = np.frombuffer(stretch.kinds, np.uint8)
+    tables = {
+        number: np.frombuffer(table, np.float64).reshape(-1, len(stretch.seen[number].places))
+        for number, table in stretch.tables.items()
+        if table
+    }
+    for place, (quantity, unit) in enumerate(stretch.columns):
+        name = stretch.device, quantity, unit
+        if name not in wanted:
+            continue
+        values, there = np.empty(len(times)), np.zeros(len(times), bool)
+        for number, table in tables.items():
+            column = stretch.seen[number].column_of.get(place)
+            if column is not None:
+                mine = kinds == number
+                values[mine] = table[:, column]
+                there |= mine
+        for row, doubts in stretch.doubts.items():
+            if place in doubts and QUALITIES[doubts[place].quality] == INVALID:
+                values[row] = np.nan
+        if there.all():
+            yield name, SeriesArray(times, values)
+        else:
+            yield name, SeriesArray(times[there], values[there])

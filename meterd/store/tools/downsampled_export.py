@@ -1,0 +1,121 @@
+"""What is left of a window where raw samples are deleted: quarter hours, hours and UTC days.
+
+Each bucket begins at a multiple of its length since 1970 and is told as a whole.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from meterd.model.sample import Quality, finite
+from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup, total
+from meterd.store.blocks.slicing import DAY
+from meterd.store.head.catalog import Name
+from meterd.store.query.range_query import SeriesInfo
+from meterd.store.tools.export import ExportSource, Wanted, rfc3339, series
+
+# Quarter hours in one bucket.
+RESOLUTIONS = {"15m": 1, "1h": 4, "1d": 96}
+COLUMNS = (
+    *("time", "device", "quantity", "unit"),
+    *("n", "min", "mean", "max", "increase", "quality"),
+)
+_STRETCH = 16 * DAY  # read at a time
+_PIECE = 700  # lines in one piece of text: about 64 KiB
+
+
+class DownsampledBucket(NamedTuple):
+    """One bucket of a series from `time` (Unix ms) on; `n` counts values that are valid.
+
+    `min`, `mean` and `max` are None where `n` is 0, and where they are not known. `increase` is
+    what a counter rose by, in its unit, None for what does not count; `quality` is `estimated`
+    where that was interpolated.
+    """
+
+    time: int
+    device: str
+    quantity: str
+    unit: str
+    n: int
+    min: float | None
+    mean: float | None
+    max: float | None
+    increase: float | None
+    quality: str
+
+
+class Rolled(ExportSource, Protocol):
+    """What a Reader can do, as far as this needs it."""
+
+    def quarters(self, name: Name, start: int, end: int) -> dict[int, QuarterRollup]: ...
+
+
+def buckets(reader: Rolled, wanted: Wanted, resolution: str) -> Iterator[DownsampledBucket]:
+    """Those that begin in the window, by series and time; `resolution` is one of RESOLUTIONS.
+
+    Reads as it goes: to be called in a thread, raises StoreError at any step.
+    """
+    for info in series(reader, wanted):
+        yield from of_series(reader, info, wanted, resolution)
+
+
+def of_series(
+    reader: Rolled, info: SeriesInfo, wanted: Wanted, resolution: str
+) -> Iterator[DownsampledBucket]:
+    """Of one series, some days at a time."""
+    size = RESOLUTIONS[resolution] * QUARTER_MS
+    name = info.device, info.quantity, info.unit
+    start = max(-(-wanted.start // size), info.first // size) * size
+    end = min(wanted.end, info.last + 1)
+    while start < end:
+        stop = min(start // _STRETCH * _STRETCH + _STRETCH, -(-end // size) * size)
+        found: dict[int, list[QuarterRollup]] = {}
+        for number, quarter in reader.quarters(name, start, stop).items():
+            found.setdefault(number * QUARTER_MS // size, []).append(quarter)
+        for number, some in sorted(found.items()):
+            yield _bucket(number * size, name, total(some))
+        start = stop
+
+
+def _bucket(time: int, name: Name, whole: QuarterRollup) -> DownsampledBucket:
+    n, increase = whole.n, whole.increase
+    # An older meterd may have taken infinities for values: what came of them is not known.
+    known = (whole.min, whole.sum / n, whole.max) if n else ()
+    low, mean, high = map(finite, known) if known else (None, None, None)
+    quality = Quality.ESTIMATED if whole.estimated else Quality.GOOD
+    rise = None if increase is None else increase / 1000
+    return DownsampledBucket(time, *name, n, low, mean, high, rise, quality.value)
+
+
+def as_csv(found: Iterable[DownsampledBucket]) -> Iterator[str]:
+    """With a header, also where nothing follows; what is not there is empty."""
+    yield ",".join(COLUMNS) + "\n"
+    for some in _pieces(found):
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows((rfc3339(one.time), *map(_cell, one[1:])) for one in some)
+        yield text.getvalue()
+
+
+def as_ndjson(found: Iterable[DownsampledBucket]) -> Iterator[str]:
+    """One object a line."""
+    encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+    for some in _pieces(found):
+        objects = ({**one._asdict(), "time": rfc3339(one.time)} for one in some)
+        yield "".join(encode(one) + "\n" for one in objects)
+
+
+TEXTS = {"csv": as_csv, "ndjson": as_ndjson}
+
+
+def _pieces(found: Iterable[DownsampledBucket]) -> Iterator[Sequence[DownsampledBucket]]:
+    each = iter(found)
+    while some := list(islice(each, _PIECE)):
+        yield some
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else repr(value) if isinstance(value, float) else value
