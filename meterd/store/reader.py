@@ -21,7 +21,7 @@ from meterd.store.db.quarantine import legible
 from meterd.store.head.catalog import Catalog, CatalogSeries, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
-from meterd.store.head.view import HeadView
+from meterd.store.head.view import HeadView, ReadableHead
 from meterd.store.query import day_reader, range_reader
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.counter_reader import beside
@@ -68,19 +68,19 @@ class Reader:
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         catalog = Catalog()
-        memory = HeadView(Head(catalog.renamed), catalog)
+        head = Head(catalog.renamed)
         with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
                 _legible(place, connection)
-                memory.catalog.load(connection)
-                replay(journal_rows(connection), memory.hot, memory.catalog)
+                catalog.load(connection)
+                replay(journal_rows(connection), head, catalog)
         if place.path is not None:
-            contents = file_wal.read(file_wal.place(place.path), memory.catalog)
+            contents = file_wal.read(file_wal.place(place.path), catalog)
             for damaged, _ in contents.damages:
                 _log.error("%s", damaged)
             for poll in contents.polls:
-                memory.hot.take(poll)
-        return cls(url, memory)
+                head.take(poll)
+        return cls(url, HeadView(head, catalog))
 
     def close(self) -> None:
         """Questions under way are answered; those that follow raise StoreError (unavailable)."""
@@ -255,7 +255,7 @@ def same(catalog: Catalog) -> Iterator[None]:
         before.check()
 
 
-def _recent(hot: Head, names: frozenset[Name]) -> dict[Name, SeriesArray]:
+def _recent(hot: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArray]:
     found: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
         for stretch in hot.stretches(device):

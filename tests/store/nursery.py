@@ -46,7 +46,7 @@ async def write(url: str, time: int) -> None:
             values = tuple(value(time, column) for column in range(COLUMNS))
             writer.take(Poll("main", time, LAYOUT, values))
             time += 1
-        while writer.memory.hot.waiting > POLLS:
+        while writer.status.queued > POLLS:
             await asyncio.sleep(0.002)
 
 

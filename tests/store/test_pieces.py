@@ -16,6 +16,7 @@ from meterd.store.compaction.hours import GRACE, HourCompactor
 from meterd.store.compaction.latest_rows import LatestRows
 from meterd.store.compaction.session import StoreSession
 from meterd.store.compaction.write_batch import WriteBatch
+from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import migrate, store_url
 from meterd.store.db.keys import block_id
 from meterd.store.head.catalog import Catalog
@@ -42,7 +43,7 @@ class Rig:
         self.path = path
         self.hot = Head()
         self.catalog = Catalog()
-        self.ledger = StoreSession(place, self.catalog)
+        self.ledger = StoreSession(place, self.catalog, SoleWriter())
         self.rows: dict[int, int] = {}
         self.sealer = HourCompactor(self.hot, self.catalog, self.rows, set())
 

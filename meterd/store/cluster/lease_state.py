@@ -17,6 +17,7 @@ from meterd.store.db.migrate import upgrade
 from meterd.store.db.schema import device, lease
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
+from meterd.store.head.view import ReadableHead
 
 _UPGRADING = Lock()
 # Seconds that a meterd waits while others of its cluster make or change the tables.
@@ -53,7 +54,9 @@ class LeaseState:
     _hot: Head | None = None
     _met: bool = False
 
-    def serve(self, hot: Head, catalog: Catalog, flush: Callable[[], Awaitable[None]]) -> Head:
+    def serve(
+        self, hot: Head, catalog: Catalog, flush: Callable[[], Awaitable[None]]
+    ) -> ReadableHead:
         """For a writer with this memory; what its readers see."""
         self._hot, self.flush = hot, flush
         self.others.catalog = catalog

@@ -174,11 +174,10 @@ def _widen(spans: Iterable[Chunk], catalog: Catalog) -> None:
             series.widen(span.times[column.rows[0]], span.times[column.rows[-1]])
 
 
-class ClusterHead(Head):
-    """What readers see of the memory: ours, and of other devices what others committed."""
+class ClusterHead:
+    """What readers see: our head, and of other devices what their meterds committed."""
 
     def __init__(self, own: Head, others: PeerHeads) -> None:
-        super().__init__()
         self._own = own
         self._others = others
 
@@ -215,10 +214,3 @@ class ClusterHead(Head):
         other = self._others.hots.get(device)
         times = [self._own.oldest(device), other.oldest(device) if other is not None else None]
         return min((time for time in times if time is not None), default=None)
-
-    @property
-    def waiting(self) -> int:
-        return self._own.waiting
-
-    def take(self, poll: Poll) -> None:
-        self._own.take(poll)

@@ -11,7 +11,7 @@ from meterd.store.blocks import slicing
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from meterd.store.blocks.slicing import DAY
 from meterd.store.compaction.rollups import At, first_since
-from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.db.keys import dirty_of
 from meterd.store.head.catalog import Catalog
 
@@ -27,7 +27,7 @@ class AdjacentSamples:
 
     def __init__(
         self,
-        ledger: StoreSession,
+        ledger: StoredBlocks,
         catalog: Catalog,
         device: int,
         dirty: Iterable[int],

@@ -13,7 +13,7 @@ from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction.adjacent_samples import AdjacentSamples, Ends, first_of
 from meterd.store.compaction.hours import GRACE, MOST_BYTES, HourCompactor
 from meterd.store.compaction.rollups import plain, quarters, rollup_row
-from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db.keys import block_id, dirty_of, hour_id, rollup_id
 from meterd.store.db.statements import Row
@@ -48,7 +48,7 @@ class DayCompactor:
         self._lasts: Ends = {}
         self._seen = sealer.changes
 
-    def work(self, ledger: StoreSession, now: int) -> bool:
+    def work(self, ledger: StoredBlocks, now: int) -> bool:
         """Goes on closing the days that may be closed at `now` (Unix ms), oldest first.
 
         Some days of several devices are written at once. Whether there is more to do; a commit
@@ -72,7 +72,7 @@ class DayCompactor:
         self._go_on(self._day(ledger, key, self._made, self._may_close(key, now)))
         return True
 
-    def close(self, ledger: StoreSession, key: int) -> None:
+    def close(self, ledger: StoredBlocks, key: int) -> None:
         """One device's day, by dirty_id. Raises StoreError."""
         for _ in self._day(ledger, key, self._made, is_over=True):
             pass
@@ -87,7 +87,7 @@ class DayCompactor:
                 return
         self._under_way = None
 
-    def _write(self, ledger: StoreSession) -> None:
+    def _write(self, ledger: StoredBlocks) -> None:
         made, self._made = self._made, WriteBatch()
         redone, self._redone = self._redone, set()
         ledger.apply(made)
@@ -111,7 +111,7 @@ class DayCompactor:
         return oldest is not None or now >= end + _PATIENCE
 
     def _day(
-        self, ledger: StoreSession, key: int, change: WriteBatch, is_over: bool
+        self, ledger: StoredBlocks, key: int, change: WriteBatch, is_over: bool
     ) -> Iterator[int]:
         """Step by step; yields how many samples each was about.
 
@@ -151,7 +151,7 @@ class DayCompactor:
         else:
             self._redone.add(key)
 
-    def _edges(self, ledger: StoreSession, device: int) -> AdjacentSamples:
+    def _edges(self, ledger: StoredBlocks, device: int) -> AdjacentSamples:
         dirty = self._sealer.dirty - self._made.cleaned
         return AdjacentSamples(ledger, self._catalog, device, dirty, self._firsts, self._lasts)
 
@@ -215,7 +215,7 @@ def _told(span: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array
 
 
 def _note_hours(
-    ledger: StoreSession, change: WriteBatch, keys: Sequence[int], rows: list[Row]
+    ledger: StoredBlocks, change: WriteBatch, keys: Sequence[int], rows: list[Row]
 ) -> None:
     """What the store has otherwise, of these hours: most rows were right when they were made."""
     known = ledger.hours(keys)

@@ -17,6 +17,7 @@ from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction.adjacent_samples import AdjacentSamples
 from meterd.store.compaction.rollups import LastSamples, hour_rows
 from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db.keys import block_hour, block_id, dirty_id, dirty_of
 from meterd.store.head.catalog import Catalog
@@ -144,7 +145,7 @@ class HourCompactor:
         ready = due and bool(change.journal_gone or one.done)
         return self._write(ledger, one) if ready else 0, not one.is_over
 
-    def _write(self, ledger: StoreSession, one: _Round) -> int:
+    def _write(self, ledger: StoredBlocks, one: _Round) -> int:
         self._apply(ledger, one.change)
         for name, sealed in one.done.items():
             # What came late meanwhile is in no block, and stays.
@@ -155,7 +156,7 @@ class HourCompactor:
         one.change, one.done = WriteBatch(), {}
         return written
 
-    def _step(self, ledger: StoreSession, one: _Round) -> int:
+    def _step(self, ledger: StoredBlocks, one: _Round) -> int:
         """Encodes a part of a device that has something ripe; about how many samples."""
         if one.device is None:
             one.device = self._begun(ledger, one, one.left.pop())
@@ -172,7 +173,7 @@ class HourCompactor:
             one.device = None
         return (end - start) * device.width
 
-    def _begun(self, ledger: StoreSession, one: _Round, name: str) -> _UnderWay | None:
+    def _begun(self, ledger: StoredBlocks, one: _Round, name: str) -> _UnderWay | None:
         oldest = self._hot.oldest(name)
         copies = self._kept(name) if oldest is not None and oldest < one.until else []
         whole = self._merged(name, copies)
@@ -190,7 +191,7 @@ class HourCompactor:
         return _UnderWay(name, whole, deque(parts), seen, newest)
 
     def _together(
-        self, ledger: StoreSession, whole: Chunk, parts: Sequence[tuple[int, int]]
+        self, ledger: StoredBlocks, whole: Chunk, parts: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
         """Parts that come into one block are one, so that this is read and written once."""
         found: list[tuple[int, int]] = []
@@ -209,7 +210,7 @@ class HourCompactor:
                 before = met
         return found
 
-    def _part(self, ledger: StoreSession, one: _Round, device: _UnderWay, span: Chunk) -> None:
+    def _part(self, ledger: StoredBlocks, one: _Round, device: _UnderWay, span: Chunk) -> None:
         first = span.times[0]
         if self._is_deleted(ledger, one, span.device, first // DAY):
             told = "%s: %d polls came too late: the raw samples of their day are deleted already"
@@ -247,7 +248,7 @@ class HourCompactor:
                 )
         return days
 
-    def _tips_of(self, ledger: StoreSession, span: Chunk) -> LastSamples:
+    def _tips_of(self, ledger: StoredBlocks, span: Chunk) -> LastSamples:
         """What the device had before a span that comes after all of its blocks."""
         device, first = span.device, span.times[0]
         if device in self._tips:
@@ -264,7 +265,7 @@ class HourCompactor:
                 tips.samples[one] = found
         return tips
 
-    def touched(self, ledger: StoreSession, spans: Iterable[Chunk]) -> None:
+    def touched(self, ledger: StoredBlocks, spans: Iterable[Chunk]) -> None:
         """Samples were replaced that may be in no block: days of before were closed by them.
 
         Raises StoreError.
@@ -281,7 +282,7 @@ class HourCompactor:
         change.stained |= keys - self.dirty
         self.late |= keys
 
-    def _around(self, ledger: StoreSession, span: Chunk) -> set[int]:
+    def _around(self, ledger: StoredBlocks, span: Chunk) -> set[int]:
         """Days whose hours and roll-ups change with these samples, besides their own.
 
         A counter rises from its last sample before them, and to its next one after them.
@@ -302,7 +303,7 @@ class HourCompactor:
             days.update(later for owner, later in dirty if owner == device and later > last)
         return days
 
-    def _is_deleted(self, ledger: StoreSession, one: _Round, device: int, day: int) -> bool:
+    def _is_deleted(self, ledger: StoredBlocks, one: _Round, device: int, day: int) -> bool:
         """Whether roll-ups know more of a day than its blocks hold by now."""
         if day >= one.until // DAY - 1 or dirty_id(device, day) in self.dirty | one.change.stained:
             return False
@@ -328,7 +329,7 @@ class HourCompactor:
         return merge(spans) if spans else None
 
     def _block(
-        self, ledger: StoreSession, change: WriteBatch, span: Chunk, tip: int | None
+        self, ledger: StoredBlocks, change: WriteBatch, span: Chunk, tip: int | None
     ) -> Chunk:
         """One block; what the store has of its hours already is merged into it."""
         device, first = span.device, span.times[0]
@@ -343,7 +344,7 @@ class HourCompactor:
         change.add(block_id(device, span.times[0]), span)
         return span
 
-    def _met(self, ledger: StoreSession, change: WriteBatch, span: Chunk) -> list[Chunk]:
+    def _met(self, ledger: StoredBlocks, change: WriteBatch, span: Chunk) -> list[Chunk]:
         """What is known of the hours of a span: in the store, or from earlier in this change."""
 
         first, last = span.times[0], span.times[-1]
@@ -389,7 +390,7 @@ class HourCompactor:
         carry = commit_record.encode(left, ledger.digits) if left else None
         self._apply(ledger, WriteBatch(journal_gone=list(self._rows), carry=carry))
 
-    def _apply(self, ledger: StoreSession, change: WriteBatch) -> None:
+    def _apply(self, ledger: StoredBlocks, change: WriteBatch) -> None:
         carried = ledger.apply(change)
         self.changes += 1
         self.dirty |= change.stained

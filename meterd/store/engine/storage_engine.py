@@ -13,12 +13,13 @@ from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.cluster.lease_state import DeviceLease, LeaseState
-from meterd.store.cluster.leased_session import LeasedSession, forget_others, taken_over
+from meterd.store.cluster.leased_writer import LeasedWriter, forget_others, taken_over
 from meterd.store.compaction.days import DayCompactor
 from meterd.store.compaction.hours import HourCompactor
 from meterd.store.compaction.latest_rows import LatestRows
 from meterd.store.compaction.retention import TRIM_EVERY, Retention
 from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import file_identity, foreign_rows, migrate, renames
 from meterd.store.db.connections import Database
 from meterd.store.db.file_identity import GoneError
@@ -78,6 +79,7 @@ class StorageEngine:
         self._plain = rows is not None
         self._share = share
         self._tenure = tenure
+        self._leased: LeasedWriter | None = None  # of the session that is open
         self._adopted: Mapping[str, DeviceLease] = {}
         self._waited_with: Mapping[str, DeviceLease] | None = None
         self._waited_since = 0.0
@@ -154,9 +156,10 @@ class StorageEngine:
     def _fresh(self) -> StoreSession:
         if self._share is None:
             migrate.upgrade(self._database)
-            return StoreSession(self._database, self._catalog, self._tenure)
+            return StoreSession(self._database, self._catalog, SoleWriter(self._tenure))
         self._share.upgrade()
-        return LeasedSession(self._database, self._catalog, self._share)
+        self._leased = LeasedWriter(self._share, self._catalog)
+        return StoreSession(self._database, self._catalog, self._leased)
 
     def fail(self) -> None:
         """Something went wrong: nothing of the open connection is trusted any more."""
@@ -276,8 +279,8 @@ class StorageEngine:
     def _load(self, ledger: StoreSession) -> None:
         self._hot.follow()
         self._sealer.dirty |= ledger.dirty()
-        if isinstance(ledger, LeasedSession):
-            self._adapt(ledger)
+        if self._leased is not None:
+            self._adapt(ledger, self._leased)
             return
         if self._loaded:
             self._meet_again(ledger)
@@ -291,17 +294,17 @@ class StorageEngine:
         self._hot.adopt(found)
         self._loaded = True
 
-    def _adapt(self, ledger: LeasedSession) -> None:
+    def _adapt(self, ledger: StoreSession, leased: LeasedWriter) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
-        held = ledger.held
+        held = leased.held
         forget_others(self._hot, held, self._catalog)
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._sealer.keep_only(ids)
-        if ledger.behind:
+        if leased.behind:
             self._write_again(ledger)
         if held.items() - self._adopted.items():
-            found, rows = taken_over(ledger, self._adopted, self._catalog)
+            found, rows = taken_over(ledger, held, self._adopted, self._catalog)
             self._rows.update(rows)
             self._hot.adopt(found)
         self._know_rows(set(ledger.numbers()))

@@ -3,19 +3,42 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
+from typing import Protocol
 
 from meterd.model.sample import Quality
 from meterd.store.blocks.quality_codes import QUALITIES, REASON_LENGTH
 from meterd.store.db.statements import Row
-from meterd.store.head.catalog import Catalog
-from meterd.store.head.head import Head, SeriesBatch
+from meterd.store.head.catalog import Catalog, Name
+from meterd.store.head.head import SeriesBatch
+
+
+class ReadableHead(Protocol):
+    """What readers ask of a head: this process' own, or with those of its peers (cluster/)."""
+
+    def stretches(
+        self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
+    ) -> list[SeriesBatch]:
+        """The batches of a device, of equal times the last one counts; times are Unix ms."""
+
+    def names(self) -> set[Name]: ...
+
+    def extents(self) -> dict[Name, tuple[int, int]]:
+        """The first and the last time of each series."""
+
+    def newest(self) -> dict[str, int]:
+        """The last time of each device."""
+
+    def devices(self) -> list[str]: ...
+
+    def oldest(self, device: str) -> int | None:
+        """The first time of a device; None where nothing of it is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadView:
     """What the writer knows that is not, or not only, in the database: for readers."""
 
-    hot: Head
+    hot: ReadableHead
     catalog: Catalog
 
     def newest(self) -> dict[str, int]:
@@ -38,7 +61,7 @@ def newest_rows(stretch: SeriesBatch, catalog: Catalog) -> Iterator[Row]:
         }
 
 
-def last_times(hot: Head, catalog: Catalog) -> dict[str, int]:
+def last_times(hot: ReadableHead, catalog: Catalog) -> dict[str, int]:
     """The last time (Unix ms) of each device, committed or not."""
     found = hot.newest()
     for known in list(catalog.by_id.values()):

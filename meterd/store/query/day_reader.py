@@ -13,7 +13,7 @@ from meterd.store.db.connections import Database
 from meterd.store.db.keys import block_ids, dirty_of, rollup_id
 from meterd.store.db.schema import block, dirty, rollup
 from meterd.store.head.catalog import Catalog, Name
-from meterd.store.head.head import Head
+from meterd.store.head.view import ReadableHead
 
 # Numbers of series that no commit has numbered yet, as long as one answer lives.
 _PROVISIONAL = 1 << 30
@@ -44,7 +44,12 @@ class _Naming:
 
 
 def told(
-    database: Database, hot: Head, catalog: Catalog, device: str, day: int, wanted: Container[Name]
+    database: Database,
+    hot: ReadableHead,
+    catalog: Catalog,
+    device: str,
+    day: int,
+    wanted: Container[Name],
 ) -> DaySamples | None:
     """The wanted series of a device on a UTC day (days since 1970), committed or not.
 
@@ -76,7 +81,7 @@ class DayList:
     rolled: set[int]
 
 
-def listed(database: Database, hot: Head, catalog: Catalog, name: Name) -> DayList:
+def listed(database: Database, hot: ReadableHead, catalog: Catalog, name: Name) -> DayList:
     """The days of a series. Raises StoreError."""
     extent = hot.extents().get(name)
     found = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))
@@ -103,7 +108,7 @@ def _stored(
 
 
 def _recent(
-    hot: Head, device: str, day: int, naming: _Naming, wanted: Container[Name]
+    hot: ReadableHead, device: str, day: int, naming: _Naming, wanted: Container[Name]
 ) -> Iterator[Chunk]:
     start, end = day * DAY, (day + 1) * DAY
     for stretch in hot.stretches(device, within=(start, end)):

@@ -11,6 +11,7 @@ from sqlalchemy import inspect, select
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import migrate, ownership, writer_lease
 from meterd.store.db import store_url as databases
 from meterd.store.db.connections import Database
@@ -220,7 +221,7 @@ def _absorb(target: Path, polls: Sequence[Poll]) -> None:
     if not polls:
         return
     copy, catalog = _found(target), Catalog()
-    ledger = StoreSession(copy, catalog)
+    ledger = StoreSession(copy, catalog, SoleWriter())
     try:
         for some in spans(polls, catalog):
             ledger.commit(some, {})

@@ -17,7 +17,7 @@ from meterd.store.blocks.rollup import QuarterRollup
 from meterd.store.blocks.slicing import DAY
 from meterd.store.compaction.days import DayCompactor
 from meterd.store.compaction.hours import HourCompactor
-from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db import foreign_rows
 from meterd.store.db.connections import Database
@@ -29,7 +29,7 @@ from meterd.store.db.schema import rollup as rollups
 from meterd.store.engine.spool_policy import spool_of
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
-from meterd.store.head.replay import replay
+from meterd.store.head.replay import journal_rows, replay
 from meterd.store.tools import plain_columns
 from meterd.store.tools.overview import BlockRow, Note, looking, rows_of_blocks
 from meterd.store.wal import file_wal
@@ -40,11 +40,10 @@ from meterd.store.wal.scanner import DamagedRange
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
 
 
-class DryRunSession(StoreSession):
-    """A ledger over a reader's connection: what it is told to write, it keeps to itself."""
+class DryRun(StoredBlocks):
+    """Compaction over a reader's connection: what it would write is kept in `changes`."""
 
-    def __init__(self, connection: Connection, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.changes: list[WriteBatch] = []
 
@@ -216,10 +215,10 @@ class _Checker:
     def recomputed(self, note: Note) -> Iterator[str]:
         """Roll-ups of closed days, made again of their blocks."""
         hot, catalog = Head(), self._catalog
-        look = DryRunSession(self._connection, catalog)
+        look = DryRun(self._connection)
         if not self._journal_is_sound:
             return  # told already; what follows the last day is not known
-        replay(look.journal(), hot, catalog)
+        replay(journal_rows(self._connection), hot, catalog)
         stained = set(self._connection.scalars(select(dirty.c.id)))
         closer = DayCompactor(hot, catalog, HourCompactor(hot, catalog, {}, set(stained)))
         for (device, day), sound in sorted(self._days.items()):
