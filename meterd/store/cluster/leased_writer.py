@@ -192,11 +192,11 @@ def taken_over(
     return found, rows
 
 
-def forget_others(hot: Head, held: Mapping[str, DeviceLease], catalog: Catalog) -> None:
+def forget_others(head: Head, held: Mapping[str, DeviceLease], catalog: Catalog) -> None:
     """Polls of devices that other meterds have by now are theirs to write."""
     ours = {one.id for one in held.values()}
-    for name in hot.devices():
+    for name in head.devices():
         # By its number: a device that was just renamed may be held under its old name.
         number = catalog.devices.get(catalog.renamed.get(name, name))
-        if name not in held and number not in ours and (lost := hot.drop(name)):
+        if name not in held and number not in ours and (lost := head.drop(name)):
             _log.warning("%d samples of %s are dropped: it is not ours", lost, name)

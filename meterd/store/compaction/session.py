@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select, update
 
-from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import BlockEntry, WriteBatch
@@ -79,24 +79,24 @@ class StoreSession(StoredBlocks):
 
     def commit(
         self,
-        spans: Sequence[Chunk],
+        chunks: Sequence[Chunk],
         memos: Mapping[str, str],
         *,
         plain: bool = False,
-        filed: bool = False,
+        in_file: bool = False,
     ) -> int | None:
         """One journal row; its number, None where there was nothing. Raises StoreError.
 
-        `plain`: each sample as a row of its own, too. `filed`: the polls go to a file instead.
+        `plain`: each sample as a row of its own, too. `in_file`: the polls go to a file instead.
         """
-        spans = [span for span in spans if self._rights.may_write(span.device)]
-        number = self._next if spans and not filed else None
-        polls = self._rights.rows(number, spans, self.digits) if number is not None else []
-        with self.writing({span.device for span in spans}) as connection:
-            self._catalog.settle(connection, spans)
+        chunks = [chunk for chunk in chunks if self._rights.may_write(chunk.device)]
+        number = self._next if chunks and not in_file else None
+        polls = self._rights.rows(number, chunks, self.digits) if number is not None else []
+        with self.writing({chunk.device for chunk in chunks}) as connection:
+            self._catalog.settle(connection, chunks)
             insert_rows(connection, journal, polls)
             if plain:
-                plain_rows.keep(connection, spans)
+                plain_rows.keep(connection, chunks)
             rows = [{"name": name, "body": text} for name, text in memos.items()]
             replace_rows(connection, memo, rows)
         self._catalog.settled()
@@ -148,7 +148,7 @@ class StoreSession(StoredBlocks):
         """A journal row becomes a file, and what is left of it a row again. Raises StoreError."""
         self.put_aside(damaged, folder)
         if left:
-            body = journals.encode(list(left), {})
+            body = commit_record.encode(list(left), {})
             with self.transaction() as connection:
                 insert_rows(connection, journal, [{"id": damaged.key, "body": body}])
 
