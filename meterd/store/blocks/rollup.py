@@ -66,7 +66,7 @@ def fold(
     A counter has quarters in holes as well, right up to `before` and `after`. `power` helps to
     tell whether it was frozen. `within` cuts the answer to those quarters. A counter that is a
     running `total` never falls: samples by which it does are no part of its rise. A quarter that
-    the stretch cuts in two is not whole: give all of its values.
+    the window cuts in two is not whole: give all of its values.
     """
     # A list is read twice as quickly as an array.
     times, values = _known(times, list(values))
