@@ -15,7 +15,7 @@ from meterd.cli.logging_setup import tell_of_values, warn_of_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
 from meterd.cli.servers import check_certificate, check_login
 from meterd.cli.times import now_ms
-from meterd.config.load import Loaded
+from meterd.config.load import LoadedConfig
 from meterd.config.settings import Settings
 from meterd.daemon import alerting, config_warnings, rule_warnings
 from meterd.daemon.busload import BusLoad, RateSource, load_of
@@ -152,7 +152,7 @@ def _missing(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
     return found | {name: one.reason for name, one in said.items() if one.value is None}
 
 
-def _problems(loaded: Loaded, verdict: _CheckReport) -> list[Problem]:
+def _problems(loaded: LoadedConfig, verdict: _CheckReport) -> list[Problem]:
     """All doubts, and the buses that are asked for too much, at their places in the file."""
     certain = {load.key for load in verdict.impossible}
     found = [_problem(loaded, doubt, "warning") for doubt in verdict.doubts]
@@ -163,7 +163,7 @@ def _problems(loaded: Loaded, verdict: _CheckReport) -> list[Problem]:
     return sorted(found, key=lambda one: (one.line, one.column, one.code))
 
 
-def _problem(loaded: Loaded, doubt: ConfigWarning, severity: str) -> Problem:
+def _problem(loaded: LoadedConfig, doubt: ConfigWarning, severity: str) -> Problem:
     place = loaded.place(*doubt.path)
     code, text, hint = doubt.code.value, doubt.text, doubt.hint
     return Problem(loaded.file, place.line, place.column, code, text, hint, severity)
@@ -207,7 +207,7 @@ def _rows(load: BusLoad) -> Iterator[dict[str, Any]]:
         }
 
 
-def _tell(loaded: Loaded, verdict: _CheckReport, problems: Sequence[Problem]) -> None:
+def _tell(loaded: LoadedConfig, verdict: _CheckReport, problems: Sequence[Problem]) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
     for load in verdict.loads:

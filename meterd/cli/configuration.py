@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meterd.config.load import Loaded, find, load_placed
+from meterd.config.load import LoadedConfig, find, load_with_positions
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
@@ -24,10 +24,10 @@ def load_settings(explicit: Path | None) -> Settings:
     return load_file(explicit).settings
 
 
-def load_file(explicit: Path | None) -> Loaded:
+def load_file(explicit: Path | None) -> LoadedConfig:
     """As `load_settings()`, and it can be asked where something stands."""
     path = find(os.environ, explicit)
-    return load_placed(
+    return load_with_positions(
         path,
         options_of=registry.options_of,
         driver_names=registry.names(),

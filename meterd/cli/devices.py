@@ -13,7 +13,7 @@ import click
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file, load_settings
 from meterd.cli.times import moment, now_ms
-from meterd.config.load import Loaded
+from meterd.config.load import LoadedConfig
 from meterd.config.settings import Settings
 from meterd.errors import StoreError
 from meterd.model.duration import spell
@@ -337,7 +337,7 @@ async def _replace_here(
             )
 
 
-def _places(loaded: Loaded, old: str) -> Iterator[str]:
+def _places(loaded: LoadedConfig, old: str) -> Iterator[str]:
     """Where the configuration says a name, as FILE:LINE:COLUMN."""
     settings = loaded.settings
     paths: list[tuple[str, ...]] = [("devices", old)] if old in settings.devices else []

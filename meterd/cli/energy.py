@@ -14,7 +14,7 @@ import click
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.times import moment, stretch
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 from meterd.config.settings import Settings
 from meterd.energy.periods import Period
 
@@ -244,7 +244,7 @@ def _cents(cost: str | None) -> str | None:
 def _known(asked: tuple[str, ...], known: Mapping[str, object], what: str) -> tuple[str, ...]:
     for name in asked:
         if name not in known:
-            hint = near(name, known) or f"the configuration has no `{what}s:`"
+            hint = spelling_hint(name, known) or f"the configuration has no `{what}s:`"
             raise click.UsageError(f"There is no {what} {name!r}: {hint}")
     return asked
 

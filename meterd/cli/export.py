@@ -161,7 +161,7 @@ def _wanted(
     start: str | None,
     end: str | None,
 ) -> "Wanted":
-    from meterd.config.names import near
+    from meterd.config.names import spelling_hint
     from meterd.store.tools.export import Wanted
 
     infos = reader.names()
@@ -171,7 +171,7 @@ def _wanted(
     ):
         for name in asked:
             if name not in known:
-                hint = near(name, known) or "it is empty"
+                hint = spelling_hint(name, known) or "it is empty"
                 raise click.UsageError(f"The store has no {what} {name!r}: {hint}")
     first = moment("--start", start, now, zone) if start else 0
     last = moment("--end", end, now, zone) if end else now + 1

@@ -13,7 +13,7 @@ from meterd.cli import output
 from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
 from meterd.cli.logging_setup import tell_of_values, warn_of_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 from meterd.config.settings import Settings
 from meterd.daemon.link_plan import Built, build, link_plans, polled
 from meterd.daemon.service import ContainedDriver
@@ -80,7 +80,9 @@ def _settings(what: Sequence[str], config: Path | None) -> Settings:
         return Settings(devices=dict(_numbered(targets)))
     settings = load_settings(config)
     if unknown := [name for name in names if name not in settings.devices]:
-        told = "; ".join(f"no device {one}: {near(one, settings.devices)}" for one in unknown)
+        told = "; ".join(
+            f"no device {one}: {spelling_hint(one, settings.devices)}" for one in unknown
+        )
         raise ConfigError(told)
     wanted = {n: d for n, d in settings.devices.items() if n in names or not names}
     if not any(device.enabled for device in wanted.values()):

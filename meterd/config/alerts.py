@@ -1,4 +1,4 @@
-"""The `alerts:` section: rules that watch quantities, and hooks that tell of them."""
+"""The `alerts:` section: alert rules, and the hooks that deliver their notices."""
 
 import re
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from meterd.model.quantity import describe, suggest
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def _listed(value: object) -> object:
-    """One word is a list of one."""
+def _as_tuple(value: object) -> object:
+    """A single name is a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -31,17 +31,17 @@ def _quantity(name: str) -> str:
 def _hook_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0
+        is_complete = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        whole = False
-    if not whole or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f]", url):
+        is_complete = False
+    if not is_complete or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f]", url):
         hint = "write http://HOST:PORT/PATH"
         raise ValueFlaw(Code.HOOK, "must be an http:// or https:// URL", hint).error()
     return url
 
 
 def _header_lines(value: object) -> object:
-    """Headers from a file are lines of `Name: value`."""
+    """Parse headers from a `headers_file`: lines of `Name: value`."""
     if not isinstance(value, str):
         return value
     pairs = [line.partition(":") for line in value.splitlines() if line.strip()]
@@ -66,7 +66,7 @@ CONDITIONS = ("equals", "above", "below")
 
 
 def condition_flaw(given: Sequence[str]) -> ValueFlaw | None:
-    """What is wrong with a rule that has these of CONDITIONS; None where it has one."""
+    """The flaw of a rule with these of the CONDITIONS; None where it has exactly one."""
     if len(given) == 1:
         return None
     what = f"has {' and '.join(given)}" if given else "has no condition"
@@ -84,20 +84,21 @@ Headers = Annotated[
 ]
 
 
-# The text of a number in a map's `enum`.
+# A value of a map's `enum`, by its text.
 State = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
 
 
 class RuleSettings(Section):
-    """One rule. Exactly one of equals, above and below is set; `device` empty is every device.
+    """One alert rule. Exactly one of equals, above, below is set; `device` empty: every device.
 
-    `equals` is a number, or what an enumerated quantity's number means: daemon/alerting.py.
+    `equals` is a number, or the text of an enumerated quantity's number, which
+    daemon/alerting.py translates by the devices' maps.
 
-    `for_` is how long it must hold before it fires, `clear_for` how long it must be clear before
-    it ends; both in seconds.
+    `for_`: seconds that the condition holds before the alert fires. `clear_for`: seconds that it
+    does not hold before the alert ends.
     """
 
-    device: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    device: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     quantity: Annotated[str, AfterValidator(_quantity)]
     equals: Annotated[Number | State | None, Field(union_mode="left_to_right")] = None
     above: Number | None = None
@@ -107,14 +108,15 @@ class RuleSettings(Section):
     for_: Annotated[float, between("0s", "30d")] = Field(default=0.0, alias="for")
     clear_for: Annotated[float, between("0s", "30d")] = 0.0
     severity: Literal["info", "warning", "critical"] = "warning"
-    notify: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    notify: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     text: Annotated[str, Field(max_length=500), AfterValidator(one_line)] | None = None
 
     @check("clear_below", "clear_above")
     @classmethod
-    def _sensible(cls, clear: float | None, info: ValidationInfo) -> float | None:
+    def _check_clear_threshold(cls, clear: float | None, info: ValidationInfo) -> float | None:
         partner = "above" if info.field_name == "clear_below" else "below"
-        # The partner stands above in the class; it is absent only where it was itself wrong.
+        # pydantic validates in the order of the fields: the partner is absent from `data` only
+        # where its own value is invalid.
         if clear is None or partner not in info.data:
             return clear
         limit = info.data[partner]
@@ -137,7 +139,7 @@ class RuleSettings(Section):
 
 
 class HookSettings(Section):
-    """Where alerts are sent. Its URL and headers may hold secrets, so they are not printed."""
+    """A webhook. URL and headers may hold secrets, so its repr leaves them out."""
 
     type: Literal["webhook"]
     url: Annotated[str, AfterValidator(_hook_url), Field(repr=False)]
@@ -146,7 +148,7 @@ class HookSettings(Section):
 
 
 class AlertsSettings(Section):
-    """What is watched, and who is told."""
+    """Alert rules and hooks, by name."""
 
     rules: Annotated[dict[Name, RuleSettings], OrEmpty] = Field(default_factory=dict)
     hooks: Annotated[dict[Name, HookSettings], OrEmpty] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The `api:` section: where the API listens, who may log in, TLS, and the proxies in front."""
+"""The `api:` section: listen address, users, TLS, CORS and reverse proxies."""
 
 import ipaddress
 import re
@@ -14,50 +14,50 @@ from meterd.config.fields import OrEmpty, Section, Switch, has_control
 from meterd.config.listen import is_loopback, split_listen
 from meterd.model.files import read
 
-_SQLITE = "sqlite:///"
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
-_BASE = re.compile(r"(/[A-Za-z0-9._~-]+)*")
-_PEM_LIMIT = 1 << 20  # bytes of a certificate with its chain
+_SQLITE_PREFIX = "sqlite:///"
+_USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_SCRYPT_HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_PEM_MAX_BYTES = 1 << 20  # a certificate with its chain
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_]([a-z0-9._-]{0,252})|\[[0-9a-f:.]+\])"
     r"(:(?P<port>[0-9]{1,5}))?"
 )
-_SHORTEST = 8
-_LONGEST = 1024
+_PASSWORD_MIN = 8  # characters, as the next
+_PASSWORD_MAX = 1024
 
 
-def _beside(path: str, info: ValidationInfo) -> str:
-    """Relative files stand beside the configuration."""
+def _resolved_path(path: str, info: ValidationInfo) -> str:
+    """A relative path is relative to the configuration file's folder."""
     if not path or has_control(path):
         raise ValueFlaw(Code.VALUE, "must be the path of a file").error()
     return str((info.context or {}).get("folder", Path()) / path)
 
 
-File = Annotated[str, AfterValidator(_beside)]
+File = Annotated[str, AfterValidator(_resolved_path)]
 
 
 class TlsSettings(Section):
-    """A certificate with its chain, and its key, both in PEM; read again when they change."""
+    """A certificate with its chain, and its key, both PEM files; reloaded when they change."""
 
     certificate: File
     key: File
 
     @model_validator(mode="after")
-    def _fits(self) -> "TlsSettings":
+    def _check_key_pair(self) -> "TlsSettings":
         if flaw := tls_flaw(Path(self.certificate), Path(self.key)):
             raise flaw.error()
         return self
 
 
 def tls_flaw(certificate: Path, key: Path) -> ValueFlaw | None:
-    """What is wrong with the two files; None where a server can use them."""
+    """Why a TLS server cannot use the two files; None where it can."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         for file in (certificate, key):
-            read(file, _PEM_LIMIT, pipe=False)
+            read(file, _PEM_MAX_BYTES, pipe=False)
         context.load_cert_chain(certificate, key, password=lambda: b"")
         is_public = stat.S_IMODE(key.stat().st_mode) & 0o007
     except ssl.SSLError as error:
@@ -74,7 +74,7 @@ def tls_flaw(certificate: Path, key: Path) -> ValueFlaw | None:
 
 
 def _user_name(name: str) -> str:
-    if not _USER.fullmatch(name):
+    if not _USER_NAME.fullmatch(name):
         what = "must be a user's name: up to 64 letters, digits and . _ @ -"
         raise ValueFlaw(Code.ACCOUNT, what).error()
     return name
@@ -85,9 +85,9 @@ def _scopes(value: object) -> object:
 
 
 class UserSettings(Section):
-    """Somebody who logs in with a password: itself (`password_file`), or as a hash of it.
+    """A user who logs in with a password, given itself (`password_file`) or as its scrypt hash.
 
-    A hash cannot be used for HTTP Digest, which needs the password.
+    HTTP Digest needs the password itself: it does not work with a hash.
     """
 
     password: Annotated[str | None, Field(repr=False)] = None
@@ -98,22 +98,22 @@ class UserSettings(Section):
 
     @check("password")
     @classmethod
-    def _long_enough(cls, password: str | None) -> str | None:
-        if password is not None and not _SHORTEST <= len(password) <= _LONGEST:
-            what = f"must be a password of {_SHORTEST} to {_LONGEST} characters"
+    def _check_password_length(cls, password: str | None) -> str | None:
+        if password is not None and not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
+            what = f"must be a password of {_PASSWORD_MIN} to {_PASSWORD_MAX} characters"
             raise ValueFlaw(Code.ACCOUNT, what, show=False).error()
         return password
 
     @check("password_hash")
     @classmethod
-    def _is_ours(cls, text: str | None) -> str | None:
-        if text is not None and not _HASH.fullmatch(text):
+    def _check_hash(cls, text: str | None) -> str | None:
+        if text is not None and not _SCRYPT_HASH.fullmatch(text):
             what = "must be what `meterd token hash` prints"
             raise ValueFlaw(Code.ACCOUNT, what, show=False).error()
         return text
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> "UserSettings":
+    def _check_credentials(self) -> "UserSettings":
         if (self.password is None) == (self.password_hash is None):
             hint = "password_file names a file of mode 0600 that holds it"
             what = "needs exactly one of password and password_hash"
@@ -131,33 +131,33 @@ def _network(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    """As a browser writes it: lower case, and no port that the scheme has anyway."""
-    found = _ORIGIN.fullmatch(text.strip().lower())
-    if found is None or int(found["port"] or 1) not in range(1, 65536):
+    """The origin as a browser sends it: lower case, without the scheme's default port."""
+    match = _ORIGIN.fullmatch(text.strip().lower())
+    if match is None or int(match["port"] or 1) not in range(1, 65536):
         hint = (
             "write https://dash.example or http://nas.lan:3000, without a path; * is not possible"
         )
         raise ValueFlaw(Code.ORIGIN, "must be the origin of a page", hint).error()
-    usual = {"http": "80", "https": "443"}[found["scheme"]]
-    port = found["port"]
-    shown = f":{int(port)}" if port and port != usual else ""
-    return f"{found['scheme']}://{found['host']}{shown}"
+    default_port = {"http": "80", "https": "443"}[match["scheme"]]
+    port = match["port"]
+    suffix = f":{int(port)}" if port and port != default_port else ""
+    return f"{match['scheme']}://{match['host']}{suffix}"
 
 
 def _base_path(path: str) -> str:
     path = path.rstrip("/")
-    if not _BASE.fullmatch(path):
+    if not _BASE_PATH.fullmatch(path):
         raise ValueFlaw(Code.BASE_PATH, "must be a path such as /meterd").error()
     return path
 
 
 class ApiSettings(Section):
-    """Where the API and the page are, and who may come in.
+    """The API server: listen address, TLS, logins and CORS.
 
-    `login` auto: none on loopback; always: everywhere. `insecure` allows the network without
-    TLS, and, where there is neither user nor token, to look without a login. `tokens` None:
-    beside the store. `base_path` is what a proxy's URL has before every path. `cors` are the
-    origins of other sites' pages that may read answers.
+    `login` auto: none on loopback; always: everywhere. `insecure` allows to listen on the network
+    without TLS, and read requests without a login while there is neither user nor token.
+    `tokens`: the token file, None: beside the store. `base_path`: the path prefix of the URL that
+    a reverse proxy serves. `cors`: origins whose pages may read answers.
     """
 
     insecure: Switch = False
@@ -185,18 +185,19 @@ class ApiSettings(Section):
         return split_listen(self.listen)[1]
 
     def token_file(self, store_url: str | tuple[str, ...]) -> Path:
-        """The file that `meterd token` writes and the daemon reads."""
+        """The token file, which `meterd token` writes and the daemon reads."""
         if self.tokens is not None:
             return Path(self.tokens)
-        if isinstance(store_url, str) and store_url.startswith(_SQLITE):
-            return Path(store_url.removeprefix(_SQLITE)).with_suffix(".tokens")
+        if isinstance(store_url, str) and store_url.startswith(_SQLITE_PREFIX):
+            return Path(store_url.removeprefix(_SQLITE_PREFIX)).with_suffix(".tokens")
         return Path("meterd.tokens")
 
     @check("listen")
     @classmethod
-    def _safe(cls, listen: str, info: ValidationInfo) -> str:
+    def _check_exposure(cls, listen: str, info: ValidationInfo) -> str:
         host, _ = split_listen(listen)
-        # Both stand above `listen`, so they are known here, unless they were themselves wrong.
+        # pydantic validates in the order of the fields: `tls` and `insecure` are absent from
+        # `data` only where their own values are invalid.
         is_safe = info.data.get("tls", True) is not None or info.data.get("insecure", True)
         if is_loopback(host) or is_safe:
             return listen

@@ -1,4 +1,4 @@
-"""The `cluster:` section: several meterds share a store, and each device has one of them."""
+"""The `cluster:` section: several meterds on one store, each device polled by one of them."""
 
 from typing import Annotated, Literal
 
@@ -9,11 +9,11 @@ from meterd.config.fields import Section
 
 
 class ClusterSettings(Section):
-    """That the store is shared, and how fast another meterd steps in.
+    """Leases on devices: how fast another member takes over those of a failed one.
 
-    `lease`, in seconds: who does not renew for two of these has lost its devices, and another
-    one has them before the third has passed. `alone`: whether a meterd that cannot reach the
-    store goes on polling when its leases may be over.
+    `lease`, in seconds: a member that does not renew for two of these loses its devices, and
+    another member has them before the third has passed. `alone`: whether a member that cannot
+    reach the store goes on polling when its leases may have expired.
     """
 
     lease: Annotated[float, between("1s", "10m")] = 10.0

@@ -1,4 +1,4 @@
-"""The codes of everything that can be wrong with a configuration, and what each one means."""
+"""Codes of configuration errors (C0xx) and warnings (C1xx), and their meanings."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Code(StrEnum):
-    """Stable: scripts and searches rely on them. A code is never given a second meaning."""
+    """Codes of errors, which refuse the file. Stable: a code is never given a second meaning."""
 
     UNREADABLE = "C001"
     NO_TEXT = "C002"
@@ -32,7 +32,7 @@ class Code(StrEnum):
     TIMEZONE = "C031"
     LABEL = "C032"
     LINK = "C033"
-    # C034 was for what an early version did not do yet.
+    # C034 is retired: an early version refused links it did not support yet.
     STORE = "C035"
     LISTEN = "C036"
     OPEN_LISTEN = "C037"
@@ -109,7 +109,7 @@ MEANING: dict[Code, str] = {
 
 
 class WarningCode(StrEnum):
-    """Of what can be loaded, and is hardly what was meant. As stable as Code."""
+    """Codes of warnings: the file loads, but is hardly what was meant. As stable as Code."""
 
     SAME_METER = "C101"
     BUS_FULL = "C102"
@@ -155,10 +155,10 @@ WARNING_MEANING: dict[WarningCode, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ValueFlaw:
-    """What is wrong with one value, before it is known where it stands.
+    """What is wrong with one value, without its position in the file.
 
-    `what` reads "must be …", and the value follows it; where it is better shown elsewhere
-    "{}" stands for it, and with `show` off it is not shown at all.
+    `what` reads "must be …", and the report appends the value; a "{}" in it is replaced by the
+    value instead, and with `show` off the value is not shown at all.
     """
 
     code: Code
@@ -167,7 +167,7 @@ class ValueFlaw:
     show: bool = True
 
     def error(self) -> PydanticCustomError:
-        """To raise in a validator: it carries the code and the hint through pydantic."""
+        """The exception for a validator to raise; pydantic passes the flaw on in its context."""
         return PydanticCustomError(
             "flaw", "{text}", {"text": self.what.replace("{}", "this value"), "flaw": self}
         )

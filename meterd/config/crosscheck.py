@@ -1,6 +1,6 @@
-"""What one part of the file says of another: links, drivers, devices and hooks by name.
+"""References between sections: drivers, links, devices and hooks by name.
 
-Works on the tree, not on Settings, so that it also speaks of a file with other mistakes.
+It checks the YAML tree, not Settings, so that a file with other mistakes is checked, too.
 """
 
 import re
@@ -9,20 +9,20 @@ from collections.abc import Collection, Iterator
 from meterd.config.alerts import CONDITIONS, condition_flaw
 from meterd.config.codes import Code
 from meterd.config.explain import show
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 from meterd.config.problems import START, Problems
 from meterd.config.yaml_tree import Entry, Items, Keys, Node, Scalar, is_unknown
 
 
 def crosscheck(root: Keys, driver_names: Collection[str], problems: Problems) -> None:
-    """Add a problem for each name that leads nowhere."""
-    devices = names_in(root, "devices")
+    """Add a problem for each reference to a name that is not defined."""
+    devices = entries_at(root, "devices")
     if not devices:
         place = root.entries["devices"].place if "devices" in root.entries else START
         if "devices" not in root.entries or _is_empty(root.entries["devices"].node):
             hint = "add `devices:` with an entry for each meter and UPS"
             problems.add(Code.NO_DEVICES, place, "there are no devices to poll", hint)
-    links = names_in(root, "links")
+    links = entries_at(root, "links")
     for name, device in devices.items():
         _check_driver(name, device.node, driver_names, problems)
         _check_link(name, device.node, links, problems)
@@ -31,33 +31,33 @@ def crosscheck(root: Keys, driver_names: Collection[str], problems: Problems) ->
 
 
 def _check_proxy(root: Keys, devices: Collection[str], problems: Problems) -> None:
-    for unit, entry in names_in(root, "proxy", "devices").items():
+    for unit, entry in entries_at(root, "proxy", "devices").items():
         word = entry.node
         if isinstance(word, Scalar) and word.value not in devices:
             what = f"proxy.devices.{unit}: there is no device {show(word)}"
-            hint = near(str(word.value), devices)
+            hint = spelling_hint(str(word.value), devices)
             problems.add(Code.UNKNOWN_DEVICE, word.place, what, hint)
 
 
 def _check_alerts(root: Keys, devices: Collection[str], problems: Problems) -> None:
-    hooks = names_in(root, "alerts", "hooks")
-    for name, entry in names_in(root, "alerts", "rules").items():
+    hooks = entries_at(root, "alerts", "hooks")
+    for name, entry in entries_at(root, "alerts", "rules").items():
         where, rule = f"alerts.rules.{name}", entry.node
         _check_condition(where, entry, problems)
-        for word in _words(rule, "device"):
+        for word in _texts(rule, "device"):
             if word.value not in devices:
                 what = f"{where}.device: there is no device {show(word)}"
-                hint = near(str(word.value), devices)
+                hint = spelling_hint(str(word.value), devices)
                 problems.add(Code.UNKNOWN_DEVICE, word.place, what, hint)
-        for word in _words(rule, "notify"):
+        for word in _texts(rule, "notify"):
             if word.value not in hooks:
                 what = f"{where}.notify: there is no hook {show(word)}"
-                hint = near(str(word.value), hooks) or "add it to `alerts: hooks:`"
+                hint = spelling_hint(str(word.value), hooks) or "add it to `alerts: hooks:`"
                 problems.add(Code.UNKNOWN_HOOK, word.place, what, hint)
 
 
-def names_in(root: Node, *path: str) -> dict[str, Entry]:
-    """The entries of the mapping at this path; empty where there is no mapping."""
+def entries_at(root: Node, *path: str) -> dict[str, Entry]:
+    """The entries of the mapping at this path; empty where no mapping is there."""
     node: Node = root
     for step in path:
         if not isinstance(node, Keys) or step not in node.entries:
@@ -66,31 +66,31 @@ def names_in(root: Node, *path: str) -> dict[str, Entry]:
     return node.entries if isinstance(node, Keys) else {}
 
 
-def text_of(node: Node, key: str) -> Scalar | None:
-    """The value of a key where it is a text."""
-    entry = names_in(node).get(key)
-    found = entry.node if entry else None
-    return found if isinstance(found, Scalar) and isinstance(found.value, str) else None
+def text_at(node: Node, key: str) -> Scalar | None:
+    """The scalar of a key; None where it is absent or no text."""
+    entry = entries_at(node).get(key)
+    scalar = entry.node if entry else None
+    return scalar if isinstance(scalar, Scalar) and isinstance(scalar.value, str) else None
 
 
 def _is_empty(node: Node) -> bool:
     return isinstance(node, Keys) or _is_null(node)
 
 
-def _check_driver(name: str, device: Node, known: Collection[str], problems: Problems) -> None:
-    driver = text_of(device, "driver")
-    if driver is None or not driver.value or driver.value in known:
+def _check_driver(name: str, device: Node, drivers: Collection[str], problems: Problems) -> None:
+    driver = text_at(device, "driver")
+    if driver is None or not driver.value or driver.value in drivers:
         return
     what = f"devices.{name}.driver: there is no driver {show(driver)}"
-    problems.add(Code.UNKNOWN_DRIVER, driver.place, what, near(str(driver.value), known))
+    problems.add(Code.UNKNOWN_DRIVER, driver.place, what, spelling_hint(str(driver.value), drivers))
 
 
 def _check_link(name: str, device: Node, links: Collection[str], problems: Problems) -> None:
-    link = text_of(device, "link")
+    link = text_at(device, "link")
     if link is None or "://" in str(link.value) or link.value in links:
         return
     word = str(link.value)
-    hint = near(word, links)
+    hint = spelling_hint(word, links)
     if link.source:
         hint = ""
     elif re.match(r"/dev/", word):
@@ -104,10 +104,10 @@ def _check_link(name: str, device: Node, links: Collection[str], problems: Probl
 
 
 def _check_condition(where: str, entry: Entry, problems: Problems) -> None:
-    # The model checks this too, but only once all the rule's values are right.
+    # RuleSettings checks this too, but only where all of the rule's values are valid.
     if not isinstance(entry.node, Keys):
         return
-    nodes = {key: each.node for key, each in entry.node.entries.items() if key in CONDITIONS}
+    nodes = {key: child.node for key, child in entry.node.entries.items() if key in CONDITIONS}
     if any(is_unknown(node) for node in nodes.values()):
         return
     given = [key for key in CONDITIONS if key in nodes and not _is_null(nodes[key])]
@@ -119,11 +119,11 @@ def _is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.value is None
 
 
-def _words(rule: Node, key: str) -> Iterator[Scalar]:
-    """The texts of a key that takes one or a list of them."""
-    entry = names_in(rule).get(key)
+def _texts(rule: Node, key: str) -> Iterator[Scalar]:
+    """The text scalars of a key that takes one text or a list of texts."""
+    entry = entries_at(rule).get(key)
     if entry is None:
         return
-    for each in entry.node.nodes if isinstance(entry.node, Items) else (entry.node,):
-        if isinstance(each, Scalar) and isinstance(each.value, str):
-            yield each
+    for node in entry.node.nodes if isinstance(entry.node, Items) else (entry.node,):
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            yield node

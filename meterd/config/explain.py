@@ -1,4 +1,4 @@
-"""pydantic's errors as problems: in people's words, and at the very key or value."""
+"""pydantic's validation errors as problems of the file, with position, wording and hint."""
 
 import difflib
 import re
@@ -10,16 +10,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from meterd.config.codes import Code, ValueFlaw
-from meterd.config.duration import meant
-from meterd.config.names import near
+from meterd.config.duration import guess
+from meterd.config.names import spelling_hint
 from meterd.config.problems import START, FilePosition, Problems, excerpt
 from meterd.config.settings import fits, keys_at
 from meterd.config.yaml_tree import Items, Keys, Node, Scalar, is_unknown
 
 Loc: TypeAlias = Sequence[str | int]
 
-# The beginnings of pydantic's types of error, and what the value should have been.
-_KINDS = {
+# Prefixes of pydantic's error types, and what the value must be.
+_EXPECTED_TYPES = {
     "string_t": "a text",
     "string_s": "a text",
     "int": "a whole number",
@@ -34,7 +34,7 @@ _KINDS = {
     "set": "a list",
     "frozen_set": "a list",
 }
-_RANGES = {
+_RANGE_ERRORS = {
     "greater_than": ("greater than {}", "gt"),
     "greater_than_equal": ("at least {}", "ge"),
     "less_than": ("less than {}", "lt"),
@@ -45,13 +45,13 @@ _RANGES = {
     "too_short": ("a list of {} or more", "min_length"),
     "too_long": ("a list of at most {}", "max_length"),
 }
-_MERGE, _NO_MERGE = "<<", "YAML 1.2 has no merge keys (`<<`): write the keys out"
-_SHAPES = ("model", "dict", "mapping", "list", "tuple", "set", "frozen_set")
+_MERGE_KEY, _NO_MERGE_HINT = "<<", "YAML 1.2 has no merge keys (`<<`): write the keys out"
+_SHAPE_ERRORS = ("model", "dict", "mapping", "list", "tuple", "set", "frozen_set")
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """What pydantic's location leads to: the path that exists, its key's place, and its node."""
+    """The node that a pydantic location leads to, its path, and the position of its key."""
 
     path: tuple[str, ...]
     key_place: FilePosition
@@ -63,7 +63,7 @@ class Spot:
 
 
 def locate(root: Node, loc: Loc) -> Spot:
-    """Follow the location as far as the file goes; steps that pydantic adds are passed over."""
+    """Follow the location as far as nodes exist; steps that pydantic adds are skipped."""
     spot = Spot((), START, root)
     for step in loc:
         node = spot.node
@@ -79,7 +79,7 @@ def locate(root: Node, loc: Loc) -> Spot:
 
 
 def show(node: Node) -> str:
-    """The value in a sentence; what came from outside is never printed."""
+    """The value for a message; values from the environment or secret files are never shown."""
     if isinstance(node, Keys):
         return "a mapping"
     if isinstance(node, Items):
@@ -98,12 +98,14 @@ def show(node: Node) -> str:
 def explain(
     error: ValidationError, root: Node, problems: Problems, prefix: Loc = (), keys: Loc = ()
 ) -> None:
-    """Add a problem for each error. `prefix` leads to what was validated, `keys` are its keys."""
+    """Add a problem for each error. `prefix`: path of what was validated, `keys`: its keys."""
     for detail in error.errors(include_url=False):
-        _explain_one(detail, root, problems, (*prefix, *detail["loc"]), keys)
+        _explain_item(detail, root, problems, (*prefix, *detail["loc"]), keys)
 
 
-def _explain_one(detail: ErrorDetails, root: Node, problems: Problems, loc: Loc, keys: Loc) -> None:
+def _explain_item(
+    detail: ErrorDetails, root: Node, problems: Problems, loc: Loc, keys: Loc
+) -> None:
     spot = locate(root, loc)
     kind = detail["type"]
     if kind == "missing":
@@ -117,22 +119,22 @@ def _explain_one(detail: ErrorDetails, root: Node, problems: Problems, loc: Loc,
         problems.add(
             flaw.code, spot.key_place, _sentence(flaw, spot, excerpt(spot.path[-1])), flaw.hint
         )
-    elif not _is_told(spot.node):
+    elif not _is_reported(spot.node):
         _bad_value(problems, spot, _flaw(detail, spot.node, spot.path))
 
 
 def _missing_hint(spot: Spot, key: str) -> str:
-    """A key that looks like the missing one was probably meant to be it."""
+    """Suggest a present key that is spelled like the missing one, else to add it."""
     present = set(spot.node.entries) if isinstance(spot.node, Keys) else set()
-    if _MERGE in present:
-        return _NO_MERGE
-    if found := difflib.get_close_matches(key, present - set(keys_at(spot.path)), n=1):
-        return f"is {excerpt(found[0])} meant to be it?"
+    if _MERGE_KEY in present:
+        return _NO_MERGE_HINT
+    if matches := difflib.get_close_matches(key, present - set(keys_at(spot.path)), n=1):
+        return f"is {excerpt(matches[0])} meant to be it?"
     return f"add `{key}:` to it"
 
 
-# Keys that other programs have for a device, and how it is said here.
-_ELSEWHERE = {
+# Device keys of other programs, and the hint to their equivalents here.
+_FOREIGN_KEYS = {
     **dict.fromkeys(
         ("slave", "slave_id", "slaveid", "unit_id", "unitid", "address", "id", "modbus_id"),
         "write `unit:`, the number that the meter is set to",
@@ -162,28 +164,30 @@ _ELSEWHERE = {
 
 
 def unknown_key(problems: Problems, spot: Spot, known: Sequence[str]) -> None:
-    """A key that is not known here, at its place."""
+    """Add a problem for an unknown key; `known` are the keys that its section may have."""
     *parents, key = spot.path
-    hint = _ELSEWHERE.get(key.lower(), "") if parents[:1] == ["devices"] else ""
-    hint = hint or near(key, known)
-    if key == _MERGE:
-        hint = _NO_MERGE
+    hint = _FOREIGN_KEYS.get(key.lower(), "") if parents[:1] == ["devices"] else ""
+    hint = hint or spelling_hint(key, known)
+    if key == _MERGE_KEY:
+        hint = _NO_MERGE_HINT
     where = f"{'.'.join(parents)}: " if parents else ""
     problems.add(Code.UNKNOWN_KEY, spot.key_place, f"{where}unknown key {excerpt(key)}", hint)
 
 
-def _is_told(node: Node) -> bool:
-    """A value that could not be had is one problem, not also a wrong value or a wrong section."""
+def _is_reported(node: Node) -> bool:
+    """Whether a problem of this value, or of one in this section, is already reported: it could
+    not be read from the environment or its file.
+    """
     if isinstance(node, Keys):
         return any(is_unknown(entry.node) for entry in node.entries.values())
     return is_unknown(node)
 
 
 def _bad_value(problems: Problems, spot: Spot, flaw: ValueFlaw) -> None:
-    # A section as a whole is named by its key, a value by itself.
+    # A problem of a whole section stands at its key, one of a value at the value.
     is_section = isinstance(spot.node, Keys) and flaw.code not in (Code.TYPE, Code.SHAPE)
     place = spot.key_place if is_section else spot.node.place
-    # A hint often spells the value anew, and what came from outside is never printed.
+    # Hints often repeat the value; one from the environment or a secret file is never shown.
     hint = "" if isinstance(spot.node, Scalar) and spot.node.source else flaw.hint
     problems.add(flaw.code, place, _sentence(flaw, spot, show(spot.node)), hint)
 
@@ -191,7 +195,7 @@ def _bad_value(problems: Problems, spot: Spot, flaw: ValueFlaw) -> None:
 def _sentence(flaw: ValueFlaw, spot: Spot, shown: str) -> str:
     text = flaw.what
     if isinstance(spot.node, Scalar) and spot.node.source and isinstance(spot.node.value, str):
-        # A driver's own words may quote a secret.
+        # A validator of a driver may quote the value, which can be a secret.
         text = text.replace(spot.node.value, "***") if spot.node.value else text
     if "{}" in text:
         text = text.replace("{}", shown)
@@ -201,35 +205,35 @@ def _sentence(flaw: ValueFlaw, spot: Spot, shown: str) -> str:
 
 
 def _flaw(detail: ErrorDetails, node: Node, path: Sequence[str] = ()) -> ValueFlaw:
-    """What pydantic found, as we say it."""
+    """The flaw of a pydantic error: a validator's own, or one by the type of the error."""
     kind, context = detail["type"], detail.get("ctx", {})
     if isinstance(flaw := context.get("flaw"), ValueFlaw):
         return flaw
-    if kind in _RANGES:
-        words, key = _RANGES[kind]
+    if kind in _RANGE_ERRORS:
+        words, key = _RANGE_ERRORS[kind]
         return ValueFlaw(Code.RANGE, f"must be {words.replace('{}', str(context.get(key, '…')))}")
     if kind == "finite_number":
         return ValueFlaw(Code.RANGE, "must be a finite number")
     if kind in ("literal_error", "enum"):
         return _choice(str(context.get("expected", "")), node)
-    for start, words in _KINDS.items():
+    for start, words in _EXPECTED_TYPES.items():
         if kind.startswith(start):
-            code = Code.SHAPE if start in _SHAPES else Code.TYPE
+            code = Code.SHAPE if start in _SHAPE_ERRORS else Code.TYPE
             return ValueFlaw(code, f"must be {words}", _type_hint(words, node, path))
-    return _foreign(detail, context)
+    return _foreign_flaw(detail, context)
 
 
 def _choice(expected: str, node: Node) -> ValueFlaw:
-    """pydantic lists the words as "'a', 'b' or 'c'"."""
+    """The flaw of a value that is none of those expected, which pydantic lists as "'a' or 'b'"."""
     words = re.findall(r"'([^']*)'", expected)
     hint = ""
     if isinstance(node, Scalar) and isinstance(node.value, str) and not node.source:
-        found = near(node.value, words)
-        hint = found if found.startswith("did") else ""
+        suggestion = spelling_hint(node.value, words)
+        hint = suggestion if suggestion.startswith("did") else ""
     return ValueFlaw(Code.CHOICE, f"must be {' or '.join(words) or expected}", hint)
 
 
-# The key of a section that a single value in its place was probably meant for, and an example.
+# Sections and the key that a scalar in their place was probably meant for, with an example value.
 _MAIN_KEYS = {
     ("site",): ("name", "Home"),
     ("links", "*"): ("url", "tcp://192.0.2.7:502"),
@@ -246,41 +250,41 @@ _MAIN_KEYS = {
 
 
 def _section_hint(node: Node, path: Sequence[str]) -> str:
-    """How to write a section in whose place a single value stands."""
+    """How to write the section in whose place a scalar stands."""
     for pattern, (key, example) in _MAIN_KEYS.items():
         if not isinstance(node, Scalar) or not fits(tuple(path), pattern):
             continue
         value = node.value if isinstance(node.value, str) and not node.source else None
-        hint = f"write `{path[-1]}: {{{key}: {_example(key, value) or example}}}`"
+        hint = f"write `{path[-1]}: {{{key}: {_example_value(key, value) or example}}}`"
         if key == "raw":
             hint += "; without `keep` samples stay for ever"
         return hint
     return ""
 
 
-def _example(key: str, value: str | None) -> str:
-    """The value as that key would have it; empty where it is none for it."""
+def _example_value(key: str, value: str | None) -> str:
+    """The value as an example for that key; empty where it does not fit."""
     if value is None or key in ("driver", "quantity", "type", "devices"):
         return ""
     if key == "raw":
-        found = meant(value)
-        return found if found is not None else ""
+        duration = guess(value)
+        return duration if duration is not None else ""
     return value if re.fullmatch(r"[\w.:/~-]{1,60}", value) else ""
 
 
 def _type_hint(words: str, node: Node, path: Sequence[str]) -> str:
-    if words == _KINDS["model"] and (hint := _section_hint(node, path)):
+    if words == _EXPECTED_TYPES["model"] and (hint := _section_hint(node, path)):
         return hint
     is_word = (
         isinstance(node, Scalar) and not isinstance(node.value, str) and node.value is not None
     )
-    if isinstance(node, Items) and words == _KINDS["dict"]:
+    if isinstance(node, Items) and words == _EXPECTED_TYPES["dict"]:
         return "each entry is a `name:` with its keys below it, without a dash"
     return "put it in quotes to make it a text" if words == "a text" and is_word else ""
 
 
-def _foreign(detail: ErrorDetails, context: dict[str, Any]) -> ValueFlaw:
-    """An error of a validator that is not ours: its words, begun as a sentence of ours."""
+def _foreign_flaw(detail: ErrorDetails, context: dict[str, Any]) -> ValueFlaw:
+    """The flaw of a foreign validator's error, its message adapted to follow the key's path."""
     text = str(context.get("error") or detail["msg"])
     text = text.replace("Input should be", "must be").replace("{}", "{ }")
     return ValueFlaw(Code.VALUE, text[:1].lower() + text[1:], show=text.startswith("must"))

@@ -1,4 +1,4 @@
-"""Small kinds of values that several sections share: switches, numbers, labels, time zones."""
+"""Field types that several sections share: switches, numbers, labels, time zones."""
 
 import re
 import unicodedata
@@ -8,17 +8,17 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from meterd.config.codes import Code, ValueFlaw
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 
-LABEL_LENGTH = 200
-# Prometheus' rule for label names; two leading underscores are its own.
-_LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+LABEL_MAX_CHARS = 200
+# Prometheus' label names; those that begin with two underscores are reserved for it.
+_LABEL_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 # Labels that meterd's own metrics carry.
-_TAKEN = ("device", "phase", "quantity", "quantile", "le")
+_RESERVED_LABELS = ("device", "phase", "quantity", "quantile", "le")
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and no key that is not known."""
+    """The base of all sections: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -30,12 +30,12 @@ class Section(BaseModel):
     )
 
 
-# A section whose keys are all commented out is null to YAML, and empty to people.
+# YAML parses a section whose keys are all commented out as null: it is taken as empty.
 OrEmpty = BeforeValidator(lambda value: {} if value is None else value)
 
 
 def has_control(text: str) -> bool:
-    """Whether the text carries control characters, which split log lines and headers."""
+    """Whether the text has control characters, which split log lines and headers."""
     return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
 
 
 def _switch(value: object) -> bool:
-    # YAML 1.2 has no yes and no; a variable's "true" is as good as the word itself.
+    # YAML 1.2 has no yes and no. A ${NAME} is always substituted as text, so "true" is taken, too.
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
@@ -57,22 +57,22 @@ def _switch(value: object) -> bool:
     raise ValueFlaw(Code.TYPE, "must be true or false", hint).error()
 
 
-def _no_switch(value: object) -> object:
+def _refuse_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueFlaw(Code.TYPE, "must be a number", "true is 1, false is 0").error()
     return value
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Number = Annotated[float, BeforeValidator(_no_switch)]
+Number = Annotated[float, BeforeValidator(_refuse_bool)]
 
 
 def _label_name(name: str) -> str:
-    if name in _TAKEN:
+    if name in _RESERVED_LABELS:
         raise ValueFlaw(
             Code.LABEL, "must be another name than {}, which meterd uses itself"
         ).error()
-    if not _LABEL.fullmatch(name):
+    if not _LABEL_NAME.fullmatch(name):
         plain = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_0123456789")
         what = "must be a label name: letters, digits and _, not starting with a digit or __"
         raise ValueFlaw(Code.LABEL, what, f"write {plain}" if plain else "").error()
@@ -80,8 +80,8 @@ def _label_name(name: str) -> str:
 
 
 def _label_value(value: str) -> str:
-    if has_control(value) or len(value) > LABEL_LENGTH:
-        what = f"must be one line of up to {LABEL_LENGTH} characters without control characters"
+    if has_control(value) or len(value) > LABEL_MAX_CHARS:
+        what = f"must be one line of up to {LABEL_MAX_CHARS} characters without control characters"
         raise ValueFlaw(Code.LABEL, what).error()
     return value
 
@@ -106,12 +106,12 @@ def _time_zone(name: str) -> str:
 
 
 def _zone_hint(name: str, zones: set[str]) -> str:
-    """By the whole name, else by the city alone: people write `Brisbane`."""
+    """A suggestion by the city alone, such as `Brisbane`, else by the whole name."""
     cities = {zone.rpartition("/")[2].lower(): zone for zone in sorted(zones) if "/" in zone}
     city = name.rpartition("/")[2].strip().replace(" ", "_").lower()
     if city in cities:
         return f"did you mean {cities[city]}?"
-    hint = near(name, zones)
+    hint = spelling_hint(name, zones)
     return hint if hint.startswith("did") else ""
 
 

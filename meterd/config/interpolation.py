@@ -1,4 +1,4 @@
-"""What a configuration takes from outside: `${NAME}` and the secrets of `*_file:` keys."""
+"""Interpolation: `${NAME}` from the environment, and `*_file:` keys by the files' contents."""
 
 import re
 import stat
@@ -8,42 +8,42 @@ from pathlib import Path
 
 from meterd.config.codes import Code
 from meterd.config.problems import FilePosition, Problems, excerpt
-from meterd.config.settings import NAMED, fits
+from meterd.config.settings import NAME_MAPPINGS, fits
 from meterd.config.yaml_tree import UNKNOWN, Entry, Items, Keys, Node, Scalar, is_unknown
 
-SECRET_LIMIT = 65_536
+SECRET_MAX_BYTES = 65_536
 _SUFFIX = "_file"
-_DOLLAR = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|(\{))")
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|(\{))")
 
 
-class _NotSet(Exception):  # noqa: N818 (never leaves this file)
-    """A ${…} that has no value: what is wrong, and a hint."""
+class _VariableError(Exception):
+    """A ${…} without a value; its args are what is wrong and a hint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interpolation:
-    """Fills in a tree. Relative secret files are looked for beside the configuration."""
+    """Substitutes variables and secrets in a YAML tree; relative paths start at `folder`."""
 
     environ: Mapping[str, str]
     folder: Path
     problems: Problems
 
     def fill(self, root: Keys) -> Keys:
-        """The same tree with every ${NAME} and every *_file key replaced by what it stands for."""
+        """The tree with the values of ${NAME}, and with `x: CONTENT` for each `x_file: PATH`."""
         return self._fill_keys(root, ())
 
     def _fill(self, node: Node, path: tuple[str, ...]) -> Node:
         if isinstance(node, Scalar):
             return self._substitute(node)
         if isinstance(node, Items):
-            return replace(node, nodes=tuple(self._fill(each, (*path, "")) for each in node.nodes))
+            return replace(node, nodes=tuple(self._fill(item, (*path, "")) for item in node.nodes))
         return self._fill_keys(node, path)
 
     def _fill_keys(self, node: Keys, path: tuple[str, ...]) -> Keys:
         entries: dict[str, Entry] = {}
         for key, entry in node.entries.items():
             inner = self._fill(entry.node, (*path, key))
-            if not isinstance(inner, Scalar) or not _is_secret(key, path):
+            if not isinstance(inner, Scalar) or not _is_file_key(key, path):
                 entries[key] = replace(entry, node=inner)
                 continue
             name = key.removesuffix(_SUFFIX)
@@ -58,26 +58,26 @@ class Interpolation:
         if not isinstance(node.value, str) or "$" not in node.value:
             return node
         try:
-            value = _DOLLAR.sub(self._variable, node.value)
-        except _NotSet as error:
+            value = _VARIABLE.sub(self._variable, node.value)
+        except _VariableError as error:
             self.problems.add(Code.VARIABLE, node.place, *error.args)
             return Scalar(node.place, None, source=UNKNOWN)
         source = f"what {excerpt(node.value)} stands for" if _names_variable(node.value) else ""
         return replace(node, value=value, source=source)
 
-    def _variable(self, found: re.Match[str]) -> str:
-        if found[1]:
+    def _variable(self, match: re.Match[str]) -> str:
+        if match[1]:
             return "$"
-        if found[3]:
-            raise _NotSet(
-                f"{excerpt(found.string)} holds a '${{' that names no variable",
+        if match[3]:
+            raise _VariableError(
+                f"{excerpt(match.string)} holds a '${{' that names no variable",
                 "write ${NAME}, with letters, digits and _ only; $${ stands for ${ itself",
             )
-        if (value := self.environ.get(found[2])) is not None:
+        if (value := self.environ.get(match[2])) is not None:
             return value
-        raise _NotSet(
-            f"the environment variable {found[2]} is not set",
-            f"set it where meterd is started, or write $${{{found[2]}}} for the text itself",
+        raise _VariableError(
+            f"the environment variable {match[2]} is not set",
+            f"set it where meterd is started, or write $${{{match[2]}}} for the text itself",
         )
 
     def _secret(self, key: str, node: Scalar) -> Scalar:
@@ -99,7 +99,7 @@ class Interpolation:
                 self.problems.add(Code.FILE_KEY, place, f"{path} is no file")
                 return None
             with path.open("rb") as file:
-                data = file.read(SECRET_LIMIT + 1)
+                data = file.read(SECRET_MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.problems.add(
@@ -110,7 +110,7 @@ class Interpolation:
         return self._decode(path, data, place)
 
     def _check_mode(self, path: Path, mode: int, place: FilePosition) -> None:
-        # systemd guards its credentials itself, and an ACL there shows as group bits.
+        # systemd restricts its credentials by an ACL, which shows as group bits of the mode.
         credentials = self.environ.get("CREDENTIALS_DIRECTORY")
         if mode & 0o077 and not (credentials and path.is_relative_to(credentials)):
             what = f"{path} is a secret, and its mode {mode & 0o777:04o} lets other users at it"
@@ -121,17 +121,17 @@ class Interpolation:
             text = data.decode("utf-8").strip("\r\n")
         except UnicodeDecodeError:
             text = ""
-        if text and len(data) <= SECRET_LIMIT and "\0" not in text:
+        if text and len(data) <= SECRET_MAX_BYTES and "\0" not in text:
             return text
-        what = f"{path} must be a text of 1 to {SECRET_LIMIT} bytes in UTF-8"
+        what = f"{path} must be a text of 1 to {SECRET_MAX_BYTES} bytes in UTF-8"
         self.problems.add(Code.FILE_KEY, place, what)
         return None
 
 
 def _names_variable(text: str) -> bool:
-    return any(found[2] for found in _DOLLAR.finditer(text))
+    return any(match[2] for match in _VARIABLE.finditer(text))
 
 
-def _is_secret(key: str, path: tuple[str, ...]) -> bool:
-    is_named = any(fits(path, pattern) for pattern in NAMED)
+def _is_file_key(key: str, path: tuple[str, ...]) -> bool:
+    is_named = any(fits(path, pattern) for pattern in NAME_MAPPINGS)
     return key.endswith(_SUFFIX) and key != _SUFFIX and not is_named

@@ -1,16 +1,16 @@
-"""The grammar of link URLs: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`."""
+"""Validates link URLs: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`."""
 
 import re
 from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from meterd.config.codes import Code, ValueFlaw
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 from meterd.model.duration import seconds
 
 SCHEMES = ("tcp", "udp", "tls", "serial")
-_DURATIONS = ("gap", "unit_gap", "connect_delay", "timeout", "settle")
-_CHOICES = {
+_DURATION_KEYS = ("gap", "unit_gap", "connect_delay", "timeout", "settle")
+_OPTION_CHOICES = {
     "parity": ("N", "E", "O"),
     "stop": ("1", "2"),
     "bytes": ("7", "8"),
@@ -24,14 +24,15 @@ _FRAMERS = {
     "tls": ("socket",),
     "serial": ("rtu", "ascii"),
 }
-# How a serial line is set: the link's own, or the one behind a gateway, to reckon with.
+# Parameters of the serial line: the link's own, or the one behind a gateway, which bus load is
+# calculated by.
 LINE_KEYS = ("baud", "parity", "stop", "bytes")
 _NETWORK_KEYS = ("framer", "gap", "unit_gap", "connect_delay", "timeout", *LINE_KEYS)
 _TLS_FILES = ("ca", "cert", "key")
 _TLS_KEYS = (*_NETWORK_KEYS, "verify", *_TLS_FILES)
 _SERIAL_KEYS = (*_NETWORK_KEYS, "dtr", "rts", "settle")
-# What people write into URLs, and which key of what it is.
-_ELSEWHERE = {
+# Options that are no part of a URL, and the key to use instead.
+_KEY_HINTS = {
     "unit": "the unit is a key of the device: `unit: {}`",
     "interval": "the interval is a key of the device: `interval: {}`",
     "slow": "that is a key of the device: `slow: {}`",
@@ -40,11 +41,11 @@ _ELSEWHERE = {
     "keep_open": "that is a key of an entry under links:, `keep_open: {}`",
     "connect_timeout": "that is a key of an entry under links:, `connect_timeout: {}`",
 }
-# What others call the schemes.
+# Schemes of other programs.
 _SERIAL_SCHEMES = ("rtu", "modbus", "modbus-rtu", "file", "usb", "tty", "serial-rtu")
-_OVER_TCP = ("rtuovertcp", "rtu-tcp", "rtu+tcp", "tcp+rtu", "tcp-rtu", "rtu")
+_RTU_OVER_TCP_SCHEMES = ("rtuovertcp", "rtu-tcp", "rtu+tcp", "tcp+rtu", "tcp-rtu", "rtu")
 _TCP_SCHEMES = ("modbus", "modbustcp", "modbus-tcp", "modbus+tcp", "mbtcp", "http")
-_SAME = {
+_OPTION_ALIASES = {
     **dict.fromkeys(("unit_id", "unitid", "slave", "slave_id", "id", "address"), "unit"),
     **dict.fromkeys(("baudrate", "speed", "bps"), "baud"),
     **dict.fromkeys(("stopbits", "stop_bits"), "stop"),
@@ -52,13 +53,13 @@ _SAME = {
     **dict.fromkeys(("framing", "mode", "protocol", "frame"), "framer"),
     **dict.fromkeys(("delay", "pause"), "gap"),
 }
-BAUD = (50, 4_000_000)
+BAUD = (50, 4_000_000)  # lowest and highest
 # Host names, IPv4 and (by urlsplit, without the brackets) IPv6 with a zone.
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]+(%\w+)?")
 
 
 def check_link(url: str) -> str | None:
-    """None where the URL is fine, else what is wrong with it, and what to do."""
+    """What is wrong with the URL and a hint, as one text; None where it is valid."""
     flaw = link_flaw(url)
     if flaw is None:
         return None
@@ -66,7 +67,7 @@ def check_link(url: str) -> str | None:
 
 
 def link_flaw(url: str) -> ValueFlaw | None:
-    """The first thing that is wrong with a link's URL; None where it is fine."""
+    """The first flaw of a link's URL; None where it is valid."""
     if re.search(r"[\x00-\x20\x7f]", url):
         return ValueFlaw(Code.LINK, "must be a link URL without blanks")
     try:
@@ -77,18 +78,18 @@ def link_flaw(url: str) -> ValueFlaw | None:
         return ValueFlaw(Code.LINK, "must be a link URL", hint)
     if "://" not in url or parts.scheme not in SCHEMES:
         return _scheme_flaw(url, parts.scheme)
-    place = _path_flaw(parts) if parts.scheme == "serial" else _host_flaw(parts, port)
-    return place or _query_flaw(parts)
+    flaw = _path_flaw(parts) if parts.scheme == "serial" else _host_flaw(parts, port)
+    return flaw or _query_flaw(parts)
 
 
 def _scheme_flaw(url: str, scheme: str) -> ValueFlaw:
-    hint = near(scheme, SCHEMES) if "://" in url and scheme else ""
+    hint = spelling_hint(scheme, SCHEMES) if "://" in url and scheme else ""
     rest = url.partition("://")[2]
     if url.startswith("/"):
         hint = f"write serial://{url}"
     elif scheme in _SERIAL_SCHEMES and rest.startswith("/"):
         hint = f"write serial://{rest}"
-    elif scheme in _OVER_TCP:
+    elif scheme in _RTU_OVER_TCP_SCHEMES:
         hint = f"write tcp://{rest}{'&' if '?' in rest else '?'}framer=rtu"
     elif scheme in _TCP_SCHEMES:
         hint = f"write tcp://{rest}"
@@ -141,31 +142,31 @@ def _option_flaw(scheme: str, name: str, value: str) -> ValueFlaw | None:
     known = {"serial": _SERIAL_KEYS, "tls": _TLS_KEYS}.get(scheme, _NETWORK_KEYS)
     if name not in known:
         what = f"has an option {name!r} that {scheme}:// does not know: {{}}"
-        return ValueFlaw(Code.LINK, what, _meant(name, value, known))
+        return ValueFlaw(Code.LINK, what, _option_hint(name, value, known))
     allowed = _allowed(scheme, name)
     if not allowed[0](value):
         return ValueFlaw(Code.LINK, f"must have {name}={allowed[1]}")
     return None
 
 
-def _meant(name: str, value: str, known: Sequence[str]) -> str:
-    """What to do with an option that links do not have."""
-    same = _SAME.get(name.lower(), name.lower())
-    if (hint := _ELSEWHERE.get(same)) is not None:
-        told = value if re.fullmatch(r"[\w./-]{1,40}", value) else "…"
-        return f"leave it out of the URL: {hint.replace('{}', told)}"
-    return f"write {same}=" if same in known else near(name, known)
+def _option_hint(name: str, value: str, known: Sequence[str]) -> str:
+    """A hint for an option that links do not have."""
+    alias = _OPTION_ALIASES.get(name.lower(), name.lower())
+    if (hint := _KEY_HINTS.get(alias)) is not None:
+        shown = value if re.fullmatch(r"[\w./-]{1,40}", value) else "…"
+        return f"leave it out of the URL: {hint.replace('{}', shown)}"
+    return f"write {alias}=" if alias in known else spelling_hint(name, known)
 
 
 def _allowed(scheme: str, name: str) -> tuple[Callable[[str], bool], str]:
-    """The test of an option's value, and how to write it."""
+    """The predicate of an option's value, and the text that says what it must be."""
     if name == "baud":
         return _is_baud, "a number such as 2400, 9600 or 115200"
-    if name in _DURATIONS:
+    if name in _DURATION_KEYS:
         return lambda value: seconds(value) is not None, "a duration such as 50ms"
     if name in _TLS_FILES:
         return bool, "a file's path"
-    choices = _FRAMERS[scheme] if name == "framer" else _CHOICES[name]
+    choices = _FRAMERS[scheme] if name == "framer" else _OPTION_CHOICES[name]
     return lambda value: value in choices, " or ".join(choices)
 
 

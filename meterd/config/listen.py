@@ -9,15 +9,15 @@ _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
 
 def split_listen(listen: str) -> tuple[str, int]:
-    """Host (without brackets) and port; port 0 takes any that is free."""
-    found = _LISTEN.fullmatch(listen)
-    if found and int(found[3]) <= 65535 and _is_host(found[1], found[2]):
-        return found[1] or found[2], int(found[3])
+    """Host (without brackets) and port; port 0: any free one. Raises PydanticCustomError."""
+    match = _LISTEN.fullmatch(listen)
+    if match and int(match[3]) <= 65535 and _is_host(match[1], match[2]):
+        return match[1] or match[2], int(match[3])
     raise ValueFlaw(Code.LISTEN, "must be HOST:PORT", _hint(listen)).error()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it. Names other than localhost may lead anywhere."""
+    """Whether the host is a loopback address or localhost; other names are not resolved."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""From meterd.yaml to Settings: finds the file, reads it, and tells all that is wrong with it."""
+"""Loads meterd.yaml: finds the file, parses and validates it, and reports all problems at once."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -18,41 +18,43 @@ from meterd.config.settings import Settings
 from meterd.config.yaml_tree import Items, Keys, compose, plain
 from meterd.errors import ConfigError
 
-VARIABLE = "METERD_CONFIG"
-PLACES = (Path("meterd.yaml"), Path("/etc/meterd/meterd.yaml"))
+PATH_VARIABLE = "METERD_CONFIG"
+DEFAULT_PATHS = (Path("meterd.yaml"), Path("/etc/meterd/meterd.yaml"))
 
 
 def find(environ: Mapping[str, str], explicit: Path | None = None) -> Path:
-    """The file to load: the one named, else $METERD_CONFIG, else the first place that has one.
+    """The file to load: `explicit`, else $METERD_CONFIG, else the first of DEFAULT_PATHS there.
 
-    Raises ConfigError that names all places where none is found.
+    Raises ConfigError that lists all of these where there is none.
     """
     if explicit is not None:
         return explicit
-    if named := environ.get(VARIABLE):
+    if named := environ.get(PATH_VARIABLE):
         return Path(named)
-    for place in PLACES:
-        if _exists(place):
-            return place
-    looked = f"${VARIABLE} (not set), {', '.join(str(place.absolute()) for place in PLACES)}"
+    for file in DEFAULT_PATHS:
+        if _exists(file):
+            return file
+    tried = (
+        f"${PATH_VARIABLE} (not set), {', '.join(str(file.absolute()) for file in DEFAULT_PATHS)}"
+    )
     raise ConfigError(
-        f"no configuration file; looked at {looked}; hint: name one with -c FILE, "
+        f"no configuration file; looked at {tried}; hint: name one with -c FILE, "
         "or start without any: meterd demo"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """Settings, and where in their file each of them stands."""
+class LoadedConfig:
+    """Settings, with the position of each in the file."""
 
     settings: Settings
     file: str
     root: Keys
 
     def place(self, *path: str) -> FilePosition:
-        """Of the value of a key, or of the key of a section; of what is not there, the section's.
+        """The position of a key's value, or of a section's key; of an absent key, its section's.
 
-        `path` leads there, as in place("devices", "main", "unit").
+        `path` is the path of keys, as in place("devices", "main", "unit").
         """
         spot = locate(self.root, path)
         return spot.key_place if isinstance(spot.node, Keys) else spot.node.place
@@ -65,21 +67,23 @@ def load(
     driver_names: Collection[str],
     environ: Mapping[str, str],
 ) -> Settings:
-    """The settings that the file holds. Raises ConfigError with every problem of the file."""
-    found = load_placed(path, options_of=options_of, driver_names=driver_names, environ=environ)
-    return found.settings
+    """The settings of the file. Raises ConfigError with all problems of the file."""
+    loaded = load_with_positions(
+        path, options_of=options_of, driver_names=driver_names, environ=environ
+    )
+    return loaded.settings
 
 
-def load_placed(
+def load_with_positions(
     path: Path,
     *,
     options_of: OptionsOf,
     driver_names: Collection[str],
     environ: Mapping[str, str],
-) -> Loaded:
-    """As `load()`, and it can be asked where something stands."""
+) -> LoadedConfig:
+    """As `load()`, with the positions of keys and values."""
     problems = Problems(str(path))
-    return parse_placed(
+    return parse_with_positions(
         read(path, problems),
         str(path),
         options_of=options_of,
@@ -98,12 +102,12 @@ def parse(
     environ: Mapping[str, str],
     folder: Path = Path(),
 ) -> Settings:
-    """As `load()`, for a text; `name` stands for the file in problems.
+    """As `load()`, for a text; `name` is the file's name in problems.
 
-    Files that it names (`*_file:`, a driver's own) are looked for in `folder`; drivers find
-    it as `info.context["folder"]` in the validators of their Options.
+    Relative paths in it (`*_file:`, a driver's own) start at `folder`, which validators of a
+    driver's Options get as `info.context["folder"]`.
     """
-    found = parse_placed(
+    loaded = parse_with_positions(
         text,
         name,
         options_of=options_of,
@@ -111,10 +115,10 @@ def parse(
         environ=environ,
         folder=folder,
     )
-    return found.settings
+    return loaded.settings
 
 
-def parse_placed(
+def parse_with_positions(
     text: str,
     name: str,
     *,
@@ -122,8 +126,8 @@ def parse_placed(
     driver_names: Collection[str],
     environ: Mapping[str, str],
     folder: Path = Path(),
-) -> Loaded:
-    """As `parse()`, and it can be asked where something stands."""
+) -> LoadedConfig:
+    """As `parse()`, with the positions of keys and values."""
     problems = Problems(name)
     check_printable(text, problems)
     root = _mapping(text, problems)
@@ -135,16 +139,16 @@ def parse_placed(
     settings = _settings(data, filled, problems, context)
     if problems or settings is None:
         raise problems.error()
-    return Loaded(settings, name, filled)
+    return LoadedConfig(settings, name, filled)
 
 
-def _exists(place: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
-        place.stat()
+        path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # It may well be there: reading it will say why it cannot be had.
+        return True  # It may exist (a folder without permission): reading it reports the reason.
     return True
 
 
@@ -168,7 +172,7 @@ def _settings(
     data: dict[str, Any], root: Keys, problems: Problems, context: dict[str, Any]
 ) -> Settings | None:
     try:
-        # by_name off: a rule's `for` is `for_` in code only.
+        # by_name off: a rule's `for` is named `for_` in Python only.
         return Settings.model_validate(data, context=context, by_alias=True, by_name=False)
     except ValidationError as error:
         explain(error, root, problems)

@@ -1,4 +1,4 @@
-"""What people may call devices, links, rules and hooks, and what they may have meant."""
+"""Names of devices, links, rules and hooks, and suggestions for misspelled ones."""
 
 import difflib
 import re
@@ -10,25 +10,32 @@ from pydantic import AfterValidator
 from meterd.config.codes import Code, ValueFlaw
 
 NAME_LENGTH = 64
-_DEVICE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_LISTED, _FEW = 12, 3
-# Names like one that are looked at for its number.
-_CLOSE = 100
+# All names are listed in a hint where they are no more than these, else some as examples.
+_LIST_MAX_NAMES, _EXAMPLE_NAMES = 12, 3
+# Similar names that are compared by the numbers in them.
+_MATCHES_MAX = 100
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name that is most like this one, else the known names, if they are few."""
+def spelling_hint(name: str, known: Iterable[str]) -> str:
+    """A hint: the most similar one of the `known` names, else all of them where they are few."""
     names = sorted(known)
-    lower = {each.lower(): each for each in names}
-    # Of names that differ by a number the one with the same number is meant.
-    if found := difflib.get_close_matches(name.lower(), lower, n=_CLOSE):
-        best = max(found, key=lambda each: (_numbers(each) == _numbers(name), -found.index(each)))
+    lower = {word.lower(): word for word in names}
+    # `meter-2` is similar to each of `meter1`, `meter2`…: the same numbers decide.
+    if matches := difflib.get_close_matches(name.lower(), lower, n=_MATCHES_MAX):
+        best = max(
+            matches,
+            key=lambda word: (
+                _numbers(word) == _numbers(name),
+                -matches.index(word),
+            ),
+        )
         return f"did you mean {lower[best]}?"
     if not names:
         return ""
-    if len(names) > _LISTED:
-        return f"none of the {len(names)} is like it: {', '.join(names[:_FEW])}, …"
+    if len(names) > _LIST_MAX_NAMES:
+        return f"none of the {len(names)} is like it: {', '.join(names[:_EXAMPLE_NAMES])}, …"
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
@@ -37,7 +44,7 @@ def _numbers(name: str) -> list[int]:
 
 
 def _device_id(name: str) -> str:
-    if _DEVICE.fullmatch(name) and len(name) <= NAME_LENGTH:
+    if _DEVICE_ID.fullmatch(name) and len(name) <= NAME_LENGTH:
         return name
     what = f"must be a device id: a-z, 0-9, _ and -, not starting with _ or -, up to {NAME_LENGTH}"
     plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:NAME_LENGTH]

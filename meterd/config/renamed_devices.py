@@ -1,4 +1,4 @@
-"""A configuration that calls devices by names which they had before they were renamed."""
+"""A configuration that still has former names of devices which were renamed over the API."""
 
 from collections.abc import Mapping
 
@@ -6,38 +6,38 @@ from meterd.config.settings import Settings
 
 
 def outdated(settings: Settings, former: Mapping[str, str]) -> dict[str, str]:
-    """The configured devices that are called otherwise by now: old name -> name now.
+    """Configured devices that have been renamed: former name -> present name.
 
-    `former` is in the order in which the names were given up. Not one whose name now, or whose
-    later name, is configured, too: then the old name is another device's.
+    `former` maps the same for all renamings, the oldest first. A device whose present name is
+    configured, too, is left out: its former name is then another device's.
     """
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for old, now in reversed(list(former.items())):
-        is_free = now not in settings.devices and now not in found.values()
+        is_free = now not in settings.devices and now not in names.values()
         if old in settings.devices and is_free:
-            found[old] = now
-    return found
+            names[old] = now
+    return names
 
 
 def renamed(settings: Settings, names: Mapping[str, str]) -> Settings:
-    """The same with these devices under other names, wherever they are named."""
+    """The settings with devices renamed (former name -> present name), also in rules and proxy."""
     if not names:
         return settings
 
-    def now(name: str) -> str:
+    def present_name(name: str) -> str:
         return names.get(name, name)
 
     rules = {
-        name: rule.model_copy(update={"device": tuple(map(now, rule.device))})
+        name: rule.model_copy(update={"device": tuple(map(present_name, rule.device))})
         for name, rule in settings.alerts.rules.items()
     }
     proxy = settings.proxy
     if proxy is not None:
-        devices = {unit: now(device) for unit, device in proxy.devices.items()}
+        devices = {unit: present_name(device) for unit, device in proxy.devices.items()}
         proxy = proxy.model_copy(update={"devices": devices})
     return settings.model_copy(
         update={
-            "devices": {now(name): device for name, device in settings.devices.items()},
+            "devices": {present_name(name): device for name, device in settings.devices.items()},
             "alerts": settings.alerts.model_copy(update={"rules": rules}),
             "proxy": proxy,
         }

@@ -1,7 +1,7 @@
-"""The whole of meterd.yaml as frozen values: `Settings` and its sections.
+"""`Settings`, the model of meterd.yaml, and its sections.
 
-Durations are seconds as floats. Field names are the keys of the file, except that a rule's
-`for` is `for_` here.
+Durations are seconds as floats, sizes are bytes. Field names are the keys of the file, except
+that a rule's `for` is `for_` here.
 """
 
 from typing import Annotated, Any, Literal
@@ -37,7 +37,7 @@ def _link_url(url: str) -> str:
 
 
 def _link_or_name(link: str) -> str:
-    # A bare word is looked up among the links, where all of them are known.
+    # crosscheck looks a name up in links:, where it has the whole file.
     return _link_url(link) if "://" in link else link
 
 
@@ -45,7 +45,7 @@ UnitId = Annotated[int, Field(ge=0, le=255)]
 
 
 class SiteSettings(Section):
-    """Where all this stands."""
+    """The site: its name, and the time zone of days and months."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "Home"
     timezone: TimeZone = "UTC"
@@ -54,11 +54,11 @@ class SiteSettings(Section):
 class LinkSettings(Section):
     """A bus that devices share, or that needs tuning.
 
-    `gap` is the pause between two exchanges, `unit_gap` the one before another unit is asked,
-    `connect_delay` the one after connecting; None leaves each to the maps of the meters on it.
-    `baud`, `parity`, `stop` and `bytes` are how the serial line is set: the link's own, or the
-    one behind a gateway, which is then reckoned with. What the URL says goes before.
-    `keep_open` false closes after each poll, for devices that take one client only.
+    `gap`: pause between two exchanges, `unit_gap`: pause before another unit id is addressed,
+    `connect_delay`: pause after connecting; None: as the maps of the meters on it say.
+    `baud`, `parity`, `stop`, `bytes`: parameters of the serial line, the link's own or the one
+    behind a gateway (then for the calculation of the bus load). Options of the URL override them.
+    `keep_open` false closes the link after each poll, for devices that accept one client only.
     """
 
     url: Annotated[str, AfterValidator(_link_url)]
@@ -75,13 +75,13 @@ class LinkSettings(Section):
 
     @property
     def line(self) -> dict[str, str]:
-        """How the serial line is set, as options of a URL."""
-        said = {key: getattr(self, key) for key in LINE_KEYS}
-        return {key: str(value) for key, value in said.items() if value is not None}
+        """The serial line's parameters as options of a URL, without those that are not set."""
+        values = {key: getattr(self, key) for key in LINE_KEYS}
+        return {key: str(value) for key, value in values.items() if value is not None}
 
 
-def _listed(value: object) -> object:
-    """One word is a list of one."""
+def _as_tuple(value: object) -> object:
+    """A single command is a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -89,11 +89,11 @@ Command = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_leng
 
 
 class DeviceSettings(Section):
-    """One device. `options` is the driver's own model of the keys that are not listed here.
+    """One device. `options` holds its other keys, in the driver's own model.
 
-    `direction` reversed: the meter is wired the other way round, so powers change their sign
-    and import and export swap. `timeout` None: the link's own. `commands` are those that clients
-    of the API may send to it.
+    `direction` reversed: the meter is wired the other way round, so that powers change their sign,
+    and import and export swap. `timeout` None: the link's. `commands`: those that clients of the
+    API may send to it.
     """
 
     driver: Annotated[str, Field(min_length=1)]
@@ -103,20 +103,21 @@ class DeviceSettings(Section):
     labels: Annotated[Labels, OrEmpty] = Field(default_factory=dict)
     enabled: Switch = True
     timeout: Annotated[float, between("10ms", "60s")] | None = None
-    commands: Annotated[tuple[Command, ...], BeforeValidator(_listed)] = ()
+    commands: Annotated[tuple[Command, ...], BeforeValidator(_as_tuple)] = ()
     options: Any = None
 
 
 class KeepSettings(Section):
-    """How long what is stored stays; None is for ever."""
+    """Retention of samples in seconds; None: for ever."""
 
     raw: Annotated[float, between("1h", "36500d")] | None = None
 
 
 class SpoolSettings(Section):
-    """Where polls wait while the store cannot be written: in `memory`, then in files.
+    """Where polls wait while the store cannot be written: in memory, then in spool files.
 
-    `file` begins their names, None: beside the store. `size` is the most bytes of them all.
+    `memory`: bytes kept in memory. `file`: prefix of the spool files, None: beside the store.
+    `size`: limit in bytes of all spool files.
     """
 
     file: Annotated[str, Field(min_length=1)] | None = None
@@ -125,11 +126,11 @@ class SpoolSettings(Section):
 
 
 class StoreSettings(Section):
-    """Where samples go. `commit` is the most that a power cut may take.
+    """The store. `commit`: seconds between commits, so the most that a power cut can lose.
 
-    `rows`: how long each sample is a plain row of a table, too; None is not at all.
-    `journal`: commits go to a table, or to a file beside the database, which spares flash.
-    `reserve`: bytes kept free for a full disk; 0 is none.
+    `rows`: retention in seconds of samples as plain rows of a table, besides blocks; None: none.
+    `journal`: the WAL is a table, or a file beside the database, which writes less to flash.
+    `reserve`: bytes of the ballast file for a full disk; 0: none.
     """
 
     url: Annotated[str | tuple[str, ...], PlainValidator(store_url), Field(repr=False)] = (
@@ -143,8 +144,8 @@ class StoreSettings(Section):
     reserve: Annotated[int, size_between("0", "1GB")] = 4 << 20
 
 
-class Door(Section):
-    """Where something listens. Only loopback may go without a login, unless one insists."""
+class ListenSettings(Section):
+    """A listen address for a protocol without login: loopback only, unless `insecure` is set."""
 
     insecure: Switch = False
     listen: str
@@ -159,9 +160,10 @@ class Door(Section):
 
     @check("listen")
     @classmethod
-    def _safe(cls, listen: str, info: ValidationInfo) -> str:
+    def _check_exposure(cls, listen: str, info: ValidationInfo) -> str:
         host, _ = split_listen(listen)
-        # `insecure` stands above `listen`, so it is known here, unless it was itself wrong.
+        # pydantic validates in the order of the fields: `insecure` is absent from `data` only
+        # where its own value is invalid.
         if is_loopback(host) or info.data.get("insecure", True):
             return listen
         raise ValueFlaw(
@@ -171,10 +173,10 @@ class Door(Section):
         ).error()
 
 
-class ProxySettings(Door):
-    """A read-only Modbus TCP server for other programs: unit ids there, and devices here.
+class ProxySettings(ListenSettings):
+    """The read-only Modbus TCP proxy: `devices` maps the unit ids that it serves to devices.
 
-    `max_age`: registers older than this many seconds are read anew.
+    `max_age`: registers older than this many seconds are read again.
     """
 
     listen: str = "127.0.0.1:1502"
@@ -183,7 +185,7 @@ class ProxySettings(Door):
 
 
 class Settings(Section):
-    """The whole configuration. `Settings()` is a site with nothing in it."""
+    """The whole configuration. `Settings()` is a site without devices."""
 
     site: Annotated[SiteSettings, OrEmpty] = SiteSettings()
     links: Annotated[dict[Name, LinkSettings], OrEmpty] = Field(default_factory=dict)
@@ -197,7 +199,7 @@ class Settings(Section):
 
 
 DEVICE_KEYS = frozenset(DeviceSettings.model_fields) - {"options"}
-"""The keys that every device has; all others belong to its driver."""
+"""The keys common to all devices; all others are options of the driver."""
 
 SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Settings,
@@ -219,9 +221,9 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("tariffs", "*", "prices", "*"): PricesSettings,
     ("tariffs", "*", "prices", "*", "rules", "*"): TariffRuleSettings,
 }
-"""Where each section stands; `*` is a name that people choose."""
+"""The model of each section by its path; `*` matches any name of a device, link, rule…"""
 
-NAMED = frozenset(
+NAME_MAPPINGS = frozenset(
     {
         ("links",),
         ("devices",),
@@ -234,13 +236,13 @@ NAMED = frozenset(
         ("tariffs", "*", "prices", "*", "rates"),
     }
 )
-"""Mappings whose keys are names that people choose, so that `x_file` is only a name there."""
+"""Mappings whose keys are free names, so that a key `x_file` is no *_file key there."""
 
 
 def fits(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether the path of a value is one that the pattern means."""
+    """Whether the path matches the pattern, in which `*` matches any step."""
     return len(path) == len(pattern) and all(
-        want in ("*", step) for step, want in zip(path, pattern, strict=True)
+        expected in ("*", step) for step, expected in zip(path, pattern, strict=True)
     )
 
 

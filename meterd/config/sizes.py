@@ -1,4 +1,4 @@
-"""Sizes in bytes as keys of the file: with their unit, and within their limits."""
+"""Sizes in the file: a number with its unit, such as 500kB or 16MiB, within limits."""
 
 import re
 
@@ -12,11 +12,11 @@ _SIZE = re.compile(r"([0-9]{1,12}) ?([A-Za-z]{1,3})")
 
 
 def size(text: str) -> int | None:
-    """Bytes: "16MiB" is 16777216; None for what is no size."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or found[2] not in _UNITS:
+    """The size in bytes: "16MiB" is 16777216; None where the text is no size."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2] not in _UNITS:
         return 0 if text.strip() == "0" else None
-    return int(found[1]) * _UNITS[found[2]]
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def _bound(text: str) -> int:
@@ -26,8 +26,11 @@ def _bound(text: str) -> int:
 
 
 def size_between(low: str, high: str) -> BeforeValidator:
-    """A size from `low` to `high`, both included. Numbers are bytes where code sets them."""
-    least, most = _bound(low), _bound(high)
+    """The validator of a size from `low` to `high`, both included; its value is bytes.
+
+    Numbers are taken as bytes where code makes the settings; in a file only 0 is.
+    """
+    minimum, maximum = _bound(low), _bound(high)
 
     def check(value: object, info: ValidationInfo) -> int:
         number = value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -38,7 +41,7 @@ def size_between(low: str, high: str) -> BeforeValidator:
         if number is None:
             hint = "write it as in 500kB, 16MiB or 1GB"
             raise ValueFlaw(Code.TYPE, "must be a size with its unit", hint).error()
-        if not least <= number <= most:
+        if not minimum <= number <= maximum:
             raise ValueFlaw(Code.RANGE, f"must be from {low} to {high}").error()
         return number
 

@@ -1,4 +1,4 @@
-"""The grammar of store URLs: a file, or a database on one server or on the nodes of a cluster.
+"""Validates store URLs: a file, or a database on one server or on the nodes of a cluster.
 
 sqlite:///relative.db    sqlite:////absolute.db
 postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE
@@ -11,24 +11,24 @@ from dataclasses import replace
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from meterd.config.codes import Code, ValueFlaw
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 
 _OPTIONS = {
     "postgresql": ("sslmode", "sslrootcert", "sslcert", "sslkey"),
     "mariadb": ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket"),
 }
 _SCHEMES = ("sqlite", *_OPTIONS)
-_COUSINS = {"postgres": "postgresql", "mysql": "mariadb", "sqlite3": "sqlite"}
-_ENCODE = "in user and password write %40 for @, %3A for :, %2F for /, %23 for #, %25 for %"
+_SCHEME_ALIASES = {"postgres": "postgresql", "mysql": "mariadb", "sqlite3": "sqlite"}
+_ENCODING_HINT = "in user and password write %40 for @, %3A for :, %2F for /, %23 for #, %25 for %"
 
 
 def store_url(value: object) -> str | tuple[str, ...]:
-    """One URL, or those of the nodes of one cluster. Raises what pydantic expects."""
+    """Validate one URL, or those of the nodes of one cluster. Raises PydanticCustomError."""
     if isinstance(value, str):
         if flaw := store_flaw(value):
             raise flaw.error()
         return value
-    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(url, str) for url in value):
         raise ValueFlaw(Code.TYPE, "must be a URL, or a list of the URLs of one cluster").error()
     if flaw := _list_flaw(value):
         raise flaw.error()
@@ -36,7 +36,7 @@ def store_url(value: object) -> str | tuple[str, ...]:
 
 
 def _list_flaw(urls: Sequence[str]) -> ValueFlaw | None:
-    """What is wrong with the nodes of a cluster; none of them is shown."""
+    """The first flaw of the URLs of a cluster's nodes; URLs are not shown: they hold passwords."""
     if not urls:
         return ValueFlaw(Code.STORE, "must name one URL at least")
     for number, url in enumerate(urls, 1):
@@ -55,7 +55,7 @@ def _list_flaw(urls: Sequence[str]) -> ValueFlaw | None:
 
 
 def store_flaw(url: str) -> ValueFlaw | None:
-    """What is wrong with a store's URL; None where it is fine."""
+    """The first flaw of a store's URL; None where it is valid."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         what = "must start with sqlite:///, postgresql:// or mariadb://"
@@ -75,16 +75,16 @@ def store_flaw(url: str) -> ValueFlaw | None:
 
 
 def _server_flaw(url: str) -> ValueFlaw | None:
-    """It is never shown: it holds a password."""
+    """The first flaw of a server's URL, which is not shown: it holds a password."""
     what = "must be SCHEME://USER:PASSWORD@HOST/DATABASE"
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        return ValueFlaw(Code.STORE, what, _ENCODE, show=False)
+        return ValueFlaw(Code.STORE, what, _ENCODING_HINT, show=False)
     database = parts.path.removeprefix("/")
     if parts.fragment or "/" in database or parts.netloc.count("@") > 1:
-        return ValueFlaw(Code.STORE, what, _ENCODE, show=False)
+        return ValueFlaw(Code.STORE, what, _ENCODING_HINT, show=False)
     socket = "unix_socket" in dict(parse_qsl(parts.query))
     if not database or not (parts.hostname or socket):
         return ValueFlaw(Code.STORE, what, "add the name of the database", show=False)
@@ -94,11 +94,11 @@ def _server_flaw(url: str) -> ValueFlaw | None:
 
 
 def _option_flaw(parts: SplitResult) -> ValueFlaw | None:
-    known = _OPTIONS[parts.scheme]
+    options = _OPTIONS[parts.scheme]
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in known:
-            what = f"must have no option but {', '.join(known)}"
-            return ValueFlaw(Code.STORE, what, near(name, known), show=False)
+        if name not in options:
+            what = f"must have no option but {', '.join(options)}"
+            return ValueFlaw(Code.STORE, what, spelling_hint(name, options), show=False)
     return None
 
 
@@ -107,6 +107,6 @@ def _scheme_hint(url: str, scheme: str, separator: str) -> str:
         return f"write sqlite:///{url}" if re.fullmatch(r"[\w./-]+", url) else ""
     if "+" in scheme:
         return "leave the driver package out: it is meterd's business"
-    if scheme in _COUSINS:
-        return f"did you mean {_COUSINS[scheme]}?"
-    return near(scheme, _SCHEMES)
+    if scheme in _SCHEME_ALIASES:
+        return f"did you mean {_SCHEME_ALIASES[scheme]}?"
+    return spelling_hint(scheme, _SCHEMES)

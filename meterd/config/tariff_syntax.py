@@ -1,6 +1,6 @@
-"""How a tariff's prices, times of day, days and seasons are written, and what they stand for.
+"""Parses a tariff's prices, times of day, days, months, seasons and holidays.
 
-Times become quarter hours since midnight, days and months numbers, and prices decimals.
+Times become quarter hours since midnight, days and months numbers, prices decimals.
 """
 
 import re
@@ -14,58 +14,60 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
 from meterd.config.codes import Code, ValueFlaw
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-PLACES = 9
+MAX_DECIMALS = 9
 """Decimal places that a price may have."""
 
-_DIGITS = 6
-_TIMES = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
-_YEARLY = re.compile(r"([0-9]{2})-([0-9]{2})")
-_SLOT = 15
-_MIDNIGHT = 24 * 60
-# A leap year: 02-29 is a day.
-_ANY_YEAR = 2024
+_MAX_DIGITS = 6  # before the decimal point
+_TIME_RANGE = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
+_MONTH_DAY = re.compile(r"([0-9]{2})-([0-9]{2})")
+_QUARTER_MIN = 15
+_DAY_MIN = 24 * 60
+# For dates without a year: 02-29 is valid.
+_LEAP_YEAR = 2024
 
 MonthDay = tuple[int, int]
-_T = TypeVar("_T")
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
-class HolidayWords:
-    """Days of one year, and (month, day) of those that come every year."""
+class HolidaySettings:
+    """Holidays: dates, and (month, day) of those that are the same every year."""
 
     dates: frozenset[date] = frozenset()
     yearly: frozenset[MonthDay] = frozenset()
 
 
-def mistakes(found: Iterable[tuple[tuple[int | str, ...], object, ValueFlaw]]) -> None:
-    """Raise for each (where below this value, what stands there, what is wrong with it)."""
+def raise_flaws(flaws: Iterable[tuple[tuple[int | str, ...], object, ValueFlaw]]) -> None:
+    """Raise one ValidationError with all flaws, each as (path below the value, input, flaw)."""
     errors = [
-        InitErrorDetails(type=flaw.error(), loc=loc, input=value) for loc, value, flaw in found
+        InitErrorDetails(type=flaw.error(), loc=loc, input=value) for loc, value, flaw in flaws
     ]
     if errors:
         raise ValidationError.from_exception_data("tariff", errors)
 
 
 def price(value: object) -> Decimal:
-    # A number is what the file says up to 15 digits, so its shortest text is exact.
+    # str() of a float is its shortest text: up to 15 digits that is what the file says, exactly.
     hint = "write a decimal number such as 0.2145, without a currency"
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueFlaw(Code.PRICE, "must be a price", hint).error()
     try:
-        found = Decimal(str(value).strip())
+        amount = Decimal(str(value).strip())
     except InvalidOperation as error:
         hint = "write the decimals after a point" if "," in str(value) else hint
         raise ValueFlaw(Code.PRICE, "must be a price", hint).error() from error
-    # By its digits: arithmetic on 1e999999999 overflows.
-    if not found.is_finite() or (found and found.adjusted() >= _DIGITS):
-        raise ValueFlaw(Code.PRICE, f"must be a price of less than {10**_DIGITS}").error()
-    if found != round(found, PLACES):
-        raise ValueFlaw(Code.PRICE, f"must be a price of at most {PLACES} decimal places").error()
-    return found
+    # Compared by the exponent: arithmetic on 1e999999999 overflows.
+    if not amount.is_finite() or (amount and amount.adjusted() >= _MAX_DIGITS):
+        raise ValueFlaw(Code.PRICE, f"must be a price of less than {10**_MAX_DIGITS}").error()
+    if amount != round(amount, MAX_DECIMALS):
+        raise ValueFlaw(
+            Code.PRICE, f"must be a price of at most {MAX_DECIMALS} decimal places"
+        ).error()
+    return amount
 
 
 def day(value: object) -> date | None:
@@ -78,24 +80,26 @@ def day(value: object) -> date | None:
         raise ValueFlaw(Code.TARIFF_DAY, "must be a day of the calendar", hint).error() from error
 
 
-def holidays(value: object) -> HolidayWords:
-    if isinstance(value, HolidayWords):
+def holidays(value: object) -> HolidaySettings:
+    if isinstance(value, HolidaySettings):
         return value
-    found = _each(value, _holiday)
-    dates = frozenset(each for each in found if isinstance(each, date))
-    return HolidayWords(dates, frozenset(each for each in found if not isinstance(each, date)))
+    days = _parse_items(value, _holiday)
+    dates = frozenset(day for day in days if isinstance(day, date))
+    return HolidaySettings(dates, frozenset(day for day in days if not isinstance(day, date)))
 
 
 def _holiday(word: str) -> date | MonthDay:
     try:
-        return _month_day(word) if _YEARLY.fullmatch(word) else date.fromisoformat(word)
+        return _month_day(word) if _MONTH_DAY.fullmatch(word) else date.fromisoformat(word)
     except ValueError as error:
         hint = "write 2026-04-03, or 12-25 for every year"
-        raise _Wrong(ValueFlaw(Code.TARIFF_DAY, "must be a day of the calendar", hint)) from error
+        raise _ItemFlaw(
+            ValueFlaw(Code.TARIFF_DAY, "must be a day of the calendar", hint)
+        ) from error
 
 
 def season(value: object) -> object:
-    """`10-15..04-14` as its first and last (month, day)."""
+    """Parse `10-15..04-14` into its first and last (month, day)."""
     if value is None or isinstance(value, tuple):
         return value
     first, _, last = str(value).partition("..")
@@ -107,50 +111,52 @@ def season(value: object) -> object:
 
 
 def _month_day(text: str) -> MonthDay:
-    """MM-DD as (month, day). Raises ValueError."""
-    if (found := _YEARLY.fullmatch(text.strip())) is None:
+    """Parse MM-DD into (month, day). Raises ValueError."""
+    if (match := _MONTH_DAY.fullmatch(text.strip())) is None:
         raise ValueError(text)
-    that = date(_ANY_YEAR, int(found[1]), int(found[2]))
-    return that.month, that.day
+    day = date(_LEAP_YEAR, int(match[1]), int(match[2]))
+    return day.month, day.day
 
 
 def weekdays(value: object) -> frozenset[int]:
-    """Names and ranges of days: 0 is Monday, 7 a holiday, which no range over Sunday holds."""
-    return _numbers(value, DAYS, "a day of the week or holiday", 0, around=7)
+    """Parse names and ranges of days: 0 is Monday, 7 a holiday, which is part of no range."""
+    return _parse_ranges(value, DAYS, "a day of the week or holiday", 0, cycle=7)
 
 
 def months(value: object) -> frozenset[int]:
-    """Names and ranges of months: 1 is January."""
-    return _numbers(value, MONTHS, "a month", 1, around=12)
+    """Parse names and ranges of months: 1 is January."""
+    return _parse_ranges(value, MONTHS, "a month", 1, cycle=12)
 
 
 def times(value: object) -> tuple[tuple[int, int], ...]:
-    """Ranges such as 22:30-06:00 as pairs of quarter hours since midnight."""
+    """Parse ranges such as 22:30-06:00 into pairs of quarter hours since midnight."""
     if isinstance(value, tuple):
         return value
-    return tuple(_each(value, _time))
+    return tuple(_parse_items(value, _time))
 
 
 def _time(word: str) -> tuple[int, int]:
-    if (found := _TIMES.fullmatch(word.replace(" ", ""))) is None:
-        raise _Wrong(_time_flaw("must be a range of times of day", "write it as in 22:30-06:00"))
-    hours = [int(found[1]), int(found[3])]
-    minutes = [hours[0] * 60 + int(found[2]), hours[1] * 60 + int(found[4])]
-    if max(minutes) > _MIDNIGHT or int(found[2]) > 59 or int(found[4]) > 59:
-        raise _Wrong(_time_flaw("must lie between 00:00 and 24:00", ""))
-    if any(minute % _SLOT for minute in minutes):
-        near_by = "-".join(_spell(round(minute / _SLOT) * _SLOT) for minute in minutes)
-        hint = f"energy is kept by quarter hours: write {near_by}"
-        raise _Wrong(_time_flaw("must begin and end on a quarter hour", hint))
-    first, last = (minute // _SLOT for minute in minutes)
+    if (match := _TIME_RANGE.fullmatch(word.replace(" ", ""))) is None:
+        raise _ItemFlaw(_time_flaw("must be a range of times of day", "write it as in 22:30-06:00"))
+    hours = [int(match[1]), int(match[3])]
+    minutes = [hours[0] * 60 + int(match[2]), hours[1] * 60 + int(match[4])]
+    if max(minutes) > _DAY_MIN or int(match[2]) > 59 or int(match[4]) > 59:
+        raise _ItemFlaw(_time_flaw("must lie between 00:00 and 24:00", ""))
+    if any(minute % _QUARTER_MIN for minute in minutes):
+        nearest = "-".join(
+            _clock_time(round(minute / _QUARTER_MIN) * _QUARTER_MIN) for minute in minutes
+        )
+        hint = f"energy is kept by quarter hours: write {nearest}"
+        raise _ItemFlaw(_time_flaw("must begin and end on a quarter hour", hint))
+    first, last = (minute // _QUARTER_MIN for minute in minutes)
     if first % 96 == last % 96 and (first, last) != (0, 96):
-        raise _Wrong(
+        raise _ItemFlaw(
             _time_flaw("must end at another time than it begins", "leave out `time:` for all day")
         )
     return first % 96, last
 
 
-def _spell(minute: int) -> str:
+def _clock_time(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
@@ -158,50 +164,52 @@ def _time_flaw(what: str, hint: str) -> ValueFlaw:
     return ValueFlaw(Code.TARIFF_TIME, what, hint)
 
 
-class _Wrong(Exception):  # noqa: N818 (it carries a flaw to the list of all of them)
+class _ItemFlaw(Exception):  # noqa: N818 (private to this file)
+    """The flaw of one item, which `_parse_items()` collects."""
+
     def __init__(self, flaw: ValueFlaw) -> None:
         super().__init__(flaw.what)
         self.flaw = flaw
 
 
-def _each(value: object, read: Callable[[str], _T]) -> list[_T]:
-    """One value, or each of a list; all mistakes at once, each at its place."""
-    words: Sequence[Any] = value if isinstance(value, list) else [] if value is None else [value]
-    found, wrong = [], []
-    for place, word in enumerate(words):
+def _parse_items(value: object, parse: Callable[[str], _Parsed]) -> list[_Parsed]:
+    """Parse one item, or each of a list. Raises ValidationError with the flaws of all items."""
+    items: Sequence[Any] = value if isinstance(value, list) else [] if value is None else [value]
+    parsed, flaws = [], []
+    for index, item in enumerate(items):
         try:
-            found.append(read(str(word)))
-        except _Wrong as error:
-            wrong.append(((place,), word, error.flaw))
-    mistakes(wrong)
-    return found
+            parsed.append(parse(str(item)))
+        except _ItemFlaw as error:
+            flaws.append(((index,), item, error.flaw))
+    raise_flaws(flaws)
+    return parsed
 
 
-def _numbers(
-    value: object, known: Sequence[str], what: str, least: int, around: int
+def _parse_ranges(
+    value: object, names: Sequence[str], what: str, least: int, cycle: int
 ) -> frozenset[int]:
     if isinstance(value, frozenset):
         return value
 
-    def read(word: str) -> frozenset[int]:
+    def parse(word: str) -> frozenset[int]:
         first, dash, last = word.lower().partition("-")
-        ends = [known.index(end) for end in (first, last if dash else first) if end in known]
+        ends = [names.index(end) for end in (first, last if dash else first) if end in names]
         if len(ends) == 2:
-            return frozenset(least + each for each in _round(ends[0], ends[1], around))
-        raise _Wrong(ValueFlaw(Code.TARIFF_DAY, f"must be {what}", _hint(word.lower(), known)))
+            return frozenset(least + n for n in _cyclic_range(ends[0], ends[1], cycle))
+        raise _ItemFlaw(ValueFlaw(Code.TARIFF_DAY, f"must be {what}", _hint(word.lower(), names)))
 
-    return frozenset().union(*_each(value, read))
+    return frozenset().union(*_parse_items(value, parse))
 
 
-def _hint(word: str, known: Sequence[str]) -> str:
-    if word[:3] in known:
+def _hint(word: str, names: Sequence[str]) -> str:
+    if word[:3] in names:
         return f"write {word[:3]}"
-    found = near(word, known)
-    return found if found.startswith("did") else f"they are {', '.join(known)}"
+    suggestion = spelling_hint(word, names)
+    return suggestion if suggestion.startswith("did") else f"they are {', '.join(names)}"
 
 
-def _round(first: int, last: int, count: int) -> Iterator[int]:
-    """From first to last, over the end of `count` where last is the lower."""
+def _cyclic_range(first: int, last: int, count: int) -> Iterator[int]:
+    """From first to last; where last is the lower, over the end of the cycle of `count` numbers."""
     if first <= last:
         return iter(range(first, last + 1))
     return iter((first, *range(first + 1, count), *range(last + 1)))

@@ -1,7 +1,7 @@
-"""YAML text as a tree that knows where each key and value stands.
+"""YAML text as a tree with the position of each key and value.
 
-It is made from ruamel's parser events, not by its constructor: so all duplicate keys are
-found at once, limits hold before memory is spent, and plain words become values by YAML
+It is built from ruamel's parser events, not by its constructor: so all duplicate keys are
+reported, limits apply before memory is allocated, and plain scalars are resolved by YAML
 1.2's core schema and nothing else (no octal 010, no dates, no sexagesimal 22:30).
 """
 
@@ -16,16 +16,16 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from meterd.config.codes import Code
 from meterd.config.problems import FilePosition, Problems, excerpt
 
-DEPTH_LIMIT = 32
-# Aliases count with all that they stand for.
-VALUE_LIMIT = 50_000
+MAX_DEPTH = 32
+# An alias counts as many values as its anchor has.
+MAX_VALUES = 50_000
 
 Value: TypeAlias = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value. `source` says in words where it came from, if not from this file."""
+    """A single value. `source` describes where it comes from, if not from this file."""
 
     place: FilePosition
     value: Value
@@ -44,7 +44,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of a mapping, where it stands, and its value."""
+    """The value of one key of a mapping; `place` is the key's position."""
 
     place: FilePosition
     node: "Node"
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A mapping; keys are always texts, as they are written."""
+    """A mapping; keys are texts as written, never numbers or booleans."""
 
     place: FilePosition
     entries: dict[str, Entry]
@@ -63,11 +63,11 @@ Node: TypeAlias = Scalar | Items | Keys
 
 
 UNKNOWN = "what is not known"
-"""The source of a value that could not be had: one problem is enough for it."""
+"""The source of a value that could not be read, which is reported as one problem only."""
 
 
 def is_unknown(node: Node) -> bool:
-    """Whether the value could not be had, which has been told already."""
+    """Whether the value could not be read, which is reported already."""
     return isinstance(node, Scalar) and node.source == UNKNOWN
 
 
@@ -76,12 +76,12 @@ def plain(node: Node) -> Any:
     if isinstance(node, Keys):
         return {key: plain(entry.node) for key, entry in node.entries.items()}
     if isinstance(node, Items):
-        return [plain(each) for each in node.nodes]
+        return [plain(item) for item in node.nodes]
     return node.value
 
 
 def compose(text: str, problems: Problems) -> Node | None:
-    """The tree of the text; None where it is empty. What stops the reading raises ConfigError."""
+    """The tree of the text; None where it is empty. Raises ConfigError where it is no YAML."""
     try:
         return _Composer(text, problems).document()
     except MarkedYAMLError as error:
@@ -90,8 +90,8 @@ def compose(text: str, problems: Problems) -> Node | None:
         what = f"this is not YAML: {error.problem or error.context or 'it cannot be read'}"
         problems.add(Code.SYNTAX, place, what, _syntax_hint(text, place, what))
     except (YAMLError, ValueError, OverflowError, AssertionError) as error:
-        # ruamel hands escapes such as "\UFFFFFFFF" to chr() unchecked, and asserts that %YAML
-        # names a version it knows.
+        # ruamel passes escapes such as "\UFFFFFFFF" to chr() unchecked, and asserts that %YAML
+        # names a version it supports.
         problems.add(Code.SYNTAX, FilePosition(1, 1), f"this is not YAML: {excerpt(str(error))}")
     raise problems.error()
 
@@ -110,7 +110,7 @@ def _syntax_hint(text: str, place: FilePosition, what: str) -> str:
 
 
 class _Composer:
-    """Turns parser events into nodes, and counts what it makes."""
+    """Builds nodes from parser events, within MAX_DEPTH and MAX_VALUES."""
 
     def __init__(self, text: str, problems: Problems) -> None:
         self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
@@ -123,16 +123,16 @@ class _Composer:
             kind = type(event).__name__
             if kind == "DocumentStartEvent" and root is not None:
                 what = "a second document starts here, and a configuration is one"
-                self._problems.add(Code.FEATURE, _place(event), what, "remove the `---`")
+                self._problems.add(Code.FEATURE, _position(event), what, "remove the `---`")
                 break
             if kind in ("ScalarEvent", "SequenceStartEvent", "MappingStartEvent", "AliasEvent"):
-                root = self._node(event, 0, _place(event))
-        return None if _is_nothing(root) else root
+                root = self._node(event, 0, _position(event))
+        return None if _is_null(root) else root
 
     def _node(self, event: Any, depth: int, key_place: FilePosition) -> Node:
-        place = _place(event)
-        if depth > DEPTH_LIMIT:
-            self._stop(place, f"this nests deeper than {DEPTH_LIMIT} levels")
+        place = _position(event)
+        if depth > MAX_DEPTH:
+            self._stop(place, f"this nests deeper than {MAX_DEPTH} levels")
         kind = type(event).__name__
         if kind == "AliasEvent":
             return self._alias(event, place)
@@ -161,19 +161,19 @@ class _Composer:
         nodes: list[Node] = []
         size = 1
         while type(event := next(self._events)).__name__ != "SequenceEndEvent":
-            item_place = _place(event)
+            item_place = _position(event)
             nodes.append(self._node(event, depth + 1, item_place))
-            size = self._grown(size, nodes[-1], item_place)
+            size = self._size_with(size, nodes[-1], item_place)
         return Items(place, tuple(nodes), size)
 
     def _keys(self, place: FilePosition, depth: int) -> Keys:
         entries: dict[str, Entry] = {}
         size = 1
         while type(event := next(self._events)).__name__ != "MappingEndEvent":
-            key_place = _place(event)
+            key_place = _position(event)
             key = self._key(event, depth)
             node = self._node(next(self._events), depth + 1, key_place)
-            size = self._grown(size, node, key_place)
+            size = self._size_with(size, node, key_place)
             if key is not None and key in entries:
                 what = f"the key {excerpt(key)} stands here for the second time"
                 first = entries[key].place
@@ -185,17 +185,17 @@ class _Composer:
         return Keys(place, entries, size)
 
     def _key(self, event: Any, depth: int) -> str | None:
-        """The key as it is written; None, and a problem, where it is no single word."""
+        """The key as written; None, and a problem, where it is no scalar."""
         if type(event).__name__ == "ScalarEvent":
             return str(event.value)
-        self._node(event, depth + 1, _place(event))
-        self._problems.add(Code.FEATURE, _place(event), "a key must be a single word")
+        self._node(event, depth + 1, _position(event))
+        self._problems.add(Code.FEATURE, _position(event), "a key must be a single word")
         return None
 
-    def _grown(self, size: int, node: Node, place: FilePosition) -> int:
+    def _size_with(self, size: int, node: Node, place: FilePosition) -> int:
         size += node.size
-        if size > VALUE_LIMIT:
-            self._stop(place, f"this file holds more than {VALUE_LIMIT} values")
+        if size > MAX_VALUES:
+            self._stop(place, f"this file holds more than {MAX_VALUES} values")
         return size
 
     def _stop(self, place: FilePosition, what: str) -> None:
@@ -203,11 +203,11 @@ class _Composer:
         raise self._problems.error()
 
 
-def _place(event: Any) -> FilePosition:
+def _position(event: Any) -> FilePosition:
     return FilePosition(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
-def _is_nothing(node: Node | None) -> bool:
+def _is_null(node: Node | None) -> bool:
     return node is None or (isinstance(node, Scalar) and node.value is None)
 
 
@@ -215,33 +215,33 @@ def _scalar(event: Any, place: FilePosition, key_place: FilePosition) -> Scalar:
     text: str = event.value
     is_plain = event.implicit[0] and not event.style
     if is_plain and not text:
-        # The parser puts a value that is not there at the next line's start.
+        # The parser positions an absent value at the start of the next line.
         return Scalar(key_place, None)
     return Scalar(place, resolve(text) if is_plain else text)
 
 
-_WORDS: dict[str, Value] = {
+_PLAIN_WORDS: dict[str, Value] = {
     **dict.fromkeys(("null", "Null", "NULL", "~"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-# 18 digits fit every integer that a meter or a person has; longer ones stay texts.
-_INT = re.compile(r"[-+]?[0-9]{1,18}")
-_BASED = re.compile(r"0o[0-7]{1,18}|0x[0-9a-fA-F]{1,16}")
+# 18 digits always fit 64 bits; longer numbers stay texts.
+_DECIMAL_INT = re.compile(r"[-+]?[0-9]{1,18}")
+_OCTAL_OR_HEX = re.compile(r"0o[0-7]{1,18}|0x[0-9a-fA-F]{1,16}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,30}|[0-9]{1,30}(?:\.[0-9]{0,30})?)(?:[eE][-+]?[0-9]{1,4})?")
-_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_INF_OR_NAN = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 def resolve(text: str) -> Value:
-    """What a plain word is by the core schema of YAML 1.2."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
+    """The value of a plain scalar by YAML 1.2's core schema."""
+    if text in _PLAIN_WORDS:
+        return _PLAIN_WORDS[text]
+    if _DECIMAL_INT.fullmatch(text):
         return int(text)
-    if _BASED.fullmatch(text):
+    if _OCTAL_OR_HEX.fullmatch(text):
         return int(text, 0)
     if _FLOAT.fullmatch(text):
         return float(text)
-    if _SPECIAL.fullmatch(text):
+    if _INF_OR_NAN.fullmatch(text):
         return float(text.replace(".", ""))
     return text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from meterd.config.alerts import RuleSettings
 from meterd.config.codes import WarningCode
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 from meterd.config.settings import Settings
 from meterd.daemon import self_monitoring
 from meterd.daemon.config_warnings import ConfigWarning, listed
@@ -98,7 +98,7 @@ def of_rules(
     known = {*alerts.rules, *(rule.name for rule in self_monitoring.rules(()))}
     for name in sorted(set(silenced) - known):
         text = f"there is a silence for the rule {name!r}, and no such rule"
-        hint = f"{near(name, known)} Remove it: DELETE /api/v1/silences/{{id}}"
+        hint = f"{spelling_hint(name, known)} Remove it: DELETE /api/v1/silences/{{id}}"
         yield ConfigWarning(("alerts", "rules"), WarningCode.SILENCE, text, hint)
 
 
@@ -147,7 +147,7 @@ def _absent(name: str, rule: RuleSettings, devices: Delivered) -> Iterator[Confi
     known = {each for one in lacking for each in devices[one] or () if not each.startswith(GUARDED)}
     path = ("alerts", "rules", name, "quantity")
     text = f"alerts.rules.{name}.quantity: {what}: this rule can never fire"
-    yield ConfigWarning(path, WarningCode.NO_SUCH_VALUE, text, near(quantity, known))
+    yield ConfigWarning(path, WarningCode.NO_SUCH_VALUE, text, spelling_hint(quantity, known))
 
 
 def _has(delivers: frozenset[str] | None, quantity: str) -> bool:

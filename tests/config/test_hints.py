@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.config.names import near
+from meterd.config.names import spelling_hint
 from meterd.drivers.map_library import load_map
 from meterd.errors import ConfigError
 from tests.config.judge import problem, problems
@@ -62,11 +62,11 @@ def test_a_key_of_another_program_is_told_as_it_is_called_here(key: str, hint: s
     ],
 )
 def test_of_many_names_the_nearest_is_told_and_no_list(name: str, hint: str) -> None:
-    assert near(name, SIXTY) == hint
+    assert spelling_hint(name, SIXTY) == hint
 
 
 def test_of_few_names_all_are_told() -> None:
-    assert near("boiler", ["main", "solar"]) == "there are main, solar"
+    assert spelling_hint("boiler", ["main", "solar"]) == "there are main, solar"
 
 
 def test_unknown_devices_among_sixty_have_a_hint_each() -> None:

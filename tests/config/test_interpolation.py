@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.config.interpolation import SECRET_LIMIT
+from meterd.config.interpolation import SECRET_MAX_BYTES
 from tests.config.judge import MINIMAL, problem, problems, settings
 
 HOOK = "alerts: {{hooks: {{h: {{type: webhook, {}}}}}}}\n"
@@ -124,7 +124,7 @@ def test_names_that_people_choose_may_end_in_file(tmp_path: Path) -> None:
     assert made.devices["m_file"].labels == {"log_file": "x"}
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"\xff", b"a\0b", b"x" * (SECRET_LIMIT + 1)])
+@pytest.mark.parametrize("data", [b"", b"\n", b"\xff", b"a\0b", b"x" * (SECRET_MAX_BYTES + 1)])
 def test_a_secret_that_is_no_text_is_refused(tmp_path: Path, data: bytes) -> None:
     secret(tmp_path, data)
     found = problem("site: {name_file: secret}\n", folder=tmp_path)

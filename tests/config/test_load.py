@@ -91,7 +91,7 @@ def test_the_file_that_is_named_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = (tmp_path / "here.yaml", tmp_path / "etc.yaml")
-    monkeypatch.setattr(loading, "PLACES", places)
+    monkeypatch.setattr(loading, "DEFAULT_PATHS", places)
     named = {"METERD_CONFIG": "/from/env.yaml"}
     places[1].touch()
     assert find({}) == places[1]
@@ -103,13 +103,16 @@ def test_the_file_that_is_named_comes_first(
 
 
 def test_the_places_are_those_of_the_contract() -> None:
-    assert [str(place) for place in loading.PLACES] == ["meterd.yaml", "/etc/meterd/meterd.yaml"]
+    assert [str(place) for place in loading.DEFAULT_PATHS] == [
+        "meterd.yaml",
+        "/etc/meterd/meterd.yaml",
+    ]
 
 
 def test_no_file_at_all_names_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = (tmp_path / "here.yaml", tmp_path / "file" / "etc.yaml")
     (tmp_path / "file").touch()
-    monkeypatch.setattr(loading, "PLACES", places)
+    monkeypatch.setattr(loading, "DEFAULT_PATHS", places)
     with pytest.raises(ConfigError) as caught:
         find({})
     assert "$METERD_CONFIG" in str(caught.value)
@@ -121,4 +124,4 @@ def test_a_place_that_may_not_be_looked_at_is_taken(monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", refuse)
-    assert find({}) == loading.PLACES[0]
+    assert find({}) == loading.DEFAULT_PATHS[0]

@@ -3,8 +3,8 @@ from decimal import Decimal
 
 import pytest
 
-from meterd.config.tariff_syntax import PLACES, HolidayWords
-from meterd.config.tariffs import RESERVED, PricesSettings, TariffSettings
+from meterd.config.tariff_syntax import MAX_DECIMALS, HolidaySettings
+from meterd.config.tariffs import RESERVED_RATES, PricesSettings, TariffSettings
 from meterd.energy.bill import FEED_IN, UNPRICED
 from meterd.energy.tariff import DIGITS, Tariff, units
 from tests.config.judge import MINIMAL, place_of, problem, problems, settings
@@ -48,7 +48,7 @@ def prices(text: str) -> PricesSettings:
 def test_a_whole_tariff_is_read_as_it_is_meant() -> None:
     made = tariff(WHOLE)
     assert made.currency == "EUR"
-    assert made.holidays == HolidayWords(frozenset({date(2026, 4, 3)}), frozenset({(12, 25)}))
+    assert made.holidays == HolidaySettings(frozenset({date(2026, 4, 3)}), frozenset({(12, 25)}))
     first, second = made.prices
     assert first.rates == {"day": Decimal("0.3412"), "night": Decimal("0.210000001")}
     assert (first.standing, first.feed_in) == (Decimal("0.45"), Decimal("0.082"))
@@ -67,8 +67,8 @@ def test_a_whole_tariff_is_read_as_it_is_meant() -> None:
 def test_it_fits_what_energy_reads() -> None:
     made: Tariff = tariff(WHOLE)
     assert units(made.prices[0].rates["night"]) == 210_000_001
-    assert PLACES == DIGITS
-    assert set(RESERVED) == {FEED_IN, UNPRICED}
+    assert MAX_DECIMALS == DIGITS
+    assert set(RESERVED_RATES) == {FEED_IN, UNPRICED}
 
 
 def test_no_tariffs_are_none() -> None:

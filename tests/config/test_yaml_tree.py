@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from meterd.config.problems import Problems
-from meterd.config.yaml_tree import VALUE_LIMIT, compose, plain
+from meterd.config.yaml_tree import MAX_VALUES, compose, plain
 from tests.config.judge import MINIMAL, problem, problems, settings
 
 
@@ -77,7 +77,7 @@ def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     found = problem("devices:\n  m: 1\n" + "\n".join(rows))
     assert found.code == "C003"
-    assert str(VALUE_LIMIT) in found.what
+    assert str(MAX_VALUES) in found.what
     assert found.line == 7
 
 
