@@ -1,4 +1,4 @@
-"""`meterd check`: validates everything, and shows what polling costs each bus."""
+"""`meterd check`: validates the configuration and calculates the load of each bus."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_file
-from meterd.cli.logging_setup import tell_of_values, warn_of_maps
+from meterd.cli.logging_setup import print_value_notes, warn_about_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
 from meterd.cli.servers import check_certificate, check_login
 from meterd.cli.times import now_ms
@@ -39,28 +39,28 @@ _COLUMNS = (
     "baud",
     "baud_from",
 )
-# Of a table, those that go first where a terminal has no room for all.
+# Columns that a table drops first where the terminal is too narrow.
 _MINOR = ("baud_from", "bus_percent", "baud", "bytes", "reads", "seconds", "link")
-# Polls of each device after which what a link costs is known well enough.
-_ROUNDS = 3
+# Polls of each device from which the duration of its exchanges is measured.
+_MEASURED_POLLS = 3
 
 
 @dataclass(slots=True)
 class _CheckReport:
-    """What a check found: the load of each bus, doubts, and what devices said."""
+    """Results of a check: the load of each bus, warnings, and polls of the devices (--online)."""
 
     loads: list[BusLoad]
-    doubts: list[ConfigWarning] = field(default_factory=list)
+    warnings: list[ConfigWarning] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
-        """How many devices did not answer."""
+        """The number of devices whose poll failed."""
         return sum(not poll.up for poll in self.polls)
 
     @property
     def impossible(self) -> list[BusLoad]:
-        """Buses that certainly cannot keep the intervals."""
+        """Buses that cannot keep the intervals, by a known or measured speed."""
         return [load for load in self.loads if load.is_over and load.is_certain]
 
 
@@ -90,97 +90,101 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     check_login(settings.api, settings.api.token_file(settings.store.url))
     if flaw := check_certificate(settings.api, time.time()):
         click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
-    warn_of_maps(settings)
-    tell_of_values(settings, limits=True)
-    # A rule that names a state which there is not is refused when it is made.
+    warn_about_maps(settings)
+    print_value_notes(settings, limits=True)
+    # Building the rules raises ConfigError where one names a state that its devices do not have.
     list(alerting.rules(settings))
     built = [build(plan) for plan in link_plans(settings).values()]
-    verdict = _offline(settings, built)
-    # What is only assumed of a bus can be measured.
-    if online and all(load.ground is RateSource.ASSUMED for load in verdict.impossible):
-        verdict = asyncio.run(_online(settings, built, verdict))
-    problems = _problems(loaded, verdict)
-    _print(verdict, problems, format_)
-    _tell(loaded, verdict, problems)
-    return _code(verdict, problems, strict=strict)
+    report = _offline(settings, built)
+    # The speed of a bus that is only assumed can be measured.
+    if online and all(load.ground is RateSource.ASSUMED for load in report.impossible):
+        report = asyncio.run(_online(settings, built, report))
+    problems = _problems(loaded, report)
+    _print(report, problems, format_)
+    _print_summary(loaded, report, problems)
+    return _exit_code(report, problems, strict=strict)
 
 
-# -- what is found ---------------------------------------------------------------------------------
+# -- checks ----------------------------------------------------------------------------------------
 
 
 def _offline(settings: Settings, built: Sequence[Built]) -> _CheckReport:
-    verdict = _CheckReport([load_of(one) for one in built])
-    verdict.doubts += config_warnings.of_devices(settings, built)
-    verdict.doubts += of_names(settings)
-    quiet = silenced(settings.store.url, now_ms()) if settings.alerts.rules else ()
-    verdict.doubts += rule_warnings.of_rules(settings, rule_warnings.delivered(built), quiet)
-    return verdict
+    report = _CheckReport([load_of(group) for group in built])
+    report.warnings += config_warnings.of_devices(settings, built)
+    report.warnings += of_names(settings)
+    silences = silenced(settings.store.url, now_ms()) if settings.alerts.rules else ()
+    report.warnings += rule_warnings.of_rules(settings, rule_warnings.delivered(built), silences)
+    return report
 
 
-async def _online(settings: Settings, built: Sequence[Built], before: _CheckReport) -> _CheckReport:
-    """Also what the devices say: whether each is another one, and how long it takes."""
+async def _online(
+    settings: Settings, built: Sequence[Built], offline: _CheckReport
+) -> _CheckReport:
+    """Poll the devices: find meters that are the same, measure buses of an assumed speed."""
     from meterd.cli.poll import poll_links
     from meterd.daemon.duplicate_meters import twins
 
     polls = await poll_links(built)
     up = {poll.device for poll in polls if poll.up}
-    unsure = [
-        one
-        for one, load in zip(built, before.loads, strict=True)
-        if load.ground is RateSource.ASSUMED and up.issuperset(name for name, _, _ in one.drivers)
+    unmeasured = [
+        group
+        for group, load in zip(built, offline.loads, strict=True)
+        if load.ground is RateSource.ASSUMED and up.issuperset(name for name, _, _ in group.drivers)
     ]
-    await poll_links(unsure, _ROUNDS - 1)
+    await poll_links(unmeasured, _MEASURED_POLLS - 1)
     loads = [
-        load_of(one, measured=True) if one in unsure else load
-        for one, load in zip(built, before.loads, strict=True)
+        load_of(group, measured=True) if group in unmeasured else load
+        for group, load in zip(built, offline.loads, strict=True)
     ]
-    doubts = [*before.doubts, *twins(built, polls)]
+    warnings = [*offline.warnings, *twins(built, polls)]
     delivered = rule_warnings.delivered(built)
     missing = {
-        poll.device: _missing(poll, delivered[poll.device] or frozenset())
+        poll.device: _missing_reasons(poll, delivered[poll.device] or frozenset())
         for poll in polls
         if poll.up
     }
-    doubts += rule_warnings.unread(settings, delivered, missing)
-    return _CheckReport(loads, doubts, polls)
+    warnings += rule_warnings.unread(settings, delivered, missing)
+    return _CheckReport(loads, warnings, polls)
 
 
-def _missing(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
-    """What a device might have delivered and did not, and why."""
-    said = {sample.quantity: sample for sample in poll.samples()}
-    found = {quantity: "" for quantity in delivers if quantity not in said}
-    return found | {name: one.reason for name, one in said.items() if one.value is None}
+def _missing_reasons(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
+    """The quantities of `delivers` without a value in this poll, with the reason."""
+    samples = {sample.quantity: sample for sample in poll.samples()}
+    absent = {quantity: "" for quantity in delivers if quantity not in samples}
+    return absent | {
+        name: sample.reason for name, sample in samples.items() if sample.value is None
+    }
 
 
-def _problems(loaded: LoadedConfig, verdict: _CheckReport) -> list[Problem]:
-    """All doubts, and the buses that are asked for too much, at their places in the file."""
-    certain = {load.key for load in verdict.impossible}
-    found = [_problem(loaded, doubt, "warning") for doubt in verdict.doubts]
-    for load in verdict.loads:
-        if (doubt := config_warnings.of_load(loaded.settings, load)) is not None:
-            severity = "error" if load.key in certain else "warning"
-            found.append(_problem(loaded, doubt, severity))
-    return sorted(found, key=lambda one: (one.line, one.column, one.code))
+def _problems(loaded: LoadedConfig, report: _CheckReport) -> list[Problem]:
+    """Warnings and overloaded buses as problems, in the order of the file."""
+    impossible = {load.key for load in report.impossible}
+    problems = [_problem(loaded, warning, "warning") for warning in report.warnings]
+    for load in report.loads:
+        if (warning := config_warnings.of_load(loaded.settings, load)) is not None:
+            severity = "error" if load.key in impossible else "warning"
+            problems.append(_problem(loaded, warning, severity))
+    return sorted(problems, key=lambda problem: (problem.line, problem.column, problem.code))
 
 
-def _problem(loaded: LoadedConfig, doubt: ConfigWarning, severity: str) -> Problem:
-    place = loaded.place(*doubt.path)
-    code, text, hint = doubt.code.value, doubt.text, doubt.hint
+def _problem(loaded: LoadedConfig, warning: ConfigWarning, severity: str) -> Problem:
+    place = loaded.place(*warning.path)
+    code, text, hint = warning.code.value, warning.text, warning.hint
     return Problem(loaded.file, place.line, place.column, code, text, hint, severity)
 
 
-# -- what is said ----------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------
 
 
-def _print(verdict: _CheckReport, problems: Sequence[Problem], format_: str | None) -> None:
-    rows = [row for load in verdict.loads for row in _rows(load)]
+def _print(report: _CheckReport, problems: Sequence[Problem], format_: str | None) -> None:
+    rows = [row for load in report.loads for row in _rows(load)]
     if output.chosen(format_) in ("json", "ndjson"):
         # Programs get the warnings after the rows of the plan.
-        rows += [_said(problem) for problem in problems]
+        rows += [_problem_row(problem) for problem in problems]
     output.show(_COLUMNS, rows, format_, rows, minor=_MINOR)
 
 
-def _said(problem: Problem) -> dict[str, Any]:
+def _problem_row(problem: Problem) -> dict[str, Any]:
     return {
         problem.severity: problem.code,
         "file": problem.file,
@@ -207,35 +211,35 @@ def _rows(load: BusLoad) -> Iterator[dict[str, Any]]:
         }
 
 
-def _tell(loaded: LoadedConfig, verdict: _CheckReport, problems: Sequence[Problem]) -> None:
+def _print_summary(loaded: LoadedConfig, report: _CheckReport, problems: Sequence[Problem]) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
-    for load in verdict.loads:
+    for load in report.loads:
         if len(load.devices) > 1 and not load.is_over:
-            click.echo(f"{load.key}: {_sum(load)}", err=True)
-    for poll in verdict.polls:
-        known = sum(value is not None for value in poll.values) - 1
-        says = poll.fault.text if poll.fault else f"{known} values in {poll.took:.2f} s"
-        click.echo(f"{'FAILED' if poll.fault else 'ok'}: {poll.device}: {says}", err=True)
-    told = f"devices: {len(loaded.settings.devices)}, links: {len(verdict.loads)}"
-    if verdict.impossible:
+            click.echo(f"{load.key}: {_load_text(load)}", err=True)
+    for poll in report.polls:
+        count = sum(value is not None for value in poll.values) - 1
+        outcome = poll.fault.text if poll.fault else f"{count} values in {poll.took:.2f} s"
+        click.echo(f"{'FAILED' if poll.fault else 'ok'}: {poll.device}: {outcome}", err=True)
+    totals = f"devices: {len(loaded.settings.devices)}, links: {len(report.loads)}"
+    if report.impossible:
         return
     warnings = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"
-    click.echo(f"no mistakes, {warnings}; {told}" if problems else f"ok, {told}", err=True)
+    click.echo(f"no mistakes, {warnings}; {totals}" if problems else f"ok, {totals}", err=True)
 
 
-def _sum(load: BusLoad) -> str:
-    how = {
+def _load_text(load: BusLoad) -> str:
+    basis = {
         RateSource.SAID: f" at {load.baud} baud",
         RateSource.ASSUMED: f" at {load.baud} baud, which is assumed: say baud= in the link's URL",
         RateSource.MEASURED: ", as measured",
     }.get(load.ground, " as far as the network goes")
-    return f"{len(load.devices)} devices take {load.share * 100:.3g} % of the bus{how}"
+    return f"{len(load.devices)} devices take {load.share * 100:.3g} % of the bus{basis}"
 
 
-def _code(verdict: _CheckReport, problems: Sequence[Problem], *, strict: bool) -> int:
-    if verdict.impossible:
+def _exit_code(report: _CheckReport, problems: Sequence[Problem], *, strict: bool) -> int:
+    if report.impossible:
         return EXIT_CONFIG
-    if verdict.failed:
-        return EXIT_ALL_FAILED if verdict.failed == len(verdict.polls) else EXIT_SOME_FAILED
+    if report.failed:
+        return EXIT_ALL_FAILED if report.failed == len(report.polls) else EXIT_SOME_FAILED
     return EXIT_FINDINGS if strict and problems else 0

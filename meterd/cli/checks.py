@@ -1,4 +1,4 @@
-"""What doctor looks at, one function a field; none of them changes anything."""
+"""The checks of `meterd doctor`, one function an area; none of them changes anything."""
 
 import ctypes
 import errno
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 FINE, UNUSUAL, WRONG = "ok", "warning", "wrong"
 RUNNING = "a meterd runs and keeps the store"
 _PACKAGES = ("aiohttp", "alembic", "numpy", "pydantic", "pymodbus", "sqlalchemy")
-_LEAST_FREE = 200 << 20  # bytes
-_SCARCE = 1 << 30
-_BORN = 1_735_689_600  # 2025: a clock that says less was never set
-_UNSYNCHRONISED = 5  # adjtimex: TIME_ERROR
-_TIMEX = 512  # bytes, more than struct timex has
+_DISK_FREE_WRONG = 200 << 20  # bytes
+_DISK_FREE_LOW = 1 << 30  # bytes
+_CLOCK_SET_SINCE_S = 1_735_689_600  # 2025-01-01: an earlier time means that the clock was never set
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES = 512  # more than the size of struct timex
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, how it is, and what to do where it is not fine."""
+    """One result: the area checked, its state, what is the case, and what to do about it."""
 
     area: str
     state: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 def environment() -> Iterator[Finding]:
-    """Versions, and packages that lack."""
+    """Check versions, required packages and the platform."""
     what = f"meterd {__version__}, Python {platform.python_version()}, {platform.machine()}"
     yield Finding("python", FINE, what)
     for package in _PACKAGES:
@@ -60,8 +60,8 @@ def environment() -> Iterator[Finding]:
 
 
 def clock() -> Finding:
-    """Whether the time is set, and kept right by somebody."""
-    if time.time() < _BORN:
+    """Check that the clock is set and synchronised."""
+    if time.time() < _CLOCK_SET_SINCE_S:
         return Finding("clock", WRONG, "the clock was never set", "set it: install chrony")
     is_kept = _is_synchronised()
     if is_kept is None:
@@ -73,47 +73,47 @@ def clock() -> Finding:
 
 
 def _is_synchronised() -> bool | None:
-    """As the kernel sees it; None where it does not tell."""
+    """The kernel's state of the clock; None where it cannot be read."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX)))
+        state = int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     except (OSError, AttributeError):
         return None
-    return None if state < 0 else state != _UNSYNCHRONISED
+    return None if state < 0 else state != _TIME_ERROR
 
 
 def store(url: str | Sequence[str], spool: Path | None = None) -> Iterator[Finding]:
-    """Reachable, of this meterd's schema, with room, and ours to write; nothing in it damaged.
+    """Check that the store can be reached and written, its schema, disk space and damaged files.
 
-    `spool` is where polls wait, if it is not beside the store.
+    `spool` is the prefix of the spool files, None: beside the store.
     """
     from meterd.store.db import store_url
 
     try:
-        place = store_url.find(url)
+        database = store_url.find(url)
     except StoreError as error:
         yield Finding("store", WRONG, str(error), "correct store.url")
         return
-    if place.path is not None:
-        yield from _file(place.path)
+    if database.path is not None:
+        yield from _file(database.path)
     yield _schema(url)
-    yield from _damage(place, spool)
+    yield from _damaged_files(database, spool)
 
 
-def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
-    """What cannot be read of the journal file and the spool."""
+def _damaged_files(database: "Database", spool: Path | None) -> Iterator[Finding]:
+    """Check the file WAL and the spool for damaged records."""
     from meterd.store.db import quarantine
     from meterd.store.head.catalog import Catalog
     from meterd.store.tools import check
 
     catalog = Catalog()
     try:
-        if place.path is not None and place.made():
-            with place.reading() as connection, quarantine.legible(place.label):
+        if database.path is not None and database.made():
+            with database.reading() as connection, quarantine.legible(database.label):
                 catalog.load(connection)
     except StoreError:
-        pass  # told already
-    for text in check.files(place, spool, catalog):
+        pass  # reported by the other checks of the store
+    for text in check.files(database, spool, catalog):
         todo = "the rest is read; `meterd run` keeps what is damaged in a file of its own"
         yield Finding("store", WRONG, text, todo)
 
@@ -122,24 +122,24 @@ def _schema(url: str | Sequence[str]) -> Finding:
     from meterd.store.db import foreign_rows, migrate, store_url
     from meterd.store.db.schema import SMALL
 
-    place = store_url.find(url)
-    if not place.made():
-        return Finding("store", FINE, f"{place.label}: not there yet; `meterd run` makes it")
+    database = store_url.find(url)
+    if not database.made():
+        return Finding("store", FINE, f"{database.label}: not there yet; `meterd run` makes it")
     try:
-        with place.reading() as connection:
-            found = migrate.version(connection)
-            looked = found == migrate.versions()[-1] and place.path is not None
-            odd = list(foreign_rows.flaws(connection, SMALL)) if looked else []
+        with database.reading() as connection:
+            version = migrate.version(connection)
+            is_checked = version == migrate.versions()[-1] and database.path is not None
+            flaws = list(foreign_rows.flaws(connection, SMALL)) if is_checked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
-    if odd:
-        what = f"{len(odd)} rows make no sense: {odd[0]}"
+    if flaws:
+        what = f"{len(flaws)} rows make no sense: {flaws[0]}"
         todo = "start meterd, which puts them aside; `meterd db check` names more"
         return Finding("store", WRONG, what, todo)
-    if found != migrate.versions()[-1]:
+    if version != migrate.versions()[-1]:
         todo = "`meterd db migrate`, or just start meterd"
-        return Finding("store", UNUSUAL, f"{place.label}: schema {found or 'empty'}", todo)
-    return Finding("store", FINE, f"{place.label}: schema {found}")
+        return Finding("store", UNUSUAL, f"{database.label}: schema {version or 'empty'}", todo)
+    return Finding("store", FINE, f"{database.label}: schema {version}")
 
 
 def _file(path: Path) -> Iterator[Finding]:
@@ -148,31 +148,31 @@ def _file(path: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("store", WRONG, f"{folder} is not there", "make it, or mount its disk")
         return
-    for place in (folder, *(one for one in (path, Path(f"{path}-wal")) if one.exists())):
-        if not os.access(place, os.W_OK):
-            todo = f"chown {user} {place}, or run this as the user that meterd runs as"
-            yield Finding("store", WRONG, f"{user} may not write to {place}", todo)
-    yield from _owners(path)
+    for entry in (folder, *(file for file in (path, Path(f"{path}-wal")) if file.exists())):
+        if not os.access(entry, os.W_OK):
+            todo = f"chown {user} {entry}, or run this as the user that meterd runs as"
+            yield Finding("store", WRONG, f"{user} may not write to {entry}", todo)
+    yield from _foreign_owners(path)
     if (holder := holder_of(path)) is not None:
         what = RUNNING if holder.is_daemon else f"{holder} has the store"
         todo = "" if holder.is_daemon else "meterd starts when that has ended"
         yield Finding("store", FINE if holder.is_daemon else UNUSUAL, what, todo)
     free = shutil.disk_usage(folder).free
     what = f"{free / (1 << 30):.1f} GiB are free on the disk of {folder}"
-    if free < _SCARCE:
-        state = WRONG if free < _LEAST_FREE else UNUSUAL
+    if free < _DISK_FREE_LOW:
+        state = WRONG if free < _DISK_FREE_WRONG else UNUSUAL
         yield Finding("store", state, what, "make room, or set store.keep.raw")
     else:
         yield Finding("store", FINE, what)
 
 
-def _owners(path: Path) -> Iterator[Finding]:
-    """Files that a tool run as root, or as somebody else, has left beside the store."""
+def _foreign_owners(path: Path) -> Iterator[Finding]:
+    """Check for files beside the store with another owner, as tools run by root leave them."""
     number = path.parent.stat().st_uid
     if number == 0:
         return
     owner = ownership.user(number)
-    # `meterd.db` and what is named after it; and the tokens.
+    # `meterd.db` with its -wal, spool and backups; and the token files.
     for file in sorted((*path.parent.glob(f"{path.name}*"), *path.parent.glob("*.tokens"))):
         if (other := file.lstat().st_uid) != number:
             what = f"{file} belongs to {ownership.user(other)}, its folder to {owner}"
@@ -180,7 +180,7 @@ def _owners(path: Path) -> Iterator[Finding]:
 
 
 def links(settings: Settings) -> Iterator[Finding]:
-    """Each serial port and host that a device uses."""
+    """Check each serial port and host that a device uses."""
     urls = dict.fromkeys(
         settings.links[device.link].url if device.link in settings.links else device.link
         for device in settings.devices.values()
@@ -216,17 +216,17 @@ def _group(port: Path) -> str:
 
 def _host(host: str, url: str) -> Finding:
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         todo = "correct the name, or write its address"
         return Finding("link", WRONG, f"{url}: {host}: {error.strerror or error}", todo)
-    address = str(found[0][4][0])
-    known = "" if address == host else f" {host} is {address},"
-    return Finding("link", FINE, f"{url}:{known} not asked; `meterd check --online` does")
+    address = str(infos[0][4][0])
+    resolved = "" if address == host else f" {host} is {address},"
+    return Finding("link", FINE, f"{url}:{resolved} not asked; `meterd check --online` does")
 
 
 def certificate(settings: Settings) -> Iterator[Finding]:
-    """Of the API: whether it can be served, and for how long."""
+    """Check the API's certificate: its files and its validity."""
     from meterd.cli.servers import check_certificate
 
     if settings.api.tls is None:
@@ -245,37 +245,37 @@ def certificate(settings: Settings) -> Iterator[Finding]:
 
 
 def ports(settings: Settings, is_running: bool) -> Iterator[Finding]:
-    """Whether what meterd listens on is free, or is its own."""
-    doors = [("api.listen", settings.api.host, settings.api.port)]
+    """Check that the listen addresses are free, or in use by the running meterd."""
+    addresses = [("api.listen", settings.api.host, settings.api.port)]
     if settings.proxy is not None:
-        doors.append(("proxy.listen", settings.proxy.host, settings.proxy.port))
-    for name, host, port in doors:
-        trouble = _taken(host, port)
+        addresses.append(("proxy.listen", settings.proxy.host, settings.proxy.port))
+    for name, host, port in addresses:
+        code = _bind_errno(host, port)
         what = f"{name} {host}:{port}"
         if is_running:
-            if trouble == errno.EADDRINUSE:
+            if code == errno.EADDRINUSE:
                 yield Finding("port", FINE, f"{what} is in use, by the meterd that runs")
             else:
                 todo = "see its log: `journalctl -u meterd`"
                 yield Finding("port", WRONG, f"a meterd runs, and {what} is free", todo)
-        elif trouble:
+        elif code:
             todo = "choose another port, or stop what listens there (`ss -ltnp`)"
-            yield Finding("port", WRONG, f"{what}: {os.strerror(trouble)}", todo)
+            yield Finding("port", WRONG, f"{what}: {os.strerror(code)}", todo)
         else:
             yield Finding("port", FINE, f"{what} is free")
 
 
-def _taken(host: str, port: int) -> int:
-    """The errno of listening there; 0 where it works."""
+def _bind_errno(host: str, port: int) -> int:
+    """The errno of listening on the address; 0 where it is free."""
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, number) as made:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            # Two may be bound with REUSEADDR, but only one listens.
-            made.listen(1)
+        with socket.socket(family, kind, number) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            # With SO_REUSEADDR bind() succeeds for two sockets, listen() only for one.
+            listener.listen(1)
     except socket.gaierror:
         return errno.EADDRNOTAVAIL
     except OSError as error:

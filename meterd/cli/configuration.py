@@ -1,4 +1,4 @@
-"""Where a command's settings come from: a file, or a TARGET on the command line."""
+"""The settings of a command: from the configuration file, or from a TARGET argument."""
 
 import os
 import re
@@ -20,12 +20,12 @@ config_option = click.option(
 
 
 def load_settings(explicit: Path | None) -> Settings:
-    """The settings of the file that applies. Raises ConfigError with every mistake."""
+    """The settings of the configuration that applies. Raises ConfigError with all problems."""
     return load_file(explicit).settings
 
 
 def load_file(explicit: Path | None) -> LoadedConfig:
-    """As `load_settings()`, and it can be asked where something stands."""
+    """As `load_settings()`, with the positions of keys and values."""
     path = find(os.environ, explicit)
     return load_with_positions(
         path,
@@ -42,20 +42,20 @@ _UNIT_OPTION = re.compile(r"(?P<mark>[?&])unit=(?P<unit>\d+)(?P<more>&?)")
 
 
 def is_target(word: str) -> bool:
-    """Whether a word on the command line is a TARGET and not a device's name."""
+    """Whether an argument is a TARGET, not a device's name."""
     return _TARGET.fullmatch(word) is not None
 
 
 def target_settings(target: str) -> tuple[str, DeviceSettings]:
-    """The one device that a TARGET names. Raises ConfigError that shows how to write it."""
-    found = _TARGET.fullmatch(target)
-    if found is None:
+    """Parse a TARGET into a device's name and settings. Raises ConfigError."""
+    match = _TARGET.fullmatch(target)
+    if match is None:
         raise ConfigError(
             f"{target!r} is no target: write MAP@tcp://HOST:502/UNIT, "
             "MAP@serial:///dev/ttyUSB0?baud=9600&unit=1 or megatec@serial:///dev/ttyUSB0"
         )
-    what, url = found["what"], found["url"]
-    url, unit = _unit(url)
+    what, url = match["what"], match["url"]
+    url, unit = split_unit(url)
     options: dict[str, object] = {} if unit is None else {"unit": unit}
     if what not in registry.names() or what == "modbus":
         options["map"] = what
@@ -66,7 +66,7 @@ def target_settings(target: str) -> tuple[str, DeviceSettings]:
 def device_settings(
     source: str, driver: str, url: str, options: dict[str, object]
 ) -> DeviceSettings:
-    """A device from its parts; every mistake names the `source` it came from."""
+    """Build a device's settings. Raises ConfigError that begins with `source`."""
     from pydantic import ValidationError
 
     try:
@@ -79,8 +79,8 @@ def device_settings(
         raise ConfigError(f"{source}: {name}: {what}") from error
 
 
-def _unit(url: str) -> tuple[str, int | None]:
-    """Take the unit id out of the URL: as the path behind a host, or as an option."""
+def split_unit(url: str) -> tuple[str, int | None]:
+    """Split the unit id off a URL: `tcp://host/3` or the option `unit=3`; else None."""
     if path := _UNIT_PATH.fullmatch(url):
         return path["url"] + (path["query"] or ""), int(path["unit"])
     if option := _UNIT_OPTION.search(url):

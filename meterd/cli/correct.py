@@ -1,4 +1,4 @@
-"""`meterd correct`: wrong values are marked as invalid, or a right one is set; nothing is lost."""
+"""`meterd correct`: marks an interval as invalid or sets its value; can be undone."""
 
 import asyncio
 import getpass
@@ -26,10 +26,10 @@ _VALUE = re.compile(
     r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)\s*([^\s\d.,]\S{0,31})?", re.ASCII
 )
 
-_T = TypeVar("_T")
+_Result = TypeVar("_Result")
 
-# Seconds: years of one quantity at 1 s, on a slow machine.
-_LONGEST = 1800.0
+# Of the store's lock: years of one quantity at 1 s, on a slow machine.
+_LOCK_MAX_S = 1800.0
 _FLAGS = {"list": "is_list", "finish": "is_rest"}
 _COLUMNS = (
     *("id", "device", "quantity", "start", "end", "samples", "state", "value"),
@@ -59,7 +59,7 @@ Examples:
 @click.option("--finish", "is_rest", is_flag=True, help="Go on with what was broken off.")
 @config_option
 @output.format_option
-def command(config: Path | None, format_: str | None, **asked: Any) -> None:
+def command(config: Path | None, format_: str | None, **options: Any) -> None:
     """Mark an interval of one quantity as invalid, or with --set enter the right value.
 
     The old values stand in an audit table, with who, why and when. Charts, sums and energy leave
@@ -69,129 +69,135 @@ def command(config: Path | None, format_: str | None, **asked: Any) -> None:
     `unfinished`: the next correction goes on with it first, and so does --finish.
     """
     settings = load_settings(config)
-    _need_one(asked)
-    if asked["is_list"]:
-        rows = _listed(settings)
-    elif asked["is_rest"]:
-        rows = _finished(settings)
-    elif asked["undo"] is not None:
-        rows = [_undone(settings, asked["undo"], asked["who"] or _user())]
+    _check_single_action(options)
+    if options["is_list"]:
+        rows = _list(settings)
+    elif options["is_rest"]:
+        rows = _finish(settings)
+    elif options["undo"] is not None:
+        rows = [_undo(settings, options["undo"], options["who"] or _user_name())]
     else:
-        rows = [_marked(settings, asked)]
+        rows = [_mark(settings, options)]
     minor = ("lost", "undone_by", "who", "undone", "made", "samples", "why")
     output.show(_COLUMNS, rows, format_, {"corrections": rows}, minor=minor)
 
 
-def _need_one(asked: dict[str, Any]) -> None:
-    """One thing at a time: what is left out silently would be taken for done."""
-    named = [f"--{name}" for name in ("list", "finish") if asked[_FLAGS[name]]]
-    named += ["--undo"] if asked["undo"] is not None else []
-    new = any(asked[name] for name in ("device", "start", "end", "value"))
-    named += ["a new correction"] if new else []
-    if len(named) > 1:
-        raise click.UsageError(f"{' and '.join(named)} do not go together: give one of them.")
+def _check_single_action(options: dict[str, Any]) -> None:
+    """Refuse several actions at once: only one of them would be done."""
+    actions = [f"--{name}" for name in ("list", "finish") if options[_FLAGS[name]]]
+    actions += ["--undo"] if options["undo"] is not None else []
+    is_new = any(options[name] for name in ("device", "start", "end", "value"))
+    actions += ["a new correction"] if is_new else []
+    if len(actions) > 1:
+        raise click.UsageError(f"{' and '.join(actions)} do not go together: give one of them.")
 
 
-def _user() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        # As in a container whose user has no name.
+        # A container may run under a uid without a passwd entry.
         raise click.UsageError("Your user has no name: give --who.") from error
 
 
-def _listed(settings: Settings) -> list[dict[str, Any]]:
+def _list(settings: Settings) -> list[dict[str, Any]]:
     from meterd.store.db import store_url
     from meterd.store.tools.correct import listed
     from meterd.store.tools.overview import looking
 
     with looking(store_url.find(settings.store.url)) as (connection, _):
-        found = listed(connection)
-    if rest := [str(one.id) for one in found if one.state == "unfinished"]:
-        text = f"unfinished: {', '.join(rest)}; `meterd correct --finish` goes on with what was"
+        corrections = listed(connection)
+    if unfinished := [
+        str(correction.id) for correction in corrections if correction.state == "unfinished"
+    ]:
+        text = (
+            f"unfinished: {', '.join(unfinished)}; `meterd correct --finish` goes on with what was"
+        )
         click.echo(f"{text}\nbroken off, `--undo ID` puts back what stood there.", err=True)
-    return [_row(one) for one in found]
+    return [_row(correction) for correction in corrections]
 
 
-def _row(one: "Correction") -> dict[str, Any]:
+def _row(correction: "Correction") -> dict[str, Any]:
     from meterd.api.corrections import row_of
 
-    return row_of(one) | {"state": one.state}
+    return row_of(correction) | {"state": correction.state}
 
 
-def _finished(settings: Settings) -> list[dict[str, Any]]:
+def _finish(settings: Settings) -> list[dict[str, Any]]:
     try:
-        found = asyncio.run(_here(settings, lambda book: book.finish(now_ms())))
+        corrections = asyncio.run(_correct_here(settings, lambda book: book.finish(now_ms())))
     except StoreError as error:
         if error.code != "already_running":
             raise
         text = "meterd runs: it goes on with what was broken off before its next correction"
         raise StoreError(f"{text}; or stop it and say this again", code=error.code) from error
-    if not found:
+    if not corrections:
         click.echo("Nothing was broken off.", err=True)
-    return [_row(one) for one in found]
+    return [_row(correction) for correction in corrections]
 
 
-def _marked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
+def _mark(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
     from meterd.store.tools.correct import Ask
 
     for name in ("device", "quantity", "start", "end", "why"):
-        if not (asked[name] or "").strip():
+        if not (options[name] or "").strip():
             option = name.upper() if name in ("device", "quantity") else f"--{name}"
             raise click.UsageError(f"{option} is missing: see the examples of --help.")
     for name in ("why", "who"):
-        if has_controls(asked[name] or ""):
+        if has_controls(options[name] or ""):
             raise click.UsageError(f"--{name} holds control characters: take them out.")
     now, zone = now_ms(), ZoneInfo(settings.site.timezone)
-    start, end = (moment(f"--{name}", asked[name], now, zone) for name in ("start", "end"))
+    start, end = (moment(f"--{name}", options[name], now, zone) for name in ("start", "end"))
     if start >= end or end > now:
         raise click.UsageError("--start has to lie before --end, and --end not in the future.")
-    who, (value, unit) = asked["who"] or _user(), _value(asked["value"])
-    why = asked["why"].strip()
-    ask = Ask(asked["device"], asked["quantity"], start, end, why, who, value, unit)
+    who, (value, unit) = options["who"] or _user_name(), _value(options["value"])
+    why = options["why"].strip()
+    ask = Ask(options["device"], options["quantity"], start, end, why, who, value, unit)
     body = {"device": ask.device, "quantity": ask.quantity, "why": why, "who": who}
     body |= {"start": f"{start / 1000:.3f}", "end": f"{end / 1000:.3f}"}
     body |= {} if value is None else {"value": value, "unit": unit}
-    return _done(settings, lambda book: book.mark(ask, now), "corrections", body)
+    return _correct(settings, lambda book: book.mark(ask, now), "corrections", body)
 
 
 def _value(text: str | None) -> tuple[float | None, str]:
-    """A value and its unit, as in `1234.5 kWh`."""
+    """Parse a value with its unit, such as `1234.5 kWh`; (None, "") where there is no text."""
     if text is None:
         return None, ""
-    found = _VALUE.fullmatch(text.strip())
-    value = float(found[1]) if found else nan
-    if found is None or not isfinite(value):
+    match = _VALUE.fullmatch(text.strip())
+    value = float(match[1]) if match else nan
+    if match is None or not isfinite(value):
         hint = "write a number, and its unit if it is not the store's: 230.1, or 1234.5 kWh"
         raise click.UsageError(f"--set {text!a} is no value; {hint}.")
-    return value, found[2] or ""
+    return value, match[2] or ""
 
 
-def _undone(settings: Settings, number: int, who: str) -> dict[str, Any]:
+def _undo(settings: Settings, number: int, who: str) -> dict[str, Any]:
     path = f"corrections/{number}/undo"
-    return _done(settings, lambda book: book.undo(number, who, now_ms()), path, {"who": who})
+    return _correct(settings, lambda book: book.undo(number, who, now_ms()), path, {"who": who})
 
 
-def _done(
+def _correct(
     settings: Settings,
     work: "Callable[[Corrections], Awaitable[Correction]]",
     path: str,
     body: object,
 ) -> dict[str, Any]:
-    """By this process, or by the daemon where one keeps the store."""
+    """Do it in this process, or over the API where a daemon has the store locked."""
     try:
-        return _row(asyncio.run(_here(settings, work)))
+        return _row(asyncio.run(_correct_here(settings, work)))
     except StoreError as error:
         if error.code != "already_running":
             raise
     from meterd.cli.daemon import post
 
-    found: dict[str, Any] = post(settings.api, path, body)
-    return found
+    row: dict[str, Any] = post(settings.api, path, body)
+    return row
 
 
-async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]]") -> _T:
-    from meterd.cli.import_ import counter_terms_in, tell_of_counters
+async def _correct_here(
+    settings: Settings, work: "Callable[[Corrections], Awaitable[_Result]]"
+) -> _Result:
+    from meterd.cli.import_ import counter_terms_in, print_counter_events
     from meterd.daemon.corrected_totals import following
     from meterd.store.db.lockfile import Claim
     from meterd.store.reader import Reader
@@ -199,14 +205,14 @@ async def _here(settings: Settings, work: "Callable[[Corrections], Awaitable[_T]
     from meterd.store.writer import Writer
 
     store = settings.store
-    claim = Claim("meterd correct", _LONGEST)
+    claim = Claim("meterd correct", _LOCK_MAX_S)
     writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file", claim=claim)
     await writer.open()
     try:
         reader = Reader(settings.store.url, writer.memory)
         try:
             terms = partial(counter_terms_in, settings)
-            recount = following(writer, reader, terms=terms, heard=tell_of_counters)
+            recount = following(writer, reader, terms=terms, heard=print_counter_events)
             return await work(Corrections(writer, reader, recount))
         finally:
             reader.close()

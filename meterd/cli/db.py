@@ -1,4 +1,4 @@
-"""`meterd db`: what is in the store, whether it is sound, and copies of it."""
+"""`meterd db`: info, check, backup, restore, migrate, compact and move of the store."""
 
 import asyncio
 from dataclasses import asdict
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meterd.store.db.connections import Database
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_PAGE = 4096
+_SQLITE_PAGE_BYTES = 4096
 
 
 @click.group(
@@ -47,8 +47,8 @@ def _info(config: Path | None, format_: str | None) -> None:
 
     database = _database(config)
     with progress("Reading blocks") as note:
-        found = overview.info(database, note)
-    facts = asdict(found) | {"bytes_per_sample": found.bytes_per_sample}
+        info = overview.info(database, note)
+    facts = asdict(info) | {"bytes_per_sample": info.bytes_per_sample}
     for name in ("oldest", "newest"):
         facts[name] = _time(facts[name])
     rows = [{"what": name, "value": value} for name, value in facts.items()]
@@ -65,15 +65,15 @@ def _check(config: Path | None, format_: str | None) -> int:
     from meterd.store.tools import check
 
     spool = load_settings(config).store.spool.file
-    place = None if spool is None else Path(spool).absolute()
+    spool_path = None if spool is None else Path(spool).absolute()
     with progress("Checking blocks and roll-ups") as note:
-        found = [{"problem": text} for text in check.problems(_database(config), note, place)]
-    if found or output.chosen(format_) not in ("table", "tsv"):
-        document = {"problems": [row["problem"] for row in found]}
-        output.show(("problem",), found, format_, document)
-    if found:
+        rows = [{"problem": text} for text in check.problems(_database(config), note, spool_path)]
+    if rows or output.chosen(format_) not in ("table", "tsv"):
+        document = {"problems": [row["problem"] for row in rows]}
+        output.show(("problem",), rows, format_, document)
+    if rows:
         hint = "restore a backup, or keep the file and ask for help; polling can go on meanwhile"
-        click.echo(f"{len(found)} problems; hint: {hint}", err=True)
+        click.echo(f"{len(rows)} problems; hint: {hint}", err=True)
         return 1
     click.echo("The store is sound.", err=True)
     return 0
@@ -94,7 +94,7 @@ def _backup(file: Path, config: Path | None) -> None:
         with progress("Copying rows", rows(database)) as note:
             size = backup.of_server(database, file, note)
     else:
-        with progress("Copying", database.path.stat().st_size // _PAGE) as note:
+        with progress("Copying", database.path.stat().st_size // _SQLITE_PAGE_BYTES) as note:
             size = backup.backup(database, file, note)
     click.echo(f"{file}: {size} bytes; `meterd db restore {file}` puts it back.", err=True)
 
@@ -107,8 +107,8 @@ def _restore(file: Path, config: Path | None) -> None:
     from meterd.store.tools import backup
 
     with progress("Copying") as note:
-        aside = backup.restore(_database(config), file, _now(), note)
-    for old in aside:
+        kept = backup.restore(_database(config), file, _now(), note)
+    for old in kept:
         click.echo(f"kept: {old}", err=True)
     click.echo(f"{file} is the store now; start meterd.", err=True)
 
@@ -160,12 +160,12 @@ def _move(url: str, config: Path | None) -> None:
     database = _database(config)
     try:
         with progress("Copying rows", rows(database)) as note:
-            done = move(database, url, lambda _, more: note(more))
+            result = move(database, url, lambda _, more: note(more))
     except KeyboardInterrupt:
         click.echo("Broken off: the same command goes on from here.", err=True)
         raise
-    total = sum(done.rows.values())
-    click.echo(f"{total} rows are the same in both; {done.sent} were sent now.", err=True)
+    total = sum(result.rows.values())
+    click.echo(f"{total} rows are the same in both; {result.sent} were sent now.", err=True)
     click.echo(
         "To use it: stop meterd, run this once more, write the URL into store.url of\n"
         "meterd.yaml, and start meterd. The old store stays as it is.",

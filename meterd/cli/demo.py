@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meterd.cli.listen_argument import check_alone, place
+from meterd.cli.listen_argument import check_loopback, host_and_port
 from meterd.cli.logging_setup import start_log
 from meterd.cli.run import serve
 from meterd.config.load import parse
@@ -70,7 +70,7 @@ def command(listen: str, insecure: bool, log: bool) -> None:
     Nothing is configured and nothing is kept: the store is a temporary file. The mains fail
     after 15 seconds, for 20 seconds, and again every three minutes.
     """
-    place(listen) if insecure else check_alone(listen)
+    host_and_port(listen) if insecure else check_loopback(listen)
     if log:
         start_log()
     with tempfile.TemporaryDirectory(prefix="meterd-demo-") as folder:
@@ -84,7 +84,8 @@ async def _demo(folder: Path, listen: str, *, insecure: bool) -> None:
     simulated = DemoSite()
     addresses = await simulated.start()
     meters = "".join(
-        _DEVICE.format(device=m.device, map=m.map, url=m.url, unit=m.unit) for m in addresses.meters
+        _DEVICE.format(device=meter.device, map=meter.map, url=meter.url, unit=meter.unit)
+        for meter in addresses.meters
     )
     text = _SITE.format(
         meters=meters,
@@ -96,13 +97,13 @@ async def _demo(folder: Path, listen: str, *, insecure: bool) -> None:
     file = folder / "meterd.yaml"
     file.write_text(text, "utf-8")
     try:
-        await serve(settings(text), lambda url: _greet(url, file))
+        await serve(settings(text), lambda url: _print_banner(url, file))
     finally:
         await simulated.stop()
 
 
 def settings(text: str) -> Settings:
-    """The demo's configuration goes the way of every other one."""
+    """Parse the demo's configuration, by the same loader as a file."""
     return parse(
         text,
         "demo",
@@ -112,7 +113,7 @@ def settings(text: str) -> Settings:
     )
 
 
-def _greet(url: str, file: Path) -> None:
+def _print_banner(url: str, file: Path) -> None:
     click.echo(
         f"""meterd's demo house is up: three meters and a UPS, simulated, polled every second.
 

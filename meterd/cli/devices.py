@@ -1,4 +1,4 @@
-"""`meterd devices`: what the configuration names, other names for it, and what was replaced."""
+"""`meterd devices`: lists the devices, renames one with its history, records a replaced meter."""
 
 import asyncio
 import getpass
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from meterd.store.writer import Writer
 
 _COLUMNS = ("device", "driver", "map", "link", "interval", "enabled")
-_STORED = ("first", "last")
-_RENAMED = ("device", "was", "time")
-_REPLACED = ("device", "at", "replaced", "totals")
-_LISTED = ("device", "at", "who", "made")
-# Seconds; nothing but names is written, after what waits in files.
-_LONGEST = 60.0
-# Seconds: years of counters at 1 s, on a slow machine.
-_RECOUNT = 1800.0
+_STORED_COLUMNS = ("first", "last")
+_RENAME_COLUMNS = ("device", "was", "time")
+_REPLACE_COLUMNS = ("device", "at", "replaced", "totals")
+_REPLACEMENTS_COLUMNS = ("device", "at", "who", "made")
+# Of the store's lock: only names are written, after what waits in the WAL and spool.
+_RENAME_LOCK_MAX_S = 60.0
+# Of the store's lock: years of counters at 1 s, on a slow machine.
+_RECOUNT_LOCK_MAX_S = 1800.0
 
 
 @click.group(
@@ -70,43 +70,43 @@ def command(ctx: click.Context, config: Path | None, format_: str | None, is_all
     ]
     columns: tuple[str, ...] = _COLUMNS
     if is_all:
-        columns, rows = (*_COLUMNS, *_STORED), _with_stored(settings, rows)
+        columns, rows = (*_COLUMNS, *_STORED_COLUMNS), _with_stored(settings, rows)
     output.show(columns, rows, format_, rows, minor=("driver", "interval", "enabled", "map"))
 
 
 def _with_stored(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same with what the store has of each, and the devices that it alone has."""
+    """Add the first and last time in the store to each row, and rows of devices only stored."""
     from meterd.api.times import rfc3339
     from meterd.store.reader import Reader
 
     spans: dict[str, tuple[int, int]] = {}
     reader = Reader.outside(settings.store.url)
     try:
-        for one in reader.names():
-            first, last = spans.get(one.device, (one.first, one.last))
-            spans[one.device] = min(first, one.first), max(last, one.last)
+        for series in reader.names():
+            first, last = spans.get(series.device, (series.first, series.last))
+            spans[series.device] = min(first, series.first), max(last, series.last)
     finally:
         reader.close()
-    known = {row["device"]: row for row in rows}
+    configured = {row["device"]: row for row in rows}
     empty = dict.fromkeys(_COLUMNS) | {"enabled": False}
-    found = []
-    for name in (*known, *sorted(spans.keys() - known.keys())):
+    result = []
+    for name in (*configured, *sorted(spans.keys() - configured.keys())):
         times = [rfc3339(time) for time in spans.get(name, ())] or ["", ""]
-        row = known.get(name, empty | {"device": name})
-        found.append(row | dict(zip(_STORED, times, strict=True)))
-    return found
+        row = configured.get(name, empty | {"device": name})
+        result.append(row | dict(zip(_STORED_COLUMNS, times, strict=True)))
+    return result
 
 
-def _user() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        # As in a container whose user has no name.
+        # A container may run under a uid without a passwd entry.
         raise click.UsageError("Your user has no name: give --who.") from error
 
 
-def _config_of(ctx: click.Context, config: Path | None) -> Path | None:
-    """-c may stand before the subcommand, too."""
+def _config_option_of(ctx: click.Context, config: Path | None) -> Path | None:
+    """The -c of the subcommand, else the one given before it."""
     return config or (ctx.parent.params["config"] if ctx.parent is not None else None)
 
 
@@ -127,7 +127,7 @@ def _rename(
     new: str,
     config: Path | None,
     format_: str | None,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Give a device another name, with all its history: NEW for OLD.
 
@@ -141,16 +141,16 @@ def _rename(
     called so later: its history and OLD's become one, if they were not polled at the same time.
     That is not undone by renaming.
     """
-    loaded = load_file(_config_of(ctx, config))
-    _need_id(new)
-    who, is_merge = asked["who"] or _user(), asked["merge"]
-    row = _renamed(loaded.settings, old, new, who, is_merge=is_merge)
-    for place in _places(loaded, old):
+    loaded = load_file(_config_option_of(ctx, config))
+    _check_device_id(new)
+    who, is_merge = options["who"] or _user_name(), options["merge"]
+    row = _rename_device(loaded.settings, old, new, who, is_merge=is_merge)
+    for place in _positions(loaded, old):
         click.echo(f"{place}: write {new} here instead of {old}", err=True)
-    output.show(_RENAMED, [row], format_, row)
+    output.show(_RENAME_COLUMNS, [row], format_, row)
 
 
-def _need_id(name: str) -> None:
+def _check_device_id(name: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     from meterd.config.names import DeviceId
@@ -161,46 +161,48 @@ def _need_id(name: str) -> None:
         raise click.UsageError(f"NEW {name!r} {error.errors()[0]['msg']}.") from error
 
 
-def _renamed(settings: Settings, old: str, new: str, who: str, *, is_merge: bool) -> dict[str, Any]:
-    """By this process, or by the daemon where one keeps the store."""
+def _rename_device(
+    settings: Settings, old: str, new: str, who: str, *, is_merge: bool
+) -> dict[str, Any]:
+    """Rename in this process, or over the API where a daemon has the store locked."""
     from meterd.api.renaming import row
     from meterd.daemon.device_names import need_new
 
     now = now_ms()
     try:
         need_new(settings, old, new)
-        asyncio.run((_merged_here if is_merge else _here)(settings, old, new, who, now))
+        asyncio.run((_merge_here if is_merge else _rename_here)(settings, old, new, who, now))
         return row(old, new, now)
     except StoreError as error:
         if error.code != "already_running":
             raise
     from meterd.cli.daemon import post
 
-    found: dict[str, Any] = post(
+    renaming: dict[str, Any] = post(
         settings.api, f"devices/{old}/rename", {"name": new, "who": who, "merge": is_merge}
     )
-    return found
+    return renaming
 
 
-async def _here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
-    async with _writing(settings, "meterd devices rename", _LONGEST) as writer:
+async def _rename_here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
+    async with _open_writer(settings, "meterd devices rename", _RENAME_LOCK_MAX_S) as writer:
         await writer.rename(old, new, who=who, now=now)
 
 
-async def _merged_here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
+async def _merge_here(settings: Settings, old: str, new: str, who: str, now: int) -> None:
     from meterd.cli.import_ import counter_terms_in
     from meterd.daemon.counter_state import CounterState
     from meterd.daemon.replacing import count_anew
     from meterd.store.tools.merge import merged
 
-    async with _writing(settings, "meterd devices rename", _RECOUNT) as writer:
+    async with _open_writer(settings, "meterd devices rename", _RECOUNT_LOCK_MAX_S) as writer:
         if new not in writer.memory.catalog.devices:
             await writer.rename(old, new, who=who, now=now)
             return
-        with closing(_reading(settings, writer)) as reader:
+        with closing(_open_reader(settings, writer)) as reader:
             start = await merged(writer, reader, old, new, who=who, now=now)
             memory = CounterState()
-            # The configuration may call it by either name.
+            # The configuration may still have the former name.
             device = new if new in settings.devices else old
             terms = counter_terms_in(settings, device)
             await count_anew(
@@ -208,15 +210,15 @@ async def _merged_here(settings: Settings, old: str, new: str, who: str, now: in
             )
 
 
-def _reading(settings: Settings, writer: "Writer") -> "Reader":
+def _open_reader(settings: Settings, writer: "Writer") -> "Reader":
     from meterd.store.reader import Reader
 
     return Reader(settings.store.url, writer.memory)
 
 
 @asynccontextmanager
-async def _writing(settings: Settings, what: str, seconds: float) -> "AsyncIterator[Writer]":
-    """The store, by this process. Raises StoreError: already_running where a daemon keeps it."""
+async def _open_writer(settings: Settings, what: str, seconds: float) -> "AsyncIterator[Writer]":
+    """A writer of the store in this process. Raises StoreError where a daemon has it locked."""
     from meterd.store.db.lockfile import Claim
     from meterd.store.writer import Writer
 
@@ -252,7 +254,7 @@ Examples:
 @output.format_option
 @click.pass_context
 def _replace(
-    ctx: click.Context, /, device: str, config: Path | None, format_: str | None, **asked: Any
+    ctx: click.Context, /, device: str, config: Path | None, format_: str | None, **options: Any
 ) -> None:
     """Say since when another meter is read as DEVICE: its history goes on.
 
@@ -263,24 +265,26 @@ def _replace(
     """
     from meterd.daemon.device_names import former
 
-    settings = load_settings(_config_of(ctx, config))
+    settings = load_settings(_config_option_of(ctx, config))
     device = former(settings).get(device, device)
-    if asked["is_list"]:
+    if options["is_list"]:
         rows = _replacements(settings, device)
-        output.show(_LISTED, rows, format_, {"replacements": rows})
+        output.show(_REPLACEMENTS_COLUMNS, rows, format_, {"replacements": rows})
         return
     now = now_ms()
     at = now
-    if asked["at"] is not None:
-        at = moment("--at", asked["at"], now, ZoneInfo(settings.site.timezone))
-    elif asked["undo"]:
+    if options["at"] is not None:
+        at = moment("--at", options["at"], now, ZoneInfo(settings.site.timezone))
+    elif options["undo"]:
         raise click.UsageError("--undo needs --at: --list tells the times there are.")
     if at > now:
         raise click.UsageError("--at may not lie in the future: say it when it is done.")
-    row = _replaced(settings, device, at, asked["who"] or _user(), undo=asked["undo"])
+    row = _replace_device(
+        settings, device, at, options["who"] or _user_name(), undo=options["undo"]
+    )
     for text in row["events"]:
         click.echo(f"noticed since then: {text}", err=True)
-    output.show(_REPLACED, [row], format_, row)
+    output.show(_REPLACE_COLUMNS, [row], format_, row)
 
 
 def _replacements(settings: Settings, device: str) -> list[dict[str, Any]]:
@@ -289,28 +293,30 @@ def _replacements(settings: Settings, device: str) -> list[dict[str, Any]]:
     from meterd.store.tools.overview import looking
 
     with looking(store_url.find(settings.store.url)) as (connection, _):
-        found = replacements.read(connection, device)
+        meters = replacements.read(connection, device)
     return [
-        {"device": device, "at": rfc3339(one.at), "who": one.who, "made": rfc3339(one.made)}
-        for one in found
+        {"device": device, "at": rfc3339(meter.at), "who": meter.who, "made": rfc3339(meter.made)}
+        for meter in meters
     ]
 
 
-def _replaced(settings: Settings, device: str, at: int, who: str, *, undo: bool) -> dict[str, Any]:
-    """By this process, or by the daemon where one keeps the store."""
+def _replace_device(
+    settings: Settings, device: str, at: int, who: str, *, undo: bool
+) -> dict[str, Any]:
+    """Replace in this process, or over the API where a daemon has the store locked."""
     from meterd.api.renaming import replaced_row
 
     try:
-        found = asyncio.run(_replace_here(settings, device, at, who, undo=undo))
-        return replaced_row(device, at, found, undo=undo)
+        replaced = asyncio.run(_replace_here(settings, device, at, who, undo=undo))
+        return replaced_row(device, at, replaced, undo=undo)
     except StoreError as error:
         if error.code != "already_running":
             raise
     from meterd.cli.daemon import post
 
     body = {"at": f"{at / 1000:.3f}", "who": who, "undo": undo}
-    answer: dict[str, Any] = post(settings.api, f"devices/{device}/replace", body)
-    return answer
+    row: dict[str, Any] = post(settings.api, f"devices/{device}/replace", body)
+    return row
 
 
 async def _replace_here(
@@ -322,23 +328,23 @@ async def _replace_here(
     from meterd.daemon.replacing import replace_meter
     from meterd.store.db.replacements import Replacement
 
-    async with _writing(settings, "meterd devices replace", _RECOUNT) as writer:
-        with closing(_reading(settings, writer)) as reader:
-            one = Replacement(at, now_ms(), who)
+    async with _open_writer(settings, "meterd devices replace", _RECOUNT_LOCK_MAX_S) as writer:
+        with closing(_open_reader(settings, writer)) as reader:
+            replacement = Replacement(at, now_ms(), who)
             return await replace_meter(
                 writer,
                 reader,
                 CounterState(),
                 device,
-                one,
+                replacement,
                 still=nullcontext(),
                 terms=counter_terms_in(as_called(settings), device),
                 undo=undo,
             )
 
 
-def _places(loaded: LoadedConfig, old: str) -> Iterator[str]:
-    """Where the configuration says a name, as FILE:LINE:COLUMN."""
+def _positions(loaded: LoadedConfig, old: str) -> Iterator[str]:
+    """The positions of a device's name in the configuration, as FILE:LINE:COLUMN."""
     settings = loaded.settings
     paths: list[tuple[str, ...]] = [("devices", old)] if old in settings.devices else []
     paths += [

@@ -1,4 +1,4 @@
-"""`meterd doctor`: what around meterd may keep it from working, and what to do about it."""
+"""`meterd doctor`: checks the environment, clock, permissions, store, links and ports."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -23,10 +23,10 @@ def command(config: Path | None, format_: str | None) -> int:
     Run it as the user that meterd runs as. Exit code 1 where something is wrong; what is
     only unusual is a warning.
     """
-    found = list(_findings(config))
-    rows = [asdict(one) for one in found]
+    findings = list(_findings(config))
+    rows = [asdict(finding) for finding in findings]
     output.show(_COLUMNS, rows, format_, {"findings": rows})
-    wrong = sum(one.state == checks.WRONG for one in found)
+    wrong = sum(finding.state == checks.WRONG for finding in findings)
     if wrong:
         click.echo(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.", err=True)
     return 1 if wrong else 0
@@ -45,10 +45,10 @@ def _findings(config: Path | None) -> Iterator[Finding]:
     yield Finding("configuration", checks.FINE, f"{count} devices, no mistakes")
     is_running = False
     spool = settings.store.spool.file
-    place = None if spool is None else Path(spool).absolute()
-    for one in checks.store(settings.store.url, place):
-        is_running = is_running or one.what == checks.RUNNING
-        yield one
+    spool_path = None if spool is None else Path(spool).absolute()
+    for finding in checks.store(settings.store.url, spool_path):
+        is_running = is_running or finding.what == checks.RUNNING
+        yield finding
     yield from checks.links(settings)
     yield from checks.certificate(settings)
     yield from checks.ports(settings, is_running)

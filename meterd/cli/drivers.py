@@ -1,4 +1,4 @@
-"""`meterd drivers`: what is installed, built in and foreign alike."""
+"""`meterd drivers`: lists the installed drivers, built-in ones and plug-ins."""
 
 from dataclasses import asdict
 

@@ -13,7 +13,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
-from meterd.cli.times import moment, stretch
+from meterd.cli.times import moment, time_range
 from meterd.config.names import spelling_hint
 from meterd.config.settings import Settings
 from meterd.energy.periods import Period
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from meterd.energy.periods import PeriodSpan
     from meterd.energy.quarter import Fetch
 
-Stored: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Stock]]"
+StoreOpener: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[OpenedStore]]"
 """Opens the store of a configuration for reading. Raises StoreError."""
 
 _COLUMNS = ("device", "quantity", "start", "end", "value", "unit")
-_COSTS = ("cost", "energy_cost", "standing_cost", "currency")
-_TRUST = ("complete", "known_share", "estimated_share", "method")
-# What a terminal has no room for.
-_WIDE = ("end", "energy_cost", "standing_cost", "known_share")
-# What it may lose where there is still less.
+_COST_COLUMNS = ("cost", "energy_cost", "standing_cost", "currency")
+_QUALITY_COLUMNS = ("complete", "known_share", "estimated_share", "method")
+# Columns that a table never has.
+_HIDDEN_COLUMNS = ("end", "energy_cost", "standing_cost", "known_share")
+# Columns that a table drops first where the terminal is too narrow.
 _MINOR = ("method", "currency", "estimated_share", "complete", "quantity")
-# Of a currency, on a terminal; every other format has costs as they are.
-_CENTS = 2
-# Of a kWh, on a terminal: energy is in Wh everywhere else.
-_KILO, _PLACES = 1000, 3
-# Periods whose ends are days: programs that read tables get the site's dates.
-_DATED = (Period.DAY, Period.WEEK, Period.MONTH, Period.YEAR)
+# Decimal places of costs in a table; other formats have all that there are.
+_COST_PLACES = 2
+# Tables have kWh with so many decimal places; other formats have Wh.
+_KILO, _ENERGY_PLACES = 1000, 3
+# Periods that begin and end at midnight, shown as dates of the site's time zone.
+_DAY_PERIODS = (Period.DAY, Period.WEEK, Period.MONTH, Period.YEAR)
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
-    """A store that is open for reading; `lasts`: Unix ms of the newest sample of each device.
+class OpenedStore:
+    """A store opened for reading; `lasts`: Unix ms of the newest sample of each device.
 
-    `former`: names that devices had before they were renamed -> the names they have now.
+    `former`: former names of renamed devices -> present names.
     """
 
     fetch: "Fetch"
@@ -55,10 +55,10 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What was asked for on the command line; times are as they were written.
+class EnergyRequest:
+    """The arguments of the command; times are texts as given.
 
-    `within` is a day, month or year in place of start and end.
+    `within`: a day, month or year instead of start and end.
     """
 
     devices: tuple[str, ...] = ()
@@ -71,8 +71,8 @@ class Question:
     tariff: str | None = None
 
 
-def make(stored: Stored) -> click.Command:
-    """The command, over a store that `stored` opens."""
+def make(stored: StoreOpener) -> click.Command:
+    """Build the command over an opener of stores, which tests replace."""
 
     @click.command(
         "energy",
@@ -94,7 +94,7 @@ Examples:
     )
     @click.option(
         "--period",
-        type=click.Choice([each.value for each in Period]),
+        type=click.Choice([period.value for period in Period]),
         default="day",
         show_default=True,
     )
@@ -118,7 +118,7 @@ Examples:
     @click.option("--tariff", metavar="NAME", help="Also costs, by this tariff.")
     @config_option
     @output.format_option
-    def command(config: Path | None, format_: str | None, **asked: Any) -> None:
+    def command(config: Path | None, format_: str | None, **options: Any) -> None:
         """Print the energy of devices by hour, day, week, month or year.
 
         Periods and dates are those of the site's time zone. A table is in kWh, all else in Wh.
@@ -126,9 +126,9 @@ Examples:
         not complete.
         """
         settings = load_settings(config)
-        question = Question(**{**asked, "period": Period(asked["period"])})
-        rows = asyncio.run(answer(settings, question, stored, _now()))
-        render(rows, ZoneInfo(settings.site.timezone), format_, question.period)
+        request = EnergyRequest(**{**options, "period": Period(options["period"])})
+        rows = asyncio.run(answer(settings, request, stored, _now()))
+        render(rows, ZoneInfo(settings.site.timezone), format_, request.period)
 
     return command
 
@@ -140,44 +140,44 @@ def _now() -> int:
 
 
 async def answer(
-    settings: Settings, question: Question, stored: Stored, now: int
+    settings: Settings, request: EnergyRequest, stored: StoreOpener, now: int
 ) -> list[dict[str, Any]]:
-    """Rows as `GET energy` has them. `now` is Unix ms. Raises UsageError and StoreError."""
+    """The rows, as of `GET energy`. `now` is Unix ms. Raises UsageError and StoreError."""
     from meterd.api.energy import rows_of
     from meterd.energy.consumption import consume
 
     zone = ZoneInfo(settings.site.timezone)
-    names = (question.tariff,) if question.tariff else ()
-    tariffs = [settings.tariffs[name] for name in _known(names, settings.tariffs, "tariff")]
+    names = (request.tariff,) if request.tariff else ()
+    tariffs = [settings.tariffs[name] for name in _check_names(names, settings.tariffs, "tariff")]
     tariff = tariffs[0] if tariffs else None
-    energies = _energies(question)
-    pieces = _pieces(question, zone, now)
+    energies = _energies(request)
+    periods = _periods(request, zone, now)
     rows: list[dict[str, Any]] = []
-    async with stored(settings) as stock:
-        for device in _devices(question, settings, stock, pieces):
+    async with stored(settings) as opened:
+        for device in _devices(request, settings, opened, periods):
             for energy in energies:
-                found = await consume(
-                    stock.fetch, device, energy, pieces, zone=zone, now=now, tariff=tariff
+                consumption = await consume(
+                    opened.fetch, device, energy, periods, zone=zone, now=now, tariff=tariff
                 )
-                if question.devices or found.method:
-                    rows += rows_of(device, energy, found, tariff)
+                if request.devices or consumption.method:
+                    rows += rows_of(device, energy, consumption, tariff)
     return rows
 
 
 def render(
     rows: Sequence[dict[str, Any]], zone: ZoneInfo, format_: str | None, period: Period
 ) -> None:
-    """Print rows: json and ndjson as `GET energy` has them, the others flat, with local dates."""
+    """Print the rows: json and ndjson as `GET energy`, other formats flat with local dates."""
     table = output.chosen(format_) == "table"
     columns = _columns(rows, table)
     if output.chosen(format_) in ("json", "ndjson"):
         output.show(columns, rows, format_, {"energy": rows})
         return
-    flat = [{**row, **_flat(row)} for row in rows]
+    flat = [{**row, **_rate_cells(row)} for row in rows]
     if table:
-        flat = [_for_people(row, zone, period) for row in flat]
-    elif period in _DATED:
-        flat = [_as_dates(row, zone, period) for row in flat]
+        flat = [_table_row(row, zone, period) for row in flat]
+    elif period in _DAY_PERIODS:
+        flat = [_with_local_dates(row, zone, period) for row in flat]
     minor = [column for column in columns if column.startswith("rates.")]
     output.show(columns, flat, format_, None, minor=(*_MINOR[:1], *minor, *_MINOR[1:]))
 
@@ -186,16 +186,16 @@ def _columns(rows: Sequence[Mapping[str, Any]], table: bool) -> list[str]:
     rates = sorted({rate for row in rows for rate in row.get("rates") or ()})
     parts = ("value",) if table else ("value", "cost")
     split = [f"rates.{rate}.{part}" for rate in rates for part in parts]
-    costs = _COSTS if any("cost" in row for row in rows) else ()
-    columns = [*_COLUMNS, *costs, *split, *_TRUST]
+    costs = _COST_COLUMNS if any("cost" in row for row in rows) else ()
+    columns = [*_COLUMNS, *costs, *split, *_QUALITY_COLUMNS]
     if not table:
         return columns
     estimated = any(row.get("estimated_share") for row in rows)
-    left_out = _WIDE if estimated else (*_WIDE, "estimated_share")
+    left_out = _HIDDEN_COLUMNS if estimated else (*_HIDDEN_COLUMNS, "estimated_share")
     return [column for column in columns if column not in left_out]
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def _rate_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     rates = row.get("rates") or {}
     return {
         f"rates.{rate}.{part}": value
@@ -204,123 +204,123 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _for_people(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
-    """Times of the site's clock, kWh, and costs in cents."""
-    times = {key: _shown(row[key], zone, " ", period) for key in ("start", "end")}
-    kilos = {key: _kilo(row[key]) for key in row if key == "value" or _is_rate(key)}
-    costs = {key: _cents(row.get(key)) for key in _COSTS[:3]}
+def _table_row(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
+    """The row for a table: local times, kWh, and costs with two decimal places."""
+    times = {key: _local_time(row[key], zone, " ", period) for key in ("start", "end")}
+    kilos = {key: _kilo_text(row[key]) for key in row if key == "value" or _is_rate(key)}
+    costs = {key: _cost_text(row.get(key)) for key in _COST_COLUMNS[:3]}
     return {**row, **times, **kilos, "unit": f"k{row['unit']}", **costs}
 
 
-def _as_dates(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
-    return {**row, **{key: _shown(row[key], zone, "T", period) for key in ("start", "end")}}
+def _with_local_dates(row: Mapping[str, Any], zone: ZoneInfo, period: Period) -> dict[str, Any]:
+    return {**row, **{key: _local_time(row[key], zone, "T", period) for key in ("start", "end")}}
 
 
 def _is_rate(column: str) -> bool:
     return column.startswith("rates.") and column.endswith(".value")
 
 
-def _kilo(value: float | None) -> str | None:
-    return None if value is None else f"{value / _KILO:.{_PLACES}f}"
+def _kilo_text(value: float | None) -> str | None:
+    return None if value is None else f"{value / _KILO:.{_ENERGY_PLACES}f}"
 
 
-def _shown(time: str, zone: ZoneInfo, between: str, period: Period) -> str:
-    """The local date where a day begins; else the local time, with what it is ahead of UTC."""
+def _local_time(time: str, zone: ZoneInfo, separator: str, period: Period) -> str:
+    """The local date where a day begins at that time, else local time with its UTC offset."""
     from meterd.energy.calendar import local
 
     moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    found = local(zone, round(moment.timestamp() * 1000)) if period in _DATED else None
-    return found or moment.astimezone(zone).isoformat(between, "minutes")
+    date = local(zone, round(moment.timestamp() * 1000)) if period in _DAY_PERIODS else None
+    return date or moment.astimezone(zone).isoformat(separator, "minutes")
 
 
-def _cents(cost: str | None) -> str | None:
+def _cost_text(cost: str | None) -> str | None:
     if cost is None:
         return None
     from decimal import Decimal
 
-    return str(round(Decimal(cost), _CENTS))
+    return str(round(Decimal(cost), _COST_PLACES))
 
 
-def _known(asked: tuple[str, ...], known: Mapping[str, object], what: str) -> tuple[str, ...]:
-    for name in asked:
+def _check_names(names: tuple[str, ...], known: Mapping[str, object], what: str) -> tuple[str, ...]:
+    for name in names:
         if name not in known:
             hint = spelling_hint(name, known) or f"the configuration has no `{what}s:`"
             raise click.UsageError(f"There is no {what} {name!r}: {hint}")
-    return asked
+    return names
 
 
 def _devices(
-    question: Question, settings: Settings, stock: Stock, pieces: "Sequence[PeriodSpan]"
+    request: EnergyRequest, settings: Settings, opened: OpenedStore, periods: "Sequence[PeriodSpan]"
 ) -> Sequence[str]:
-    """Those named; else the configured ones, and of the store those with samples in that time."""
-    configured = [stock.former.get(name, name) for name in settings.devices]
-    if question.devices:
-        known = dict.fromkeys((*configured, *stock.lasts))
-        for name in question.devices:
-            if name not in known and (now := stock.former.get(name)) is not None:
-                raise click.UsageError(f"{name!r} was renamed: it is called {now} now.")
-        return _known(question.devices, known, "device")
-    start = pieces[0].start if pieces else 0
-    left = (name for name, last in stock.lasts.items() if last >= start)
-    return list(dict.fromkeys((*configured, *left)))
+    """The devices named, else those configured and those with samples since the first period."""
+    configured = [opened.former.get(name, name) for name in settings.devices]
+    if request.devices:
+        known = dict.fromkeys((*configured, *opened.lasts))
+        for name in request.devices:
+            if name not in known and (new_name := opened.former.get(name)) is not None:
+                raise click.UsageError(f"{name!r} was renamed: it is called {new_name} now.")
+        return _check_names(request.devices, known, "device")
+    start = periods[0].start if periods else 0
+    stored = (name for name, last in opened.lasts.items() if last >= start)
+    return list(dict.fromkeys((*configured, *stored)))
 
 
-def _energies(question: Question) -> "list[Metered]":
+def _energies(request: EnergyRequest) -> "list[Metered]":
     from meterd.api.energy import IMPORT, need_energy, need_priced
     from meterd.api.problem import ApiRefusal
 
     try:
-        energies = [need_energy(name) for name in question.quantities or (IMPORT,)]
-        for energy in energies if question.tariff else ():
+        energies = [need_energy(name) for name in request.quantities or (IMPORT,)]
+        for energy in energies if request.tariff else ():
             need_priced(energy)
     except ApiRefusal as error:
-        raise _usage(error) from error
+        raise _usage_error(error) from error
     return energies
 
 
-def _pieces(question: Question, zone: ZoneInfo, now: int) -> "list[PeriodSpan]":
+def _periods(request: EnergyRequest, zone: ZoneInfo, now: int) -> "list[PeriodSpan]":
     from meterd.api.energy import EnergyQuery, need_pieces
     from meterd.api.problem import ApiRefusal
 
-    start, end = _range(question, zone, now)
-    # Read already: a number that is validated is Unix seconds.
+    start, end = _range(request, zone, now)
+    # Not validated: that would take the Unix ms for Unix seconds.
     query = EnergyQuery.model_construct(
-        period=question.period.value,
+        period=request.period.value,
         start=start,
         end=end,
-        snap="period" if question.snap else "quarter",
+        snap="period" if request.snap else "quarter",
     )
     try:
         return need_pieces(zone, query, now)
     except ApiRefusal as error:
-        raise _usage(error) from error
+        raise _usage_error(error) from error
 
 
-def _range(question: Question, zone: ZoneInfo, now: int) -> tuple[int | None, int | None]:
-    """Start and end as Unix ms, None where nobody says. Raises UsageError."""
-    if question.within is not None:
-        if question.start or question.end:
+def _range(request: EnergyRequest, zone: ZoneInfo, now: int) -> tuple[int | None, int | None]:
+    """Start and end as Unix ms, None where not given. Raises UsageError."""
+    if request.within is not None:
+        if request.start or request.end:
             raise click.UsageError("--in is both start and end: leave --start and --end out.")
-        return stretch("--in", question.within, now, zone)
+        return time_range("--in", request.within, now, zone)
     start, end = (
         None if text is None else moment(option, text, now, zone)
-        for option, text in (("--start", question.start), ("--end", question.end))
+        for option, text in (("--start", request.start), ("--end", request.end))
     )
-    if start is not None and start == end and question.start == question.end:
+    if start is not None and start == end and request.start == request.end:
         raise click.UsageError(
             f"--end is the first moment after it, so nothing lies between: for all of "
-            f"{question.start} write --in {question.start}."
+            f"{request.start} write --in {request.start}."
         )
     return start, end
 
 
-def _usage(error: "ApiRefusal") -> click.UsageError:
+def _usage_error(error: "ApiRefusal") -> click.UsageError:
     return click.UsageError(f"{error}: {error.hint}." if error.hint else f"{error}.")
 
 
 @asynccontextmanager
-async def stored(settings: Settings) -> AsyncIterator[Stock]:
-    """The store of a configuration, read beside a daemon that may be writing it."""
+async def stored(settings: Settings) -> AsyncIterator[OpenedStore]:
+    """Open the store of a configuration for reading, while a daemon may be writing to it."""
     from meterd.daemon.device_names import as_called, former
     from meterd.daemon.energy_queries import DEFAULT_INTERVAL, EnergyQueries
     from meterd.store.reader import Reader
@@ -329,14 +329,14 @@ async def stored(settings: Settings) -> AsyncIterator[Stock]:
     settings = as_called(settings)
 
     def interval(device: str) -> float:
-        known = settings.devices.get(device)
-        return known.interval if known else DEFAULT_INTERVAL
+        configured = settings.devices.get(device)
+        return configured.interval if configured else DEFAULT_INTERVAL
 
     lasts: dict[str, int] = {}
     try:
-        for one in await reader.series():
-            lasts[one.device] = max(one.last, lasts.get(one.device, one.last))
-        yield Stock(EnergyQueries(lambda: reader, interval).quarters, lasts, former(settings))
+        for series in await reader.series():
+            lasts[series.device] = max(series.last, lasts.get(series.device, series.last))
+        yield OpenedStore(EnergyQueries(lambda: reader, interval).quarters, lasts, former(settings))
     finally:
         reader.close()
 

@@ -1,4 +1,4 @@
-"""`meterd export`: every sample of a window, for other programs."""
+"""`meterd export`: samples or roll-ups of a time range as CSV, NDJSON, OpenMetrics or Parquet."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -68,7 +68,7 @@ def command(
     format_: str,
     resolution: str,
     is_spreadsheet: bool | None,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Write every sample with its quality, as long as it takes; meterd may run meanwhile.
 
@@ -88,35 +88,40 @@ def command(
     labels = {name: device.labels for name, device in as_called(settings).devices.items()}
     reader = Reader.outside(settings.store.url)
     try:
-        wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **asked)
+        wanted = _wanted(reader, now_ms(), ZoneInfo(settings.site.timezone), **options)
         if resolution == "raw":
-            _tell_of_deleted(settings, reader, wanted)
+            _note_deleted_samples(settings, reader, wanted)
         if is_spreadsheet is None:
             is_spreadsheet = target is not None or sys.stdout.isatty()
         if target is None:
-            _print(_texts(reader, wanted, format_, resolution, labels, tame=is_spreadsheet))
+            _print(
+                _texts(reader, wanted, format_, resolution, labels, is_spreadsheet=is_spreadsheet)
+            )
         elif format_ == "parquet":
-            with _whole(target) as place:
-                _parquet(reader, wanted, place, resolution)
+            with _atomic_file(target) as path:
+                _parquet(reader, wanted, path, resolution)
         else:
-            with _whole(target) as place, place.open("w", encoding="utf-8", newline="") as file:
+            with _atomic_file(target) as path, path.open("w", encoding="utf-8", newline="") as file:
                 _write(
-                    _texts(reader, wanted, format_, resolution, labels, tame=is_spreadsheet), file
+                    _texts(
+                        reader, wanted, format_, resolution, labels, is_spreadsheet=is_spreadsheet
+                    ),
+                    file,
                 )
     finally:
         reader.close()
 
 
 @contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A file that is there once it is whole, and till then as it was; a pipe is what it is."""
-    place = target.resolve()
-    is_file = place.is_file() or not place.exists()
-    partly = place.with_name(f"{place.name}.part") if is_file else place
+def _atomic_file(target: Path) -> Iterator[Path]:
+    """A path to write to that replaces the target when complete; a pipe is written directly."""
+    path = target.resolve()
+    is_file = path.is_file() or not path.exists()
+    partial = path.with_name(f"{path.name}.part") if is_file else path
     try:
-        yield partly
+        yield partial
         if is_file:
-            partly.replace(place)
+            partial.replace(path)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -124,7 +129,7 @@ def _whole(target: Path) -> Iterator[Path]:
     finally:
         if is_file:
             with suppress(OSError):
-                partly.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
 
 
 def _print(texts: Iterable[str]) -> None:
@@ -136,8 +141,8 @@ def _print(texts: Iterable[str]) -> None:
         raise MeterdError(f"stdout: {error.strerror or error}", code="output") from error
 
 
-def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:
-    """Nobody is to take the oldest samples that are left for the first there were."""
+def _note_deleted_samples(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:
+    """Print a note where samples of the range are deleted and only roll-ups of them are left."""
     from meterd.store.db import store_url
     from meterd.store.query.downsampled import first_raw
     from meterd.store.tools.export import rfc3339, series
@@ -165,13 +170,13 @@ def _wanted(
     from meterd.store.tools.export import Wanted
 
     infos = reader.names()
-    for what, asked, known in (
-        ("device", devices, {one.device for one in infos}),
-        ("quantity", quantities, {one.quantity for one in infos}),
+    for what, names, stored in (
+        ("device", devices, {info.device for info in infos}),
+        ("quantity", quantities, {info.quantity for info in infos}),
     ):
-        for name in asked:
-            if name not in known:
-                hint = spelling_hint(name, known) or "it is empty"
+        for name in names:
+            if name not in stored:
+                hint = spelling_hint(name, stored) or "it is empty"
                 raise click.UsageError(f"The store has no {what} {name!r}: {hint}")
     first = moment("--start", start, now, zone) if start else 0
     last = moment("--end", end, now, zone) if end else now + 1
@@ -181,7 +186,7 @@ def _wanted(
 
 
 def _write(texts: Iterable[str], file: Any) -> None:
-    # On a terminal the text itself shows that it goes on.
+    # On a terminal the output itself shows the progress.
     with progress("Writing") if not file.isatty() else nullcontext(lambda _: None) as note:
         for text in texts:
             file.write(text)
@@ -196,7 +201,7 @@ def _texts(
     resolution: str,
     labels: "Labels",
     *,
-    tame: bool,
+    is_spreadsheet: bool,
 ) -> Iterator[str]:
     from meterd.cli import openmetrics
     from meterd.store.tools import downsampled_export, export
@@ -205,14 +210,16 @@ def _texts(
         if format_ == "openmetrics":
             return openmetrics.samples(reader, wanted, labels)
         lines = export.lines(reader, wanted)
-        return export.TEXTS[format_](map(_tame, lines) if tame and format_ == "csv" else lines)
+        return export.TEXTS[format_](
+            map(_without_formulas, lines) if is_spreadsheet and format_ == "csv" else lines
+        )
     if format_ == "openmetrics":
         return openmetrics.buckets(reader, wanted, resolution, labels)
     return downsampled_export.TEXTS[format_](downsampled_export.buckets(reader, wanted, resolution))
 
 
-def _tame(line: "ExportedSample") -> "ExportedSample":
-    """Texts that came from outside are no formulas. Names have letters first."""
+def _without_formulas(line: "ExportedSample") -> "ExportedSample":
+    """Escape unit and reason, which devices and files supply. Names always begin with a letter."""
     if not line.reason and line.unit[:1].isalnum():
         return line
     return line._replace(unit=for_spreadsheets(line.unit), reason=for_spreadsheets(line.reason))

@@ -1,4 +1,4 @@
-"""`meterd import`: history from other systems, out of CSV files."""
+"""`meterd import`: imports the history of other systems from CSV files."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Set
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from meterd.store.tools.csv_import import CsvFile, Imported
     from meterd.store.writer import Writer
 
-# What an import takes at most, on a slow machine: a minute, and a second for so many samples.
-_SETUP = 60.0
-_SAMPLES_A_SECOND = 2000
+# Of the store's lock, on a slow machine: seconds, and samples that are imported in a second.
+_SETUP_MAX_S = 60.0
+_SAMPLES_PER_S_MIN = 2000
 
 
 @click.command(
@@ -64,46 +64,46 @@ def command(
     from meterd.store.tools.csv_import import CsvFile
     from meterd.store.tools.export import rfc3339
 
-    found = CsvFile(file, _zone(zone), now_ms())
+    source = CsvFile(file, _zone(zone), now_ms())
     with progress("Checking"):
-        told = found.check()
-    if told.first is None or told.last is None:
+        summary = source.check()
+    if summary.first is None or summary.last is None:
         click.echo(f"{file} holds no samples.", err=True)
         return
-    what = f"{told.samples} samples of {len(told.devices)} devices, "
-    what += f"{rfc3339(told.first)} to {rfc3339(told.last)}"
+    text = f"{summary.samples} samples of {len(summary.devices)} devices, "
+    text += f"{rfc3339(summary.first)} to {rfc3339(summary.last)}"
     if dry_run:
-        click.echo(f"{file}: {what}; every line is understood.", err=True)
-        _foretell(found, told, config)
+        click.echo(f"{file}: {text}; every line is understood.", err=True)
+        _print_preview(source, summary, config)
         return
     settings = load_settings(config)
-    # What the file calls by a former name is the device that was called so.
-    told.call(former(settings))
+    # A former name in the file means the renamed device.
+    summary.call(former(settings))
     settings = as_called(settings)
     if not replace:
-        _need_whole(settings.store, told.days)
-    with progress("Importing", told.samples) as note:
-        counted = asyncio.run(_bring(settings, found, told, note))
-    click.echo(f"{what} are in the store.", err=True)
-    for device, one in counted:
-        tell_of_counters(device, one)
-    known = {name for name in told.devices if name in settings.devices}
-    if strange := sorted(told.devices - known):
-        names = ", ".join(strange[:5])
+        _check_deleted_days(settings.store, summary.days)
+    with progress("Importing", summary.samples) as note:
+        counted = asyncio.run(_import(settings, source, summary, note))
+    click.echo(f"{text} are in the store.", err=True)
+    for device, recounted in counted:
+        print_counter_events(device, recounted)
+    configured = {name for name in summary.devices if name in settings.devices}
+    if others := sorted(summary.devices - configured):
+        names = ", ".join(others[:5])
         click.echo(f"note: meterd.yaml has no device {names}: their history stays alone.", err=True)
 
 
-def _need_whole(store: StoreSettings, days: Set[tuple[str, int]]) -> None:
-    """Roll-ups of a day whose samples are deleted would become those of the file's rows alone."""
+def _check_deleted_days(store: StoreSettings, days: Set[tuple[str, int]]) -> None:
+    """Refuse days whose samples are deleted: roll-ups would then cover the file's rows only."""
     from meterd.store.db import store_url
     from meterd.store.tools.backfill import forgotten
 
     if lost := forgotten(store_url.find(store.url), days):
-        some = ", ".join(f"{device} {_date(day)}" for device, day in lost[:3])
+        shown = ", ".join(f"{device} {_date(day)}" for device, day in lost[:3])
         text = (
             f"samples of {len(lost)} days are deleted (store.keep.raw) and only their roll-ups are "
-            f"left: {some}{', …' if len(lost) > 3 else ''}; hint: take those days out of the file, "
-            "or, where it has all there is to know of them, say --replace"
+            f"left: {shown}{', …' if len(lost) > 3 else ''}; hint: take those days out of the "
+            "file, or, where it has all there is to know of them, say --replace"
         )
         raise MeterdError(text, code="import")
 
@@ -121,47 +121,49 @@ def _zone(name: str | None) -> ZoneInfo | None:
         raise click.UsageError(f"There is no time zone {name!r}: write Europe/Berlin.") from error
 
 
-async def _bring(
-    settings: Settings, found: "CsvFile", told: "Imported", note: Callable[[int], None]
+async def _import(
+    settings: Settings, source: "CsvFile", summary: "Imported", note: Callable[[int], None]
 ) -> "list[tuple[str, Recounted]]":
     from meterd.store.db.lockfile import Claim
     from meterd.store.tools.backfill import bring
     from meterd.store.writer import Writer
 
     store = settings.store
-    claim = Claim(f"meterd import {found.path.name}", _SETUP + told.samples / _SAMPLES_A_SECOND)
+    claim = Claim(
+        f"meterd import {source.path.name}", _SETUP_MAX_S + summary.samples / _SAMPLES_PER_S_MIN
+    )
     is_filed = store.journal == "file"
     writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
-        await bring(writer, found.rows(), note, closing=not told.counters)
-        return await _count(writer, settings, told)
+        await bring(writer, source.rows(), note, closing=not summary.counters)
+        return await _recount(writer, settings, summary)
     finally:
         await writer.close()
 
 
-async def _count(
-    writer: "Writer", settings: Settings, told: "Imported"
+async def _recount(
+    writer: "Writer", settings: Settings, summary: "Imported"
 ) -> "list[tuple[str, Recounted]]":
-    """The guarded totals of the counters that the file has rows of, by device."""
+    """Recount the guarded totals of the counters in the file; the results by device."""
     from meterd.daemon.counter_recount import Recounted
     from meterd.daemon.counter_state import CounterState
     from meterd.daemon.replacing import count_anew
     from meterd.store.reader import Reader
 
-    found: list[tuple[str, Recounted]] = []
+    results: list[tuple[str, Recounted]] = []
     reader = Reader(settings.store.url, writer.memory)
     try:
-        for device in sorted({device for device, _ in told.counters}):
-            # It may have another name by now than in the file.
-            now = writer.memory.catalog.renamed.get(device, device)
-            terms, memory = counter_terms_in(settings, now), CounterState()
-            for (first, last), quantities in told.changed(device).items():
-                one = await count_anew(
+        for device in sorted({device for device, _ in summary.counters}):
+            # The file may have the device's former name.
+            name = writer.memory.catalog.renamed.get(device, device)
+            terms, memory = counter_terms_in(settings, name), CounterState()
+            for (first, last), quantities in summary.changed(device).items():
+                recounted = await count_anew(
                     writer,
                     reader,
                     memory,
-                    now,
+                    name,
                     first,
                     last,
                     still=nullcontext(),
@@ -169,51 +171,53 @@ async def _count(
                     terms=terms,
                     is_same=True,
                 )
-                found.append((now, one))
+                results.append((name, recounted))
     finally:
         reader.rest()
         reader.close()
-    return found
+    return results
 
 
 def counter_terms_in(settings: Settings | None, device: str) -> "TermsOf":
-    """How the device's counters count, as far as the configuration knows."""
+    """The counter terms of a device's map; unknown ones where it is not configured."""
     from meterd.daemon import link_plan
     from meterd.daemon.counter_recount import unknown_terms
 
     if settings is None or device not in settings.devices:
         return unknown_terms
-    mine = settings.model_copy(update={"devices": {device: settings.devices[device]}})
-    for one in link_plan.link_plans(mine).values():
-        for name, driver, each in link_plan.build(one).drivers:
+    alone = settings.model_copy(update={"devices": {device: settings.devices[device]}})
+    for plan in link_plan.link_plans(alone).values():
+        for name, driver, options in link_plan.build(plan).drivers:
             if name == device:
-                return link_plan.counter_terms(driver, each)
+                return link_plan.counter_terms(driver, options)
     return unknown_terms
 
 
-def _foretell(found: "CsvFile", told: "Imported", config: Path | None) -> None:
-    """The events that the import would make."""
+def _print_preview(source: "CsvFile", summary: "Imported", config: Path | None) -> None:
+    """Print the events that the counters of the import would give."""
     from meterd.daemon.import_preview import counter_reads, foretold
     from meterd.store.db import store_url
 
-    if not told.counters:
+    if not summary.counters:
         return
     settings = _settings(config)
     url = None if settings is None else settings.store.url
     if url is not None and not store_url.find(url).made():
         url = None
-    given = told.totals.keys()
-    rows = ((n, row) for n, row in found.numbered() if (row.device, row.quantity) not in given)
+    totals = summary.totals.keys()
+    rows = ((n, row) for n, row in source.numbered() if (row.device, row.quantity) not in totals)
     reads = counter_reads(rows)
     for device in sorted({name[0] for name in reads}):
-        one = foretold(url, device, reads, counter_terms_in(settings, device))
-        tell_of_counters(
-            device, one, {name[1]: some for name, some in reads.items() if name[0] == device}
+        recounted = foretold(url, device, reads, counter_terms_in(settings, device))
+        print_counter_events(
+            device,
+            recounted,
+            {name[1]: file_reads for name, file_reads in reads.items() if name[0] == device},
         )
 
 
 def _settings(config: Path | None) -> Settings | None:
-    """None where there is no configuration: a file can be looked at without one."""
+    """The settings; None where there is no configuration, which a dry run does not need."""
     try:
         return load_settings(config)
     except MeterdError:
@@ -222,15 +226,15 @@ def _settings(config: Path | None) -> Settings | None:
         return None
 
 
-def tell_of_counters(
-    device: str, told: "Recounted", reads: "Mapping[str, FileReads]" = MappingProxyType({})
+def print_counter_events(
+    device: str, recounted: "Recounted", reads: "Mapping[str, FileReads]" = MappingProxyType({})
 ) -> None:
-    """A line for each event, oldest first; `reads` have the lines of a file."""
+    """Print a line for each event, oldest first; `reads` has the line numbers of a file."""
     from meterd.store.tools.export import rfc3339
 
-    for event in sorted(told.events, key=lambda event: event.time):
+    for event in sorted(recounted.events, key=lambda event: event.time):
         line = reads[event.quantity].line(event.time) if event.quantity in reads else None
         at = rfc3339(event.time) if line is None else f"line {line}, {rfc3339(event.time)}"
         click.echo(f"{device} {event.quantity}, {at}: {event.kind}: {event.text}", err=True)
-    if told.more:
-        click.echo(f"{device}: and {told.more} more of this kind.", err=True)
+    if recounted.more:
+        click.echo(f"{device}: and {recounted.more} more of this kind.", err=True)

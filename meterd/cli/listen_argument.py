@@ -1,10 +1,10 @@
-"""`--listen HOST:PORT` as commands take it."""
+"""The option `--listen HOST:PORT` of several commands."""
 
 from meterd.errors import ConfigError
 
 
-def place(listen: str) -> tuple[str, int]:
-    """Host and port. Raises ConfigError."""
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Split into host and port. Raises ConfigError."""
     from pydantic_core import PydanticCustomError
 
     from meterd.config.listen import split_listen
@@ -16,11 +16,11 @@ def place(listen: str) -> tuple[str, int]:
         raise ConfigError(text) from error
 
 
-def check_alone(listen: str) -> None:
-    """Raises ConfigError where others can reach the address, too."""
+def check_loopback(listen: str) -> None:
+    """Raise ConfigError where the address is not a loopback one."""
     from meterd.config.listen import is_loopback
 
-    host, _ = place(listen)
+    host, _ = host_and_port(listen)
     if not is_loopback(host):
         text = f"--listen {listen}: others can reach that: add --insecure if they may, or take"
         raise ConfigError(f"{text} 127.0.0.1")

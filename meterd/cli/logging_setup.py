@@ -1,4 +1,4 @@
-"""What commands say on stderr: warnings, and the daemon's log."""
+"""Messages on stderr: warnings about maps and devices, and the set-up of the log."""
 
 import logging
 import os
@@ -14,57 +14,65 @@ from meterd.drivers.registers import RegisterMap
 from meterd.model.text import escaped
 
 
-def warn_of_maps(settings: Settings) -> None:
-    """A map that nobody has confirmed on a device may show wrong values: say so."""
+def warn_about_maps(settings: Settings) -> None:
+    """Warn of maps with low confidence, and of a user's maps that omit parts of numbers."""
     options = [device.options for device in settings.devices.values()]
-    maps = {one.map: found for one in options if (found := getattr(one, "unmoved", None))}
-    for name, found in sorted(maps.items(), key=lambda each: each[0]):
-        if found.confidence == "low":
-            text = f"warning: register map {found.name} has low confidence: check its values"
-            click.echo(f"{text} against the meter's display. {found.remark}".rstrip(), err=True)
-        if is_file(name) and (text := _unsaid(found)):
-            told = f"`meterd maps --check {name}` tells more"
-            click.echo(f"warning: register map {found.name}: {text}; {told}", err=True)
+    maps = {
+        option_set.map: register_map
+        for option_set in options
+        if (register_map := getattr(option_set, "unmoved", None))
+    }
+    for name, register_map in sorted(maps.items(), key=lambda item: item[0]):
+        if register_map.confidence == "low":
+            text = f"warning: register map {register_map.name} has low confidence: check its values"
+            click.echo(
+                f"{text} against the meter's display. {register_map.remark}".rstrip(), err=True
+            )
+        if is_file(name) and (text := _omissions(register_map)):
+            pointer = f"`meterd maps --check {name}` tells more"
+            click.echo(f"warning: register map {register_map.name}: {text}; {pointer}", err=True)
 
 
-def _unsaid(found: RegisterMap) -> str:
-    """Which rows of a map look as if they were not all of the meter's number."""
-    rows = dict.fromkeys(row.quantity for row, *_ in map_omissions.suspicions(found) if row)
+def _omissions(register_map: RegisterMap) -> str:
+    """The rows of a map that may read only a part of the meter's number."""
+    rows = dict.fromkeys(row.quantity for row, *_ in map_omissions.suspicions(register_map) if row)
     return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
 
 
-# So many devices are named in a line that is about several.
-_NAMED = 5
-_TURNED = "its map counts as positive what is given: set direction: reversed"
+# Devices that a line names, of those that it is about.
+_LINE_MAX_DEVICES = 5
+_REVERSED_HINT = "its map counts as positive what is given: set direction: reversed"
 
 
-def tell_of_values(settings: Settings, *, limits: bool = False) -> None:
-    """What each device's values are multiplied by and so on; `limits`: also what can flow there.
+def print_value_notes(settings: Settings, *, limits: bool = False) -> None:
+    """Print notes on each device's values, such as CT ratios; `limits`: power limits, too.
 
-    Devices of which the same is to be said share a line.
+    Devices with the same note share a line.
     """
-    told: dict[str, list[str]] = {}
+    devices_of: dict[str, list[str]] = {}
     for name, device in settings.devices.items():
         notes = getattr(device.options, "notes", None)
         if notes is None:
             continue
         for note in notes():
-            told.setdefault(note, []).append(name)
-        found = getattr(device.options, "unmoved", None)
-        if found is not None and found.turned and device.direction == "normal":
-            told.setdefault(_TURNED, []).append(name)
+            devices_of.setdefault(note, []).append(name)
+        register_map = getattr(device.options, "unmoved", None)
+        if register_map is not None and register_map.turned and device.direction == "normal":
+            devices_of.setdefault(_REVERSED_HINT, []).append(name)
         if limits:
-            told.setdefault(_limit(device), []).append(name)
-    for text, names in told.items():
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        kind = "warning: " if text == _TURNED else ""
-        click.echo(f"{kind}{', '.join(names[:_NAMED])}{more}: {text}", err=True)
+            devices_of.setdefault(_power_limit_text(device), []).append(name)
+    for text, names in devices_of.items():
+        more = (
+            f" and {len(names) - _LINE_MAX_DEVICES} more" if len(names) > _LINE_MAX_DEVICES else ""
+        )
+        kind = "warning: " if text == _REVERSED_HINT else ""
+        click.echo(f"{kind}{', '.join(names[:_LINE_MAX_DEVICES])}{more}: {text}", err=True)
 
 
-def _limit(device: DeviceSettings) -> str:
-    said = device.options.power_limit
-    if said is not None:
-        return f"at most {said[0] / 1000:.6g} kW can flow, {said[1]}"
+def _power_limit_text(device: DeviceSettings) -> str:
+    limit = device.options.power_limit
+    if limit is not None:
+        return f"at most {limit[0] / 1000:.6g} kW can flow, {limit[1]}"
     return (
         f"at most {max_power(device) / 1000:.6g} kW can flow, as nobody says less: "
         "set max_power, or ct"
@@ -72,20 +80,20 @@ def _limit(device: DeviceSettings) -> str:
 
 
 class OneEntry(logging.Formatter):
-    """What devices and plug-ins say is shown as text, and begins no line of its own."""
+    """Escapes control characters and indents further lines, so that no text can forge an entry."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escaped(super().format(record), "\n\t").replace("\n", "\n    ")
 
 
 def start_log(*, debug: bool = False) -> None:
-    """Lines on stderr; under systemd without time and with the level as journald reads it."""
+    """Log to stderr, under systemd (JOURNAL_STREAM is set) without the time, which journald has."""
     journal = "JOURNAL_STREAM" in os.environ
     line = "%(levelname)-7s %(name)s: %(message)s"
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(OneEntry(line if journal else f"%(asctime)s {line}"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[output])
-    # pymodbus logs every frame that its framers do not like; the wire counts them instead.
+    # pymodbus logs every frame that its framers refuse; meterd.wire counts them.
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
-    for chatty in ("asyncio", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("asyncio", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)

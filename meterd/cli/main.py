@@ -1,4 +1,4 @@
-"""The `meterd` command: finds its commands lazily, and turns errors into exit codes."""
+"""The `meterd` command: imports commands lazily, and maps errors to exit codes."""
 
 import importlib
 import keyword
@@ -46,8 +46,8 @@ Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 warnings (check --strict),
 """
 
 
-class Lazy(click.Group):
-    """Imports a command's module when it is called; help needs none of them."""
+class LazyGroup(click.Group):
+    """Imports a command's module when it is called; `--help` imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -55,7 +55,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        # `import` is a word of Python's own.
+        # `import` is a keyword of Python.
         module = f"{name}_" if keyword.iskeyword(name) else name
         command: click.Command = importlib.import_module(f"meterd.cli.{module}").command
         return command
@@ -70,13 +70,15 @@ class Lazy(click.Group):
         if args and args[0] not in COMMANDS:
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            matches = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {matches[0]}?" if matches else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=Lazy, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="meterd")
 def cli() -> None:
     """Polls energy meters and UPSes, keeps what they say, and serves it."""
@@ -98,23 +100,23 @@ def _run(arguments: list[str] | None) -> Any:
     except click.Abort:
         code = EXIT_FAILURE
     except MeterdError as error:
-        code = _failed(error)
+        code = _report_error(error)
     except BrokenPipeError:
-        # The reader has seen enough, as in `meterd maps | head`.
+        # The reader has closed the pipe, as in `meterd maps | head`.
         sys.stderr.close()
         code = 0
     except (OSError, UnicodeError, MemoryError, RecursionError) as error:
-        # Of the machine, or of what was put in, and no command had better words for it.
+        # Errors of the machine or the input that no command maps to a MeterdError.
         click.echo(f"error: {type(error).__name__}: {error}", err=True)
         code = EXIT_FAILURE
     return code
 
 
-def _failed(error: MeterdError) -> int:
+def _report_error(error: MeterdError) -> int:
     problems = error.problems if isinstance(error, ConfigError) else ()
     for line in map(str, problems or [f"error: {error}"]):
         click.echo(line, err=True)
     if isinstance(error, ConfigError) or error.code == "newer_schema":
         return EXIT_CONFIG
-    already = isinstance(error, StoreError) and error.code == "already_running"
-    return EXIT_RUNNING if already else EXIT_FAILURE
+    is_running = isinstance(error, StoreError) and error.code == "already_running"
+    return EXIT_RUNNING if is_running else EXIT_FAILURE

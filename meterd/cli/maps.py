@@ -1,4 +1,4 @@
-"""`meterd maps`: the register maps that come with meterd, the rows of one, or a map judged."""
+"""`meterd maps`: lists the shipped register maps, or the rows of one; checks a map file."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,18 @@ from meterd.drivers.registers import BRIDGE, RegisterMap, Role, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 
-_LIST = ("name", "maker", "model", "confidence", "rows")
-_ROWS = ("quantity", "function", "address", "type", "unit", "scale", "tier", "optional")
-_PLAN = ("when", "function", "first", "last", "registers", "rows")
-_QUANTITIES = ("name", "unit", "kind", "obis", "nut", "prometheus", "text")
-_EVERYWHERE = (
+_LIST_COLUMNS = ("name", "maker", "model", "confidence", "rows")
+_ROW_COLUMNS = ("quantity", "function", "address", "type", "unit", "scale", "tier", "optional")
+_PLAN_COLUMNS = ("when", "function", "first", "last", "registers", "rows")
+_QUANTITY_COLUMNS = ("name", "unit", "kind", "obis", "nut", "prometheus", "text")
+_SUFFIXES_HINT = (
     "What meters measure may have a place behind its name: l1 l2 l3 l12 l23 l31 n, a circuit ch1 "
     "to ch999, an input of direct current dc1 to dc999, or both: active_power.ch13.l2. Energies "
     "and demands have tariffs, t1 to t99, before the place: active_energy.import.t5.l1."
 )
 _ROLES = {Role.SIGN: "sign", Role.MULTIPLY: "x", Role.DIVIDE: "/"}
-# What a list says of a map that nobody has confirmed on a device.
-_MARKS = {"low": "low (compare with the display)"}
+# How tables show the confidence of a map that is not confirmed on a device.
+_CONFIDENCE_TEXTS = {"low": "low (compare with the display)"}
 
 
 @click.command(
@@ -50,13 +50,18 @@ def command(
     name: str | None, find: str | None, check: str | None, quantities: bool, format_: str | None
 ) -> None:
     """List the shipped register maps, or the rows of one (a name, or a file of your own)."""
-    chosen = [one for one in (name, find, check, quantities or None) if one is not None]
-    if len(chosen) > 1:
+    modes = [mode for mode in (name, find, check, quantities or None) if mode is not None]
+    if len(modes) > 1:
         raise click.UsageError("give one of NAME, --find, --check and --quantities")
     if quantities:
-        rows = [{key: str(getattr(q, key)) for key in _QUANTITIES} for q in CATALOGUE.values()]
-        output.show(_QUANTITIES, rows, format_, rows, minor=("prometheus", "nut", "obis", "kind"))
-        click.echo(_EVERYWHERE, err=True)
+        rows = [
+            {key: str(getattr(quantity, key)) for key in _QUANTITY_COLUMNS}
+            for quantity in CATALOGUE.values()
+        ]
+        output.show(
+            _QUANTITY_COLUMNS, rows, format_, rows, minor=("prometheus", "nut", "obis", "kind")
+        )
+        click.echo(_SUFFIXES_HINT, err=True)
     elif check is not None:
         _check(check, format_)
     elif name is not None:
@@ -66,120 +71,129 @@ def command(
 
 
 def _list(find: str, format_: str | None) -> None:
-    """All words of `find` have to be in a map's name, maker or model."""
+    """List the maps whose name, maker or model contain all words of `find`."""
     words = find.lower().split()
-    heads = [one for one in map(head, shipped()) if all(word in _searched(one) for word in words)]
-    if find and not heads:
+    headers = [
+        header
+        for header in map(head, shipped())
+        if all(word in _search_text(header) for word in words)
+    ]
+    if find and not headers:
         click.echo(f"no map has {find!r} in its name, maker or model", err=True)
-    document = [_summary(one, rows=one.rows) for one in heads]
-    shown = [row | {"confidence": _marked(row["confidence"])} for row in document]
-    text = output.chosen(format_) == "table"
+    document = [_summary(header, rows=header.rows) for header in headers]
+    shown = [row | {"confidence": _confidence_text(row["confidence"])} for row in document]
+    is_table = output.chosen(format_) == "table"
     output.show(
-        _LIST,
-        shown if text else document,
+        _LIST_COLUMNS,
+        shown if is_table else document,
         format_,
         document,
         minor=("rows", "confidence", "maker"),
     )
 
 
-def _searched(one: MapHeader) -> str:
-    return f"{one.name} {one.maker} {one.model}".lower()
+def _search_text(header: MapHeader) -> str:
+    return f"{header.name} {header.maker} {header.model}".lower()
 
 
-def _marked(confidence: str) -> str:
-    return _MARKS.get(confidence, confidence)
+def _confidence_text(confidence: str) -> str:
+    return _CONFIDENCE_TEXTS.get(confidence, confidence)
 
 
-def _show(found: RegisterMap, format_: str | None) -> None:
-    warning = _MARKS.get(found.confidence, "")
-    doubt = f"confidence: {warning}" if warning else ""
-    title = f"{found.maker} {found.model}"
-    for line in filter(None, (title, f"source: {found.source}", doubt, found.remark)):
+def _show(register_map: RegisterMap, format_: str | None) -> None:
+    warning = _CONFIDENCE_TEXTS.get(register_map.confidence, "")
+    confidence = f"confidence: {warning}" if warning else ""
+    title = f"{register_map.maker} {register_map.model}"
+    for line in filter(
+        None, (title, f"source: {register_map.source}", confidence, register_map.remark)
+    ):
         click.echo(line, err=True)
-    lines = [_line(row) for row in found.rows]
-    document = {**_summary(found, rows=len(lines)), "rows": lines}
-    output.show(_ROWS, lines, format_, document, minor=("optional", "tier", "scale"))
+    lines = [_row_line(row) for row in register_map.rows]
+    document = {**_summary(register_map, rows=len(lines)), "rows": lines}
+    output.show(_ROW_COLUMNS, lines, format_, document, minor=("optional", "tier", "scale"))
 
 
 def _check(file: str, format_: str | None) -> None:
-    """Raises ConfigError with every mistake; else tells doubts on stderr, the plan on stdout."""
+    """Print warnings on stderr, the plan on stdout. Raises ConfigError with all problems."""
     from meterd.drivers import map_check, map_file
 
-    ours = file in shipped() and not Path(file).exists()
+    is_shipped = file in shipped() and not Path(file).exists()
     text = map_text(file)
-    found = map_file.parse(text, Path(file).stem, file, own=not ours)
-    places = map_file.places(text, file)
-    if problems := map_check.problems(found, file, places):
+    register_map = map_file.parse(text, Path(file).stem, file, own=not is_shipped)
+    positions = map_file.places(text, file)
+    if problems := map_check.problems(register_map, file, positions):
         raise ConfigError(problems)
-    doubts = map_check.doubts(found, file, places)
-    plan = map_check.requests(found)
-    for line in map(str, doubts):
+    warnings = map_check.doubts(register_map, file, positions)
+    plan = map_check.requests(register_map)
+    for line in map(str, warnings):
         click.echo(line, err=True)
     rows = [
-        {**{key: getattr(one, key) for key in _PLAN}, "rows": " ".join(one.rows)} for one in plan
+        {**{key: getattr(request, key) for key in _PLAN_COLUMNS}, "rows": " ".join(request.rows)}
+        for request in plan
     ]
     document = {
-        **_summary(found, rows=len(found.rows)),
-        "plan": [row | {"rows": list(one.rows)} for row, one in zip(rows, plan, strict=True)],
-        "warnings": [str(doubt) for doubt in doubts],
+        **_summary(register_map, rows=len(register_map.rows)),
+        "plan": [
+            row | {"rows": list(request.rows)} for row, request in zip(rows, plan, strict=True)
+        ],
+        "warnings": [str(warning) for warning in warnings],
     }
-    output.show(_PLAN, rows, format_, document, minor=("registers", "last"))
-    registers = sum(one.registers for one in plan)
-    told = f"{len(found.rows)} rows in {len(plan)} reads of {registers} registers"
-    click.echo(f"{file}: no mistakes, {len(doubts)} warnings, {told}", err=True)
-    if (fewer := map_check.fewer(found)) < len(plan):
-        told = f"limits: {{bridge: {BRIDGE}}} makes {fewer} reads of them"
-        click.echo(f"if the meter answers to registers between the rows, {told}", err=True)
+    output.show(_PLAN_COLUMNS, rows, format_, document, minor=("registers", "last"))
+    registers = sum(request.registers for request in plan)
+    summary = f"{len(register_map.rows)} rows in {len(plan)} reads of {registers} registers"
+    click.echo(f"{file}: no mistakes, {len(warnings)} warnings, {summary}", err=True)
+    if (fewer := map_check.fewer(register_map)) < len(plan):
+        summary = f"limits: {{bridge: {BRIDGE}}} makes {fewer} reads of them"
+        click.echo(f"if the meter answers to registers between the rows, {summary}", err=True)
 
 
-def _summary(found: RegisterMap | MapHeader, *, rows: int) -> dict[str, Any]:
+def _summary(register_map: RegisterMap | MapHeader, *, rows: int) -> dict[str, Any]:
     return {
-        "name": found.name,
-        "maker": found.maker,
-        "model": found.model,
-        "confidence": found.confidence,
+        "name": register_map.name,
+        "maker": register_map.maker,
+        "model": register_map.model,
+        "confidence": register_map.confidence,
         "rows": rows,
-        "source": found.source,
+        "source": register_map.source,
     }
 
 
-def _bits(row: Row) -> str:
-    """The bit that is the value, or the first and the last."""
+def _bits_text(row: Row) -> str:
+    """The bit of the value, or its first and last bit."""
     first = row.bit or 0
     return f"{first}" if row.bits == 1 else f"{first}..{first + row.bits - 1}"
 
 
-def _short(scale: float | str) -> str:
+def _number_text(scale: float | str) -> str:
     return scale if isinstance(scale, str) else f"{scale:g}"
 
 
-def _registers(row: Row) -> int | str:
-    """Its address; where it needs several registers that do not follow it, all of them."""
+def _address_text(row: Row) -> int | str:
+    """The address of the row; where its terms are registers elsewhere, the addresses of all."""
     if not row.terms:
         return row.address
     return " ".join(str(register) for _, register in sorted(row.places()))
 
 
-def _scale(row: Row) -> float | str:
-    """What the raw number is multiplied with."""
+def _scale_text(row: Row) -> float | str:
+    """The factor of the raw number, with the offset and the terms' registers."""
     scale: float | str = row.scale
     if row.scale_register is not None:
         scale = f"@{row.scale_register}*{row.scale_factor:g}"
     for term in row.terms:
         if term.role is not Role.SUM:
-            scale = f"{_short(scale)} {_ROLES[term.role]} @{term.registers[0]}"
-    return scale if not row.offset else f"{_short(scale)}{row.offset:+g}"
+            scale = f"{_number_text(scale)} {_ROLES[term.role]} @{term.registers[0]}"
+    return scale if not row.offset else f"{_number_text(scale)}{row.offset:+g}"
 
 
-def _line(row: Row) -> dict[str, Any]:
+def _row_line(row: Row) -> dict[str, Any]:
     return {
         "quantity": row.quantity,
         "function": row.function,
-        "address": _registers(row),
-        "type": row.type if row.bit is None else f"{row.type}[{_bits(row)}]",
+        "address": _address_text(row),
+        "type": row.type if row.bit is None else f"{row.type}[{_bits_text(row)}]",
         "unit": row.unit,
-        "scale": _scale(row),
+        "scale": _scale_text(row),
         "tier": row.tier,
         "optional": row.optional,
     }

@@ -1,6 +1,6 @@
-"""Exports as OpenMetrics text: family by family, since their samples have to stand together.
+"""OpenMetrics text of an export, grouped by metric family as the format requires.
 
-Names and labels are those of /metrics and PromQL: what is exported is found there again.
+Names and labels are those of /metrics and PromQL.
 """
 
 import re
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from meterd.store.reader import Reader
     from meterd.store.tools.export import Wanted
 
-_GAUGE = ("min", "mean", "max")
-_COUNTER = ("increase",)
-_ESCAPED = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+_GAUGE_BUCKETS = ("min", "mean", "max")
+_COUNTER_BUCKETS = ("increase",)
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
 
 Labels = Mapping[str, Mapping[str, str]]
-"""A device -> its labels, as they are configured."""
+"""The configured labels of each device."""
 
 
 class FamilySeries(NamedTuple):
-    """A series of a family: its labels as they are written, braces and all."""
+    """A series of a family; `labels` is their text with braces."""
 
     info: "SeriesInfo"
     labels: str
 
 
 def samples(reader: "Reader", wanted: "Wanted", labels: Labels) -> Iterator[str]:
-    """Every sample that is neither null nor invalid."""
+    """The text of all samples that are neither null nor invalid."""
     from meterd.api.promapi import names
     from meterd.store.tools.export import of_series
 
@@ -39,25 +39,25 @@ def samples(reader: "Reader", wanted: "Wanted", labels: Labels) -> Iterator[str]
         yield f"# TYPE {family} {kind}\n"
         if unit := names.metric_unit(quantity):
             yield f"# UNIT {family} {unit}\n"
-        for info, written in members:
-            found = of_series(reader, info.device, [info], wanted)
-            points = ((line.time, line.value) for line in found if line.quality != "invalid")
-            yield from _points(metric + written, points)
+        for info, label_text in members:
+            lines = of_series(reader, info.device, [info], wanted)
+            points = ((line.time, line.value) for line in lines if line.quality != "invalid")
+            yield from _points(metric + label_text, points)
     yield "# EOF\n"
 
 
 def buckets(reader: "Reader", wanted: "Wanted", resolution: str, labels: Labels) -> Iterator[str]:
-    """Of each bucket a gauge for what is known of it: _min, _mean and _max, or _increase."""
+    """The text of roll-ups: a gauge each for _min, _mean and _max, of counters for _increase."""
     from meterd.store.tools.downsampled_export import of_series
 
     for metric, quantity, members in _families(reader, wanted, labels):
-        for what in _COUNTER if quantity.kind is Kind.COUNTER else _GAUGE:
-            family = f"{metric.removesuffix('_total')}_{what}"
+        for suffix in _COUNTER_BUCKETS if quantity.kind is Kind.COUNTER else _GAUGE_BUCKETS:
+            family = f"{metric.removesuffix('_total')}_{suffix}"
             yield f"# TYPE {family} gauge\n"
-            for info, written in members:
-                found = of_series(reader, info, wanted, resolution)
-                points = ((bucket.time, getattr(bucket, what)) for bucket in found)
-                yield from _points(family + written, points)
+            for info, label_text in members:
+                rows = of_series(reader, info, wanted, resolution)
+                points = ((bucket.time, getattr(bucket, suffix)) for bucket in rows)
+                yield from _points(family + label_text, points)
     yield "# EOF\n"
 
 
@@ -71,26 +71,26 @@ def _families(
     for info in series(reader, wanted):
         quantity = names.stored_quantity(info.quantity, info.unit, info.kind)
         metric = names.metric_name(quantity)
-        own = names.device_labels(labels.get(info.device, {}))
-        written = _written(names.series_labels(quantity, info.device, own))
-        # No two series may have the same labels, here as in PromQL.
+        device_labels = names.device_labels(labels.get(info.device, {}))
+        label_text = _label_text(names.series_labels(quantity, info.device, device_labels))
+        # Labels are unique in a family, here as in PromQL: the first series has them.
         families.setdefault(metric, (quantity, {}))[1].setdefault(
-            written, FamilySeries(info, written)
+            label_text, FamilySeries(info, label_text)
         )
-    for metric, (quantity, found) in sorted(families.items(), key=lambda one: one[0]):
-        yield metric, quantity, list(found.values())
+    for metric, (quantity, members) in sorted(families.items(), key=lambda item: item[0]):
+        yield metric, quantity, list(members.values())
 
 
-def _written(labels: Mapping[str, str]) -> str:
-    pairs = (f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items()))
+def _label_text(labels: Mapping[str, str]) -> str:
+    pairs = (f'{name}="{_escape(value)}"' for name, value in sorted(labels.items()))
     return f"{{{','.join(pairs)}}}"
 
 
-def _escaped(value: str) -> str:
-    return re.sub(r'[\\"\n]', lambda found: _ESCAPED[found[0]], value)
+def _escape(value: str) -> str:
+    return re.sub(r'[\\"\n]', lambda match: _ESCAPES[match[0]], value)
 
 
-def _points(name: str, found: Iterable[tuple[int, float | None]]) -> Iterator[str]:
-    for time, value in found:
+def _points(name: str, points: Iterable[tuple[int, float | None]]) -> Iterator[str]:
+    for time, value in points:
         if value is not None:
             yield f"{name} {value!r} {time // 1000}.{time % 1000:03}\n"

@@ -1,4 +1,4 @@
-"""Rows as table, tsv, json, ndjson or csv: the formats that every reading command has."""
+"""Prints rows as table, tsv, json, ndjson or csv, for all commands that read."""
 
 import csv
 import itertools
@@ -31,7 +31,7 @@ format_option = click.option(
 
 
 def chosen(format_: str | None) -> str:
-    """What was asked for, else what fits where stdout goes."""
+    """The format given, else table on a terminal and tsv in a pipe."""
     return format_ or ("table" if sys.stdout.isatty() else "tsv")
 
 
@@ -45,7 +45,7 @@ def show(
 ) -> None:
     """Print rows; `document` is what json prints.
 
-    `minor` are columns that a table may lose where there is no room, the least important first.
+    `minor`: columns that a table drops where the terminal is too narrow, in this order.
     """
     match chosen(format_):
         case "json":
@@ -56,7 +56,7 @@ def show(
         case "csv":
             lines = csv.writer(sys.stdout, lineterminator="\n")
             lines.writerow(columns)
-            # A program gets what there is; a person may paste it into a spreadsheet.
+            # On a terminal a person may copy it into a spreadsheet, which would run formulas.
             shown = for_spreadsheets if sys.stdout.isatty() else str
             lines.writerows([shown(cell(row.get(column))) for column in columns] for row in rows)
         case "tsv":
@@ -68,7 +68,7 @@ def show(
 
 
 def cell(value: Any) -> str:
-    """A value as text: nothing for what is not there, numbers as short as they are exact."""
+    """A value as text: empty for None, floats with up to 15 significant digits."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -79,35 +79,37 @@ def cell(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return escaped(" ".join(text.split()) if any(c in text for c in "\t\r\n") else text)
+    return escaped(" ".join(text.split()) if any(letter in text for letter in "\t\r\n") else text)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) -> None:
-    """No value is ever broken: where there is no room columns go, or each row turns vertical."""
+    """Print a table. No value is cut: where it is too wide, columns are dropped, or each row is
+    printed as lines of name and value.
+    """
     if not rows:
         return
     lines = [[_one_line(cell(row.get(column))) for column in columns] for row in rows]
     cells = [_TableColumn.of(name, [line[i] for line in lines]) for i, name in enumerate(columns)]
-    width = _width()
-    dropped = _too_many(cells, minor, width)
+    width = _terminal_width()
+    dropped = _columns_to_drop(cells, minor, width)
     shown = [column for column in cells if column.name not in dropped]
-    if _least(shown) > width:
+    if _min_width(shown) > width:
         _vertical(cells, len(lines), width)
         return
     _horizontal(shown, len(lines), width)
-    _tell([column for column in cells if column.name in dropped], len(lines), width)
+    _print_dropped([column for column in cells if column.name in dropped], len(lines), width)
 
 
-def _tell(dropped: Sequence["_TableColumn"], count: int, width: int) -> None:
-    """What a table has no room for; what is the same in all rows is said once."""
-    same = [one for one in dropped if one.is_same and count >= _FEW]
-    dropped = [one for one in dropped if not one.is_empty]
+def _print_dropped(dropped: Sequence["_TableColumn"], count: int, width: int) -> None:
+    """Print the names of the dropped columns, and the values that are the same in all rows."""
+    same = [column for column in dropped if column.is_same and count >= _COMMON_ROWS_MIN]
+    dropped = [column for column in dropped if not column.is_empty]
     if same:
-        told = ", ".join(f"{one.name} {one.cells[0]}" for one in same)
-        _note(f"in every row: {told}", width)
+        names = ", ".join(f"{column.name} {column.cells[0]}" for column in same)
+        _note(f"in every row: {names}", width)
     if len(dropped) > len(same):
-        told = ", ".join(one.name for one in dropped if one not in same)
-        _note(f"no room here for: {told} (--format tsv or json has all)", width)
+        names = ", ".join(column.name for column in dropped if column not in same)
+        _note(f"no room here for: {names} (--format tsv or json has all)", width)
 
 
 def _note(text: str, width: int) -> None:
@@ -115,35 +117,39 @@ def _note(text: str, width: int) -> None:
         click.echo(line, err=True)
 
 
-# Between two columns.
-_GAP = 2
-# Fewer rows have nothing in common that would be worth a line of its own.
-_FEW = 2
-# Texts longer than this are wrapped at blanks, in columns that are not narrower than that.
-_SENTENCE, _NARROW = 24, 10
-# Where stdout is no terminal.
-_NO_TERMINAL = 200
+# Blanks between two columns.
+_COLUMN_GAP = 2
+# Rows from which a value common to all of them is printed once.
+_COMMON_ROWS_MIN = 2
+# Texts longer than the first are wrapped at blanks, in columns of at least the second.
+_PROSE_CHARS_MIN, _PROSE_WIDTH_MIN = 24, 10
+# Width of a table where stdout is no terminal.
+_PIPE_WIDTH = 200
 _NUMBER = re.compile(r"-?[0-9][0-9.,]*(e[-+]?[0-9]+)?|", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class _TableColumn:
-    """One column of a table as texts. `least` is what it needs, `most` what it can use."""
+    """One column of a table as texts; widths in terminal cells: `max_width` avoids any wrapping."""
 
     name: str
     cells: list[str]
-    least: int
-    most: int
+    min_width: int
+    max_width: int
     is_number: bool
 
     @classmethod
     def of(cls, name: str, cells: list[str]) -> "_TableColumn":
-        most = max(map(_places, (name, *cells)))
-        is_prose = any(" " in text and _places(text) > _SENTENCE for text in cells)
-        words = max((_places(word) for text in cells for word in text.split()), default=0)
-        least = min(most, max(words, _places(name), _NARROW)) if is_prose else most
+        max_width = max(map(_display_width, (name, *cells)))
+        is_prose = any(" " in text and _display_width(text) > _PROSE_CHARS_MIN for text in cells)
+        words = max((_display_width(word) for text in cells for word in text.split()), default=0)
+        min_width = (
+            min(max_width, max(words, _display_width(name), _PROSE_WIDTH_MIN))
+            if is_prose
+            else max_width
+        )
         numbers = any(cells) and all(_NUMBER.fullmatch(text) for text in cells)
-        return cls(name, cells, least, most, numbers)
+        return cls(name, cells, min_width, max_width, numbers)
 
     @property
     def is_empty(self) -> bool:
@@ -152,53 +158,59 @@ class _TableColumn:
 
     @property
     def is_same(self) -> bool:
-        """Whether all rows have the same value, and one there is."""
+        """Whether all rows have the same value, which is not empty."""
         return bool(self.cells) and bool(self.cells[0]) and len(set(self.cells)) == 1
 
     def pad(self, text: str, width: int) -> str:
-        """On the side where it belongs."""
-        fill = " " * (width - _places(text))
+        """Pad to the width: numbers on the left, texts on the right."""
+        fill = " " * (width - _display_width(text))
         return fill + text if self.is_number else text + fill
 
 
-def _width() -> int:
-    """Of the terminal, as $COLUMNS or the terminal itself says."""
+def _terminal_width() -> int:
+    """The width by $COLUMNS or the terminal, 200 in a pipe."""
     if not sys.stdout.isatty():
-        return _NO_TERMINAL
+        return _PIPE_WIDTH
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def _least(columns: Sequence[_TableColumn]) -> int:
-    return sum(column.least for column in columns) + _GAP * (len(columns) - 1)
+def _min_width(columns: Sequence[_TableColumn]) -> int:
+    return sum(column.min_width for column in columns) + _COLUMN_GAP * (len(columns) - 1)
 
 
-def _too_many(columns: Sequence[_TableColumn], minor: Sequence[str], width: int) -> set[str]:
-    """Which columns go, so that the others have room: those that say nothing, or the same in every
-    row, then the minor ones. (A unit stays beside its values.)
+def _columns_to_drop(columns: Sequence[_TableColumn], minor: Sequence[str], width: int) -> set[str]:
+    """The columns to drop so that the others fit: first those that are empty or the same in every
+    row, except a unit, which stays beside its values; then the minor ones.
     """
-    dull = [one.name for one in columns if one.name != "unit" and (one.is_same or one.is_empty)]
-    if columns and len(columns[0].cells) < _FEW:
-        dull = [one.name for one in columns if one.is_empty]
-    known = {one.name for one in columns}
-    first = sorted(dull, key=lambda name: name not in minor)
+    constant = [
+        column.name
+        for column in columns
+        if column.name != "unit" and (column.is_same or column.is_empty)
+    ]
+    if columns and len(columns[0].cells) < _COMMON_ROWS_MIN:
+        constant = [column.name for column in columns if column.is_empty]
+    names = {column.name for column in columns}
+    first = sorted(constant, key=lambda name: name not in minor)
     dropped: set[str] = set()
-    for name in (*first, *(name for name in minor if name not in dull)):
-        if _least([one for one in columns if one.name not in dropped]) <= width:
+    for name in (*first, *(name for name in minor if name not in constant)):
+        if _min_width([column for column in columns if column.name not in dropped]) <= width:
             break
-        if name in known and len(dropped) < len(known) - 1:
+        if name in names and len(dropped) < len(names) - 1:
             dropped.add(name)
     return dropped
 
 
 def _horizontal(columns: Sequence[_TableColumn], count: int, width: int) -> None:
-    spare = width - _least(columns)
+    spare = width - _min_width(columns)
     widths = []
     for column in columns:
-        more = min(spare, column.most - column.least)
+        more = min(spare, column.max_width - column.min_width)
         spare -= more
-        widths.append(column.least + more)
+        widths.append(column.min_width + more)
     bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    head = (" " * _GAP).join(map(_TableColumn.pad, columns, [c.name for c in columns], widths))
+    head = (" " * _COLUMN_GAP).join(
+        map(_TableColumn.pad, columns, [shown.name for shown in columns], widths)
+    )
     styled = click.style(head.rstrip(), bold=True) if bold else head.rstrip()
     click.echo(styled, file=raw(sys.stdout))
     for row in range(count):
@@ -207,34 +219,36 @@ def _horizontal(columns: Sequence[_TableColumn], count: int, width: int) -> None
         ]
         for texts in itertools.zip_longest(*parts, fillvalue=""):
             padded = map(_TableColumn.pad, columns, texts, widths)
-            click.echo((" " * _GAP).join(padded).rstrip())
+            click.echo((" " * _COLUMN_GAP).join(padded).rstrip())
 
 
 def _vertical(columns: Sequence[_TableColumn], count: int, width: int) -> None:
-    """Each row as lines of name and value; what has no value has no line."""
-    names = max(_places(column.name) for column in columns)
-    room = max(width - names - _GAP, 1)
+    """Print each row as lines of name and value, without empty values."""
+    names = max(_display_width(column.name) for column in columns)
+    room = max(width - names - _COLUMN_GAP, 1)
     for row in range(count):
         if row:
             click.echo()
         for column in columns:
             if text := column.cells[row]:
-                first, *more = _wrapped(text, max(room, _SENTENCE))
-                click.echo(column.name + " " * (names - _places(column.name) + _GAP) + first)
+                first, *more = _wrapped(text, max(room, _PROSE_CHARS_MIN))
+                click.echo(
+                    column.name + " " * (names - _display_width(column.name) + _COLUMN_GAP) + first
+                )
                 for line in more:
-                    click.echo(" " * (names + _GAP) + line)
+                    click.echo(" " * (names + _COLUMN_GAP) + line)
 
 
-def _places(text: str) -> int:
+def _display_width(text: str) -> int:
     """How many places of a terminal a text takes: some characters take two, accents none."""
     if text.isascii():
         return len(text)
-    wide = sum(east_asian_width(one) in "WF" for one in text)
-    return len(text) + wide - sum(combining(one) > 0 for one in text)
+    wide = sum(east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(combining(letter) > 0 for letter in text)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """At blanks only; a word, a number or a time that has no room sticks out."""
-    if _places(text) <= width:
+    """The text wrapped at blanks; a word, number or time that is wider is not broken."""
+    if _display_width(text) <= width:
         return [text]
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

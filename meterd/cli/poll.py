@@ -1,4 +1,4 @@
-"""`meterd poll`: one shot through the same path as the daemon; no database, no daemon needed."""
+"""`meterd poll`: polls devices once, by the daemon's own cycle, without a store."""
 
 import asyncio
 import itertools
@@ -11,7 +11,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, is_target, load_settings, target_settings
-from meterd.cli.logging_setup import tell_of_values, warn_of_maps
+from meterd.cli.logging_setup import print_value_notes, warn_about_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
 from meterd.config.names import spelling_hint
 from meterd.config.settings import Settings
@@ -26,7 +26,7 @@ from meterd.model.times import rfc3339
 from meterd.poll.cycle import log_event, poll_once
 
 States = Mapping[str, Mapping[int, str]]
-"""What numbers mean, by quantity and number."""
+"""The texts of enumerated quantities: quantity -> number -> text."""
 
 _COLUMNS = ("device", "quantity", "value", "unit", "quality", "reason")
 
@@ -51,8 +51,8 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
     MAP@URL, or the name of another driver and @URL.
     """
     settings = _settings(what, config)
-    warn_of_maps(settings)
-    tell_of_values(settings)
+    warn_about_maps(settings)
+    print_value_notes(settings)
     polls = asyncio.run(poll_all(settings))
     states = {
         name: registry.states(device.driver, device.options)
@@ -71,7 +71,7 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
 
 
 def _settings(what: Sequence[str], config: Path | None) -> Settings:
-    """The configuration cut down to what was asked for."""
+    """The configuration with only the named devices, or one of the TARGETs."""
     targets = [target_settings(word) for word in what if is_target(word) or "@" in word]
     names = [word for word in what if "@" not in word]
     if targets and names:
@@ -80,10 +80,10 @@ def _settings(what: Sequence[str], config: Path | None) -> Settings:
         return Settings(devices=dict(_numbered(targets)))
     settings = load_settings(config)
     if unknown := [name for name in names if name not in settings.devices]:
-        told = "; ".join(
-            f"no device {one}: {spelling_hint(one, settings.devices)}" for one in unknown
+        text = "; ".join(
+            f"no device {name}: {spelling_hint(name, settings.devices)}" for name in unknown
         )
-        raise ConfigError(told)
+        raise ConfigError(text)
     wanted = {n: d for n, d in settings.devices.items() if n in names or not names}
     if not any(device.enabled for device in wanted.values()):
         raise ConfigError("there is no device to poll: none is configured, or none is enabled")
@@ -91,14 +91,14 @@ def _settings(what: Sequence[str], config: Path | None) -> Settings:
 
 
 def _numbered(targets: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Two targets with the same map get names of their own."""
+    """Name the targets; those with the same map get a number."""
     names = [name for name, _ in targets]
     for number, (name, device) in enumerate(targets, 1):
         yield (name if names.count(name) == 1 else f"{name}-{number}"), device
 
 
 async def poll_all(settings: Settings) -> list[Poll]:
-    """Every device once: links side by side, the devices of a link one after the other."""
+    """Poll every device once: links concurrently, the devices of a link in turn."""
     by_device = {
         poll.device: poll for poll in await poll_links(map(build, link_plans(settings).values()))
     }
@@ -106,15 +106,15 @@ async def poll_all(settings: Settings) -> list[Poll]:
 
 
 async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
-    """Every device of these links, so many times; the links stay with what was learned of them."""
-    groups = await asyncio.gather(*(_poll_link(one, rounds) for one in built))
+    """Poll every device of these links `rounds` times; closed links keep their statistics."""
+    groups = await asyncio.gather(*(_poll_link(group, rounds) for group in built))
     return list(itertools.chain.from_iterable(groups))
 
 
 async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
     members = [
-        replace(polled(name, ContainedDriver(name, driver), device), noticed=_tell)
+        replace(polled(name, ContainedDriver(name, driver), device), noticed=_log_event)
         for name, driver, device in built.drivers
     ]
     try:
@@ -123,15 +123,15 @@ async def _poll_link(built: Built, rounds: int) -> list[Poll]:
         await built.link.close()
 
 
-def _tell(event: Event) -> None:
-    """What is noticed is told; of a row that is left out its sample says why."""
+def _log_event(event: Event) -> None:
+    """Log an event of a poll, except rows left out, whose samples have the reason."""
     if event.kind not in (EventKind.ROWS_LEFT_OUT, EventKind.ROWS_BACK):
         log_event(event)
 
 
 def _rows(polls: Sequence[Poll], states: Mapping[str, States]) -> Iterator[dict[str, Any]]:
     for poll in polls:
-        # A device that failed has one row, too: `device.up` is 0, and why.
+        # A failed device has one row: `device.up` is 0, with the fault as its reason.
         for sample in poll.samples():
             yield {
                 "device": poll.device,
@@ -149,7 +149,7 @@ def _document(polls: Sequence[Poll], states: Mapping[str, States]) -> dict[str, 
 
 
 def _state(sample: Sample, states: States) -> str:
-    """What an enumerated quantity's number means; empty where it means nothing."""
+    """The text of an enumerated quantity's number; empty where it has none."""
     texts = states.get(sample.quantity)
     value = sample.value
     return "" if texts is None or value is None else texts.get(round(value), "")

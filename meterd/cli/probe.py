@@ -1,4 +1,4 @@
-"""`meterd probe`: one register in every type and order, and its neighbours beside it."""
+"""`meterd probe`: decodes a register and its neighbours in every type and word order."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from meterd.cli import output
-from meterd.cli.configuration import _unit as split_unit
+from meterd.cli.configuration import split_unit
 from meterd.cli.main import EXIT_FAILURE
 from meterd.config.link_urls import check_link
 from meterd.drivers.probing import Decoding, decodings
@@ -20,19 +20,19 @@ from meterd.wire.link import Times
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused
 
 _COLUMNS = ("function", "type", "order", "before", "here", "after", "looks_like")
-# Manuals count from 1 or from 0: the register meant is one of these.
-_PLACES = {"before": -1, "here": 0, "after": 1}
+# Manuals count registers from 0 or from 1: the one meant is one of these.
+_OFFSETS = {"before": -1, "here": 0, "after": 1}
 _REFERENCE = re.compile(r"(?P<bank>[34])(?P<number>\d{4}|\d{5})")
-_FUNCTIONS = {"3": 4, "4": 3}
-_WIDEST = 4
-_LAST = 0xFFFF
-# Where silence takes the place of a refusal, it is not waited for long; in seconds.
-_TIMEOUT = 1.0
+_REFERENCE_FUNCTIONS = {"3": 4, "4": 3}
+_COUNT_DEFAULT = 4
+_ADDRESS_MAX = 0xFFFF
+# Some meters do not reply instead of an exception: a short timeout for each read.
+_TIMEOUT_S = 1.0
 
 
 @dataclass(slots=True)
 class ProbedDecodings:
-    """What a function gave around an address: decodings by place."""
+    """The decodings that one function gave, by their offset: before, here or after."""
 
     function: int
     values: dict[str, list[Decoding]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ ADDRESS is zero-based as sent (70, 0x46), or a reference that counts from 1:
 @click.option("--function", type=click.Choice(["3", "4"]), help="Else both, or the reference's.")
 @click.option(
     "--count",
-    default=_WIDEST,
+    default=_COUNT_DEFAULT,
     show_default=True,
     type=click.IntRange(1, 125),
     help="Registers to read: 4 for 64 bits, more for a text.",
@@ -69,23 +69,23 @@ def command(
     Orders: ABCD as sent, CDAB words swapped, BADC bytes swapped, DCBA both. Never writes.
     """
     url, unit = _target(target)
-    place, functions = _address(address, function)
+    register, functions = _address(address, function)
     click.echo(
-        f"asking unit {unit} for address {place} (0x{place:04X}), zero-based as sent, "
+        f"asking unit {unit} for address {register} (0x{register:04X}), zero-based as sent, "
         f"function {' and '.join(map(str, functions))}",
         err=True,
     )
-    found = asyncio.run(_probe(url, unit, place, functions, count))
-    rows = [row for one in found for row in _rows(one)]
-    output.show(_COLUMNS, rows, format_, {"unit": unit, "address": place, "decodings": rows})
+    probed = asyncio.run(_probe(url, unit, register, functions, count))
+    rows = [row for decoded in probed for row in _rows(decoded)]
+    output.show(_COLUMNS, rows, format_, {"unit": unit, "address": register, "decodings": rows})
     return 0 if rows else EXIT_FAILURE
 
 
 def _target(target: str) -> tuple[str, int]:
-    """URL and unit. A map in front of an @ is what `poll` needs; here it does no harm."""
+    """URL and unit id of the argument; a MAP@ before the URL, as `poll` takes it, is ignored."""
     url, unit = split_unit(re.sub(r"^[^@/:]+@", "", target))
-    if wrong := check_link(url):
-        raise ConfigError(f"{target}: {wrong}; write tcp://HOST:502/UNIT")
+    if flaw := check_link(url):
+        raise ConfigError(f"{target}: {flaw}; write tcp://HOST:502/UNIT")
     unit = 1 if unit is None else unit
     if unit > 255:
         raise ConfigError(f"{target}: unit {unit}, allowed 0..255")
@@ -93,44 +93,46 @@ def _target(target: str) -> tuple[str, int]:
 
 
 def _address(text: str, function: str | None) -> tuple[int, tuple[int, ...]]:
-    """The zero-based address, and the functions to ask with."""
+    """The zero-based address, and the function codes to read it with."""
     functions = (int(function),) if function else (3, 4)
     reference = _REFERENCE.fullmatch(text)
-    if reference and not function and 1 <= int(reference["number"]) <= _LAST + 1:
-        return int(reference["number"]) - 1, (_FUNCTIONS[reference["bank"]],)
+    if reference and not function and 1 <= int(reference["number"]) <= _ADDRESS_MAX + 1:
+        return int(reference["number"]) - 1, (_REFERENCE_FUNCTIONS[reference["bank"]],)
     try:
-        place = int(text, 16) if text.lower().startswith("0x") else int(text)
+        register = int(text, 16) if text.lower().startswith("0x") else int(text)
     except ValueError as error:
         raise ConfigError(f"address {text!r}: write 70, 0x46, 30071 or 40071") from error
-    if not 0 <= place <= _LAST:
-        raise ConfigError(f"address {text}: allowed 0..{_LAST}, or a reference such as 40071")
-    return place, functions
+    if not 0 <= register <= _ADDRESS_MAX:
+        raise ConfigError(
+            f"address {text}: allowed 0..{_ADDRESS_MAX}, or a reference such as 40071"
+        )
+    return register, functions
 
 
 async def _probe(
-    url: str, unit: int, place: int, functions: Sequence[int], count: int
+    url: str, unit: int, register: int, functions: Sequence[int], count: int
 ) -> list[ProbedDecodings]:
     address = parse(url)
-    times = Times(timeout=address.duration("timeout") or _TIMEOUT)
+    times = Times(timeout=address.duration("timeout") or _TIMEOUT_S)
     link = open_link(address, defaults={}, times=times)
     client = ModbusClient(link, unit)
-    found = [ProbedDecodings(function) for function in functions]
+    probed = [ProbedDecodings(function) for function in functions]
     try:
-        for one in found:
-            for name, offset in _PLACES.items():
-                if 0 <= place + offset <= _LAST:
-                    data = await _read(client, one.function, place + offset, count)
-                    one.values[name] = list(decodings(data)) if data else []
+        for decoded in probed:
+            for name, offset in _OFFSETS.items():
+                if 0 <= register + offset <= _ADDRESS_MAX:
+                    data = await _read(client, decoded.function, register + offset, count)
+                    decoded.values[name] = list(decodings(data)) if data else []
     finally:
         await link.close()
-    return found
+    return probed
 
 
 async def _read(client: ModbusClient, function: int, address: int, count: int) -> bytes:
-    """As many registers as the meter gives in one request; none where it refuses all."""
+    """Read as many registers as the meter allows in one request; empty where it refuses all."""
     refusal: DeviceError | None = None
-    for words in sorted({count, *(n for n in (4, 2, 1) if n < count)}, reverse=True):
-        if address + words > _LAST + 1:
+    for words in sorted({count, *(fewer for fewer in (4, 2, 1) if fewer < count)}, reverse=True):
+        if address + words > _ADDRESS_MAX + 1:
             continue
         try:
             return await client.read(function, address, words)
@@ -141,27 +143,34 @@ async def _read(client: ModbusClient, function: int, address: int, count: int) -
         except LinkError as error:
             if error.code != "timeout":
                 raise
-            _say(function, address, "no answer")
+            _report(function, address, "no answer")
             return b""
-    _say(function, address, str(refusal))
+    _report(function, address, str(refusal))
     return b""
 
 
-def _say(function: int, address: int, what: str) -> None:
+def _report(function: int, address: int, what: str) -> None:
     click.echo(f"function {function}, address {address}: {what}", err=True)
 
 
-def _rows(found: ProbedDecodings) -> Iterator[dict[str, Any]]:
-    """One row a type and order, in the order of the widest reply."""
-    each = {name: {(d.type, d.order): d for d in values} for name, values in found.values.items()}
-    widest = max(each.values(), key=len, default={})
+def _rows(probed: ProbedDecodings) -> Iterator[dict[str, Any]]:
+    """A row for each type and order, in the order of the widest reply."""
+    by_offset = {
+        name: {(decoding.type, decoding.order): decoding for decoding in values}
+        for name, values in probed.values.items()
+    }
+    widest = max(by_offset.values(), key=len, default={})
     for key in widest:
-        here = {name: by_key[key] for name, by_key in each.items() if key in by_key}
-        marks = [f"{name}: {one.looks_like}" for name, one in here.items() if one.looks_like]
+        at_offset = {name: by_key[key] for name, by_key in by_offset.items() if key in by_key}
+        marks = [
+            f"{name}: {decoding.looks_like}"
+            for name, decoding in at_offset.items()
+            if decoding.looks_like
+        ]
         yield {
-            "function": found.function,
+            "function": probed.function,
             "type": key[0],
             "order": key[1],
-            **{name: here[name].value if name in here else None for name in _PLACES},
+            **{name: at_offset[name].value if name in at_offset else None for name in _OFFSETS},
             "looks_like": ", ".join(marks),
         }

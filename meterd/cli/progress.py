@@ -1,4 +1,4 @@
-"""A bar on stderr for what takes its time; nothing at all where stderr is no terminal."""
+"""A progress bar on stderr, where that is a terminal."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from meterd.cli.terminal import raw
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told how much more is done."""
+    """Show a bar; yields the function that advances it by a number of steps."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda more: None
         return

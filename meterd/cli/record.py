@@ -1,4 +1,4 @@
-"""`meterd record`: every byte of a link while it is polled, for bug reports and tests."""
+"""`meterd record`: records all bytes of a link while it is polled, for bug reports and tests."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import click
 
 from meterd import __version__
 from meterd.cli.configuration import config_option, load_settings, target_settings
-from meterd.cli.logging_setup import start_log, warn_of_maps
+from meterd.cli.logging_setup import start_log, warn_about_maps
 from meterd.cli.main import EXIT_FAILURE
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.link_plan import LinkPlan, devices, link_plans, polled
@@ -24,8 +24,8 @@ from meterd.model.times import rfc3339
 from meterd.poll.bus import Bus
 from meterd.wire.recording import OPTIONS, WireEvent, head, record
 
-# A TARGET says no interval of its own, in seconds.
-_INTERVAL = 1.0
+# The poll interval of a TARGET, in seconds.
+_TARGET_INTERVAL_S = 1.0
 
 
 @click.command(
@@ -59,23 +59,23 @@ def command(target: str | None, config: Path | None, seconds: float, out: Path) 
     in its own interval. Several links make several files: FILE-1.rec, FILE-2.rec.
     """
     settings = _settings(target, config)
-    warn_of_maps(settings)
+    warn_about_maps(settings)
     start_log()
     plans = list(link_plans(settings).values())
     if not plans:
         raise ConfigError("there is no device to record: none is configured, or none is enabled")
-    tally = _Tally()
+    stats = _RecordingStats()
     files = _files(out, len(plans))
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_record(plans, files, seconds, tally))
+        asyncio.run(_record(plans, files, seconds, stats))
     for file in files:
         click.echo(file)
     click.echo(
-        f"polls: {tally.polls}, failed: {tally.failed}, pieces of bytes: {tally.pieces}. "
+        f"polls: {stats.polls}, failed: {stats.failed}, pieces of bytes: {stats.pieces}. "
         f"Play it back: meterd simulate --replay {files[0]}",
         err=True,
     )
-    return 0 if tally.pieces else EXIT_FAILURE
+    return 0 if stats.pieces else EXIT_FAILURE
 
 
 def _settings(target: str | None, config: Path | None) -> Settings:
@@ -84,11 +84,11 @@ def _settings(target: str | None, config: Path | None) -> Settings:
     if config is not None:
         raise click.UsageError("either a TARGET or -c FILE, not both")
     name, device = target_settings(target)
-    return Settings(devices={name: device.model_copy(update={"interval": _INTERVAL})})
+    return Settings(devices={name: device.model_copy(update={"interval": _TARGET_INTERVAL_S})})
 
 
 def _files(out: Path, links: int) -> list[Path]:
-    """One file a link; what was recorded before is not written over."""
+    """The file of each link. Raises ConfigError where one exists."""
     files = [out]
     if links > 1:
         files = [out.with_stem(f"{out.stem}-{number}") for number in range(1, links + 1)]
@@ -100,8 +100,8 @@ def _files(out: Path, links: int) -> list[Path]:
     return files
 
 
-class _Tally:
-    """Counts polls, and pieces of bytes that went one way or the other."""
+class _RecordingStats:
+    """A sink that counts polls; `pieces` are the events of bytes sent or received."""
 
     def __init__(self) -> None:
         self.polls = 0
@@ -113,36 +113,38 @@ class _Tally:
         self.failed += not poll.up
 
 
-async def _record(plans: list[LinkPlan], files: list[Path], seconds: float, tally: _Tally) -> None:
+async def _record(
+    plans: list[LinkPlan], files: list[Path], seconds: float, stats: _RecordingStats
+) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
             for plan, file in zip(plans, files, strict=True):
-                group.create_task(_record_link(plan, file, tally))
+                group.create_task(_record_link(plan, file, stats))
 
 
-async def _record_link(plan: LinkPlan, file: Path, tally: _Tally) -> None:
+async def _record_link(plan: LinkPlan, file: Path, stats: _RecordingStats) -> None:
     clock = SystemClock()
-    with _opened(file) as out:
+    with _open_new(file) as out:
 
         def write(event: WireEvent) -> None:
-            tally.pieces += bool(event.data)
+            stats.pieces += bool(event.data)
             out.write(f"{event}\n")
 
-        out.write(head(list(_facts(plan, rfc3339(clock.now_ms())))))
+        out.write(head(list(_head_fields(plan, rfc3339(clock.now_ms())))))
         link = record(plan.open(), write, clock)
         members = [
             polled(name, ContainedDriver(name, driver), device)
             for name, driver, device in devices(plan, link)
         ]
         try:
-            await Bus(plan.key, members, (tally,), clock).run()
+            await Bus(plan.key, members, (stats,), clock).run()
         finally:
             await link.close()
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[TextIO]:
-    """Line by line, so that a power cut takes nothing that was seen."""
+def _open_new(file: Path) -> Iterator[TextIO]:
+    """Open the new file line-buffered, so that a power cut loses no complete line."""
     try:
         out = file.open("x", encoding="utf-8", buffering=1)
     except OSError as error:
@@ -151,18 +153,18 @@ def _opened(file: Path) -> Iterator[TextIO]:
         yield out
 
 
-def _facts(plan: LinkPlan, date: str) -> Iterator[tuple[str, str]]:
+def _head_fields(plan: LinkPlan, date: str) -> Iterator[tuple[str, str]]:
     options = plan.address.settled(plan.defaults)
     yield "meterd", __version__
     yield "date", date
     yield "link", plan.key
     yield from ((name, options[name]) for name in OPTIONS if name in options)
     for name, device in plan.devices:
-        yield "device", f"{name} {_described(device)}"
+        yield "device", f"{name} {_description(device)}"
 
 
-def _described(device: DeviceSettings) -> str:
-    """Driver, map and unit; of a user's own map only the file's name."""
+def _description(device: DeviceSettings) -> str:
+    """Driver, map and unit of a device; of a map file only its name, not its folder."""
     words = [f"driver={device.driver}"]
     name = getattr(device.options, "map", None)
     if name is not None:

@@ -1,4 +1,4 @@
-"""`meterd run`: the daemon, and on top of it the API."""
+"""`meterd run`: runs the daemon with its servers until a signal."""
 
 import asyncio
 import gc
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from meterd.cli.configuration import config_option, load_settings
-from meterd.cli.logging_setup import start_log, warn_of_maps
+from meterd.cli.logging_setup import start_log, warn_about_maps
 from meterd.config.settings import Settings
 from meterd.model.event import EventKind
 
@@ -25,7 +25,7 @@ def command(config: Path | None, debug: bool) -> None:
     SIGTERM and SIGINT commit everything and stop; SIGHUP reads the configuration again.
     """
     settings = load_settings(config)
-    warn_of_maps(settings)
+    warn_about_maps(settings)
     start_log(debug=debug)
 
     def ready(url: str) -> None:
@@ -39,26 +39,28 @@ async def serve(
     ready: Callable[[str], None],
     reload: Callable[[], Settings] | None = None,
 ) -> None:
-    """Run a site with its API until a signal; `ready` gets the page's URL.
+    """Run a site with its servers until a signal; `ready` gets the URL of the page.
 
-    `reload` gives the settings anew on SIGHUP. Raises ConfigError or StoreError where it
+    `reload` loads the settings again, on SIGHUP. Raises ConfigError or StoreError where the site
     cannot start.
     """
-    # First of all, so that a signal during the start is an orderly end, or waits for it.
+    # Imported and installed first, so that a signal during the start stops it in order.
     from meterd.daemon.service import Signals, notify, watch
 
-    async def apply_anew(read: Callable[[], Settings]) -> None:
-        # In a thread: polls go on while a thousand devices are read.
+    async def apply_reloaded(read: Callable[[], Settings]) -> None:
+        # In a thread: parsing a thousand devices takes seconds, and polls go on meanwhile.
         new = await asyncio.to_thread(read)
         await site.apply(new)
-        text = f"reloaded: {len(new.devices)} devices, listening on {doors.url}"
+        text = f"reloaded: {len(new.devices)} devices, listening on {servers.url}"
         site.event_log.note(EventKind.RELOADED, text)
 
-    def not_reloaded(error: Exception) -> None:
+    def note_failed_reload(error: Exception) -> None:
         text = f"not reloaded, all goes on as before:\n{error}"
         site.event_log.note(EventKind.RELOAD_FAILED, text)
 
-    signals = Signals(None if reload is None else lambda: apply_anew(reload), not_reloaded)
+    signals = Signals(
+        None if reload is None else lambda: apply_reloaded(reload), note_failed_reload
+    )
     # Half a second of imports that no other command needs.
     from meterd.cli.servers import Servers
     from meterd.daemon.site import Site
@@ -67,19 +69,19 @@ async def serve(
 
     clock = SystemClock()
     site = Site(clock)
-    doors = Servers(site)
-    site.join(doors)
+    servers = Servers(site)
+    site.join(servers)
     try:
         if not await signals.unless_stopped(
             apply_when_free(lambda: site.apply(settings), settings, site.event_log, clock)
         ):
             return
-        # What is here now stays: the collector need not walk it again and again.
+        # All objects until here live until the end: the garbage collector need not scan them.
         gc.collect()
         gc.freeze()
         watchdog = asyncio.create_task(watch(site.overdue))
         notify("READY=1")
-        ready(doors.url)
+        ready(servers.url)
         signals.serve_reloads()
         await signals.stopped()
         notify("STOPPING=1")

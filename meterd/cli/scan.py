@@ -1,4 +1,4 @@
-"""`meterd scan`: who answers on a bus, and which register map each of them seems to have."""
+"""`meterd scan`: finds the unit ids that reply on a link, and guesses their register maps."""
 
 import asyncio
 import os
@@ -23,10 +23,10 @@ from meterd.model.duration import seconds
 from meterd.wire.address import MODBUS_PORT, Address, parse
 
 _COLUMNS = ("unit", "answers_ms", "maps", "seen", "try")
-# Of the values that speak for a map so many are shown; json has them all.
-_SEEN = 3
+# Values shown as evidence for a map; json has all of them.
+_EVIDENCE_MAX = 3
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
-_HIGHEST_UNIT = 255
+_UNIT_MAX = 255
 
 
 @click.command(
@@ -63,25 +63,25 @@ def command(
     no meter answers a UPS is looked for. An exception is an answer, too.
     """
     address = _address(link, baud, parity)
-    only = [load_map(name) for name in _listed(maps)]
-    patience = seconds(timeout) if timeout else None
-    if timeout and not patience:
+    only = [load_map(name) for name in _split_list(maps)]
+    timeout_s = seconds(timeout) if timeout else None
+    if timeout and not timeout_s:
         raise ConfigError(f"--timeout {timeout!r} is no duration such as 300ms")
-    tries = list(ways(address, _listed(baud), _listed(parity)))
-    with _Bar() as bar:
-        survey = LinkScan(tries, _units(units), SystemClock(), bar, timeout=patience, only=only)
-        done = _run(survey, only)
-    if not done:
+    tries = list(ways(address, _split_list(baud), _split_list(parity)))
+    with _ProgressBar() as bar:
+        scan = LinkScan(tries, _units(units), SystemClock(), bar, timeout=timeout_s, only=only)
+        is_complete = _run(scan, only)
+    if not is_complete:
         click.echo("stopped: this is what was found so far", err=True)
-    rows = [_row(found) for found in survey.found]
-    _show(rows, format_, {"link": link, "found": list(_documents(survey.found))})
+    rows = [_row(unit) for unit in scan.found]
+    _show(rows, format_, {"link": link, "found": list(_documents(scan.found))})
     if not rows:
         click.echo(f"nobody answers on {link} (units {units})", err=True)
-    return 0 if rows and done else EXIT_FAILURE
+    return 0 if rows and is_complete else EXIT_FAILURE
 
 
 def _show(rows: Sequence[dict[str, Any]], format_: str | None, document: Any) -> None:
-    """In a table a command would be folded; below it, it can be copied."""
+    """Print the rows; commands to go on with stand below a table, which would wrap them."""
     table = output.chosen(format_) == "table"
     output.show(_COLUMNS[:-1] if table else _COLUMNS, rows, format_, document)
     if table and rows:
@@ -90,47 +90,47 @@ def _show(rows: Sequence[dict[str, Any]], format_: str | None, document: Any) ->
             click.echo(f"  {row['try']}", err=True)
 
 
-def _run(survey: LinkScan, only: Sequence[RegisterMap]) -> bool:
-    """False if somebody pressed Ctrl-C."""
+def _run(scan: LinkScan, only: Sequence[RegisterMap]) -> bool:
+    """Run the scan; False where Ctrl-C ended it."""
 
-    async def both() -> None:
-        await survey.find()
-        if any(found.unit is not None for found in survey.found):
-            await survey.identify(only or [load_map(name) for name in shipped()])
+    async def find_and_identify() -> None:
+        await scan.find()
+        if any(reply.unit is not None for reply in scan.found):
+            await scan.identify(only or [load_map(name) for name in shipped()])
 
     try:
-        asyncio.run(both())
+        asyncio.run(find_and_identify())
     except KeyboardInterrupt:
         return False
     return True
 
 
 def _address(link: str, baud: str | None, parity: str | None) -> Address:
-    if wrong := check_link(link):
-        raise ConfigError(f"{link}: {wrong}")
+    if flaw := check_link(link):
+        raise ConfigError(f"{link}: {flaw}")
     address = parse(link)
     if address.scheme != "serial" and (baud or parity):
         raise click.UsageError("--baud and --parity are for serial lines")
     if address.options.get("framer") == "ascii":
         raise ConfigError(f"{link}: scan speaks the framers socket and rtu, not ascii")
-    for option, values in (("baud", _listed(baud)), ("parity", _listed(parity))):
+    for option, values in (("baud", _split_list(baud)), ("parity", _split_list(parity))):
         for value in values:
-            if wrong := check_link(f"serial://{address.path}?{option}={value}"):
-                raise ConfigError(f"--{option}: {wrong}")
+            if flaw := check_link(f"serial://{address.path}?{option}={value}"):
+                raise ConfigError(f"--{option}: {flaw}")
     return address
 
 
-def _listed(text: str | None) -> list[str]:
+def _split_list(text: str | None) -> list[str]:
     return [word for word in (text or "").replace(" ", "").split(",") if word]
 
 
 def _units(text: str) -> list[int]:
-    """The units of `1-3,7`, each once, in their order. Raises ConfigError."""
+    """Parse units such as `1-3,7`: each once, in the order given. Raises ConfigError."""
     units: dict[int, None] = {}
-    for part in _listed(text):
-        found = _RANGE.fullmatch(part)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if not 0 <= first <= last <= _HIGHEST_UNIT:
+    for part in _split_list(text):
+        match = _RANGE.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 0 <= first <= last <= _UNIT_MAX:
             raise ConfigError(f"--units {text!r}: write 1-247 or 1,2,17; units are 0 to 255")
         units.update(dict.fromkeys(range(first, last + 1)))
     if not units:
@@ -138,63 +138,68 @@ def _units(text: str) -> list[int]:
     return list(units)
 
 
-def _row(found: FoundUnit) -> dict[str, Any]:
-    guesses = ", ".join(f"{guess.map} ({guess.word})" for guess in found.guesses)
-    seen = ", ".join(found.guesses[0].because[:_SEEN]) if found.guesses else ""
+def _row(unit: FoundUnit) -> dict[str, Any]:
+    guesses = ", ".join(f"{guess.map} ({guess.word})" for guess in unit.guesses)
+    evidence = ", ".join(unit.guesses[0].because[:_EVIDENCE_MAX]) if unit.guesses else ""
     return {
-        "unit": found.unit,
-        "answers_ms": None if found.latency is None else round(found.latency * 1000, 1),
+        "unit": unit.unit,
+        "answers_ms": None if unit.latency is None else round(unit.latency * 1000, 1),
         "maps": guesses or "none fits",
-        "seen": "; ".join(filter(None, (found.note, seen))),
-        "try": _next(found),
+        "seen": "; ".join(filter(None, (unit.note, evidence))),
+        "try": _next(unit),
     }
 
 
-def _documents(found: Sequence[FoundUnit]) -> Iterator[dict[str, Any]]:
-    for one in found:
-        row = _row(one)
+def _documents(units: Sequence[FoundUnit]) -> Iterator[dict[str, Any]]:
+    for unit in units:
+        row = _row(unit)
         yield {
             "unit": row["unit"],
             "answers_ms": row["answers_ms"],
-            "url": _url(one),
-            "note": one.note,
+            "url": _url(unit),
+            "note": unit.note,
             "guesses": [
-                {"map": g.map, "score": g.word, "points": g.score, "because": list(g.because)}
-                for g in one.guesses
+                {
+                    "map": guess.map,
+                    "score": guess.word,
+                    "points": guess.score,
+                    "because": list(guess.because),
+                }
+                for guess in unit.guesses
             ],
             "try": row["try"],
         }
 
 
-def _next(found: FoundUnit) -> str:
-    """The command to go on with; quoted where a shell would see more in it."""
-    url = _url(found)
-    target = f"{found.guesses[0].map}@{url}" if found.guesses else url
+def _next(unit: FoundUnit) -> str:
+    """The command to go on with; quoted where it has characters of the shell."""
+    url = _url(unit)
+    target = f"{unit.guesses[0].map}@{url}" if unit.guesses else url
     quoted = f"'{target}'" if re.search(r"[?&*]", target) else target
-    return f"meterd poll {quoted}" if found.guesses else f"meterd probe {quoted} 0"
+    return f"meterd poll {quoted}" if unit.guesses else f"meterd probe {quoted} 0"
 
 
-def _url(found: FoundUnit) -> str:
-    """The link with the settings that were found to work, and the unit."""
-    address = found.address
+def _url(unit: FoundUnit) -> str:
+    """The URL of the link with the options that worked, and the unit id."""
+    address = unit.address
     options = {k: v for k, v in address.options.items() if (k, v) != ("framer", "socket")}
     if address.scheme == "serial":
-        options |= {} if found.unit is None else {"unit": str(found.unit)}
-        place = address.key
+        options |= {} if unit.unit is None else {"unit": str(unit.unit)}
+        base = address.key
     else:
-        place = address.key.removesuffix(f":{MODBUS_PORT}") + f"/{found.unit}"
+        base = address.key.removesuffix(f":{MODBUS_PORT}") + f"/{unit.unit}"
     query = "&".join(f"{name}={value}" for name, value in options.items())
-    return f"{place}?{query}" if query else place
+    return f"{base}?{query}" if query else base
 
 
-class _Bar:
-    """A bar on stderr, where stderr is a terminal that may be drawn on."""
+class _ProgressBar:
+    """A progress bar on stderr, where that is a terminal and NO_COLOR is not set."""
 
     def __init__(self) -> None:
         self._progress: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "_ProgressBar":
         if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
             from rich.console import Console
             from rich.progress import Progress

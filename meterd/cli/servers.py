@@ -1,4 +1,4 @@
-"""Where others come in while a site runs: the API with its page, and the Modbus proxy."""
+"""The servers of a running site: the HTTP API with its page, and the Modbus proxy."""
 
 import socket
 from collections.abc import Mapping, Sequence
@@ -21,49 +21,49 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """All that the API depends on; a new one is opened where this differs."""
+class _ApiOptions:
+    """All settings that the API depends on; where they differ it is opened anew."""
 
     api: ApiSettings
     tokens: Path
 
 
-_Place = tuple[str, str, int]
-"""Host and port; the section, too, where the port is any that is free."""
-_Sockets = Mapping[_Place, "Sequence[socket.socket]"]
+_ListenAddress = tuple[str, str, int]
+"""(section, host, port); section is "" unless the port is 0: any free one."""
+_Sockets = Mapping[_ListenAddress, "Sequence[socket.socket]"]
 
 
-def _place(section: str, host: str, port: int) -> _Place:
+def _listen_address(section: str, host: str, port: int) -> _ListenAddress:
     return section if port == 0 else "", host, port
 
 
 class Servers:
-    """Opens what the settings ask for, and after a reload only what differs.
+    """Opens the servers of the settings, and after a reload only those that differ.
 
-    The sockets that listen are kept here: where a door changes and its address does not, the
-    new one goes on with them, and whoever waits there is served by it.
+    It owns the listening sockets: where a server is replaced at the same address, the new one
+    takes them over, and connections that wait in the backlog are accepted by it.
     """
 
     def __init__(self, site: "Site") -> None:
         self.site = site
-        self.api: tuple[_Wanted, Running] | None = None
+        self.api: tuple[_ApiOptions, Running] | None = None
         self.proxy: tuple[ProxySettings, Proxy] | None = None
         self.sockets: _Sockets = {}
 
     @property
     def url(self) -> str:
-        """Of the page."""
+        """The URL of the page; empty where the API is not open."""
         return self.api[1].url if self.api else ""
 
     async def open(self, settings: Settings) -> None:
-        """The new door opens before the old one closes. Raises MeterdError where it cannot."""
+        """Open the servers of the settings, then close replaced ones. Raises MeterdError."""
         await to_the_end(committed(await prepared([self], settings)))
 
     async def close(self) -> None:
         await to_the_end(committed(await prepared([self], None)))
 
     async def prepare(self, settings: Settings | None) -> PreparedChange:
-        """Raises MeterdError where an address is taken, nobody could log in, …"""
+        """Prepare a reload. Raises MeterdError: address in use, no user who could log in, …"""
         change = _ServerChange(self)
         if settings is None:
             return change
@@ -75,118 +75,120 @@ class Servers:
         return change
 
     def tell(self, text: str, data: Mapping[str, str | int | float | bool | None]) -> None:
-        """Of a certificate, as an event."""
+        """Note an event of the certificate."""
         self.site.event_log.note(EventKind.CERTIFICATE, text, data)
 
 
 class _ServerChange:
-    """The doors of other settings, or none: those that stay, and those that are opened."""
+    """A prepared change of the servers: those kept, those to open and those to close."""
 
-    def __init__(self, doors: Servers) -> None:
-        self._doors = doors
-        self._sockets: dict[_Place, Sequence[socket.socket]] = {}
-        self._bound: list[socket.socket] = []  # those of them that are new
-        self._wanted: _Wanted | None = None
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._sockets: dict[_ListenAddress, Sequence[socket.socket]] = {}
+        self._bound: list[socket.socket] = []  # the new ones of them
+        self._api_options: _ApiOptions | None = None
         self._assembled: Assembled | None = None
-        self._proxy_wanted: ProxySettings | None = None
+        self._proxy_settings: ProxySettings | None = None
         self._proxy: Proxy | None = None
         self._old_api: Running | None = None
         self._old_proxy: Proxy | None = None
         self._old_sockets: list[socket.socket] = []
 
     async def prepare(self, settings: Settings) -> None:
-        """Raises MeterdError."""
+        """Bind the sockets and build the servers. Raises MeterdError."""
         await self._prepare_api(settings)
         if settings.proxy is not None:
             await self._prepare_proxy(settings.proxy)
 
     async def _prepare_api(self, settings: Settings) -> None:
-        # A quarter of a second of imports that no other command needs.
+        # 0.25 s of imports that no other command needs.
         from meterd.api.app import assemble
 
         api = settings.api
-        self._wanted = wanted = _Wanted(api, api.token_file(settings.store.url))
-        before = self._doors.api
-        if before is None or before[0] != wanted:
-            check_login(api, wanted.tokens)
-            rules = _rules(api, wanted.tokens, self._doors.tell)
-            self._assembled = await assemble(self._doors.site, api.host, rules=rules)
+        self._api_options = options = _ApiOptions(api, api.token_file(settings.store.url))
+        current = self._servers.api
+        if current is None or current[0] != options:
+            check_login(api, options.tokens)
+            rules = _serving_rules(api, options.tokens, self._servers.tell)
+            self._assembled = await assemble(self._servers.site, api.host, rules=rules)
         await self._listen("api", api.listen, api.host, api.port)
 
-    async def _prepare_proxy(self, wanted: ProxySettings) -> None:
+    async def _prepare_proxy(self, settings: ProxySettings) -> None:
         from meterd.model.clock import SystemClock
         from meterd.proxy.server import Proxy
         from meterd.proxy.site import ways
 
-        self._proxy_wanted = wanted
-        sockets = await self._listen("proxy", wanted.listen, wanted.host, wanted.port)
-        before = self._doors.proxy
-        if before is not None and before[0].listen == wanted.listen:
+        self._proxy_settings = settings
+        sockets = await self._listen("proxy", settings.listen, settings.host, settings.port)
+        current = self._servers.proxy
+        if current is not None and current[0].listen == settings.listen:
             return
-        find = ways(self._doors.site)
-        self._proxy = Proxy(wanted.devices, find, clock=SystemClock(), max_age=wanted.max_age)
+        find = ways(self._servers.site)
+        self._proxy = Proxy(settings.devices, find, clock=SystemClock(), max_age=settings.max_age)
         await self._proxy.prepare(sockets)
 
     async def _listen(
         self, section: str, listen: str, host: str, port: int
     ) -> "Sequence[socket.socket]":
-        """Sockets at that address: those in use, else new ones. Raises MeterdError."""
+        """The sockets of the address: those in use already, else new ones. Raises MeterdError."""
         from meterd.api.acceptor import bind
 
-        place, used = _place(section, host, port), self._doors.sockets
-        if place in self._sockets:
+        address, used = _listen_address(section, host, port), self._servers.sockets
+        if address in self._sockets:
             raise MeterdError(f"{section}.listen {listen}: the api listens there", code="listen")
-        sockets = used.get(place)
+        sockets = used.get(address)
         if sockets is None:
             try:
-                sockets = await bind(host, port, [one for some in used.values() for one in some])
+                sockets = await bind(
+                    host, port, [listener for group in used.values() for listener in group]
+                )
             except OSError as error:
-                raise _taken(section, listen, error) from error
+                raise _listen_error(section, listen, error) from error
             self._bound += sockets
-        self._sockets[place] = sockets
+        self._sockets[address] = sockets
         return sockets
 
     async def commit(self) -> None:
-        doors = self._doors
-        kept = {id(one) for some in self._sockets.values() for one in some}
-        before = [one for some in doors.sockets.values() for one in some]
-        self._old_sockets = [one for one in before if id(one) not in kept]
-        doors.sockets = self._sockets
+        servers = self._servers
+        kept = {id(listener) for group in self._sockets.values() for listener in group}
+        before = [listener for group in servers.sockets.values() for listener in group]
+        self._old_sockets = [listener for listener in before if id(listener) not in kept]
+        servers.sockets = self._sockets
         await self._commit_api()
         await self._commit_proxy()
 
     async def _commit_api(self) -> None:
-        before, wanted = self._doors.api, self._wanted
-        if before is not None and (wanted is None or self._assembled is not None):
-            self._old_api = before[1]
+        current, options = self._servers.api, self._api_options
+        if current is not None and (options is None or self._assembled is not None):
+            self._old_api = current[1]
             self._old_api.turn_away()
-        if wanted is None:
-            self._doors.api = None
+        if options is None:
+            self._servers.api = None
         elif self._assembled is not None:
-            sockets = self._sockets[_place("api", wanted.api.host, wanted.api.port)]
-            self._doors.api = wanted, self._assembled.open(sockets)
+            sockets = self._sockets[_listen_address("api", options.api.host, options.api.port)]
+            self._servers.api = options, self._assembled.open(sockets)
 
     async def _commit_proxy(self) -> None:
-        before, wanted = self._doors.proxy, self._proxy_wanted
-        if wanted is not None and self._proxy is None and before is not None:
-            # The same address: whoever is connected stays.
-            if before[0] != wanted:
-                before[1].tune(wanted.devices, wanted.max_age)
-            self._doors.proxy = wanted, before[1]
+        current, settings = self._servers.proxy, self._proxy_settings
+        if settings is not None and self._proxy is None and current is not None:
+            # The same address: connections stay open.
+            if current[0] != settings:
+                current[1].tune(settings.devices, settings.max_age)
+            self._servers.proxy = settings, current[1]
             return
-        if before is not None:
-            # Its clients are hung up at once: they watch meters that others may watch now.
-            await before[1].close()
-        self._doors.proxy = None
-        if wanted is not None and self._proxy is not None:
+        if current is not None:
+            # Closed before the new one opens: its unit ids may now stand for other devices.
+            await current[1].close()
+        self._servers.proxy = None
+        if settings is not None and self._proxy is not None:
             await self._proxy.open()
-            self._doors.proxy = wanted, self._proxy
+            self._servers.proxy = settings, self._proxy
 
     async def retire(self) -> None:
-        for each in self._old_sockets:
-            each.close()
+        for listener in self._old_sockets:
+            listener.close()
         if self._old_api is not None:
-            is_replaced = self._doors.api is not None
+            is_replaced = self._servers.api is not None
             await self._old_api.close(is_replaced=is_replaced, keep_sockets=True)
 
     async def abandon(self) -> None:
@@ -194,14 +196,14 @@ class _ServerChange:
             await self._assembled.abandon()
         if self._proxy is not None:
             await self._proxy.close()
-        for each in self._bound:
-            each.close()
+        for listener in self._bound:
+            listener.close()
 
 
 def check_login(api: ApiSettings, tokens: Path) -> None:
-    """Refuse to serve the network as long as nobody could log in.
+    """Refuse to serve the network while there is neither a user nor a token.
 
-    Raises ConfigError that says what to do, MeterdError where the file of tokens is damaged.
+    Raises ConfigError, and MeterdError where the token file is damaged.
     """
     from meterd.api.auth.tokens import load
 
@@ -218,27 +220,27 @@ def check_login(api: ApiSettings, tokens: Path) -> None:
 
 
 def check_certificate(api: ApiSettings, now: float) -> str:
-    """What people should know of the certificate that is to be served; "" where it is well.
+    """A warning about the certificate, such as its expiry; "" where it is valid.
 
-    `now` is Unix seconds. Raises ConfigError where its files cannot be served.
+    `now` is Unix seconds. Raises ConfigError where its files cannot be used.
     """
     if api.tls is None:
         return ""
     from meterd.api.tls import Certificate
 
     try:
-        found = Certificate(Path(api.tls.certificate), Path(api.tls.key)).validity
+        validity = Certificate(Path(api.tls.certificate), Path(api.tls.key)).validity
     except MeterdError as error:
         raise ConfigError(
             f"api.tls: {error}; hint: they have to be readable for the user that meterd runs as"
         ) from error
-    if found is None:
+    if validity is None:
         return f"{api.tls.certificate}: until when it is valid cannot be told"
-    flaw = found.flaw(now)
+    flaw = validity.flaw(now)
     return f"the certificate {api.tls.certificate} {flaw}" if flaw else ""
 
 
-def _rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "ServingRules":
+def _serving_rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "ServingRules":
     from meterd.api.app import ServingRules
     from meterd.api.auth.authenticator import Access
     from meterd.api.auth.passwords import User, ha1
@@ -267,6 +269,6 @@ def _rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "ServingRules":
     return ServingRules(access, api.trusted_proxies, api.base_path, certificate, cors=cors)
 
 
-def _taken(section: str, listen: str, error: OSError) -> MeterdError:
+def _listen_error(section: str, listen: str, error: OSError) -> MeterdError:
     text = f"{section}.listen {listen}: cannot listen there: {error.strerror or error}"
     return MeterdError(text, code="listen")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from meterd.cli.listen_argument import place
+from meterd.cli.listen_argument import host_and_port
 from meterd.errors import ConfigError
 
 
@@ -51,7 +51,7 @@ def command(what: str | None, replay: Path | None, **options: Any) -> None:
     if (what is None) == (replay is None):
         raise click.UsageError("say what to simulate: MAP|ups, or --replay FILE")
     try:
-        simulator = _replayer(replay, **options) if replay else _simulator(str(what), **options)
+        simulator = _replay(replay, **options) if replay else _simulator(str(what), **options)
         asyncio.run(_serve(simulator))
     except KeyboardInterrupt:
         return
@@ -79,7 +79,7 @@ def _simulator(
             raise ConfigError(f"--outage {outage!r} is no duration such as 30s")
         script = Script(((5.0, length),)) if length else None
         return serve_ups(link_path=pty, faults=parse_faults(faults), script=script, seed=seed)
-    host, port = place(listen)
+    host, port = host_and_port(listen)
     return serve_meter(
         what,
         host=host,
@@ -91,11 +91,11 @@ def _simulator(
     )
 
 
-# Bytes: a day of a meter that is polled each second.
-_RECORDING_LIMIT = 64 << 20
+# A day of a meter that is polled each second.
+_RECORDING_MAX_BYTES = 64 << 20
 
 
-def _replayer(
+def _replay(
     file: Path, *, listen: str, pty: Path | None, **_: Any
 ) -> AbstractAsyncContextManager[Any]:
     from meterd.model.files import read_text
@@ -103,7 +103,7 @@ def _replayer(
     from meterd.wire.recording import parse
 
     try:
-        text = read_text(file, _RECORDING_LIMIT)
+        text = read_text(file, _RECORDING_MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -111,7 +111,7 @@ def _replayer(
     recording = parse(text, str(file))
     for device in recording.devices:
         click.echo(f"recorded: {device}", err=True)
-    host, port = place(listen)
+    host, port = host_and_port(listen)
     serial = pty is not None or recording.head.get("link", "").startswith("serial:")
     return serve_replay(recording, host=host, port=port, pty=serial, link_path=pty)
 
@@ -121,6 +121,6 @@ async def _serve(simulator: AbstractAsyncContextManager[Any]) -> None:
 
     signals = Signals()
     async with simulator as server:
-        # The one line on stdout: what `meterd poll` and a script need.
+        # The only line on stdout: the URL, for `meterd poll` and scripts.
         click.echo(server.url)
         await signals.stopped()

@@ -1,4 +1,4 @@
-"""stdout and stderr that show what others have written as text, whatever is in it."""
+"""Streams that escape control characters, so that device texts cannot control the terminal."""
 
 import sys
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any, TextIO, cast
 
 from meterd.model.text import escaped
 
-# What commands write themselves to lay out lines.
-_KEPT = "\n\t"
+# Control characters that commands use for the layout.
+_LAYOUT_CONTROLS = "\n\t"
 
 
-class _Plain:
-    """A stream in which no control character reaches the terminal."""
+class _EscapingStream:
+    """A text stream that escapes control characters; all else is the stream `raw`."""
 
     def __init__(self, raw: TextIO) -> None:
         self.raw = raw
@@ -21,7 +21,7 @@ class _Plain:
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError("text is expected")
-        self.raw.write(escaped(text, _KEPT))
+        self.raw.write(escaped(text, _LAYOUT_CONTROLS))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -34,15 +34,15 @@ class _Plain:
 
 @contextmanager
 def plain_streams() -> Iterator[None]:
-    """stderr is for people; so is stdout where it is a terminal, and else for programs."""
+    """Escape stderr, and stdout where it is a terminal; in a pipe its bytes are for programs."""
     out, err = sys.stdout, sys.stderr
     for stream in (out, err):
         if isinstance(stream, TextIOWrapper):
-            # Half a pair of surrogates out of a file's name is no reason to end.
+            # A file name that is no UTF-8 has surrogates, which would raise UnicodeEncodeError.
             stream.reconfigure(errors="backslashreplace")
-    sys.stderr = cast("TextIO", _Plain(err))
+    sys.stderr = cast("TextIO", _EscapingStream(err))
     if out.isatty():
-        sys.stdout = cast("TextIO", _Plain(out))
+        sys.stdout = cast("TextIO", _EscapingStream(out))
     try:
         yield
     finally:
@@ -50,6 +50,8 @@ def plain_streams() -> Iterator[None]:
 
 
 def raw(stream: TextIO) -> TextIO:
-    """For what moves the cursor by itself: bars and styles."""
-    found: TextIO = getattr(stream, "raw", stream) if isinstance(stream, _Plain) else stream
-    return found
+    """The stream without escaping, for progress bars and styles."""
+    underlying: TextIO = (
+        getattr(stream, "raw", stream) if isinstance(stream, _EscapingStream) else stream
+    )
+    return underlying

@@ -1,4 +1,4 @@
-"""Times on the command line: the words of the API's queries, and names of the site's calendar."""
+"""Parses times of arguments: as in API queries, and days, months and years of the site."""
 
 from zoneinfo import ZoneInfo
 
@@ -12,9 +12,9 @@ def now_ms() -> int:
 
 
 def moment(option: str, text: str, now: int, zone: ZoneInfo | None = None) -> int:
-    """Unix ms; of a day, a month or a year of `zone` its beginning.
+    """Unix ms of a time; of a day, month or year in `zone` its beginning.
 
-    Raises UsageError that tells how to write it.
+    Raises UsageError with a hint.
     """
     from meterd.api.times import MOMENT_HINT
     from meterd.api.times import moment as parse
@@ -22,20 +22,20 @@ def moment(option: str, text: str, now: int, zone: ZoneInfo | None = None) -> in
 
     hint = f"{HINT}, or {MOMENT_HINT.removeprefix('write ')}" if zone else MOMENT_HINT
     try:
-        found = named(text, zone, now) if zone else None
-        return parse(text, now) if found is None else found.start
+        span = named(text, zone, now) if zone else None
+        return parse(text, now) if span is None else span.start
     except ValueError as error:
         raise click.UsageError(f"{option} {text!r} {error}: {hint}.") from error
 
 
-def stretch(option: str, text: str, now: int, zone: ZoneInfo) -> tuple[int, int]:
-    """Beginning and end of a day, a month or a year, as Unix ms. Raises UsageError."""
+def time_range(option: str, text: str, now: int, zone: ZoneInfo) -> tuple[int, int]:
+    """Beginning and end of a day, month or year, as Unix ms. Raises UsageError."""
     from meterd.energy.calendar import HINT, named
 
     try:
-        found = named(text, zone, now)
-        if found is None or found.start == found.end:
+        span = named(text, zone, now)
+        if span is None or span.start == span.end:
             raise ValueError("names no day, month or year")
     except ValueError as error:
         raise click.UsageError(f"{option} {text!r} {error}: {HINT}.") from error
-    return found
+    return span

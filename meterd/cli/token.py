@@ -1,4 +1,4 @@
-"""`meterd token`: keys for programs that ask the API: made, listed, taken away."""
+"""`meterd token`: makes, lists and revokes API tokens; hashes passwords."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from meterd.cli.configuration import config_option, load_settings
 from meterd.errors import MeterdError
 
 _COLUMNS = ("name", "scopes", "created", "last_used", "expires", "state")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SCOPES = ("read", "admin", "command")
 
 
@@ -51,10 +51,10 @@ def _add(name: str, scopes: tuple[str, ...], expires: str | None, config: Path |
     """Make a token and print it: this once, it is kept nowhere."""
     from meterd.api.auth import tokens
 
-    if not _NAME.fullmatch(name):
+    if not _TOKEN_NAME.fullmatch(name):
         raise click.UsageError("a token's name is up to 64 letters, digits and . _ @ -")
     now = int(time.time())
-    until = None if expires is None else now + _lifetime(expires)
+    until = None if expires is None else now + _lifetime_s(expires)
     path = _file(config)
     secret = tokens.add(path, name, tuple(dict.fromkeys(scopes)), now, until)
     click.echo(secret)
@@ -108,13 +108,13 @@ def _hash() -> None:
     click.echo(hashed(password))
 
 
-def _lifetime(text: str) -> int:
+def _lifetime_s(text: str) -> int:
     from meterd.model.duration import seconds
 
-    found = seconds(text)
-    if found is None or not 60 <= found <= 36_500 * 86_400:
+    lifetime = seconds(text)
+    if lifetime is None or not 60 <= lifetime <= 36_500 * 86_400:
         raise click.UsageError("--expires takes a duration from 1m to 36500d, such as 90d")
-    return int(found)
+    return int(lifetime)
 
 
 def _file(config: Path | None) -> Path:

@@ -122,4 +122,4 @@ def test_a_full_disk_and_a_clock_that_was_never_set(
 
 
 def test_a_foreign_address_is_no_place_to_listen() -> None:
-    assert checks._taken("192.0.2.77", 8420) == errno.EADDRNOTAVAIL
+    assert checks._bind_errno("192.0.2.77", 8420) == errno.EADDRNOTAVAIL

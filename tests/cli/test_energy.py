@@ -11,7 +11,7 @@ import click
 import pytest
 
 from meterd.api.energy import Energy
-from meterd.cli.energy import Stock, make
+from meterd.cli.energy import OpenedStore, make
 from meterd.config.settings import Settings
 from meterd.energy.quarter import QUARTER, Found, Quarter
 from meterd.errors import StoreError
@@ -34,7 +34,7 @@ SPRING = ("--start", "2026-03-28T23:00:00Z", "--end", "2026-03-30T22:00:00Z")
 
 
 @contextlib.asynccontextmanager
-async def stored(settings: Settings) -> AsyncIterator[Stock]:
+async def stored(settings: Settings) -> AsyncIterator[OpenedStore]:
     """A store in which the main meter counted 250 Wh each quarter hour, but for one hour."""
 
     async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
@@ -44,7 +44,7 @@ async def stored(settings: Settings) -> AsyncIterator[Stock]:
             "counter"
         )
 
-    yield Stock(fetch, {"main": 1_774_900_800_000})
+    yield OpenedStore(fetch, {"main": 1_774_900_800_000})
 
 
 @pytest.fixture
@@ -169,11 +169,11 @@ def test_no_tariffs_in_the_configuration_are_told(energy: Run) -> None:
 
 def test_trouble_of_the_store_is_not_hidden(energy: Run) -> None:
     @contextlib.asynccontextmanager
-    async def broken(settings: Settings) -> AsyncIterator[Stock]:
+    async def broken(settings: Settings) -> AsyncIterator[OpenedStore]:
         async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
             raise StoreError("there is no store yet", code="unavailable")
 
-        yield Stock(fetch, {"main": 1_774_900_800_000})
+        yield OpenedStore(fetch, {"main": 1_774_900_800_000})
 
     with pytest.raises(StoreError):
         make(broken).main(["-c", str(energy.config)], standalone_mode=False)

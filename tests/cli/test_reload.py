@@ -162,7 +162,7 @@ STEPS: dict[str, tuple[Any, str, Any]] = {
     "the store": (Writer, "open", failing_later(Writer.open, StoreError("away"), 1)),
     "a bug in the store": (Writer, "open", _no),
     "the login": (doors_module, "check_login", fail(ConfigError("nobody"))),
-    "the certificate": (doors_module, "_rules", fail(ConfigError("no certificate"))),
+    "the certificate": (doors_module, "_serving_rules", fail(ConfigError("no certificate"))),
     "the server": (app, "assemble", _no),
     "its address": (acceptor, "bind", failing_later(acceptor.bind, TAKEN, 1)),
     "the proxy's address": (acceptor, "bind", failing_later(acceptor.bind, TAKEN, 2)),

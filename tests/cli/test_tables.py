@@ -37,7 +37,7 @@ ROWS = [
 
 
 def narrow(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    monkeypatch.setattr(output, "_width", lambda: width)
+    monkeypatch.setattr(output, "_terminal_width", lambda: width)
 
 
 def printed(capsys: pytest.CaptureFixture[str], rows: Sequence[dict[str, Any]], **more: Any) -> Any:
