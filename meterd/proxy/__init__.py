@@ -1,7 +1,7 @@
-"""A read-only Modbus TCP server for other programs, fed by what the links carry anyway.
+"""Modbus TCP proxy: a read-only server for other programs, with recent polls as its cache.
 
-May import everything below it, as api and sim may, which it never sees.
-Decided against: keeping single registers (an answer put together from two reads may be torn in
-the middle of a value), pymodbus' server (its store of registers wants to be filled, and writes
-to it succeed), and a connection to the meter of its own (many meters accept one only).
+May import all rooms below it; api and sim are beside it.
+Decided against: caching single registers (a reply combined from two reads may be torn in the
+middle of a value), pymodbus' server (it serves a data store that has to be filled, and accepts
+writes), and a connection of its own to the meter (many meters accept only one).
 """

@@ -1,4 +1,4 @@
-"""Modbus TCP from the server's side: requests cut out of a stream, and their answers.
+"""Modbus TCP frames, server's side: decodes requests from a stream, encodes replies.
 
 MBAP    | transaction | protocol 0 | length | unit | function | address | count |
 answer  | transaction | protocol 0 | length | unit | function | bytes | registers … |
@@ -12,14 +12,14 @@ from typing import Final
 
 _HEADER: Final = struct.Struct(">HHHB")
 _READ: Final = struct.Struct(">BHH")
-# Unit and function at least; at most a PDU of 253 bytes behind the unit.
+# Of the MBAP header: unit id and function at least, unit id and a PDU of 253 bytes at most.
 _LENGTHS: Final = range(2, 255)
-_SPACE: Final = 0x10000
+_ADDRESS_SPACE: Final = 0x10000
 
-READS: Final = (1, 2, 3, 4)
-WRITES: Final = (5, 6, 15, 16, 21, 22, 23)
-MOST_BITS: Final = 2000
-MOST_REGISTERS: Final = 125
+READ_FUNCTIONS: Final = (1, 2, 3, 4)
+WRITE_FUNCTIONS: Final = (5, 6, 15, 16, 21, 22, 23)
+BITS_MAX: Final = 2000
+REGISTERS_MAX: Final = 125
 
 # Modbus Application Protocol V1.1b3, section 7.
 ILLEGAL_FUNCTION: Final = 1
@@ -31,12 +31,12 @@ NO_PATH: Final = 10
 NO_RESPONSE: Final = 11
 
 
-class NoFrame(Exception):  # noqa: N818 (a verdict on a stream)
-    """The stream is no Modbus TCP: where the next frame begins cannot be known."""
+class NoModbusFrame(Exception):  # noqa: N818 (the stream is at fault, no code)
+    """The stream is no Modbus TCP, so the start of the next frame is unknown."""
 
 
-class ProxyRefusal(Exception):  # noqa: N818 (an answer, not a mishap)
-    """The client gets exception `code`; `cause` is what is counted."""
+class ProxyRefusal(Exception):  # noqa: N818 (a reply, no failure)
+    """The client gets exception `code`; `cause` is the counter's name."""
 
     def __init__(self, code: int, cause: str) -> None:
         super().__init__(f"exception {code}: {cause}")
@@ -46,18 +46,18 @@ class ProxyRefusal(Exception):  # noqa: N818 (an answer, not a mishap)
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """One frame of a client; `pdu` begins with the function."""
+    """One request frame; `pdu` begins with the function code."""
 
     transaction: int
     unit: int
     pdu: bytes
 
     def answer(self, data: bytes) -> bytes:
-        """The frame that carries these registers."""
+        """The reply frame with these bytes of registers or bits."""
         return self._frame(bytes([self.pdu[0], len(data)]) + data)
 
     def refusal(self, code: int) -> bytes:
-        """The frame that says no."""
+        """The reply frame with an exception code."""
         return self._frame(bytes([self.pdu[0] | 0x80, code]))
 
     def _frame(self, pdu: bytes) -> bytes:
@@ -66,7 +66,7 @@ class ProxyRequest:
 
 @dataclass(frozen=True, slots=True)
 class RegisterSpan:
-    """What a client wants to read: registers, or bits for functions 1 and 2."""
+    """The range of a read: registers, or bits with functions 1 and 2."""
 
     function: int
     address: int
@@ -78,35 +78,35 @@ class RegisterSpan:
 
 
 async def next_request(reader: StreamReader, header: bytes) -> ProxyRequest:
-    """The frame that begins with `header`, 7 bytes, when it is whole.
+    """Read the rest of the frame that begins with `header`, 7 bytes.
 
-    Raises NoFrame, or asyncio's IncompleteReadError where the client hangs up in the middle.
+    Raises NoModbusFrame, or asyncio's IncompleteReadError where the client closes within a frame.
     """
     transaction, protocol, length, unit = _HEADER.unpack(header)
     if protocol or length not in _LENGTHS:
-        raise NoFrame(f"protocol id {protocol}, length {length}")
+        raise NoModbusFrame(f"protocol id {protocol}, length {length}")
     return ProxyRequest(transaction, unit, await reader.readexactly(length - 1))
 
 
 HEADER_SIZE: Final = _HEADER.size
 
 
-def wanted(pdu: bytes) -> RegisterSpan:
-    """What a request asks for. Raises Refusal for all that is no proper read."""
-    if pdu[0] in WRITES:
+def span_of(pdu: bytes) -> RegisterSpan:
+    """Decode a read request. Raises ProxyRefusal for writes and malformed requests."""
+    if pdu[0] in WRITE_FUNCTIONS:
         raise ProxyRefusal(ILLEGAL_FUNCTION, "writes")
-    if pdu[0] not in READS:
+    if pdu[0] not in READ_FUNCTIONS:
         raise ProxyRefusal(ILLEGAL_FUNCTION, "other_functions")
     if len(pdu) != _READ.size:
         raise ProxyRefusal(ILLEGAL_VALUE, "malformed")
     span = RegisterSpan(*_READ.unpack(pdu))
-    if not 1 <= span.count <= (MOST_BITS if span.function <= 2 else MOST_REGISTERS):
+    if not 1 <= span.count <= (BITS_MAX if span.function <= 2 else REGISTERS_MAX):
         raise ProxyRefusal(ILLEGAL_VALUE, "malformed")
-    if span.end > _SPACE:
+    if span.end > _ADDRESS_SPACE:
         raise ProxyRefusal(ILLEGAL_ADDRESS, "malformed")
     return span
 
 
-def payload(span: RegisterSpan) -> int:
-    """Bytes of values in the answer."""
+def payload_bytes(span: RegisterSpan) -> int:
+    """The number of data bytes in the reply."""
     return -(-span.count // 8) if span.function <= 2 else 2 * span.count

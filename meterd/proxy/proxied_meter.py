@@ -1,4 +1,4 @@
-"""One meter as other programs reach it: from what was just read, else in turn with the polls."""
+"""Serves reads of one meter: from the cache of recent reads, else from the meter between polls."""
 
 import asyncio
 from collections import Counter
@@ -16,37 +16,37 @@ from meterd.wire.replies import ModbusException
 
 T = TypeVar("T")
 
-# Requests that may wait for one link, and for how many seconds before the client hears "busy".
-MOST_WAITING = 8
-LONGEST_WAIT = 3.0
-# Of the link's time this share at most may be lost to guests' requests that nobody answers.
-LOST_SHARE = 0.05
-# Different requests that guests may make of one meter: its client keeps the pace of each.
-MOST_REQUESTS = 1000
-# Different reply sizes that guests may make on a link whose replies carry no id: a late reply
-# is told by its size there, so some sizes have to stay free.
-MOST_SIZES = 32
+# Requests that may wait for one link, and how long before the client gets exception 6, "busy".
+WAITING_MAX = 8
+WAIT_MAX_S = 3.0
+# The part of the link's time that clients' requests without a reply may take.
+TIMEOUT_SHARE_MAX = 0.05
+# Different requests to one meter: its Modbus client keeps an RTT estimate for each.
+DISTINCT_REQUESTS_MAX = 1000
+# Different reply sizes on a link whose replies carry no transaction id: late replies are detected
+# by their size there, so some sizes must remain unused.
+REPLY_SIZES_MAX = 32
 
 Observer: TypeAlias = Callable[[int, int, int, bytes], None]
-"""Function, address, count and data of a read that was answered just now."""
+"""Called with function, address, count and data of each successful read."""
 
 
 class Client(Protocol):
-    """Reads one unit on a link. It is the daemon's own: what it knows of replies that may
-    still come late has to hold for guests, too."""
+    """Reads one unit on a link. It is the one that polls use: what it knows of pending late
+    replies must hold for the proxy's reads, too."""
 
     observe: Observer | None
 
     async def read(self, function: int, address: int, count: int) -> bytes:
-        """2 bytes a register, 1 bit a bit. Raises LinkError or DeviceError."""
+        """The data: 2 bytes for each register, or packed bits. Raises LinkError or DeviceError."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRoute:
-    """How to one meter. `turn` is held for one poll of a device, or one guest's exchange.
+    """The way to one meter. The lock `turn` is held for one poll, or one exchange of the proxy.
 
-    `link` names the link, `told_apart` says whether its replies carry an id; `most` registers
-    in one request, and none within the `unreadable` [first, last] ranges, as the map says.
+    `link`: its URL; `told_apart`: whether its replies carry a transaction id. By the map: `most`
+    registers in one request, and none within the `unreadable` [first, last] ranges.
     """
 
     link: str
@@ -54,27 +54,27 @@ class ProxyRoute:
     turn: asyncio.Lock
     up: Callable[[], bool]
     told_apart: bool = True
-    most: int = frames.MOST_REGISTERS
+    most: int = frames.REGISTERS_MAX
     unreadable: tuple[tuple[int, int], ...] = ()
 
 
-class Lane:
-    """The guests of one link: one at a time, so that a poll never waits for two of them."""
+class LinkQueue:
+    """The proxy's requests on one link: one at a time, so that a poll waits for one at most."""
 
     def __init__(self) -> None:
         self.waiting = 0
-        self._first = asyncio.Lock()
+        self._order = asyncio.Lock()
 
     @asynccontextmanager
     async def turn(self, turn: asyncio.Lock) -> AsyncIterator[None]:
-        """Wait for the link. Raises Refusal where that takes too long."""
-        if self.waiting >= MOST_WAITING:
+        """Hold the link for one exchange. Raises ProxyRefusal where it is busy for too long."""
+        if self.waiting >= WAITING_MAX:
             raise ProxyRefusal(frames.BUSY, "busy")
         self.waiting += 1
         try:
-            # Only the waiting may be cut short: an exchange given up leaves a reply owed.
-            async with asyncio.timeout(LONGEST_WAIT) as limit, self._first, turn:
-                limit.reschedule(None)
+            # The timeout applies to the waiting only: a cancelled exchange leaves a late reply.
+            async with asyncio.timeout(WAIT_MAX_S) as deadline, self._order, turn:
+                deadline.reschedule(None)
                 yield
         except TimeoutError as error:
             raise ProxyRefusal(frames.BUSY, "busy") from error
@@ -83,80 +83,85 @@ class Lane:
 
 
 class ProxiedMeter:
-    """Answers reads of one meter."""
+    """Serves reads of one meter. `max_age` is in seconds."""
 
     def __init__(
-        self, way: ProxyRoute, lane: Lane, clock: Clock, max_age: float, counters: Counter[str]
+        self,
+        route: ProxyRoute,
+        queue: LinkQueue,
+        clock: Clock,
+        max_age: float,
+        counters: Counter[str],
     ) -> None:
-        self.way = way
-        self._lane = lane
+        self.route = route
+        self._queue = queue
         self._clock = clock
         self._counters = counters
         self._recent = Recent(clock, max_age)
-        self._asked: set[RegisterSpan] = set()
+        self._requests: set[RegisterSpan] = set()
         self._sizes: set[int] = set()
-        self._rests_until = 0.0
-        way.client.observe = self._recent.take
+        self._resume_at = 0.0
+        route.client.observe = self._recent.take
 
-    def leave(self) -> None:
-        """Watch the meter no more."""
-        if self.way.client.observe == self._recent.take:
-            self.way.client.observe = None
+    def stop_observing(self) -> None:
+        """Stop caching the reads of the meter's client."""
+        if self.route.client.observe == self._recent.take:
+            self.route.client.observe = None
 
     async def read(self, span: RegisterSpan) -> bytes:
-        """The data, at most `max_age` old. Raises Refusal."""
-        if (data := self._remembered(span)) is not None:
+        """The data, not older than `max_age`. Raises ProxyRefusal."""
+        if (data := self._from_cache(span)) is not None:
             return data
         self._check(span)
-        self._check_alive()
-        async with self._lane.turn(self.way.turn):
-            # A poll, or another guest, may have asked meanwhile; or found the meter gone.
-            if (data := self._remembered(span)) is not None:
+        self._check_up()
+        async with self._queue.turn(self.route.turn):
+            # Meanwhile a poll or another client may have read this, or the meter may be down.
+            if (data := self._from_cache(span)) is not None:
                 return data
-            self._check_alive()
-            return await self._ask(span)
+            self._check_up()
+            return await self._read_meter(span)
 
-    def _remembered(self, span: RegisterSpan) -> bytes | None:
+    def _from_cache(self, span: RegisterSpan) -> bytes | None:
         data = self._recent.find(span)
         if data is not None:
             self._counters["remembered"] += 1
         return data
 
     def _check(self, span: RegisterSpan) -> None:
-        """What the register map forbids is not asked of the meter for guests either."""
+        """Refuse what the map forbids, and too many different requests. Raises ProxyRefusal."""
         if span.function > 2:
-            if span.count > self.way.most:
+            if span.count > self.route.most:
                 raise ProxyRefusal(frames.ILLEGAL_VALUE, "forbidden")
-            ranges = self.way.unreadable
+            ranges = self.route.unreadable
             if any(low < span.end and span.address <= high for low, high in ranges):
                 raise ProxyRefusal(frames.ILLEGAL_ADDRESS, "forbidden")
-        _join(self._asked, span, MOST_REQUESTS)
-        if not self.way.told_apart:
-            _join(self._sizes, frames.payload(span), MOST_SIZES)
+        _add_kind(self._requests, span, DISTINCT_REQUESTS_MAX)
+        if not self.route.told_apart:
+            _add_kind(self._sizes, frames.payload_bytes(span), REPLY_SIZES_MAX)
 
-    def _check_alive(self) -> None:
-        if not self.way.up():
+    def _check_up(self) -> None:
+        if not self.route.up():
             raise ProxyRefusal(frames.NO_RESPONSE, "down")
-        if self._clock.monotonic() < self._rests_until:
+        if self._clock.monotonic() < self._resume_at:
             raise ProxyRefusal(frames.NO_RESPONSE, "resting")
 
-    async def _ask(self, span: RegisterSpan) -> bytes:
+    async def _read_meter(self, span: RegisterSpan) -> bytes:
         started = self._clock.monotonic()
         self._counters["asked"] += 1
         try:
-            return await self.way.client.read(span.function, span.address, span.count)
+            return await self.route.client.read(span.function, span.address, span.count)
         except ModbusException as error:
             raise ProxyRefusal(error.exception, "refused_by_meter") from error
         except DeviceError as error:
             raise ProxyRefusal(frames.FAILURE, "refused_by_meter") from error
         except LinkError as error:
             now = self._clock.monotonic()
-            self._rests_until = now + (now - started) / LOST_SHARE
+            self._resume_at = now + (now - started) / TIMEOUT_SHARE_MAX
             raise ProxyRefusal(frames.NO_RESPONSE, "lost") from error
 
 
-def _join(kinds: set[T], kind: T, most: int) -> None:
-    """One more of a kind, while there is room for it. Raises Refusal."""
+def _add_kind(kinds: set[T], kind: T, most: int) -> None:
+    """Add to the kinds, at most `most` of them. Raises ProxyRefusal."""
     if kind not in kinds and len(kinds) >= most:
         raise ProxyRefusal(frames.ILLEGAL_VALUE, "too_many_kinds")
     kinds.add(kind)

@@ -1,4 +1,4 @@
-"""The server: other programs' connections, and what each of them may cost."""
+"""The proxy's Modbus TCP server: connections, their limits and rate limit."""
 
 import asyncio
 import socket
@@ -11,28 +11,28 @@ from meterd.errors import ConfigError
 from meterd.model.clock import Clock
 from meterd.model.shares import ClientSlot, giving_way, share_of
 from meterd.proxy import frames
-from meterd.proxy.frames import HEADER_SIZE, NoFrame, ProxyRefusal, ProxyRequest
-from meterd.proxy.proxied_meter import Lane, ProxiedMeter, ProxyRoute
+from meterd.proxy.frames import HEADER_SIZE, NoModbusFrame, ProxyRefusal, ProxyRequest
+from meterd.proxy.proxied_meter import LinkQueue, ProxiedMeter, ProxyRoute
 
-MOST_CLIENTS = 16
-# Seconds: who asked so lately does not give way to a host that has as many connections.
-LEAST_IDLE = 10.0
-# Requests a second of one client, over any longer time; it may be ahead by BURST of them.
-RATE = 50.0
-BURST = 50.0
-# Seconds: without a request; from a frame's first byte to its last; to take an answer.
-IDLE_LIMIT = 300.0
-FRAME_LIMIT = 10.0
-TAKE_LIMIT = 5.0
-# Links that are remembered; units, and with them links in use, are 255 at most.
-_MOST_LANES = 255
-# Bytes of requests that one client may have waiting, about; then its own side waits.
-_AHEAD = 512
+CLIENTS_MAX = 16
+# A client that sent a request within these seconds is not evicted for a host with as many ones.
+IDLE_BEFORE_EVICTION_S = 10.0
+# The rate limit of one client, a token bucket.
+REQUESTS_PER_S = 50.0
+BURST_REQUESTS = 50.0
+# Limits of a connection: without a request; from a frame's first byte to its last; to send a reply.
+IDLE_MAX_S = 300.0
+FRAME_MAX_S = 10.0
+SEND_MAX_S = 5.0
+# Link queues kept. Units, and so the links in use, are 255 at most.
+_LINK_QUEUES_MAX = 255
+# Bytes buffered of one client's requests; beyond them TCP flow control stops it.
+_BUFFER_BYTES = 512
 
 
 @dataclass(slots=True, eq=False)
 class _Client:
-    """One connection; `used` is when its last request was answered, None before the first."""
+    """One connection; `used`: monotonic time of its last reply, None before the first."""
 
     task: "asyncio.Task[None]"
     writer: StreamWriter
@@ -43,11 +43,11 @@ class _Client:
 
 
 class Proxy:
-    """A read-only Modbus TCP server. `units` names the device behind each unit id.
+    """A read-only Modbus TCP server. `units` maps unit ids to devices.
 
-    `ways` finds the way to a device, as it is at this moment; None where there is none. It is
-    asked at each request, so that a reload needs no word to the proxy. `max_age` is in seconds.
-    `counters` holds what happened, by cause, since the start.
+    `ways` returns the present route to a device, None where there is none. It is called for each
+    request, so that a reload of the links needs no call to the proxy. `max_age` is in seconds.
+    `counters` counts requests and their outcomes by cause, since the start.
     """
 
     def __init__(
@@ -60,65 +60,67 @@ class Proxy:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._units = dict(units)
-        self._ways = ways
+        self._routes = ways
         self._clock = clock
         self._max_age = max_age
-        self._guests: dict[str, ProxiedMeter] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._meters: dict[str, ProxiedMeter] = {}
+        self._queues: dict[str, LinkQueue] = {}
         self._clients: set[_Client] = set()
         self._listeners: Sequence[asyncio.Server] = ()
 
     @property
     def clients(self) -> int:
-        """How many are connected."""
+        """The number of connections."""
         return len(self._clients)
 
     @property
     def port(self) -> int:
-        """Where it listens; 0 while it does not."""
-        sockets = [one for listener in self._listeners for one in listener.sockets]
+        """The port it listens on; 0 while it does not."""
+        sockets = [bound for listener in self._listeners for bound in listener.sockets]
         return int(sockets[0].getsockname()[1]) if sockets else 0
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 takes any that is free. Raises ConfigError where that cannot be."""
+        """Listen; port 0: any free one. Raises ConfigError where the address cannot be bound."""
         try:
-            listener = await asyncio.start_server(self._connected, host, port, limit=_AHEAD)
+            listener = await asyncio.start_server(
+                self._handle_connection, host, port, limit=_BUFFER_BYTES
+            )
         except OSError as error:
             text = f"the proxy cannot listen on {host}:{port}: {error.strerror or error}"
             raise ConfigError(text) from error
-        self._begin([listener])
+        self._observe_meters([listener])
 
     async def prepare(self, sockets: Sequence[socket.socket]) -> None:
-        """For `open`: these sockets listen already, and stay their owner's. Raises OSError."""
-        for one in sockets:
+        """Prepare `open()` on listening sockets, which the caller keeps owning. Raises OSError."""
+        for bound in sockets:
             listener = await asyncio.start_server(
-                self._connected, sock=one.dup(), limit=_AHEAD, start_serving=False
+                self._handle_connection, sock=bound.dup(), limit=_BUFFER_BYTES, start_serving=False
             )
             self._listeners = (*self._listeners, listener)
 
     async def open(self) -> None:
-        """Let in who comes to the sockets that it was prepared with."""
-        self._begin(self._listeners)
+        """Accept connections on the prepared sockets."""
+        self._observe_meters(self._listeners)
         for listener in self._listeners:
             await listener.start_serving()
 
-    def _begin(self, listeners: Sequence[asyncio.Server]) -> None:
+    def _observe_meters(self, listeners: Sequence[asyncio.Server]) -> None:
         self._listeners = listeners
         for device in self._units.values():
-            self._guest(device)
+            self._meter(device)
 
     def tune(self, units: Mapping[int, str], max_age: float) -> None:
-        """Other devices, or another age, for who is connected and who comes."""
+        """Change devices and cache age, also for open connections."""
         self._units, self._max_age = dict(units), max_age
-        # Made anew at their next request; what the links read for the others is watched no more.
-        for device in tuple(self._guests):
-            self._guests.pop(device).leave()
-        self._lanes = {link: lane for link, lane in self._lanes.items() if lane.waiting}
+        # Meters are made anew at their next request; those of removed devices stop observing.
+        for device in tuple(self._meters):
+            self._meters.pop(device).stop_observing()
+        self._queues = {link: queue for link, queue in self._queues.items() if queue.waiting}
         for device in self._units.values():
-            self._guest(device)
+            self._meter(device)
 
     async def close(self) -> None:
-        """Stop listening and hang up; what the links read is no longer watched."""
+        """Stop listening, close the connections, and stop observing the links' reads."""
         for listener in self._listeners:
             listener.close()
         self._listeners = ()
@@ -126,11 +128,11 @@ class Proxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for guest in self._guests.values():
-            guest.leave()
-        self._guests.clear()
+        for meter in self._meters.values():
+            meter.stop_observing()
+        self._meters.clear()
 
-    async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _handle_connection(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
         share = share_of(str((writer.get_extra_info("peername") or ("",))[0]))
         if task is None or not self._listeners or not self._make_room(share):
@@ -143,125 +145,133 @@ class Proxy:
             self.counters[await self._serve(client, reader, writer)] += 1
         finally:
             self._clients.discard(client)
-            # What is not sent by now is of no use: the values would be old.
+            # Unsent replies are dropped: their values would be old.
             writer.transport.abort()
 
     def _make_room(self, share: str) -> bool:
-        """Whether one more of this host may come in; the one that gives way to it is hung up."""
-        if len(self._clients) < MOST_CLIENTS:
+        """Whether one more connection of this host is accepted, if need be by evicting another."""
+        if len(self._clients) < CLIENTS_MAX:
             return True
-        seats = [ClientSlot(c, c.share, c.used, c.since) for c in self._clients if not c.is_busy]
-        held = Counter(client.share for client in self._clients)
-        for client in giving_way(share, seats, held, self._clock.monotonic(), LEAST_IDLE):
+        slots = [
+            ClientSlot(member, member.share, member.used, member.since)
+            for member in self._clients
+            if not member.is_busy
+        ]
+        counts = Counter(client.share for client in self._clients)
+        for client in giving_way(
+            share, slots, counts, self._clock.monotonic(), IDLE_BEFORE_EVICTION_S
+        ):
             self.counters["gave_way"] += 1
             self._clients.discard(client)
-            # Not cancelled: Python 3.11 would log that as an error.
+            # Not cancelled: Python 3.11 logs a cancelled connection task as an error.
             client.writer.transport.abort()
             return True
         return False
 
     async def _serve(self, client: _Client, reader: StreamReader, writer: StreamWriter) -> str:
-        """Answer one request after the other; returns how it ended."""
-        # An answer that waits in a buffer grows old.
+        """Serve requests in turn; returns the counter of how the connection ended."""
+        # No buffering: a reply that waits would have old values.
         writer.transport.set_write_buffer_limits(0)
         pace = ClientPace(self._clock)
         while True:
             try:
-                request = await _heard(reader)
-            except _Ended as ended:
-                return ended.cause
+                request = await _next_request(reader)
+            except _ConnectionEnd as end:
+                return end.cause
             client.is_busy = True
             self.counters["throttled"] += await pace.keep()
-            if not await _taken(writer, await self._answer(request)):
+            if not await _send(writer, await self._answer(request)):
                 return "not_taken"
             client.is_busy, client.used = False, self._clock.monotonic()
 
     async def _answer(self, request: ProxyRequest) -> bytes:
         self.counters["requests"] += 1
         try:
-            span = frames.wanted(request.pdu)
-            guest = self._guest(self._units.get(request.unit, ""))
-            if guest is None:
+            span = frames.span_of(request.pdu)
+            meter = self._meter(self._units.get(request.unit, ""))
+            if meter is None:
                 raise ProxyRefusal(frames.NO_PATH, "unknown_unit")
-            return request.answer(await guest.read(span))
+            return request.answer(await meter.read(span))
         except ProxyRefusal as refusal:
             self.counters[refusal.cause] += 1
             return request.refusal(refusal.code)
 
-    def _guest(self, device: str) -> ProxiedMeter | None:
-        """The meter behind a device, made anew when a reload gave it another link or client."""
-        way = self._ways(device) if device else None
-        if way is None:
-            self._guests.pop(device, None)
+    def _meter(self, device: str) -> ProxiedMeter | None:
+        """The meter of a device, made anew where a reload gave it another link or client."""
+        route = self._routes(device) if device else None
+        if route is None:
+            self._meters.pop(device, None)
             return None
-        guest = self._guests.get(device)
-        if guest is None or not _is_same(guest.way, way):
-            lane = self._lane(way.link)
-            guest = ProxiedMeter(way, lane, self._clock, self._max_age, self.counters)
-            self._guests[device] = guest
-        return guest
+        meter = self._meters.get(device)
+        if meter is None or not _is_same_route(meter.route, route):
+            queue = self._queue_of(route.link)
+            meter = ProxiedMeter(route, queue, self._clock, self._max_age, self.counters)
+            self._meters[device] = meter
+        return meter
 
-    def _lane(self, link: str) -> Lane:
-        if link not in self._lanes and len(self._lanes) >= _MOST_LANES:
-            # After many reloads: links that are gone, and nobody waits for.
-            self._lanes = {name: lane for name, lane in self._lanes.items() if lane.waiting}
-        return self._lanes.setdefault(link, Lane())
+    def _queue_of(self, link: str) -> LinkQueue:
+        if link not in self._queues and len(self._queues) >= _LINK_QUEUES_MAX:
+            # After many reloads: drop the queues of links that no request waits for.
+            self._queues = {name: queue for name, queue in self._queues.items() if queue.waiting}
+        return self._queues.setdefault(link, LinkQueue())
 
 
-def _is_same(one: ProxyRoute, other: ProxyRoute) -> bool:
-    """Whether a reload left a device its client, and its link the loop that polls it."""
-    return one.client is other.client and one.turn is other.turn
+def _is_same_route(first: ProxyRoute, second: ProxyRoute) -> bool:
+    """Whether both have the same Modbus client and the same bus lock."""
+    return first.client is second.client and first.turn is second.turn
 
 
 class ClientPace:
-    """Slows one client down to RATE requests a second, by answering later."""
+    """Limits one client to REQUESTS_PER_S, by delaying its replies."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._due = clock.monotonic() - BURST / RATE
+        self._next_at = clock.monotonic() - BURST_REQUESTS / REQUESTS_PER_S
 
     async def keep(self) -> bool:
-        """Wait until the next request may be answered; whether that took any time."""
+        """Wait until the next request may be served; whether that was a delay."""
         now = self._clock.monotonic()
-        self._due = max(self._due, now - BURST / RATE) + 1 / RATE
-        if self._due <= now:
+        self._next_at = (
+            max(self._next_at, now - BURST_REQUESTS / REQUESTS_PER_S) + 1 / REQUESTS_PER_S
+        )
+        if self._next_at <= now:
             return False
-        await self._clock.sleep(self._due - now)
+        await self._clock.sleep(self._next_at - now)
         return True
 
 
-class _Ended(Exception):  # noqa: N818 (clients may leave)
-    """A connection is over; `cause` is what is counted."""
+class _ConnectionEnd(Exception):  # noqa: N818 (clients may close)
+    """The end of a connection; `cause` is the counter's name."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
 
 
-async def _heard(reader: StreamReader) -> ProxyRequest:
-    """The next request. Raises _Ended."""
+async def _next_request(reader: StreamReader) -> ProxyRequest:
+    """Read the next request. Raises _ConnectionEnd."""
     try:
-        async with asyncio.timeout(IDLE_LIMIT):
+        async with asyncio.timeout(IDLE_MAX_S):
             first = await reader.readexactly(1)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise _Ended("left") from error
+        raise _ConnectionEnd("left") from error
     except TimeoutError as error:
-        raise _Ended("idle") from error
+        raise _ConnectionEnd("idle") from error
     try:
-        async with asyncio.timeout(FRAME_LIMIT):
+        async with asyncio.timeout(FRAME_MAX_S):
             header = first + await reader.readexactly(HEADER_SIZE - 1)
             return await frames.next_request(reader, header)
     except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
-        raise _Ended("half_frames") from error
-    except NoFrame as error:
-        raise _Ended("bad_frames") from error
+        raise _ConnectionEnd("half_frames") from error
+    except NoModbusFrame as error:
+        raise _ConnectionEnd("bad_frames") from error
 
 
-async def _taken(writer: StreamWriter, answer: bytes) -> bool:
-    """Whether the client took the answer in time."""
+async def _send(writer: StreamWriter, answer: bytes) -> bool:
+    """Send a reply; False where the client does not receive it in time."""
     try:
         writer.write(answer)
-        async with asyncio.timeout(TAKE_LIMIT):
+        async with asyncio.timeout(SEND_MAX_S):
             await writer.drain()
     except (ConnectionError, TimeoutError):
         return False

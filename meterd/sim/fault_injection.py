@@ -1,4 +1,4 @@
-"""What each fault of a meter does with the reply that was due."""
+"""The injected faults of a meter: what each does to a reply."""
 
 import struct
 from collections.abc import Callable
@@ -8,24 +8,24 @@ from typing import Protocol
 
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu
-from meterd.sim.register_bank import RefusedRequest
+from meterd.sim.register_bank import ExceptionCode
 
 _READ = struct.Struct(">BHH")
-_GARBAGE = (5, 40)
-_TIDS = 0x10000
+_GARBAGE_BYTES = (5, 40)
+_TRANSACTION_IDS = 0x10000
 
 
 class Server(Protocol):
-    """What mischief may do to the server."""
+    """What faults need of the server."""
 
     def answer(self, request: Adu) -> Adu | None:
-        """The right answer; None for a unit that is not there."""
+        """The correct reply; None for a unit that does not exist."""
 
     def unplug(self, seconds: float) -> None:
-        """Be gone for a while."""
+        """Close all connections and listen again after `seconds`."""
 
     def others(self, unit: int) -> list[int]:
-        """The units beside this one."""
+        """The other units of the server."""
 
 
 class FaultyLine(Protocol):
@@ -39,21 +39,21 @@ class FaultyLine(Protocol):
         """The bytes of one message."""
 
     def send(self, data: bytes, delay: float = 0.0) -> None:
-        """Now or in `delay` seconds."""
+        """Send now or in `delay` seconds."""
 
     def dribble(self, data: bytes, pause: float) -> None:
-        """Byte by byte."""
+        """Send byte by byte, with a pause of so many seconds between two."""
 
     def hang_up(self) -> None:
-        """Close the connection properly."""
+        """Close the connection (FIN)."""
 
     def reset(self) -> None:
-        """Break it off (RST)."""
+        """Reset the connection (RST)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request with the reply that is right, and everything needed to spoil it."""
+    """One request with its correct reply, and what a fault needs to alter it."""
 
     server: Server
     line: FaultyLine
@@ -63,7 +63,7 @@ class Exchange:
     random: Random
 
     def send(self, **changes: int | bytes) -> None:
-        """The reply, with these fields of it changed."""
+        """Send the reply with these fields changed."""
         self.line.send(self.line.wrap(replace(self.reply, **changes)))  # type: ignore[arg-type]
 
     @property
@@ -72,117 +72,123 @@ class Exchange:
 
 
 def _timeout(_: Exchange) -> None:
-    """Say nothing."""
+    """Send no reply."""
 
 
-def _late(x: Exchange) -> None:
-    x.line.send(x.frame, x.fault.seconds)
+def _late(exchange: Exchange) -> None:
+    exchange.line.send(exchange.frame, exchange.fault.seconds)
 
 
-def _wrong_unit(x: Exchange) -> None:
-    x.send(unit=x.reply.unit % 247 + 1)
+def _wrong_unit(exchange: Exchange) -> None:
+    exchange.send(unit=exchange.reply.unit % 247 + 1)
 
 
-def _wrong_tid(x: Exchange) -> None:
-    wrong = [tid for tid in x.random.sample(range(1, _TIDS), 2) if tid != x.reply.tid]
-    x.send(tid=wrong[0])
+def _wrong_tid(exchange: Exchange) -> None:
+    tids = [
+        tid
+        for tid in exchange.random.sample(range(1, _TRANSACTION_IDS), 2)
+        if tid != exchange.reply.tid
+    ]
+    exchange.send(tid=tids[0])
 
 
-def _zero_tid(x: Exchange) -> None:
-    x.send(tid=0)
+def _zero_tid(exchange: Exchange) -> None:
+    exchange.send(tid=0)
 
 
-def _wrong_function(x: Exchange) -> None:
-    function = x.reply.pdu[0] % 4 + 1
-    x.send(pdu=bytes([function]) + x.reply.pdu[1:])
+def _wrong_function(exchange: Exchange) -> None:
+    function = exchange.reply.pdu[0] % 4 + 1
+    exchange.send(pdu=bytes([function]) + exchange.reply.pdu[1:])
 
 
-def _wrong_count(x: Exchange) -> None:
-    """A frame in good order, with a register less than asked."""
-    data = x.reply.pdu[2:-2]
-    x.send(pdu=bytes([x.reply.pdu[0], len(data)]) + data)
+def _wrong_count(exchange: Exchange) -> None:
+    """A valid frame with one register less than requested."""
+    data = exchange.reply.pdu[2:-2]
+    exchange.send(pdu=bytes([exchange.reply.pdu[0], len(data)]) + data)
 
 
-def _lying_count(x: Exchange) -> None:
-    """All registers are there, but the byte count says otherwise."""
-    lie = (x.reply.pdu[1] + x.random.choice((-2, -1, 1, 2))) % 256
-    x.send(pdu=bytes([x.reply.pdu[0], lie]) + x.reply.pdu[2:])
+def _lying_count(exchange: Exchange) -> None:
+    """All registers, with a wrong byte count."""
+    count = (exchange.reply.pdu[1] + exchange.random.choice((-2, -1, 1, 2))) % 256
+    exchange.send(pdu=bytes([exchange.reply.pdu[0], count]) + exchange.reply.pdu[2:])
 
 
-def _truncate(x: Exchange) -> None:
-    frame = x.frame
-    end = x.fault.number or x.random.randrange(1, len(frame))
-    x.line.send(frame[: min(end, len(frame) - 1)])
+def _truncate(exchange: Exchange) -> None:
+    frame = exchange.frame
+    end = exchange.fault.number or exchange.random.randrange(1, len(frame))
+    exchange.line.send(frame[: min(end, len(frame) - 1)])
 
 
-def _garbage(x: Exchange) -> None:
-    x.line.send(x.random.randbytes(x.random.randint(*_GARBAGE)))
+def _garbage(exchange: Exchange) -> None:
+    exchange.line.send(exchange.random.randbytes(exchange.random.randint(*_GARBAGE_BYTES)))
 
 
-def _extra(x: Exchange) -> None:
-    """Somebody else's reply first, then the right one."""
-    if (foreign := _foreign(x)) is not None:
-        x.line.send(x.line.wrap(foreign))
-    x.line.send(x.frame)
+def _extra(exchange: Exchange) -> None:
+    """A reply to another request, then the correct one."""
+    if (foreign := _foreign_reply(exchange)) is not None:
+        exchange.line.send(exchange.line.wrap(foreign))
+    exchange.line.send(exchange.frame)
 
 
-def _foreign(x: Exchange) -> Adu | None:
-    """A valid reply that was not asked for: of another unit, or of another block of this one.
+def _foreign_reply(exchange: Exchange) -> Adu | None:
+    """A valid reply to another request: of another unit, or of another block of this one.
 
-    On RTU the other block has another length: one of the same length could not be told apart.
+    On RTU the other block has another length, since a client cannot detect one of the same.
     """
-    others = x.server.others(x.request.unit)
-    if others and x.random.random() < 1 / 2:
-        asked = replace(x.request, unit=x.random.choice(others))
-        return _good(x.server.answer(asked))
-    function, address, count = _READ.unpack(x.request.pdu)
-    if x.line.framer == "rtu":
+    others = exchange.server.others(exchange.request.unit)
+    if others and exchange.random.random() < 1 / 2:
+        request = replace(exchange.request, unit=exchange.random.choice(others))
+        return _without_exception(exchange.server.answer(request))
+    function, address, count = _READ.unpack(exchange.request.pdu)
+    if exchange.line.framer == "rtu":
         block = (address + 1, count - 1) if count > 1 else (address, 2)
         pdu = _READ.pack(function, *block)
-        return _good(x.server.answer(replace(x.request, pdu=pdu)))
-    earlier = replace(x.request, tid=(x.request.tid - 1) % _TIDS)
+        return _without_exception(exchange.server.answer(replace(exchange.request, pdu=pdu)))
+    earlier = replace(exchange.request, tid=(exchange.request.tid - 1) % _TRANSACTION_IDS)
     for shift in (count, -count, 1, -1):
         pdu = _READ.pack(function, (address + shift) % 0x10000, count)
-        if (found := _good(x.server.answer(replace(earlier, pdu=pdu)))) is not None:
-            return found
+        if (
+            reply := _without_exception(exchange.server.answer(replace(earlier, pdu=pdu)))
+        ) is not None:
+            return reply
     return None
 
 
-def _good(adu: Adu | None) -> Adu | None:
+def _without_exception(adu: Adu | None) -> Adu | None:
     return adu if adu is not None and adu.pdu[0] < 0x80 else None
 
 
-def _duplicate(x: Exchange) -> None:
-    x.line.send(x.frame + x.frame)
+def _duplicate(exchange: Exchange) -> None:
+    exchange.line.send(exchange.frame + exchange.frame)
 
 
-def _dribble(x: Exchange) -> None:
-    x.line.dribble(x.frame, x.fault.seconds)
+def _dribble(exchange: Exchange) -> None:
+    exchange.line.dribble(exchange.frame, exchange.fault.seconds)
 
 
-def _exception(x: Exchange) -> None:
-    x.send(pdu=bytes([x.request.pdu[0] | 0x80, x.fault.number]))
+def _exception(exchange: Exchange) -> None:
+    exchange.send(pdu=bytes([exchange.request.pdu[0] | 0x80, exchange.fault.number]))
 
 
-def _busy(x: Exchange) -> None:
-    x.send(pdu=bytes([x.request.pdu[0] | 0x80, RefusedRequest.BUSY]))
+def _busy(exchange: Exchange) -> None:
+    exchange.send(pdu=bytes([exchange.request.pdu[0] | 0x80, ExceptionCode.BUSY]))
 
 
-def _close(x: Exchange) -> None:
-    x.line.hang_up()
+def _close(exchange: Exchange) -> None:
+    exchange.line.hang_up()
 
 
-def _reset(x: Exchange) -> None:
-    frame = x.frame
-    x.line.send(frame[: len(frame) // 2])
-    x.line.reset()
+def _reset(exchange: Exchange) -> None:
+    frame = exchange.frame
+    exchange.line.send(frame[: len(frame) // 2])
+    exchange.line.reset()
 
 
-def _unplug(x: Exchange) -> None:
-    x.server.unplug(x.fault.seconds)
+def _unplug(exchange: Exchange) -> None:
+    exchange.server.unplug(exchange.fault.seconds)
 
 
-MISCHIEF: dict[str, Callable[[Exchange], None]] = {
+FAULT_ACTIONS: dict[str, Callable[[Exchange], None]] = {
     "timeout": _timeout,
     "late": _late,
     "wrong_unit": _wrong_unit,
@@ -202,7 +208,7 @@ MISCHIEF: dict[str, Callable[[Exchange], None]] = {
     "reset": _reset,
     "unplug": _unplug,
 }
-# RTU has no transaction ids to get wrong.
+# RTU frames have no transaction id.
 SOCKET_ONLY = frozenset({"wrong_tid", "zero_tid"})
-# A refusal has no registers that could be spoilt.
+# An exception reply has no registers, so these faults do not apply to it.
 NEEDS_REGISTERS = frozenset({"wrong_count", "lying_count", "extra"})

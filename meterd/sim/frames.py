@@ -1,4 +1,4 @@
-"""How Modbus travels: MBAP on TCP and RTU on serial lines, seen from the meter's side.
+"""Modbus framing of the simulators: MBAP on TCP and RTU on serial lines, server's side.
 
 MBAP | tid tid | 0 0 | length length | unit | function … |         length counts from unit on
 RTU  | unit | function … | crc crc |                               crc low byte first
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 _MBAP = struct.Struct(">HHHB")
-_MAX_PDU = 253
+_PDU_MAX_BYTES = 253
 _POLYNOMIAL = 0xA001
-# Function: length of a whole RTU request. 15 and 16 carry their own length at byte 6.
-_LENGTHS = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8}
+# Function -> length of a whole RTU request. 15 and 16 carry their own length at byte 6.
+_REQUEST_BYTES = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8}
 _WRITES = (15, 16)
-_SHORTEST, _LONGEST = 4, 256
+_FRAME_MIN_BYTES, _FRAME_MAX_BYTES = 4, 256  # of RTU
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Adu:
 
 
 class Framing(Protocol):
-    """Cuts a stream into messages and wraps messages up. One object a connection."""
+    """Decodes a stream into messages, and encodes messages. One object for each connection."""
 
     def feed(self, data: bytes) -> list[Adu]:
-        """The messages that are whole by now."""
+        """Add received bytes; the messages that are complete now."""
 
     def forget(self) -> None:
-        """Drop the beginning of a message that never went on."""
+        """Drop an incomplete message, after a silence on the line."""
 
     def wrap(self, adu: Adu) -> bytes:
         """The bytes of one message."""
@@ -62,67 +62,71 @@ def with_crc(body: bytes) -> bytes:
 
 
 class SocketFraming:
-    """MBAP: the length tells where a message ends."""
+    """MBAP framing: the header has the length of the message."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Adu]:
-        """Raises ValueError where the stream is no MBAP: a meter hangs up then."""
+        """As in Framing. Raises ValueError where the stream is no MBAP: a meter hangs up then."""
         self._buffer += data
-        found = []
+        messages = []
         while len(self._buffer) >= _MBAP.size:
             tid, protocol, length, unit = _MBAP.unpack_from(self._buffer)
-            if protocol or not 2 <= length <= _MAX_PDU + 1:
+            if protocol or not 2 <= length <= _PDU_MAX_BYTES + 1:
                 raise ValueError(f"protocol id {protocol}, length {length}: no MBAP header")
             if len(self._buffer) < (end := _MBAP.size - 1 + length):
                 break
-            found.append(Adu(tid, unit, bytes(self._buffer[_MBAP.size : end])))
+            messages.append(Adu(tid, unit, bytes(self._buffer[_MBAP.size : end])))
             del self._buffer[:end]
-        return found
+        return messages
 
     def forget(self) -> None:
-        """TCP loses nothing: what began will go on."""
+        """Nothing: TCP delivers the rest of a message, however late."""
 
     def wrap(self, adu: Adu) -> bytes:
         return _MBAP.pack(adu.tid, 0, len(adu.pdu) + 1, adu.unit) + adu.pdu
 
 
 class RtuFraming:
-    """RTU: the function tells the length, the CRC whether it is one."""
+    """RTU framing: the length follows from the function code, and the CRC must match."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Adu]:
         self._buffer += data
-        found = []
-        while len(self._buffer) >= _SHORTEST:
+        messages = []
+        while len(self._buffer) >= _FRAME_MIN_BYTES:
             end = self._end()
             if end is None:
                 break
             frame = bytes(self._buffer[:end])
             if with_crc(frame[:-2]) != frame:
-                # A meter that sees a bad CRC waits for silence, and so forgets the rest.
+                # A meter that sees a bad CRC discards all until the next silence.
                 self._buffer.clear()
                 break
-            found.append(Adu(0, frame[0], frame[1:-2]))
+            messages.append(Adu(0, frame[0], frame[1:-2]))
             del self._buffer[:end]
-        return found
+        return messages
 
     def _end(self) -> int | None:
-        """Where the first request ends; None while it is not all there."""
+        """The end of the first request in the buffer; None while it is incomplete."""
         function, size = self._buffer[1], len(self._buffer)
         if function in _WRITES:
-            end = 9 + self._buffer[6] if size > 6 else _LONGEST
-        elif function in _LENGTHS:
-            end = _LENGTHS[function]
+            end = 9 + self._buffer[6] if size > 6 else _FRAME_MAX_BYTES
+        elif function in _REQUEST_BYTES:
+            end = _REQUEST_BYTES[function]
         else:
-            ends = (n for n in range(_SHORTEST, min(size, _LONGEST) + 1) if self._valid(n))
-            end = next(ends, _LONGEST)
+            ends = (
+                n
+                for n in range(_FRAME_MIN_BYTES, min(size, _FRAME_MAX_BYTES) + 1)
+                if self._has_valid_crc(n)
+            )
+            end = next(ends, _FRAME_MAX_BYTES)
         return end if size >= end else None
 
-    def _valid(self, end: int) -> bool:
+    def _has_valid_crc(self, end: int) -> bool:
         frame = bytes(self._buffer[:end])
         return with_crc(frame[:-2]) == frame
 
@@ -134,5 +138,5 @@ class RtuFraming:
 
 
 def framing(framer: str) -> Framing:
-    """For `socket` or `rtu`."""
+    """A new framing: `socket` or `rtu`."""
     return RtuFraming() if framer == "rtu" else SocketFraming()

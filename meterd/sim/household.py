@@ -1,4 +1,4 @@
-"""What flows through a meter: a real house over two winter days, and a roof with solar cells."""
+"""Power sources of the simulated meters: a measured house over two winter days, a solar roof."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ EXTRACT = "household_2007-01-20.csv.gz"
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-# Ripples: of a load that hums along, and of a grid that hardly moves.
+# Amplitudes of the ripple on loads and on the grid's voltage, as parts of the value.
 _LOAD_RIPPLE = 0.01
 _GRID_RIPPLE = 0.0005
 
@@ -43,13 +43,13 @@ class Instant:
 
     @property
     def angle(self) -> float:
-        """Between voltage and current, in degrees."""
+        """The phase angle between voltage and current, in degrees."""
         return math.degrees(math.atan2(self.reactive, self.active))
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyTotals:
-    """What has flowed since the start: Wh and varh."""
+    """Energies since the start: Wh and varh."""
 
     active_import: float
     active_export: float
@@ -57,13 +57,13 @@ class EnergyTotals:
 
 
 class PowerSource(Protocol):
-    """One phase of something that a meter can measure. `t`: seconds since the start."""
+    """One phase of a load or a generator. `t`: seconds since the start."""
 
     def at(self, t: float) -> Instant:
-        """What flows now."""
+        """Voltage and powers at `t`."""
 
     def energy(self, t: float) -> EnergyTotals:
-        """What has flowed from second 0 to `t`: the exact integral, so it never falls."""
+        """The energies from second 0 to `t`, as the exact integral, so that they never decrease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _House:
 
 @cache
 def _house() -> _House:
-    """The shipped extract, read once."""
+    """The traces of the shipped extract, read once."""
     packed = (resources.files("meterd.sim") / "data" / EXTRACT).read_bytes()
     rows = list(csv.DictReader(io.StringIO(gzip.decompress(packed).decode())))
     return _House(
@@ -86,7 +86,7 @@ def _house() -> _House:
 
 
 class Household:
-    """The measured house. `offset` starts it later in its two days, in seconds."""
+    """The measured house. `offset`: where in its two days it starts, in seconds."""
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
@@ -98,60 +98,63 @@ class Household:
     def energy(self, t: float) -> EnergyTotals:
         house = _house()
         return EnergyTotals(
-            _hours(house.active, self._offset, t), 0.0, _hours(house.reactive, self._offset, t)
+            _energy(house.active, self._offset, t), 0.0, _energy(house.reactive, self._offset, t)
         )
 
 
-# The roof: power that its inverter can give and what it draws at night, W; its day, minutes.
-_PEAK = 3600.0
-_STANDBY = 4.0
-_REACTIVE = 35.0
-_SUNRISE = 7 * 60 + 30
-_SUNSET = 17 * 60
+# The roof's inverter: peak power, consumption at night, reactive power; minutes of its day.
+_PEAK_W = 3600.0
+_STANDBY_W = 4.0
+_REACTIVE_VAR = 35.0
+_SUNRISE_MIN = 7 * 60 + 30
+_SUNSET_MIN = 17 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class _Roof:
-    given: Trace
-    drawn: Trace
+    generation: Trace
+    consumption: Trace
     reactive: Trace
 
 
 @cache
 def _roof() -> _Roof:
-    """One day of a sun with clouds. A minute of 0 W lies between drawing and giving."""
+    """One day of sun and clouds. Consumption and generation are separated by a minute of 0 W."""
     clouds = random.Random(20070120)
     clear = 1.0
-    given: list[float] = []
+    generation: list[float] = []
     for minute in range(24 * 60):
         clear += 0.2 * (clouds.uniform(0.45, 1.0) - clear)
-        height = (minute - _SUNRISE) / (_SUNSET - _SUNRISE)
+        height = (minute - _SUNRISE_MIN) / (_SUNSET_MIN - _SUNRISE_MIN)
         sun = math.sin(math.pi * height) ** 1.3 if 0 < height < 1 else 0.0
-        given.append(_PEAK * sun * clear)
-    night = [_STANDBY if not _SUNRISE <= m <= _SUNSET else 0.0 for m in range(24 * 60)]
+        generation.append(_PEAK_W * sun * clear)
+    night = [_STANDBY_W if not _SUNRISE_MIN <= m <= _SUNSET_MIN else 0.0 for m in range(24 * 60)]
     return _Roof(
-        Trace(given, ripple=_LOAD_RIPPLE, cycles=5),
+        Trace(generation, ripple=_LOAD_RIPPLE, cycles=5),
         Trace(night, ripple=_LOAD_RIPPLE, cycles=3),
-        Trace([_REACTIVE], ripple=_LOAD_RIPPLE, cycles=3),
+        Trace([_REACTIVE_VAR], ripple=_LOAD_RIPPLE, cycles=3),
     )
 
 
 class SolarRoof:
-    """A solar inverter: gives power by day (negative), draws a little at night."""
+    """A solar inverter: exports by day (negative power), imports its standby power at night."""
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
 
     def at(self, t: float) -> Instant:
         roof, t = _roof(), t + self._offset
-        active = roof.drawn.at(t) - roof.given.at(t)
+        active = roof.consumption.at(t) - roof.generation.at(t)
         return Instant(_house().voltage.at(t), active, roof.reactive.at(t))
 
     def energy(self, t: float) -> EnergyTotals:
         roof = _roof()
-        drawn, given = _hours(roof.drawn, self._offset, t), _hours(roof.given, self._offset, t)
-        return EnergyTotals(drawn, given, _hours(roof.reactive, self._offset, t))
+        consumption, generation = (
+            _energy(roof.consumption, self._offset, t),
+            _energy(roof.generation, self._offset, t),
+        )
+        return EnergyTotals(consumption, generation, _energy(roof.reactive, self._offset, t))
 
 
-def _hours(trace: Trace, offset: float, t: float) -> float:
+def _energy(trace: Trace, offset: float, t: float) -> float:
     return (trace.integral(offset + t) - trace.integral(offset)) / HOUR

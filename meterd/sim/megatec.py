@@ -1,4 +1,4 @@
-"""The serial face of the simulated UPS: the Megatec protocol on a pty, able to misbehave.
+"""Server of the Megatec protocol for the simulated UPS, on a pty, with fault injection.
 
 > Q1\\r
 < (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\\r     input, fault, output, load, Hz, V, °C, bits
@@ -6,7 +6,7 @@
 < #230.0 003 12.00 50.0\\r                              ratings
 > I\\r
 < #Meterd          SU600      1.0       \\r             company 15, model 10, firmware 10
-> S.5R0003\\r                                          orders are obeyed without a word
+> S.5R0003\\r                                          commands have no reply
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from meterd.sim.pty import PtyPort
 from meterd.sim.ups import Ups, UpsView
 
 RATINGS = "#230.0 003 12.00 50.0"
-# Short names on purpose: newer drivers look for a serial number behind the 7th letter of the
-# company and for a runtime behind the 5th of the model.
+# Short names on purpose: newer drivers take letters from the 8th of the company for a serial
+# number, and those from the 6th of the model for a runtime.
 IDENTITY = f"#{'Meterd':<15} {'SU600':<10} {'1.0':<10}"
 
 _CR = b"\r"
-_LONGEST = 64
-_BITS = 10
-# Tenths of a minute from .2 on, minutes up to 10; 00 is in no document, but works widely.
+_COMMAND_MAX_BYTES = 64
+_BITS_PER_BYTE = 10
+# Tenths of a minute from .2 on, minutes up to 10; 00 is undocumented, but widely supported.
 _SHUTDOWN = re.compile(r"S(\.[2-9]|0?\d|10)(?:R(\d{4}))?")
 _TEST = re.compile(r"T(\d\d)")
-_DEEP = 99 * 60.0
-# A real UPS thinks 50 to 70 ms; tests are in a hurry.
-_LATENCY = 0.02
-_NOISE = 4
+_DEEP_TEST_S = 99 * 60.0
+# Of a reply. A real UPS takes 50 to 70 ms; this is shorter for the tests.
+_LATENCY_S = 0.02
+_NOISE_MAX_BYTES = 4
 
-_SILENT = ""
+_NO_REPLY = ""
 
 
 class UpsServer:
-    """Serves a Ups on a pty. Faults are set by `server.faults = …` at any time.
+    """Serves a Ups on a pty. `server.faults = …` replaces the faults at any time.
 
-    `baud` paces the replies as a line of that speed does; without it they come in one piece.
+    `baud` sends replies byte by byte at that speed; None: at once. `latency` is in seconds.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class UpsServer:
         faults: Iterable[SimulatedFault] = (),
         seed: int = 0,
         baud: int | None = None,
-        latency: float = _LATENCY,
+        latency: float = _LATENCY_S,
     ) -> None:
         self.ups = ups
         self.latency = latency
         self.requests = 0
         self._baud = baud
         self._port = PtyPort(self._receive, link_path)
-        self._injector = Injector(_MISCHIEF.keys(), faults, seed)
+        self._injector = Injector(_FAULT_ACTIONS.keys(), faults, seed)
         self._buffer = bytearray()
 
     @property
@@ -72,17 +72,17 @@ class UpsServer:
 
     @property
     def injected(self) -> Counter[str]:
-        """How often each kind of fault has struck."""
+        """The number of injected faults by kind."""
         return self._injector.injected
 
     @property
     def path(self) -> str:
-        """What a client opens: the link if there is one, else the pty itself."""
+        """The path for a client to open: the symbolic link if there is one, else the pty."""
         return self._port.name
 
     @property
     def url(self) -> str:
-        """The link as meterd.yaml writes it."""
+        """The link URL for meterd.yaml."""
         return f"serial://{self.path}?baud=2400"
 
     def start(self) -> None:
@@ -92,19 +92,19 @@ class UpsServer:
         self._port.close()
 
     def unplug(self, seconds: float) -> None:
-        """Pull the plug; it is back after `seconds`."""
+        """Remove the port; it returns after `seconds`."""
         self._buffer.clear()
         self._port.unplug(seconds)
 
     def send(self, data: bytes, delay: float = 0.0) -> None:
-        """Put bytes on the line, after the UPS has thought about it."""
+        """Send bytes after `delay` and the latency, in seconds."""
         loop, delay = asyncio.get_running_loop(), delay + self.latency
         if self._baud is None:
             loop.call_later(delay, self._port.write, data)
             return
-        for place in range(len(data)):
-            moment = delay + (place + 1) * _BITS / self._baud
-            loop.call_later(moment, self._port.write, data[place : place + 1])
+        for index in range(len(data)):
+            due = delay + (index + 1) * _BITS_PER_BYTE / self._baud
+            loop.call_later(due, self._port.write, data[index : index + 1])
 
     def _receive(self, data: bytes) -> None:
         self._buffer += data
@@ -112,7 +112,7 @@ class UpsServer:
             command = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
             self._command(command.decode("ascii", "replace"))
-        if len(self._buffer) > _LONGEST:
+        if len(self._buffer) > _COMMAND_MAX_BYTES:
             self._buffer.clear()
 
     def _command(self, command: str) -> None:
@@ -120,52 +120,54 @@ class UpsServer:
             return
         self.requests += 1
         reply = answer(self.ups, command)
-        fault = self._injector.strike(() if reply else _NEEDS_REPLY)
+        fault = self._injector.next_fault(() if reply else _NEEDS_REPLY)
         frame = reply.encode() + _CR if reply else b""
         if fault is not None:
-            _MISCHIEF[fault.kind](self, fault, command.encode("ascii", "replace"), frame)
+            _FAULT_ACTIONS[fault.kind](self, fault, command.encode("ascii", "replace"), frame)
         elif frame:
             self.send(frame)
 
     def spoil(self, frame: bytes) -> bytes:
-        """The frame with flipped bits and a few stray bytes before it.
+        """The frame with flipped bits and a few random bytes before it.
 
-        Only top bits flip: the protocol has no checksum, so nobody could tell a digit that
-        became another digit.
+        Only top bits are flipped: the protocol has no checksum, so a client cannot detect a
+        digit that became another digit.
         """
-        dice = self._injector.random
-        spoilt = bytearray(frame)
-        for place in dice.sample(range(len(frame)), dice.randint(1, _NOISE)):
-            spoilt[place] ^= 0x80
-        return dice.randbytes(dice.randint(0, _NOISE)) + bytes(spoilt)
+        random = self._injector.random
+        altered = bytearray(frame)
+        for index in random.sample(range(len(frame)), random.randint(1, _NOISE_MAX_BYTES)):
+            altered[index] ^= 0x80
+        return random.randbytes(random.randint(0, _NOISE_MAX_BYTES)) + bytes(altered)
 
     def garbage(self) -> bytes:
         return self._injector.random.randbytes(self._injector.random.randint(8, 60))
 
     def cut(self, frame: bytes, end: int) -> bytes:
-        """The first `end` bytes (0: any number), never the last one."""
+        """The first `end` bytes (0: a random number), never the whole frame."""
         end = end or self._injector.random.randrange(1, len(frame))
         return frame[: min(end, len(frame) - 1)]
 
 
 def answer(ups: Ups, command: str) -> str:
-    """The reply without its CR; empty where the protocol says nothing. Echoes what is unknown."""
+    """The reply without its CR; empty for commands without reply. Unknown ones are echoed."""
     if command in _QUERIES:
         return _QUERIES[command](ups)
-    if command in _ORDERS:
-        _ORDERS[command](ups)
-        return _SILENT
+    if command in _COMMANDS:
+        _COMMANDS[command](ups)
+        return _NO_REPLY
     if (test := _TEST.fullmatch(command)) is not None and int(test[1]):
         ups.test(60.0 * int(test[1]))
-        return _SILENT
+        return _NO_REPLY
     if (shutdown := _SHUTDOWN.fullmatch(command)) is not None:
         _shut_down(ups, shutdown[1], shutdown[2])
-        return _SILENT
+        return _NO_REPLY
     return command
 
 
 def _shut_down(ups: Ups, after: str, restore: str | None) -> None:
-    """`.5` is half a minute; R0000 is for ever; without R it waits only for the mains."""
+    """Shut down after minutes (`.5`: half a minute) and restore after R minutes (0000: never;
+    without R: as soon as there is mains).
+    """
     seconds = 60.0 * float(after)
     if restore is None:
         ups.shutdown(seconds)
@@ -178,7 +180,7 @@ def status(view: UpsView) -> str:
     bits = (
         view.utility_failed,
         view.battery_low,
-        False,  # AVR: this house's voltage needs no boost
+        False,  # AVR: the house's voltage needs no boost
         False,  # UPS failed
         True,  # line-interactive
         view.testing,
@@ -197,16 +199,16 @@ _QUERIES: dict[str, Callable[[Ups], str]] = {
     "F": lambda _: RATINGS,
     "I": lambda _: IDENTITY,
 }
-_ORDERS: dict[str, Callable[[Ups], None]] = {
+_COMMANDS: dict[str, Callable[[Ups], None]] = {
     "T": lambda ups: ups.test(),
-    "TL": lambda ups: ups.test(_DEEP),
+    "TL": lambda ups: ups.test(_DEEP_TEST_S),
     "CT": lambda ups: ups.cancel_test(),
     "C": lambda ups: ups.cancel_shutdown(),
     "Q": lambda ups: ups.toggle_beeper(),
 }
 
-# Each gets the server, the fault, the command and the reply that was due, CR included.
-_MISCHIEF: dict[str, Callable[[UpsServer, SimulatedFault, bytes, bytes], None]] = {
+# Called with the server, the fault, the command and the correct reply with its CR.
+_FAULT_ACTIONS: dict[str, Callable[[UpsServer, SimulatedFault, bytes, bytes], None]] = {
     "timeout": lambda *_: None,
     "late": lambda server, fault, _, frame: server.send(frame, fault.seconds),
     "garbage": lambda server, *_: server.send(server.garbage()),
@@ -216,5 +218,5 @@ _MISCHIEF: dict[str, Callable[[UpsServer, SimulatedFault, bytes, bytes], None]] 
     "nak": lambda server, *_: server.send(b"(NAK" + _CR),
     "unplug": lambda server, fault, *_: server.unplug(fault.seconds),
 }
-# Where the protocol is silent there is nothing to delay or to spoil.
-_NEEDS_REPLY = _MISCHIEF.keys() - {"echo", "nak", "unplug"}
+# Faults that alter a reply, so they do not apply to commands without one.
+_NEEDS_REPLY = _FAULT_ACTIONS.keys() - {"echo", "nak", "unplug"}

@@ -1,4 +1,4 @@
-"""Everything that a meter shows, worked out from what flows through its one or three phases."""
+"""The quantities of a simulated meter, calculated from the power sources of its phases."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,54 +11,56 @@ from meterd.poll.direction import mirrored
 from meterd.sim.household import DAY, HOUR, EnergyTotals, Household, Instant, PowerSource, SolarRoof
 from meterd.sim.registers import Value
 
-# Demand is the mean over this time, as meters are delivered.
-_WINDOW = 900.0
-# What the counters stood at when the simulation began, Wh and varh.
+# Seconds over which demand is averaged, the usual default of meters.
+_DEMAND_WINDOW_S = 900.0
+# Counters at the start of the simulation, Wh and varh.
 _BASE_IMPORT = 4_217_350.0
 _BASE_EXPORT = 1_203_480.0
 _BASE_REACTIVE = 318_260.0
-# Two thirds of what is taken counts on tariff 1.
-_TARIFFS = {"t1": 2 / 3, "t2": 1 / 3, "t3": 0.0, "t4": 0.0}
-# Phases see the same house at other times of its two days.
-_SPREAD = 11 * HOUR
-_NOMINAL = 230.0
+# Tariff -> share of the energies in its registers.
+_TARIFF_SHARES = {"t1": 2 / 3, "t2": 1 / 3, "t3": 0.0, "t4": 0.0}
+# The other phases have the same house, later in its two days.
+_PHASE_OFFSET_S = 11 * HOUR
+_NOMINAL_V = 230.0
 
 
 class _Demand(NamedTuple):
-    """Means over one window: W, var, and A in each phase."""
+    """Means over one window: W, var, and A of each phase."""
 
     net: float
-    taken: float
-    given: float
+    imported: float
+    exported: float
     reactive: float
     current: float
 
 
 def phases_of(register_map: RegisterMap) -> int:
-    """3 where the map speaks of a second phase or of voltages between lines, else 1."""
-    several = (row.quantity.endswith((".l2", ".l12", ".ll.avg")) for row in register_map.rows)
-    return 3 if any(several) else 1
+    """3 where the map has quantities of a second phase or between lines, else 1."""
+    is_three_phase = (
+        row.quantity.endswith((".l2", ".l12", ".ll.avg")) for row in register_map.rows
+    )
+    return 3 if any(is_three_phase) else 1
 
 
 def house_meter(register_map: RegisterMap, offset: float = 0.0) -> "SimulatedMeter":
-    """A meter of this model in the measured house, `offset` seconds into its two days."""
+    """A meter of this model in the measured house, from `offset` seconds into its two days."""
     phases = range(phases_of(register_map))
-    sources = [Household(offset + i * _SPREAD) for i in phases]
-    # Meters of one site were not installed on one day.
+    sources = [Household(offset + i * _PHASE_OFFSET_S) for i in phases]
+    # Different counters, as of meters that were installed at different times.
     return SimulatedMeter(register_map, sources, age=1 + offset % DAY / DAY)
 
 
 def solar_meter(register_map: RegisterMap, offset: float = 0.0) -> "SimulatedMeter":
-    """A meter of this model behind solar cells; negative by day."""
+    """A meter of this model at a solar inverter; its power is negative by day."""
     sources = [SolarRoof(offset)] * phases_of(register_map)
-    return SimulatedMeter(register_map, sources, age=1 + offset % DAY / DAY, gives=True)
+    return SimulatedMeter(register_map, sources, age=1 + offset % DAY / DAY, is_generator=True)
 
 
 class SimulatedMeter:
-    """The values of one meter over time. One source is a single-phase meter, three are three.
+    """The values of one meter over time, with one power source for each phase.
 
-    `age` multiplies what the counters stand at in the beginning; one that `gives` has exported
-    as much as the others have imported.
+    `age` multiplies the counters at the start; with `is_generator` those of import and export
+    are swapped.
     """
 
     def __init__(
@@ -67,75 +69,85 @@ class SimulatedMeter:
         sources: Sequence[PowerSource],
         *,
         age: float = 1.0,
-        gives: bool = False,
+        is_generator: bool = False,
     ) -> None:
-        taken, given = _BASE_IMPORT * age, _BASE_EXPORT * age
+        imported, exported = _BASE_IMPORT * age, _BASE_EXPORT * age
         self._base = EnergyTotals(
-            *((given, taken) if gives else (taken, given)), _BASE_REACTIVE * age
+            *((exported, imported) if is_generator else (imported, exported)), _BASE_REACTIVE * age
         )
-        self._map = register_map
+        self._register_map = register_map
         self._sources = tuple(sources)
         self._count = len(self._sources)
 
     def values(self, t: float) -> dict[str, Value]:
-        """Every quantity that a meter may have, in canonical units, at second `t`.
+        """All quantities that a meter may have, in canonical units, at second `t`.
 
-        A model that counts positive what the house gives shows them the other way round.
+        A map with `turned` counts exported power as positive: its values are mirrored.
         """
-        found = self._seen_by_the_house(t)
-        return _turned(found) if self._map.turned else found
+        quantities = self._site_values(t)
+        return _reversed_values(quantities) if self._register_map.turned else quantities
 
-    def _seen_by_the_house(self, t: float) -> dict[str, Value]:
-        now = [source.at(t) for source in self._sources]
-        found: dict[str, Value] = {}
-        found.update(_electricity(now))
-        found.update(_grid(t))
-        found.update(self._energies(t))
-        found.update(self._demands(t))
-        found.update(self._info())
-        return found
+    def _site_values(self, t: float) -> dict[str, Value]:
+        instants = [source.at(t) for source in self._sources]
+        values: dict[str, Value] = {}
+        values.update(_power_values(instants))
+        values.update(_grid_values(t))
+        values.update(self._energy_values(t))
+        values.update(self._all_demand_values(t))
+        values.update(self._info())
+        return values
 
     def _info(self) -> dict[str, str]:
         return {
-            "info.manufacturer": self._map.maker,
-            "info.model": self._map.model,
+            "info.manufacturer": self._register_map.maker,
+            "info.model": self._register_map.model,
             "info.serial_number": "20070120",
             "info.firmware": "1.0",
             "info.hardware": "1.0",
         }
 
-    def _energies(self, t: float) -> dict[str, Value]:
-        each = [source.energy(t) for source in self._sources]
-        found = _registers("", each, self._base, 1.0)
-        for phase, energy in zip(PHASES, each, strict=False):
-            found.update(_registers(f".{phase}", [energy], self._base, 1 / self._count))
+    def _energy_values(self, t: float) -> dict[str, Value]:
+        totals = [source.energy(t) for source in self._sources]
+        registers = _energy_registers("", totals, self._base, 1.0)
+        for phase, energy in zip(PHASES, totals, strict=False):
+            registers.update(_energy_registers(f".{phase}", [energy], self._base, 1 / self._count))
         for name in _ENERGIES:
-            whole = found[name]
-            found.update({f"{name}.{tariff}": whole * part for tariff, part in _TARIFFS.items()})
-        partial = _registers("", each, self._base, 0.0)
-        found.update({f"{name}.partial": value for name, value in partial.items()})
-        return dict(found)
+            total = registers[name]
+            registers.update(
+                {f"{name}.{tariff}": total * share for tariff, share in _TARIFF_SHARES.items()}
+            )
+        partial = _energy_registers("", totals, self._base, 0.0)
+        registers.update({f"{name}.partial": value for name, value in partial.items()})
+        return dict(registers)
 
     def _demand(self, t: float) -> _Demand:
-        """The means over the window that ends now."""
-        now, before = _sum(self._sources, t), _sum(self._sources, t - _WINDOW)
-        hours = _WINDOW / HOUR
-        taken = (now.active_import - before.active_import) / hours
-        given = (now.active_export - before.active_export) / hours
-        reactive = (now.reactive_import - before.reactive_import) / hours
-        current = math.hypot(taken - given, reactive) / _NOMINAL / len(self._sources)
-        return _Demand(taken - given, taken, given, reactive, current)
+        """The means over the window that ends at `t`."""
+        now, earlier = (
+            _total_energy(self._sources, t),
+            _total_energy(self._sources, t - _DEMAND_WINDOW_S),
+        )
+        hours = _DEMAND_WINDOW_S / HOUR
+        imported = (now.active_import - earlier.active_import) / hours
+        exported = (now.active_export - earlier.active_export) / hours
+        reactive = (now.reactive_import - earlier.reactive_import) / hours
+        current = math.hypot(imported - exported, reactive) / _NOMINAL_V / len(self._sources)
+        return _Demand(imported - exported, imported, exported, reactive, current)
 
     @cached_property
     def _peak(self) -> _Demand:
-        """The largest demands of the two days, each by itself."""
-        seen = [self._demand(step * _WINDOW) for step in range(int(2 * DAY / _WINDOW))]
-        return _Demand(*map(max, zip(*seen, strict=True)))
+        """The maximum of each demand over the two days."""
+        demands = [
+            self._demand(step * _DEMAND_WINDOW_S) for step in range(int(2 * DAY / _DEMAND_WINDOW_S))
+        ]
+        return _Demand(*map(max, zip(*demands, strict=True)))
 
-    def _demands(self, t: float) -> dict[str, Value]:
-        now = self._demand(t)
-        peak = _Demand(*map(max, now, self._peak))
-        return {**_demanded(now, "", self._count), **_demanded(peak, ".max", self._count)}
+    def _all_demand_values(self, t: float) -> dict[str, Value]:
+        present = self._demand(t)
+        peak = _Demand(*map(max, present, self._peak))
+        return {
+            **_demand_values(present, "", self._count),
+            **_demand_values(peak, ".max", self._count),
+        }
 
 
 _ENERGIES = tuple(
@@ -145,38 +157,38 @@ _ENERGIES = tuple(
 )
 
 
-def _turned(values: Mapping[str, Value]) -> dict[str, Value]:
-    """What a meter shows of the same house that is mounted the other way round."""
-    found: dict[str, Value] = {}
+def _reversed_values(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The values of a meter that is mounted in the opposite direction."""
+    mirrored_values: dict[str, Value] = {}
     for name, value in values.items():
-        there = mirrored(name)
-        turns = there.sign < 0 and isinstance(value, int | float)
-        found[there.name] = -value if turns else value  # type: ignore[operator]
-    return found
+        target = mirrored(name)
+        is_negated = target.sign < 0 and isinstance(value, int | float)
+        mirrored_values[target.name] = -value if is_negated else value  # type: ignore[operator]
+    return mirrored_values
 
 
-def _sum(sources: Sequence[PowerSource], t: float) -> EnergyTotals:
-    each = [source.energy(t) for source in sources]
+def _total_energy(sources: Sequence[PowerSource], t: float) -> EnergyTotals:
+    totals = [source.energy(t) for source in sources]
     return EnergyTotals(
-        sum(energy.active_import for energy in each),
-        sum(energy.active_export for energy in each),
-        sum(energy.reactive_import for energy in each),
+        sum(energy.active_import for energy in totals),
+        sum(energy.active_export for energy in totals),
+        sum(energy.reactive_import for energy in totals),
     )
 
 
-def _registers(
-    suffix: str, each: Sequence[EnergyTotals], base: EnergyTotals, share: float
+def _energy_registers(
+    suffix: str, totals: Sequence[EnergyTotals], base: EnergyTotals, share: float
 ) -> dict[str, float]:
-    """The energy registers of these phases together; `share` of the base is theirs."""
-    taken = share * base.active_import + sum(energy.active_import for energy in each)
-    given = share * base.active_export + sum(energy.active_export for energy in each)
-    reactive = share * base.reactive_import + sum(energy.reactive_import for energy in each)
-    apparent = math.hypot(taken, reactive)
-    found = {
-        "active_energy.import": taken,
-        "active_energy.export": given,
-        "active_energy.total": taken + given,
-        "active_energy.net": taken - given,
+    """The energy registers of these phases together; they have `share` of the base counters."""
+    imported = share * base.active_import + sum(energy.active_import for energy in totals)
+    exported = share * base.active_export + sum(energy.active_export for energy in totals)
+    reactive = share * base.reactive_import + sum(energy.reactive_import for energy in totals)
+    apparent = math.hypot(imported, reactive)
+    registers = {
+        "active_energy.import": imported,
+        "active_energy.export": exported,
+        "active_energy.total": imported + exported,
+        "active_energy.net": imported - exported,
         "reactive_energy.import": reactive,
         "reactive_energy.export": 0.0,
         "reactive_energy.total": reactive,
@@ -184,34 +196,34 @@ def _registers(
         "reactive_energy.inductive": reactive,
         "reactive_energy.capacitive": 0.0,
         "apparent_energy.import": apparent,
-        "apparent_energy.export": given,
-        "apparent_energy.total": apparent + given,
-        "apparent_energy.net": apparent - given,
+        "apparent_energy.export": exported,
+        "apparent_energy.total": apparent + exported,
+        "apparent_energy.net": apparent - exported,
     }
-    return {name + suffix: value for name, value in found.items()}
+    return {name + suffix: value for name, value in registers.items()}
 
 
-def _electricity(now: Sequence[Instant]) -> dict[str, Value]:
-    """Powers, voltages and currents, by phase and together."""
-    found: dict[str, Value] = {}
-    for phase, instant in zip(PHASES, now, strict=False):
-        found.update(_phase(f".{phase}", instant))
-    active = sum(instant.active for instant in now)
-    reactive = sum(instant.reactive for instant in now)
-    voltage = sum(instant.voltage for instant in now) / len(now)
-    together = Instant(voltage, active, reactive)
-    found.update(_phase("", together))
-    current = sum(instant.current for instant in now)
-    found["current"] = current
-    found["current.avg"] = current / len(now)
-    found["voltage.avg"] = voltage
-    found["voltage.n"] = 0.4 + 0.02 * current
-    found["current.n"] = _neutral(now)
-    found.update(_lines(now))
-    return found
+def _power_values(instants: Sequence[Instant]) -> dict[str, Value]:
+    """Powers, voltages and currents, of each phase and in total."""
+    values: dict[str, Value] = {}
+    for phase, instant in zip(PHASES, instants, strict=False):
+        values.update(_phase_values(f".{phase}", instant))
+    active = sum(instant.active for instant in instants)
+    reactive = sum(instant.reactive for instant in instants)
+    voltage = sum(instant.voltage for instant in instants) / len(instants)
+    total = Instant(voltage, active, reactive)
+    values.update(_phase_values("", total))
+    current = sum(instant.current for instant in instants)
+    values["current"] = current
+    values["current.avg"] = current / len(instants)
+    values["voltage.avg"] = voltage
+    values["voltage.n"] = 0.4 + 0.02 * current
+    values["current.n"] = _neutral_current(instants)
+    values.update(_line_voltages(instants))
+    return values
 
 
-def _phase(suffix: str, instant: Instant) -> dict[str, Value]:
+def _phase_values(suffix: str, instant: Instant) -> dict[str, Value]:
     return {
         f"voltage{suffix}": instant.voltage,
         f"current{suffix}": instant.current,
@@ -228,33 +240,35 @@ def _phase(suffix: str, instant: Instant) -> dict[str, Value]:
     }
 
 
-def _neutral(now: Sequence[Instant]) -> float:
-    """The phases' currents added as arrows, 120 degrees apart: what returns in the neutral."""
-    arrows = [
+def _neutral_current(instants: Sequence[Instant]) -> float:
+    """The neutral current: the sum of the phases' currents as phasors, 120 degrees apart."""
+    phasors = [
         instant.current * complex(math.cos(angle), -math.sin(angle))
-        for instant, angle in zip(now, (0.0, 2 * math.pi / 3, 4 * math.pi / 3), strict=False)
+        for instant, angle in zip(instants, (0.0, 2 * math.pi / 3, 4 * math.pi / 3), strict=False)
     ]
-    return abs(sum(arrows))
+    return abs(sum(phasors))
 
 
-def _lines(now: Sequence[Instant]) -> dict[str, Value]:
-    """Voltages between lines, from phases 120 degrees apart."""
-    if len(now) < len(PHASES):
+def _line_voltages(instants: Sequence[Instant]) -> dict[str, Value]:
+    """Line-to-line voltages, of phases 120 degrees apart."""
+    if len(instants) < len(PHASES):
         return {}
     pairs = zip(LINES, ((0, 1), (1, 2), (2, 0)), strict=True)
-    volts = {line: _between(now[a].voltage, now[b].voltage) for line, (a, b) in pairs}
-    found: dict[str, Value] = {f"voltage.{line}": value for line, value in volts.items()}
-    return found | {"voltage.ll.avg": sum(volts.values()) / len(volts)}
+    volts = {
+        line: _line_voltage(instants[a].voltage, instants[b].voltage) for line, (a, b) in pairs
+    }
+    values: dict[str, Value] = {f"voltage.{line}": value for line, value in volts.items()}
+    return values | {"voltage.ll.avg": sum(volts.values()) / len(volts)}
 
 
-def _between(one: float, other: float) -> float:
-    return math.sqrt(one * one + other * other + one * other)
+def _line_voltage(first: float, second: float) -> float:
+    return math.sqrt(first * first + second * second + first * second)
 
 
-def _grid(t: float) -> dict[str, Value]:
-    """What wanders by itself: frequency, distortion, temperature; and flags that are quiet."""
+def _grid_values(t: float) -> dict[str, Value]:
+    """Quantities apart from the load: frequency, THD, temperature, and flags that are 0."""
     slow, fast = math.sin(2 * math.pi * t / 41), math.sin(2 * math.pi * t / 7.3)
-    found: dict[str, Value] = {
+    values: dict[str, Value] = {
         "frequency": 50 + 0.018 * slow + 0.011 * fast,
         "temperature": 31 + 1.5 * math.sin(2 * math.pi * t / 1800),
         "tariff": 1.0,
@@ -263,21 +277,21 @@ def _grid(t: float) -> dict[str, Value]:
         "power_interruptions": 0.0,
         "alarm": 0.0,
     }
-    for order, place in enumerate((*PHASES, *LINES, "n", "avg", "ll.avg")):
-        found[f"thd.voltage.{place}"] = 1.8 + 0.1 * order + 0.05 * slow
-        found[f"thd.current.{place}"] = 9.0 + 0.7 * order + 0.9 * slow
-    return found
+    for order, position in enumerate((*PHASES, *LINES, "n", "avg", "ll.avg")):
+        values[f"thd.voltage.{position}"] = 1.8 + 0.1 * order + 0.05 * slow
+        values[f"thd.current.{position}"] = 9.0 + 0.7 * order + 0.9 * slow
+    return values
 
 
-def _demanded(mean: _Demand, suffix: str, phases: int) -> dict[str, Value]:
-    found: dict[str, Value] = {
+def _demand_values(mean: _Demand, suffix: str, phases: int) -> dict[str, Value]:
+    values: dict[str, Value] = {
         f"demand.active_power{suffix}": mean.net,
-        f"demand.active_power.import{suffix}": mean.taken,
-        f"demand.active_power.export{suffix}": mean.given,
+        f"demand.active_power.import{suffix}": mean.imported,
+        f"demand.active_power.export{suffix}": mean.exported,
         f"demand.reactive_power{suffix}": mean.reactive,
-        f"demand.apparent_power{suffix}": mean.current * _NOMINAL * phases,
+        f"demand.apparent_power{suffix}": mean.current * _NOMINAL_V * phases,
         f"demand.current{suffix}.n": mean.current / 10,
     }
-    for place in (*PHASES, "avg"):
-        found[f"demand.current{suffix}.{place}"] = mean.current
-    return found
+    for phase in (*PHASES, "avg"):
+        values[f"demand.current{suffix}.{phase}"] = mean.current
+    return values

@@ -1,4 +1,4 @@
-"""A Modbus server of our own: units on TCP (MBAP or RTU frames) or on a pty, able to misbehave."""
+"""The simulated Modbus server: units on TCP (MBAP or RTU frames) or on a pty, with faults."""
 
 import asyncio
 import struct
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from meterd.errors import ConfigError
-from meterd.sim.fault_injection import MISCHIEF, NEEDS_REGISTERS, SOCKET_ONLY, Exchange
+from meterd.sim.fault_injection import FAULT_ACTIONS, NEEDS_REGISTERS, SOCKET_ONLY, Exchange
 from meterd.sim.faults import Injector, SimulatedFault
 from meterd.sim.frames import Adu
 from meterd.sim.pty import PtyPort
-from meterd.sim.register_bank import Bank, RefusalRule, RefusedRequest
+from meterd.sim.register_bank import Bank, ExceptionCode, SimulatedRefusal
 from meterd.sim.transports import Framer, PtyLine, ServerLine, TcpLine
 
 FRAMERS = ("socket", "rtu")
@@ -22,12 +22,12 @@ _BIT_FUNCTIONS = (1, 2)
 
 
 class ModbusServer:
-    """Serves `banks` (unit: registers). Faults are set by `server.faults = …` at any time.
+    """Serves `banks` (unit: registers). `server.faults = …` replaces the faults at any time.
 
-    `unknown_unit` is what a TCP gateway does about a unit that is not there: nothing, or
-    exception 11; RTU is always silent. With `shared_wire` every connection hears every reply,
-    as behind a transparent serial gateway, and in the order of the questions: a late reply then
-    meets the client that reconnected.
+    `unknown_unit`: how a TCP gateway replies for a unit that does not exist, not at all or with
+    exception 11; RTU never replies. With `shared_wire` every connection receives every reply, in
+    the order of the requests, as behind a transparent serial gateway: a late reply then reaches
+    a client that has reconnected. `latency` is in seconds.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class ModbusServer:
         self.latency = latency
         self.shared_wire = shared_wire
         self.free_at = 0.0
-        known = MISCHIEF.keys() - (SOCKET_ONLY if framer == "rtu" else frozenset())
-        self._injector = Injector(known, faults, seed)
+        kinds = FAULT_ACTIONS.keys() - (SOCKET_ONLY if framer == "rtu" else frozenset())
+        self._injector = Injector(kinds, faults, seed)
         self._refuse = unknown_unit == "refuse" and framer == "socket"
         self._host, self._port = "", 0
         self._listener: asyncio.Server | None = None
         self._serial: PtyPort | None = None
-        self._away: asyncio.Task[None] | None = None
+        self._return_task: asyncio.Task[None] | None = None
         self.lines: set[ServerLine] = set()
 
     @property
@@ -68,7 +68,7 @@ class ModbusServer:
 
     @property
     def injected(self) -> Counter[str]:
-        """How often each kind of fault has struck."""
+        """The number of injected faults by kind."""
         return self._injector.injected
 
     @property
@@ -77,14 +77,14 @@ class ModbusServer:
 
     @property
     def url(self) -> str:
-        """The link as meterd.yaml writes it."""
+        """The link URL for meterd.yaml."""
         if self._serial is not None:
             return f"serial://{self._serial.name}?framer=rtu"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"tcp://{host}:{self._port}" + ("?framer=rtu" if self.framer == "rtu" else "")
 
     async def start_tcp(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 lets the system choose. Raises ConfigError where that cannot be."""
+        """Listen; port 0: any free one. Raises ConfigError where the address cannot be bound."""
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(lambda: TcpLine(self), host, port)
@@ -100,27 +100,27 @@ class ModbusServer:
         self.lines.add(line)
 
     async def stop(self) -> None:
-        if self._away is not None:
-            self._away.cancel()
-            await asyncio.gather(self._away, return_exceptions=True)
+        if self._return_task is not None:
+            self._return_task.cancel()
+            await asyncio.gather(self._return_task, return_exceptions=True)
         if self._serial is not None:
             self._serial.close()
-        self._leave()
+        self._disconnect()
         await asyncio.sleep(0)
 
     def unplug(self, seconds: float) -> None:
-        """Gone, and back on the same address after `seconds`."""
+        """Close everything, and listen on the same address again after `seconds`."""
         if self._serial is not None:
             self._serial.unplug(seconds)
-        elif self._away is None or self._away.done():
-            self._away = asyncio.create_task(self._stay_away(seconds))
+        elif self._return_task is None or self._return_task.done():
+            self._return_task = asyncio.create_task(self._return_after(seconds))
 
-    async def _stay_away(self, seconds: float) -> None:
-        self._leave()
+    async def _return_after(self, seconds: float) -> None:
+        self._disconnect()
         await asyncio.sleep(seconds)
         await self.start_tcp(self._host, self._port)
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -131,44 +131,44 @@ class ModbusServer:
         return sorted(self.banks.keys() - {unit})
 
     def received(self, line: ServerLine, request: Adu) -> None:
-        """Answer one request, rightly or not."""
+        """Reply to one request, or inject a fault."""
         self.requests += 1
         reply = self.answer(request)
         if reply is None:
             return
-        fault = self._injector.strike(NEEDS_REGISTERS if reply.pdu[0] & 0x80 else ())
+        fault = self._injector.next_fault(NEEDS_REGISTERS if reply.pdu[0] & 0x80 else ())
         if fault is None:
             line.send(line.wrap(reply))
             return
-        spoilt = Exchange(self, line, request, reply, fault, self._injector.random)
-        MISCHIEF[fault.kind](spoilt)
+        exchange = Exchange(self, line, request, reply, fault, self._injector.random)
+        FAULT_ACTIONS[fault.kind](exchange)
 
     def answer(self, request: Adu) -> Adu | None:
-        """The right answer; None for silence."""
+        """The correct reply; None for no reply."""
         bank = self.banks.get(request.unit)
         function = request.pdu[0]
         if bank is None and not self._refuse:
             return None
         try:
             pdu = _read(bank, request.pdu)
-        except RefusalRule as refusal:
+        except SimulatedRefusal as refusal:
             pdu = bytes([function | 0x80, refusal.code])
         return Adu(request.tid, request.unit, pdu)
 
 
 def _read(bank: Bank | None, pdu: bytes) -> bytes:
-    """The PDU that answers a read. Raises Refusal."""
+    """The reply PDU of a read. Raises SimulatedRefusal."""
     if bank is None:
-        raise RefusalRule(RefusedRequest.NO_UNIT)
+        raise SimulatedRefusal(ExceptionCode.NO_UNIT)
     if not 1 <= pdu[0] <= 4:
-        raise RefusalRule(RefusedRequest.FUNCTION)
+        raise SimulatedRefusal(ExceptionCode.FUNCTION)
     if len(pdu) != _READ.size:
-        raise RefusalRule(RefusedRequest.COUNT)
+        raise SimulatedRefusal(ExceptionCode.COUNT)
     function, address, count = _READ.unpack(pdu)
-    held = bank.read(function, address, count)
+    words = bank.read(function, address, count)
     if function in _BIT_FUNCTIONS:
-        bits = sum(bool(bit) << place for place, bit in enumerate(held))
+        bits = sum(bool(bit) << place for place, bit in enumerate(words))
         data = bits.to_bytes(-(-count // 8), "little")
     else:
-        data = struct.pack(f">{count}H", *held)
+        data = struct.pack(f">{count}H", *words)
     return bytes([function, len(data)]) + data

@@ -1,4 +1,4 @@
-"""A serial port of our own: a pty whose other end anybody may open, and that can be pulled out."""
+"""A serial port on a pseudo terminal, which can be removed and return like a USB adapter."""
 
 import asyncio
 import os
@@ -8,22 +8,22 @@ from pathlib import Path
 
 from meterd.errors import ConfigError
 
-_CHUNK = 4096
+_READ_BYTES = 4096
 
 
 class PtyPort:
     """The device's end of a pseudo terminal in raw mode.
 
-    `receive` gets what the client writes. With `link_path` a symbolic link to the port is kept
-    there, as udev does below /dev/serial/by-id: the port's own name may change when it comes
-    back. We hold the client's end open as well, so that a client may come and go.
+    `receive` is called with the bytes that the client writes. `link_path` is a symbolic link to
+    the port, as udev makes below /dev/serial/by-id: the port's own name may change when it
+    returns. The client's end is held open, too, so that clients can close and open it again.
     """
 
     def __init__(self, receive: Callable[[bytes], None], link_path: Path | None = None) -> None:
         self._receive = receive
         self._link = link_path
         self._master = self._slave = -1
-        self._return: asyncio.TimerHandle | None = None
+        self._return_timer: asyncio.TimerHandle | None = None
         self.path = ""
 
     @property
@@ -32,11 +32,11 @@ class PtyPort:
 
     @property
     def name(self) -> str:
-        """What a client should open."""
+        """The path for a client to open."""
         return str(self._link) if self._link else self.path
 
     def open(self) -> None:
-        """Raises ConfigError where the link's place is taken by something else."""
+        """Open the pty and make the link. Raises ConfigError where its path is no link."""
         if self._link is not None and self._link.exists() and not self._link.is_symlink():
             raise ConfigError(f"{self._link} is there already and no link; choose another path")
         self._master, self._slave = os.openpty()
@@ -44,10 +44,10 @@ class PtyPort:
         os.set_blocking(self._master, False)
         self.path = os.ttyname(self._slave)
         if self._link is not None:
-            self._point(self._link)
+            self._make_link(self._link)
         asyncio.get_running_loop().add_reader(self._master, self._readable)
 
-    def _point(self, link: Path) -> None:
+    def _make_link(self, link: Path) -> None:
         try:
             link.unlink(missing_ok=True)
             link.symlink_to(self.path)
@@ -59,10 +59,10 @@ class PtyPort:
             raise ConfigError(text) from error
 
     def close(self) -> None:
-        """The port is gone: clients see a hang-up."""
-        if self._return is not None:
-            self._return.cancel()
-            self._return = None
+        """Remove the port: clients get a hang-up."""
+        if self._return_timer is not None:
+            self._return_timer.cancel()
+            self._return_timer = None
         if not self.plugged:
             return
         asyncio.get_running_loop().remove_reader(self._master)
@@ -73,12 +73,12 @@ class PtyPort:
             self._link.unlink(missing_ok=True)
 
     def unplug(self, seconds: float) -> None:
-        """Gone now, back after `seconds`, perhaps under another name."""
+        """Remove the port; it returns after `seconds`, perhaps under another name."""
         self.close()
-        self._return = asyncio.get_running_loop().call_later(seconds, self.open)
+        self._return_timer = asyncio.get_running_loop().call_later(seconds, self.open)
 
     def write(self, data: bytes) -> None:
-        """To the client. What does not fit is lost, as on a line where nobody listens."""
+        """Send to the client. Bytes beyond the pty's buffer are lost, as on a serial line."""
         if self.plugged:
             try:
                 os.write(self._master, data)
@@ -87,7 +87,7 @@ class PtyPort:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._master, _CHUNK)
+            data = os.read(self._master, _READ_BYTES)
         except BlockingIOError:
             return
         self._receive(data)

@@ -1,4 +1,4 @@
-"""The registers of one unit, and which requests it refuses."""
+"""Register banks: the registers of one unit, and the exceptions for requests it refuses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum, StrEnum
@@ -8,13 +8,13 @@ from meterd.drivers.registers import RegisterMap
 from meterd.model.clock import Clock, SystemClock
 from meterd.sim.registers import Image, Value, encode
 
-# How often a meter renews its registers, seconds.
-REFRESH = 0.2
-_BITS = (1, 2)
-_BIT_LIMIT = 2000
+# Seconds after which a meter updates its registers.
+REFRESH_S = 0.2
+_BIT_FUNCTIONS = (1, 2)
+_BITS_MAX = 2000
 
 
-class RefusedRequest(IntEnum):
+class ExceptionCode(IntEnum):
     """Exception codes of the Modbus application protocol."""
 
     FUNCTION = 1
@@ -24,8 +24,8 @@ class RefusedRequest(IntEnum):
     NO_UNIT = 11
 
 
-class RefusalRule(Exception):  # noqa: N818 (an answer, not a mishap)
-    """The unit answers with an exception code."""
+class SimulatedRefusal(Exception):  # noqa: N818 (a reply, no failure)
+    """The unit replies with the exception `code`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"exception {code}")
@@ -33,8 +33,8 @@ class RefusalRule(Exception):  # noqa: N818 (an answer, not a mishap)
 
 
 class Strictness(StrEnum):
-    """Which addresses a unit answers: listed rows only, the holes that its map lets a read
-    bridge as well, or everything (holes read 0)."""
+    """Which addresses a unit serves: only rows of its map; also gaps between rows that the map
+    lets a read bridge; or all. Gaps read as 0."""
 
     ROWS = "rows"
     SPANS = "spans"
@@ -45,11 +45,11 @@ class Bank(Protocol):
     """One unit's registers."""
 
     def read(self, function: int, address: int, count: int) -> list[int]:
-        """`count` words (coils: 0 or 1) from `address` on. Raises Refusal."""
+        """`count` words (coils: 0 or 1) from `address` on. Raises SimulatedRefusal."""
 
 
 class FixedBank:
-    """Registers that somebody wrote down: `{function: {address: word}}`."""
+    """Constant registers: `{function: {address: word}}`."""
 
     def __init__(self, words: Mapping[int, Mapping[int, int]], max_registers: int = 125) -> None:
         self.words = words
@@ -57,11 +57,11 @@ class FixedBank:
 
     def read(self, function: int, address: int, count: int) -> list[int]:
         _check(self.words, self._limit, function, count)
-        held = self.words[function]
-        wanted = range(address, address + count)
-        if not all(register in held for register in wanted):
-            raise RefusalRule(RefusedRequest.ADDRESS)
-        return [held[register] for register in wanted]
+        words = self.words[function]
+        addresses = range(address, address + count)
+        if not all(register in words for register in addresses):
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
+        return [words[register] for register in addresses]
 
 
 class MeterBank:
@@ -74,7 +74,7 @@ class MeterBank:
         *,
         clock: Clock | None = None,
         strictness: Strictness = Strictness.SPANS,
-        refresh: float = REFRESH,
+        refresh: float = REFRESH_S,
     ) -> None:
         self._map = register_map
         self._values = values
@@ -86,7 +86,7 @@ class MeterBank:
         self._time = 0.0
 
     def image(self) -> Image:
-        """What the registers hold now."""
+        """The contents of the registers now."""
         t = self._clock.monotonic() - self._start
         if self._image is None or t - self._time >= self._refresh:
             self._image, self._time = encode(self._map, self._values(t)), t
@@ -100,25 +100,25 @@ class MeterBank:
         last = address + count - 1
         ranges = self._readable[function]
         if not any(low <= address and last <= high for low, high in ranges):
-            raise RefusalRule(RefusedRequest.ADDRESS)
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
         words = image.words.get(function, {})
         return [words.get(register, 0) for register in range(address, last + 1)]
 
 
 def _check(functions: Mapping[int, object], limit: int, function: int, count: int) -> None:
     if function not in functions:
-        raise RefusalRule(RefusedRequest.FUNCTION)
-    if not 1 <= count <= (_BIT_LIMIT if function in _BITS else limit):
-        raise RefusalRule(RefusedRequest.COUNT)
+        raise SimulatedRefusal(ExceptionCode.FUNCTION)
+    if not 1 <= count <= (_BITS_MAX if function in _BIT_FUNCTIONS else limit):
+        raise SimulatedRefusal(ExceptionCode.COUNT)
 
 
 def _readable(
     register_map: RegisterMap, strictness: Strictness
 ) -> dict[int, list[tuple[int, int]]]:
-    """By function the [first, last] ranges that one request may lie in."""
-    found: dict[int, list[tuple[int, int]]] = {}
+    """Function -> the [first, last] ranges within which a request must lie."""
+    readable: dict[int, list[tuple[int, int]]] = {}
     for function, low, high in sorted(_spans(register_map)):
-        ranges = found.setdefault(function, [])
+        ranges = readable.setdefault(function, [])
         first, last = _span(register_map, low, high, strictness)
         bridge = register_map.bridge if strictness is Strictness.SPANS else 0
         if ranges and first - ranges[-1][1] - 1 <= bridge:
@@ -126,12 +126,14 @@ def _readable(
         else:
             ranges.append((first, last))
     if strictness is Strictness.ANY:
-        found = {function: [(0, 0xFFFF)] for function in found}
-    return {function: _without(ranges, register_map) for function, ranges in found.items()}
+        readable = {function: [(0, 0xFFFF)] for function in readable}
+    return {
+        function: _without_unreadable(ranges, register_map) for function, ranges in readable.items()
+    }
 
 
 def _spans(register_map: RegisterMap) -> Iterator[tuple[int, int, int]]:
-    """Function, first and last register of each value, and of what it has apart."""
+    """Function, first and last register of each row, and of its registers elsewhere."""
     for row in register_map.rows:
         if not row.alone:
             yield row.function, row.first, row.last
@@ -139,16 +141,18 @@ def _spans(register_map: RegisterMap) -> Iterator[tuple[int, int, int]]:
 
 
 def _span(register_map: RegisterMap, first: int, last: int, strict: Strictness) -> tuple[int, int]:
-    """A row's registers, widened to what the meter insists on."""
+    """A row's first and last register, widened to the alignment of the meter."""
     align = 1 if strict is Strictness.ROWS else register_map.align
     return first // align * align, -(-(last + 1) // align) * align - 1
 
 
-def _without(ranges: list[tuple[int, int]], register_map: RegisterMap) -> list[tuple[int, int]]:
-    """The ranges with what is unreadable cut out."""
+def _without_unreadable(
+    ranges: list[tuple[int, int]], register_map: RegisterMap
+) -> list[tuple[int, int]]:
+    """The ranges without the unreadable ones of the map."""
     for low, high in register_map.unreadable:
-        cut = []
+        remaining = []
         for first, last in ranges:
-            cut += [(first, min(last, low - 1)), (max(first, high + 1), last)]
-        ranges = [(first, last) for first, last in cut if first <= last]
+            remaining += [(first, min(last, low - 1)), (max(first, high + 1), last)]
+        ranges = [(first, last) for first, last in remaining if first <= last]
     return ranges

@@ -1,4 +1,4 @@
-"""Plays the device's side of a recording back: each request gets what it got in the field.
+"""Replays a recording as a server: each request gets its recorded reply with its timing.
 
 recorded | > tid unit pdu     < tid unit pdu ... after 0.033 s
 replayed | > TID unit pdu     < TID unit pdu ... after 0.033 s     the client's own transaction id
@@ -16,22 +16,22 @@ from typing import cast
 from meterd.errors import ConfigError
 from meterd.sim.frames import Adu, SocketFraming
 from meterd.sim.pty import PtyPort
-from meterd.sim.register_bank import RefusedRequest
+from meterd.sim.register_bank import ExceptionCode
 from meterd.wire.recording import CANCELLED, CLOSED, Recording, WireEvent
 
-# Silence after which what came before belongs to no request any more, in seconds.
-_SILENCE = 0.1
-# How long a serial port that was pulled in the recording is away.
-_BLINK = 0.2
+# Seconds without bytes after which an incomplete request is dropped.
+_SILENCE_S = 0.1
+# Seconds for which a serial port is removed where the recorded device closed the connection.
+_UNPLUGGED_S = 0.2
 _TID = struct.Struct(">H")
 _MBAP = struct.Struct(">HHHB")
-_LENGTHS = range(2, 255)
-_TOP_BIT = 0x8000
+_MBAP_LENGTHS = range(2, 255)
+_TID_TOP_BIT = 0x8000
 
 
 @dataclass(slots=True)
 class _Reply:
-    """What followed one request: (seconds after it, bytes), and when the device hung up."""
+    """The recorded reply to a request: (delay in seconds, bytes) of each piece; when it closed."""
 
     request: bytes
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class _Reply:
 
 
 def _replies(events: tuple[WireEvent, ...]) -> Iterator[_Reply]:
-    """One for each request that was sent; the recording may end in the midst of the last."""
+    """The reply of each request; the last one only if the recording has its outcome."""
     reply: _Reply | None = None
     start = 0.0
     for event in events:
@@ -49,12 +49,12 @@ def _replies(events: tuple[WireEvent, ...]) -> Iterator[_Reply]:
                 yield reply
             reply, start = _Reply(event.data), event.time
         elif reply is not None:
-            _follow(reply, event, event.time - start)
+            _add_event(reply, event, event.time - start)
     if reply is not None and (reply.pieces or events[-1].kind == "!"):
         yield reply
 
 
-def _follow(reply: _Reply, event: WireEvent, delay: float) -> None:
+def _add_event(reply: _Reply, event: WireEvent, delay: float) -> None:
     if event.kind == "<":
         reply.pieces.append((delay, event.data))
     elif event.note == CLOSED:
@@ -64,17 +64,17 @@ def _follow(reply: _Reply, event: WireEvent, delay: float) -> None:
 
 
 class Replay:
-    """The recorded replies by request. Asked again, a request gets its next reply, in a circle.
+    """The recorded replies by request. A repeated request gets its replies in turn, cyclically.
 
-    With transaction ids (`socket`) a request is known by its unit and PDU. Raises ConfigError
-    for a recording in which nothing was asked.
+    With transaction ids (`socket`) a request is identified by unit and PDU, else by its bytes.
+    Raises ConfigError for a recording without requests.
     """
 
     def __init__(self, recording: Recording) -> None:
         self.socket = recording.head.get("framer") == "socket"
         self.unknown: Counter[bytes] = Counter()
         self._replies: dict[bytes, list[_Reply]] = {}
-        self._asked: Counter[bytes] = Counter()
+        self._counts: Counter[bytes] = Counter()
         for reply in _replies(recording.events):
             if not reply.cut_short or reply.pieces:
                 self._replies.setdefault(self._key(reply.request), []).append(reply)
@@ -90,17 +90,17 @@ class Replay:
         return sorted(self._replies, key=len, reverse=True)
 
     def next(self, key: bytes) -> _Reply | None:
-        """The reply whose turn it is; None for what was never asked."""
-        known = self._replies.get(key)
-        if known is None:
+        """The next reply of a request; None for one that is not in the recording."""
+        replies = self._replies.get(key)
+        if replies is None:
             self.unknown[key] += 1
             return None
-        self._asked[key] += 1
-        return known[(self._asked[key] - 1) % len(known)]
+        self._counts[key] += 1
+        return replies[(self._counts[key] - 1) % len(replies)]
 
 
-class _Player:
-    """One connection: recognises requests and sends what is theirs."""
+class _ReplayConnection:
+    """One connection: identifies requests in the stream, and sends their replies."""
 
     def __init__(
         self, replay: Replay, write: Callable[[bytes], None], hang_up: Callable[[], None]
@@ -111,8 +111,8 @@ class _Player:
         self._loop = asyncio.get_running_loop()
         self._framing = SocketFraming()
         self._buffer = bytearray()
-        self._heard = 0.0
-        # The recording's transaction ids, as this client numbers them.
+        self._last_received = 0.0
+        # Transaction ids of the recording -> of this client.
         self._tids: dict[int, int] = {}
 
     def receive(self, data: bytes) -> None:
@@ -130,29 +130,29 @@ class _Player:
         for adu in requests:
             reply = self._replay.next(bytes([adu.unit]) + adu.pdu)
             if reply is None:
-                refusal = bytes([adu.pdu[0] | 0x80, RefusedRequest.ADDRESS])
+                refusal = bytes([adu.pdu[0] | 0x80, ExceptionCode.ADDRESS])
                 self._write(self._framing.wrap(Adu(adu.tid, adu.unit, refusal)))
                 continue
             self._tids[_TID.unpack_from(reply.request)[0]] = adu.tid
-            self._play(reply, self._renumbered(reply.pieces, adu.tid))
+            self._play(reply, self._with_client_tids(reply.pieces, adu.tid))
 
     def _receive_bytes(self, data: bytes) -> None:
-        """Whatever the protocol: a request is bytes that were recorded as one."""
+        """Identify requests of any protocol by their recorded bytes."""
         now = self._loop.time()
-        if now - self._heard > _SILENCE:
+        if now - self._last_received > _SILENCE_S:
             self._buffer.clear()
-        self._heard = now
+        self._last_received = now
         self._buffer += data
         while self._buffer:
             buffer = bytes(self._buffer)
-            known = self._replay.requests
-            whole = next((request for request in known if buffer.startswith(request)), None)
-            if whole is not None:
-                del self._buffer[: len(whole)]
-                reply = self._replay.next(whole)
-                assert reply is not None  # noqa: S101 (it is among the known)
+            candidates = self._replay.requests
+            complete = next((request for request in candidates if buffer.startswith(request)), None)
+            if complete is not None:
+                del self._buffer[: len(complete)]
+                reply = self._replay.next(complete)
+                assert reply is not None  # noqa: S101 (it is one of the candidates)
                 self._play(reply, reply.pieces)
-            elif any(request.startswith(buffer) for request in known):
+            elif any(request.startswith(buffer) for request in candidates):
                 return
             else:
                 self._replay.unknown[buffer] += 1
@@ -164,39 +164,41 @@ class _Player:
         if reply.closes is not None:
             self._loop.call_later(reply.closes, self._hang_up)
 
-    def _renumbered(self, pieces: list[tuple[float, bytes]], tid: int) -> list[tuple[float, bytes]]:
-        """Frames get this client's ids; what is no frame stays as it was."""
+    def _with_client_tids(
+        self, pieces: list[tuple[float, bytes]], tid: int
+    ) -> list[tuple[float, bytes]]:
+        """The pieces with this client's transaction ids; bytes that are no frame are unchanged."""
         data = bytearray().join(piece for _, piece in pieces)
-        place = 0
-        while len(data) - place >= _MBAP.size:
-            recorded, protocol, length, _ = _MBAP.unpack_from(data, place)
-            if protocol or length not in _LENGTHS:
+        offset = 0
+        while len(data) - offset >= _MBAP.size:
+            recorded, protocol, length, _ = _MBAP.unpack_from(data, offset)
+            if protocol or length not in _MBAP_LENGTHS:
                 break
-            _TID.pack_into(data, place, self._tid(recorded, tid))
-            place += 6 + length
+            _TID.pack_into(data, offset, self._tid(recorded, tid))
+            offset += 6 + length
         sizes = [(delay, len(piece)) for delay, piece in pieces]
-        return [(delay, bytes(data[at : at + n])) for (delay, n), at in _places(sizes)]
+        return [(delay, bytes(data[at : at + count])) for (delay, count), at in _offsets(sizes)]
 
     def _tid(self, recorded: int, tid: int) -> int:
-        """A foreign id stays foreign, even where the client happens to use it now."""
+        """The client's id for a recorded one; ids of no request must not equal the present one."""
         if recorded in self._tids:
             return self._tids[recorded]
-        return recorded ^ _TOP_BIT if recorded == tid else recorded
+        return recorded ^ _TID_TOP_BIT if recorded == tid else recorded
 
 
-def _places(sizes: list[tuple[float, int]]) -> Iterator[tuple[tuple[float, int], int]]:
-    place = 0
+def _offsets(sizes: list[tuple[float, int]]) -> Iterator[tuple[tuple[float, int], int]]:
+    offset = 0
     for delay, size in sizes:
-        yield (delay, size), place
-        place += size
+        yield (delay, size), offset
+        offset += size
 
 
 class _TcpLine(asyncio.Protocol):
-    """A client's connection."""
+    """A TCP connection."""
 
     def __init__(self, server: "ReplayServer") -> None:
         self._server = server
-        self._player = _Player(server.replay, self._write, self.hang_up)
+        self._player = _ReplayConnection(server.replay, self._write, self.hang_up)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -220,7 +222,7 @@ class _TcpLine(asyncio.Protocol):
 
 
 class ReplayServer:
-    """Serves a recording on TCP or on a pty; `url` is the link as meterd.yaml writes it."""
+    """Serves a recording on TCP or on a pty; `url` is the link URL for meterd.yaml."""
 
     def __init__(self, recording: Recording) -> None:
         self.replay = Replay(recording)
@@ -230,7 +232,7 @@ class ReplayServer:
         self._port: PtyPort | None = None
 
     async def start_tcp(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Port 0 lets the system choose. Raises ConfigError where that cannot be."""
+        """Listen; port 0: any free one. Raises ConfigError where the address cannot be bound."""
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(lambda: _TcpLine(self), host, port)
@@ -245,7 +247,7 @@ class ReplayServer:
             player.receive(data)
 
         port = PtyPort(receive, link_path)
-        player = _Player(self.replay, port.write, lambda: _pull(port))
+        player = _ReplayConnection(self.replay, port.write, lambda: _unplug(port))
         port.open()
         self._port = port
         self.url = f"serial://{port.name}"
@@ -260,9 +262,9 @@ class ReplayServer:
         await asyncio.sleep(0)
 
 
-def _pull(port: PtyPort) -> None:
+def _unplug(port: PtyPort) -> None:
     if port.plugged:
-        port.unplug(_BLINK)
+        port.unplug(_UNPLUGGED_S)
 
 
 @asynccontextmanager
@@ -274,7 +276,7 @@ async def serve_replay(
     pty: bool = False,
     link_path: Path | None = None,
 ) -> AsyncIterator[ReplayServer]:
-    """A recording on TCP, or with `pty` on a serial line. Raises ConfigError."""
+    """Serve a recording on TCP, or with `pty` on a pseudo terminal. Raises ConfigError."""
     server = ReplayServer(recording)
     if pty:
         server.start_pty(link_path)

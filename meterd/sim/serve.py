@@ -1,4 +1,4 @@
-"""The doors to the simulators: a meter of any register map and a UPS, each for an `async with`."""
+"""Context managers that serve a simulated meter of any register map, or a UPS."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from meterd.sim.faults import SimulatedFault
 from meterd.sim.megatec import UpsServer
 from meterd.sim.meter import house_meter, solar_meter
 from meterd.sim.modbus import ModbusServer
-from meterd.sim.register_bank import REFRESH, MeterBank, Strictness
+from meterd.sim.register_bank import REFRESH_S, MeterBank, Strictness
 from meterd.sim.transports import Framer
 from meterd.sim.ups import Script, Ups
 
@@ -24,12 +24,12 @@ def meter_bank(
     profile: Literal["house", "solar"] = "house",
     offset: float = 0.0,
     strictness: Strictness = Strictness.SPANS,
-    refresh: float = REFRESH,
+    refresh: float = REFRESH_S,
     clock: Clock | None = None,
 ) -> MeterBank:
-    """A meter's registers: a shipped map's name or a path to one, and what flows through it.
+    """The register bank of a meter: a shipped map's name or a path to one, and its power source.
 
-    `offset` is the time of day at which the simulation begins, in seconds.
+    `offset`: the time of day at which the simulation begins, in seconds.
     """
     register_map = load_map(map_name)
     meter = PROFILES[profile](register_map, offset)
@@ -51,12 +51,12 @@ async def serve_meter(
     profile: Literal["house", "solar"] = "house",
     offset: float = 0.0,
     strictness: Strictness = Strictness.SPANS,
-    refresh: float = REFRESH,
+    refresh: float = REFRESH_S,
     clock: Clock | None = None,
 ) -> AsyncIterator[ModbusServer]:
-    """One meter on TCP; `server.url`, `server.port` and `server.banks[unit]` say what came of it.
+    """Serve one meter on TCP; see `server.url`, `server.port` and `server.banks[unit]`.
 
-    Raises ConfigError for a map, fault or address that cannot be.
+    Raises ConfigError for an invalid map, fault or address.
     """
     bank = meter_bank(
         map_name,
@@ -86,7 +86,7 @@ async def serve_ups(
     drain: float = 1.0,
     clock: Clock | None = None,
 ) -> AsyncIterator[UpsServer]:
-    """A UPS on a pty; `server.url` is its link, `server.ups` the model, for outages by hand."""
+    """Serve a UPS on a pty; `server.url` is its link, `server.ups` the model, for outages."""
     ups = Ups(clock=clock, script=script, load=load, drain=drain)
     server = UpsServer(ups, link_path=link_path, faults=faults, seed=seed, baud=baud)
     server.start()

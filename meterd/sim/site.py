@@ -1,4 +1,4 @@
-"""The house of `meterd demo`: three meters on two buses, and a UPS that loses its mains."""
+"""The simulated site of `meterd demo`: three meters on two links, a UPS with mains failures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,17 +10,17 @@ from meterd.sim.register_bank import Bank
 from meterd.sim.serve import meter_bank
 from meterd.sim.ups import Script, Ups
 
-# Mains fail after 15 s for 20 s, and so again every three minutes.
+# The mains fail after 15 s for 20 s, and again every three minutes.
 OUTAGES = Script(((15.0, 20.0),), repeat=180.0)
-# It is late morning: the house is busy and the sun shines.
+# Seconds: late morning, with load in the house and sun on the roof.
 MORNING = 10.5 * 3600
-# The UPS' battery ages fast, so that an outage of 20 s shows.
+# Speeds up the discharge of the UPS, so that an outage of 20 s is visible.
 _DRAIN = 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class DemoMeter:
-    """What meterd.yaml has to say of one meter."""
+    """The settings of one meter for meterd.yaml."""
 
     device: str
     map: str
@@ -30,14 +30,14 @@ class DemoMeter:
 
 @dataclass(frozen=True, slots=True)
 class DemoAddresses:
-    """Where everything is. `ups` is the URL of its serial link."""
+    """The addresses of all simulators. `ups` is the URL of its serial link."""
 
     meters: tuple[DemoMeter, ...]
     ups: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _SimulatedDevice:
     device: str
     map: str
     unit: int
@@ -47,14 +47,14 @@ class _Place:
 
 # One Modbus TCP gateway with two meters, and one meter behind an RTU-over-TCP adapter.
 _TCP = (
-    _Place("main", "eastron_sdm630", 1),
-    _Place("workshop", "schneider_iem3155", 2, offset=5 * 3600),
+    _SimulatedDevice("main", "eastron_sdm630", 1),
+    _SimulatedDevice("workshop", "schneider_iem3155", 2, offset=5 * 3600),
 )
-_RTU = (_Place("solar", "eastron_sdm120", 1, profile="solar"),)
+_RTU = (_SimulatedDevice("solar", "eastron_sdm120", 1, profile="solar"),)
 
 
 class DemoSite:
-    """Simulators on ports that the system chooses. `start_at` is the time of day it begins at."""
+    """The simulators, on free ports. `start_at`: the time of day at the start, in seconds."""
 
     def __init__(
         self,
@@ -73,8 +73,11 @@ class DemoSite:
         await self.tcp.start_tcp()
         await self.rtu.start_tcp()
         self.ups.start()
-        pairs = [(place, self.tcp) for place in _TCP] + [(place, self.rtu) for place in _RTU]
-        meters = (DemoMeter(p.device, p.map, server.url, p.unit) for p, server in pairs)
+        pairs = [(device, self.tcp) for device in _TCP] + [(device, self.rtu) for device in _RTU]
+        meters = (
+            DemoMeter(device.device, device.map, server.url, device.unit)
+            for device, server in pairs
+        )
         return DemoAddresses(tuple(meters), self.ups.url)
 
     async def stop(self) -> None:
@@ -82,13 +85,13 @@ class DemoSite:
         await self.rtu.stop()
         await self.tcp.stop()
 
-    def _banks(self, places: tuple[_Place, ...]) -> dict[int, Bank]:
+    def _banks(self, devices: tuple[_SimulatedDevice, ...]) -> dict[int, Bank]:
         return {
-            place.unit: meter_bank(
-                place.map,
-                profile=place.profile,
-                offset=self._start_at + place.offset,
+            device.unit: meter_bank(
+                device.map,
+                profile=device.profile,
+                offset=self._start_at + device.offset,
                 clock=self._clock,
             )
-            for place in places
+            for device in devices
         }

@@ -1,4 +1,4 @@
-"""A measured series that repeats for ever: its value at any second, and its exact integral."""
+"""A periodic time series, interpolated, with its exact integral."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ MINUTE = 60.0
 
 
 class Trace:
-    """Values of whole minutes, joined by straight lines, with a small ripple laid over them.
+    """Values of whole minutes, linearly interpolated, with a small ripple.
 
     The ripple is a sine of `cycles` whole periods a minute and of `ripple` times the value,
-    so it vanishes at whole minutes, never changes a sign, and has an integral in closed form.
+    so it is 0 at whole minutes, never changes the sign, and has an integral in closed form.
     """
 
     def __init__(self, minutes: Sequence[float], *, ripple: float = 0.0, cycles: int = 1) -> None:
@@ -23,13 +23,13 @@ class Trace:
         self._sums = tuple(accumulate(whole, initial=0.0))
 
     def at(self, t: float) -> float:
-        """The value at second `t`; any `t` will do, also a negative one."""
+        """The value at second `t`, which may be negative or beyond the period."""
         minute, x = divmod(t, MINUTE)
         start, slope = self._segment(int(minute))
         return (start + slope * x) * (1 + self._ripple * math.sin(self._omega * x))
 
     def integral(self, t: float) -> float:
-        """The area from second 0 to second `t`, in value-seconds."""
+        """The integral from second 0 to `t`, in value-seconds."""
         rounds, rest = divmod(t, self.period)
         minute, x = divmod(rest, MINUTE)
         index = min(int(minute), len(self._minutes) - 1)
@@ -41,7 +41,7 @@ class Trace:
         return start, (end - start) / MINUTE
 
     def _within(self, minute: int, x: float) -> float:
-        """The area of one minute's first `x` seconds."""
+        """The integral over the first `x` seconds of a minute."""
         start, slope = self._segment(minute)
         w = self._omega
         rippled = start * (1 - math.cos(w * x)) / w

@@ -1,4 +1,4 @@
-"""Connections to clients, TCP and serial: cut requests, put replies on the wire in their time."""
+"""Connections of the simulated Modbus server, TCP and serial: framing and timed replies."""
 
 import asyncio
 import socket
@@ -11,13 +11,13 @@ from meterd.sim.pty import PtyPort
 
 Framer = Literal["socket", "rtu"]
 
-# Silence after which an RTU device takes the next byte for the first of a request. A real one
-# waits 3.5 characters; TCP and schedulers need more room.
-_SILENCE = 0.1
-# Time for half a reply to get out before the connection is reset.
-_HALF_WAY = 0.02
-# How long a serial port that was "closed" is away.
-_BLINK = 0.2
+# Seconds of silence after which the next byte begins a request. RTU has 3.5 characters; TCP and
+# the scheduler delay bytes by more.
+_SILENCE_S = 0.1
+# Seconds in which half a reply is sent before the connection is reset.
+_RESET_DELAY_S = 0.02
+# Seconds for which a serial port is removed in place of closing a connection.
+_UNPLUGGED_S = 0.2
 
 
 class Owner(Protocol):
@@ -30,18 +30,18 @@ class Owner(Protocol):
     lines: "set[ServerLine]"
 
     def received(self, line: "ServerLine", request: Adu) -> None:
-        """A request has come in."""
+        """Called with each request."""
 
 
 class ServerLine:
-    """One client's connection."""
+    """The connection of one client."""
 
     def __init__(self, server: Owner) -> None:
         self.framer = server.framer
         self._server = server
         self._framing = framing(server.framer)
         self._loop = asyncio.get_running_loop()
-        self._heard = 0.0
+        self._last_received = 0.0
         self._free_at = 0.0
 
     def wrap(self, adu: Adu) -> bytes:
@@ -49,9 +49,9 @@ class ServerLine:
 
     def data_received(self, data: bytes) -> None:
         now = self._loop.time()
-        if now - self._heard > _SILENCE:
+        if now - self._last_received > _SILENCE_S:
             self._framing.forget()
-        self._heard = now
+        self._last_received = now
         try:
             requests = self._framing.feed(data)
         except ValueError:
@@ -61,33 +61,33 @@ class ServerLine:
             self._server.received(self, request)
 
     def send(self, data: bytes, delay: float = 0.0) -> None:
-        """Now, or in `delay` seconds; never into the middle of a dribbled reply."""
+        """Send now or in `delay` seconds, but not before a dribbled reply is complete."""
         delay = max(delay + self._server.latency, self._free() - self._loop.time())
         if self._server.shared_wire:
-            # One wire: what is asked next is answered after this.
+            # One wire: later requests are replied to after this reply.
             self._server.free_at = self._loop.time() + delay
         if delay > 0:
-            self._loop.call_later(delay, self._out, data)
+            self._loop.call_later(delay, self._write, data)
         else:
-            self._out(data)
+            self._write(data)
 
     def _free(self) -> float:
-        """From when on the wire carries nothing else (loop time)."""
+        """The loop time from which the wire is free."""
         return max(self._free_at, self._server.free_at if self._server.shared_wire else 0.0)
 
     def dribble(self, data: bytes, pause: float) -> None:
-        for place in range(len(data)):
-            self._loop.call_later(place * pause, self._out, data[place : place + 1])
+        for index in range(len(data)):
+            self._loop.call_later(index * pause, self._write, data[index : index + 1])
         self._free_at = self._loop.time() + len(data) * pause
 
-    def _out(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         lines = tuple(self._server.lines) if self._server.shared_wire else (self,)
         for line in lines:
             line.write(data)
 
     def reset(self) -> None:
-        """After half a reply: give it time to leave."""
-        self._loop.call_later(_HALF_WAY, self.break_off)
+        """Reset the connection, after the time that half a reply needs to be sent."""
+        self._loop.call_later(_RESET_DELAY_S, self.break_off)
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -124,13 +124,13 @@ class TcpLine(ServerLine, asyncio.Protocol):
         if self._transport is None:
             return
         wire: socket.socket = self._transport.get_extra_info("socket")
-        # Lingering for 0 s makes the kernel send RST.
+        # SO_LINGER of 0 s makes the kernel send RST.
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
 
 class PtyLine(ServerLine):
-    """A serial line; to close it is to pull the plug for a moment."""
+    """A serial line; closing it removes the port for a moment."""
 
     def __init__(self, server: Owner, link_path: Path | None) -> None:
         super().__init__(server)
@@ -141,7 +141,7 @@ class PtyLine(ServerLine):
 
     def hang_up(self) -> None:
         if self.port.plugged:
-            self.port.unplug(_BLINK)
+            self.port.unplug(_UNPLUGGED_S)
 
     def break_off(self) -> None:
         self.hang_up()

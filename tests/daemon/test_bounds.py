@@ -82,7 +82,7 @@ def lanes() -> Iterator[object]:
     yield proxy
     while True:
         number += 1
-        proxy._lane(f"tcp://192.0.2.1:{number}")
+        proxy._queue_of(f"tcp://192.0.2.1:{number}")
         yield proxy
 
 

@@ -8,7 +8,7 @@ import pytest
 from meterd.drivers.identify import SILENCES, Guess, Registers, identify, telling
 from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.registers import RegisterMap
-from meterd.sim.register_bank import RefusalRule
+from meterd.sim.register_bank import SimulatedRefusal
 from meterd.sim.serve import meter_bank
 from tests.clocks import FakeClock
 
@@ -31,7 +31,7 @@ class Unit:
         self.asked[function, address, count] += 1
         try:
             words = self._bank.read(function, address, count)
-        except RefusalRule:
+        except SimulatedRefusal:
             return None
         return struct.pack(f">{count}H", *words)
 

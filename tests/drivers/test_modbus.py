@@ -11,7 +11,7 @@ from meterd.model.sample import Reading
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu
 from meterd.sim.modbus import ModbusServer
-from meterd.sim.register_bank import RefusalRule, RefusedRequest
+from meterd.sim.register_bank import ExceptionCode, SimulatedRefusal
 from meterd.sim.transports import Framer
 from meterd.wire import open_link
 from meterd.wire.address import parse
@@ -38,7 +38,7 @@ rows:
 class Picky:
     """Register N holds N + 1000. Notes every request; refuses those that touch `bad`."""
 
-    def __init__(self, bad: Iterable[int] = (), code: int = RefusedRequest.ADDRESS) -> None:
+    def __init__(self, bad: Iterable[int] = (), code: int = ExceptionCode.ADDRESS) -> None:
         self.bad = set(bad)
         self.code = code
         self.functions = {3, 4}
@@ -48,9 +48,9 @@ class Picky:
         wanted = range(address, address + count)
         self.asked.append(wanted)
         if function not in self.functions:
-            raise RefusalRule(RefusedRequest.FUNCTION)
+            raise SimulatedRefusal(ExceptionCode.FUNCTION)
         if self.bad & set(wanted):
-            raise RefusalRule(self.code)
+            raise SimulatedRefusal(self.code)
         return [1000 + register for register in wanted]
 
     def touched_bad(self, since: int) -> bool:
@@ -128,7 +128,7 @@ async def test_a_meter_that_refuses_nothing_is_read_in_one_request(
 
 @pytest.mark.parametrize("bad", [{0}, {13}, {ROWS - 1}, {3, 17}, {10, 11}], ids=str)
 @pytest.mark.parametrize(
-    "code", [RefusedRequest.ADDRESS, RefusedRequest.COUNT], ids=["address", "value"]
+    "code", [ExceptionCode.ADDRESS, ExceptionCode.COUNT], ids=["address", "value"]
 )
 async def test_refused_rows_are_found_once_and_left_alone(
     bank: Picky, link: Link, server: ModbusServer, tmp_path: Path, bad: set[int], code: int
@@ -273,7 +273,7 @@ async def test_its_plan_tells_the_bytes_of_a_poll(
 class Short(Picky):
     """Gives `most` registers at once and refuses more."""
 
-    def __init__(self, most: int, code: int = RefusedRequest.ADDRESS) -> None:
+    def __init__(self, most: int, code: int = ExceptionCode.ADDRESS) -> None:
         super().__init__()
         self.most = most
         self.no = code
@@ -282,7 +282,7 @@ class Short(Picky):
         if count <= self.most:
             return super().read(function, address, count)
         self.asked.append(range(address, address + count))
-        raise RefusalRule(self.no)
+        raise SimulatedRefusal(self.no)
 
 
 class Mute(ModbusServer):
@@ -314,7 +314,7 @@ def groups(folder: Path) -> Path:
 
 @pytest.mark.parametrize("most", [20, 11, 4, 2, 1])
 @pytest.mark.parametrize(
-    "code", [RefusedRequest.ADDRESS, RefusedRequest.COUNT], ids=["address", "value"]
+    "code", [ExceptionCode.ADDRESS, ExceptionCode.COUNT], ids=["address", "value"]
 )
 async def test_a_meter_that_gives_less_at_once_than_its_map_says_loses_no_row(
     tmp_path: Path, most: int, code: int

@@ -11,7 +11,7 @@ import pytest
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.sample import Reading
 from meterd.sim.modbus import ModbusServer
-from meterd.sim.register_bank import RefusalRule, RefusedRequest
+from meterd.sim.register_bank import ExceptionCode, SimulatedRefusal
 from meterd.wire import open_link
 from meterd.wire.address import parse
 
@@ -37,7 +37,7 @@ class Scaled:
         self.asked.append((address, count))
         wanted = range(address, address + count)
         if not set(wanted) <= set(self.held):
-            raise RefusalRule(RefusedRequest.ADDRESS)
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
         found = [self.held[register] for register in wanted]
         self.then(address)
         return found
@@ -144,7 +144,7 @@ class Split:
             80: self.energy >> 16,
         }
         if (function, count) != (3, 1) or address not in held:
-            raise RefusalRule(RefusedRequest.ADDRESS)
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
         self.asked.append(address)
         self.power, self.energy = self.later.get(len(self.asked), (self.power, self.energy))
         return [held[address]]
@@ -275,7 +275,7 @@ class Kilos:
             return [self.watthours % 1000]
         if (function, address, count) == (4, 10, 2):
             return [0, self.watthours // 1000]
-        raise RefusalRule(RefusedRequest.ADDRESS)
+        raise SimulatedRefusal(ExceptionCode.ADDRESS)
 
 
 async def test_kilowatthours_and_watthours_of_two_functions_are_added(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
 from meterd.sim.frames import Adu
 from meterd.sim.modbus import ModbusServer
-from meterd.sim.register_bank import Bank, RefusalRule, RefusedRequest
+from meterd.sim.register_bank import Bank, ExceptionCode, SimulatedRefusal
 from meterd.sim.transports import Framer, ServerLine
 from meterd.wire import open_link
 from meterd.wire.address import parse
@@ -70,7 +70,7 @@ class TellingBank:
     def read(self, function: int, address: int, count: int) -> list[int]:
         self.reads += 1
         if any(address <= register < address + count for register in self.refused):
-            raise RefusalRule(RefusedRequest.ADDRESS)
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
         number = self._numbers.next()
         told = (number, self.unit, None, number)
         found = range(address, address + count)

@@ -9,10 +9,10 @@ import pytest
 from meterd.errors import DeviceError, LinkError, MeterdError
 from meterd.proxy.frames import ProxyRefusal, RegisterSpan
 from meterd.proxy.proxied_meter import (
-    LOST_SHARE,
-    MOST_SIZES,
-    MOST_WAITING,
-    Lane,
+    REPLY_SIZES_MAX,
+    TIMEOUT_SHARE_MAX,
+    WAITING_MAX,
+    LinkQueue,
     Observer,
     ProxiedMeter,
     ProxyRoute,
@@ -54,7 +54,7 @@ class Rig:
         self.client = FakeClient(self.clock)
         self.turn = asyncio.Lock()
         self.counters: Counter[str] = Counter()
-        self.lane = Lane()
+        self.lane = LinkQueue()
         self.alive = True
         self.way = ProxyRoute("tcp://h:502", self.client, self.turn, lambda: self.alive, **way)  # type: ignore[arg-type]
         self.guest = ProxiedMeter(self.way, self.lane, self.clock, MAX_AGE, self.counters)
@@ -116,7 +116,7 @@ async def test_a_poll_waits_for_one_guest_at_most() -> None:
             await rig.guest.read(RegisterSpan(3, 100 * number + address, 1))
             order.append("guest")
 
-    await asyncio.gather(bus(), *(guest(number) for number in range(MOST_WAITING)))
+    await asyncio.gather(bus(), *(guest(number) for number in range(WAITING_MAX)))
     assert order.count("guest") == 16
     polls_over = max(place for place, who in enumerate(order) if who == "poll")
     during = order[:polls_over]
@@ -129,7 +129,7 @@ async def test_more_guests_than_may_wait_hear_busy_at_once() -> None:
     async with rig.turn:
         waiting = [
             asyncio.create_task(rig.guest.read(RegisterSpan(4, address, 1)))
-            for address in range(MOST_WAITING)
+            for address in range(WAITING_MAX)
         ]
         await asyncio.sleep(0)
         assert await rig.refused() == 6
@@ -139,7 +139,7 @@ async def test_more_guests_than_may_wait_hear_busy_at_once() -> None:
 
 
 async def test_a_guest_that_waited_too_long_hears_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterd.proxy.proxied_meter.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("meterd.proxy.proxied_meter.WAIT_MAX_S", 0.01)
     rig = Rig()
     async with rig.turn:
         assert await rig.refused() == 6
@@ -150,7 +150,7 @@ async def test_a_guest_that_waited_too_long_hears_busy(monkeypatch: pytest.Monke
 async def test_an_exchange_that_has_begun_is_never_cut_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("meterd.proxy.proxied_meter.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("meterd.proxy.proxied_meter.WAIT_MAX_S", 0.01)
     rig = Rig()
     rig.client.gate.clear()
     task = asyncio.create_task(rig.guest.read(SPAN))
@@ -193,7 +193,7 @@ async def test_silence_costs_the_link_a_small_share_of_its_time() -> None:
         assert await rig.refused() == 11
         rig.clock.pass_by(0.05)
     lost = 0.1 * rig.counters["lost"]
-    assert 0.5 * LOST_SHARE < lost / 1000 <= LOST_SHARE
+    assert 0.5 * TIMEOUT_SHARE_MAX < lost / 1000 <= TIMEOUT_SHARE_MAX
     assert rig.counters["resting"] > 1000
 
 
@@ -236,14 +236,14 @@ async def test_what_the_map_forbids_never_reaches_the_meter() -> None:
 
 async def test_where_sizes_tell_replies_apart_guests_may_not_use_them_up() -> None:
     rig = Rig(told_apart=False)
-    for count in range(1, MOST_SIZES + 1):
+    for count in range(1, REPLY_SIZES_MAX + 1):
         assert await rig.guest.read(RegisterSpan(4, 200 * count, count))
-    assert await rig.refused(RegisterSpan(4, 1, MOST_SIZES + 1)) == 3
-    assert await rig.guest.read(RegisterSpan(4, 1, MOST_SIZES))
+    assert await rig.refused(RegisterSpan(4, 1, REPLY_SIZES_MAX + 1)) == 3
+    assert await rig.guest.read(RegisterSpan(4, 1, REPLY_SIZES_MAX))
 
 
 async def test_the_kinds_of_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterd.proxy.proxied_meter.MOST_REQUESTS", 3)
+    monkeypatch.setattr("meterd.proxy.proxied_meter.DISTINCT_REQUESTS_MAX", 3)
     rig = Rig()
     for address in (1, 2, 3, 1, 2, 3):
         rig.clock.pass_by(MAX_AGE + 1)
@@ -255,7 +255,7 @@ async def test_the_kinds_of_requests_are_bounded(monkeypatch: pytest.MonkeyPatch
 async def test_a_guest_that_left_watches_no_more_and_never_blinds_the_next() -> None:
     rig = Rig()
     other = ProxiedMeter(rig.way, rig.lane, rig.clock, MAX_AGE, Counter())
-    rig.guest.leave()
+    rig.guest.stop_observing()
     assert rig.client.observe is not None
-    other.leave()
+    other.stop_observing()
     assert rig.client.observe is None

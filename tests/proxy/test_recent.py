@@ -5,7 +5,7 @@ import random
 import pytest
 
 from meterd.proxy.frames import RegisterSpan
-from meterd.proxy.recent import MOST_READS, Recent
+from meterd.proxy.recent import READS_MAX, Recent
 from tests.clocks import FakeClock
 
 MAX_AGE = 2.0
@@ -77,7 +77,7 @@ def test_ages_of_any_history() -> None:
         wanted = RegisterSpan(4, dice.randrange(20), dice.randrange(1, 6))
         fitting = [
             tag
-            for time, old, tag in truth[-MOST_READS:]
+            for time, old, tag in truth[-READS_MAX:]
             if clock.now - time <= MAX_AGE
             and old.address <= wanted.address
             and wanted.end <= old.end
@@ -104,7 +104,7 @@ def test_bits_are_cut_at_any_place(function: int) -> None:
 
 def test_the_reads_that_are_kept_are_bounded() -> None:
     held, _ = recent()
-    for address in range(MOST_READS + 5):
+    for address in range(READS_MAX + 5):
         held.take(4, address, 1, words(address, 1))
     assert held.find(RegisterSpan(4, 4, 1)) is None
     assert held.find(RegisterSpan(4, 5, 1)) == words(5, 1)

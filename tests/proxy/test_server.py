@@ -9,7 +9,7 @@ import pytest
 
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
-from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, ClientPace, Proxy
+from meterd.proxy.server import BURST_REQUESTS, CLIENTS_MAX, REQUESTS_PER_S, ClientPace, Proxy
 from meterd.sim.faults import parse_faults
 from meterd.sim.register_bank import FixedBank
 from tests.clocks import FakeClock
@@ -95,7 +95,7 @@ async def test_a_meter_that_falls_silent_is_exception_11(site: Rig) -> None:
 async def test_half_a_frame_ends_at_its_limit_and_hinders_nobody(
     site: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meterd.proxy.server.FRAME_LIMIT", 0.1)
+    monkeypatch.setattr("meterd.proxy.server.FRAME_MAX_S", 0.1)
     whole = struct.pack(">HHHBBHH", 1, 0, 6, 1, 4, 0, 2)
     halves = [await site.caller() for _ in range(1, len(whole))]
     for size, half in enumerate(halves, 1):
@@ -125,7 +125,7 @@ async def test_bytes_that_are_no_modbus_end_the_connection(site: Rig) -> None:
 async def test_a_client_that_says_nothing_is_let_go(
     site: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meterd.proxy.server.IDLE_LIMIT", 0.05)
+    monkeypatch.setattr("meterd.proxy.server.IDLE_MAX_S", 0.05)
     caller = await site.caller()
     assert await caller.hung_up()
     assert site.proxy.counters["idle"] == 1
@@ -134,8 +134,8 @@ async def test_a_client_that_says_nothing_is_let_go(
 async def test_a_client_that_takes_no_answers_is_let_go(
     site: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meterd.proxy.server.TAKE_LIMIT", 0.1)
-    monkeypatch.setattr("meterd.proxy.server.RATE", 1e6)
+    monkeypatch.setattr("meterd.proxy.server.SEND_MAX_S", 0.1)
+    monkeypatch.setattr("meterd.proxy.server.REQUESTS_PER_S", 1e6)
     await site.poll(4, 0, 125)
     rude = await site.caller()
     rude.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -170,13 +170,13 @@ async def test_a_flood_is_slowed_down_and_others_are_served_meanwhile(site: Rig)
         await site.poll(4, 0, 80)
     # The flood gets its share, no more.
     took = asyncio.get_running_loop().time() - started
-    assert site.proxy.counters["requests"] - before - 20 <= took * RATE + 2
+    assert site.proxy.counters["requests"] - before - 20 <= took * REQUESTS_PER_S + 2
     assert site.server.requests == 21
 
 
 async def test_a_flood_of_misses_delays_a_poll_by_one_exchange(site: Rig) -> None:
     site.server.latency = 0.005
-    floods = [await site.caller() for _ in range(MOST_CLIENTS)]
+    floods = [await site.caller() for _ in range(CLIENTS_MAX)]
     for number, flood in enumerate(floods):
         for address in range(40):
             flood.send(struct.pack(">BHH", 3, address, 1 + number))
@@ -189,20 +189,20 @@ async def test_a_flood_of_misses_delays_a_poll_by_one_exchange(site: Rig) -> Non
 
 
 async def test_clients_beyond_the_limit_are_turned_away_and_the_others_stay(site: Rig) -> None:
-    first = [await site.caller() for _ in range(MOST_CLIENTS)]
+    first = [await site.caller() for _ in range(CLIENTS_MAX)]
     for caller in first:
         assert await caller.read(0, 2) == words(0, 2)
     assert await (await site.caller()).hung_up()
     assert site.proxy.counters["turned_away"] == 1
     await first[0].close()
-    await until(lambda: site.proxy.clients < MOST_CLIENTS, "one has left")
+    await until(lambda: site.proxy.clients < CLIENTS_MAX, "one has left")
     assert await (await site.caller()).read(0, 2) == words(0, 2)
     assert await first[1].read(0, 2) == words(0, 2)
 
 
 async def test_idle_connections_of_a_host_give_way_the_longest_unused_first(site: Rig) -> None:
-    idle = [await site.caller() for _ in range(MOST_CLIENTS)]
-    await until(lambda: site.proxy.clients == MOST_CLIENTS, "all are in")
+    idle = [await site.caller() for _ in range(CLIENTS_MAX)]
+    await until(lambda: site.proxy.clients == CLIENTS_MAX, "all are in")
     honest = await site.caller()
     assert await honest.read(0, 2) == words(0, 2)
     assert await idle[0].hung_up()
@@ -213,15 +213,15 @@ async def test_idle_connections_of_a_host_give_way_the_longest_unused_first(site
     assert await honest.read(0, 2) == words(0, 2)
     assert site.proxy.counters["gave_way"] == 4
     assert site.proxy.counters["turned_away"] == 0
-    assert site.proxy.clients == MOST_CLIENTS
+    assert site.proxy.clients == CLIENTS_MAX
 
 
 async def test_a_host_with_many_connections_gives_way_to_one_with_none(
     site: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts = iter(["a"] * MOST_CLIENTS + ["b", "a"])
+    hosts = iter(["a"] * CLIENTS_MAX + ["b", "a"])
     monkeypatch.setattr("meterd.proxy.server.share_of", lambda _: next(hosts))
-    many = [await site.caller() for _ in range(MOST_CLIENTS)]
+    many = [await site.caller() for _ in range(CLIENTS_MAX)]
     for caller in many:
         assert await caller.read(0, 2) == words(0, 2)
     other = await site.caller()
@@ -259,11 +259,11 @@ async def test_a_port_that_is_taken_is_an_error_that_names_it(site: Rig) -> None
 async def test_the_pace_allows_bursts_and_holds_the_rate() -> None:
     clock = FakeClock()
     pace = ClientPace(clock)
-    slept = [await pace.keep() for _ in range(int(BURST))]
+    slept = [await pace.keep() for _ in range(int(BURST_REQUESTS))]
     assert not any(slept)
     started = clock.now
     assert all([await pace.keep() for _ in range(100)])
-    assert clock.now - started == pytest.approx(100 / RATE)
+    assert clock.now - started == pytest.approx(100 / REQUESTS_PER_S)
     clock.pass_by(1000)
-    again = [await pace.keep() for _ in range(int(BURST) + 10)]
+    again = [await pace.keep() for _ in range(int(BURST_REQUESTS) + 10)]
     assert sum(again) == 10

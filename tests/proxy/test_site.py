@@ -11,7 +11,7 @@ from meterd.model.clock import Clock
 from meterd.model.sample import Fault, failed
 from meterd.poll.latest import Latest
 from meterd.proxy.frames import RegisterSpan
-from meterd.proxy.proxied_meter import Lane, ProxiedMeter
+from meterd.proxy.proxied_meter import LinkQueue, ProxiedMeter
 from meterd.proxy.server import Proxy
 from meterd.proxy.site import Meter, ProxyLink, ways
 from tests.clocks import FakeClock
@@ -93,7 +93,7 @@ async def test_a_guest_of_a_map_with_limits_is_held_to_them() -> None:
     site, meter, clock = fake()
     way = ways(site)("main")
     assert way is not None
-    guest = ProxiedMeter(way, Lane(), clock, 2, Counter())
+    guest = ProxiedMeter(way, LinkQueue(), clock, 2, Counter())
     assert len(await guest.read(RegisterSpan(4, 0, 50))) == 100
     with pytest.raises(Exception, match="exception 3"):
         await guest.read(RegisterSpan(4, 0, 51))

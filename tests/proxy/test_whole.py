@@ -14,7 +14,7 @@ from meterd.model.clock import SystemClock
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
-from meterd.sim.register_bank import FixedBank, RefusalRule, RefusedRequest
+from meterd.sim.register_bank import ExceptionCode, FixedBank, SimulatedRefusal
 from meterd.sim.serve import meter_bank
 from meterd.wire.modbus import ModbusClient
 from tests.cli.command import run
@@ -107,7 +107,7 @@ class ClockBank:
 
     def read(self, function: int, address: int, count: int) -> list[int]:
         if address + count > 100:
-            raise RefusalRule(RefusedRequest.ADDRESS)
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
         stamp = round(now() * 1000)
         return ([stamp >> 16, stamp & 0xFFFF] * count)[address % 2 :][:count]
 

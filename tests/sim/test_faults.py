@@ -44,7 +44,7 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
 
 
 def strikes(injector: Injector, count: int) -> list[str]:
-    struck = [injector.strike() for _ in range(count)]
+    struck = [injector.next_fault() for _ in range(count)]
     return [fault.kind if fault else "-" for fault in struck]
 
 
@@ -68,5 +68,5 @@ def test_the_same_seed_strikes_the_same_and_is_counted() -> None:
 
 def test_an_unfit_fault_is_neither_used_nor_counted() -> None:
     injector = Injector(["late"], [SimulatedFault("late")])
-    assert injector.strike(unfit={"late"}) is None
+    assert injector.next_fault(unfit={"late"}) is None
     assert not injector.injected

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import ConfigError
-from meterd.sim.fault_injection import MISCHIEF, SOCKET_ONLY
+from meterd.sim.fault_injection import FAULT_ACTIONS, SOCKET_ONLY
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import with_crc
 from meterd.sim.modbus import ModbusServer
@@ -307,7 +307,7 @@ async def test_the_same_seed_misbehaves_the_same() -> None:
 
 def test_every_fault_is_tried_above() -> None:
     source = Path(__file__).read_text("utf-8")
-    assert all(f'"{kind}"' in source for kind in MISCHIEF)
+    assert all(f'"{kind}"' in source for kind in FAULT_ACTIONS)
 
 
 async def test_a_port_that_is_taken_is_a_clear_error() -> None:

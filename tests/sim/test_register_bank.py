@@ -1,7 +1,7 @@
 import pytest
 
 from meterd.drivers.registers import RegisterMap, Row
-from meterd.sim.register_bank import FixedBank, MeterBank, RefusalRule, Strictness
+from meterd.sim.register_bank import FixedBank, MeterBank, SimulatedRefusal, Strictness
 from tests.sim.clock import StoppedClock
 
 
@@ -26,7 +26,7 @@ def bank(strictness: Strictness, **limits: object) -> MeterBank:
 
 
 def refused(held: MeterBank | FixedBank, *request: int) -> int:
-    with pytest.raises(RefusalRule) as refusal:
+    with pytest.raises(SimulatedRefusal) as refusal:
         held.read(*request)
     return refusal.value.code
 

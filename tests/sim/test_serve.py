@@ -6,7 +6,7 @@ import pytest
 from meterd.drivers.map_library import load_map
 from meterd.errors import ConfigError
 from meterd.sim.modbus import ModbusServer
-from meterd.sim.register_bank import MeterBank, RefusalRule
+from meterd.sim.register_bank import MeterBank, SimulatedRefusal
 from meterd.sim.serve import meter_bank, serve_meter
 from meterd.sim.site import DemoSite
 from meterd.sim.ups import UpsState
@@ -95,5 +95,5 @@ def test_the_demo_begins_in_sunshine() -> None:
     (row,) = (r for r in load_map("eastron_sdm120").rows if r.quantity == "active_power")
     # The sign bit of the float.
     assert solar.read(row.function, row.address, 2)[0] & 0x8000
-    with pytest.raises(RefusalRule):
+    with pytest.raises(SimulatedRefusal):
         solar.read(row.function, 60_000, 2)

@@ -39,9 +39,9 @@ def open_port(port: PtyPort) -> None:
 
 def close_port(port: PtyPort) -> None:
     """PtyPort.close"""
-    if port._return is not None:
-        port._return.cancel()
-        port._return = None
+    if port._return_timer is not None:
+        port._return_timer.cancel()
+        port._return_timer = None
     if not port.plugged:
         return
     port._master = port._slave = -1

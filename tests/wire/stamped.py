@@ -2,7 +2,7 @@
 
 import itertools
 
-from meterd.sim.register_bank import RefusalRule, RefusedRequest
+from meterd.sim.register_bank import ExceptionCode, SimulatedRefusal
 
 
 class StampedBank:
@@ -21,7 +21,7 @@ class StampedBank:
 
     def read(self, function: int, address: int, count: int) -> list[int]:
         if address + count > self._end:
-            raise RefusalRule(RefusedRequest.ADDRESS)
+            raise SimulatedRefusal(ExceptionCode.ADDRESS)
         self.last = next(self._numbers)
         stamp = [self.last & 0xFFFF, address, count, self.unit]
         return (stamp + [0] * count)[:count]

@@ -8,7 +8,7 @@ import pytest
 from meterd.drivers.sunspec.discovery import MAX_MODELS, ModelSurvey, survey
 from meterd.drivers.sunspec.models import MODELS
 from meterd.errors import DeviceError, LinkError
-from meterd.sim.register_bank import RefusalRule, RefusedRequest
+from meterd.sim.register_bank import ExceptionCode, SimulatedRefusal
 from meterd.wire.modbus import ModbusClient
 from tests.drivers.sunspec.device import Noting, chain, common, float_meter, inverter, linked, meter
 
@@ -46,7 +46,7 @@ async def test_a_base_where_the_device_fails_instead_of_refusing_is_passed_over(
     class Failing(Noting):
         def read(self, function: int, address: int, count: int) -> list[int]:
             if address >= 40000:
-                raise RefusalRule(4)
+                raise SimulatedRefusal(4)
             return super().read(function, address, count)
 
     found = await surveyed(Failing(chain(0, common("A", "1"), meter())))
@@ -79,7 +79,7 @@ async def test_no_sunspec_device_is_told_from_a_silent_one() -> None:
 async def test_a_gateway_that_misses_the_unit_is_no_answer_about_sunspec() -> None:
     class Gateway(Noting):
         def read(self, function: int, address: int, count: int) -> list[int]:
-            raise RefusalRule(RefusedRequest.NO_UNIT)
+            raise SimulatedRefusal(ExceptionCode.NO_UNIT)
 
     with pytest.raises(DeviceError) as told:
         await surveyed(Gateway({}))
