@@ -59,7 +59,7 @@ class _CheckReport:
         return sum(not poll.up for poll in self.polls)
 
     @property
-    def impossible(self) -> list[BusLoad]:
+    def overloaded(self) -> list[BusLoad]:
         """Buses that cannot keep the intervals, by a known or measured speed."""
         return [load for load in self.loads if load.is_over and load.is_certain]
 
@@ -97,7 +97,7 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     built = [build(plan) for plan in link_plans(settings).values()]
     report = _offline(settings, built)
     # The speed of a bus that is only assumed can be measured.
-    if online and all(load.ground is RateSource.ASSUMED for load in report.impossible):
+    if online and all(load.ground is RateSource.ASSUMED for load in report.overloaded):
         report = asyncio.run(_online(settings, built, report))
     problems = _problems(loaded, report)
     _print(report, problems, format_)
@@ -158,11 +158,11 @@ def _missing_reasons(poll: Poll, delivers: Collection[str]) -> dict[str, str]:
 
 def _problems(loaded: LoadedConfig, report: _CheckReport) -> list[Problem]:
     """Warnings and overloaded buses as problems, in the order of the file."""
-    impossible = {load.key for load in report.impossible}
+    overloaded = {load.key for load in report.overloaded}
     problems = [_problem(loaded, warning, "warning") for warning in report.warnings]
     for load in report.loads:
         if (warning := config_warnings.of_load(loaded.settings, load)) is not None:
-            severity = "error" if load.key in impossible else "warning"
+            severity = "error" if load.key in overloaded else "warning"
             problems.append(_problem(loaded, warning, severity))
     return sorted(problems, key=lambda problem: (problem.line, problem.column, problem.code))
 
@@ -178,7 +178,7 @@ def _problem(loaded: LoadedConfig, warning: ConfigWarning, severity: str) -> Pro
 
 def _print(report: _CheckReport, problems: Sequence[Problem], format_: str | None) -> None:
     rows = [row for load in report.loads for row in _rows(load)]
-    if output.chosen(format_) in ("json", "ndjson"):
+    if output.effective_format(format_) in ("json", "ndjson"):
         # Programs get the warnings after the rows of the plan.
         rows += [_problem_row(problem) for problem in problems]
     output.show(_COLUMNS, rows, format_, rows, minor=_MINOR)
@@ -222,7 +222,7 @@ def _print_summary(loaded: LoadedConfig, report: _CheckReport, problems: Sequenc
         outcome = poll.fault.text if poll.fault else f"{count} values in {poll.took:.2f} s"
         click.echo(f"{'FAILED' if poll.fault else 'ok'}: {poll.device}: {outcome}", err=True)
     totals = f"devices: {len(loaded.settings.devices)}, links: {len(report.loads)}"
-    if report.impossible:
+    if report.overloaded:
         return
     warnings = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"
     click.echo(f"no mistakes, {warnings}; {totals}" if problems else f"ok, {totals}", err=True)
@@ -238,7 +238,7 @@ def _load_text(load: BusLoad) -> str:
 
 
 def _exit_code(report: _CheckReport, problems: Sequence[Problem], *, strict: bool) -> int:
-    if report.impossible:
+    if report.overloaded:
         return EXIT_CONFIG
     if report.failed:
         return EXIT_ALL_FAILED if report.failed == len(report.polls) else EXIT_SOME_FAILED

@@ -52,7 +52,7 @@ def _info(config: Path | None, format_: str | None) -> None:
     for name in ("oldest", "newest"):
         facts[name] = _time(facts[name])
     rows = [{"what": name, "value": value} for name, value in facts.items()]
-    output.show(("what", "value"), [_rounded(row) for row in rows], format_, facts)
+    output.show(("what", "value"), [_with_rounded_value(row) for row in rows], format_, facts)
 
 
 @command.command(
@@ -68,7 +68,7 @@ def _check(config: Path | None, format_: str | None) -> int:
     spool_path = None if spool is None else Path(spool).absolute()
     with progress("Checking blocks and roll-ups") as note:
         rows = [{"problem": text} for text in check.problems(_database(config), note, spool_path)]
-    if rows or output.chosen(format_) not in ("table", "tsv"):
+    if rows or output.effective_format(format_) not in ("table", "tsv"):
         document = {"problems": [row["problem"] for row in rows]}
         output.show(("problem",), rows, format_, document)
     if rows:
@@ -191,6 +191,6 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+def _with_rounded_value(row: dict[str, Any]) -> dict[str, Any]:
     value = row["value"]
     return {**row, "value": f"{value:.3f}" if isinstance(value, float) else value}

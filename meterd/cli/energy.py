@@ -30,7 +30,7 @@ StoreOpener: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[Opene
 _COLUMNS = ("device", "quantity", "start", "end", "value", "unit")
 _COST_COLUMNS = ("cost", "energy_cost", "standing_cost", "currency")
 _QUALITY_COLUMNS = ("complete", "known_share", "estimated_share", "method")
-# Columns that a table never has.
+# Columns that only other formats than table have.
 _HIDDEN_COLUMNS = ("end", "energy_cost", "standing_cost", "known_share")
 # Columns that a table drops first where the terminal is too narrow.
 _MINOR = ("method", "currency", "estimated_share", "complete", "quantity")
@@ -71,7 +71,7 @@ class EnergyRequest:
     tariff: str | None = None
 
 
-def make(stored: StoreOpener) -> click.Command:
+def make_command(stored: StoreOpener) -> click.Command:
     """Build the command over an opener of stores, which tests replace."""
 
     @click.command(
@@ -127,7 +127,7 @@ Examples:
         """
         settings = load_settings(config)
         request = EnergyRequest(**{**options, "period": Period(options["period"])})
-        rows = asyncio.run(answer(settings, request, stored, _now()))
+        rows = asyncio.run(energy_rows(settings, request, stored, _now()))
         render(rows, ZoneInfo(settings.site.timezone), format_, request.period)
 
     return command
@@ -139,7 +139,7 @@ def _now() -> int:
     return SystemClock().now_ms()
 
 
-async def answer(
+async def energy_rows(
     settings: Settings, request: EnergyRequest, stored: StoreOpener, now: int
 ) -> list[dict[str, Any]]:
     """The rows, as of `GET energy`. `now` is Unix ms. Raises UsageError and StoreError."""
@@ -168,9 +168,9 @@ def render(
     rows: Sequence[dict[str, Any]], zone: ZoneInfo, format_: str | None, period: Period
 ) -> None:
     """Print the rows: json and ndjson as `GET energy`, other formats flat with local dates."""
-    table = output.chosen(format_) == "table"
+    table = output.effective_format(format_) == "table"
     columns = _columns(rows, table)
-    if output.chosen(format_) in ("json", "ndjson"):
+    if output.effective_format(format_) in ("json", "ndjson"):
         output.show(columns, rows, format_, {"energy": rows})
         return
     flat = [{**row, **_rate_cells(row)} for row in rows]
@@ -199,8 +199,8 @@ def _rate_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     rates = row.get("rates") or {}
     return {
         f"rates.{rate}.{part}": value
-        for rate, both in rates.items()
-        for part, value in both.items()
+        for rate, parts in rates.items()
+        for part, value in parts.items()
     }
 
 
@@ -241,10 +241,12 @@ def _cost_text(cost: str | None) -> str | None:
     return str(round(Decimal(cost), _COST_PLACES))
 
 
-def _check_names(names: tuple[str, ...], known: Mapping[str, object], what: str) -> tuple[str, ...]:
+def _check_names(
+    names: tuple[str, ...], candidates: Mapping[str, object], what: str
+) -> tuple[str, ...]:
     for name in names:
-        if name not in known:
-            hint = spelling_hint(name, known) or f"the configuration has no `{what}s:`"
+        if name not in candidates:
+            hint = spelling_hint(name, candidates) or f"the configuration has no `{what}s:`"
             raise click.UsageError(f"There is no {what} {name!r}: {hint}")
     return names
 
@@ -255,11 +257,11 @@ def _devices(
     """The devices named, else those configured and those with samples since the first period."""
     configured = [opened.former.get(name, name) for name in settings.devices]
     if request.devices:
-        known = dict.fromkeys((*configured, *opened.lasts))
+        candidates = dict.fromkeys((*configured, *opened.lasts))
         for name in request.devices:
-            if name not in known and (new_name := opened.former.get(name)) is not None:
+            if name not in candidates and (new_name := opened.former.get(name)) is not None:
                 raise click.UsageError(f"{name!r} was renamed: it is called {new_name} now.")
-        return _check_names(request.devices, known, "device")
+        return _check_names(request.devices, candidates, "device")
     start = periods[0].start if periods else 0
     stored = (name for name, last in opened.lasts.items() if last >= start)
     return list(dict.fromkeys((*configured, *stored)))
@@ -341,4 +343,4 @@ async def stored(settings: Settings) -> AsyncIterator[OpenedStore]:
         reader.close()
 
 
-command = make(stored)
+command = make_command(stored)

@@ -39,7 +39,7 @@ def _omissions(register_map: RegisterMap) -> str:
     return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
 
 
-# Devices that a line names, of those that it is about.
+# A line names this many of the devices with the same note, and the number of the others.
 _LINE_MAX_DEVICES = 5
 _REVERSED_HINT = "its map counts as positive what is given: set direction: reversed"
 
@@ -79,7 +79,7 @@ def _power_limit_text(device: DeviceSettings) -> str:
     )
 
 
-class OneEntry(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
     """Escapes control characters and indents further lines, so that no text can forge an entry."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -91,7 +91,7 @@ def start_log(*, debug: bool = False) -> None:
     journal = "JOURNAL_STREAM" in os.environ
     line = "%(levelname)-7s %(name)s: %(message)s"
     output = logging.StreamHandler(sys.stderr)
-    output.setFormatter(OneEntry(line if journal else f"%(asctime)s {line}"))
+    output.setFormatter(EscapingFormatter(line if journal else f"%(asctime)s {line}"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[output])
     # pymodbus logs every frame that its framers refuse; meterd.wire counts them.
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)

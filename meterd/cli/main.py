@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from meterd import __version__
-from meterd.cli.terminal import plain_streams
+from meterd.cli.terminal import escaping_streams
 from meterd.errors import ConfigError, MeterdError, StoreError
 
 COMMANDS = {
@@ -86,7 +86,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code."""
-    with plain_streams():
+    with escaping_streams():
         code = _run(arguments)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -82,7 +82,7 @@ def _list(find: str, format_: str | None) -> None:
         click.echo(f"no map has {find!r} in its name, maker or model", err=True)
     document = [_summary(header, rows=header.rows) for header in headers]
     shown = [row | {"confidence": _confidence_text(row["confidence"])} for row in document]
-    is_table = output.chosen(format_) == "table"
+    is_table = output.effective_format(format_) == "table"
     output.show(
         _LIST_COLUMNS,
         shown if is_table else document,

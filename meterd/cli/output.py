@@ -30,7 +30,7 @@ format_option = click.option(
 )
 
 
-def chosen(format_: str | None) -> str:
+def effective_format(format_: str | None) -> str:
     """The format given, else table on a terminal and tsv in a pipe."""
     return format_ or ("table" if sys.stdout.isatty() else "tsv")
 
@@ -47,7 +47,7 @@ def show(
 
     `minor`: columns that a table drops where the terminal is too narrow, in this order.
     """
-    match chosen(format_):
+    match effective_format(format_):
         case "json":
             click.echo(escaped_json(json.dumps(document, ensure_ascii=False, indent=2)))
         case "ndjson":
@@ -62,7 +62,7 @@ def show(
         case "tsv":
             click.echo("\t".join(columns))
             for row in rows:
-                click.echo("\t".join(_one_line(cell(row.get(column))) for column in columns))
+                click.echo("\t".join(_single_line(cell(row.get(column))) for column in columns))
         case _:
             _table(columns, list(rows), minor)
 
@@ -78,7 +78,7 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def _one_line(text: str) -> str:
+def _single_line(text: str) -> str:
     return escaped(" ".join(text.split()) if any(letter in text for letter in "\t\r\n") else text)
 
 
@@ -88,7 +88,7 @@ def _table(columns: Sequence[str], rows: Sequence[Row], minor: Sequence[str]) ->
     """
     if not rows:
         return
-    lines = [[_one_line(cell(row.get(column))) for column in columns] for row in rows]
+    lines = [[_single_line(cell(row.get(column))) for column in columns] for row in rows]
     cells = [_TableColumn.of(name, [line[i] for line in lines]) for i, name in enumerate(columns)]
     width = _terminal_width()
     dropped = _columns_to_drop(cells, minor, width)
@@ -113,7 +113,7 @@ def _print_dropped(dropped: Sequence["_TableColumn"], count: int, width: int) ->
 
 
 def _note(text: str, width: int) -> None:
-    for line in _wrapped(text, width):
+    for line in _wrap(text, width):
         click.echo(line, err=True)
 
 
@@ -215,7 +215,7 @@ def _horizontal(columns: Sequence[_TableColumn], count: int, width: int) -> None
     click.echo(styled, file=raw(sys.stdout))
     for row in range(count):
         parts = [
-            _wrapped(column.cells[row], room) for column, room in zip(columns, widths, strict=True)
+            _wrap(column.cells[row], room) for column, room in zip(columns, widths, strict=True)
         ]
         for texts in itertools.zip_longest(*parts, fillvalue=""):
             padded = map(_TableColumn.pad, columns, texts, widths)
@@ -231,7 +231,7 @@ def _vertical(columns: Sequence[_TableColumn], count: int, width: int) -> None:
             click.echo()
         for column in columns:
             if text := column.cells[row]:
-                first, *more = _wrapped(text, max(room, _PROSE_CHARS_MIN))
+                first, *more = _wrap(text, max(room, _PROSE_CHARS_MIN))
                 click.echo(
                     column.name + " " * (names - _display_width(column.name) + _COLUMN_GAP) + first
                 )
@@ -247,7 +247,7 @@ def _display_width(text: str) -> int:
     return len(text) + wide - sum(combining(letter) > 0 for letter in text)
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _wrap(text: str, width: int) -> list[str]:
     """The text wrapped at blanks; a word, number or time that is wider is not broken."""
     if _display_width(text) <= width:
         return [text]

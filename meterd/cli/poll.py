@@ -72,25 +72,27 @@ def command(what: tuple[str, ...], config: Path | None, format_: str | None) -> 
 
 def _settings(what: Sequence[str], config: Path | None) -> Settings:
     """The configuration with only the named devices, or one of the TARGETs."""
-    targets = [target_settings(word) for word in what if is_target(word) or "@" in word]
-    names = [word for word in what if "@" not in word]
+    targets = [
+        target_settings(argument) for argument in what if is_target(argument) or "@" in argument
+    ]
+    names = [argument for argument in what if "@" not in argument]
     if targets and names:
         raise click.UsageError("either device names or targets, not both")
     if targets:
-        return Settings(devices=dict(_numbered(targets)))
+        return Settings(devices=dict(_with_unique_names(targets)))
     settings = load_settings(config)
     if unknown := [name for name in names if name not in settings.devices]:
         text = "; ".join(
             f"no device {name}: {spelling_hint(name, settings.devices)}" for name in unknown
         )
         raise ConfigError(text)
-    wanted = {n: d for n, d in settings.devices.items() if n in names or not names}
-    if not any(device.enabled for device in wanted.values()):
+    devices = {n: d for n, d in settings.devices.items() if n in names or not names}
+    if not any(device.enabled for device in devices.values()):
         raise ConfigError("there is no device to poll: none is configured, or none is enabled")
-    return settings.model_copy(update={"devices": wanted})
+    return settings.model_copy(update={"devices": devices})
 
 
-def _numbered(targets: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _with_unique_names(targets: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Name the targets; those with the same map get a number."""
     names = [name for name, _ in targets]
     for number, (name, device) in enumerate(targets, 1):

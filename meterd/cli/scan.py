@@ -82,7 +82,7 @@ def command(
 
 def _show(rows: Sequence[dict[str, Any]], format_: str | None, document: Any) -> None:
     """Print the rows; commands to go on with stand below a table, which would wrap them."""
-    table = output.chosen(format_) == "table"
+    table = output.effective_format(format_) == "table"
     output.show(_COLUMNS[:-1] if table else _COLUMNS, rows, format_, document)
     if table and rows:
         click.echo("\nTo go on:", err=True)

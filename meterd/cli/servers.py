@@ -74,7 +74,9 @@ class Servers:
             raise
         return change
 
-    def tell(self, text: str, data: Mapping[str, str | int | float | bool | None]) -> None:
+    def note_certificate(
+        self, text: str, data: Mapping[str, str | int | float | bool | None]
+    ) -> None:
         """Note an event of the certificate."""
         self.site.event_log.note(EventKind.CERTIFICATE, text, data)
 
@@ -109,7 +111,7 @@ class _ServerChange:
         current = self._servers.api
         if current is None or current[0] != options:
             check_login(api, options.tokens)
-            rules = _serving_rules(api, options.tokens, self._servers.tell)
+            rules = _serving_rules(api, options.tokens, self._servers.note_certificate)
             self._assembled = await assemble(self._servers.site, api.host, rules=rules)
         await self._listen("api", api.listen, api.host, api.port)
 

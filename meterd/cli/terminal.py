@@ -33,7 +33,7 @@ class _EscapingStream:
 
 
 @contextmanager
-def plain_streams() -> Iterator[None]:
+def escaping_streams() -> Iterator[None]:
     """Escape stderr, and stdout where it is a terminal; in a pipe its bytes are for programs."""
     out, err = sys.stdout, sys.stderr
     for stream in (out, err):

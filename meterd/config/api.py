@@ -80,7 +80,7 @@ def _user_name(name: str) -> str:
     return name
 
 
-def _scopes(value: object) -> object:
+def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
@@ -92,9 +92,9 @@ class UserSettings(Section):
 
     password: Annotated[str | None, Field(repr=False)] = None
     password_hash: Annotated[str | None, Field(repr=False)] = None
-    scopes: Annotated[tuple[Literal["read", "admin", "command"], ...], BeforeValidator(_scopes)] = (
-        "read",
-    )
+    scopes: Annotated[
+        tuple[Literal["read", "admin", "command"], ...], BeforeValidator(_as_tuple)
+    ] = ("read",)
 
     @check("password")
     @classmethod
@@ -168,11 +168,11 @@ class ApiSettings(Section):
         Field(default_factory=dict)
     )
     trusted_proxies: Annotated[
-        tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_scopes)
+        tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_as_tuple)
     ] = ()
     base_path: Annotated[str, AfterValidator(_base_path)] = ""
     cors: Annotated[
-        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_scopes)
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_as_tuple)
     ] = ()
     listen: str = "127.0.0.1:8420"
 

@@ -163,11 +163,11 @@ _FOREIGN_KEYS = {
 }
 
 
-def unknown_key(problems: Problems, spot: Spot, known: Sequence[str]) -> None:
-    """Add a problem for an unknown key; `known` are the keys that its section may have."""
+def unknown_key(problems: Problems, spot: Spot, keys: Sequence[str]) -> None:
+    """Add a problem for an unknown key; `keys` are those that its section may have."""
     *parents, key = spot.path
     hint = _FOREIGN_KEYS.get(key.lower(), "") if parents[:1] == ["devices"] else ""
-    hint = hint or spelling_hint(key, known)
+    hint = hint or spelling_hint(key, keys)
     if key == _MERGE_KEY:
         hint = _NO_MERGE_HINT
     where = f"{'.'.join(parents)}: " if parents else ""

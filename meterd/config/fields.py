@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
 
 
 def _switch(value: object) -> bool:
-    # YAML 1.2 has no yes and no. A ${NAME} is always substituted as text, so "true" is taken, too.
+    # YAML 1.2 has no yes and no. A ${NAME} is substituted as text: "true" is true.
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):

@@ -24,8 +24,7 @@ _FRAMERS = {
     "tls": ("socket",),
     "serial": ("rtu", "ascii"),
 }
-# Parameters of the serial line: the link's own, or the one behind a gateway, which bus load is
-# calculated by.
+# Parameters of the serial line: the link's own, or that behind a gateway, for its bus load.
 LINE_KEYS = ("baud", "parity", "stop", "bytes")
 _NETWORK_KEYS = ("framer", "gap", "unit_gap", "connect_delay", "timeout", *LINE_KEYS)
 _TLS_FILES = ("ca", "cert", "key")
@@ -139,23 +138,23 @@ def _query_flaw(parts: SplitResult) -> ValueFlaw | None:
 
 
 def _option_flaw(scheme: str, name: str, value: str) -> ValueFlaw | None:
-    known = {"serial": _SERIAL_KEYS, "tls": _TLS_KEYS}.get(scheme, _NETWORK_KEYS)
-    if name not in known:
+    options = {"serial": _SERIAL_KEYS, "tls": _TLS_KEYS}.get(scheme, _NETWORK_KEYS)
+    if name not in options:
         what = f"has an option {name!r} that {scheme}:// does not know: {{}}"
-        return ValueFlaw(Code.LINK, what, _option_hint(name, value, known))
+        return ValueFlaw(Code.LINK, what, _option_hint(name, value, options))
     allowed = _allowed(scheme, name)
     if not allowed[0](value):
         return ValueFlaw(Code.LINK, f"must have {name}={allowed[1]}")
     return None
 
 
-def _option_hint(name: str, value: str, known: Sequence[str]) -> str:
+def _option_hint(name: str, value: str, options: Sequence[str]) -> str:
     """A hint for an option that links do not have."""
     alias = _OPTION_ALIASES.get(name.lower(), name.lower())
     if (hint := _KEY_HINTS.get(alias)) is not None:
         shown = value if re.fullmatch(r"[\w./-]{1,40}", value) else "…"
         return f"leave it out of the URL: {hint.replace('{}', shown)}"
-    return f"write {alias}=" if alias in known else spelling_hint(name, known)
+    return f"write {alias}=" if alias in options else spelling_hint(name, options)
 
 
 def _allowed(scheme: str, name: str) -> tuple[Callable[[str], bool], str]:

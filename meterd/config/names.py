@@ -18,9 +18,9 @@ _LIST_MAX_NAMES, _EXAMPLE_NAMES = 12, 3
 _MATCHES_MAX = 100
 
 
-def spelling_hint(name: str, known: Iterable[str]) -> str:
-    """A hint: the most similar one of the `known` names, else all of them where they are few."""
-    names = sorted(known)
+def spelling_hint(name: str, candidates: Iterable[str]) -> str:
+    """A hint: the most similar of the candidates, else all of them where they are few."""
+    names = sorted(candidates)
     lower = {word.lower(): word for word in names}
     # `meter-2` is similar to each of `meter1`, `meter2`…: the same numbers decide.
     if matches := difflib.get_close_matches(name.lower(), lower, n=_MATCHES_MAX):

@@ -11,7 +11,7 @@ from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import Clock
 from meterd.proxy import frames
 from meterd.proxy.frames import ProxyRefusal, RegisterSpan
-from meterd.proxy.recent import Recent
+from meterd.proxy.read_cache import ReadCache
 from meterd.wire.replies import ModbusException
 
 T = TypeVar("T")
@@ -97,15 +97,15 @@ class ProxiedMeter:
         self._queue = queue
         self._clock = clock
         self._counters = counters
-        self._recent = Recent(clock, max_age)
+        self._cache = ReadCache(clock, max_age)
         self._requests: set[RegisterSpan] = set()
         self._sizes: set[int] = set()
         self._resume_at = 0.0
-        route.client.observe = self._recent.take
+        route.client.observe = self._cache.take
 
     def stop_observing(self) -> None:
         """Stop caching the reads of the meter's client."""
-        if self.route.client.observe == self._recent.take:
+        if self.route.client.observe == self._cache.take:
             self.route.client.observe = None
 
     async def read(self, span: RegisterSpan) -> bytes:
@@ -122,7 +122,7 @@ class ProxiedMeter:
             return await self._read_meter(span)
 
     def _from_cache(self, span: RegisterSpan) -> bytes | None:
-        data = self._recent.find(span)
+        data = self._cache.find(span)
         if data is not None:
             self._counters["remembered"] += 1
         return data

@@ -116,7 +116,7 @@ class UpsServer:
             self._buffer.clear()
 
     def _command(self, command: str) -> None:
-        if not self.ups.awake():
+        if not self.ups.has_power():
             return
         self.requests += 1
         reply = answer(self.ups, command)

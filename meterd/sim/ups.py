@@ -156,9 +156,9 @@ class Ups:
             return UpsState.OFF
         if self._mains:
             return UpsState.ONLINE
-        return UpsState.LOW_BATTERY if self._battery_low() else UpsState.ON_BATTERY
+        return UpsState.LOW_BATTERY if self._is_battery_low() else UpsState.ON_BATTERY
 
-    def awake(self) -> bool:
+    def has_power(self) -> bool:
         """Whether it replies: with neither mains nor output its electronics have no power."""
         self._advance()
         return self._mains or self._output
@@ -172,7 +172,9 @@ class Ups:
             None,
         )
         output_v = (
-            (input_v if self._mains and not self._testing() else _INVERTER_V) if self._output else 0
+            (input_v if self._mains and not self._is_testing() else _INVERTER_V)
+            if self._output
+            else 0
         )
         return UpsView(
             input_voltage=input_v,
@@ -183,8 +185,8 @@ class Ups:
             battery_voltage=self._battery_voltage(t),
             temperature=27.5 + math.sin(t / 600),
             utility_failed=not self._mains,
-            battery_low=self._battery_low(),
-            testing=self._testing(),
+            battery_low=self._is_battery_low(),
+            testing=self._is_testing(),
             shutting_down=self._off_at is not None or not self._output,
             beeper=self._beeper,
         )
@@ -193,20 +195,20 @@ class Ups:
         wander = 2.5 * math.sin(t / 8.4) + 1.2 * math.sin(t / 1.7)
         return max(self._load + wander, 0.0) if self._output else 0.0
 
-    def _testing(self) -> bool:
+    def _is_testing(self) -> bool:
         return self._t < self._test_until
 
-    def _discharging(self) -> bool:
-        return self._output and (not self._mains or self._testing())
+    def _is_discharging(self) -> bool:
+        return self._output and (not self._mains or self._is_testing())
 
     def _battery_voltage(self, t: float) -> float:
-        if not self._discharging():
+        if not self._is_discharging():
             return _CHARGING_V + _FLOAT_RANGE_V * self.charge
         sag = _SAG_V * self._load_now(t) / 100
         return _EMPTY_V + _RANGE_V * math.sqrt(self.charge) - sag
 
-    def _battery_low(self) -> bool:
-        if self._discharging():
+    def _is_battery_low(self) -> bool:
+        if self._is_discharging():
             return self._battery_voltage(self._t) < _LOW_V
         return self.charge < _LOW_CHARGE
 
@@ -245,13 +247,13 @@ class Ups:
 
     def _step_battery(self, seconds: float) -> None:
         seconds *= self._drain
-        if not self._discharging():
+        if not self._is_discharging():
             if self._mains:
                 self.charge = min(self.charge + seconds / _CHARGE_TIME_S, 1.0)
             return
         share = self._load_now(self._t) / 100
         self.charge = max(self.charge - share**_PEUKERT * seconds / _FULL_LOAD_RUNTIME_S, 0.0)
-        if self._testing() and self._battery_low():
+        if self._is_testing() and self._is_battery_low():
             self._test_until = self._t
         if self.charge == 0:
             self._output = False

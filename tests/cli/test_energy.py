@@ -11,7 +11,7 @@ import click
 import pytest
 
 from meterd.api.energy import Energy
-from meterd.cli.energy import OpenedStore, make
+from meterd.cli.energy import OpenedStore, make_command
 from meterd.config.settings import Settings
 from meterd.energy.quarter import QUARTER, Found, Quarter
 from meterd.errors import StoreError
@@ -63,7 +63,7 @@ class Run:
 
     def __call__(self, *arguments: str) -> str:
         words = [*arguments, "-c", str(self.config)]
-        make(stored).main(words, prog_name="meterd energy", standalone_mode=False)
+        make_command(stored).main(words, prog_name="meterd energy", standalone_mode=False)
         return self._capsys.readouterr().out
 
     def rows(self, *arguments: str) -> list[dict[str, str]]:
@@ -176,11 +176,11 @@ def test_trouble_of_the_store_is_not_hidden(energy: Run) -> None:
         yield OpenedStore(fetch, {"main": 1_774_900_800_000})
 
     with pytest.raises(StoreError):
-        make(broken).main(["-c", str(energy.config)], standalone_mode=False)
+        make_command(broken).main(["-c", str(energy.config)], standalone_mode=False)
 
 
 def test_help_fits_a_terminal(energy: Run) -> None:
-    context = click.Context(make(stored), info_name="meterd energy")
+    context = click.Context(make_command(stored), info_name="meterd energy")
     assert [line for line in context.get_help().splitlines() if len(line) > 80] == []
 
 

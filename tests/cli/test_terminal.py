@@ -13,8 +13,8 @@ import click
 import pytest
 
 from meterd.cli import output
-from meterd.cli.logging_setup import OneEntry
-from meterd.cli.terminal import plain_streams
+from meterd.cli.logging_setup import EscapingFormatter
+from meterd.cli.terminal import escaping_streams
 from tests.cli.command import COMMAND, environment
 from tests.cli.inside import inside
 
@@ -32,7 +32,7 @@ def test_cells_are_escaped_in_every_format(format_: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("NO_COLOR", "1")
     rows = [{"name": EVIL, "value": -1.5}, {"name": "=2+2", "value": 2.0}]
-    with plain_streams():
+    with escaping_streams():
         output.show(("name", "value"), rows, format_, rows)
     said = out.getvalue()
     assert said
@@ -47,13 +47,13 @@ def test_cells_are_escaped_in_every_format(format_: str, monkeypatch: pytest.Mon
 def test_a_program_gets_csv_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
-    with plain_streams():
+    with escaping_streams():
         output.show(("name",), [{"name": "=2+2"}, {"name": EVIL}], "csv", None)
     assert out.getvalue() == f"name\n=2+2\n{EVIL}\n"
 
 
 def test_what_is_echoed_is_escaped_on_stderr_always(capsys: pytest.CaptureFixture[str]) -> None:
-    with plain_streams():
+    with escaping_streams():
         click.echo(EVIL, err=True)
         sys.stderr.write("line\n")
     said = capsys.readouterr().err
@@ -76,7 +76,7 @@ def test_a_log_line_of_a_device_is_one_entry() -> None:
     record = logging.makeLogRecord(
         {"msg": "serial %s", "args": (f"12\n2026-11-30 ERROR fake{EVIL}",), "levelname": "INFO"}
     )
-    said = OneEntry("%(levelname)s %(message)s").format(record)
+    said = EscapingFormatter("%(levelname)s %(message)s").format(record)
     first, second = said.splitlines()
     assert first == "INFO serial 12"
     assert second.startswith("    2026-11-30 ERROR fake\\x1b[2J")

@@ -66,16 +66,16 @@ def test_the_battery_sinks_until_it_is_low_and_then_empty() -> None:
     assert 600 < seen.index(UpsState.OFF) < 800
     assert 30 < seen.count(UpsState.LOW_BATTERY) < 150
     assert volts[300] < volts[10]
-    assert not model.awake()
+    assert not model.has_power()
 
 
 def test_it_returns_with_the_mains_still_low() -> None:
     clock, model = ups(load=80.0)
     model.outage(1000.0)
     clock.now += 999
-    assert not model.awake()
+    assert not model.has_power()
     clock.now += 2
-    assert model.awake()
+    assert model.has_power()
     clock.now += 20
     view = model.view()
     assert model.state() is UpsState.ONLINE

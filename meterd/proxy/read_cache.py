@@ -9,7 +9,7 @@ from meterd.proxy.frames import RegisterSpan
 READS_MAX = 64
 
 
-class Recent:
+class ReadCache:
     """The last reads of one meter. A reply is never combined from two reads: a value across both
     could be torn. `max_age` is in seconds."""
 

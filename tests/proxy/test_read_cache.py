@@ -5,7 +5,7 @@ import random
 import pytest
 
 from meterd.proxy.frames import RegisterSpan
-from meterd.proxy.recent import READS_MAX, Recent
+from meterd.proxy.read_cache import READS_MAX, ReadCache
 from tests.clocks import FakeClock
 
 MAX_AGE = 2.0
@@ -15,9 +15,9 @@ def words(address: int, count: int, tag: int = 0) -> bytes:
     return b"".join((tag + address + i).to_bytes(2, "big") for i in range(count))
 
 
-def recent() -> tuple[Recent, FakeClock]:
+def recent() -> tuple[ReadCache, FakeClock]:
     clock = FakeClock()
-    return Recent(clock, MAX_AGE), clock
+    return ReadCache(clock, MAX_AGE), clock
 
 
 def test_any_part_of_a_read_is_found() -> None:
