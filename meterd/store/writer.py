@@ -164,7 +164,7 @@ class Writer:
             raise
 
     def take(self, poll: Poll) -> None:
-        """Never waits for the disk and never raises."""
+        """Appends a poll; never waits for the disk, never raises."""
         self._head.take(poll)
 
     async def put(self, late: Sequence[SeriesBatch]) -> None:
