@@ -109,7 +109,7 @@ def _damaged_files(database: "Database", spool: Path | None) -> Iterator[Finding
     catalog = Catalog()
     try:
         if database.path is not None and database.made():
-            with database.reading() as connection, quarantine.legible(database.label):
+            with database.reading() as connection, quarantine.readable_rows(database.label):
                 catalog.load(connection)
     except StoreError:
         pass  # reported by the other checks of the store
@@ -129,7 +129,7 @@ def _schema(url: str | Sequence[str]) -> Finding:
         with database.reading() as connection:
             version = migrate.version(connection)
             is_checked = version == migrate.versions()[-1] and database.path is not None
-            flaws = list(foreign_rows.flaws(connection, SMALL)) if is_checked else []
+            flaws = list(foreign_rows.find_rows(connection, SMALL)) if is_checked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
     if flaws:

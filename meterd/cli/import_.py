@@ -125,7 +125,7 @@ async def _import(
     settings: Settings, source: "CsvFile", summary: "Imported", note: Callable[[int], None]
 ) -> "list[tuple[str, Recounted]]":
     from meterd.store.db.lockfile import Claim
-    from meterd.store.tools.backfill import bring
+    from meterd.store.tools.backfill import backfill
     from meterd.store.writer import Writer
 
     store = settings.store
@@ -136,7 +136,7 @@ async def _import(
     writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
-        await bring(writer, source.rows(), note, closing=not summary.counters)
+        await backfill(writer, source.rows(), note, closing=not summary.counters)
         return await _recount(writer, settings, summary)
     finally:
         await writer.close()
