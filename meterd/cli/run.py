@@ -48,7 +48,7 @@ async def serve(
     from meterd.daemon.service import Signals, notify, watch
 
     async def apply_reloaded(read: Callable[[], Settings]) -> None:
-        # In a thread: parsing a thousand devices takes seconds, and polls go on meanwhile.
+        # In a thread: parsing a thousand devices takes a second, and polls go on meanwhile.
         new = await asyncio.to_thread(read)
         await site.apply(new)
         text = f"reloaded: {len(new.devices)} devices, listening on {servers.url}"

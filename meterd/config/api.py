@@ -28,7 +28,7 @@ _PASSWORD_MAX = 1024
 
 
 def _resolved_path(path: str, info: ValidationInfo) -> str:
-    """A relative path is relative to the configuration file's folder."""
+    """Resolve a relative path from the configuration file's folder."""
     if not path or has_control(path):
         raise ValueFlaw(Code.VALUE, "must be the path of a file").error()
     return str((info.context or {}).get("folder", Path()) / path)

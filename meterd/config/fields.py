@@ -40,7 +40,7 @@ def has_control(text: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Refuse control characters."""
+    """Validate a text of one line without control characters."""
     if has_control(text):
         raise ValueFlaw(Code.VALUE, "must be one line without control characters").error()
     return text

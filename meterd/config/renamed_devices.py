@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from meterd.config.settings import Settings
 
 
-def outdated(settings: Settings, former: Mapping[str, str]) -> dict[str, str]:
+def stale_names(settings: Settings, former: Mapping[str, str]) -> dict[str, str]:
     """Configured devices that have been renamed: former name -> present name.
 
     `former` maps the same for all renamings, the oldest first. A device whose present name is
@@ -19,7 +19,7 @@ def outdated(settings: Settings, former: Mapping[str, str]) -> dict[str, str]:
     return names
 
 
-def renamed(settings: Settings, names: Mapping[str, str]) -> Settings:
+def rename_devices(settings: Settings, names: Mapping[str, str]) -> Settings:
     """The settings with devices renamed (former name -> present name), also in rules and proxy."""
     if not names:
         return settings

@@ -119,7 +119,7 @@ def _month_day(text: str) -> MonthDay:
 
 
 def weekdays(value: object) -> frozenset[int]:
-    """Parse names and ranges of days: 0 is Monday, 7 a holiday, which is part of no range."""
+    """Parse names and ranges of days: 0 is Monday, 7 a holiday, in no range over Sunday."""
     return _parse_ranges(value, DAYS, "a day of the week or holiday", 0, cycle=7)
 
 

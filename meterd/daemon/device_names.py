@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from meterd.config.codes import WarningCode
-from meterd.config.renamed_devices import outdated, renamed
+from meterd.config.renamed_devices import rename_devices, stale_names
 from meterd.config.settings import Settings
 from meterd.daemon.config_warnings import ConfigWarning
 from meterd.daemon.events import EventLog
@@ -35,7 +35,7 @@ def advice(old: str, new: str) -> str:
 
 def as_called(settings: Settings) -> Settings:
     """Settings under the names that the store has for their devices, as far as it can be read."""
-    return renamed(settings, outdated(settings, former(settings)))
+    return rename_devices(settings, stale_names(settings, former(settings)))
 
 
 def former(settings: Settings) -> Mapping[str, str]:
@@ -59,7 +59,7 @@ def of_names(settings: Settings) -> Iterator[ConfigWarning]:
     path = store_url.find(url).path
     if path is None or not path.exists() or path.stat().st_uid != os.geteuid():
         return
-    for old, new in outdated(settings, former(settings)).items():
+    for old, new in stale_names(settings, former(settings)).items():
         text = f"{old} was renamed: it is polled as {new}"
         yield ConfigWarning(("devices", old), WarningCode.RENAMED, text, advice(old, new))
 
@@ -78,13 +78,13 @@ class DeviceNames:
 
     def now(self, settings: Settings, known: Mapping[str, str]) -> Settings:
         """The same where it is known which names devices had."""
-        names = outdated(settings, known)
+        names = stale_names(settings, known)
         for old, new in names.items():
             if self._told.get(old) != new:
                 text = f"{old} was renamed: it is polled as {new}; {advice(old, new)}"
                 self._events.note(EventKind.RENAMED, text, {"old": old, "new": new})
         self._told = names
-        return renamed(settings, names)
+        return rename_devices(settings, names)
 
     def knows(self, old: str, new: str) -> None:
         """Somebody has just been told."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from meterd.alerts.engine import TICK, Alerts
-from meterd.config.renamed_devices import outdated, renamed
+from meterd.config.renamed_devices import rename_devices, stale_names
 from meterd.config.settings import Settings
 from meterd.daemon import self_monitoring
 from meterd.daemon.alerting import AlertPart
@@ -400,7 +400,7 @@ class Site:
     async def _call(self, old: str, new: str) -> None:
         """What is in memory of a device that the store calls otherwise by now."""
         await self._lines.rename(old, new)
-        self.settings = renamed(self.settings, {old: new})
+        self.settings = rename_devices(self.settings, {old: new})
         for latest in (self.latest, self._cluster.elsewhere):
             latest.rename(old, new)
         self._timeline.rename(old, new)
@@ -418,10 +418,10 @@ class Site:
 
     async def _follow(self) -> None:
         """Devices that were renamed by another meterd, or while the store was away."""
-        if not outdated(self.settings, self.former):
+        if not stale_names(self.settings, self.former):
             return
         async with self._turn:
-            names = outdated(self.settings, self.former)
+            names = stale_names(self.settings, self.former)
             self._naming.now(self.settings, self.former)
             for old, new in names.items():
                 await self._call(old, new)

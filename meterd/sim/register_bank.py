@@ -65,7 +65,7 @@ class FixedBank:
 
 
 class MeterBank:
-    """The registers of a meter of one model, renewed each `refresh` seconds from `values(t)`."""
+    """The registers of a meter of one model, updated every `refresh` seconds from `values(t)`."""
 
     def __init__(
         self,
