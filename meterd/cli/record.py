@@ -16,6 +16,7 @@ from meterd.cli.main import EXIT_FAILURE
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.link_plan import LinkPlan, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver
+from meterd.drivers import registry
 from meterd.drivers.map_library import is_file
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
@@ -131,7 +132,9 @@ async def _record_link(plan: LinkPlan, file: Path, tally: _Tally) -> None:
         out.write(head(list(_facts(plan, rfc3339(clock.now_ms())))))
         link = record(plan.open(), write, clock)
         members = [
-            polled(name, ContainedDriver(name, driver), device)
+            polled(
+                name, ContainedDriver(name, driver, origin=registry.origin(device.driver)), device
+            )
             for name, driver, device in devices(plan, link)
         ]
         try:

@@ -12,9 +12,9 @@ from meterd.drivers.megatec.ups import MegatecUps
 from meterd.drivers.modbus import ModbusMeter
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.models import MODELS
+from meterd.model.driver import Commands, Driver, UnitAddress
 from meterd.model.duration import spell
 from meterd.model.quantity import INFO
-from meterd.model.sample import Driver
 
 _LISTED = 5
 
@@ -37,6 +37,11 @@ class PolledDevice:
     place: str
     driver: Driver
     settings: DeviceSettings
+
+    @property
+    def unit(self) -> int | None:
+        """Which unit of its link it asks; None where its link has no units."""
+        return self.driver.unit if isinstance(self.driver, UnitAddress) else None
 
 
 def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[ConfigWarning]:
@@ -128,7 +133,7 @@ def _same_meters(members: Iterable[PolledDevice]) -> Iterator[ConfigWarning]:
 
 def is_one(one: PolledDevice, other: PolledDevice) -> bool:
     """Whether two devices on one link read the same of the same unit."""
-    if getattr(one.driver, "unit", None) != getattr(other.driver, "unit", None):
+    if one.unit != other.unit:
         return False
     if isinstance(one.driver, ModbusMeter) and isinstance(other.driver, ModbusMeter):
         return overlap(one.driver, other.driver)
@@ -173,7 +178,7 @@ def _one_meter(member: PolledDevice, others: Sequence[str]) -> ConfigWarning:
         text = f"{who} UPS: on {member.settings.link} there is one, without an address"
         hint = "give each UPS a link of its own, or remove one of them"
         return ConfigWarning(path, WarningCode.SAME_METER, text, hint)
-    unit = getattr(driver, "unit", None)
+    unit = member.unit
     if unit is None:
         text = f"{who} device: same driver, same link, same options"
         return ConfigWarning(
@@ -201,7 +206,7 @@ def _keys(member: PolledDevice) -> Iterator[ConfigWarning]:
         )
         path = ("devices", name, "slow")
         yield ConfigWarning(path, WarningCode.SLOW_FASTER, text, "make it longer, or leave it out")
-    known = tuple(getattr(member.driver, "commands", ()))
+    known = tuple(member.driver.commands) if isinstance(member.driver, Commands) else ()
     for command in device.commands:
         if command not in known:
             text = f"devices.{name}.commands: the driver {device.driver} cannot do {command!r}"

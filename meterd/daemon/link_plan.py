@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 from zlib import crc32
 
 from pydantic import BaseModel
@@ -14,8 +13,10 @@ from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
+from meterd.model.driver import Closes, CounterRegisters, Driver, Notices, UnitAddress
 from meterd.model.duration import seconds
-from meterd.model.sample import CounterRegister, Driver, Reading
+from meterd.model.event import Notice
+from meterd.model.sample import CounterRegister, Reading
 from meterd.poll.counter_guard import DEFAULT_POWER
 from meterd.poll.counter_replay import CounterTerms
 from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
@@ -196,21 +197,36 @@ def _build(settings: DeviceSettings, link: Link) -> Driver:
 
 
 class Letting:
-    """A driver that lets go of the link after each poll: its device takes one client only."""
+    """A driver that lets go of the link after each poll: its device takes one client only.
+
+    For all but polling ask the driver itself, which `bare` gives.
+    """
 
     def __init__(self, driver: Driver, link: Link) -> None:
         self.driver = driver
         self._link = link
+        self._noticing = driver if isinstance(driver, Notices) else None
 
-    def __getattr__(self, name: str) -> Any:
-        """All else is the driver's own: its notices, counters, commands."""
-        return getattr(self.driver, name)
+    @property
+    def notices(self) -> list[Notice]:
+        """The driver's own."""
+        return [] if self._noticing is None else self._noticing.notices
 
     async def read(self) -> Sequence[Reading]:
         try:
             return await self.driver.read()
         finally:
-            await self._link.close()
+            try:
+                await close_driver(self.driver)
+            finally:
+                await self._link.close()
+
+
+async def close_driver(driver: Driver) -> None:
+    """Where it holds anything beside its link, it lets go of that."""
+    driver = bare(driver)
+    if isinstance(driver, Closes):
+        await driver.close()
 
 
 def bare(driver: Driver) -> Driver:
@@ -226,7 +242,8 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
         _calibration(settings),
         getattr(settings.options, "sizes", frozenset()),
     )
-    return Device(device_id, driver, settings.interval, Normaliser(device_id, terms=terms))
+    normaliser = Normaliser(device_id, terms=terms, origin=registry.origin(settings.driver))
+    return Device(device_id, driver, settings.interval, normaliser)
 
 
 def max_power(settings: DeviceSettings) -> float:
@@ -285,17 +302,18 @@ def counter_terms(driver: Driver, settings: DeviceSettings) -> Callable[[str, st
 def _registers(
     driver: Driver, settings: DeviceSettings
 ) -> tuple[tuple[CounterRegister, ...], bool, Calibration]:
-    registers = getattr(driver, "counters", None)
-    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
+    driver = bare(driver)
+    registers = driver.counters() if isinstance(driver, CounterRegisters) else ()
+    said = tuple(CounterRegister(*each) for each in registers)
     return said, settings.direction == "reversed", _calibration(settings)
 
 
 def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
     """What of a device's settings makes its counters another's when it changes."""
-    options = settings.options
+    options, driver = settings.options, bare(driver)
     said = {
         "driver": settings.driver,
-        "unit": getattr(driver, "unit", None),
+        "unit": driver.unit if isinstance(driver, UnitAddress) else None,
         "link": link or None,
         **{key: getattr(options, key, None) for key in ("map", "part", "index")},
     }
