@@ -11,7 +11,7 @@ import pytest
 
 from meterd.errors import ConfigError, LinkError
 from meterd.model.event import EventKind
-from meterd.testing import RunningSite, running_site, scripted_server
+from meterd.testing import RunningSite, Script, running_site, scripted_server
 
 SITE = """\
 devices:
@@ -24,7 +24,7 @@ Starts = Callable[[str], AbstractAsyncContextManager[RunningSite]]
 
 
 async def test_a_site_polls_stores_and_commands_a_scripted_device(meterd_site: Starts) -> None:
-    script = {b"Q1\r": [STATUS % 0, STATUS % 0, STATUS % 1], b"Q\r": b"Q\r"}
+    script: Script = {b"Q1\r": [STATUS % 0, STATUS % 0, STATUS % 1], b"Q\r": b"Q\r"}
     async with scripted_server(script) as url, meterd_site(SITE.format(url=url)) as site:
         first = await site.poll("ups")
         assert first.up
@@ -38,7 +38,7 @@ async def test_a_site_polls_stores_and_commands_a_scripted_device(meterd_site: S
 
 
 async def test_a_site_tells_what_happened(meterd_site: Starts) -> None:
-    script = {b"Q1\r": [STATUS % 0, LinkError("gone")]}
+    script: Script = {b"Q1\r": [STATUS % 0, LinkError("gone")]}
     async with scripted_server(script) as url, meterd_site(SITE.format(url=url)) as site:
         assert (await site.poll("ups")).up
         while (await site.poll("ups")).up:
@@ -50,7 +50,7 @@ async def test_who_waits_for_a_device_that_is_not_there_is_told_who_is(
     meterd_site: Starts,
 ) -> None:
     async with scripted_server({}) as url, meterd_site(SITE.format(url=url)) as site:
-        with pytest.raises(AssertionError, match="usp was not polled.*devices: ups"):
+        with pytest.raises(AssertionError, match=r"usp was not polled.*devices: ups"):
             await site.poll("usp", patience=0.0)
 
 
@@ -62,7 +62,7 @@ async def test_a_mistake_in_the_configuration_is_told_as_check_does(tmp_path: Pa
 
 
 async def test_a_scripted_server_answers_pieces_of_requests_and_several_at_once() -> None:
-    script = {b"A\n": [b"1", [b"2", b"3"]], b"AB\n": b"ab"}
+    script: Script = {b"A\n": [b"1", [b"2", b"3"]], b"AB\n": b"ab"}
     async with scripted_server(script) as url:
         port = int(url.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
