@@ -11,7 +11,7 @@ import pytest
 
 from meterd.errors import ConfigError, LinkError
 from meterd.model.event import EventKind
-from meterd.testing import RunningSite, Script, running_site, scripted_server
+from meterd.testing import Reply, RunningSite, Script, running_site, scripted_server
 
 SITE = """\
 devices:
@@ -38,7 +38,8 @@ async def test_a_site_polls_stores_and_commands_a_scripted_device(meterd_site: S
 
 
 async def test_a_site_tells_what_happened(meterd_site: Starts) -> None:
-    script: Script = {b"Q1\r": [STATUS % 0, LinkError("gone")]}
+    replies: list[Reply] = [STATUS % 0, LinkError("gone")]
+    script: Script = {b"Q1\r": replies}
     async with scripted_server(script) as url, meterd_site(SITE.format(url=url)) as site:
         assert (await site.poll("ups")).up
         while (await site.poll("ups")).up:
@@ -62,7 +63,8 @@ async def test_a_mistake_in_the_configuration_is_told_as_check_does(tmp_path: Pa
 
 
 async def test_a_scripted_server_answers_pieces_of_requests_and_several_at_once() -> None:
-    script: Script = {b"A\n": [b"1", [b"2", b"3"]], b"AB\n": b"ab"}
+    replies: list[Reply] = [b"1", [b"2", b"3"]]
+    script: Script = {b"A\n": replies, b"AB\n": b"ab"}
     async with scripted_server(script) as url:
         port = int(url.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
