@@ -137,13 +137,20 @@ def load_map(name: str) -> RegisterMap:
     return _parsed(name, map_text(name)) if is_file(name) else _named_map(_wanted(name))
 
 
-@cache
 def _named_map(name: str) -> RegisterMap:
     """Of meterd, or of another package; no file of those changes while meterd runs."""
+    return _shipped_map(name) if name in shipped() else _packaged_map(name)
+
+
+@cache
+def _shipped_map(name: str) -> RegisterMap:
     from meterd.drivers.map_file import parse  # it brings the YAML reader along
 
-    if name in shipped():
-        return parse(_shipped_text(name), name, f"{name}.yaml", own=False)
+    return parse(_shipped_text(name), name, f"{name}.yaml", own=False)
+
+
+@cache
+def _packaged_map(name: str) -> RegisterMap:
     found = packaged().maps[name]
     return _checked(found.text(), name, found.place)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from meterd.cli.demo import settings
 from meterd.daemon.counter_state import CounterState
 from meterd.daemon.events import EventLog
 from meterd.daemon.link_manager import LinkManager
-from meterd.daemon.link_plan import Letting, guards
+from meterd.daemon.link_plan import Built, Letting, guards
 from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
+from meterd.model.sample import Reading
 from meterd.poll.latest import Latest
+from meterd.testing import ScriptedLink
 from tests.virtual import virtual
 from tests.virtual.modbus import No, Scripted
 
@@ -108,3 +111,50 @@ def test_a_device_that_is_let_go_after_each_poll_has_its_counters_all_the_same()
     forms = guards("m", driver, device, None)._forms
     assert "active_energy.import" in forms
     assert driver.notices == []
+
+
+class Holding:
+    """A driver that holds something beside its link."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def read(self) -> list[Reading]:
+        return [Reading("temperature", 21.0, "°C")]
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def holding(built: Sequence[Built]) -> list[Holding]:
+    """A driver of that kind in the place of each that was built."""
+    made = []
+    for one in built:
+        for number, (name, _, device) in enumerate(one.drivers):
+            made.append(Holding())
+            one.drivers[number] = (name, made[-1], device)  # type: ignore[index]
+    return made
+
+
+@virtual
+async def test_what_a_driver_holds_is_let_go_when_it_is_polled_no_more() -> None:
+    clock = SystemClock()
+    lines = LinkManager(clock, [], CounterState(), EventLog(clock))
+    text = "devices:\n" + "".join(
+        f"  {name}: {{driver: megatec, link: 'tcp://127.0.0.1:{port}'}}\n"
+        for name, port in (("a", 1), ("b", 2))
+    )
+    prepared = lines.prepare(settings(text))
+    first, second = holding(prepared.built)
+    await lines.replace(prepared, Forgetful())
+    # The link of b goes; that of a is polled on with the same driver.
+    await lines.replace(lines.prepare(settings(text.rpartition("  b")[0])), Forgetful())
+    assert (first.closed, second.closed) == (0, 1)
+    await lines.stop()
+    assert (first.closed, second.closed) == (1, 1)
+
+
+async def test_who_lets_go_of_its_link_lets_go_of_all() -> None:
+    driver, link = Holding(), ScriptedLink({})
+    await Letting(driver, link).read()
+    assert driver.closed == 1

@@ -146,8 +146,9 @@ class Installed:
 def forget() -> None:
     """Look anew at what is installed."""
     importlib.invalidate_caches()
-    for cached in (packages.plugins, registry._type, map_library.packaged, map_library._named_map):
+    for cached in (packages.plugins, registry._type, map_library.packaged):
         cached.cache_clear()
+    map_library._packaged_map.cache_clear()
 
 
 @contextmanager

@@ -7,13 +7,14 @@ import pytest
 
 from meterd.cli import maps as maps_command
 from meterd.drivers import map_library
-from meterd.drivers.map_library import load_map, loadable, packaged, shipped
+from meterd.drivers.map_library import load_map, loadable, packaged
 from meterd.drivers.options import ModbusOptions
 from meterd.errors import ConfigError
 from meterd.model.quantity import describe
 from tests.drivers.foreign import Installed, installed
 
 GROUP = "meterd.maps"
+FEW = ("eastron_sdm120", "eastron_sdm630")
 MAP = """\
 source: a leaflet
 confidence: high
@@ -31,6 +32,16 @@ def packages(tmp_path: Path) -> Iterator[Installed]:
         yield found
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two of meterd's maps: to parse all takes seconds."""
+    with monkeypatch.context() as patch:
+        patch.setattr(map_library, "shipped", lambda: list(FEW))
+        map_library._aliases.cache_clear()
+        yield
+    map_library._aliases.cache_clear()
+
+
 def listing(capsys: pytest.CaptureFixture[str], *find: str) -> tuple[str, str]:
     """What `meterd maps` prints, and what it tells on stderr."""
     maps_command.command.main(
@@ -40,11 +51,12 @@ def listing(capsys: pytest.CaptureFixture[str], *find: str) -> tuple[str, str]:
     return said.out, said.err
 
 
+@pytest.mark.usefixtures("few")
 def test_a_packages_map_is_used_by_its_name_and_listed_with_its_package(
     packages: Installed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packages.add("meterd-acme", GROUP, {"acme": "acme_maps"}, acme_maps__acme_m3=MAP)
-    assert map_library.names() == [*shipped(), "acme_m3"]
+    assert map_library.names() == [*FEW, "acme_m3"]
     found = load_map("acme_m3")
     assert (found.name, found.maker) == ("acme_m3", "Acme")
     assert ModbusOptions(map="acme_m3").register_map is found
@@ -118,6 +130,7 @@ def test_a_file_name_that_nobody_could_write_is_told(packages: Installed) -> Non
         load_map("Acme")
 
 
+@pytest.mark.usefixtures("few")
 def test_a_map_with_mistakes_is_told_with_package_file_and_line(
     packages: Installed, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,7 +138,7 @@ def test_a_map_with_mistakes_is_told_with_package_file_and_line(
     packages.add("meterd-acme", GROUP, {"acme": "acme_maps"}, acme_maps__acme_m3=bad)
     with pytest.raises(ConfigError, match=r"^meterd-acme 1\.2, acme_m3\.yaml:6:"):
         load_map("acme_m3")
-    assert [one.name for one in loadable()] == shipped()
+    assert [one.name for one in loadable()] == list(FEW)
     out, err = listing(capsys, "acme")
     assert "acme_m3" not in out
     assert "warning: meterd-acme 1.2, acme_m3.yaml:6:" in err
