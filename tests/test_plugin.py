@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from meterd import plugin
+from meterd import plugin, testing
 from meterd.daemon.poll_timeout import PollTimeout
 from meterd.daemon.service import ContainedDriver
 from meterd.drivers.megatec import MegatecUps
@@ -48,6 +48,13 @@ def test_its_names_are_these() -> None:
     assert [name for name in NAMES if not hasattr(plugin, name)] == []
 
 
+def test_the_names_for_tests_are_these() -> None:
+    assert sorted(testing.__all__) == [
+        *("FakeClock", "Reply", "RunningSite", "Script", "ScriptedLink", "parse_transcript"),
+        *("running_site", "scripted_server", "simulated_meter"),
+    ]
+
+
 def members(protocol: Any) -> set[str]:
     """The names of a Protocol's members, those of methods with their parameters."""
     found = {name for name in get_type_hints(protocol) if not name.startswith("_")}
@@ -68,7 +75,8 @@ def test_every_capability_is_pinned_and_told_in_the_docs() -> None:
     docs = (Path(plugin.__file__).parent.parent / "docs" / "plugins.md").read_text("utf-8")
     protocols = {name for name in NAMES if getattr(getattr(plugin, name), "_is_protocol", False)}
     assert protocols - {"Link", "DriverClass"} == MEMBERS.keys()
-    assert [name for name in NAMES if not re.search(rf"\b{name}\b", docs)] == []
+    public = [*NAMES, *testing.__all__, "meterd_site"]
+    assert [name for name in public if not re.search(rf"\b{name}\b", docs)] == []
 
 
 def test_values_have_these_fields_in_this_order() -> None:

@@ -1,4 +1,4 @@
-"""The driver against a Shelly on loopback, polled by a running meterd."""
+"""The driver against a Shelly on loopback, the map against a simulated one, in a running meterd."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from meterd.testing import RunningSite
+from meterd.testing import RunningSite, simulated_meter
 
 METER = {
     "power": 1066.0,
@@ -92,3 +92,13 @@ async def test_one_that_is_switched_off_is_a_dead_link(meterd_site: Starts) -> N
         fault = (await site.poll("hall")).fault
         assert fault is not None
         assert fault.code == "unreachable"
+
+
+async def test_the_map_is_polled_by_its_name(meterd_site: Starts) -> None:
+    async with simulated_meter("shelly_pro-3em") as url:
+        text = f"devices: {{house: {{driver: modbus, map: shelly_pro-3em, link: '{url}'}}}}\n"
+        async with meterd_site(text) as site:
+            poll = await site.poll("house")
+            assert poll.fault is None
+            assert 200 < (poll.value("voltage.l3") or 0) < 260
+            assert poll.value("active_energy.import") is not None
