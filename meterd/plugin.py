@@ -14,12 +14,14 @@ What is promised, by semantic versioning of meterd:
 - Of a Link it holds for `url`, `options`, `epoch`, `timeout`, `close` and `exchange(request, parse,
   timeout=, quiet=, once=)`; its other members and parameters are meterd's own.
 - Every other module of meterd may change at any time, and so may every name with an underscore.
-- meterd calls what the Protocols here list, and nothing else, always in one event loop, and never
-  two methods of one driver at a time. It tells what a driver has wrong by its entry point.
+- meterd calls what the Protocols here list, and nothing else, always in one event loop. Of one
+  driver `read`, `act` and `close` are never under way together, except that `close` does not wait
+  for a cancelled poll that does not end. What a driver has wrong is told by its entry point.
 
 Capabilities of a driver (Commands, Notices, CounterRegisters, Quantities, UnitAddress,
-ExchangeTimeout, RequestSizes, Closes) and of its class (BuildsItself, LinkDefaults, ValueNames) are
-Protocols: whoever has the members has the capability, and nothing is inherited.
+ExchangeTimeout, RequestSizes, Closes), of its class (BuildsItself, LinkDefaults, ValueNames) and of
+its options (LimitsPower, SlowTier) are Protocols: whoever has the members has the capability, and
+nothing is inherited.
 """
 
 import asyncio
@@ -50,10 +52,12 @@ from meterd.model.driver import (
     Driver,
     DriverClass,
     ExchangeTimeout,
+    LimitsPower,
     LinkDefaults,
     Notices,
     Quantities,
     RequestSizes,
+    SlowTier,
     UnitAddress,
     ValueNames,
 )
@@ -75,6 +79,7 @@ __all__ = [
     "DriverClass",
     "EventKind",
     "ExchangeTimeout",
+    "LimitsPower",
     "Link",
     "LinkDefaults",
     "LinkError",
@@ -88,6 +93,7 @@ __all__ = [
     "Quantities",
     "Reading",
     "RequestSizes",
+    "SlowTier",
     "UnitAddress",
     "Unsupported",
     "ValueNames",

@@ -24,7 +24,15 @@ NAMES = [
     *("CounterRegisters", "DeviceError", "Driver", "DriverClass", "EventKind", "ExchangeTimeout"),
     *("Link", "LinkDefaults", "LinkError", "MeterdError", "Notice", "Notices", "Options"),
     *("POLL_LIMIT_S", "Parse", "ProtocolError", "Quality", "Quantities", "Reading"),
-    *("RequestSizes", "UnitAddress", "Unsupported", "ValueNames", "units"),
+    *(
+        "LimitsPower",
+        "RequestSizes",
+        "SlowTier",
+        "UnitAddress",
+        "Unsupported",
+        "ValueNames",
+        "units",
+    ),
 ]
 MEMBERS = {
     "Driver": {"read(self)"},
@@ -39,6 +47,8 @@ MEMBERS = {
     "ExchangeTimeout": {"timeout"},
     "RequestSizes": {"traffic(self)"},
     "Closes": {"close(self)"},
+    "LimitsPower": {"max_power"},
+    "SlowTier": {"slow"},
 }
 PROMISED_OF_A_LINK = ["request", "parse", "timeout", "quiet", "once"]
 

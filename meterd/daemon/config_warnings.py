@@ -1,5 +1,6 @@
 """What can be loaded and hardly is what was meant: of links and devices."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from meterd.daemon.busload import BusLoad
 from meterd.daemon.link_plan import Built, bare
 from meterd.drivers.megatec.ups import MegatecUps
 from meterd.drivers.modbus import ModbusMeter
+from meterd.drivers.options import ModbusOptions
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.models import MODELS
-from meterd.model.driver import Commands, Driver, UnitAddress
+from meterd.model.driver import Commands, Driver, SlowTier, UnitAddress
 from meterd.model.duration import spell
 from meterd.model.quantity import INFO
 
@@ -170,8 +172,8 @@ def _part(meter: SunSpecMeter) -> tuple[str, int]:
 
 
 def _one_meter(member: PolledDevice, others: Sequence[str]) -> ConfigWarning:
-    driver, name = member.driver, member.name
-    has_unit = getattr(member.settings.options, "unit", None) is not None
+    driver, name, options = member.driver, member.name, member.settings.options
+    has_unit = isinstance(options, ModbusOptions) and options.unit is not None
     path: tuple[str, ...] = ("devices", name, "unit") if has_unit else ("devices", name, "link")
     who = f"devices.{name}: with {listed(others)} it is one"
     if isinstance(driver, MegatecUps):
@@ -197,9 +199,8 @@ def _one_meter(member: PolledDevice, others: Sequence[str]) -> ConfigWarning:
 
 def _keys(member: PolledDevice) -> Iterator[ConfigWarning]:
     name, device = member.name, member.settings
-    slow = getattr(device.options, "slow", None)
-    said = getattr(device.options, "model_fields_set", ())
-    if slow is not None and "slow" in said and slow < device.interval:
+    slow = device.options.slow if isinstance(device.options, SlowTier) else math.inf
+    if slow < device.interval and "slow" in device.options.model_fields_set:
         text = (
             f"devices.{name}.slow: {spell(slow)} is shorter than the interval of "
             f"{spell(device.interval)}: slow rows cannot be read more often than the others"

@@ -7,6 +7,7 @@ from meterd.config.settings import Settings
 from meterd.daemon.link_plan import bare
 from meterd.drivers import registry
 from meterd.drivers.exclusions import LeavesOut, LeftOut
+from meterd.drivers.options import ModbusOptions
 from meterd.model.driver import Driver, ExchangeTimeout
 
 
@@ -40,7 +41,7 @@ def info_of(name: str, settings: Settings, driver: Driver | None) -> DeviceInfo:
     return DeviceInfo(
         id=name,
         driver=device.driver,
-        model=getattr(device.options, "map", None),
+        model=device.options.map if isinstance(device.options, ModbusOptions) else None,
         link=named.url if named else device.link,
         interval=device.interval,
         labels=device.labels,

@@ -11,9 +11,18 @@ from pydantic import BaseModel
 from meterd.config.link_urls import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
+from meterd.drivers.options import ModbusOptions
 from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
-from meterd.model.driver import Closes, CounterRegisters, Driver, Notices, UnitAddress
+from meterd.model.driver import (
+    Closes,
+    CounterRegisters,
+    Driver,
+    LimitsPower,
+    Notices,
+    SlowTier,
+    UnitAddress,
+)
 from meterd.model.duration import seconds
 from meterd.model.event import Notice
 from meterd.model.sample import CounterRegister, Reading
@@ -240,7 +249,7 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
         settings.direction == "reversed",
         _told_power(settings),
         _calibration(settings),
-        getattr(settings.options, "sizes", frozenset()),
+        settings.options.sizes if isinstance(settings.options, ModbusOptions) else frozenset(),
     )
     normaliser = Normaliser(device_id, terms=terms, origin=registry.origin(settings.driver))
     return Device(device_id, driver, settings.interval, normaliser)
@@ -253,14 +262,15 @@ def max_power(settings: DeviceSettings) -> float:
 
 def _told_power(settings: DeviceSettings) -> float | None:
     """The same; None where neither the device nor its map says it."""
-    said: tuple[float, str] | None = getattr(settings.options, "power_limit", None)
-    plain: float | None = getattr(settings.options, "max_power", None)
-    return said[0] if said else plain
+    options = settings.options
+    if isinstance(options, ModbusOptions):
+        return options.power_limit[0] if options.power_limit else None
+    return options.max_power if isinstance(options, LimitsPower) else None
 
 
 def _calibration(settings: DeviceSettings) -> Calibration:
-    found: Calibration = getattr(settings.options, "calibration", NO_CALIBRATION)
-    return found
+    options = settings.options
+    return options.calibration if isinstance(options, ModbusOptions) else NO_CALIBRATION
 
 
 def guards(
@@ -277,7 +287,7 @@ def guards(
     terms = _registers(driver, settings)
     forms = _forms(*terms)
     origin = Origin(_origin(driver, settings, link), _sources(*terms))
-    slow = getattr(settings.options, "slow", 0.0)
+    slow = settings.options.slow if isinstance(settings.options, SlowTier) else 0.0
     return Counters(
         device_id,
         max_power=max_power(settings),
@@ -315,9 +325,10 @@ def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str,
         "driver": settings.driver,
         "unit": driver.unit if isinstance(driver, UnitAddress) else None,
         "link": link or None,
-        **{key: getattr(options, key, None) for key in ("map", "part", "index")},
     }
-    if said["map"] is None and isinstance(options, BaseModel):
+    if isinstance(options, ModbusOptions):
+        said |= {"map": options.map, "part": options.part, "index": options.index}
+    elif isinstance(options, BaseModel):
         # A driver of somebody else's: any of its keys may choose another counter.
         said["options"] = options.model_dump(mode="json") or None
     return {key: str(value) for key, value in said.items() if value is not None}

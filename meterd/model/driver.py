@@ -21,9 +21,10 @@ class Driver(Protocol):
 
     A driver class is found by its entry point in the group `meterd.drivers` and built as
     `DriverClass(link, options)`, one object for each device. The class has `Options`, a pydantic
-    model of the device's keys in meterd.yaml that are its own. Capabilities of the class:
-    BuildsItself, LinkDefaults, ValueNames. Capabilities of its objects: Commands, Notices,
-    CounterRegisters, Quantities, UnitAddress, ExchangeTimeout, RequestSizes, Closes.
+    model of the device's keys in meterd.yaml that are its own. Capabilities of the class are
+    BuildsItself, LinkDefaults and ValueNames, of its options LimitsPower and SlowTier, of its
+    objects Commands, Notices, CounterRegisters, Quantities, UnitAddress, ExchangeTimeout,
+    RequestSizes and Closes.
     """
 
     async def read(self) -> Sequence[Reading]:
@@ -65,6 +66,27 @@ class ValueNames(Protocol):
 
     states: Callable[[Any], Mapping[str, Mapping[int, str]]]
     """`states(options)`, static: by quantity and number."""
+
+
+# -- of a driver's options -------------------------------------------------------------------------
+
+
+@runtime_checkable
+class LimitsPower(Protocol):
+    """Options that say how much can flow where the device measures."""
+
+    @property
+    def max_power(self) -> float | None:
+        """In W; what is more is no value. None: nobody knows."""
+
+
+@runtime_checkable
+class SlowTier(Protocol):
+    """Options of a driver that reads some values more rarely than at each poll."""
+
+    @property
+    def slow(self) -> float:
+        """How often, in seconds; counters may be so old when they are looked at."""
 
 
 # -- of a driver's object --------------------------------------------------------------------------
