@@ -321,7 +321,7 @@ def _registers(
 def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
     """What of a device's settings makes its counters another's when it changes."""
     options, driver = settings.options, bare(driver)
-    said = {
+    said: dict[str, object] = {
         "driver": settings.driver,
         "unit": driver.unit if isinstance(driver, UnitAddress) else None,
         "link": link or None,
