@@ -1,4 +1,4 @@
-"""The newest value of each series, as a row that people read with plain SQL."""
+"""Latest rows: the newest value of each series as a plain row, for people with a SQL client."""
 
 from meterd.model.clock import Clock
 from meterd.store.blocks.slicing import HOUR
@@ -11,10 +11,10 @@ from meterd.store.head.view import newest_rows
 
 
 class LatestRows:
-    """Lives in the writer's thread: what is newer than the rows that were written."""
+    """In the store's thread. Keeps rows that are newer than those written."""
 
-    def __init__(self, hot: Head, catalog: Catalog, clock: Clock) -> None:
-        self._hot = hot
+    def __init__(self, head: Head, catalog: Catalog, clock: Clock) -> None:
+        self._head = head
         self._catalog = catalog
         self._clock = clock
         self._hour = 0  # in which `write_hourly` wrote
@@ -22,20 +22,20 @@ class LatestRows:
         self._written: dict[int, int] = {}  # the time of each series' row
 
     def load(self) -> None:
-        """Late polls, of who imports history, are not the newest ones."""
+        """Takes the last times from the catalogue: imported history is not newer than these."""
         lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
         self._written.update((one, last) for one, last in lasts if last is not None)
 
     def forget(self) -> None:
-        """What waits to be written, and what was: another database has neither."""
+        """Forgets rows that wait and rows that were written: the database is another one."""
         self._rows.clear()
         self._written.clear()
         self._hour = 0
 
     def look(self) -> None:
-        """At what is in memory and in the journal."""
-        for stretch in self._hot.tails():
-            for row in newest_rows(stretch, self._catalog):
+        """Notes the newest row of each series in the head."""
+        for batch in self._head.tails():
+            for row in newest_rows(batch, self._catalog):
                 self.note(row)
 
     def note(self, row: Row) -> None:
@@ -43,19 +43,19 @@ class LatestRows:
         if self._rows.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
             self._rows[one] = row
 
-    def write(self, ledger: StoreSession) -> bool:
-        """All that is new; there never is more to do. Raises StoreError."""
+    def write(self, session: StoreSession) -> bool:
+        """Writes every new row; returns False (nothing is left). Raises StoreError."""
         self.look()
         rows, self._rows = self._rows, {}
-        ledger.write_newest(list(rows.values()), self._catalog.sunk)
+        session.write_newest(list(rows.values()), self._catalog.sunk)
         self._written.update((one, row["time"]) for one, row in rows.items())
         self._catalog.sunk.clear()
         return False
 
-    def write_hourly(self, ledger: StoreSession) -> bool:
-        """The same once an hour, when its polls are sealed: so the disk has both at one time."""
+    def write_hourly(self, session: StoreSession) -> bool:
+        """`write`, once an hour, when its polls are compacted: both reach the disk together."""
         hour = (self._clock.now_ms() - GRACE) // HOUR
         if hour == self._hour:
             return False
         self._hour = hour
-        return self.write(ledger)
+        return self.write(session)
