@@ -115,10 +115,14 @@ class ContainedDriver:
 def _columns(readings: Any) -> Columns:
     """Of single readings. Raises TypeError, or AttributeError, where they are none."""
     said = Columns.of(readings)
-    doubted = (remark.quality for remark in said.remarks.values())
-    if not isinstance(readings, Sequence) or any(one.__class__ is not Quality for one in doubted):
+    is_list = readings.__class__ is list or isinstance(readings, Sequence)
+    if not is_list or (said.remarks and not _are_qualities(said)):
         raise TypeError("what a driver gave is no sequence of Reading")
     return said
+
+
+def _are_qualities(said: Columns) -> bool:
+    return all(remark.quality.__class__ is Quality for remark in said.remarks.values())
 
 
 class ContainedSink:

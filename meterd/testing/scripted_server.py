@@ -17,7 +17,7 @@ async def scripted_server(script: Script) -> AsyncIterator[str]:
     Scripts are those of ScriptedLink, and all clients go on in one. A request that is not in the
     script meets silence; where the reply is a LinkError the connection is closed instead.
     """
-    device = _Device(script)
+    device = ScriptedDevice(script)
     server = await asyncio.start_server(device.serve, "127.0.0.1", 0)
     try:
         yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -26,7 +26,9 @@ async def scripted_server(script: Script) -> AsyncIterator[str]:
         await device.hang_up()
 
 
-class _Device:
+class ScriptedDevice:
+    """What answers; all clients share the script."""
+
     def __init__(self, script: Script) -> None:
         self._script: dict[bytes, list[Reply]] = {
             request: list(replies) if isinstance(replies, list) else [replies]
