@@ -162,6 +162,13 @@ class BlockingCalls:
 _Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
+def _for_the_loop(error: BaseException) -> Exception:
+    """What can be raised in a task: SystemExit would end meterd, and StopIteration no future."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
 def _serve(calls: "queue.SimpleQueue[_Call | None]") -> None:
     """The thread: call after call, until None. It must not hold the object that it serves."""
     while (call := calls.get()) is not None:
@@ -170,7 +177,7 @@ def _serve(calls: "queue.SimpleQueue[_Call | None]") -> None:
             try:
                 result = function(*arguments)
             except BaseException as error:  # noqa: BLE001 (it is raised where it was called for)
-                future.set_exception(error)
+                future.set_exception(_for_the_loop(error))
             else:
                 future.set_result(result)
             result = None

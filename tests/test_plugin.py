@@ -200,6 +200,19 @@ async def test_a_timeout_of_the_library_is_one_of_the_link() -> None:
     assert caught.value.code == "timeout"
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), StopIteration(), asyncio.CancelledError()])
+async def test_what_would_end_the_loop_or_no_call_is_an_error_like_others(
+    error: BaseException,
+) -> None:
+    def fails() -> None:
+        raise error
+
+    calls = plugin.BlockingCalls()
+    with pytest.raises(RuntimeError, match=type(error).__name__):
+        await calls.run(fails)
+    assert await calls.run(divmod, 7, 2) == (3, 1)
+
+
 async def test_the_polls_limit_ends_the_wait_for_a_call() -> None:
     go_on = threading.Event()
 

@@ -64,7 +64,7 @@ def files_of_the_page(below: str) -> dict[str, str]:
     return {name: text for name, text in found.items() if name[:5] != "maps/"}
 
 
-@pytest.mark.parametrize(("below", "passed"), [("driver", 4), ("maps", 1)])
+@pytest.mark.parametrize(("below", "passed"), [("driver", 5), ("maps", 1)])
 async def test_what_the_page_has_its_reader_write_is_installed_and_its_tests_pass(
     tmp_path: Path, below: str, passed: int
 ) -> None:
