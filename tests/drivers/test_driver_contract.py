@@ -277,6 +277,22 @@ async def test_a_mistake_in_the_configuration_stands_at_its_place(packages: Inst
     assert WHO in str(caught.value)
 
 
+def test_a_key_that_would_never_reach_the_driver_is_told(packages: Installed) -> None:
+    bring(packages, DRIVER.replace("zone: int = 1", "timeout: float = 1.0"))
+    told = (
+        r"driver 'pump': its Options \(pump_driver\.HeatPump\.Options\) have timeout, "
+        "which every device has: rename it there"
+    )
+    with pytest.raises(ConfigError, match=told):
+        parse(
+            "devices:\n  hall: {driver: pump, link: 'tcp://127.0.0.1:1'}\n",
+            "meterd.yaml",
+            options_of=registry.options_of,
+            driver_names=registry.names(),
+            environ={},
+        )
+
+
 # -- what it holds beside its link -----------------------------------------------------------------
 
 
