@@ -10,8 +10,10 @@ import pytest
 from meterd.cli.demo import settings
 from meterd.daemon.counter_state import CounterState
 from meterd.daemon.events import EventLog
+from meterd.daemon.info import info_of
 from meterd.daemon.link_manager import LinkManager
 from meterd.daemon.link_plan import Built, Letting, guards
+from meterd.drivers.megatec import MegatecOptions, MegatecUps
 from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
 from meterd.model.sample import Reading
@@ -26,6 +28,9 @@ rows:
   active_power:         {function: 3, address: 1, type: s32, unit: W}
   active_energy.export: {function: 3, address: 100, type: u32, unit: kWh}
 """
+
+
+LINE = b"(226.0 195.0 226.0 014 49.0 27.5 30.0 0000100%d\r"
 
 
 class Forgetful:
@@ -111,6 +116,45 @@ def test_a_device_that_is_let_go_after_each_poll_has_its_counters_all_the_same()
     forms = guards("m", driver, device, None)._forms
     assert "active_energy.import" in forms
     assert driver.notices == []
+
+
+async def test_a_device_that_is_let_go_after_each_poll_tells_what_its_driver_tells() -> None:
+    wanted = settings(
+        "links: {l: {url: 'tcp://127.0.0.1:1', keep_open: false, timeout: 3s}}\n"
+        "devices:\n  m: {driver: modbus, map: eastron_sdm120, link: l}\n"
+    )
+    clock = SystemClock()
+    (built,) = LinkManager(clock, [], CounterState(), EventLog(clock)).prepare(wanted).built
+    ((_, driver, _),) = built.drivers
+    assert isinstance(driver, Letting)
+    info = info_of("m", wanted, driver)
+    assert info.timeout is not None
+    assert 0 < info.timeout <= 3
+    assert list(info.left_out()) == []
+
+
+@virtual
+async def test_a_device_that_is_let_go_after_each_poll_takes_commands() -> None:
+    clock = SystemClock()
+    lines = LinkManager(clock, [], CounterState(), EventLog(clock))
+    prepared = lines.prepare(
+        settings(
+            "links: {l: {url: 'tcp://127.0.0.1:1', keep_open: false}}\n"
+            "devices:\n  u: {driver: megatec, link: l}\n"
+        )
+    )
+    (built,) = prepared.built
+    link = ScriptedLink({b"Q1\r": LINE % 0, b"Q\r": b""})
+    ups = Letting(MegatecUps(link, MegatecOptions()), link)
+    built.drivers[0] = ("u", ups, built.drivers[0][2])  # type: ignore[index]
+    await lines.replace(prepared, Forgetful())
+    with pytest.raises(LookupError):
+        await lines.command("u", "no.such")
+    with pytest.raises(LookupError):
+        await lines.command("nobody", "beeper.toggle")
+    await lines.command("u", "beeper.toggle")
+    assert link.sent.count(b"Q\r") == 1
+    await lines.stop()
 
 
 class Holding:
