@@ -75,6 +75,7 @@ async def test_a_c_library_that_cannot_give_pages_back_is_left_alone(
 
 _FREED_AMONG_WHAT_STAYS = """
 import gc
+from pathlib import Path
 from meterd.daemon import gc_tuning
 
 def resident():
