@@ -61,10 +61,12 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
 	@touch $@
 
-# New versions, with hashes, for all supported Pythons; no registry's address gets in.
+# New versions, with hashes, for all supported Pythons; no registry's address gets in. A checkout and
+# the container image have the drivers of both servers; Parquet's package is larger than the rest.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --upgrade pyproject.toml --group build -o requirements.lock
+	  --no-header --upgrade pyproject.toml --extra mariadb --extra postgres --group build \
+	  -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade -c requirements.lock --group dev -o requirements-dev.lock
 

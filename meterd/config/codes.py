@@ -51,6 +51,7 @@ class Code(StrEnum):
     BASE_PATH = "C052"
     PROXY = "C053"
     ORIGIN = "C054"
+    STORE_DRIVER = "C055"
     TARIFF_TIME = "C060"
     TARIFF_DAY = "C061"
     PRICE = "C062"
@@ -100,6 +101,7 @@ MEANING: dict[Code, str] = {
     Code.BASE_PATH: "api.base_path is no path such as /meterd.",
     Code.PROXY: "A trusted proxy is no address or network.",
     Code.ORIGIN: "An origin of api.cors is none such as https://dash.example.",
+    Code.STORE_DRIVER: "The store is on a server whose driver package is not installed.",
     Code.TARIFF_TIME: "A tariff's times of day are no HH:MM-HH:MM, or are on no quarter hours.",
     Code.TARIFF_DAY: "A tariff names a day, a month, a season or a date that does not exist.",
     Code.PRICE: "A price is no decimal number, is too large, or has too many decimal places.",
