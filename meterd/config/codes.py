@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic_core import PydanticCustomError
-
 
 class Code(StrEnum):
     """Stable: scripts and searches rely on them. A code is never given a second meaning."""
@@ -168,8 +166,14 @@ class ValueFlaw:
     hint: str = ""
     show: bool = True
 
-    def error(self) -> PydanticCustomError:
-        """To raise in a validator: it carries the code and the hint through pydantic."""
-        return PydanticCustomError(
-            "flaw", "{text}", {"text": self.what.replace("{}", "this value"), "flaw": self}
-        )
+    def error(self) -> "ValueFlawError":
+        """To raise in a validator: pydantic hands it on, with the code and the hint in it."""
+        return ValueFlawError(self)
+
+
+class ValueFlawError(ValueError):
+    """A validator refuses a value, for its `flaw`."""
+
+    def __init__(self, flaw: ValueFlaw) -> None:
+        super().__init__(flaw.what.replace("{}", "this value"))
+        self.flaw = flaw
