@@ -128,7 +128,7 @@ def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
 
 
 def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
-    """What a WAL row says of these polls, device by device."""
+    """The chunks of a WAL row for these batches, device by device."""
     by_device: dict[str, list[Chunk]] = {}
     for batch in batches:
         owner = catalog.device(batch.device)
@@ -138,6 +138,6 @@ def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
 
 
 def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
-    """Rows as they are, which is quicker than to merge them; anything else as one chunk."""
+    """Chunks as they are where they are RowBatches, which is quicker; else merged into one."""
     rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
     return chunks if rows else [merge(chunks)]

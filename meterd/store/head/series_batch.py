@@ -105,7 +105,7 @@ class SeriesBatch:
             yield one
 
     def follow(self, layout: Layout) -> "SeriesBatch":
-        """An empty one that goes on after this one, and has the columns of a layout.
+        """An empty batch to follow this one, with the columns of a layout.
 
         It has the columns in use as well, so that layouts that take turns share one batch.
         """
@@ -163,7 +163,7 @@ class SeriesBatch:
             table.extend(row)
 
     def _tame(self, row: "array[float]", kind: _BatchLayout) -> "array[float]":
-        """No infinity enters the store, whoever gives it."""
+        """Replaces infinities by nulls of quality `invalid`."""
         wild = [abs(value) > LARGEST for value in row]
         known = self.doubts.get(len(self.times), {})
         found = dict.fromkeys(compress(kind.places, wild), _WILD)
@@ -171,15 +171,15 @@ class SeriesBatch:
         return array("d", [_NAN if odd else one for odd, one in zip(wild, row, strict=True)])
 
     def end(self) -> None:
-        """Nothing is added to it any more."""
+        """Closes the batch: its bounds are final."""
         self.bounds = (min(self.times), max(self.times)) if self.times else None
 
     def view(self) -> "SeriesBatch":
-        """All rows, for whoever reads them without the lock, of one that nothing is added to."""
+        """A closed batch for readers without the lock; shares its arrays."""
         return replace(self, kept=len(self.times), origin=self, present={})
 
     def copy(self, start: int, end: int) -> "SeriesBatch":
-        """Rows start to end, for whoever reads them without the lock."""
+        """A copy of rows start to end, for readers without the lock."""
         doubts = self.doubts
         if doubts:
             doubts = {row - start: d for row, d in doubts.items() if start <= row < end}
@@ -200,11 +200,11 @@ class SeriesBatch:
         )
 
     def unnumbered(self) -> "SeriesBatch":
-        """For who numbers series in another way: a batch remembers the numbers it was told."""
+        """The batch without the series numbers it keeps, for another catalogue."""
         return replace(self, order=[], laid={})
 
     def tail(self) -> "SeriesBatch":
-        """The kept rows from which on each of their layouts is met."""
+        """The last committed rows, as many as hold one of each layout."""
         return self.copy(min(self._newest_rows(self.kept).values()), self.kept)
 
     def _newest_rows(self, count: int) -> dict[int, int]:
@@ -219,7 +219,7 @@ class SeriesBatch:
         return rows
 
     def without(self, gone: Sequence[tuple[int, int]]) -> "SeriesBatch":
-        """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
+        """The rows outside of these ascending ranges, in one pass."""
         total = len(self.times)
         edges = [0, *chain.from_iterable(gone), total]
         left = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
@@ -237,7 +237,7 @@ class SeriesBatch:
         return rest
 
     def become(self, rest: "SeriesBatch") -> None:
-        """Has the rows of that one. Its own arrays stay as they are for who shares them."""
+        """Takes the rows of another batch; arrays that readers share are not changed."""
         self.times, self.kinds, self.tables = rest.times, rest.kinds, rest.tables
         self.doubts, self.kept, self.present, self.turns = rest.doubts, rest.kept, {}, []
         self.bounds = rest.bounds
@@ -274,14 +274,14 @@ class SeriesBatch:
     # -- as chunks -----------------------------------------------------------------------------
 
     def chunks(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
-        """In the order of arrival; in each the times ascend. `before`: only older rows."""
+        """Chunks in the order of arrival, each with ascending times. `before`: only older rows."""
         for start, end in self._runs():
             piece = self if end - start == len(self.times) else self.copy(start, end)
             chunk = piece._chunk(device, naming)
             yield chunk if before is None else slicing.until(chunk, before)
 
     def rows(self, device: int, naming: Naming) -> list[Chunk]:
-        """For a commit: of layouts that take turns, each a chunk of its own, as rows; if it may be.
+        """Chunks for a commit: where layouts alternate, one RowBatch for each, if nothing is null.
 
         Their times are not one after the other: whoever wants columns merges, or takes `chunks`.
         """
@@ -359,7 +359,7 @@ class SeriesBatch:
         return found
 
     def _turns(self) -> Sequence[tuple[int, int]]:
-        """Layouts as they took turns, and how many rows each had then."""
+        """Runs of equal layouts: (number of the layout, rows)."""
         if sum(count for _, count in self.turns) != len(self.kinds):
             self.turns = [(number, len(list(some))) for number, some in groupby(self.kinds)]
         return self.turns
