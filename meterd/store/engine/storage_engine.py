@@ -464,7 +464,8 @@ class StorageEngine:
     def write_at_once(self, polls: Iterable[Poll]) -> list[SeriesBatch]:
         """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""
         session = self.open()
-        found = Head()
+        polls = list(polls)
+        found = self._head.sibling({poll.device for poll in polls})
         for poll in polls:
             found.take(poll)
         batches = found.uncommitted(_ALL)

@@ -90,6 +90,16 @@ class Head:
             last.add(poll, number or 0)
             self._waiting += len(poll.values)
 
+    def sibling(self, devices: Iterable[str]) -> "Head":
+        """An empty head, whose batches of these devices share their columns with those of here."""
+        other = Head(self._renamed)
+        for device in {self._renamed.get(name, name) for name in devices}:
+            with self._guard:
+                mine = self._devices.get(device)
+                if mine is not None and mine.model is not None:
+                    other._devices[device] = _Device(mine.model.template())
+        return other
+
     def adopt(self, journal: "Head") -> None:
         """Puts polls replayed from the WAL before those taken since."""
         with self._changing:
