@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from functools import partial
 
-from meterd.alerts.engine import TICK, Alerts
+from meterd.alerts.engine import TICK_S, Alerts
 from meterd.config.renamed_devices import outdated, renamed
 from meterd.config.settings import Settings
 from meterd.daemon import self_monitoring
@@ -471,7 +471,7 @@ class Site:
 
     async def _watch_alerts(self) -> None:
         while True:
-            await self._clock.sleep(TICK)
+            await self._clock.sleep(TICK_S)
             await self._follow()
             status = self.store_status()
             self._alerts.take(self_monitoring.health(status, self._clock.now_ms()))
