@@ -37,7 +37,7 @@ from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.store_lifecycle import Store, StorePart
 from meterd.daemon.timeline import Timeline
 from meterd.drivers.modbus import ModbusMeter
-from meterd.energy.quarter import Found
+from meterd.energy.quarter import QuarterSeries
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert
@@ -160,7 +160,7 @@ class Site:
     def tariffs(self) -> Mapping[str, Tariff]:
         return self.settings.tariffs
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         """What a device consumed in each quarter hour, and how that is known."""
         return await self._consumed.quarters(device, quantity, start, end)
 
