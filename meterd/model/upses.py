@@ -1,4 +1,4 @@
-"""The quantities of UPSes, by the names of NUT's docs/nut-names.txt."""
+"""The quantities of UPSes, named as in NUT's docs/nut-names.txt."""
 
 from collections.abc import Iterator
 
