@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 
@@ -15,7 +16,9 @@ from meterd.store.db.quarantine import DamageError
 from meterd.store.db.schema import journal
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
-from meterd.store.head.series_batch import doubts_of
+from meterd.store.head.series_batch import quality_flags_of
+
+_LAYOUTS = 256  # that are remembered; one of 87 columns takes 8 KB
 
 Names = Callable[[int], tuple[str, str, str]]
 """Device, quantity and unit of a series, by its number."""
@@ -35,7 +38,7 @@ class PollDecoder:
         for column in chunk.columns:
             for row, value in zip(column.rows, column.values, strict=True):
                 rows[row].append((column.series, value))
-            for place, doubt in doubts_of(column):
+            for place, doubt in quality_flags_of(column):
                 doubts.setdefault(column.rows[place], {})[column.series] = doubt
         for number, (time, cells) in enumerate(zip(chunk.times, rows, strict=True)):
             series = tuple(one for one, _ in cells)
@@ -49,8 +52,14 @@ class PollDecoder:
 
     def _layout(self, series: tuple[int, ...]) -> Layout:
         if series not in self._layouts:
-            self._layouts[series] = Layout.of([self._names(one)[1:] for one in series])
+            self._layouts[series] = _layout_of(tuple(self._names(one)[1:] for one in series))
         return self._layouts[series]
+
+
+@lru_cache(_LAYOUTS)
+def _layout_of(columns: tuple[tuple[str, str], ...]) -> Layout:
+    """One object for equal columns: meters of one map have the same, record after record."""
+    return Layout.of(columns)
 
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Chunk]]]:
@@ -82,12 +91,12 @@ def replay(
     with closing(_each(rows)) as each:
         for number, held in each:
             chunks = held
-            if who := _strange(chunks, catalog):
+            if who := _unknown_owner(chunks, catalog):
                 text = f"it holds polls of {who}, which the store does not have"
                 damaged = DamageError("journal", number, text)
                 if strange is None:
                     raise damaged
-                chunks = _known(chunks, catalog)
+                chunks = _known_chunks(chunks, catalog)
                 strange(damaged, chunks)
             newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
             catalog.note(chunks)
@@ -103,7 +112,7 @@ def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[
     yield from rows
 
 
-def _strange(chunks: Iterable[Chunk], catalog: Catalog) -> str:
+def _unknown_owner(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     """The first device or series that nobody knows, or a series that is another device's."""
     for chunk in chunks:
         name = catalog.names.get(chunk.device)
@@ -116,7 +125,7 @@ def _strange(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     return ""
 
 
-def _known(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
+def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
     """What is left of these without what `_strange` tells of."""
     found = []
     for chunk in chunks:
@@ -128,7 +137,7 @@ def _known(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
 
 
 def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
-    """What a WAL row says of these polls, device by device."""
+    """The chunks of a WAL row for these batches, device by device."""
     by_device: dict[str, list[Chunk]] = {}
     for batch in batches:
         owner = catalog.device(batch.device)
@@ -138,6 +147,6 @@ def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
 
 
 def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
-    """Rows as they are, which is quicker than to merge them; anything else as one chunk."""
+    """Chunks as they are where they are RowBatches, which is quicker; else merged into one."""
     rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
     return chunks if rows else [merge(chunks)]
