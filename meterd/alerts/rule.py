@@ -38,7 +38,7 @@ class Rule:
     def watches(self, device: str) -> bool:
         return not self.device or device in self.device
 
-    def renamed(self, old: str, new: str) -> "Rule":
+    def with_renamed_device(self, old: str, new: str) -> "Rule":
         """The rule with a device's id replaced."""
         if old not in self.device:
             return self

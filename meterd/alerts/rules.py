@@ -98,7 +98,9 @@ class RuleStates:
 
     def rename(self, old: str, new: str) -> dict[str, Rule]:
         """Renames a device in rules and alerts; returns the rules by name."""
-        self._rules = {name: rule.renamed(old, new) for name, rule in self._rules.items()}
+        self._rules = {
+            name: rule.with_renamed_device(old, new) for name, rule in self._rules.items()
+        }
         self._rules_by_device.clear()
         for alert in (*self._resolved, *self._active.values()):
             alert.rule = self._rules.get(alert.rule.name, alert.rule)

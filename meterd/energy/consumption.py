@@ -137,7 +137,7 @@ async def consume(
         sides: list[list[Quarter]] = []
         for name in (quantity.imported, quantity.exported):
             quarters, method = await fetch(device, name, first, last) if name else ((), "")
-            sides.append([each for each in quarters if first <= each.start < last])
+            sides.append([quarter for quarter in quarters if first <= quarter.start < last])
             methods |= {method} if quarters else set()
         await _add(tally, flows(quantity.direction, *sides))
     return Consumption(tally.buckets(now), MIXED if len(methods) > 1 else "".join(methods))

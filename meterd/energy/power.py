@@ -94,8 +94,8 @@ def _is_gap(steps: Sequence[int], index: int, step: int, interval: int) -> bool:
         steps[max(0, index - NEIGHBOUR_STEPS) : index],
         steps[index + 1 : index + 1 + NEIGHBOUR_STEPS],
     )
-    usual = [median_low(side) for side in sides if len(side) >= _MIN_NEIGHBOURS]
-    return step > GAP_STEPS * min(max(usual, default=interval), _SLOWEST_STEP_MS)
+    medians = [median_low(side) for side in sides if len(side) >= _MIN_NEIGHBOURS]
+    return step > GAP_STEPS * min(max(medians, default=interval), _SLOWEST_STEP_MS)
 
 
 def _boundary_points(before: _Point, after: _Point) -> Iterator[_Point]:

@@ -24,10 +24,10 @@ def seconds(text: str) -> float | None:
 
 def spell(duration: float) -> str:
     """Formats seconds, rounded to ms, in the shortest form: 90.0 -> "1m30s"."""
-    left = round(duration * 1000)
+    remaining_ms = round(duration * 1000)
     words = []
     for unit, size in _UNITS.items():
-        count, left = divmod(left, round(size * 1000))
+        count, remaining_ms = divmod(remaining_ms, round(size * 1000))
         if count:
             words.append(f"{count}{unit}")
     return "".join(words) or "0s"

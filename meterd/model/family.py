@@ -99,7 +99,7 @@ _PHASE_TEXT = {
 }
 
 # Smaller magnitudes are never measured: a float with swapped words decodes to such denormals.
-TINY = 1e-6
+MIN_MAGNITUDE = 1e-6
 
 
 def family(
@@ -109,7 +109,7 @@ def family(
     *phases: str,
     kind: Kind = Kind.GAUGE,
     obis: tuple[int, str] | None = None,
-    low: float = TINY,
+    low: float = MIN_MAGNITUDE,
     high: float = float("inf"),
 ) -> Iterator[Quantity]:
     """A quantity for each of `phases`; the phase "" is the quantity without a phase.

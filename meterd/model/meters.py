@@ -8,7 +8,7 @@ Energy is in Wh, not J, as on meters and bills.
 from collections.abc import Iterator
 from itertools import product
 
-from meterd.model.family import CHANNELS, LINES, PHASES, TINY, Kind, Quantity, family
+from meterd.model.family import CHANNELS, LINES, MIN_MAGNITUDE, PHASES, Kind, Quantity, family
 
 
 def _reactive_power() -> Iterator[Quantity]:
@@ -54,7 +54,9 @@ def _instantaneous() -> Iterator[Quantity]:
     yield from family("voltage", "V", "Voltage to neutral", "avg", high=1e6)
     yield from family("voltage.ll", "V", "Voltage between lines", "avg", high=1e6)
     # C = 90 is the sum of the currents, 91 the neutral's.
-    yield Quantity("current", "A", Kind.GAUGE, "Current, sum", obis="90.7.0", low=TINY, high=1e6)
+    yield Quantity(
+        "current", "A", Kind.GAUGE, "Current, sum", obis="90.7.0", low=MIN_MAGNITUDE, high=1e6
+    )
     yield from family("current", "A", "Current", *PHASES, "n", obis=(11, "7.0"), high=1e6)
     others = ("avg", "dc", "ground", "residual", "i4", *CHANNELS)
     yield from family("current", "A", "Current", *others, high=1e6)
@@ -92,7 +94,7 @@ def _angles() -> Iterator[Quantity]:
             f"Current against voltage, {phase.upper()}",
             phase,
             obis=f"81.7.{11 * number + 4}",
-            low=TINY,
+            low=MIN_MAGNITUDE,
             high=360,
         )
     yield from family("power_factor.angle", "°", "Angle of the power factor", "", high=360)

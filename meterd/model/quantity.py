@@ -159,7 +159,7 @@ def suggest(name: str) -> str:
     """The hint of an error about a name that is not in the catalogue."""
     if is_known(with_ordered_places(name)):
         return f"did you mean {with_ordered_places(name)}?"
-    near = difflib.get_close_matches(name, CATALOGUE, n=3)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
+    matches = difflib.get_close_matches(name, CATALOGUE, n=3)
+    if matches:
+        return f"did you mean {' or '.join(matches)}?"
     return "see `meterd maps --quantities`; a quantity of your own starts with 'x.'"

@@ -115,7 +115,7 @@ def suggest(unit: str, base: str) -> str:
     """The hint of an error about a unit that does not convert to `base`."""
     candidates = fitting(base)
     word = unit.lower().removeprefix("deg").strip(" °.")
-    near = [candidate for candidate in candidates if candidate.lower().strip("°") == word]
-    if not near and unit not in _UNITS:
-        near = difflib.get_close_matches(unit, candidates, n=1, cutoff=0.75)
-    return f"did you mean {near[0]}?" if near else f"one of {' '.join(candidates)}"
+    matches = [candidate for candidate in candidates if candidate.lower().strip("°") == word]
+    if not matches and unit not in _UNITS:
+        matches = difflib.get_close_matches(unit, candidates, n=1, cutoff=0.75)
+    return f"did you mean {matches[0]}?" if matches else f"one of {' '.join(candidates)}"

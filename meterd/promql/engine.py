@@ -15,7 +15,7 @@ from meterd.promql.source import SeriesSource, Times, Values
 
 __all__ = ["QueryError", "QueryLimits", "Result", "ResultSeries", "instant", "query_range"]
 
-_LONG_TYPES = {"matrix": "range vector", "string": "string"}
+_TYPE_NAMES = {"matrix": "range vector", "string": "string"}
 
 
 def instant(
@@ -53,8 +53,8 @@ def query_range(
     query_limits = limits or QueryLimits()
     _check_range(start_ms, end_ms, step_ms, query_limits)
     node = plan(text)
-    if node.type in _LONG_TYPES:
-        kind = _LONG_TYPES[node.type]
+    if node.type in _TYPE_NAMES:
+        kind = _TYPE_NAMES[node.type]
         message = (
             f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector'
         )

@@ -44,13 +44,13 @@ _TIME_DEPENDENT = frozenset(
         "timestamp",
     ]
 )
-_LONG_TYPES = {
+_TYPE_NAMES = {
     "scalar": "scalar",
     "string": "string",
     "vector": "instant vector",
     "matrix": "range vector",
 }
-_OPS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+_MATCH_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
 
 
 def plan(query: str) -> Node:
@@ -186,8 +186,8 @@ class _Planner:
 
 def _expect(node: Node, kind: ValueType) -> None:
     if node.type != kind:
-        expected, got = _LONG_TYPES[kind], _LONG_TYPES[node.type]
-        raise _bad_data(f"expected type {expected} in aggregation expression, got {got}")
+        expected, actual = _TYPE_NAMES[kind], _TYPE_NAMES[node.type]
+        raise _bad_data(f"expected type {expected} in aggregation expression, got {actual}")
 
 
 def _check_metric_name(name: str, matchers: Sequence[Matcher]) -> None:
@@ -199,7 +199,7 @@ def _check_metric_name(name: str, matchers: Sequence[Matcher]) -> None:
 
 
 def _op(op: Any) -> str:
-    return _OPS[str(op).rpartition(".")[2]]
+    return _MATCH_OPERATORS[str(op).rpartition(".")[2]]
 
 
 def _type(kind: Any) -> ValueType:

@@ -13,15 +13,15 @@ Regression = tuple[Values, Values]  # slopes per second, and intercepts: values 
 
 
 def rate(window: Window) -> WindowValues:
-    return _extrapolated(window, is_counter=True, divisor=(window.ends - window.starts) / 1000)
+    return _extrapolated_rate(window, is_counter=True, divisor=(window.ends - window.starts) / 1000)
 
 
 def increase(window: Window) -> WindowValues:
-    return _extrapolated(window, is_counter=True)
+    return _extrapolated_rate(window, is_counter=True)
 
 
 def delta(window: Window) -> WindowValues:
-    return _extrapolated(window, is_counter=False)
+    return _extrapolated_rate(window, is_counter=False)
 
 
 def _samples_at(window: Window, indices: np.ndarray) -> tuple[Values, np.ndarray]:
@@ -30,7 +30,7 @@ def _samples_at(window: Window, indices: np.ndarray) -> tuple[Values, np.ndarray
     return np.take(window.values, indices, mode="clip"), times
 
 
-def _extrapolated(
+def _extrapolated_rate(
     window: Window, *, is_counter: bool, divisor: Values | float = 1.0
 ) -> WindowValues:
     """Prometheus' extrapolatedRate: (last - first + reset correction) extrapolated to the range.
