@@ -61,16 +61,16 @@ class Parsed:
         match = _PLACEHOLDER.fullmatch(text)
         return self.texts[int(match[1])] if match else text
 
-    def moment(self, place: int) -> int:
+    def moment(self, index: int) -> int:
         """An `@` time in ms, rounded as in Prometheus. Raises QueryError beyond MAX_TIME_MS."""
-        seconds = self.moments[place]
+        seconds = self.moments[index]
         if not math.isfinite(seconds) or abs(seconds) * 1000 > MAX_TIME_MS:
             raise parse_error(self.query, 0, f"timestamp out of bounds for @ modifier: {seconds}")
         return math.floor(seconds * 1000 + 0.5)
 
-    def offset(self, place: int) -> int:
+    def offset(self, index: int) -> int:
         """The `offset` in ms."""
-        return self.offsets[place]
+        return self.offsets[index]
 
 
 def parse(query: str) -> Parsed:

@@ -1,4 +1,4 @@
-"""Notification channels, one file each, and the table of their types.
+"""Notification channels for alerts, one file each.
 
 May import model and errors. A hook never blocks its caller: it has its own bounded queue, task
 and retries, so that a receiver that hangs delays no other hook.
@@ -9,7 +9,4 @@ delivery (impossible: a notification has a key by which the receiver recognises 
 from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.hooks.webhook import Webhook
 
-__all__ = ["HOOKS", "Hook", "Notification", "Webhook"]
-
-HOOKS = {"webhook": Webhook}
-"""Hook classes by the `type:` of a hook."""
+__all__ = ["Hook", "Notification", "Webhook"]
