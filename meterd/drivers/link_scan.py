@@ -13,7 +13,7 @@ from meterd.wire import open_link
 from meterd.wire.address import Address
 from meterd.wire.link import Times
 from meterd.wire.modbus import ModbusClient
-from meterd.wire.unit_scan import NO_WAY, UnitScan
+from meterd.wire.unit_scan import LINK_DOWN_CODES, UnitScan
 
 # Any unit answers one of these, if only with a no.
 _ANYBODY: tuple[Request, ...] = ((4, 0, 2), (3, 0, 2))
@@ -145,7 +145,7 @@ class LinkScan:
             except DeviceError:
                 return None
             except LinkError as error:
-                if error.code in NO_WAY:
+                if error.code in LINK_DOWN_CODES:
                     raise
                 raise TimeoutError from error
 
@@ -179,7 +179,7 @@ async def _status(ups: MegatecUps) -> tuple[str, ...]:
     try:
         readings = await ups.read()
     except (LinkError, DeviceError) as error:
-        if error.code in NO_WAY:
+        if error.code in LINK_DOWN_CODES:
             raise
         return ()
     volts = (one for one in readings if one.unit == "V" and isinstance(one.value, float))
