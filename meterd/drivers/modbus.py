@@ -119,7 +119,7 @@ class ModbusMeter:
         self._reopenings = 0
         self._far = RemoteRegisters(self.map, self._fetch)
         self._silence = SilentRows(
-            functools.partial(self._fetch, kept=False),
+            functools.partial(self._fetch, values_used=False),
             self._schedule,
             self._exclusions,
             self._replan,
@@ -318,9 +318,11 @@ class ModbusMeter:
                 self._silence.lost(part, error, long=self._is_long(part))
             raise
 
-    async def _fetch(self, part: Block, *, kept: bool = True) -> bytes:
+    async def _fetch(self, part: Block, *, values_used: bool = True) -> bytes:
         """The values of one request; what it took is learned from."""
-        data = await self.client.read(part.function, part.address, part.words, kept=kept)
+        data = await self.client.read(
+            part.function, part.address, part.words, values_used=values_used
+        )
         self._heard += 1
         self._functions.add(part.function)
         self._learner.saw(part.words, self._link.took)
@@ -335,7 +337,7 @@ class ModbusMeter:
     async def _answers(self, rows: Sequence[Row]) -> bool:
         """Whether these rows can be had in one request."""
         try:
-            await self._fetch(block(self._schedule.ground, rows), kept=False)
+            await self._fetch(block(self._schedule.ground, rows), values_used=False)
         except Unsupported:
             return False
         except LinkError as error:
@@ -493,7 +495,7 @@ class ModbusMeter:
         splits = True
         try:
             if request is not None:
-                await self._fetch(request, kept=False)
+                await self._fetch(request, values_used=False)
         except DeviceError as error:
             cause, why = Cause.REFUSED, str(error)
             if isinstance(error, Unsupported) and request is not None:

@@ -34,9 +34,9 @@ def with_traffic(
     async def careful(meter: M) -> Sequence[Reading]:
         client = meter._listener
         try:
-            shaken = client.shaken
+            suspect_count = client.suspect_count
             said = await read(meter)
-            if client.shaken != shaken:
+            if client.suspect_count != suspect_count:
                 meter._poll = 0
                 said = await read(meter)
         finally:

@@ -44,7 +44,7 @@ class _Echo(ModbusReply):
         # An exception, or the reply to another request.
         return super()._registers(unit, pdu)
 
-    def _asked(self) -> str:
+    def _request_text(self) -> str:
         return f"asked unit {self._unit} to write, function {self._function}"
 
 
@@ -55,7 +55,7 @@ class _TcpEcho(_Echo, TcpReply):
         super().__init__(link, transaction, unit, echo[0], _NO_BYTE_COUNT)
         self._echo = echo
 
-    def _is_whole(self, buffer: bytearray, end: int) -> bool:
+    def _is_long_length(self, buffer: bytearray, end: int) -> bool:
         """A reply with a wrong length field is not accepted for a write."""
         return False
 

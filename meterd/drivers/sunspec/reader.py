@@ -184,11 +184,11 @@ class ModelReader:
         """
         if not rows:
             address, words, _ = max(self._planned(ALL), key=lambda one: one[1])
-            await self._client.read(self._function, address, words, kept=False)
+            await self._client.read(self._function, address, words, values_used=False)
             self._pieces = None
             return
         block = self._block(rows)
-        await self._client.read(block.function, block.address, block.words, kept=False)
+        await self._client.read(block.function, block.address, block.words, values_used=False)
         if self._pieces is not None:
             self._pieces.append(block)
 
