@@ -34,7 +34,7 @@ class DistinctLengths:
         self._taken: dict[tuple[Hashable, Tiers], tuple[Length, ...]] = {}
 
     def apart(
-        self, meter: Hashable, tiers: Tiers, ground: AddressConstraints, blocks: list[Block]
+        self, meter: Hashable, tiers: Tiers, constraints: AddressConstraints, blocks: list[Block]
     ) -> list[Block]:
         """A meter's requests for these tiers, of lengths that are rare on the link.
 
@@ -48,7 +48,7 @@ class DistinctLengths:
         if key not in _SHARED:
             if len(_SHARED) >= _MOST_SHARED:
                 _SHARED.clear()
-            found = _chosen(ground, blocks, others)
+            found = _chosen(constraints, blocks, others)
             _SHARED[key] = blocks, found, tuple((one.function, one.words) for one in found)
         _, found, self._taken[meter, tiers] = _SHARED[key]
         return found
@@ -70,14 +70,14 @@ class DistinctLengths:
 
 
 def _chosen(
-    ground: AddressConstraints, blocks: Sequence[Block], others: Counter[Length]
+    constraints: AddressConstraints, blocks: Sequence[Block], others: Counter[Length]
 ) -> list[Block]:
     """For each request the choice whose length fewest others have; of those, the shortest."""
 
     def rank(one: Block) -> tuple[int, int]:
         return others[one.function, one.words], one.words
 
-    offers = [sorted(choices(ground, one), key=rank) for one in blocks]
+    offers = [sorted(choices(constraints, one), key=rank) for one in blocks]
     holder: dict[Length, int] = {}
     chosen: dict[int, Block] = {}
     for i in range(len(blocks)):

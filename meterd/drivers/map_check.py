@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from meterd.drivers import map_omissions, planner, remote_registers, values
 from meterd.drivers.blocks import Block
-from meterd.drivers.map_file import UNSAID
+from meterd.drivers.map_file import DEFAULT_TEXTS
 from meterd.drivers.registers import BRIDGE, RegisterMap, Row
 from meterd.drivers.values import DECADES
 from meterd.errors import Problem
@@ -107,14 +107,14 @@ def doubts(found: RegisterMap, file: str, places: Places) -> list[MapWarning]:
         *_texts(found, doubt),
         *_far_registers(found, doubt),
     ]
-    for row, code, what, hint in map_omissions.suspicions(found):
+    for row, code, what, hint in map_omissions.map_warnings(found):
         told.append(
             doubt(row, code, what, hint) if row else MapWarning(file, 1, 1, code, what, hint)
         )
     if found.serial is None and found.tcp is None:
         what = "no defaults for a serial line: each link's URL must give baud and parity"
         told.append(MapWarning(file, 1, 1, "W104", what, "defaults: {serial: 9600 8N1}"))
-    if missing := [key for key, text in UNSAID.items() if getattr(found, key) == text]:
+    if missing := [key for key, text in DEFAULT_TEXTS.items() if getattr(found, key) == text]:
         what = f"nothing is said of {', '.join(missing)}: the next owner will want to know"
         told.append(MapWarning(file, 1, 1, "W106", what))
     if found.confidence == "low":

@@ -27,7 +27,7 @@ def plan(
     register_map: RegisterMap,
     rows: Iterable[Row],
     costs: Costs = ASSUMED,
-    ground: AddressConstraints | None = None,
+    constraints: AddressConstraints | None = None,
 ) -> list[Block]:
     """The requests that fetch these rows in the least time, in order of their registers.
 
@@ -35,7 +35,7 @@ def plan(
     is longer than the map's `bridge`. A row that fits no request (see `unplannable`) gets one
     of its own, so that the meter says no to that row and to no other.
     """
-    where = ground or AddressConstraints(register_map)
+    where = constraints or AddressConstraints(register_map)
     ordered = sorted(rows, key=lambda row: (row.function, row.first, row.last))
     blocks: list[Block] = []
     for _, group in itertools.groupby(ordered, key=lambda row: row.function):
@@ -49,22 +49,22 @@ def plan(
     return sorted(blocks, key=lambda one: (one.function, one.address))
 
 
-def block(ground: AddressConstraints, rows: Sequence[Row]) -> Block:
+def block(constraints: AddressConstraints, rows: Sequence[Row]) -> Block:
     """One request for these rows, which share a function."""
-    first, last = ground.widened(min(row.first for row in rows), max(row.last for row in rows))
+    first, last = constraints.widened(min(row.first for row in rows), max(row.last for row in rows))
     return Block(rows[0].function, first, last - first + 1, rows)
 
 
 def unplannable(register_map: RegisterMap) -> list[tuple[Row, str]]:
     """Rows that no request within the map's limits can fetch, each with the reason."""
-    ground = AddressConstraints(register_map)
+    constraints = AddressConstraints(register_map)
     found = []
     for row in register_map.rows:
         spans = [(row.function, row.first, row.last), *row.far_runs()]
-        unfit = (span for span in spans if not ground.fits(*span))
+        unfit = (span for span in spans if not constraints.fits(*span))
         if (span := next(unfit, None)) is None:
             continue
-        first, last = ground.widened(*span[1:])
+        first, last = constraints.widened(*span[1:])
         words = last - first + 1
         if words > register_map.max_registers:
             why = f"needs {words} registers at once, max_registers is {register_map.max_registers}"
@@ -81,7 +81,9 @@ def better(new: Sequence[Block], old: Sequence[Block], costs: Costs) -> bool:
     return seconds(new, costs) < (1 - GAIN) * seconds(old, costs)
 
 
-def _cut(ground: AddressConstraints, costs: Costs, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _cut(
+    constraints: AddressConstraints, costs: Costs, rows: Sequence[Row]
+) -> Iterator[Sequence[Row]]:
     """Rows of one function, sorted, in the batches that cost least.
 
     Totals are kept as whole numbers of requests and registers, so that plans which cost the
@@ -94,7 +96,7 @@ def _cut(ground: AddressConstraints, costs: Costs, rows: Sequence[Row]) -> Itera
     end = [count] * (count + 1)
     for i in range(count - 1, -1, -1):
         found = None
-        for j, words in enumerate(_reach(ground, function, spans, i), i + 1):
+        for j, words in enumerate(_reach(constraints, function, spans, i), i + 1):
             _, requests, registers = best[j]
             requests, registers = requests + 1, registers + units(function, words)
             total = (requests * costs.fixed + registers * costs.register, requests, registers)
@@ -109,14 +111,14 @@ def _cut(ground: AddressConstraints, costs: Costs, rows: Sequence[Row]) -> Itera
 
 
 def _reach(
-    ground: AddressConstraints, function: int, spans: Sequence[Range], start: int
+    constraints: AddressConstraints, function: int, spans: Sequence[Range], start: int
 ) -> Iterator[int]:
     """The registers of a request for spans[start], then with the next too, while it may be."""
-    align, bridge = ground.map.align, ground.map.bridge
+    align, bridge = constraints.map.align, constraints.map.bridge
     begin, last = spans[start][0] // align * align, spans[start][0] - 1
-    limit = ground.limit(function, begin)
+    limit = constraints.limit(function, begin)
     for low, high in itertools.islice(spans, start, None):
-        if low - last - 1 > bridge and ground.hole(function, last + 1, low - 1) > bridge:
+        if low - last - 1 > bridge and constraints.hole(function, last + 1, low - 1) > bridge:
             return
         if high > last:
             last = high
@@ -129,14 +131,14 @@ def _reach(
 # -- different lengths ---------------------------------------------------------------------------
 
 
-def distinct(ground: AddressConstraints, blocks: Sequence[Block]) -> list[Block]:
+def distinct(constraints: AddressConstraints, blocks: Sequence[Block]) -> list[Block]:
     """The same requests, lengthened where the map allows until no two are equally long.
 
     A gateway that answers old serial data under a new id is then found out by its length. A
     request is lengthened by whole known rows beside it only, and by LENGTHENING at most; as
     many as can get a length of their own, the others stay as they are.
     """
-    offers = [list(choices(ground, one)) for one in blocks]
+    offers = [list(choices(constraints, one)) for one in blocks]
     holder: dict[tuple[int, int], int] = {}
     chosen: dict[int, Block] = {}
     for i in range(len(blocks)):
@@ -163,21 +165,21 @@ def claim(
     return False
 
 
-def choices(ground: AddressConstraints, one: Block) -> Iterator[Block]:
+def choices(constraints: AddressConstraints, one: Block) -> Iterator[Block]:
     """The request, then longer ones: by rows behind it, and by rows before it."""
     yield one
     if any(row.alone for row in one.rows):
         return
     last = one.address + one.words - 1
     found = {}
-    for row in ground.rows(one.function):
-        first, end = ground.widened(min(row.first, one.address), max(row.last, last))
+    for row in constraints.rows(one.function):
+        first, end = constraints.widened(min(row.first, one.address), max(row.last, last))
         words = end - first + 1
         hole = max(
-            ground.hole(one.function, last + 1, row.first - 1),
-            ground.hole(one.function, row.last + 1, one.address - 1),
+            constraints.hole(one.function, last + 1, row.first - 1),
+            constraints.hole(one.function, row.last + 1, one.address - 1),
         )
-        fits = hole <= ground.map.bridge and ground.fits(one.function, first, end)
+        fits = hole <= constraints.map.bridge and constraints.fits(one.function, first, end)
         if fits and one.words < words <= one.words + LENGTHENING:
             found[words] = Block(one.function, first, words, one.rows)
     yield from (found[words] for words in sorted(found))

@@ -49,9 +49,9 @@ class RefusedRowSearch:
     A search may be given up at any time: rows of which nothing is known then count as refused.
     """
 
-    def __init__(self, ground: AddressConstraints, rows: Sequence[Row]) -> None:
+    def __init__(self, constraints: AddressConstraints, rows: Sequence[Row]) -> None:
         """`rows` are those of the request that was refused, in its order."""
-        self._ground = ground
+        self._map_constraints = constraints
         self._rows = rows
         self._open = [_Piece(0, len(rows), True)]
         self._asked: _Piece | None = None
@@ -141,7 +141,7 @@ class RefusedRowSearch:
 
     def _words(self, part: _Piece) -> int:
         rows = self._rows[part.low : part.high]
-        first, last = self._ground.widened(
+        first, last = self._map_constraints.widened(
             min(row.first for row in rows), max(row.last for row in rows)
         )
         return last - first + 1

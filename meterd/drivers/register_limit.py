@@ -19,9 +19,9 @@ _NOTHING = Findings()
 class RegisterLimit:
     """Asks about one refused request: read `batch()`, tell `note()`, until there is no batch."""
 
-    def __init__(self, ground: AddressConstraints, rows: Sequence[Row]) -> None:
+    def __init__(self, constraints: AddressConstraints, rows: Sequence[Row]) -> None:
         """`rows` are those of the request that was refused, in its order; two at least."""
-        self._ground = ground
+        self._map_constraints = constraints
         self._rows = rows
         # How many rows from the first on were answered together, and how many were not.
         self._good, self._bad = 0, len(rows)
@@ -73,7 +73,7 @@ class RegisterLimit:
         return None
 
     def _words(self, rows: Sequence[Row]) -> int:
-        first, last = self._ground.widened(
+        first, last = self._map_constraints.widened(
             min(row.first for row in rows), max(row.last for row in rows)
         )
         return last - first + 1

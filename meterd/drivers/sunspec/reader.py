@@ -112,11 +112,11 @@ class ModelReader:
         words = rows[0].last - first + 1
         head = replace(rows[0], address=first, words=words, type="str", scale_register=None)
         # All registers of a model are there, whether they are wanted or not.
-        ground = RegisterMap("", "", "", "", "", (head, *rows[1:]), bridge=PROTOCOL_LIMIT)
+        constraints = RegisterMap("", "", "", "", "", (head, *rows[1:]), bridge=PROTOCOL_LIMIT)
         wanted = {head.quantity: rows[0], **{row.quantity: row for row in rows[1:]}}
         self._plans[tiers] = found = [
             (one.address, one.words, self._block_of(one, wanted))
-            for one in plan(ground, ground.rows, self._costs)
+            for one in plan(constraints, constraints.rows, self._costs)
         ]
         return found
 
