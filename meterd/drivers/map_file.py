@@ -247,8 +247,8 @@ def _fits_request(constraints: AddressConstraints, row: Row) -> bool:
     if not constraints.fits(row.function, row.first, row.last):
         return False
     ordered = sorted(register for _, register in row.places())
-    holes = (constraints.hole(row.function, a + 1, b - 1) for a, b in pairwise(ordered))
-    return max(holes, default=0) <= constraints.map.bridge
+    gaps = (constraints.gap(row.function, a + 1, b - 1) for a, b in pairwise(ordered))
+    return max(gaps, default=0) <= constraints.map.bridge
 
 
 def _no_rows(data: Any, file: str) -> Problem:

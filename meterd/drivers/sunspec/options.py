@@ -1,4 +1,4 @@
-"""The keys of a SunSpec device in meterd.yaml."""
+"""Keys of a SunSpec device in meterd.yaml."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ DEFAULT_UNIT = 1
 
 
 def _readable(part: str | int) -> str | int:
-    """A number is that of a model whose rows are known."""
+    """Validates a number: a model whose rows are known."""
     numbers = [model.number for model in MODELS.values() if model.kind is not ModelKind.IDENTITY]
     if isinstance(part, int) and part not in numbers:
         known = ", ".join(map(str, numbers))

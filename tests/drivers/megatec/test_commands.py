@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from meterd.drivers.megatec import MegatecUps
-from meterd.drivers.megatec.commands import orders
+from meterd.drivers.megatec.commands import instant_commands
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.wire.megatec import tell
 from tests.drivers.megatec.units import LINE, letters, named, options, scripted
@@ -32,7 +32,7 @@ def unit(*status: str, **replies: Reply) -> ScriptedLink:
 
 
 def commands(**keys: object) -> dict[str, str]:
-    return {name: order.command for name, order in orders(options(**keys)).items()}
+    return {name: order.command for name, order in instant_commands(options(**keys)).items()}
 
 
 def test_each_command_has_the_bytes_of_the_document() -> None:
