@@ -15,6 +15,7 @@ from meterd.cli.configuration import config_option, load_file, load_settings
 from meterd.cli.times import moment, now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
+from meterd.drivers.options import ModbusOptions
 from meterd.errors import StoreError
 from meterd.model.duration import spell
 
@@ -61,7 +62,7 @@ def command(ctx: click.Context, config: Path | None, format_: str | None, is_all
         {
             "device": name,
             "driver": device.driver,
-            "map": getattr(device.options, "map", None),
+            "map": device.options.map if isinstance(device.options, ModbusOptions) else None,
             "link": device.link,
             "interval": spell(device.interval),
             "enabled": device.enabled,
@@ -191,14 +192,14 @@ async def _merged_here(settings: Settings, old: str, new: str, who: str, now: in
     from meterd.cli.import_ import counter_terms_in
     from meterd.daemon.counter_state import CounterState
     from meterd.daemon.replacing import count_anew
-    from meterd.store.tools.merge import merged
+    from meterd.store.tools.merge import merge_devices
 
     async with _writing(settings, "meterd devices rename", _RECOUNT) as writer:
         if new not in writer.memory.catalog.devices:
             await writer.rename(old, new, who=who, now=now)
             return
         with closing(_reading(settings, writer)) as reader:
-            start = await merged(writer, reader, old, new, who=who, now=now)
+            start = await merge_devices(writer, reader, old, new, who=who, now=now)
             memory = CounterState()
             # The configuration may call it by either name.
             device = new if new in settings.devices else old

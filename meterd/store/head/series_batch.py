@@ -1,12 +1,12 @@
-"""Polls of one device in memory, as columns, between being taken and being in a block.
+"""A series batch: polls of one device in memory as columns, from taking them to their block.
 
-A stretch has polls with a common set of columns:
+A batch has polls with a common set of columns:
 
     times   t0 t1 t2 …
     kinds   which of the layouts seen each row has; a column that it lacks is absent there
     tables  of each of these, v00 v01 … v0w  v10 v11 … v1w  …   row by row, NaN for null
 
-A stretch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
+A batch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
 Once another one follows it nothing is added to it, and its arrays are replaced, never changed:
 whoever reads it shares them.
 """
@@ -14,6 +14,7 @@ whoever reads it shares them.
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain, compress, groupby, pairwise, repeat
 from operator import ge, gt
 from typing import Any
@@ -25,25 +26,26 @@ from meterd.store.blocks.chunk import (
     Chunk,
     ChunkColumn,
     RowBatch,
-    has_wild,
-    regular,
-    runs,
-    sound,
+    as_range,
+    has_infinity,
+    run_lengths,
+    without_infinities,
 )
 from meterd.store.blocks.quality_codes import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
 _WILD = QualityFlag(Quality.INVALID, NOT_FINITE)
 _MOST_KINDS = 250
-# Rows and cells of one stretch: a copy of it takes some 0.1 ms.
+# Rows and cells of one batch: a copy of it takes some 0.1 ms.
 _MOST_ROWS = 4096
 _MOST_CELLS = 1 << 17
 _FEWEST_ROWS = 64
+_PLACEMENTS = 256  # layouts in batches that are remembered
 
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 
 _Laid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Series of a layout, ascending, and their places in the stretch."""
+"""Series of a layout, ascending, and their places in the batch."""
 
 Naming = Callable[[str, str, str], int]
 """The number of a series, by device, quantity and unit."""
@@ -51,16 +53,16 @@ Naming = Callable[[str, str, str], int]
 
 @dataclass(slots=True)
 class _BatchLayout:
-    """A layout, whose rows are in a table of their own, and its columns in the stretch."""
+    """A layout, whose rows are in a table of their own, and its columns in the batch."""
 
     layout: Layout
-    places: tuple[int, ...]  # of the layout's columns in the stretch
+    places: tuple[int, ...]  # of the layout's columns in the batch
     column_of: Mapping[int, int]  # by place; of a column that is there twice, the last one
 
 
 @dataclass(slots=True, eq=False)
 class SeriesBatch:
-    """Polls in the order they were taken. `kept` rows, the first ones, are in the journal."""
+    """Polls in the order they were taken. `kept` rows, the first ones, are in the WAL."""
 
     device: str
     columns: tuple[tuple[str, str], ...]
@@ -88,11 +90,11 @@ class SeriesBatch:
 
     @classmethod
     def late(cls, device: str, column: tuple[str, str], chunk: Chunk) -> Iterator["SeriesBatch"]:
-        """The one column of a span, as polls."""
+        """The one column of a chunk, as polls."""
         layout = Layout.of([column])
-        cells = sound(chunk.columns[0])
+        cells = without_infinities(chunk.columns[0])
         times, shared = chunk.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
-        doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
+        doubts = {at: shared.setdefault(one, {0: one}) for at, one in quality_flags_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
             some = times[start : start + _MOST_ROWS]
             one = cls.of(device, (column,))
@@ -105,9 +107,9 @@ class SeriesBatch:
             yield one
 
     def follow(self, layout: Layout) -> "SeriesBatch":
-        """An empty one that goes on after this one, and has the columns of a layout.
+        """An empty batch to follow this one, with the columns of a layout.
 
-        It has the columns in use as well, so that layouts that take turns share one stretch.
+        It has the columns in use as well, so that layouts that take turns share one batch.
         """
         used = {self.seen[number].places for number in set(self.kinds)}
         places = sorted({place for some in used for place in some})
@@ -120,12 +122,19 @@ class SeriesBatch:
         mine = set(new)
         return SeriesBatch.of(self.device, (*new, *(one for one in more if one not in mine)))
 
+    def template(self) -> "SeriesBatch":
+        """An empty one with these columns, for another head and its thread.
+
+        Columns are shared (87 of them take 20 KB); what layouts it has seen is not.
+        """
+        return replace(self, known=dict(self.known), seen=list(self.seen), **_nothing())
+
     @property
     def is_full(self) -> bool:
         return len(self.times) >= self.most
 
     def number(self, layout: Layout) -> int | None:
-        """The layout's number here; None where it has columns that this stretch has not."""
+        """The layout's number here; None where it has columns that this batch has not."""
         found = self.known.get(id(layout))
         return self._learn(layout) if found is None else found
 
@@ -133,11 +142,9 @@ class SeriesBatch:
         columns = tuple(zip(layout.quantities, layout.units, strict=True))
         if len(self.seen) >= _MOST_KINDS or any(one not in self.index for one in columns):
             return None
-        places = tuple(self.index[column] for column in columns)
         self.known[id(layout)] = len(self.seen)
         # The layout is kept, so that its id() is not given to another one.
-        column_of = {place: column for column, place in enumerate(places)}
-        self.seen.append(_BatchLayout(layout, places, column_of))
+        self.seen.append(_BatchLayout(layout, *_placed(self.columns, columns)))
         return self.known[id(layout)]
 
     def add(self, poll: Poll, number: int) -> None:
@@ -152,7 +159,7 @@ class SeriesBatch:
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
         # Nulls, too, are no numbers between these.
-        if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
+        if not -LARGEST <= sum(row) <= LARGEST and has_infinity(row):
             row = self._tame(row, kind)
         self.times.append(poll.time)
         self.kinds.append(number)
@@ -163,7 +170,7 @@ class SeriesBatch:
             table.extend(row)
 
     def _tame(self, row: "array[float]", kind: _BatchLayout) -> "array[float]":
-        """No infinity enters the store, whoever gives it."""
+        """Replaces infinities by nulls of quality `invalid`."""
         wild = [abs(value) > LARGEST for value in row]
         known = self.doubts.get(len(self.times), {})
         found = dict.fromkeys(compress(kind.places, wild), _WILD)
@@ -171,15 +178,15 @@ class SeriesBatch:
         return array("d", [_NAN if odd else one for odd, one in zip(wild, row, strict=True)])
 
     def end(self) -> None:
-        """Nothing is added to it any more."""
+        """Closes the batch: its bounds are final."""
         self.bounds = (min(self.times), max(self.times)) if self.times else None
 
     def view(self) -> "SeriesBatch":
-        """All rows, for whoever reads them without the lock, of one that nothing is added to."""
+        """A closed batch for readers without the lock; shares its arrays."""
         return replace(self, kept=len(self.times), origin=self, present={})
 
     def copy(self, start: int, end: int) -> "SeriesBatch":
-        """Rows start to end, for whoever reads them without the lock."""
+        """A copy of rows start to end, for readers without the lock."""
         doubts = self.doubts
         if doubts:
             doubts = {row - start: d for row, d in doubts.items() if start <= row < end}
@@ -189,7 +196,7 @@ class SeriesBatch:
             self.index,
             self.times[start:end],
             self.kinds[start:end],
-            _taken(self, [(start, end)]),
+            _tables_of(self, [(start, end)]),
             doubts,
             self.known,
             self.seen,
@@ -200,11 +207,11 @@ class SeriesBatch:
         )
 
     def unnumbered(self) -> "SeriesBatch":
-        """For who numbers series in another way: a stretch remembers the numbers it was told."""
+        """The batch without the series numbers it keeps, for another catalogue."""
         return replace(self, order=[], laid={})
 
     def tail(self) -> "SeriesBatch":
-        """The kept rows from which on each of their layouts is met."""
+        """The last committed rows, as many as hold one of each layout."""
         return self.copy(min(self._newest_rows(self.kept).values()), self.kept)
 
     def _newest_rows(self, count: int) -> dict[int, int]:
@@ -219,7 +226,7 @@ class SeriesBatch:
         return rows
 
     def without(self, gone: Sequence[tuple[int, int]]) -> "SeriesBatch":
-        """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
+        """The rows outside of these ascending ranges, in one pass."""
         total = len(self.times)
         edges = [0, *chain.from_iterable(gone), total]
         left = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
@@ -230,20 +237,20 @@ class SeriesBatch:
                 moved.update(zip(range(start, end), range(len(rest.times), total), strict=False))
             rest.times.extend(self.times[start:end])
             rest.kinds.extend(self.kinds[start:end])
-        rest.tables = _taken(self, left)
+        rest.tables = _tables_of(self, left)
         rest.doubts = {moved[row]: one for row, one in self.doubts.items() if row in moved}
         rest.kept = sum(max(0, min(self.kept, end) - start) for start, end in left)
         rest.end()
         return rest
 
     def become(self, rest: "SeriesBatch") -> None:
-        """Has the rows of that one. Its own arrays stay as they are for who shares them."""
+        """Takes the rows of another batch; arrays that readers share are not changed."""
         self.times, self.kinds, self.tables = rest.times, rest.kinds, rest.tables
         self.doubts, self.kept, self.present, self.turns = rest.doubts, rest.kept, {}, []
         self.bounds = rest.bounds
 
     def older(self, before: int, among: int) -> list[tuple[int, int]]:
-        """Rows older than `before`, as ranges: of the first so many, and if in the journal."""
+        """Rows older than `before`, as ranges: of the first so many, and if in the WAL."""
         times = self.times[: min(among, self.kept)]
         old = [time < before for time in times]
         edges = [i for i, (a, b) in enumerate(pairwise((False, *old, False))) if a != b]
@@ -271,17 +278,17 @@ class SeriesBatch:
             for place, value in zip(places, values, strict=True):
                 yield self.columns[place], self.times[row], value, doubts.get(place)
 
-    # -- as spans -----------------------------------------------------------------------------
+    # -- as chunks -----------------------------------------------------------------------------
 
     def chunks(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
-        """In the order of arrival; in each the times ascend. `before`: only older rows."""
+        """Chunks in the order of arrival, each with ascending times. `before`: only older rows."""
         for start, end in self._runs():
             piece = self if end - start == len(self.times) else self.copy(start, end)
             chunk = piece._chunk(device, naming)
             yield chunk if before is None else slicing.until(chunk, before)
 
     def rows(self, device: int, naming: Naming) -> list[Chunk]:
-        """For a commit: of layouts that take turns, each a span of its own, as rows; if it may be.
+        """Chunks for a commit: where layouts alternate, one RowBatch for each, if nothing is null.
 
         Their times are not one after the other: whoever wants columns merges, or takes `chunks`.
         """
@@ -340,7 +347,7 @@ class SeriesBatch:
         values = self._values(place)
         rows = self._rows(place)
         states = self._states(place, rows, values)
-        return ChunkColumn(series, regular(rows), values, states)
+        return ChunkColumn(series, as_range(rows), values, states)
 
     def _values(self, place: int) -> "array[float]":
         """In the order of the rows that have it."""
@@ -359,7 +366,7 @@ class SeriesBatch:
         return found
 
     def _turns(self) -> Sequence[tuple[int, int]]:
-        """Layouts as they took turns, and how many rows each had then."""
+        """Runs of equal layouts: (number of the layout, rows)."""
         if sum(count for _, count in self.turns) != len(self.kinds):
             self.turns = [(number, len(list(some))) for number, some in groupby(self.kinds)]
         return self.turns
@@ -369,7 +376,7 @@ class SeriesBatch:
         if not lacking:
             return range(len(self.times))
         if lacking not in self.present:
-            self.present[lacking] = regular(
+            self.present[lacking] = as_range(
                 [row for row, kind in enumerate(self.kinds) if kind not in lacking]
             )
         return self.present[lacking]
@@ -385,17 +392,27 @@ class SeriesBatch:
         whole = sum(values)
         if not doubted and whole == whole:
             return ()
-        return runs(map(_state, map(doubted.get, rows), values), values)
+        return run_lengths(map(_state, map(doubted.get, rows), values), values)
+
+
+@lru_cache(_PLACEMENTS)
+def _placed(
+    columns: tuple[tuple[str, str], ...], layout: tuple[tuple[str, str], ...]
+) -> tuple[tuple[int, ...], Mapping[int, int]]:
+    """Places in a batch of a layout's columns, and the column at each; shared, as it takes 7 KB."""
+    index = {column: place for place, column in enumerate(columns)}
+    places = tuple(index[column] for column in layout)
+    return places, {place: column for column, place in enumerate(places)}
 
 
 def _nothing() -> dict[str, Any]:
-    """The rows of a stretch that has none yet."""
+    """The rows of a batch that has none yet."""
     empty = {"times": array("q"), "kinds": array("B"), "tables": {}, "turns": []}
     rest = {"doubts": {}, "kept": 0, "bounds": None, "origin": None, "present": {}}
     return {**empty, **rest}
 
 
-def _taken(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
+def _tables_of(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
     """The tables of these ranges of rows, which ascend, in one pass; of each layout that has some.
 
     That of a layout without a column is empty.
@@ -413,7 +430,7 @@ def _taken(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, ar
     return found
 
 
-def doubts_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:
+def quality_flags_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:
     """Of the values that are not simply good, by place in the column."""
     at = 0
     for count, quality, reason in column.states:
