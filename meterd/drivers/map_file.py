@@ -132,19 +132,19 @@ class _MapReader:
             line, column = (node.lc.line, node.lc.col) if hasattr(node, "lc") else (0, 0)
         self._problems.append(Problem(self._file, line + 1, column + 1, code, what, hint))
 
-    def _keys(self, node: Mapping[str, Any], known: Any) -> None:
+    def _keys(self, node: Mapping[str, Any], allowed: Any) -> None:
         for key in node:
-            if key not in known:
+            if key not in allowed:
                 elsewhere = next((hint for keys, hint in _MISPLACED_KEYS if key in keys), "")
-                hint = map_hints.of_key(key, known, elsewhere)
+                hint = map_hints.of_key(key, allowed, elsewhere)
                 self._problem(node, key, f"unknown key {key!r}", hint)
 
-    def _section(self, key: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    def _section(self, key: str, allowed: tuple[str, ...]) -> Mapping[str, Any]:
         node = self._data.get(key) or {}
         if not isinstance(node, dict):
-            self._problem(self._data, key, f"{key} has keys: {', '.join(known)}")
+            self._problem(self._data, key, f"{key} has keys: {', '.join(allowed)}")
             return {}
-        self._keys(node, known)
+        self._keys(node, allowed)
         return node
 
     def _times(self, defaults: Mapping[str, Any]) -> Mapping[str, str]:

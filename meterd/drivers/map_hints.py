@@ -132,8 +132,8 @@ def of_key(key: object, known: Iterable[str], elsewhere: str = "") -> str:
 
 def instead_of_rows(keys: Iterable[object]) -> str:
     """The key that was probably meant to be `rows`; empty if there is none."""
-    found = (str(key) for key in keys if str(key).lower() in _ROWS)
-    return next(found, "")
+    names = (str(key) for key in keys if str(key).lower() in _ROWS)
+    return next(names, "")
 
 
 def of_address(value: object) -> str:
@@ -142,8 +142,8 @@ def of_address(value: object) -> str:
         return f"halves of one number: {words_of(*value)}; two numbers that are added: {SUM}"
     if isinstance(value, list):
         return _HALVES
-    if isinstance(value, str) and (found := _HEX.fullmatch(value)):
-        return f"hexadecimal is written 0x{found[1].upper()}, without quotes"
+    if isinstance(value, str) and (match := _HEX.fullmatch(value)):
+        return f"hexadecimal is written 0x{match[1].upper()}, without quotes"
     if isinstance(value, int) and 300_001 <= value < 500_000:
         kind, register = divmod(value, 100_000)
         return (
@@ -156,8 +156,8 @@ def of_address(value: object) -> str:
 def of_type(kind: str) -> str:
     """A hint to an unknown type."""
     word = kind.lower()
-    if found := _SIZED.fullmatch(word):
-        return f"did you mean {_LETTERS.get(found[1], 'f')}{found[2]}?"
+    if match := _SIZED.fullmatch(word):
+        return f"did you mean {_LETTERS.get(match[1], 'f')}{match[2]}?"
     return f"did you mean {_TYPES[word]}?" if word in _TYPES else ""
 
 
@@ -191,18 +191,18 @@ def of_quantity(name: str) -> str:
     if name.lower().startswith("x."):
         return "a name of your own is x. and small letters, digits and _: x.door_open"
     word = name.lower()
-    longer = [known for known in quantity.CATALOGUE if known.startswith(f"{word}.")]
-    found = _QUANTITIES.get(word, longer[:3])
-    return f"did you mean {' or '.join(found)}?" if found else quantity.suggest(word)
+    longer = [entry for entry in quantity.CATALOGUE if entry.startswith(f"{word}.")]
+    names = _QUANTITIES.get(word, longer[:3])
+    return f"did you mean {' or '.join(names)}?" if names else quantity.suggest(word)
 
 
 def of_scale(value: object) -> str:
     """A hint to an invalid scale."""
     text = str(value).replace(" ", "")
-    if found := re.fullmatch(r"@(\d+)/(\d+)", text):
-        return f'write "@{found[1]}*{1 / max(int(found[2]), 1):g}"'
-    if found := re.fullmatch(r"1/(\d+)", text):
-        return f"write {1 / max(int(found[1]), 1):g}"
+    if match := re.fullmatch(r"@(\d+)/(\d+)", text):
+        return f'write "@{match[1]}*{1 / max(int(match[2]), 1):g}"'
+    if match := re.fullmatch(r"1/(\d+)", text):
+        return f"write {1 / max(int(match[1]), 1):g}"
     try:
         return f"write {float(text):g}, without quotes" if isinstance(value, str) else ""
     except ValueError:

@@ -153,12 +153,12 @@ class NumberReader:
         return "big", ()
 
     def _type(self, function: int) -> str:
-        node, known = self._node, (*WORDS, *COUNTED)
+        node, types = self._node, (*WORDS, *COUNTED)
         kind = str(node.get("type"))
-        if kind not in known:
+        if kind not in types:
             problem = f"type {kind!r}" if "type" in node else "type is missing"
             hint = map_hints.of_type(kind) if "type" in node else ""
-            self._tell(node, "type", f"{self._of}{problem}, allowed {', '.join(known)}", hint)
+            self._tell(node, "type", f"{self._of}{problem}, allowed {', '.join(types)}", hint)
             return "u16"  # no other mistake comes of it
         if function in BITS and kind != "u16":  # a single bit counts as 0 or 1 in both
             if kind != "bits":

@@ -66,8 +66,8 @@ def packaged_maps(taken: Collection[str]) -> PackagedMaps:
     for group in plugins(GROUP).values():
         for plugin in group:
             try:
-                for one in _maps_of(plugin):
-                    claims.setdefault(one.name, []).append(one)
+                for packaged_map in _maps_of(plugin):
+                    claims.setdefault(packaged_map.name, []).append(packaged_map)
             except ConfigError as error:
                 broken.append(str(error))
     for name, claim in claims.items():
@@ -91,7 +91,7 @@ def _maps_of(plugin: Plugin) -> Iterator[PackagedMap]:
 
 def _mistake(name: str, claims: list[PackagedMap], taken: Collection[str]) -> str:
     """Why a name cannot be used; empty where it can."""
-    places = " and ".join(one.place for one in claims)
+    places = " and ".join(claim.place for claim in claims)
     if not _NAME.fullmatch(name):
         return f"register map {name!r} ({places}): name it <maker>_<model>.yaml, in lower case"
     if name in taken:

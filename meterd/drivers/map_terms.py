@@ -98,11 +98,11 @@ class TermReader:
             what = f"{self._of}sum is a list of two numbers or more, not {value!r}"
             self._tell(self._node, "sum", what, map_hints.SUM)
             return
-        for one in value:
-            if isinstance(one, dict):
-                yield one
+        for part in value:
+            if isinstance(part, dict):
+                yield part
             else:
-                what = f"{self._of}a part of a sum has keys, address and others, not {one!r}"
+                what = f"{self._of}a part of a sum has keys, address and others, not {part!r}"
                 self._tell(self._node, "sum", what, map_hints.SUM)
 
     def _part(self, node: Mapping[str, Any]) -> Term | None:
@@ -145,9 +145,9 @@ class TermReader:
         term = self._register_term(Role.SIGN, node, "sign", _SIGN)
         if term is None:
             return
-        known = node if isinstance(node, dict) else {}
-        negative = known.get("negative", 0 if known.get("positive") == 1 else 1)
-        positive = known.get("positive", 1 if negative == 0 else 0)
+        keys = node if isinstance(node, dict) else {}
+        negative = keys.get("negative", 0 if keys.get("positive") == 1 else 1)
+        positive = keys.get("positive", 1 if negative == 0 else 0)
         if not whole(negative) or not whole(positive) or negative == positive:
             what = f"{self._of}sign is negative at {negative!r} and positive at {positive!r}"
             hint = "two numbers that the register holds: sign: {address: 12, negative: 1}"
@@ -155,7 +155,9 @@ class TermReader:
             return
         yield replace(term, negative=negative, positive=positive)
 
-    def _register_term(self, role: Role, value: Any, key: str, known: Sequence[str]) -> Term | None:
+    def _register_term(
+        self, role: Role, value: Any, key: str, allowed: Sequence[str]
+    ) -> Term | None:
         """A number that is named by its register, "@40", or has keys of its own."""
         register = _REGISTER.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
         if register is not None:
@@ -165,7 +167,7 @@ class TermReader:
             self._tell(self._node, key, what, map_hints.of_term(key, value))
             return None
         kind = "bits" if "bit" in value or value.get("function") in BITS else "u16"
-        term = self._number(role, value, key, known, {"type": kind})
+        term = self._number(role, value, key, allowed, {"type": kind})
         if term is not None and (term.form.type == "str" or term.form.scale_register is not None):
             self._tell(self._node, key, f"{self._of}{key} is a number, and its scale is one")
             return None
@@ -176,7 +178,7 @@ class TermReader:
         role: Role,
         written: Mapping[str, Any],
         name: str,
-        known: Sequence[str],
+        allowed: Sequence[str],
         default: Mapping[str, Any],
     ) -> Term | None:
         """One number; None where it has mistakes. `default` goes before the row's keys."""
@@ -192,8 +194,8 @@ class TermReader:
 
         of = f"{self._of}{name}: "
         for key in written:
-            if key not in known:
-                tell(written, key, f"{of}unknown key {key!r}", map_hints.of_key(key, known))
+            if key not in allowed:
+                tell(written, key, f"{of}unknown key {key!r}", map_hints.of_key(key, allowed))
         inherited = {key: self._node[key] for key in _INHERITED if key in self._node}
         if isinstance(inherited.get("word_order"), list):
             del inherited["word_order"]

@@ -54,7 +54,7 @@ class RefusedRowSearch:
         self._constraints = constraints
         self._rows = rows
         self._pending = [_Piece(0, len(rows), True)]
-        self._asked: _Piece | None = None
+        self._batch_piece: _Piece | None = None
         self._answered: list[_Piece] = []
         self._refused: list[_Piece] = [_Piece(0, len(rows), True)]
 
@@ -68,34 +68,34 @@ class RefusedRowSearch:
         self._pending.remove(piece)
         if piece.bad:
             middle = (piece.low + piece.high) // 2
-            self._asked = _Piece(piece.low, middle, False)
+            self._batch_piece = _Piece(piece.low, middle, False)
             self._rest = _Piece(middle, piece.high, False)
         else:
-            self._asked = self._rest = piece
-        return self._rows[self._asked.low : self._asked.high]
+            self._batch_piece = self._rest = piece
+        return self._rows[self._batch_piece.low : self._batch_piece.high]
 
     def note(self, answered: bool) -> None:
         """Whether the meter answered the last batch."""
-        assert self._asked is not None, "note() follows batch()"  # noqa: S101
-        asked, rest, self._asked = self._asked, self._rest, None
-        half = rest is not asked
+        assert self._batch_piece is not None, "note() follows batch()"  # noqa: S101
+        batch, rest, self._batch_piece = self._batch_piece, self._rest, None
+        half = rest is not batch
         if answered:
-            self._answered.append(asked)
+            self._answered.append(batch)
             if half:
                 # A single row counts as refused only after it was read.
                 self._pending.append(_Piece(rest.low, rest.high, rest.size > 1))
             return
-        self._refused.append(asked)
-        self._pending.append(_Piece(asked.low, asked.high, True))
+        self._refused.append(batch)
+        self._pending.append(_Piece(batch.low, batch.high, True))
         if half:
             self._pending.append(rest)
 
     def findings(self) -> Findings:
         """The result so far."""
-        if self._asked is not None:
-            low = self._asked.low
+        if self._batch_piece is not None:
+            low = self._batch_piece.low
             self._pending.append(_Piece(low, self._rest.high, True))
-            self._asked = None
+            self._batch_piece = None
         refused = sorted(i for piece in self._pending for i in range(piece.low, piece.high))
         certain = {piece.low for piece in self._pending if piece.bad and piece.size == 1}
         unclear = tuple(self._rows[i] for i in refused if i not in certain)

@@ -134,8 +134,8 @@ class Schedule:
         # Meters of one model on similar links share their plans: blocks have no state.
         constraints = self.constraints
         refused = tuple(row.quantity for row in constraints.refused)
-        known = id(constraints.map), refused, constraints.closed, constraints.most
-        key = (*known, tiers, self.costs)
+        constraints_key = id(constraints.map), refused, constraints.closed, constraints.most
+        key = (*constraints_key, tiers, self.costs)
         if key not in _PLANS:
             if len(_PLANS) >= _PLANS_CACHED_MAX:
                 _PLANS.clear()

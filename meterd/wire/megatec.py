@@ -144,14 +144,14 @@ class _ReplyLine:
         if line == self._command or line in _REFUSALS:
             raise self._refused(line)
         if not line.startswith(self._start) or not _PRINTABLE.fullmatch(line):
-            asked = self._command.decode("ascii")
-            raise ProtocolError(f"{line[:60]!r} is no answer to {asked}", code="garbled")
+            command = self._command.decode("ascii")
+            raise ProtocolError(f"{line[:60]!r} is no answer to {command}", code="garbled")
         return line.decode("ascii")
 
     def _refused(self, line: bytes) -> Unsupported:
-        asked = self._command.decode("ascii")
+        command = self._command.decode("ascii")
         how = "echoed" if line == self._command else f"answered {line.decode('ascii')}"
-        return Unsupported(f"the unit does not know {asked}: it {how}", code="unsupported")
+        return Unsupported(f"the unit does not know {command}: it {how}", code="unsupported")
 
 
 class _Acknowledgement(_ReplyLine):
@@ -166,7 +166,7 @@ class _Acknowledgement(_ReplyLine):
         if line == self._command or line in _REFUSALS:
             raise self._refused(line)
         if line not in _ACKNOWLEDGEMENTS:
-            told = self._command.decode("ascii")
-            text = f"{line[:60]!r} does not say whether {told} was taken"
+            command = self._command.decode("ascii")
+            text = f"{line[:60]!r} does not say whether {command} was taken"
             raise ProtocolError(text, code="garbled")
         return line.decode("ascii")

@@ -53,13 +53,13 @@ class FoundModel:
     @property
     def text(self) -> str:
         """The model for people."""
-        known = MODELS.get(self.number)
-        if known is None:
+        model = MODELS.get(self.number)
+        if model is None:
             return f"model {self.number} (not known, {self.length} registers)"
         if self.model is None:
-            right = " or ".join(map(str, known.lengths))
+            right = " or ".join(map(str, model.lengths))
             return f"model {self.number} (length {self.length} instead of {right}: not read)"
-        return f"model {self.number} ({known.title})"
+        return f"model {self.number} ({model.title})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ def _readable(part: str | int) -> str | int:
     """Validates a number: a model whose rows are known."""
     numbers = [model.number for model in MODELS.values() if model.kind is not ModelKind.IDENTITY]
     if isinstance(part, int) and part not in numbers:
-        known = ", ".join(map(str, numbers))
-        raise ValueError(f"model {part} is no SunSpec model that can be read: {known}")
+        readable = ", ".join(map(str, numbers))
+        raise ValueError(f"model {part} is no SunSpec model that can be read: {readable}")
     return part
 
 
