@@ -148,7 +148,7 @@ class Registers:
 
 
 async def identify(registers: Registers, maps: Iterable[RegisterMap]) -> list[Guess]:
-    """The maps that fit the unit's replies, best first; at most MOST."""
+    """The maps that fit the unit's replies, best first; at most GUESSES_MAX."""
     sunspec = await _sunspec(registers)
     candidates = [_Candidate(register_map) for register_map in maps]
     for candidate in candidates:

@@ -3,7 +3,7 @@
     [project.entry-points."meterd.maps"]
     acme = "meterd_acme.maps"        a package with <maker>_<model>.yaml files in it
 
-The entry point's name is the package's own affair; a map is named by its file.
+A map is named by its file; the entry point's name has no meaning.
 """
 
 import re
@@ -43,7 +43,7 @@ class PackagedMap:
 
 @dataclass(frozen=True, slots=True)
 class PackagedMaps:
-    """The maps that can be named, what is wrong with others, by name, and with whole packages."""
+    """Usable maps by name, mistakes of others by name, and mistakes of whole packages."""
 
     maps: Mapping[str, PackagedMap]
     mistakes: Mapping[str, str]
@@ -51,14 +51,14 @@ class PackagedMaps:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """All that is wrong, as sentences for people."""
+        """All mistakes, as sentences for people."""
         return (*self.broken, *self.mistakes.values())
 
 
 def packaged_maps(taken: Collection[str]) -> PackagedMaps:
-    """All maps of other packages. No one gets a name that is `taken`, or that two packages claim.
+    """All maps of other packages, except those whose name is `taken` or claimed by two packages.
 
-    A package that cannot be imported takes nothing from the others.
+    A package that cannot be imported does not affect the others.
     """
     claims: dict[str, list[PackagedMap]] = {}
     mistakes: dict[str, str] = {}

@@ -79,7 +79,7 @@ def unplannable(register_map: RegisterMap) -> list[tuple[Row, str]]:
 
 
 def better(new: Sequence[Block], old: Sequence[Block], costs: Costs) -> bool:
-    """Whether this plan for the same rows saves more than GAIN."""
+    """Whether this plan for the same rows saves more than GAIN_MIN."""
     return seconds(new, costs) < (1 - GAIN_MIN) * seconds(old, costs)
 
 
@@ -137,7 +137,7 @@ def distinct(constraints: AddressConstraints, blocks: Sequence[Block]) -> list[B
     """The requests, lengthened so that as many as possible have a unique length.
 
     The length then reveals a gateway's stale reply under a new transaction id. A request is
-    lengthened by whole adjacent rows of the map only, by LENGTHENING registers at most.
+    lengthened by whole adjacent rows of the map only, by LENGTHENING_MAX at most.
     """
     offers = [list(choices(constraints, request)) for request in blocks]
     holder: dict[tuple[int, int], int] = {}

@@ -395,14 +395,14 @@ class Counters:
                 self._guard(quantity, description.unit)
 
     def _step_notice(self, now: float, quantity: str, step: Step) -> Iterator[Notice]:
-        """The notice of a step, unless the same was given within QUIET seconds."""
+        """The notice of a step, unless the same was given within NOTICE_INTERVAL_S."""
         if step.what in _EVENTS and (
             text := self._rate_limited(now, quantity, step.what, step.text)
         ):
             yield Notice(_EVENTS[step.what], text, {"quantity": quantity})
 
     def _rate_limited(self, now: float, quantity: str, what: GuardOutcome, text: str) -> str:
-        """The text of a notice; empty within QUIET seconds of the same one, which counts it."""
+        """The text of a notice; empty within NOTICE_INTERVAL_S of the same one, which it counts."""
         key = (quantity, what.value)
         since, repeats = self._last_notices.get(key, (-NOTICE_INTERVAL_S, 0))
         if now - since < NOTICE_INTERVAL_S:

@@ -21,9 +21,9 @@ _DECIMALS_SCALE = 1e6
 _EXACT_BELOW = 2**53 / _DECIMALS_SCALE
 _GOOD = Quality.GOOD
 # Cache size: a site has a few shapes of readings per model of meter.
-_FORMS_CACHED_MAX = 2000
+_CONVERSIONS_CACHED_MAX = 2000
 # Names reported as a driver's mistakes at most; a plug-in may generate names without end.
-_MOST_MISTAKES = 200
+_MISTAKES_REPORTED_MAX = 200
 # Shared by all polls without flags or texts; polls are immutable.
 NO_DOUBTS: Mapping[int, QualityFlag] = {}
 NO_TEXTS: Mapping[str, str] = {}
@@ -94,7 +94,7 @@ class _NormalisedColumn(NamedTuple):
         return f"{what} can flow here: max_power is {self.bound:.12g} W"
 
 
-class _Form:
+class _Conversion:
     """Conversion of readings of one shape to a poll; shared by devices with equal readings.
 
     `mistakes`: by name, why readings of the shape are left out.
@@ -126,15 +126,15 @@ class _Form:
         self.limits = [c.limits for c in converted] if is_complete else None
 
 
-@lru_cache(maxsize=_FORMS_CACHED_MAX)
-def _form(shape: Shape, terms: Terms) -> _Form:
+@lru_cache(maxsize=_CONVERSIONS_CACHED_MAX)
+def _conversion(shape: Shape, terms: Terms) -> _Conversion:
     names: set[str] = set()
     columns: list[_NormalisedColumn | str] = []
     for name, unit in zip(shape.quantities, shape.units, strict=True):
         mistake = f"{name} comes twice in one poll: the second is left out"
         columns.append(mistake if name in names else _column(name, unit, terms))
         names.add(name)
-    return _Form(columns, shape.quantities)
+    return _Conversion(columns, shape.quantities)
 
 
 def _column(name: object, unit: object, terms: Terms) -> _NormalisedColumn | str:
@@ -185,14 +185,14 @@ def _is_text(name: object) -> bool:
     return isinstance(name, str) and name.startswith("info.")
 
 
-_EMPTY_FORM = _Form((), ())
+_EMPTY_CONVERSION = _Conversion((), ())
 
 
 class Normaliser:
-    """Turns one device's readings into polls; remembers which columns they had last time.
+    """Converts one device's readings to polls; caches the conversion of their last shape.
 
-    `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
-    `origin` names the driver to its author, where one gives what cannot be kept.
+    `terms` is the device's configuration; `swapped` alone stands for Terms(swapped). `origin` names
+    the driver in notices of its mistakes, for its author.
     """
 
     __slots__ = ("_last", "_mistakes", "_origin", "_shape", "_terms", "device", "notices")
@@ -204,54 +204,56 @@ class Normaliser:
         self._origin = origin
         self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
-        self._last: _Form = _EMPTY_FORM
+        self._last: _Conversion = _EMPTY_CONVERSION
         self._mistakes: set[str] = set()
         self.notices: list[Notice] = []
-        """What the driver gave that cannot be kept, each name once; who reads it empties it."""
+        """Notices of readings left out, each name once; the caller takes and clears them."""
 
     def poll(self, readings: Sequence[Reading], time: int, took: float) -> Poll:
         """The poll of a device that answered; readings of unknown name or unit are left out."""
         columns = Columns.of(readings)
         if columns.shape is not self._shape:
-            self._shape, self._last = columns.shape, _form(columns.shape, self._terms)
-            self._complain(self._last)
-        form = self._last
-        values = None if columns.remarks else _good(form, columns.values)
+            self._shape, self._last = columns.shape, _conversion(columns.shape, self._terms)
+            self._report_mistakes(self._last)
+        conversion = self._last
+        values = None if columns.remarks else _good(conversion, columns.values)
         if values is not None:
-            return Poll(self.device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
+            return Poll(
+                self.device, time, conversion.layout, values, NO_DOUBTS, NO_TEXTS, None, took
+            )
         doubts: dict[int, QualityFlag] = {}
         numbers: list[float | None] = []
-        for reading, column in zip(columns, form.columns, strict=True):
+        for reading, column in zip(columns, conversion.columns, strict=True):
             if column is None:
                 continue
             value, doubt = _value_and_flag(reading, column)
             if doubt is not None:
                 doubts[len(numbers)] = doubt
             numbers.append(value)
-        texts = _info_texts(columns) if form.texts else NO_TEXTS
-        return Poll(self.device, time, form.layout, (*numbers, 1.0), doubts, texts, took=took)
+        texts = _info_texts(columns) if conversion.texts else NO_TEXTS
+        return Poll(self.device, time, conversion.layout, (*numbers, 1.0), doubts, texts, took=took)
 
-    def _complain(self, form: _Form) -> None:
-        by = {"driver": self._origin} if self._origin else {}
-        for name, mistake in form.mistakes.items():
-            if name not in self._mistakes and len(self._mistakes) < _MOST_MISTAKES:
+    def _report_mistakes(self, conversion: _Conversion) -> None:
+        origin = {"driver": self._origin} if self._origin else {}
+        for name, mistake in conversion.mistakes.items():
+            if name not in self._mistakes and len(self._mistakes) < _MISTAKES_REPORTED_MAX:
                 self._mistakes.add(name)
-                text = f"{mistake}; {self._origin}" if by else mistake
-                data = {"quantity": name, **by}
+                text = f"{mistake}; {self._origin}" if origin else mistake
+                data = {"quantity": name, **origin}
                 self.notices.append(Notice(EventKind.DRIVER_MISTAKE, text, data))
 
 
-def _good(form: _Form, raws: Sequence[float]) -> "array[float] | None":
+def _good(conversion: _Conversion, raws: Sequence[float]) -> "array[float] | None":
     """Fast path: the values with `device.up` appended if all are plausible, else None."""
-    if form.limits is None:
+    if conversion.limits is None:
         return None
     values = [*raws, 1.0]
-    for i, scale, offset in form.converted:
+    for i, scale, offset in conversion.converted:
         values[i] = _rounded(values[i] * scale + offset)
-    for i in form.turned:
+    for i in conversion.turned:
         values[i] = opposite(values[i])
     # NaN fails every comparison.
-    for value, (low, high, below) in zip(values, form.limits, strict=False):
+    for value, (low, high, below) in zip(values, conversion.limits, strict=False):
         if not (low <= value <= high or below <= value <= -low or not value):
             return None
     return array("d", values)

@@ -121,7 +121,7 @@ class MegatecUps:
         """Send one of `commands`, once. Nothing is sent to a unit that does not give its status.
 
         Raises Unsupported when the unit refuses, DeviceError when a test could drop the load,
-        LinkError when it is silent before or nobody can say whether it was taken.
+        LinkError when it gave no status before, or the outcome is unknown.
         """
         instant_command = self._commands[command]
         dialect, before = await self._detect()
