@@ -165,7 +165,7 @@ async def identify(registers: Registers, maps: Iterable[RegisterMap]) -> list[Gu
     return ([sunspec] if sunspec else []) + _ranked(remaining)
 
 
-def telling(register_map: RegisterMap) -> list[Request]:
+def probe_requests(register_map: RegisterMap) -> list[Request]:
     """Requests that a unit with this map answers, to find units with."""
     return [_request(register_map, row) for row in _first_rows(register_map)][:1]
 

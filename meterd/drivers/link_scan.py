@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from meterd.drivers.identify import Guess, Registers, Request, identify, telling
+from meterd.drivers.identify import Guess, Registers, Request, identify, probe_requests
 from meterd.drivers.megatec import MegatecOptions, MegatecUps
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import DeviceError, LinkError
@@ -74,7 +74,7 @@ class LinkScan:
         self._clock = clock
         self._progress = progress
         self._timeout = timeout
-        requests = [request for register_map in only for request in telling(register_map)]
+        requests = [request for register_map in only for request in probe_requests(register_map)]
         self._requests = tuple(dict.fromkeys(requests)) or _PROBES
 
     async def find(self) -> None:

@@ -206,12 +206,12 @@ def _remote_registers(register_map: RegisterMap, warning: _WarningFactory) -> It
 
 
 def _remote_terms(row: Row) -> tuple[str, str]:
-    registers = ", ".join(str(register) for _, register in sorted(row.far_places()))
+    registers = ", ".join(str(register) for _, register in sorted(row.remote_places()))
     what = (
         f"is read at {row.address} and, in requests of their own before and behind it, "
         f"at {registers}"
     )
-    if any(function != row.function for function, _ in row.far_places()):
+    if any(function != row.function for function, _ in row.remote_places()):
         return what, "registers of two functions are never read in one request"
     ordered = sorted(register for _, register in row.places())
     gap = max(b - a - 1 for a, b in pairwise(ordered))

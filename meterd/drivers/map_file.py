@@ -234,7 +234,7 @@ def _with_remote_rows(register_map: RegisterMap) -> tuple[Row, ...]:
         if row.scale_register is None or constraints.fits(row.function, row.first, row.last):
             return False
         remote = replace(row, apart=True)
-        spans = [(row.function, remote.first, remote.last), *remote.far_runs()]
+        spans = [(row.function, remote.first, remote.last), *remote.remote_runs()]
         return all(constraints.fits(*span) for span in spans)
 
     return tuple(replace(row, apart=True) if is_apart(row) else row for row in register_map.rows)

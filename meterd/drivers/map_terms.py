@@ -63,7 +63,7 @@ class TermReader:
             row, quantity=_NAME, scale=1.0, scale_register=None, scale_factor=1.0, offset=0.0
         )
         bare = replace(row, bit=None, bits=1, na=(), na_ranges=(), absent=())
-        return bare.made_of((Term(Role.SUM, form, registers), *others))
+        return bare.with_terms((Term(Role.SUM, form, registers), *others))
 
     def total(self) -> Row:
         """The row of a sum."""
@@ -81,7 +81,7 @@ class TermReader:
         if twice := next((place for place in plain if plain.count(place) > 1), None):
             what = f"{self._of}register {twice[1]} is in two parts of the sum"
             self._tell(self._node, "sum", what, "it would be added twice")
-        return replace(scaled, type=SUM).made_of((*_limited(parts), *others))
+        return replace(scaled, type=SUM).with_terms((*_limited(parts), *others))
 
     def _sum_node(self) -> Mapping[str, Any]:
         """The keys of the sum itself, with a number format for it."""

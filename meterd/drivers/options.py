@@ -91,13 +91,13 @@ class ModbusOptions(BaseModel):
     _unmoved: RegisterMap | None = PrivateAttr(None)
 
     @model_validator(mode="after")
-    def _pinned(self, info: ValidationInfo) -> "ModbusOptions":
+    def _load_map(self, info: ValidationInfo) -> "ModbusOptions":
         if self.map != SUNSPEC:
             self._unmoved = _map_of(self.map, info)
         return self
 
     @model_validator(mode="after")
-    def _parts(self) -> "ModbusOptions":
+    def _check_part(self) -> "ModbusOptions":
         if self.map != SUNSPEC and (self.part is not None or self.index != 1):
             raise ValueError("part and index belong to `map: sunspec`")
         if self.map == SUNSPEC and (self.shift or self.instance or self.allow_wake):
@@ -105,7 +105,7 @@ class ModbusOptions(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _placed(self) -> "ModbusOptions":
+    def _check_addresses(self) -> "ModbusOptions":
         """Validates shift and instance: all rows must be within 0 to 65535."""
         if self._unmoved is None:
             return self
@@ -120,7 +120,7 @@ class ModbusOptions(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _scaled(self) -> "ModbusOptions":
+    def _check_scaling(self) -> "ModbusOptions":
         """Validates scale and offset: each kind is scaled once, and names are rows of the map."""
         for key, ratio, kinds in (("ct", self.ct, _CT_KINDS), ("vt", self.vt, _VT_KINDS)):
             if ratio is not None and (twice := [kind for kind in kinds if kind in self.scale]):
@@ -128,17 +128,17 @@ class ModbusOptions(BaseModel):
                     f"{key} and scale both say what {twice[0]} is multiplied by: write one of them"
                 )
         for name, number in self.scale.items():
-            self._known("scale", name, (*KINDS,))
-            if number == 0 or (number < 0 and _cannot_turn(name)):
+            self._check_quantity("scale", name, (*KINDS,))
+            if number == 0 or (number < 0 and _is_never_negative(name)):
                 what = "a factor is more than 0; only a gauge of its own may have a negative one"
                 raise ValueError(f"scale: {name}: {what}")
         for name in self.offset:
-            self._known("offset", name, ())
-            if _counts(name):
+            self._check_quantity("offset", name, ())
+            if _is_counter(name):
                 raise ValueError(f"offset: {name} is a counter: what is added would be no energy")
         return self
 
-    def _known(self, key: str, name: str, extra_kinds: tuple[str, ...]) -> None:
+    def _check_quantity(self, key: str, name: str, extra_kinds: tuple[str, ...]) -> None:
         if self._unmoved is None:
             rows = [name] if describe(name) else []
         else:
@@ -232,7 +232,7 @@ class ModbusOptions(BaseModel):
 
     @field_validator("map")
     @classmethod
-    def _there(cls, name: str, info: ValidationInfo) -> str:
+    def _check_map(cls, name: str, info: ValidationInfo) -> str:
         """Validates `map`: a path is relative to the configuration's folder, the map must load."""
         if name == SUNSPEC:
             return name
@@ -260,11 +260,11 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _counts(name: str) -> bool:
+def _is_counter(name: str) -> bool:
     described = describe(name)
     return described is not None and described.kind is Kind.COUNTER
 
 
-def _cannot_turn(name: str) -> bool:
+def _is_never_negative(name: str) -> bool:
     """Whether a negative factor is invalid: for whole kinds, and for counters."""
-    return name in KINDS or _counts(name)
+    return name in KINDS or _is_counter(name)

@@ -45,7 +45,7 @@ def plan(
                 blocks.append(block(limits, [row]))
             else:
                 shared.append(row)
-        blocks += [block(limits, batch) for batch in _cut(limits, costs, shared)]
+        blocks += [block(limits, batch) for batch in _batches(limits, costs, shared)]
     return sorted(blocks, key=lambda request: (request.function, request.address))
 
 
@@ -60,7 +60,7 @@ def unplannable(register_map: RegisterMap) -> list[tuple[Row, str]]:
     constraints = AddressConstraints(register_map)
     unfit_rows = []
     for row in register_map.rows:
-        spans = [(row.function, row.first, row.last), *row.far_runs()]
+        spans = [(row.function, row.first, row.last), *row.remote_runs()]
         unfit = (span for span in spans if not constraints.fits(*span))
         if (span := next(unfit, None)) is None:
             continue
@@ -83,7 +83,7 @@ def better(new: Sequence[Block], old: Sequence[Block], costs: Costs) -> bool:
     return seconds(new, costs) < (1 - GAIN_MIN) * seconds(old, costs)
 
 
-def _cut(
+def _batches(
     constraints: AddressConstraints, costs: Costs, rows: Sequence[Row]
 ) -> Iterator[Sequence[Row]]:
     """Rows of one function, sorted, in the batches that cost least.

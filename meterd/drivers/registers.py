@@ -132,7 +132,7 @@ class Row:
         end = self.address + self.words - 1
         return max(end, end if self.near_scale is None else self.near_scale)
 
-    def made_of(self, terms: tuple["Term", ...]) -> "Row":
+    def with_terms(self, terms: tuple["Term", ...]) -> "Row":
         """A copy with these terms, at the registers of the part that changes most often."""
         parts = [term for term in reversed(terms) if term.role is Role.SUM]
         finest = min(parts, key=lambda term: abs(term.form.scale))
@@ -147,16 +147,16 @@ class Row:
         scale = () if self.scale_register is None else ((self.function, self.scale_register),)
         return own.union(scale, *(term.places for term in self.terms))
 
-    def far_places(self) -> set[Place]:
+    def remote_places(self) -> set[Place]:
         """Those of them that are remote, read in requests of their own."""
         if not self.apart:
             return set()
         own = {(self.function, self.address + offset) for offset in range(self.words)}
         return self.places() - own
 
-    def far_runs(self) -> Iterator[tuple[int, int, int]]:
+    def remote_runs(self) -> Iterator[tuple[int, int, int]]:
         """Function, first and last register of each run of remote registers."""
-        ordered = sorted(self.far_places())
+        ordered = sorted(self.remote_places())
         for _, group in groupby(
             enumerate(ordered), lambda item: (item[1][0], item[1][1] - item[0])
         ):
@@ -252,4 +252,4 @@ def _shifted(row: Row, registers: int) -> Row:
     terms = tuple(
         term.at(register + registers for register in term.registers) for term in row.terms
     )
-    return shifted.made_of(terms) if terms else shifted
+    return shifted.with_terms(terms) if terms else shifted

@@ -92,12 +92,12 @@ class RemoteRegisters:
         moving: list[Row] = []
         for attempt in range(_REPEATS_MAX + 1):
             changed = await self._read_changed(reads.blocks)
-            settings = [row for row in reads.rows if row.settings() & row.far_places() & changed]
+            settings = [row for row in reads.rows if row.settings() & row.remote_places() & changed]
             reasons |= {row.quantity: _SETTING_CHANGED for row in settings}
             moving = [
                 row
                 for row in reads.rows
-                if row.quantity not in reasons and row.far_places() & changed
+                if row.quantity not in reasons and row.remote_places() & changed
             ]
             if not moving or attempt == _REPEATS_MAX:
                 break
@@ -171,7 +171,7 @@ def requests(register_map: RegisterMap, without: Collection[str] = ()) -> list[B
 
     Each run of registers is a pseudo row named "@first" or "@first..last".
     """
-    runs = {ends for row in register_map.rows if row.apart for ends in row.far_runs()}
+    runs = {ends for row in register_map.rows if row.apart for ends in row.remote_runs()}
     if not runs:
         return []
     rows = [_run(*ends, several=_is_twice(ends, runs)) for ends in sorted(runs)]
@@ -180,7 +180,7 @@ def requests(register_map: RegisterMap, without: Collection[str] = ()) -> list[B
 
 def owners(register_map: RegisterMap, block: Block) -> list[Row]:
     """The rows that depend on this request's registers."""
-    return [row for row in register_map.rows if row.far_places() & _block_places(block)]
+    return [row for row in register_map.rows if row.remote_places() & _block_places(block)]
 
 
 def _is_twice(ends: Run, runs: Collection[Run]) -> bool:
@@ -200,7 +200,7 @@ def _block_places(part: Block) -> set[Place]:
 
 
 def _places(rows: Iterable[Row]) -> set[Place]:
-    return set().union(*(row.far_places() for row in rows))
+    return set().union(*(row.remote_places() for row in rows))
 
 
 def _settings(rows: Iterable[Row]) -> set[Place]:

@@ -34,7 +34,7 @@ def _halves(row: Row) -> Row:
     scale = None if row.scale_register is None else 2 * row.scale_register + 1
     if row.terms:
         composed = replace(row, scale_register=scale)
-        return composed.made_of(tuple(term.at(_of_term(term)) for term in row.terms))
+        return composed.with_terms(tuple(term.at(_of_term(term)) for term in row.terms))
     if row.function not in _REGISTER_FUNCTIONS:
         return row
     return replace(row, address=2 * row.address + row.words % 2, scale_register=scale)

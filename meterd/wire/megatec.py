@@ -29,7 +29,7 @@ LINE_LIMIT = 128
 _LAST_REPLIES: WeakKeyDictionary[Link, tuple[bytes, bytes]] = WeakKeyDictionary()
 
 
-async def ask(link: Link, command: str, start: bytes) -> str:
+async def query(link: Link, command: str, start: bytes) -> str:
     """Send a query; returns its reply line without CR, which begins with the byte `start`.
 
     Raises Unsupported when the unit echoes or refuses the command, ProtocolError (code
@@ -49,7 +49,7 @@ async def ask(link: Link, command: str, start: bytes) -> str:
     return line
 
 
-async def tell(link: Link, command: str) -> None:
+async def send_command(link: Link, command: str) -> None:
     """Send a command that makes the unit act, once: silence or an ACK means that it was accepted.
 
     Raises Unsupported when the unit echoes or refuses it, ProtocolError (code `garbled`) when

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from meterd.drivers.identify import TIMEOUTS_MAX, Guess, Registers, identify, telling
+from meterd.drivers.identify import TIMEOUTS_MAX, Guess, Registers, identify, probe_requests
 from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.registers import RegisterMap
 from meterd.sim.register_bank import RefusalRule
@@ -117,4 +117,4 @@ async def test_sunspec_is_known_by_its_mark_with_maker_and_model() -> None:
 
 
 def test_the_telling_request_of_a_map_is_the_one_for_its_frequency() -> None:
-    assert telling(load_map("eastron_sdm630")) == [(4, 70, 2)]
+    assert probe_requests(load_map("eastron_sdm630")) == [(4, 70, 2)]

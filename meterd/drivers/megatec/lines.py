@@ -124,22 +124,22 @@ def is_documented(line: str) -> bool:
     return len(line) == _INFO_SIZE and line[16] == line[27] == " "
 
 
-def cut_status(line: str, dialect: Dialect) -> Status:
+def parse_status(line: str, dialect: Dialect) -> Status:
     """Parses a status line: exactly eight words, the last of eight bits. Raises ProtocolError."""
     words = _words(line)
     if len(words) != len(dialect.status) + 1 or not _BITS.fullmatch(words[-1]):
         raise _garbled(line, "status line")
-    fields = _cut(line, words[:-1], dialect.status)
+    fields = _parse_fields(line, words[:-1], dialect.status)
     fine = _TWO_DECIMALS.fullmatch(words[_BATTERY_WORD]) is not None
     return Status({reading.quantity: reading for reading in fields}, words[-1], fine)
 
 
-def cut_ratings(line: str, dialect: Dialect) -> list[Reading]:
+def parse_ratings(line: str, dialect: Dialect) -> list[Reading]:
     """Parses ratings: four words, or three without the frequency. Raises ProtocolError."""
     words = _words(line)
     if len(words) not in (3, 4):
         raise _garbled(line, "line of ratings")
-    return _cut(line, words, dialect.ratings[: len(words)])
+    return _parse_fields(line, words, dialect.ratings[: len(words)])
 
 
 def _words(line: str) -> list[str]:
@@ -147,11 +147,11 @@ def _words(line: str) -> list[str]:
     return [word for word in line[1:].split(" ") if word]
 
 
-def _cut(line: str, words: Sequence[str], fields: Sequence[Field]) -> list[Reading]:
-    return [_read(line, word, field) for word, field in zip(words, fields, strict=True)]
+def _parse_fields(line: str, words: Sequence[str], fields: Sequence[Field]) -> list[Reading]:
+    return [_parse_field(line, word, field) for word, field in zip(words, fields, strict=True)]
 
 
-def _read(line: str, word: str, field: Field) -> Reading:
+def _parse_field(line: str, word: str, field: Field) -> Reading:
     if _FILLER.fullmatch(word):
         return unknown(field.quantity, field.unit, "the unit does not supply it")
     signed = field.low < 0 and _NEGATIVE.fullmatch(word)
@@ -186,7 +186,7 @@ _NEWER_INFO_SIZE = 37
 _DIGITS = re.compile(r"[0-9]{5}")
 
 
-def cut_info(line: str) -> list[Reading]:
+def parse_info(line: str) -> list[Reading]:
     """Parses names; blank ones are left out. Raises ProtocolError."""
     if len(line) not in _INFO_SIZES:
         raise _garbled(line, "line of names")

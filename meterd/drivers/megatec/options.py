@@ -99,7 +99,7 @@ class BatteryOptions(BaseModel):
     chargetime: Annotated[Duration, AfterValidator(_charge_time)] = 12 * 3600.0
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_thresholds(self) -> Self:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError("battery.low (empty) has to be less than battery.high (full)")
         return self
@@ -127,13 +127,13 @@ class MegatecOptions(BaseModel):
     testtime: Annotated[Duration, AfterValidator(_test_time)] = 600.0
 
     @model_validator(mode="after")
-    def _mustek_counts_to_nine(self) -> Self:
+    def _check_mustek_offdelay(self) -> Self:
         if self.protocol == "mustek" and self.offdelay > _MUSTEK_OFFDELAY_MAX_S:
             raise ValueError("offdelay is at most 9m where the protocol is mustek")
         return self
 
     @model_validator(mode="after")
-    def _calibrates(self) -> Self:
+    def _check_runtimecal(self) -> Self:
         if self.runtimecal is None:
             return self
         time1, load1, time2, load2 = self.runtimecal

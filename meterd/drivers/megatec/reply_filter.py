@@ -10,7 +10,7 @@ from typing import TypeVar
 from meterd.drivers.megatec.lines import is_documented, shape
 from meterd.errors import ProtocolError
 from meterd.wire.link import Link
-from meterd.wire.megatec import ask
+from meterd.wire.megatec import query
 
 T = TypeVar("T")
 
@@ -29,20 +29,20 @@ class ReplyFilter:
         self._shapes: dict[str, str] = {}
         self._pending_shapes: dict[str, tuple[str, int]] = {}
 
-    async def ask(self, command: str, start: bytes, cut: Callable[[str], T]) -> T:
-        """The reply as `cut` parses it. Raises what the wire's `ask` and `cut` raise."""
+    async def query(self, command: str, start: bytes, parse: Callable[[str], T]) -> T:
+        """The reply as `parse` parses it. Raises what the wire's `query` and `parse` raise."""
         for _ in range(_ATTEMPTS):
-            line = await ask(self._link, command, start)
-            answer = self._cut(line, cut)
+            line = await query(self._link, command, start)
+            answer = self._parse(line, parse)
             if self._accepts(command, line):
                 return answer
         self._link.count("garbled")
         text = f"{line!r} has another shape than the answer before: the line loses bytes"
         raise ProtocolError(text, code="garbled")
 
-    def _cut(self, line: str, cut: Callable[[str], T]) -> T:
+    def _parse(self, line: str, parse: Callable[[str], T]) -> T:
         try:
-            return cut(line)
+            return parse(line)
         except ProtocolError:
             self._link.count("garbled")
             raise

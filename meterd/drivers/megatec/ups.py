@@ -12,10 +12,10 @@ from meterd.drivers.megatec.lines import (
     MUSTEK,
     Dialect,
     Status,
-    cut_info,
-    cut_ratings,
-    cut_status,
     number,
+    parse_info,
+    parse_ratings,
+    parse_status,
     unknown,
 )
 from meterd.drivers.megatec.options import MegatecOptions
@@ -24,7 +24,7 @@ from meterd.drivers.megatec.status import Letters
 from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
 from meterd.wire.link import Link
-from meterd.wire.megatec import tell
+from meterd.wire.megatec import send_command
 
 _DIALECTS = {"auto": (MEGATEC, MUSTEK), "megatec": (MEGATEC,), "mustek": (MUSTEK,)}
 # Seconds before the first repetition of a query without reply: each costs a timeout.
@@ -112,8 +112,8 @@ class MegatecUps:
     async def read(self) -> list[Reading]:
         """Raises LinkError when the unit is silent or garbled, Unsupported when it refuses."""
         dialect, status = await self._detect()
-        await self._run_query(self._ratings, lambda line: cut_ratings(line, dialect))
-        await self._run_query(self._names, cut_info)
+        await self._run_query(self._ratings, lambda line: parse_ratings(line, dialect))
+        await self._run_query(self._names, parse_info)
         await self._try_preferred()
         return self._readings(dialect, status)
 
@@ -127,7 +127,7 @@ class MegatecUps:
         dialect, before = await self._detect()
         instant_command.check(before)
         try:
-            await tell(self._link, instant_command.command)
+            await send_command(self._link, instant_command.command)
         except (DeviceError, ProtocolError):
             if not instant_command.shows(before, await self._ask_status(dialect)):
                 raise
@@ -196,16 +196,16 @@ class MegatecUps:
             return await self._ask_status(dialect)
 
     async def _ask_status(self, dialect: Dialect) -> Status:
-        return await self._reply_filter.ask(
-            dialect.command, b"(", lambda line: cut_status(line, dialect)
+        return await self._reply_filter.query(
+            dialect.command, b"(", lambda line: parse_status(line, dialect)
         )
 
-    async def _run_query(self, query: _UpsQuery, cut: Callable[[str], list[Reading]]) -> None:
+    async def _run_query(self, query: _UpsQuery, parse: Callable[[str], list[Reading]]) -> None:
         now = self._monotonic()
         if query.settled or now < query.backoff.due:
             return
         try:
-            query.readings = await self._reply_filter.ask(query.command, b"#", cut)
+            query.readings = await self._reply_filter.query(query.command, b"#", parse)
             query.settled = True
         except Unsupported:
             query.readings = []
