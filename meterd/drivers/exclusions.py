@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from meterd.drivers.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, longer
-from meterd.drivers.refused_rows import Findings, Hole
+from meterd.drivers.refused_rows import Findings, Gap
 from meterd.drivers.registers import Row
 from meterd.model.columns import Columns
 from meterd.model.event import EventKind, Notice, Scalar
@@ -50,7 +50,7 @@ class Exclusion:
     cause: Cause
     error: str
     rows: tuple[Row, ...] = ()
-    closed: Hole | None = None
+    closed: Gap | None = None
     most: int | None = None
     since: float = 0.0
     pause: float = FIRST_PAUSE_S
@@ -141,15 +141,15 @@ class Exclusions:
         return tuple(sorted(rows, key=lambda row: (row.function, row.address, row.quantity)))
 
     @property
-    def closed(self) -> tuple[Hole, ...]:
-        """As in `Findings`."""
+    def closed(self) -> tuple[Gap, ...]:
+        """Gaps that no request may span, sorted."""
         return tuple(
             sorted(exclusion.closed for exclusion in self._table if exclusion.closed is not None)
         )
 
     @property
     def most(self) -> int | None:
-        """As in `Findings`."""
+        """The lowest register limit that was found; None for the map's."""
         return min(
             (exclusion.most for exclusion in self._table if exclusion.most is not None),
             default=None,
@@ -172,8 +172,8 @@ class Exclusions:
         """Exclude what a search found; adjacent rows that were not read alone are one exclusion."""
         for rows in _groups(findings):
             self._put(Exclusion(cause, error, rows), now)
-        for hole in findings.closed:
-            self._put(Exclusion(cause, error, closed=hole), now)
+        for gap in findings.closed:
+            self._put(Exclusion(cause, error, closed=gap), now)
         if findings.most is not None:
             self._put(Exclusion(cause, error, most=findings.most), now)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from meterd.drivers.address_constraints import AddressConstraints
 from meterd.drivers.registers import Row
 
-Hole = tuple[int, int, int]
+Gap = tuple[int, int, int]
 """A gap: function, first and last register between two rows; empty where last is first - 1."""
 
 
@@ -26,7 +26,7 @@ class Findings:
 
     refused: tuple[Row, ...] = ()
     unclear: tuple[Row, ...] = ()
-    closed: tuple[Hole, ...] = ()
+    closed: tuple[Gap, ...] = ()
     most: int | None = None
 
 
@@ -102,14 +102,14 @@ class RefusedRowSearch:
         rows = tuple(self._rows[i] for i in refused)
         return Findings(rows, unclear, *self._crossings(refused))
 
-    def _crossings(self, refused: Sequence[int]) -> tuple[tuple[Hole, ...], int | None]:
+    def _crossings(self, refused: Sequence[int]) -> tuple[tuple[Gap, ...], int | None]:
         """`closed` and `most`, from refused requests each of whose rows is answered elsewhere."""
-        closed: dict[Hole, None] = {}
+        closed: dict[Gap, None] = {}
         most = None
         longest = max((self._words(piece) for piece in self._answered), default=0)
         for piece in self._unexplained(refused):
             gaps = self._gaps(piece)
-            wide_gaps = [hole for hole in gaps if hole[1] <= hole[2]]
+            wide_gaps = [gap for gap in gaps if gap[1] <= gap[2]]
             if not wide_gaps and self._words(piece) > longest:
                 most = longest
             else:
@@ -126,7 +126,7 @@ class RefusedRowSearch:
             if not any(piece != o and piece.low <= o.low and o.high <= piece.high for o in pieces)
         ]
 
-    def _gaps(self, piece: _Piece) -> list[Hole]:
+    def _gaps(self, piece: _Piece) -> list[Gap]:
         """The gaps between the answered requests that a refused one consists of."""
         inside = [o for o in self._answered if piece.low <= o.low and o.high <= piece.high]
         gaps = []

@@ -9,7 +9,7 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
 from meterd.drivers.distinct_lengths import DistinctLengths
 from meterd.drivers.planner import better, plan
-from meterd.drivers.refused_rows import Hole
+from meterd.drivers.refused_rows import Gap
 from meterd.drivers.registers import RegisterMap, Row
 
 # Default interval of rows of the tier `slow`, in seconds.
@@ -108,7 +108,7 @@ class Schedule:
         return changed
 
     def leave_out(
-        self, rows: Iterable[Row] = (), closed: Iterable[Hole] = (), most: int | None = None
+        self, rows: Iterable[Row] = (), closed: Iterable[Gap] = (), most: int | None = None
     ) -> None:
         """Replace the exclusions: rows, gaps that no request may span, and the most registers per
         request (None: the map's limit)."""

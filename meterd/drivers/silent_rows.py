@@ -23,8 +23,8 @@ from meterd.errors import DeviceError, LinkError, Unsupported
 Fetch = Callable[[Block], Awaitable[bytes]]
 """Sends one request; returns its data, or raises LinkError or DeviceError."""
 
-# Cost of searches per LONGEST_PAUSE_S, in timeouts: an answered request counts as 1, a lost one as
-# 2 for its timeout and the drain after it.
+# Cost of searches per LONGEST_PAUSE_S: an answered request costs 1, a lost one 2, as its timeout is
+# followed by a drain of the line.
 BUDGET = 60
 _ANSWERED_COST, _LOST_COST = 1, 2
 # Codes of failures that leave the link open.

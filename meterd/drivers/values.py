@@ -109,7 +109,7 @@ def linear(row: Row) -> tuple[float, float] | None:
 
 
 class _Scales(NamedTuple):
-    """Powers of ten that scale the 7th, 8th, 9th digit of floats with one binary exponent to 1.
+    """Powers of ten that bring the 7th, 8th, 9th digit of floats of one exponent to the ones.
 
     `half` is half the distance to the next float32. `below` is for magnitudes below `border`, a
     power of ten, `above` for the others.

@@ -264,16 +264,16 @@ class Counters:
         return CountersState({**self._states, **current}, dict(self._identity), origin)
 
     def go_on(
-        self, states_: Mapping[str, GuardState], *, swapped: bool, is_same: bool = False
+        self, ended: Mapping[str, GuardState], *, swapped: bool, is_same: bool = False
     ) -> None:
-        """Continue from the states `states_`, by quantity, after stored totals were recounted.
+        """Continue from the states `ended`, by quantity, after stored totals were recounted.
 
         Another meter may answer, with another serial number, unless it `is_same`. `swapped`: the
         next read is another meter's and begins a new segment.
         """
         current = self.state().guards
         changed = {
-            name: state for name, state in states_.items() if not state.agrees(current.get(name))
+            name: state for name, state in ended.items() if not state.agrees(current.get(name))
         }
         if is_same and not changed and not swapped:
             return
@@ -376,8 +376,10 @@ class Counters:
                 self._link_change = ""
             if previous != text and not changed_key:
                 changed_key = key
-                text_ = f"another meter answers: {key} was {previous}, is {text}; a new segment"
-                yield Notice(EventKind.SWAP, text_, {"quantity": key})
+                notice_text = (
+                    f"another meter answers: {key} was {previous}, is {text}; a new segment"
+                )
+                yield Notice(EventKind.SWAP, notice_text, {"quantity": key})
             self._identity[key] = text
         if not changed_key:
             return

@@ -250,7 +250,7 @@ class TcpReply(ModbusReply):
                 self._skip_noise(buffer)
                 continue
             end = 6 + length
-            if len(buffer) < end and not self._is_long_length(buffer, end):
+            if len(buffer) < end and not self._has_long_length(buffer, end):
                 break
             pdu = bytes(buffer[_HEADER.size : end])
             del buffer[:end]
@@ -260,7 +260,7 @@ class TcpReply(ModbusReply):
             self._input_text, self._hint = _incomplete_text(buffer), _framing_hint(bytes(buffer))
         return None
 
-    def _is_long_length(self, buffer: bytearray, end: int) -> bool:
+    def _has_long_length(self, buffer: bytearray, end: int) -> bool:
         """Whether it is the complete reply of a device whose length field is one too high."""
         if len(buffer) != end - 1:
             return False

@@ -156,7 +156,7 @@ class Traffic:
 
     def accepts(self, frame: bytes, read: Read, unit: int, now: float) -> bool:
         """Whether this frame is accepted as the reply to `read` without confirmation."""
-        if self._first_replies is not None and self._is_new(now):
+        if self._first_replies is not None and self._is_first_reply(now):
             return False
         if self._foreign_functions and self.has_foreign_reads(unit, read[0], now):
             return False
@@ -216,7 +216,7 @@ class Traffic:
         """Seconds for which a sign of another master counts."""
         return FOREIGN_GONE_S if self._foreign.reported else _SINGLE_SIGN_HOLD_S
 
-    def _is_new(self, now: float) -> bool:
+    def _is_first_reply(self, now: float) -> bool:
         assert self._first_replies is not None  # noqa: S101 (its caller looked)
         began, answers = self._first_replies
         self._first_replies = (began or now, answers + 1)

@@ -55,7 +55,7 @@ class _TcpEcho(_Echo, TcpReply):
         super().__init__(link, transaction, unit, echo[0], _NO_BYTE_COUNT)
         self._echo = echo
 
-    def _is_long_length(self, buffer: bytearray, end: int) -> bool:
+    def _has_long_length(self, buffer: bytearray, end: int) -> bool:
         """A reply with a wrong length field is not accepted for a write."""
         return False
 

@@ -271,7 +271,7 @@ class MegatecUps:
 
 
 def _input_frequency(status: Status) -> Reading:
-    """The input frequency; None on battery, when some units report the output's in this field."""
+    """The input frequency; no value on battery, when some units report the output's here."""
     reading = status.fields["input.frequency"]
     if status.bit(7):
         reason = "on battery the unit shows what it makes itself"
