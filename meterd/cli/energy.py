@@ -20,7 +20,7 @@ from meterd.energy.periods import Period
 
 if TYPE_CHECKING:
     from meterd.api.problem import ApiRefusal
-    from meterd.energy.consumption import Metered
+    from meterd.energy.consumption import EnergyQuantity
     from meterd.energy.periods import PeriodSpan
     from meterd.energy.quarter import Fetch
 
@@ -226,10 +226,10 @@ def _kilo_text(value: float | None) -> str | None:
 
 def _local_time(time: str, zone: ZoneInfo, separator: str, period: Period) -> str:
     """The local date where a day begins at that time, else local time with its UTC offset."""
-    from meterd.energy.calendar import local
+    from meterd.energy.calendar import day_label
 
     moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    date = local(zone, round(moment.timestamp() * 1000)) if period in _DAY_PERIODS else None
+    date = day_label(zone, round(moment.timestamp() * 1000)) if period in _DAY_PERIODS else None
     return date or moment.astimezone(zone).isoformat(separator, "minutes")
 
 
@@ -267,7 +267,7 @@ def _devices(
     return list(dict.fromkeys((*configured, *stored)))
 
 
-def _energies(request: EnergyRequest) -> "list[Metered]":
+def _energies(request: EnergyRequest) -> "list[EnergyQuantity]":
     from meterd.api.energy import IMPORT, need_energy, need_priced
     from meterd.api.problem import ApiRefusal
 

@@ -9,7 +9,8 @@ import click
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.link_plan import max_power
 from meterd.drivers import map_omissions
-from meterd.drivers.map_library import is_file
+from meterd.drivers.map_library import is_file, packaged
+from meterd.drivers.options import ModbusOptions
 from meterd.drivers.registers import RegisterMap
 from meterd.model.text import escaped
 
@@ -18,10 +19,12 @@ def warn_about_maps(settings: Settings) -> None:
     """Warn of maps with low confidence, and of a user's maps that omit parts of numbers."""
     options = [device.options for device in settings.devices.values()]
     maps = {
-        option_set.map: register_map
+        option_set.map: option_set.unmoved
         for option_set in options
-        if (register_map := getattr(option_set, "unmoved", None))
+        if isinstance(option_set, ModbusOptions) and option_set.unmoved is not None
     }
+    for warning in packaged().warnings if maps else ():
+        click.echo(f"warning: {warning}", err=True)
     for name, register_map in sorted(maps.items(), key=lambda item: item[0]):
         if register_map.confidence == "low":
             text = f"warning: register map {register_map.name} has low confidence: check its values"
@@ -35,7 +38,9 @@ def warn_about_maps(settings: Settings) -> None:
 
 def _omissions(register_map: RegisterMap) -> str:
     """The rows of a map that may read only a part of the meter's number."""
-    rows = dict.fromkeys(row.quantity for row, *_ in map_omissions.suspicions(register_map) if row)
+    rows = dict.fromkeys(
+        row.quantity for row, *_ in map_omissions.map_warnings(register_map) if row
+    )
     return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
 
 
@@ -51,12 +56,11 @@ def print_value_notes(settings: Settings, *, limits: bool = False) -> None:
     """
     devices_of: dict[str, list[str]] = {}
     for name, device in settings.devices.items():
-        notes = getattr(device.options, "notes", None)
-        if notes is None:
+        if not isinstance(device.options, ModbusOptions):
             continue
-        for note in notes():
+        for note in device.options.notes():
             devices_of.setdefault(note, []).append(name)
-        register_map = getattr(device.options, "unmoved", None)
+        register_map = device.options.unmoved
         if register_map is not None and register_map.turned and device.direction == "normal":
             devices_of.setdefault(_REVERSED_HINT, []).append(name)
         if limits:

@@ -1,17 +1,27 @@
-"""`meterd maps`: lists the shipped register maps, or the rows of one; checks a map file."""
+"""`meterd maps`: lists the maps of meterd and other packages, or a map's rows; checks a file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from meterd.cli import output
-from meterd.drivers.map_library import MapHeader, head, load_map, map_text, shipped
+from meterd.drivers.map_library import (
+    MapHeader,
+    head,
+    load_map,
+    map_text,
+    packaged,
+    packaged_head,
+    shipped,
+)
+from meterd.drivers.packages import OWN_PACKAGE
 from meterd.drivers.registers import BRIDGE, RegisterMap, Role, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 
-_LIST_COLUMNS = ("name", "maker", "model", "confidence", "rows")
+_LIST_COLUMNS = ("name", "maker", "model", "confidence", "rows", "package")
 _ROW_COLUMNS = ("quantity", "function", "address", "type", "unit", "scale", "tier", "optional")
 _PLAN_COLUMNS = ("when", "function", "first", "last", "registers", "rows")
 _QUANTITY_COLUMNS = ("name", "unit", "kind", "obis", "nut", "prometheus", "text")
@@ -49,7 +59,7 @@ Examples:
 def command(
     name: str | None, find: str | None, check: str | None, quantities: bool, format_: str | None
 ) -> None:
-    """List the shipped register maps, or the rows of one (a name, or a file of your own)."""
+    """List the installed register maps, or the rows of one (a name, or a file of your own)."""
     modes = [mode for mode in (name, find, check, quantities or None) if mode is not None]
     if len(modes) > 1:
         raise click.UsageError("give one of NAME, --find, --check and --quantities")
@@ -71,16 +81,16 @@ def command(
 
 
 def _list(find: str, format_: str | None) -> None:
-    """List the maps whose name, maker or model contain all words of `find`."""
+    """List the maps whose name, maker, model or package contain all words of `find`."""
     words = find.lower().split()
     headers = [
-        header
-        for header in map(head, shipped())
-        if all(word in _search_text(header) for word in words)
+        header for header in _headers() if all(word in _search_text(header) for word in words)
     ]
     if find and not headers:
         click.echo(f"no map has {find!r} in its name, maker or model", err=True)
-    document = [_summary(header, rows=header.rows) for header in headers]
+    document = [
+        _summary(header, rows=header.rows) | {"package": header.package} for header in headers
+    ]
     shown = [row | {"confidence": _confidence_text(row["confidence"])} for row in document]
     is_table = output.effective_format(format_) == "table"
     output.show(
@@ -88,12 +98,26 @@ def _list(find: str, format_: str | None) -> None:
         shown if is_table else document,
         format_,
         document,
-        minor=("rows", "confidence", "maker"),
+        minor=("package", "rows", "confidence", "maker"),
     )
 
 
+def _headers() -> Iterator[MapHeader]:
+    """meterd's maps, then those of other packages, whose errors are printed as warnings."""
+    yield from map(head, shipped())
+    packages = packaged()
+    for warning in packages.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for name in packages.maps:
+        try:
+            yield packaged_head(name)
+        except ConfigError as error:
+            click.echo(f"warning: {error}", err=True)
+
+
 def _search_text(header: MapHeader) -> str:
-    return f"{header.name} {header.maker} {header.model}".lower()
+    package = "" if header.package == OWN_PACKAGE else header.package
+    return f"{header.name} {header.maker} {header.model} {package}".lower()
 
 
 def _confidence_text(confidence: str) -> str:
@@ -123,7 +147,7 @@ def _check(file: str, format_: str | None) -> None:
     positions = map_file.places(text, file)
     if problems := map_check.problems(register_map, file, positions):
         raise ConfigError(problems)
-    warnings = map_check.doubts(register_map, file, positions)
+    warnings = map_check.map_warnings(register_map, file, positions)
     plan = map_check.requests(register_map)
     for line in map(str, warnings):
         click.echo(line, err=True)
@@ -142,7 +166,7 @@ def _check(file: str, format_: str | None) -> None:
     registers = sum(request.registers for request in plan)
     summary = f"{len(register_map.rows)} rows in {len(plan)} reads of {registers} registers"
     click.echo(f"{file}: no mistakes, {len(warnings)} warnings, {summary}", err=True)
-    if (fewer := map_check.fewer(register_map)) < len(plan):
+    if (fewer := map_check.requests_with_bridge(register_map)) < len(plan):
         summary = f"limits: {{bridge: {BRIDGE}}} makes {fewer} reads of them"
         click.echo(f"if the meter answers to registers between the rows, {summary}", err=True)
 

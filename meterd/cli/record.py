@@ -14,9 +14,11 @@ from meterd.cli.configuration import config_option, load_settings, target_settin
 from meterd.cli.logging_setup import start_log, warn_about_maps
 from meterd.cli.main import EXIT_FAILURE
 from meterd.config.settings import DeviceSettings, Settings
-from meterd.daemon.link_plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.link_plan import LinkPlan, close_driver, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver
+from meterd.drivers import registry
 from meterd.drivers.map_library import is_file
+from meterd.drivers.options import ModbusOptions
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
@@ -132,13 +134,18 @@ async def _record_link(plan: LinkPlan, file: Path, stats: _RecordingStats) -> No
 
         out.write(head(list(_head_fields(plan, rfc3339(clock.now_ms())))))
         link = record(plan.open(), write, clock)
+        drivers = devices(plan, link)
         members = [
-            polled(name, ContainedDriver(name, driver), device)
-            for name, driver, device in devices(plan, link)
+            polled(
+                name, ContainedDriver(name, driver, origin=registry.origin(device.driver)), device
+            )
+            for name, driver, device in drivers
         ]
         try:
             await Bus(plan.key, members, (stats,), clock).run()
         finally:
+            for _, driver, _ in drivers:
+                await close_driver(driver)
             await link.close()
 
 
@@ -166,10 +173,9 @@ def _head_fields(plan: LinkPlan, date: str) -> Iterator[tuple[str, str]]:
 def _description(device: DeviceSettings) -> str:
     """Driver, map and unit of a device; of a map file only its name, not its folder."""
     words = [f"driver={device.driver}"]
-    name = getattr(device.options, "map", None)
-    if name is not None:
+    if isinstance(device.options, ModbusOptions):
+        name = device.options.map
         words.append(f"map={re.sub('.*/', '', name) if is_file(name) else name}")
-    unit = getattr(device.options, "unit", None)
-    if unit is not None:
-        words.append(f"unit={unit}")
+        if device.options.unit is not None:
+            words.append(f"unit={device.options.unit}")
     return " ".join(words)

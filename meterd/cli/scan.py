@@ -1,21 +1,18 @@
 """`meterd scan`: finds the unit ids that reply on a link, and guesses their register maps."""
 
 import asyncio
-import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any
 
 import click
 
 from meterd.cli import output
 from meterd.cli.main import EXIT_FAILURE
-from meterd.cli.terminal import raw
+from meterd.cli.progress import ProgressLine, progress_line
 from meterd.config.link_urls import check_link
 from meterd.drivers.link_scan import FoundUnit, LinkScan, ways
-from meterd.drivers.map_library import load_map, shipped
+from meterd.drivers.map_library import load_map, loadable
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
@@ -68,7 +65,8 @@ def command(
     if timeout and not timeout_s:
         raise ConfigError(f"--timeout {timeout!r} is no duration such as 300ms")
     tries = list(ways(address, _split_list(baud), _split_list(parity)))
-    with _ProgressBar() as bar:
+    with progress_line() as line:
+        bar = _StageProgress(line)
         scan = LinkScan(tries, _units(units), SystemClock(), bar, timeout=timeout_s, only=only)
         is_complete = _run(scan, only)
     if not is_complete:
@@ -96,7 +94,7 @@ def _run(scan: LinkScan, only: Sequence[RegisterMap]) -> bool:
     async def find_and_identify() -> None:
         await scan.find()
         if any(reply.unit is not None for reply in scan.found):
-            await scan.identify(only or [load_map(name) for name in shipped()])
+            await scan.identify(only or loadable())
 
     try:
         asyncio.run(find_and_identify())
@@ -192,38 +190,16 @@ def _url(unit: FoundUnit) -> str:
     return f"{base}?{query}" if query else base
 
 
-class _ProgressBar:
-    """A progress bar on stderr, where that is a terminal and NO_COLOR is not set."""
+class _StageProgress:
+    """The progress of a scan's stages on stderr, where there is a line."""
 
-    def __init__(self) -> None:
-        self._progress: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> "_ProgressBar":
-        if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._progress = Progress(console=Console(file=raw(sys.stderr)), transient=True)
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+    def __init__(self, line: ProgressLine | None) -> None:
+        self._line = line
 
     def begin(self, what: str, steps: int) -> None:
-        if self._progress is None:
-            return
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(what, total=steps or None)
+        if self._line is not None:
+            self._line.begin(what, steps or None)
 
     def step(self) -> None:
-        if self._progress is not None:
-            self._progress.advance(self._task)
+        if self._line is not None:
+            self._line.advance(1)

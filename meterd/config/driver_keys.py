@@ -41,6 +41,7 @@ def _options(
         if model is None:
             return None
         keys = [field.alias or key for key, field in model.model_fields.items()]
+        _check_common(str(driver.value), model, keys)
         options = _option_values(model, keys, node, path, problems)
         return model.model_validate(options, context=context)
     except ValidationError as error:
@@ -49,6 +50,15 @@ def _options(
         # The driver cannot be imported, or a file that its options name (a map) is invalid.
         problems.adopt(error, driver.place, ".".join(path))
     return None
+
+
+def _check_common(driver: str, model: type[BaseModel], keys: list[str]) -> None:
+    """Raise ConfigError, for the driver's author, where an option has the name of a common key."""
+    if common := sorted(DEVICE_KEYS.intersection(keys)):
+        who = f"driver {driver!r}: its Options ({model.__module__}.{model.__qualname__})"
+        raise ConfigError(
+            f"{who} have {', '.join(common)}, which every device has: rename it there"
+        )
 
 
 def _section_keys(model: type[BaseModel]) -> list[str]:

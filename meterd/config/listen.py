@@ -9,7 +9,7 @@ _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 
 
 def split_listen(listen: str) -> tuple[str, int]:
-    """Host (without brackets) and port; port 0: any free one. Raises PydanticCustomError."""
+    """Host (without brackets) and port; port 0: any free one. Raises ValueFlawError."""
     match = _LISTEN.fullmatch(listen)
     if match and int(match[3]) <= 65535 and _is_host(match[1], match[2]):
         return match[1] or match[2], int(match[3])

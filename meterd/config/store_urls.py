@@ -23,7 +23,7 @@ _ENCODING_HINT = "in user and password write %40 for @, %3A for :, %2F for /, %2
 
 
 def store_url(value: object) -> str | tuple[str, ...]:
-    """Validate one URL, or those of the nodes of one cluster. Raises PydanticCustomError."""
+    """Validate one URL, or those of the nodes of one cluster. Raises ValueFlawError."""
     if isinstance(value, str):
         if flaw := store_flaw(value):
             raise flaw.error()

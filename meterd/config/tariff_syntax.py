@@ -11,7 +11,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import InitErrorDetails
 
 from meterd.config.codes import Code, ValueFlaw
 from meterd.config.names import spelling_hint
@@ -43,8 +42,10 @@ class HolidaySettings:
 
 def raise_flaws(flaws: Iterable[tuple[tuple[int | str, ...], object, ValueFlaw]]) -> None:
     """Raise one ValidationError with all flaws, each as (path below the value, input, flaw)."""
-    errors = [
-        InitErrorDetails(type=flaw.error(), loc=loc, input=value) for loc, value, flaw in flaws
+    # pydantic's own type for a ValueError of a validator; its words are those of `ctx.error`.
+    errors: list[Any] = [
+        {"type": "value_error", "loc": loc, "input": value, "ctx": {"error": flaw.error()}}
+        for loc, value, flaw in flaws
     ]
     if errors:
         raise ValidationError.from_exception_data("tariff", errors)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from meterd.errors import ConfigError
 from meterd.model.clock import Clock
-from meterd.model.shares import ClientSlot, giving_way, share_of
+from meterd.model.shares import ClientSlot, clients_to_close, share_of
 from meterd.proxy import frames
 from meterd.proxy.frames import HEADER_SIZE, NoModbusFrame, ProxyRefusal, ProxyRequest
 from meterd.proxy.proxied_meter import LinkQueue, ProxiedMeter, ProxyRoute
@@ -158,7 +158,7 @@ class Proxy:
             if not member.is_busy
         ]
         counts = Counter(client.share for client in self._clients)
-        for client in giving_way(
+        for client in clients_to_close(
             share, slots, counts, self._clock.monotonic(), IDLE_BEFORE_EVICTION_S
         ):
             self.counters["gave_way"] += 1
