@@ -2,6 +2,5 @@
 
 May import model and errors. Pure: what the counters rose by in each quarter hour comes in,
 and sums go out, in integers of a thousandth of the unit, so that parts add up to the whole.
-Decided against: floats (a year of quarter hours does not add up) and hourly steps (28 time zones
-stand half or three quarters of an hour off).
+Decision: docs/decisions/0005.
 """

@@ -1,7 +1,7 @@
 """Functions of PromQL, in files by what they work on; the evaluator hands them arrays.
 
-May import frame, window and stats beside this room. Decided against: a class a function
-(they are arrays in, arrays out), and native histograms (meterd makes none).
+May import frame, window and stats beside this room.
+Decision: docs/decisions/0012.
 """
 
 from meterd.promql.functions import maths, ranged
