@@ -1,6 +1,6 @@
 """Functions of PromQL, in files by what they work on; the evaluator hands them arrays.
 
-May import frame, window and stats beside this room.
+May import the plain modules of promql (vectors, window, prefix_sums, stats), not the evaluator.
 Decision: docs/decisions/0012.
 """
 
