@@ -35,8 +35,10 @@ PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(map(re.escape, FOLDERS))}|tests)/[
 PLACEHOLDER = re.compile(r"NAME|MAKER|NNNN")
 FILE = re.compile(r"[\w.-]+\.(?:py|md|yaml|toml|lock|sh)")
 CLASS = re.compile(r"([A-Z][a-z]+[A-Za-z]*)(?:\.(\w+))?")
+IDENTIFIER = re.compile(r"_?[a-z]+(?:_[a-z]+)+")
 # Of threads, dependencies and the kernel; `Options` is an attribute of each driver.
 FOREIGN = {"MainThread", "Options", "SerialTransport", "VmRSS"}
+OF_ASYNCIO = {"add_reader", "add_writer", "create_serial_connection"}
 MADE_BY_USERS = {"meterd.yaml", "my_meter.yaml", "dump.py"}
 
 
@@ -68,6 +70,15 @@ def files() -> set[str]:
     held = (ROOT / folder for folder in FOLDERS)
     found = {path.name for folder in held for path in folder.rglob("*")}
     return found | {path.name for path in ROOT.iterdir()}
+
+
+@cache
+def words() -> frozenset[str]:
+    """Every word of the code, and of what tests and tools are told."""
+    places = [ROOT / "pyproject.toml", ROOT / "Makefile", *(ROOT / "meterd").rglob("*.py")]
+    return frozenset(
+        word for file in places for word in re.findall(r"\w+", file.read_text("utf-8"))
+    )
 
 
 def slug(heading: str) -> str:
@@ -102,6 +113,12 @@ def test_classes_and_their_attributes_that_it_names_are_there(page: Path) -> Non
         if source is None or (named[2] and not re.search(rf"\b{named[2]}\b", source)):
             missing.append(text)
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_functions_settings_and_metrics_that_it_names_are_there(page: Path) -> None:
+    names = [text for text in quoted(page) if IDENTIFIER.fullmatch(text)]
+    assert [name for name in names if name.removesuffix("_total") not in words()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
