@@ -39,6 +39,7 @@ IDENTIFIER = re.compile(r"_?[a-z]+(?:_[a-z]+)+")
 # Of threads, dependencies and the kernel; `Options` is an attribute of each driver.
 FOREIGN = {"MainThread", "Options", "SerialTransport", "VmRSS"}
 OF_ASYNCIO = {"add_reader", "add_writer", "create_serial_connection"}
+OF_ASYNCIO = frozenset(["add_reader", "add_writer", "create_serial_connection"])
 MADE_BY_USERS = {"meterd.yaml", "my_meter.yaml", "dump.py"}
 
 
@@ -75,10 +76,9 @@ def files() -> set[str]:
 @cache
 def words() -> frozenset[str]:
     """Every word of the code, and of what tests and tools are told."""
-    places = [ROOT / "pyproject.toml", ROOT / "Makefile", *(ROOT / "meterd").rglob("*.py")]
-    return frozenset(
-        word for file in places for word in re.findall(r"\w+", file.read_text("utf-8"))
-    )
+    code = (file for folder in ("meterd", "tests") for file in (ROOT / folder).rglob("*.py"))
+    texts = [file.read_text("utf-8") for file in (ROOT / "pyproject.toml", *code)]
+    return OF_ASYNCIO.union(word for text in texts for word in re.findall(r"\w+", text))
 
 
 def slug(heading: str) -> str:
