@@ -39,7 +39,6 @@ IDENTIFIER = re.compile(r"_?[a-z]+(?:_[a-z]+)+")
 # Of threads, dependencies and the kernel; `Options` is an attribute of each driver.
 FOREIGN = {"MainThread", "Options", "SerialTransport", "VmRSS"}
 OF_ASYNCIO = {"add_reader", "add_writer", "create_serial_connection"}
-OF_ASYNCIO = frozenset(["add_reader", "add_writer", "create_serial_connection"])
 MADE_BY_USERS = {"meterd.yaml", "my_meter.yaml", "dump.py"}
 
 
