@@ -38,7 +38,7 @@ CLASS = re.compile(r"([A-Z][a-z]+[A-Za-z]*)(?:\.(\w+))?")
 IDENTIFIER = re.compile(r"_?[a-z]+(?:_[a-z]+)+")
 # Of threads, dependencies and the kernel; `Options` is an attribute of each driver.
 FOREIGN = {"MainThread", "Options", "SerialTransport", "VmRSS"}
-OF_ASYNCIO = {"add_reader", "add_writer", "create_serial_connection"}
+OF_ASYNCIO = frozenset(["add_reader", "add_writer", "create_serial_connection"])
 MADE_BY_USERS = {"meterd.yaml", "my_meter.yaml", "dump.py"}
 
 
