@@ -1,6 +1,7 @@
 """Documents for contributors: what they name is there, and their examples are understood."""
 
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -141,6 +142,21 @@ def test_make_knows_the_targets_that_it_names(page: Path) -> None:
     named = {word for one in quoted(page) for word in re.findall(r"\bmake ([a-z-]+)", one)}
     named |= {word for one in blocks(page, "sh") for word in re.findall(r"^make ([a-z-]+)", one)}
     assert named <= known
+
+
+def test_the_pictures_show_every_room_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    pictures = set(re.findall(r"\w+", "\n".join(re.findall(r"^    .*$", text, re.MULTILINE))))
+    layers = [
+        layer
+        for contract in contracts["contracts"]
+        if contract["type"] == "layers"
+        for layer in contract["layers"]
+    ]
+    rooms = {room for layer in layers for room in layer.split(" | ")} - {"__main__"}
+    assert len(rooms) > 20
+    assert rooms <= pictures
 
 
 def test_its_command_lines_are_understood() -> None:
