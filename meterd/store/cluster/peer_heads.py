@@ -1,6 +1,6 @@
 """What other meterds on the same store have committed and not sealed yet: for our readers.
 
-Each of our beats looks at the journal: rows of devices that are not ours come into memory, as
+Each of our beats looks at the WAL: rows of devices that are not ours come into memory, as
 our own polls are, until their meterd seals them. So what another one committed is seen here
 half a lease later at most, and what it sealed is in the blocks. Some of that never was in the
 journal when we looked, imports above all, so which series there are is looked at, too.
@@ -20,7 +20,7 @@ from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db.schema import journal
-from meterd.store.head.catalog import Catalog, Name, sums
+from meterd.store.head.catalog import Catalog, Name, series_checksum
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.head.replay import PollDecoder
 
@@ -32,7 +32,7 @@ _Found = list[tuple[int, list[Chunk]]]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The journal rows of one device: how many, and the keys of the first and the last."""
+    """The WAL rows of one device: how many, and the keys of the first and the last."""
 
     count: int
     first: int
@@ -72,7 +72,7 @@ class PeerHeads:
         catalog = self.catalog
         if catalog is None:
             return
-        told = sums(connection)
+        told = series_checksum(connection)
         if renamed or told != self._sums:
             with self.guard:
                 catalog.learn(connection, self.adopted)

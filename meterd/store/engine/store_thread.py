@@ -1,4 +1,4 @@
-"""What the writer's thread does: commits on time, errands between them, mending what fails."""
+"""The loop of the store's thread: commits on time, calls between commits, retries after errors."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from meterd.store.db.connections import Database, StoreLock
 from meterd.store.db.lockfile import Claim
 from meterd.store.db.quarantine import UnforeseenError
 from meterd.store.db.writer_lease import WriterLease
-from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, shown
+from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, describe_loss
 from meterd.store.engine.spool_thread import SpoolThread
 from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.engine.thread_calls import ThreadCall, ThreadCalls
@@ -250,7 +250,7 @@ class StoreThread:
             _log.warning("%d samples go to the store that takes its place: %s", left, error)
         else:
             lost = extent_of(self._head.uncommitted(left))
-            _log.error("%s: %s", shown(lost), error)
+            _log.error("%s: %s", describe_loss(lost), error)
 
     def _try(self, work: Callable[[], object]) -> StoreError | None:
         self.alive = self._clock.monotonic()
@@ -323,7 +323,7 @@ class StoreThread:
                 self._writer_lease.lock = self._lock.inode
 
     def _bring_back(self) -> None:
-        """What was spooled meanwhile, one record of it; and the reserve."""
+        """What was spooled meanwhile, one record of it; and the ballast file."""
         if self._spool_policy.waits:
             self._count(self._spool_policy.bring_back())
         self._spool_policy.tidy()

@@ -1,4 +1,4 @@
-"""Polls as the journal has them, and polls again from what it or the spool kept of them."""
+"""Polls to chunks for the WAL, and chunks of the WAL or the spool back to polls (replay)."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -15,27 +15,27 @@ from meterd.store.db.quarantine import DamageError
 from meterd.store.db.schema import journal
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
-from meterd.store.head.series_batch import doubts_of
+from meterd.store.head.series_batch import quality_flags_of
 
 Names = Callable[[int], tuple[str, str, str]]
 """Device, quantity and unit of a series, by its number."""
 
 
 class PollDecoder:
-    """Makes polls of spans; equal columns get one Layout."""
+    """Makes polls of chunks; equal columns get one Layout."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
     def of(self, chunk: Chunk, device: str) -> Iterator[Poll]:
-        """The polls of a span in time order. Polls that had no columns at all are not kept."""
+        """The polls of a chunk in time order. Polls that had no columns at all are not kept."""
         rows: list[list[tuple[int, float]]] = [[] for _ in chunk.times]
         doubts: dict[int, dict[int, QualityFlag]] = {}
         for column in chunk.columns:
             for row, value in zip(column.rows, column.values, strict=True):
                 rows[row].append((column.series, value))
-            for place, doubt in doubts_of(column):
+            for place, doubt in quality_flags_of(column):
                 doubts.setdefault(column.rows[place], {})[column.series] = doubt
         for number, (time, cells) in enumerate(zip(chunk.times, rows, strict=True)):
             series = tuple(one for one, _ in cells)
@@ -54,7 +54,7 @@ class PollDecoder:
 
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Chunk]]]:
-    """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
+    """Every WAL row, oldest first, with its number. Raises StoreError (corrupt)."""
     numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
     for number in numbers:
         body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
@@ -71,7 +71,7 @@ def replay(
     catalog: Catalog,
     strange: Callable[[DamageError, list[Chunk]], None] | None = None,
 ) -> dict[int, int]:
-    """Takes the polls of journal rows; returns the newest time (Unix ms) of each row.
+    """Takes the polls of WAL rows; returns the newest time (Unix ms) of each row.
 
     A row of devices or series that the store does not have is told to `strange`, with what is left
     of it besides, which is taken; without it that raises DamageError.
@@ -82,17 +82,17 @@ def replay(
     with closing(_each(rows)) as each:
         for number, held in each:
             chunks = held
-            if who := _strange(chunks, catalog):
+            if who := _unknown_owner(chunks, catalog):
                 text = f"it holds polls of {who}, which the store does not have"
                 damaged = DamageError("journal", number, text)
                 if strange is None:
                     raise damaged
-                chunks = _known(chunks, catalog)
+                chunks = _known_chunks(chunks, catalog)
                 strange(damaged, chunks)
             newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
             catalog.note(chunks)
             told = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
-            # Layouts that took turns are spans of their own.
+            # Layouts that took turns are chunks of their own.
             for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
                 if poll.values:
                     head.take(poll)
@@ -103,7 +103,7 @@ def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[
     yield from rows
 
 
-def _strange(chunks: Iterable[Chunk], catalog: Catalog) -> str:
+def _unknown_owner(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     """The first device or series that nobody knows, or a series that is another device's."""
     for chunk in chunks:
         name = catalog.names.get(chunk.device)
@@ -116,7 +116,7 @@ def _strange(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     return ""
 
 
-def _known(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
+def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
     """What is left of these without what `_strange` tells of."""
     found = []
     for chunk in chunks:
@@ -128,7 +128,7 @@ def _known(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
 
 
 def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
-    """What a journal row says of these polls, device by device."""
+    """What a WAL row says of these polls, device by device."""
     by_device: dict[str, list[Chunk]] = {}
     for batch in batches:
         owner = catalog.device(batch.device)
@@ -138,6 +138,6 @@ def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
 
 
 def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
-    """Rows as they are, which is quicker than to merge them; anything else as one span."""
+    """Rows as they are, which is quicker than to merge them; anything else as one chunk."""
     rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
     return chunks if rows else [merge(chunks)]

@@ -49,7 +49,9 @@ Pairs = Mapping[int, int]
 """Series of the device that goes -> the same of the one that stays."""
 
 
-async def merged(writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int) -> int:
+async def merge_devices(
+    writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int
+) -> int:
     """All that the store has of `old` is of `new`; `now` is Unix ms.
 
     Returns the time (Unix ms) from which on the guarded totals have to be counted anew. Raises
@@ -132,7 +134,7 @@ def _note(session: StoreSession, names: Sequence[str]) -> None:
 def absorb(
     connection: Connection, catalog: Catalog, old: str, new: str, *, who: str, now: int
 ) -> None:
-    """What is left of `old` gets the numbers of `new`; for the writer's thread."""
+    """What is left of `old` gets the numbers of `new`; for the store's thread."""
     gone, stays = catalog.devices[old], catalog.devices[new]
     mine = catalog.by_device.get(gone, [])
     pairs = {one.id: catalog.one(new, *one.name[1:]) for one in mine}
