@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check fix coverage setup bench docs dist lock system clean
+.PHONY: demo test test-long check fix bench docs lock system clean
 
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
@@ -26,6 +26,7 @@ test-long: system $(VENV)/.dev
 
 # Which lines and branches of meterd/ the tests run. No figure is asked for; a test that fails
 # keeps none from being told. TESTS="tests/poll tests/wire" measures what these run.
+.PHONY: coverage setup dist
 coverage: export PYTHONDONTWRITEBYTECODE =
 coverage: system $(VENV)/.dev
 	$(BIN)/coverage erase
