@@ -87,4 +87,4 @@ lock:
 	  --no-header --upgrade -c requirements.lock --group dev -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
