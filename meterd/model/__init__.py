@@ -1,5 +1,5 @@
-"""The vocabulary: what is measured, what a device said, what the house holds to be true.
+"""The data model: quantities, units, readings, samples, polls, events, alerts, clocks.
 
-May import errors and the standard library, nothing else: every room speaks these words.
+May import errors and the standard library, nothing else, as every room imports it.
 Decision: docs/decisions/0008.
 """
