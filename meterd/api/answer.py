@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import Site
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -25,7 +27,7 @@ class ApiCall(NamedTuple):
     being served.
     """
 
-    site: Site
+    site: "Site"
     now: int
     path: Mapping[str, str]
     accept: str

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field
@@ -22,6 +22,9 @@ from meterd.energy.tariff import Tariff
 from meterd.energy.zone_clock import DAY
 from meterd.model.quantity import CATALOGUE, is_known
 
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
+
 MOST_BUCKETS = 11_000  # a series, as of points
 MOST_ROWS = 50_000  # an answer: about 12 MB of JSON
 DEADLINE = 20.0  # seconds that the store may think
@@ -31,21 +34,6 @@ _WIDTH = {Period.HOUR: HOUR, Period.DAY: DAY}
 IMPORT = "active_energy.import"
 
 PeriodName = Literal["hour", "day", "week", "month", "year"]
-
-
-class EnergySite(Protocol):
-    """What energy needs of a running site, besides the rest of it."""
-
-    @property
-    def tariffs(self) -> Mapping[str, Tariff]: ...
-
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
-        """What a counter rose by in each quarter hour of start <= t < end (Unix ms), and how.
-
-        `start` and `end` are multiples of 15 min; quarter hours of which nothing is known are
-        not there. The method is "counter", from the guarded counter; or "integrated", from
-        power, where the device has no such counter. Raises StoreError.
-        """
 
 
 class EnergyQuery(Between):
@@ -114,7 +102,7 @@ class Energy(BaseModel):
 class _EnergyQuestion(NamedTuple):
     """What is to be worked out for every device and quantity."""
 
-    site: EnergySite
+    site: "Site"
     zone: ZoneInfo
     pieces: list[PeriodSpan]
     now: int
@@ -219,8 +207,7 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan
 
 
 async def show(call: ApiCall, query: EnergyQuery) -> ApiAnswer:
-    # The daemon's Site is both.
-    site = cast("EnergySite", call.site)
+    site = call.site
     zone = ZoneInfo(call.site.timezone)
     tariff = need_tariff(query.tariff, site.tariffs)
     asked = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
@@ -254,7 +241,7 @@ async def _devices(call: ApiCall, query: EnergyQuery, pieces: Sequence[PeriodSpa
         lookups.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
         return list(dict.fromkeys(query.device))
     start = pieces[0].start if pieces else 0
-    left = (one.device for one in stored if one.last is not None and one.last >= start)
+    left = (one.device for one in stored if one.last >= start)
     return list(dict.fromkeys((*devices, *left)))
 
 
@@ -267,8 +254,7 @@ async def _firsts(call: ApiCall, pieces: Sequence[PeriodSpan]) -> dict[str, int]
     if not pieces or pieces[0].start > call.now - _LONG:
         return firsts
     for one in await call.site.reader.series():
-        if one.first is not None:
-            firsts[one.device] = min(one.first, firsts.get(one.device, one.first))
+        firsts[one.device] = min(one.first, firsts.get(one.device, one.first))
     return firsts
 
 

@@ -161,7 +161,12 @@ class Site:
         return self.settings.tariffs
 
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
-        """What a device consumed in each quarter hour, and how that is known."""
+        """What a counter of a device rose by in each quarter hour of start <= t < end (Unix ms).
+
+        `start` and `end` are multiples of 15 min; quarter hours of which nothing is known are
+        left out. The method is "counter", from the guarded counter, or "integrated", from power,
+        where the device has no such counter. Raises StoreError.
+        """
         return await self._consumed.quarters(device, quantity, start, end)
 
     def _interval(self, device: str) -> float:
@@ -200,6 +205,7 @@ class Site:
         return self._open_store.writer.status
 
     def alerts(self) -> Sequence[Alert]:
+        """Pending and firing alerts, and those resolved a short while ago."""
         return self._alerts.active()
 
     @property
@@ -234,6 +240,7 @@ class Site:
         return self.event_log.counts
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Link URL -> name of an event -> how often it happened since the start."""
         return self._lines.counters()
 
     def ready(self) -> tuple[bool, str]:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 import struct
-from typing import cast
 
 import pytest
 
@@ -16,7 +15,6 @@ from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
 from meterd.sim.register_bank import FixedBank, RefusalRule, RefusedRequest
 from meterd.sim.serve import meter_bank
-from meterd.wire.modbus import ModbusClient
 from tests.cli.command import run
 from tests.proxy.rig import Rig, rig
 from tests.sim.clock import StoppedClock
@@ -42,7 +40,7 @@ async def mbpoll(port: int, address: int, count: int) -> list[int]:
 def daemons_own(site: Rig) -> Device:
     """The driver as the daemon polls it, on the client that the proxy watches."""
     meter = ModbusMeter(site.link, ModbusOptions(map=MODEL, unit=1))
-    meter.client = cast("ModbusClient", site.client)
+    meter.client = site.client
     return Device("main", meter, 1.0, Normaliser("main"))
 
 
