@@ -19,7 +19,7 @@ from meterd.model.sample import CounterRegister, Driver, Reading
 from meterd.poll.counter_guard import DEFAULT_POWER
 from meterd.poll.counter_replay import CounterTerms
 from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.direction import other_way
 from meterd.poll.normalise import Normaliser, Terms
 from meterd.wire import open_link
@@ -218,7 +218,7 @@ def bare(driver: Driver) -> Driver:
     return driver.driver if isinstance(driver, Letting) else driver
 
 
-def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
+def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> PollTarget:
     """A device as the poll room knows it, for one poll or for many."""
     terms = Terms(
         settings.direction == "reversed",
@@ -226,7 +226,7 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
         _calibration(settings),
         getattr(settings.options, "sizes", frozenset()),
     )
-    return Device(device_id, driver, settings.interval, Normaliser(device_id, terms=terms))
+    return PollTarget(device_id, driver, settings.interval, Normaliser(device_id, terms=terms))
 
 
 def max_power(settings: DeviceSettings) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll, Sink
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 
 # Polls start in slots of 50 ms, common to all buses: one wake-up of the process serves many.
 SLOT = 0.05
@@ -33,7 +33,7 @@ _SLOWEST_POLL = 130.0
 class _PollTurn:
     """When a device's next poll is due. Times are monotonic seconds; the grid starts at `start`."""
 
-    device: Device
+    device: PollTarget
     start: float
     due: float
     silent: int = 0
@@ -47,7 +47,7 @@ class Bus:
     def __init__(
         self,
         link: str,
-        devices: Sequence[Device],
+        devices: Sequence[PollTarget],
         sinks: Sequence[Sink],
         clock: Clock,
         *,

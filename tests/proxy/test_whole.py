@@ -10,7 +10,7 @@ import pytest
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import SystemClock
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
 from meterd.sim.register_bank import FixedBank, RefusalRule, RefusedRequest
@@ -37,11 +37,11 @@ async def mbpoll(port: int, address: int, count: int) -> list[int]:
     return [int(word, 16) for word in re.findall(r"^\[\d+\]:\s+0x(\w{4})", done.out, re.MULTILINE)]
 
 
-def daemons_own(site: Rig) -> Device:
+def daemons_own(site: Rig) -> PollTarget:
     """The driver as the daemon polls it, on the client that the proxy watches."""
     meter = ModbusMeter(site.link, ModbusOptions(map=MODEL, unit=1))
     meter.client = site.client
-    return Device("main", meter, 1.0, Normaliser("main"))
+    return PollTarget("main", meter, 1.0, Normaliser("main"))
 
 
 @pytest.mark.needs("mbpoll")
