@@ -181,7 +181,7 @@ class Alerts:
         labels: Mapping[str, Mapping[str, str]] | None = None,
         devices: Collection[str] | None = None,
     ) -> None:
-        """After a reload; alerts whose rule and device are still there go on (see Rules.replace).
+        """After a reload; see RuleStates.replace for the alerts that go on.
 
         Raises ConfigError before anything changes. Ends of alerts, and what the old hooks did not
         deliver yet, go to the new hooks of the same name: start those before, close the old after.

@@ -40,7 +40,7 @@ class ApiCall(NamedTuple):
 
 
 class ApiAnswer(NamedTuple):
-    """A body and its media type. What went wrong is no Answer but a Refusal."""
+    """A body and its media type. What went wrong is no ApiAnswer but an ApiRefusal."""
 
     body: bytes
     media: str = JSON
@@ -51,7 +51,7 @@ class ApiAnswer(NamedTuple):
 class StreamedAnswer(NamedTuple):
     """An answer of any length: each part is made when the client took the one before it.
 
-    A Refusal or StoreError is still a problem while the first part is made; later it cuts the
+    An ApiRefusal or StoreError is still a problem while the first part is made; later it cuts the
     answer short, which the client notices. `parts` is closed whatever happens. `held` gives the
     bytes that the next parts are made of.
     """

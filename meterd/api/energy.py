@@ -158,7 +158,7 @@ def rows_of(
 
 
 def need_energy(quantity: str) -> Metered:
-    """What a quantity's name asks for. Raises Refusal."""
+    """What a quantity's name asks for. Raises ApiRefusal."""
     found = metered(quantity)
     if found is not None:
         return found
@@ -171,7 +171,7 @@ def need_energy(quantity: str) -> Metered:
 
 
 def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | None:
-    """The tariff of this name, None where no name is given. Raises Refusal."""
+    """The tariff of this name, None where no name is given. Raises ApiRefusal."""
     if name is None:
         return None
     if name not in tariffs:
@@ -188,7 +188,7 @@ def need_priced(asked: Metered) -> None:
 
 
 def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan]:
-    """The periods that are asked for. Raises Refusal."""
+    """The periods that are asked for. Raises ApiRefusal."""
     period = Period(query.period)
     end = now if query.end is None else query.end
     start = since(zone, period, min(end, now)) if query.start is None else query.start

@@ -94,8 +94,8 @@ class _HeldSamples:
             self.size = 0
             return
         # The times once more for each column that is written, and what was decoded.
-        rows = sum(len(column.values) for column in day.span.columns)
-        self.size = 3 * (8 * rows + 8 * len(day.span.times))
+        rows = sum(len(column.values) for column in day.chunk.columns)
+        self.size = 3 * (8 * rows + 8 * len(day.chunk.times))
 
 
 async def _parts(pieces: Iterator[str]) -> AsyncIterator[bytes]:

@@ -92,7 +92,7 @@ def replaced_row(device: str, at: int, found: "Replaced", *, undo: bool) -> dict
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:
-    """What the site makes of it. Raises Refusal, StoreError."""
+    """What the site makes of it. Raises ApiRefusal, StoreError."""
     try:
         return await unbroken(work, "GET devices")
     except StoreError:

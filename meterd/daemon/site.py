@@ -269,11 +269,14 @@ class Site:
         self._joined.append(part)
 
     async def apply(self, settings: Settings) -> None:
-        """Make the site what `settings` say.
+        """Make the site what `settings` say: each part prepares its change, then all are committed.
 
-        Raises ConfigError, StoreError or what a part that joined raises, before anything is
-        touched: the site then runs on as it was. What did not change keeps its connection and its
-        rhythm. Where it is cancelled, all of it is done or nothing.
+        Raises ConfigError, StoreError or what a part that joined raises while it prepares: what
+        the others prepared is put away, and the site runs on as it was. Another store may have
+        been made or migrated by then, and stays so; that devices were renamed is an event already.
+        A commit does not raise: a step of it that fails is logged, and the others follow. What did
+        not change keeps its connection and its rhythm. Where it is cancelled, all is done or
+        nothing.
         """
         self._reloads += 1
         try:

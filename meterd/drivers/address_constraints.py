@@ -1,4 +1,4 @@
-"""Ground: which registers of a meter one request may touch, by its map and by what it refused."""
+"""Address constraints: which registers one request may touch, by the map and by refusals so far."""
 
 from bisect import bisect_left
 from collections.abc import Iterable

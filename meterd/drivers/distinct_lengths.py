@@ -1,4 +1,4 @@
-"""Lengths: requests of all meters on one link, made unlike each other where that is free.
+"""Distinct request lengths: all meters on one link are asked unlike each other where it is free.
 
 Some gateways answer with what came over their serial bus last, under the transaction id and the
 unit of the request in hand. Nothing but its length then tells such a reply from the right one:

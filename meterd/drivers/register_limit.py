@@ -1,4 +1,4 @@
-"""Reach: whether a refused request was too long, or one of its rows is at fault.
+"""The register limit: whether a refused request was too long, or one of its rows is at fault.
 
 refused  | a b c d e f g h |
 answered | a b c |               the longest beginning that is answered, found by halving

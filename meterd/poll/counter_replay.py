@@ -1,6 +1,6 @@
 """The guard over stored reads: they are all there, so what follows a read helps to judge it.
 
-    raw reads in time order ──▶ the AHEAD reads after each ──▶ Guard ──▶ totals in time order
+    raw reads in time order ──▶ the AHEAD reads after each ──▶ CounterGuard ──▶ totals in time order
                                   a spike, a dip: left out
                                   a jump: another meter
 
@@ -58,7 +58,7 @@ _HOLDS = (What.HELD, What.STUCK)
 
 
 class CounterTerms(NamedTuple):
-    """How a counter counts, in canonical units, as Guard has it.
+    """How a counter counts, in canonical units, as CounterGuard has it.
 
     `is_told`: somebody said `max_power`. `wraps`: where it may start again if `wrap` is not known.
     """

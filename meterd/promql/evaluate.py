@@ -1,7 +1,8 @@
 """Evaluates nodes over all steps at once: a node's answer is one value for the whole of time.
 
-A vector is a Frame, a scalar an array over the steps, a range vector Spans, a string itself.
-Frames of Python's stack a node: two; the guard bounds how deep nodes go.
+A vector is an InstantVector, a scalar an array over the steps, a range vector a RangeVector, a
+string itself.
+A node takes two frames of Python's stack; input_limits bounds how deep nodes go.
 """
 
 from collections.abc import Callable, Sequence

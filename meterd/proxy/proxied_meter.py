@@ -59,7 +59,7 @@ class Lane:
 
     @asynccontextmanager
     async def turn(self, turn: asyncio.Lock) -> AsyncIterator[None]:
-        """Wait for the link. Raises Refusal where that takes too long."""
+        """Wait for the link. Raises ProxyRefusal where that takes too long."""
         if self.waiting >= MOST_WAITING:
             raise ProxyRefusal(frames.BUSY, "busy")
         self.waiting += 1
@@ -96,7 +96,7 @@ class ProxiedMeter:
             self.way.client.observe = None
 
     async def read(self, span: RegisterSpan) -> bytes:
-        """The data, at most `max_age` old. Raises Refusal."""
+        """The data, at most `max_age` old. Raises ProxyRefusal."""
         if (data := self._remembered(span)) is not None:
             return data
         self._check(span)
@@ -148,7 +148,7 @@ class ProxiedMeter:
 
 
 def _join(kinds: set[T], kind: T, most: int) -> None:
-    """One more of a kind, while there is room for it. Raises Refusal."""
+    """One more of a kind, while there is room for it. Raises ProxyRefusal."""
     if kind not in kinds and len(kinds) >= most:
         raise ProxyRefusal(frames.ILLEGAL_VALUE, "too_many_kinds")
     kinds.add(kind)

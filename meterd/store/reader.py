@@ -21,7 +21,7 @@ from meterd.store.db.quarantine import legible
 from meterd.store.head.catalog import Catalog, CatalogSeries, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
-from meterd.store.head.view import HeadView
+from meterd.store.head.view import HeadView, ReadableHead
 from meterd.store.query import day_reader, range_reader
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.counter_reader import beside
@@ -68,19 +68,19 @@ class Reader:
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         catalog = Catalog()
-        memory = HeadView(Head(catalog.renamed), catalog)
+        head = Head(catalog.renamed)
         with place.reading() as connection, legible(place.label):
             if migrate.is_current(connection):
                 _legible(place, connection)
-                memory.catalog.load(connection)
-                replay(journal_rows(connection), memory.hot, memory.catalog)
+                catalog.load(connection)
+                replay(journal_rows(connection), head, catalog)
         if place.path is not None:
-            contents = file_wal.read(file_wal.place(place.path), memory.catalog)
+            contents = file_wal.read(file_wal.place(place.path), catalog)
             for damaged, _ in contents.damages:
                 _log.error("%s", damaged)
             for poll in contents.polls:
-                memory.hot.take(poll)
-        return cls(url, memory)
+                head.take(poll)
+        return cls(url, HeadView(head, catalog))
 
     def close(self) -> None:
         """Questions under way are answered; those that follow raise StoreError (unavailable)."""
@@ -142,13 +142,13 @@ class Reader:
 
     def _names(self) -> set[Name]:
         """Of all series, whether committed or not."""
-        return {*self._memory.catalog.series, *self._memory.hot.names()}
+        return {*self._memory.catalog.series, *self._memory.head.names()}
 
     def _known(self) -> list[CatalogSeries]:
         """What the store has, and what waits for its first commit."""
         known = dict(self._memory.catalog.series)
         found = {name: replace(one) for name, one in known.items()}
-        for name, (first, last) in self._memory.hot.extents().items():
+        for name, (first, last) in self._memory.head.extents().items():
             one = found.get(name)
             if one is None:
                 one = found[name] = CatalogSeries(0, name, _kind(name))
@@ -157,7 +157,7 @@ class Reader:
 
     def has(self, name: Name) -> bool:
         """Whether there is such a series, committed or not."""
-        return name in self._memory.catalog.series or name in self._memory.hot.names()
+        return name in self._memory.catalog.series or name in self._memory.head.names()
 
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
@@ -178,14 +178,14 @@ class Reader:
         memory = self._memory
         label = self._database.label
         with same(memory.catalog), legible(label, memory.catalog.doubt):
-            return day_reader.told(self._database, memory.hot, memory.catalog, device, day, wanted)
+            return day_reader.told(self._database, memory.head, memory.catalog, device, day, wanted)
 
     def days(self, name: Name) -> day_reader.DayList:
         """The UTC days on which a series has samples.
 
         To be called in a thread. Raises StoreError.
         """
-        return day_reader.listed(self._database, self._memory.hot, self._memory.catalog, name)
+        return day_reader.listed(self._database, self._memory.head, self._memory.catalog, name)
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
@@ -219,14 +219,14 @@ class Reader:
         catalog = self._memory.catalog
         with same(catalog), legible(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
-            hot = _recent(self._memory.hot, frozenset(names))
+            head = _recent(self._memory.head, frozenset(names))
             if not self._database.made():
-                return question(Moment(None, catalog, hot, abandoned, self._decoded))
+                return question(Moment(None, catalog, head, abandoned, self._decoded))
             with self._database.reading(abandoned) as connection:
                 # An empty file gets its tables with the first commit.
                 self._made = self._made or migrate.version(connection) is not None
                 there = connection if self._made else None
-                return question(Moment(there, catalog, hot, abandoned, self._decoded))
+                return question(Moment(there, catalog, head, abandoned, self._decoded))
 
 
 def _legible(place: Database, connection: Connection) -> None:
@@ -255,11 +255,11 @@ def same(catalog: Catalog) -> Iterator[None]:
         before.check()
 
 
-def _recent(hot: Head, names: frozenset[Name]) -> dict[Name, SeriesArray]:
+def _recent(head: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArray]:
     found: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
-        for stretch in hot.stretches(device):
-            for name, track in of_stretch(stretch, names):
+        for batch in head.batches(device):
+            for name, track in of_stretch(batch, names):
                 found.setdefault(name, []).append(track)
     return {name: joined(parts) for name, parts in found.items()}
 

@@ -199,14 +199,14 @@ async def test_a_writer_of_another_machine_has_its_lease(
     write_tenant(path, replace(us, id="other", boot="another", host="elsewhere", lease=90.0))
     silent = Looks(path, at=-1)
     writer = Writer(url_of(path), commit=NEVER)
-    monkeypatch.setattr(writer._worker._tenure, "_sleep", silent)
+    monkeypatch.setattr(writer._store_thread._writer_lease, "_sleep", silent)
     await writer.open()
     await writer.close()
     assert silent.count == 90
     write_tenant(path, replace(us, id="other", boot="another", host="elsewhere", lease=90.0))
     alive = Looks(path, at=30)
     writer = Writer(url_of(path), commit=NEVER)
-    monkeypatch.setattr(writer._worker._tenure, "_sleep", alive)
+    monkeypatch.setattr(writer._store_thread._writer_lease, "_sleep", alive)
     with pytest.raises(StoreError, match="stop one of both"):
         await writer.open()
     assert alive.count == 30

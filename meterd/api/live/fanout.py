@@ -103,7 +103,7 @@ class Fanout:
     ) -> web.StreamResponse:
         """Serve one client until it goes, is welcome no more, or `close`.
 
-        Raises Refusal (503) where it is full.
+        Raises ApiRefusal (503) where it is full.
         """
         if self._closed or self.crowd.streams >= self._most:
             detail = f"there are {self._most} streams already"

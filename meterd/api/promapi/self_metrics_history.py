@@ -72,7 +72,7 @@ class OwnHistory:
     async def run(self, clock: Clock) -> None:
         """Until cancelled. A clock that people set forward or back changes no pace."""
         while True:
-            # Doors stand before the store is open, and until it is, there is nothing to note.
+            # Servers listen before the store is open, and until it is, there is nothing to note.
             with suppress(StoreError):
                 for _ in self._steps(clock.now_ms()):
                     await asyncio.sleep(0)

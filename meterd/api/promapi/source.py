@@ -25,7 +25,7 @@ class KnownSeries(Protocol):
 
 
 class SiteSource:
-    """A Source for one query: the stored series first, then meterd's own, prices, local days."""
+    """A SeriesSource for one query: stored series first, then meterd's own, prices, local days."""
 
     def __init__(
         self,

@@ -100,7 +100,7 @@ def _series(info: "SeriesInfo", device: SourceDevice) -> tuple[Labels, StoredSer
 
 
 class StoreSource:
-    """A Source for one query: the series as they are when it first asks."""
+    """A SeriesSource for one query: the series as they are when it first asks."""
 
     def __init__(self, reader: "Reader", devices: Mapping[str, SourceDevice]) -> None:
         self._reader = reader

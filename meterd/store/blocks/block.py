@@ -40,23 +40,23 @@ class EncodedColumns:
     series: tuple[EncodedColumn, ...]
 
 
-def encode(span: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
+def encode(chunk: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
     """Equal spans give equal bytes. Raises ValueError for a span that breaks its own rules.
 
     `encoded` is what codec.encode made of each column's values, where it was asked before.
     """
-    check(span)
-    if len(span.times) > MOST_TIMES:
-        raise ValueError(f"a block holds {MOST_TIMES} times at most, not {len(span.times)}")
+    check(chunk)
+    if len(chunk.times) > MOST_TIMES:
+        raise ValueError(f"a block holds {MOST_TIMES} times at most, not {len(chunk.times)}")
     if encoded is None:
-        encoded = [codec.encode(column.values) for column in span.columns]
+        encoded = [codec.encode(column.values) for column in chunk.columns]
     bodies = list(encoded)
-    reasons = string_table.numbered(span.columns)
-    head = header.write(span.columns, len(span.times), list(map(len, bodies)), reasons)
+    reasons = string_table.numbered(chunk.columns)
+    head = header.write(chunk.columns, len(chunk.times), list(map(len, bodies)), reasons)
     parts = [
-        varint.number(span.device),
-        varint.number(len(span.times)),
-        varint.sized(timestamps.encode(span.times)),
+        varint.number(chunk.device),
+        varint.number(len(chunk.times)),
+        varint.sized(timestamps.encode(chunk.times)),
         varint.sized(codec.packed_numbers(head)),
         varint.sized(string_table.encode(reasons)),
     ]

@@ -80,7 +80,7 @@ class RowBatch(Chunk):
             rows, width = range(len(self.times)), len(self.ids)
             lanes = [self.values[place::width] for place in range(width)]
             parts = zip(self.ids, repeat(rows), lanes, repeat(()), strict=False)
-            # Column itself is called from Python, which takes three times as long.
+            # ChunkColumn itself is called from Python, which takes three times as long.
             made = tuple(map(tuple.__new__, repeat(ChunkColumn), parts))
             object.__setattr__(self, "_made", made)
             return made
@@ -91,18 +91,18 @@ class RowBatch(Chunk):
         return len(self.values)
 
 
-def merge(spans: Sequence[Chunk]) -> Chunk:
+def merge(chunks: Sequence[Chunk]) -> Chunk:
     """All polls of one device's spans, by time; of equal time and series the later span's wins.
 
     The result is canonical: merging anything twice, or in pieces, gives an equal span.
     Raises ValueError where there is no span, or where they are of several devices.
     """
-    if len({span.device for span in spans}) != 1:
+    if len({chunk.device for chunk in chunks}) != 1:
         raise ValueError("merge needs one or more spans, all of one device")
-    parts = sorted((span for span in spans if span.times), key=lambda span: span.times[0])
+    parts = sorted((chunk for chunk in chunks if chunk.times), key=lambda chunk: chunk.times[0])
     if all(one.times[-1] < other.times[0] for one, other in pairwise(parts)):
-        return _joined(spans[0].device, parts)
-    return _overlaid(spans)
+        return _joined(chunks[0].device, parts)
+    return _overlaid(chunks)
 
 
 def has_wild(values: "array[float]") -> bool:
@@ -160,10 +160,10 @@ def _joined(device: int, parts: Sequence[Chunk]) -> Chunk:
     """Spans that follow one another: columns are put end to end."""
     times = array("q")
     pieces: dict[int, list[tuple[int, ChunkColumn]]] = {}
-    for span in parts:
+    for chunk in parts:
         offset = len(times)
-        times.extend(span.times)
-        for column in span.columns:
+        times.extend(chunk.times)
+        for column in chunk.columns:
             if column.values:
                 pieces.setdefault(column.series, []).append((offset, column))
     columns = (_end_to_end(pieces[series], len(times)) for series in sorted(pieces))
@@ -200,25 +200,25 @@ def picked(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
     return ChunkColumn(column.series, regular(map(rows.__getitem__, at)), found, states)
 
 
-def _overlaid(spans: Sequence[Chunk]) -> Chunk:
+def _overlaid(chunks: Sequence[Chunk]) -> Chunk:
     """Spans that overlap: series by series, and cell by cell where several spans have one.
 
     No object is made for a cell: of some 100,000 the garbage collector would make long pauses.
     """
     # Ascending runs one after the other, which sorting merges in one pass.
-    every = sorted(chain.from_iterable(span.times for span in spans))
+    every = sorted(chain.from_iterable(chunk.times for chunk in chunks))
     times = array("q", [time for time, _ in groupby(every)])
     pieces: dict[int, list[tuple[Rows, ChunkColumn]]] = {}
-    for span in spans:
+    for chunk in chunks:
         places: Rows = range(len(times))
-        if len(span.times) < len(times):
-            places = array("I", [bisect_left(times, time) for time in span.times])
-        for column in span.columns:
+        if len(chunk.times) < len(times):
+            places = array("I", [bisect_left(times, time) for time in chunk.times])
+        for column in chunk.columns:
             if column.values:
                 at = _through(places, column.rows)
                 pieces.setdefault(column.series, []).append((at, column))
     columns = (_laid(series, pieces[series]) for series in sorted(pieces))
-    return Chunk(spans[0].device, times, tuple(columns))
+    return Chunk(chunks[0].device, times, tuple(columns))
 
 
 def _through(places: Rows, rows: Rows) -> Rows:
@@ -267,19 +267,19 @@ def _grouped(
     return runs(((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values)
 
 
-def check(span: Chunk) -> None:
+def check(chunk: Chunk) -> None:
     """Raises ValueError, with what is wrong, for a span that breaks its own rules."""
-    check_order(span)
-    for column in span.columns:
-        if wrong := _wrong(column, len(span.times)):
+    check_order(chunk)
+    for column in chunk.columns:
+        if wrong := _wrong(column, len(chunk.times)):
             raise ValueError(f"series {column.series} has {wrong}")
 
 
-def check_order(span: Chunk) -> None:
+def check_order(chunk: Chunk) -> None:
     """Raises ValueError where times or series do not ascend."""
-    if any(map(ge, span.times, span.times[1:])):
+    if any(map(ge, chunk.times, chunk.times[1:])):
         raise ValueError("a span's times have to ascend")
-    ids = span.ids if isinstance(span, RowBatch) else [column.series for column in span.columns]
+    ids = chunk.ids if isinstance(chunk, RowBatch) else [column.series for column in chunk.columns]
     if any(map(ge, ids, ids[1:])):
         raise ValueError("a span's columns have to ascend by series")
 

@@ -73,11 +73,11 @@ def fold(
     found = dict(_gauges(times, values))
     if counter:
         rise = CounterIncrease.of(times, values, before, after, power, total=total)
-        span = _counted(times, before, after)
+        chunk = _counted(times, before, after)
         if within is not None:
-            span = range(max(span.start, within.start), min(span.stop, within.stop))
+            chunk = range(max(chunk.start, within.start), min(chunk.stop, within.stop))
         empty = QuarterRollup(0, nan, nan, 0.0)
-        for number in sorted({*span, *found}):
+        for number in sorted({*chunk, *found}):
             one = found.pop(number, empty)
             start = number * QUARTER_MS
             increase, guessed = rise.between(start, start + QUARTER_MS)

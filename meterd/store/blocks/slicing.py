@@ -18,22 +18,22 @@ NOTHING = array("d")
 NO_TIMES = array("q")
 
 
-def part(span: Chunk, start: int, end: int) -> Chunk:
+def part(chunk: Chunk, start: int, end: int) -> Chunk:
     """The polls `start` to `end` of a span."""
-    if start == 0 and end >= len(span.times):
-        return span
-    columns = (_column(column, start, end) for column in span.columns)
-    return Chunk(span.device, span.times[start:end], tuple(c for c in columns if c.values))
+    if start == 0 and end >= len(chunk.times):
+        return chunk
+    columns = (_column(column, start, end) for column in chunk.columns)
+    return Chunk(chunk.device, chunk.times[start:end], tuple(c for c in columns if c.values))
 
 
-def until(span: Chunk, before: int) -> Chunk:
+def until(chunk: Chunk, before: int) -> Chunk:
     """The polls that are older than `before` (Unix ms)."""
-    return part(span, 0, bisect_left(span.times, before))
+    return part(chunk, 0, bisect_left(chunk.times, before))
 
 
-def since(span: Chunk, start: int) -> Chunk:
+def since(chunk: Chunk, start: int) -> Chunk:
     """The polls from `start` (Unix ms) on."""
-    return part(span, bisect_left(span.times, start), len(span.times))
+    return part(chunk, bisect_left(chunk.times, start), len(chunk.times))
 
 
 def tail(column: ChunkColumn, start: int) -> ChunkColumn:
@@ -66,9 +66,9 @@ def _cut(states: tuple[State, ...], low: int, high: int) -> tuple[State, ...]:
     return () if all(state[1:] == (GOOD, "") for state in kept) else kept
 
 
-def told(span: Chunk, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
+def told(chunk: Chunk, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
     """Times and values that count: neither null nor of quality invalid."""
-    times, values = span.times_of(column), column.values
+    times, values = chunk.times_of(column), column.values
     if not column.states:
         return times, values
     at = [i for i in _trusted(column.states) if not isnan(values[i])]

@@ -35,11 +35,11 @@ class WriteBatch:
     stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
     cleaned: set[int] = field(default_factory=set)
 
-    def add(self, key: int, span: Chunk, encoded: Sequence[bytes] | None = None) -> None:
+    def add(self, key: int, chunk: Chunk, encoded: Sequence[bytes] | None = None) -> None:
         """`encoded` are the columns' values, where that was done already."""
-        times = span.times
-        self.blocks[key] = BlockEntry(span.device, times[0], times[-1], len(times))
-        self.bodies[key] = blocks.encode(span, encoded)
+        times = chunk.times
+        self.blocks[key] = BlockEntry(chunk.device, times[0], times[-1], len(times))
+        self.bodies[key] = blocks.encode(chunk, encoded)
 
     def drop(self, key: int) -> Chunk:
         """A block that becomes part of another one."""

@@ -250,12 +250,12 @@ def _block(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
     """Its body says all that its row does."""
     (body,) = connection.exec_driver_sql("SELECT body FROM block WHERE rowid = ?", flaw.key).one()
     try:
-        span = blocks.decode(body if isinstance(body, bytes) else b"")
+        chunk = blocks.decode(body if isinstance(body, bytes) else b"")
     except StoreError:
         return _delete(connection, flaw, names)
-    if not span.times or block_id(span.device, span.times[0]) != flaw.key[0]:
+    if not chunk.times or block_id(chunk.device, chunk.times[0]) != flaw.key[0]:
         return _delete(connection, flaw, names)
-    row = (span.device, span.times[0], span.times[-1], len(span.times))
+    row = (chunk.device, chunk.times[0], chunk.times[-1], len(chunk.times))
     mended = "UPDATE block SET device_id = ?, t0 = ?, t1 = ?, n = ? WHERE rowid = ?"
     connection.exec_driver_sql(mended, (*row, *flaw.key))
     return "it is what its body says again"

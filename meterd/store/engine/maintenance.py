@@ -25,25 +25,25 @@ class MaintenanceSchedule:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._chores: list[_MaintenanceTask] = []
+        self._schedule: list[_MaintenanceTask] = []
 
     def add(self, do: Do, every: float, first: float = 0.0) -> None:
         """From `first` seconds after now on."""
-        self._chores.append(_MaintenanceTask(do, every, self._clock.monotonic() + first))
+        self._schedule.append(_MaintenanceTask(do, every, self._clock.monotonic() + first))
 
     @property
     def due(self) -> float:
         """When the next one is."""
-        return min(chore.due for chore in self._chores)
+        return min(chore.due for chore in self._schedule)
 
     def work(self, piece: Callable[[Do], bool]) -> None:
         """Has `piece` do what is due, if anything is."""
-        chore = min(self._chores, key=attrgetter("due"))
+        chore = min(self._schedule, key=attrgetter("due"))
         if self._clock.monotonic() >= chore.due:
             more = piece(chore.do)
             chore.due = self._clock.monotonic() + (_PAUSE if more else chore.every)
 
     def put_off(self) -> None:
         """All of them were done just now."""
-        for chore in self._chores:
+        for chore in self._schedule:
             chore.due = self._clock.monotonic() + chore.every

@@ -61,27 +61,27 @@ class WriterOptions:
 class SpoolPolicy:
     """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
 
-    `shelter` and `make_room` may be called in any thread.
+    `spool_waiting` and `make_room` may be called in any thread.
     """
 
     def __init__(
         self,
         database: Database,
-        hot: Head,
-        keeper: StorageEngine,
+        head: Head,
+        engine: StorageEngine,
         clock: Clock,
         plan: SpoolOptions,
         notices: deque[Notice] | None = None,
     ) -> None:
         """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
-        self._hot = hot
-        self._keeper = keeper
+        self._head = head
+        self._engine = engine
         self._clock = clock
         self._limit = plan.memory // _BYTES
         self._notices: deque[Notice] = deque() if notices is None else notices
         self._spool = self._spool_of(plan)
-        self._reserve = self._reserve_of(plan)
+        self._ballast = self._reserve_of(plan)
         self._due = 0.0
         self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
@@ -103,7 +103,9 @@ class SpoolPolicy:
         is_named = self._database.path is not None or plan.spool is not None
         also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
         place = spool_of(self._database, plan.spool)
-        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also, self._renewed)
+        return Spool(
+            place, plan.size, self._keep_body, self._head.unmark_spooled, also, self._renewed
+        )
 
     def _reserve_of(self, plan: SpoolOptions) -> Ballast:
         return Ballast(self._beside("reserve"), plan.reserve)
@@ -115,7 +117,7 @@ class SpoolPolicy:
     def tune(self, plan: SpoolOptions) -> None:
         """After a reload. What is spooled elsewhere is moved to where the next start looks."""
         self._limit = plan.memory // _BYTES
-        self._reserve = self._reserve_of(plan)
+        self._ballast = self._reserve_of(plan)
         self._due = 0.0
         spool = self._spool_of(plan)
         if spool.path == self._spool.path:
@@ -183,7 +185,7 @@ class SpoolPolicy:
 
         Raises StoreError where it knows more about it.
         """
-        if error.code == "full" and self._database.path is not None and self._reserve.release():
+        if error.code == "full" and self._database.path is not None and self._ballast.release():
             _log.warning("the disk is full: the reserve is released (%s)", error)
             return True
         if isinstance(error, GoneError):
@@ -200,12 +202,12 @@ class SpoolPolicy:
             _log.error("the damaged store cannot be put aside: %s", further)
             return False
         self.set_aside += 1
-        self._keeper.start_over()
+        self._engine.start_over()
         return True
 
     def _mends(self) -> bool:
         try:
-            return self._keeper.mend()
+            return self._engine.mend()
         except StoreError as error:
             _log.error("the store's rows cannot be looked through: %s", error)
             return False
@@ -218,7 +220,7 @@ class SpoolPolicy:
         text = str(error)
         path = self._database.path
         if path is not None and (disk := file_identity.disk(path.parent)) != self._disk:
-            if not self._keeper.is_back():
+            if not self._engine.is_back():
                 # Its own may come back, and what was begun meanwhile would be hidden then.
                 told = (
                     f"{text}, and {path.parent} is on another disk than before: mount its own "
@@ -226,7 +228,7 @@ class SpoolPolicy:
                 )
                 raise StoreError(told, code="unavailable") from error
             self._disk = disk
-        self._keeper.start_over()
+        self._engine.start_over()
         self.begun_anew += 1
         told = f"{text} while meterd runs: it goes on in the file of that name"
         self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, told))
@@ -241,18 +243,18 @@ class SpoolPolicy:
 
     def make_room(self) -> None:
         """The oldest samples go to the spool where the memory would not end otherwise."""
-        if self._hot.waiting > self._limit:
+        if self._head.waiting > self._limit:
             # More than is needed, so that there is not a small record every few seconds.
-            self.shelter(max(self._limit * 3 // 4, 1))
-        while self._hot.waiting > self._limit:
-            moves = self._hot.moves
-            batch = self._hot.uncommitted(self._hot.waiting - self._limit)
-            if not batch:
+            self.spool_waiting(max(self._limit * 3 // 4, 1))
+        while self._head.waiting > self._limit:
+            moves = self._head.moves
+            batches = self._head.uncommitted(self._head.waiting - self._limit)
+            if not batches:
                 break
-            lost = replace(extent_of(batch), samples=self._hot.forget(batch, moves))
+            lost = replace(extent_of(batches), samples=self._head.forget(batches, moves))
             self._tell_lost(lost, "the spool cannot be written, and memory is full")
 
-    def shelter(self, left: int = 0) -> bool:
+    def spool_waiting(self, left: int = 0) -> bool:
         """All but `left` samples of what waits go to the spool, the oldest first.
 
         Whether they did: else they wait on, and `spool_error` says why.
@@ -260,18 +262,18 @@ class SpoolPolicy:
         with self._guard:
             if self._is_over:
                 return False
-            while self._hot.waiting > left:
-                moves = self._hot.moves
-                batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
-                if not batch:
+            while self._head.waiting > left:
+                moves = self._head.moves
+                batches = self._head.uncommitted(min(BATCH, self._head.waiting - left))
+                if not batches:
                     break
                 try:
-                    gone, key = self._spool.put(batch)
+                    gone, key = self._spool.put(batches)
                 except StoreError as error:
                     self._spool_fails(error)
                     return False
                 # Where the store confirmed some meanwhile they come twice, which is harmless.
-                self._hot.park(batch, moves, key, self._limit)
+                self._head.mark_spooled(batches, moves, key, self._limit)
                 self._count()
                 self._tell_lost(gone, "the spool is full: raise store.spool.size")
             self._spool_works()
@@ -351,11 +353,11 @@ class SpoolPolicy:
             damaged = DamageError("spool", next(self._names), str(error))
             self._keep_body(damaged, record)
             polls = []
-        if not self._keeper.is_time_for(poll.device for poll in polls):
+        if not self._engine.is_time_for(poll.device for poll in polls):
             self._not_before = self._clock.monotonic() + _LEASES_EVERY
             return []
-        mine = [poll for poll in polls if self._keeper.writes_for(poll.device)]
-        batch = self._keeper.take_back(mine)
+        mine = [poll for poll in polls if self._engine.writes_for(poll.device)]
+        batches = self._engine.take_back(mine)
         with self._guard:
             # Unless it went meanwhile, to make room for another one.
             self._spool.done(record)
@@ -363,18 +365,18 @@ class SpoolPolicy:
         if len(mine) < len(polls):
             others = Head()
             for poll in polls:
-                if not self._keeper.writes_for(poll.device):
+                if not self._engine.writes_for(poll.device):
                     others.take(poll)
             lost = extent_of(others.uncommitted(others.waiting))
             self._tell_lost(lost, "another meterd has the device by now")
         if not self.waits:
             _log.warning("all that was spooled is in the store")
-        return batch
+        return batches
 
     def tidy(self) -> None:
         """Now and then: the reserve is made again once there is room."""
         if self._database.path is not None and self._clock.monotonic() >= self._due:
-            self._reserve.keep()
+            self._ballast.keep()
             self._due = self._clock.monotonic() + _RESERVE_EVERY
 
 

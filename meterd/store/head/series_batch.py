@@ -87,11 +87,11 @@ class SeriesBatch:
         return cls(device, columns, index, most=most)
 
     @classmethod
-    def late(cls, device: str, column: tuple[str, str], span: Chunk) -> Iterator["SeriesBatch"]:
+    def late(cls, device: str, column: tuple[str, str], chunk: Chunk) -> Iterator["SeriesBatch"]:
         """The one column of a span, as polls."""
         layout = Layout.of([column])
-        cells = sound(span.columns[0])
-        times, shared = span.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
+        cells = sound(chunk.columns[0])
+        times, shared = chunk.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
         doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
             some = times[start : start + _MOST_ROWS]
@@ -273,26 +273,26 @@ class SeriesBatch:
 
     # -- as spans -----------------------------------------------------------------------------
 
-    def spans(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
+    def chunks(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
         """In the order of arrival; in each the times ascend. `before`: only older rows."""
         for start, end in self._runs():
             piece = self if end - start == len(self.times) else self.copy(start, end)
-            span = piece._span(device, naming)
-            yield span if before is None else slicing.until(span, before)
+            chunk = piece._chunk(device, naming)
+            yield chunk if before is None else slicing.until(chunk, before)
 
     def rows(self, device: int, naming: Naming) -> list[Chunk]:
         """For a commit: of layouts that take turns, each a span of its own, as rows; if it may be.
 
-        Their times are not one after the other: whoever wants columns merges, or takes `spans`.
+        Their times are not one after the other: whoever wants columns merges, or takes `chunks`.
         """
         numbers = set(self.kinds)
         if len(numbers) < 2 or self.doubts or any(map(ge, self.times, self.times[1:])):
-            return list(self.spans(device, naming))
+            return list(self.chunks(device, naming))
         found: list[Chunk] = []
         for number in sorted(numbers):
             sheet = self._sheet(device, naming, number)
             if sheet is None:
-                return list(self.spans(device, naming))
+                return list(self.chunks(device, naming))
             found.append(sheet)
         return found
 
@@ -301,7 +301,7 @@ class SeriesBatch:
         breaks = [i for i, (a, b) in enumerate(pairwise(self.times), 1) if b <= a]
         yield from pairwise([0, *breaks, len(self.times)])
 
-    def _span(self, device: int, naming: Naming) -> Chunk:
+    def _chunk(self, device: int, naming: Naming) -> Chunk:
         if len(self.tables) == 1 and not self.doubts:
             sheet = self._sheet(device, naming, next(iter(self.tables)))
             if sheet is not None:
@@ -395,15 +395,15 @@ def _nothing() -> dict[str, Any]:
     return {**empty, **rest}
 
 
-def _taken(stretch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
+def _taken(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
     """The tables of these ranges of rows, which ascend, in one pass; of each layout that has some.
 
     That of a layout without a column is empty.
     """
-    kinds = stretch.kinds.tobytes()
+    kinds = batch.kinds.tobytes()
     found: dict[int, array[float]] = {}
-    for number, table in stretch.tables.items():
-        width, at, last = len(stretch.seen[number].places), 0, 0
+    for number, table in batch.tables.items():
+        width, at, last = len(batch.seen[number].places), 0, 0
         for start, end in left:
             at += kinds.count(number, last, start)
             if count := kinds.count(number, start, end):

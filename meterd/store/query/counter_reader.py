@@ -36,9 +36,9 @@ class CounterReader:
         self._device = moment.catalog.devices.get(name[0], 0)
         known = moment.catalog.series.get(name)
         self._id = known.id if known is not None else None
-        hot = moment.hot.get(name, EMPTY)
-        self._fresh = {int(time) // DAY for time in hot.times}
-        times = [int(time) for time in (hot.times[:1], hot.times[-1:]) for time in time]
+        head = moment.head.get(name, EMPTY)
+        self._fresh = {int(time) // DAY for time in head.times}
+        times = [int(time) for time in (head.times[:1], head.times[-1:]) for time in time]
         if known is not None and known.first is not None and known.last is not None:
             times += (known.first, known.last)
         self._extent = (min(times), max(times)) if times else None
@@ -101,8 +101,8 @@ class CounterReader:
         return CounterDay.of(track.times.tolist(), track.values.tolist(), power, total=total)
 
     def _with_fresh(self, day: int, name: Name, stored: SeriesArray) -> SeriesArray:
-        hot = self._moment.hot.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)
-        return one_track([stored, hot]).told()
+        head = self._moment.head.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)
+        return one_track([stored, head]).told()
 
     def _power(self, day: int) -> Callable[[str], Samples | None]:
         """Loads the device's power of a day."""

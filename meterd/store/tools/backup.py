@@ -11,6 +11,7 @@ from sqlalchemy import inspect, select
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
 from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import migrate, ownership, writer_lease
 from meterd.store.db import store_url as databases
 from meterd.store.db.connections import Database
@@ -21,7 +22,7 @@ from meterd.store.db.schema import memo
 from meterd.store.head.catalog import Catalog
 from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
-from meterd.store.tools.wal_copy import spans, together
+from meterd.store.tools.wal_copy import chunks, together
 from meterd.store.wal import file_wal
 
 _PAGES = 256  # at a time: a MB, so that the progress is seen
@@ -220,12 +221,12 @@ def _absorb(target: Path, polls: Sequence[Poll]) -> None:
     if not polls:
         return
     copy, catalog = _found(target), Catalog()
-    ledger = StoreSession(copy, catalog)
+    session = StoreSession(copy, catalog, SoleWriter())
     try:
-        for some in spans(polls, catalog):
-            ledger.commit(some, {})
+        for some in chunks(polls, catalog):
+            session.commit(some, {})
     finally:
-        ledger.close()
+        session.close()
     with copy.mapped(), closing(sqlite3.connect(target)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks import commit_record
 from meterd.store.db import migrate, schema, writer_lease
 from meterd.store.db import store_url as databases
 from meterd.store.db.connections import Database, Opened
@@ -33,7 +33,7 @@ from meterd.store.db.schema import device, journal, memo, newest, sample, series
 from meterd.store.db.statements import replace_rows
 from meterd.store.head.catalog import Catalog
 from meterd.store.tools.overview import looking, size
-from meterd.store.tools.wal_copy import spans, together
+from meterd.store.tools.wal_copy import chunks, together
 from meterd.store.wal import file_wal
 
 Told = Callable[[str, int], None]
@@ -128,8 +128,8 @@ class _Copy:
         catalog.load(self._old)
         top = self._old.scalar(select(func.max(journal.c.id))) or 0
         made = [
-            {"id": number, "body": journals.encode(some, {})}
-            for number, some in enumerate(spans(polls, catalog), top + 1)
+            {"id": number, "body": commit_record.encode(some, {})}
+            for number, some in enumerate(chunks(polls, catalog), top + 1)
         ]
         if made:
             new.execute(insert(journal), made)

@@ -97,20 +97,20 @@ def info(database: Database, note: Note = lambda _: None) -> Info:
         found = list(_in_blocks(connection, note))
         catalog = Catalog()
         catalog.load(connection)
-        rows = [span for _, spans in journal_rows(connection) for span in spans]
+        rows = [chunk for _, chunks in journal_rows(connection) for chunk in chunks]
         rows += list(filed_spans(database, catalog))
         # Journal rows may hold polls that are in blocks since.
         sealed = {row[0]: row[1] for row in connection.execute(_LAST)}
-        rows = [since(span, sealed.get(span.device, -1) + 1) for span in rows]
-        spans = [(span.samples, span.times[0], span.times[-1]) for span in rows if span.times]
-        times = [time for _, *both in (*found, *spans) for time in both]
+        rows = [since(chunk, sealed.get(chunk.device, -1) + 1) for chunk in rows]
+        chunks = [(chunk.samples, chunk.times[0], chunk.times[-1]) for chunk in rows if chunk.times]
+        times = [time for _, *both in (*found, *chunks) for time in both]
         return Info(
             database.label,
             schema,
             _size(database, connection),
             count(device),
             count(series),
-            sum(samples for samples, *_ in (*found, *spans)),
+            sum(samples for samples, *_ in (*found, *chunks)),
             min(times, default=None),
             max(times, default=None),
             count(journal),
@@ -160,13 +160,13 @@ def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
     """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
     if database.path is None:
         return
-    hot, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()
+    head, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()
     for poll in file_wal.read(file_wal.place(database.path), catalog).polls:
-        hot.take(poll)
-    for name in hot.devices():
+        head.take(poll)
+    for name in head.devices():
         number = catalog.devices.get(name, 0)
-        for stretch in hot.stretches(name):
-            yield from stretch.spans(number, lambda *one: names.setdefault(one, len(names)))
+        for batch in head.batches(name):
+            yield from batch.chunks(number, lambda *one: names.setdefault(one, len(names)))
 
 
 def _bytes(connection: Connection, body: ColumnElement[bytes]) -> int:

@@ -14,7 +14,7 @@ from meterd.store.blocks.chunk import Chunk
 from meterd.store.db.connections import Database
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
-from meterd.store.head.replay import journal_spans
+from meterd.store.head.replay import wal_chunks
 from meterd.store.wal import file_wal
 from meterd.store.wal.scanner import DamagedRange, Record
 
@@ -57,18 +57,18 @@ def _polls(database: Database, some: Sequence[Record | DamagedRange]) -> list[Po
     return contents.polls
 
 
-def spans(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Chunk]]:
+def chunks(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Chunk]]:
     """Of each journal row that the polls become in a copy.
 
     Raises StoreError where the database does not know their series.
     """
-    hot = Head(catalog.renamed)
+    head = Head(catalog.renamed)
     for poll in polls:
-        hot.take(poll)
-    while batch := hot.uncommitted(_BATCH):
-        made = journal_spans(batch, catalog)
+        head.take(poll)
+    while batch := head.uncommitted(_BATCH):
+        made = wal_chunks(batch, catalog)
         if catalog.fresh:
             text = "the journal file has series that the store lacks; start meterd once with both"
             raise StoreError(text, code="unavailable")
-        hot.confirm(batch)
+        head.confirm(batch)
         yield made

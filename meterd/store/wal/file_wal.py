@@ -1,8 +1,8 @@
 """The journal in a file of its own (`store.journal: file`): a commit writes what it has to say.
 
-The file has its blocks from the start and is written in place (records.Halves), so a commit costs
-flash a page or two. Each record tells the names behind its numbers that the half has not told
-before, so the file means the same beside any database:
+The file has its blocks from the start and is written in place (record_log.AlternatingLog), so a
+commit costs flash a page or two. Each record tells the names behind its numbers that the half has
+not told before, so the file means the same beside any database:
 
     | bytes of the names, 4 | CRC-32 of all names, 4 | names, JSON deflated | polls, as in a row |
 
@@ -66,11 +66,11 @@ class TableWal(Protocol):
 
     def commit(
         self,
-        spans: Sequence[Chunk],
+        chunks: Sequence[Chunk],
         memos: Mapping[str, str],
         *,
         plain: bool = False,
-        filed: bool = False,
+        in_file: bool = False,
     ) -> int | None: ...
 
     def hold(self) -> None: ...
@@ -158,35 +158,35 @@ class FileWal:
         return self._open().generation
 
     def commit(
-        self, ledger: TableWal, spans: Sequence[Chunk], memos: Mapping[str, str], *, plain: bool
+        self, session: TableWal, chunks: Sequence[Chunk], memos: Mapping[str, str], *, plain: bool
     ) -> int | None:
         """Like `ledger.commit`, which is asked where the file is too small."""
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
-            ledger.commit(spans, memos, plain=plain, filed=True)
+            session.commit(chunks, memos, plain=plain, in_file=True)
         else:
-            ledger.hold()
-        if not spans or self._open().append(self._record(spans)):
+            session.hold()
+        if not chunks or self._open().append(self._record(chunks)):
             self.check()
-            self._told |= _numbers(spans)
+            self._told |= _numbers(chunks)
             return None
         self.stale = True
-        return ledger.commit(spans, {})
+        return session.commit(chunks, {})
 
-    def restart(self, spans: Sequence[Chunk]) -> None:
+    def restart(self, chunks: Sequence[Chunk]) -> None:
         """The other half takes over, with these polls only: all that no block and no row has."""
         told, self._told = self._told, set()
         try:
-            records = [self._record(spans)] if spans else []
+            records = [self._record(chunks)] if chunks else []
             done = self._open().restart(records)
         except BaseException:
             self._told = told
             raise
-        self._told = _numbers(spans) if done else told
+        self._told = _numbers(chunks) if done else told
         self.stale = False
 
-    def _record(self, spans: Sequence[Chunk]) -> bytes:
-        numbers = _numbers(spans)
+    def _record(self, chunks: Sequence[Chunk]) -> bytes:
+        numbers = _numbers(chunks)
         if numbers != self._checked[0]:
             self._checked = numbers, _check(numbers, known(self._catalog))
         new = sorted(numbers - self._told)
@@ -194,7 +194,7 @@ class FileWal:
         names = zlib.compress(json.dumps(listed).encode()) if new else b""
         told = (len(names) | _CHECKED).to_bytes(_LENGTH, "little")
         check = self._checked[1].to_bytes(_LENGTH, "little")
-        return told + check + names + commit_record.encode(spans, self._digits)
+        return told + check + names + commit_record.encode(chunks, self._digits)
 
 
 def mark(generation: int) -> str:
@@ -339,8 +339,8 @@ def _check(numbers: Iterable[int], names: Mapping[int, Name]) -> int:
     return zlib.crc32(json.dumps([[n, *names[n]] for n in sorted(numbers)]).encode())
 
 
-def _numbers(spans: Iterable[Chunk]) -> set[int]:
-    return {column.series for span in spans for column in span.columns}
+def _numbers(chunks: Iterable[Chunk]) -> set[int]:
+    return {column.series for chunk in chunks for column in chunk.columns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,11 +378,11 @@ def _polls(record: bytes, names: _RecordNames) -> Iterator[Poll]:
     end = at + (length & ~_CHECKED)
     for number, device, quantity, unit in _listed(record[at:end]):
         names.told[number] = device, quantity, unit
-    spans = [span for span in commit_record.decode(record[end:]) if span.columns]
-    named = names.of(_numbers(spans), check)
+    chunks = [chunk for chunk in commit_record.decode(record[end:]) if chunk.columns]
+    named = names.of(_numbers(chunks), check)
     polls = PollDecoder(named.__getitem__)
-    for span in spans:
-        yield from polls.of(span, named[span.columns[0].series][0])
+    for chunk in chunks:
+        yield from polls.of(chunk, named[chunk.columns[0].series][0])
 
 
 def _listed(told: bytes) -> list[tuple[int, str, str, str]]:

@@ -41,20 +41,20 @@ Lost = Callable[[DamageError, bytes | None], None]
 """Is told what cannot be read, and its bytes; None where nothing is lost by it."""
 
 
-def pack(batch: Sequence[SeriesBatch]) -> bytes:
+def pack(batches: Sequence[SeriesBatch]) -> bytes:
     """One record of these polls."""
     local = Catalog()
-    spans: dict[str, list[Any]] = {}
-    for stretch in batch:
-        owner = local.device(stretch.device)
-        spans.setdefault(stretch.device, []).extend(
+    chunks: dict[str, list[Any]] = {}
+    for batch in batches:
+        owner = local.device(batch.device)
+        chunks.setdefault(batch.device, []).extend(
             # A stretch remembers the numbers that the store gave; here they are others.
-            span
-            for span in stretch.unnumbered().spans(owner, local.one)
-            if span.times
+            chunk
+            for chunk in batch.unnumbered().chunks(owner, local.one)
+            if chunk.times
         )
-    body = commit_record.encode([merge(some) for some in spans.values() if some])
-    mine = extent_of(batch)
+    body = commit_record.encode([merge(some) for some in chunks.values() if some])
+    mine = extent_of(batches)
     names = {
         "samples": mine.samples,
         "first": mine.first,
@@ -71,11 +71,11 @@ def unpack(record: bytes) -> Iterator[Poll]:
     names, body = _names(record)
     devices, series = dict(enumerate(names.devices, 1)), dict(enumerate(names.series, 1))
     polls = PollDecoder(series.__getitem__)
-    for span in commit_record.decode(body):
-        if span.device not in devices or any(one.series not in series for one in span.columns):
+    for chunk in commit_record.decode(body):
+        if chunk.device not in devices or any(one.series not in series for one in chunk.columns):
             text = "a record of the spool has polls of what it does not name"
             raise StoreError(text, code="corrupt")
-        yield from polls.of(span, devices[span.device])
+        yield from polls.of(chunk, devices[chunk.device])
 
 
 class _SpoolNames(NamedTuple):
@@ -122,12 +122,12 @@ class SpoolExtent:
         return self.samples > 0
 
 
-def extent_of(batch: Sequence[SeriesBatch]) -> SpoolExtent:
+def extent_of(batches: Sequence[SeriesBatch]) -> SpoolExtent:
     """Of what waits in memory."""
-    times = [time for stretch in batch for time in stretch.times]
+    times = [time for batch in batches for time in batch.times]
     return SpoolExtent(
-        sum(stretch.samples for stretch in batch),
-        frozenset(stretch.device for stretch in batch),
+        sum(batch.samples for batch in batches),
+        frozenset(batch.device for batch in batches),
         min(times, default=None),
         max(times, default=None),
     )
@@ -272,12 +272,12 @@ class Spool:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def put(self, batch: Sequence[SeriesBatch]) -> tuple[SpoolExtent, int]:
+    def put(self, batches: Sequence[SeriesBatch]) -> tuple[SpoolExtent, int]:
         """On the disk when it returns.
 
         Returns what older samples went to make room, and the record's key.
         """
-        record = pack(batch)
+        record = pack(batches)
         self.look()
         dropped = SpoolExtent()
         while self._parts and sum(part.size for part in self._parts) + len(record) > self._size:
@@ -287,7 +287,7 @@ class Spool:
         if log is None or log.size + len(record) > self._size // _PARTS:
             log = self._begin()
         log.append(record)
-        mine, newest = extent_of(batch), self._parts[-1]
+        mine, newest = extent_of(batches), self._parts[-1]
         newest.size = log.size
         newest.samples += mine.samples
         newest.extent += mine

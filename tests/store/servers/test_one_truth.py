@@ -109,11 +109,11 @@ class Site(House):
                 for name, asked in DERIVED.items()
             }
             bodies = there.exec_driver_sql("SELECT body FROM block ORDER BY device_id, id").all()
-            spans: dict[int, list[Any]] = {}
+            chunks: dict[int, list[Any]] = {}
             for (body,) in bodies:
-                span = blocks.decode(bytes(body))
-                spans.setdefault(span.device, []).append(span)
-        found["samples"] = [blocks.encode(merge(some)) for some in spans.values()]
+                chunk = blocks.decode(bytes(body))
+                chunks.setdefault(chunk.device, []).append(chunk)
+        found["samples"] = [blocks.encode(merge(some)) for some in chunks.values()]
         return found
 
 

@@ -143,9 +143,9 @@ async def test_corrections_can_still_be_undone(tmp_path: Path) -> None:
         ask = Ask("one", "voltage.l1", NOON - 3 * HOUR, NOON - 3 * HOUR + 30 * MINUTE, "x", "anna")
         made = await book.mark(ask, NOON + HOUR)
         one = Replacement(NOON - 3 * HOUR, NOON, "anna")
-        await writer.do(lambda ledger: add(ledger, "one", one))
+        await writer.do(lambda session: add(session, "one", one))
         await merged(writer, reader, "one", "other", who="", now=NOON)
         assert len(await voltages(reader, "other")) == 90
         await book.undo(made.id, "anna", NOON + HOUR)
         assert len(await voltages(reader, "other")) == 120
-        assert await writer.do(lambda ledger: of(ledger, "other")) == [one]
+        assert await writer.do(lambda session: of(session, "other")) == [one]

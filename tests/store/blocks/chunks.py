@@ -93,7 +93,7 @@ def _column(draw: st.DrawFn, number: int, count: int) -> ChunkColumn:
 
 
 @st.composite
-def spans(draw: st.DrawFn, device: int = 7, at: "array[int] | None" = None) -> Chunk:
+def chunks(draw: st.DrawFn, device: int = 7, at: "array[int] | None" = None) -> Chunk:
     chosen = draw(times()) if at is None else at
     ids = sorted(draw(st.sets(st.integers(1, 3000), max_size=5))) if chosen else []
     columns = tuple(draw(_column(number, len(chosen))) for number in ids)
@@ -105,11 +105,11 @@ def same(one: Chunk, other: Chunk) -> bool:
     return _exact(one) == _exact(other)
 
 
-def _exact(span: Chunk) -> tuple[object, ...]:
+def _exact(chunk: Chunk) -> tuple[object, ...]:
     return (
-        span.device,
-        list(span.times),
-        [(one.series, list(one.rows), one.values.tobytes(), one.states) for one in span.columns],
+        chunk.device,
+        list(chunk.times),
+        [(one.series, list(one.rows), one.values.tobytes(), one.states) for one in chunk.columns],
     )
 
 
