@@ -81,19 +81,9 @@ class ModbusMeter:
         self._epoch = _NEVER
         self._poll = 0
         costs = link_costs(link)
-        serial = link.url.startswith("serial:")
         # Behind a gateway whose baud rate is said the wire is known by arithmetic, too.
         self._learner = Learner.serial(costs) if "baud" in link.options else Learner.tcp(costs)
-        # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
-        lengths = None if serial else lengths_on(link)
-        self._schedule = Schedule(
-            self.map,
-            interval,
-            costs,
-            slow=options.slow,
-            lengths=lengths,
-            meter=(unit, f"{self.map.name}{options.registers:+d}"),
-        )
+        self._schedule = _schedule(link, options, unit, interval, costs)
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
         wake = self.map.wake if options.allow_wake else ()
@@ -565,6 +555,23 @@ def _across(ground: AddressConstraints, function: int, first: int, last: int) ->
         return None
     found = block(ground, [before, behind])
     return found if found.words <= ground.most else None
+
+
+def _schedule(
+    link: Link, options: ModbusOptions, unit: int, interval: float, costs: Costs
+) -> Schedule:
+    """Which requests come with which poll; `interval` in seconds."""
+    register_map = options.register_map
+    # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
+    is_gateway = not link.url.startswith("serial:")
+    return Schedule(
+        register_map,
+        interval,
+        costs,
+        slow=options.slow,
+        lengths=lengths_on(link) if is_gateway else None,
+        meter=(unit, f"{register_map.name}{options.registers:+d}"),
+    )
 
 
 def _counter(row: Row) -> CounterRegister:
