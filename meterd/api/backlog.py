@@ -84,7 +84,7 @@ class Backlog:
             self._leases.discard(made)
 
     def need(self, size: int) -> None:
-        """Ends the slowest until there is room. Raises ApiRefusal (503) where too little goes."""
+        """Cuts the slowest answers to make room. Raises ApiRefusal (503) where that fails."""
         used = self.used
         # The only answer there is may be larger than all of the budget.
         while used and used + size > self._most:

@@ -1,4 +1,4 @@
-"""Which links a configuration needs, and which devices share each: what Site builds from."""
+"""Which links a configuration needs, and which devices share each: what LinkManager builds from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

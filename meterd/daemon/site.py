@@ -287,8 +287,8 @@ class Site:
 
     @asynccontextmanager
     async def _between_reloads(self) -> AsyncIterator[None]:
-        """For who asks by the API. Raises StoreError while a reload is under way: it closes doors
-        when who came by them is served, so that each would wait for the other."""
+        """For who asks by the API. Raises StoreError while a reload is under way: it closes
+        servers once their clients are answered, so that each would wait for the other."""
         if self._reloads:
             raise StoreError("the configuration is read anew: ask again", code="unavailable")
         async with self._turn:

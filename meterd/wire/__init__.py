@@ -2,8 +2,10 @@
 
 May import model and errors; knows no device, no register map and no interval.
 Decided against: pymodbus' client (it takes a wrong function, transaction id 0 and a wrong
-register count as success, and shifts replies after a late one on RTU), retries inside an
-exchange (the bus decides), and a queue of requests (one exchange at a time is the wire's law).
+register count as success, and shifts replies after a late one on RTU), retries of what was lost
+(the bus decides; only a read on a connection that closed while idle, one that a busy device put
+off, and one whose answer may be somebody else's are asked again), and a queue of requests (one
+exchange at a time).
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from meterd.wire.pending_reply import PendingReply
 
 # Deadlines of so many seconds share a timer, so one may be late by as much.
 _SLOT = 0.005
-# A clock tick early is not a second look.
+# The loop may call a timer early by its clock's resolution: that much is not too early.
 _TICK = 0.001
 
 

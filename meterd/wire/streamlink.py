@@ -25,7 +25,7 @@ _STRAY_ROUNDS = 5
 
 
 class StreamLink:
-    """What TCP and serial links have in common; they add how to open, and their errors."""
+    """What TCP, UDP and serial links have in common; they add how to open, and their errors."""
 
     # Longest wait before an endpoint that cannot be opened is tried again, in seconds.
     BACKOFF_LIMIT = 60.0
