@@ -42,6 +42,8 @@ class StreamLink:
         self.epoch = 0
         self.took = 0.0
         self.counters: Counter[str] = Counter()
+        self.silent_limit: float = self.SILENT_LIMIT
+        """Silent exchanges in a row after which it is opened anew; a scan of units has none."""
         self.settle = 0.0
         """Seconds of quiet that answers without ids need before them: learned from copies."""
         self.overheard: Callable[[bytes, float, bool], None] | None = None
@@ -378,7 +380,7 @@ class StreamLink:
             self._silent += 1
             # Half a frame would be the beginning of whatever comes next.
             half = not quiet and self._stream is not None and self._stream.buffer
-            if half or self._silent >= self.SILENT_LIMIT:
+            if half or self._silent >= self.silent_limit:
                 self._silent = 0
                 self._drop()
         elif isinstance(error, LinkError) and not isinstance(error, ProtocolError):

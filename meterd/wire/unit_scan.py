@@ -4,8 +4,8 @@ A sweep over a bus meets silence nearly always, so it is not waited for as an ex
 lost its reply would: what comes late names its unit itself.
 """
 
+import math
 import struct
-import sys
 
 from meterd.errors import LinkError
 from meterd.wire.link import Link
@@ -39,7 +39,7 @@ class UnitScan:
         self.gateway = False
         if isinstance(link, StreamLink):
             # Many silent units are what a sweep expects: the line is none the worse for them.
-            link.SILENT_LIMIT = sys.maxsize
+            link.silent_limit = math.inf
 
     async def answers(self, unit: int, request: tuple[int, int, int], timeout: float) -> bool:
         """Whether the unit says anything to (function, address, count) within `timeout` s.
