@@ -32,7 +32,7 @@ from meterd.store.wal.spool import pack, unpack
 
 _log = logging.getLogger(__name__)
 
-_PUT = 16  # stretches in one transaction
+_PUT = 16  # batches in one transaction
 
 _T = TypeVar("_T")
 

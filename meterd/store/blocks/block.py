@@ -1,4 +1,4 @@
-"""A sealed span as one body: shared times, and for each series bytes that decode on their own.
+"""A sealed chunk as one body: shared times, and for each series bytes that decode on their own.
 
     | device | how many times | sized times | sized head | sized reasons | series | series | … |
 
@@ -41,7 +41,7 @@ class EncodedColumns:
 
 
 def encode(chunk: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
-    """Equal spans give equal bytes. Raises ValueError for a span that breaks its own rules.
+    """Equal chunks give equal bytes. Raises ValueError for a chunk that breaks its own rules.
 
     `encoded` is what codec.encode made of each column's values, where it was asked before.
     """
@@ -64,7 +64,7 @@ def encode(chunk: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
 
 
 def decode(body: bytes, wanted: Container[int] | None = None) -> Chunk:
-    """The span, or of its series only those that are wanted. Raises StoreError (corrupt)."""
+    """The chunk, or of its series only those that are wanted. Raises StoreError (corrupt)."""
     with unsealed(WHAT, FORMAT, body) as cursor:
         found = cut(cursor, wanted)
         columns = [

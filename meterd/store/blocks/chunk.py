@@ -1,4 +1,4 @@
-"""What a device said between two times, as columns: the shape of blocks and journal rows alike."""
+"""What a device said between two times, as columns: the shape of blocks and WAL rows alike."""
 
 from array import array
 from bisect import bisect_left
@@ -21,9 +21,9 @@ NOT_FINITE = "no number that can be measured"
 
 
 class ChunkColumn(NamedTuple):
-    """One series within a span. (A tuple, as every commit makes one for each series there is.)
+    """One series within a chunk. (A tuple, as every commit makes one for each series there is.)
 
-    `rows` are ascending indices into the span's times, as a range or an array of type I.
+    `rows` are ascending indices into the chunk's times, as a range or an array of type I.
     `values` has one double a row; NaN is a null, and no real value is NaN. `states` are runs
     that cover all rows; empty means that all are good and none is null.
     """
@@ -54,7 +54,7 @@ class Chunk:
 
 
 class RowBatch(Chunk):
-    """A span row by row, as polls come: every column has every row, none null or doubted.
+    """A chunk row by row, as polls come: every column has every row, none null or doubted.
 
     Its columns are made when somebody asks for them; a commit writes thousands without asking.
     """
@@ -92,10 +92,10 @@ class RowBatch(Chunk):
 
 
 def merge(chunks: Sequence[Chunk]) -> Chunk:
-    """All polls of one device's spans, by time; of equal time and series the later span's wins.
+    """All polls of one device's chunks, by time; of equal time and series the later chunk's wins.
 
-    The result is canonical: merging anything twice, or in pieces, gives an equal span.
-    Raises ValueError where there is no span, or where they are of several devices.
+    The result is canonical: merging anything twice, or in pieces, gives an equal chunk.
+    Raises ValueError where there is no chunk, or where they are of several devices.
     """
     if len({chunk.device for chunk in chunks}) != 1:
         raise ValueError("merge needs one or more spans, all of one device")
@@ -157,7 +157,7 @@ def runs(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
 
 
 def _joined(device: int, parts: Sequence[Chunk]) -> Chunk:
-    """Spans that follow one another: columns are put end to end."""
+    """Chunks that follow one another: columns are put end to end."""
     times = array("q")
     pieces: dict[int, list[tuple[int, ChunkColumn]]] = {}
     for chunk in parts:
@@ -190,7 +190,7 @@ def _states(column: ChunkColumn) -> tuple[State, ...]:
 
 
 def picked(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
-    """The values at these places, ascending; rows stay those of the span."""
+    """The values at these places, ascending; rows stay those of the chunk."""
     rows, values = column.rows, column.values
     found = array("d", map(values.__getitem__, at))
     states: tuple[State, ...] = ()
@@ -201,7 +201,7 @@ def picked(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
 
 
 def _overlaid(chunks: Sequence[Chunk]) -> Chunk:
-    """Spans that overlap: series by series, and cell by cell where several spans have one.
+    """Chunks that overlap: series by series, and cell by cell where several chunks have one.
 
     No object is made for a cell: of some 100,000 the garbage collector would make long pauses.
     """
@@ -268,7 +268,7 @@ def _grouped(
 
 
 def check(chunk: Chunk) -> None:
-    """Raises ValueError, with what is wrong, for a span that breaks its own rules."""
+    """Raises ValueError, with what is wrong, for a chunk that breaks its own rules."""
     check_order(chunk)
     for column in chunk.columns:
         if wrong := _wrong(column, len(chunk.times)):

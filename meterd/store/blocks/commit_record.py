@@ -1,6 +1,6 @@
-"""All polls of one commit as one body: a journal row.
+"""All polls of one commit as one body: a WAL row.
 
-    | bytes when inflated | deflated: shapes of spans | columns | states | series by length |
+    | bytes when inflated | deflated: shapes of chunks | columns | states | series by length |
 
 One deflate stream over everything: single series have a handful of values each.
 """
@@ -38,7 +38,7 @@ _Pick = Callable[["array[float]"], Iterable[float]]
 
 
 def encode(chunks: Sequence[Chunk], digits: MutableMapping[int, int] | None = None) -> bytes:
-    """Raises ValueError for a span that breaks its own rules.
+    """Raises ValueError for a chunk that breaks its own rules.
 
     `digits` remembers from one commit to the next how many digits each series has, which saves
     a third of the work; the caller keeps it, and may lose it.
@@ -83,7 +83,7 @@ def _sealed(parts: Iterable[bytes]) -> bytes:
 
 
 def _sheet_shapes(sheets: Sequence[RowBatch]) -> bytes:
-    """What is before the series, of spans whose columns have all rows."""
+    """What is before the series, of chunks whose columns have all rows."""
     for sheet in sheets:
         check_order(sheet)
     shapes = _shapes(sheets, [len(sheet.ids) for sheet in sheets])
@@ -128,7 +128,7 @@ def _woven(widths: tuple[int, ...]) -> list[int]:
 
 
 def decode(body: bytes) -> list[Chunk]:
-    """The spans, as they were given. Raises StoreError (corrupt)."""
+    """The chunks, as they were given. Raises StoreError (corrupt)."""
     with unsealed(_WHAT, FORMAT, body) as outside:
         size = outside.number()
         if size > MOST_BYTES:
@@ -142,7 +142,7 @@ def decode(body: bytes) -> list[Chunk]:
 def _check(
     chunks: Sequence[Chunk], columns: Sequence[ChunkColumn], lengths: Sequence[int], doubted: bool
 ) -> None:
-    """Quickly for the usual span, whose columns have all rows and no doubts."""
+    """Quickly for the usual chunk, whose columns have all rows and no doubts."""
     for chunk in chunks:
         check_order(chunk)
     rows = [len(column.rows) for column in columns]
@@ -201,7 +201,7 @@ def _differences(numbers: Sequence[int]) -> list[int]:
 
 
 def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Places of columns of equal length: the first of each span, the second of each, …"""
+    """Places of columns of equal length: the first of each chunk, the second of each, …"""
     woven = _woven(tuple(widths))
     found = sorted(set(lengths))
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Parts of spans: by row, by time, and by when they may be sealed."""
+"""Parts of chunks: by row, by time, and by when they may be sealed."""
 
 from array import array
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from meterd.store.blocks.quality_codes import GOOD, INVALID
 
 HOUR = 3_600_000
 DAY = 86_400_000
-# Fewer polls than these make a block whose overhead shows: it then spans several hours.
+# Fewer polls than these make a block whose overhead shows: it then covers several hours.
 FEW = 360
 
 NOTHING = array("d")
@@ -19,7 +19,7 @@ NO_TIMES = array("q")
 
 
 def part(chunk: Chunk, start: int, end: int) -> Chunk:
-    """The polls `start` to `end` of a span."""
+    """The polls `start` to `end` of a chunk."""
     if start == 0 and end >= len(chunk.times):
         return chunk
     columns = (_column(column, start, end) for column in chunk.columns)
@@ -37,7 +37,7 @@ def since(chunk: Chunk, start: int) -> Chunk:
 
 
 def tail(column: ChunkColumn, start: int) -> ChunkColumn:
-    """The values from the one numbered `start` on; rows stay those of the span."""
+    """The values from the one numbered `start` on; rows stay those of the chunk."""
     states = _cut(column.states, start, len(column.values))
     return ChunkColumn(column.series, column.rows[start:], column.values[start:], states)
 
@@ -86,7 +86,7 @@ def _trusted(states: Sequence[State]) -> Iterator[int]:
 def ripe(times: "array[int]", edge: int) -> list[tuple[int, int]]:
     """Which rows make a block each, of those older than the full hour `edge` (Unix ms).
 
-    A block spans whole hours of one UTC day and has at least FEW polls, unless its day is over.
+    A block covers whole hours of one UTC day and has at least FEW polls, unless its day is over.
     What is not ripe is the tail.
     """
     found: list[tuple[int, int]] = []

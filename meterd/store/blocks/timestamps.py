@@ -1,4 +1,4 @@
-"""A span's times as bytes: nothing but start and step where the polls came regularly.
+"""A chunk's times as bytes: nothing but start and step where the polls came regularly.
 
     | 0 regular: start | step |
     | 1 grid:      start | step | sized: rows, ticks left out, … | planes of ms off the grid |

@@ -15,9 +15,9 @@ Each device has a row in `lease`: its holder, a token, and until when, by the da
   same share them evenly: who has too many stops to poll some, commits them, and only then gives
   them back. Who is told other devices takes what nobody has.
 - **Numbers.** A device is numbered, alone in a transaction, before it is leased. Its series are
-  `device << 16 | 1, 2, …`, and journal rows `n << 14 | device`, one for each device of a commit:
+  `device << 16 | 1, 2, …`, and WAL rows `n << 14 | device`, one for each device of a commit:
   so nobody needs to know what others number, and a row belongs to one device as a block does.
-- **Adoption.** The new holder reads the journal rows of the device and seals them as its own.
+- **Adoption.** The new holder reads the WAL rows of the device and seals them as its own.
 - **An older store.** Where an administrator restored a copy, leases are older than those known
   here. Then each meterd takes only its own ones anew for the length of a lease, as it has in
   memory what the copy lacks.

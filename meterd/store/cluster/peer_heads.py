@@ -1,6 +1,6 @@
 """What other meterds on the same store have committed and not sealed yet: for our readers.
 
-Each of our beats looks at the journal: rows of devices that are not ours come into memory, as
+Each of our beats looks at the WAL: rows of devices that are not ours come into memory, as
 our own polls are, until their meterd seals them. So what another one committed is seen here
 half a lease later at most, and what it sealed is in the blocks. Some of that never was in the
 journal when we looked, imports above all, so which series there are is looked at, too.
@@ -32,7 +32,7 @@ _Found = list[tuple[int, list[Chunk]]]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The journal rows of one device: how many, and the keys of the first and the last."""
+    """The WAL rows of one device: how many, and the keys of the first and the last."""
 
     count: int
     first: int

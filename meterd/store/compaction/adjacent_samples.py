@@ -1,4 +1,4 @@
-"""The samples that are nearest to a UTC day: what counters rise from, and to what.
+"""The samples next to a UTC day, before and after it: counters are interpolated to them.
 
 Of days that are closed the roll-ups know them; of the others, the blocks.
 """

@@ -1,4 +1,4 @@
-"""Ends a device's day: one block where there were many, and the roll-ups of its series."""
+"""Day compaction: a device's blocks of a UTC day become one, and its series get roll-ups."""
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ _PIECE = 25_000
 
 
 class DayCompactor:
-    """Lives in the writer's thread, behind the sealer."""
+    """Lives in the store's thread, behind the hour compactor."""
 
     def __init__(
         self, head: Head, catalog: Catalog, hour_compactor: HourCompactor, *, merging: bool = True

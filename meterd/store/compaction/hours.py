@@ -1,7 +1,7 @@
-"""Makes blocks of the polls of past hours, and tells which days they change.
+"""Hour compaction: polls of past hours become blocks; days whose roll-ups change become dirty.
 
 Everything is read and encoded first, bit by bit, with commits between; then one transaction
-writes it. Where that fails, nothing has happened: the polls are still in the journal and in memory.
+writes it. Where that fails, nothing has happened: the polls are still in the WAL and in memory.
 """
 
 import logging
@@ -70,7 +70,7 @@ class _Round:
 
     until: int  # Unix ms
     left: list[str]
-    old: list[int]  # journal rows that have nothing newer
+    old: list[int]  # WAL rows that have nothing newer
     device: _UnderWay | None = None
     change: WriteBatch = field(default_factory=WriteBatch)
     done: dict[str, _Sealed] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class _Round:
 
 
 class HourCompactor:
-    """Lives in the writer's thread. `rows` are the journal's: number -> its newest time."""
+    """Lives in the store's thread. `rows` are the WAL's: number -> its newest time."""
 
     def __init__(self, head: Head, catalog: Catalog, rows: dict[int, int], dirty: set[int]) -> None:
         self._head = head
@@ -249,7 +249,7 @@ class HourCompactor:
         return days
 
     def _tips_of(self, session: StoredBlocks, chunk: Chunk) -> LastSamples:
-        """What the device had before a span that comes after all of its blocks."""
+        """What the device had before a chunk that comes after all of its blocks."""
         device, first = chunk.device, chunk.times[0]
         if device in self._tips:
             return self._tips[device]
@@ -312,7 +312,7 @@ class HourCompactor:
         return session.most_rolled(series, day) > there
 
     def chunk(self, name: str) -> Chunk | None:
-        """All polls of a device that are in the journal and in no block."""
+        """All polls of a device that are in the WAL and in no block."""
         return self._merged(name, self._kept(name))
 
     def _kept(self, name: str) -> list[SeriesBatch]:
@@ -345,7 +345,7 @@ class HourCompactor:
         return chunk
 
     def _met(self, session: StoredBlocks, change: WriteBatch, chunk: Chunk) -> list[Chunk]:
-        """What is known of the hours of a span: in the store, or from earlier in this change."""
+        """What is known of the hours of a chunk: in the store, or from earlier in this change."""
 
         first, last = chunk.times[0], chunk.times[-1]
         stored = [
@@ -362,7 +362,7 @@ class HourCompactor:
         return [*session.read(stored), *map(change.drop, fresh)]
 
     def _carry(self, session: StoreSession, one: _Round) -> None:
-        """Old journal rows go; their polls that are in no block yet move to a new one."""
+        """Old WAL rows go; their polls that are in no block yet move to a new one."""
         if not one.old or (len(one.old) == 1 and not one.done):
             return
         left = []
@@ -379,7 +379,7 @@ class HourCompactor:
         one.change.carry = commit_record.encode(left, session.digits) if left else None
 
     def rewrite(self, session: StoreSession) -> None:
-        """The journal anew, with nothing but what no block has. Raises StoreError.
+        """The WAL anew, with nothing but what no block has. Raises StoreError.
 
         A row that spans hours keeps polls that were sealed since. After a restart they pass for
         the newest of their time, so what was said of that time meanwhile would be undone.
@@ -400,7 +400,7 @@ class HourCompactor:
 
 
 def _touch(key: int, t1: int, first: int, last: int) -> bool:
-    """Whether a block has an hour of a span: its key begins it, `t1` is its last time."""
+    """Whether a block has an hour of a chunk: its key begins it, `t1` is its last time."""
     return t1 >= first // HOUR * HOUR and block_hour(key) <= last
 
 

@@ -1,4 +1,4 @@
-"""The newest value of each series, as a row that people read with plain SQL."""
+"""Latest rows: the newest value of each series as a plain row, for people with a SQL client."""
 
 from meterd.model.clock import Clock
 from meterd.store.blocks.slicing import HOUR
@@ -11,7 +11,7 @@ from meterd.store.head.view import newest_rows
 
 
 class LatestRows:
-    """Lives in the writer's thread: what is newer than the rows that were written."""
+    """Lives in the store's thread: what is newer than the rows that were written."""
 
     def __init__(self, head: Head, catalog: Catalog, clock: Clock) -> None:
         self._head = head
@@ -33,7 +33,7 @@ class LatestRows:
         self._hour = 0
 
     def look(self) -> None:
-        """At what is in memory and in the journal."""
+        """At what is in memory and in the WAL."""
         for batch in self._head.tails():
             for row in newest_rows(batch, self._catalog):
                 self.note(row)

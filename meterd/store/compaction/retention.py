@@ -1,4 +1,4 @@
-"""What is deleted when its time is over, and never because a clock was wrong."""
+"""Retention: deletes samples older than `keep`, never because the wall clock leapt forward."""
 
 import logging
 

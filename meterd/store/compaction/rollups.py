@@ -1,4 +1,4 @@
-"""Plain rows for people with a SQL client, and roll-ups, from the polls of a device."""
+"""Rows of hours (for people with a SQL client) and of roll-ups, out of a device's chunks."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -77,7 +77,7 @@ def quarters(
 def hour_rows(
     chunk: Chunk, whole: Chunk, catalog: Catalog, tips: Mapping[int, At]
 ) -> Iterator[Row]:
-    """A row for each series and hour of the span; `whole` goes on after it."""
+    """A row for each series and hour of the chunk; `whole` goes on after it."""
     follow = {column.series: column for column in whole.columns}
     hours = range(chunk.times[0] // HOUR * _AN_HOUR, (chunk.times[-1] // HOUR + 1) * _AN_HOUR)
     for column in chunk.columns:

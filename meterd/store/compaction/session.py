@@ -1,4 +1,4 @@
-"""Every statement that writes: journal rows, blocks, roll-ups, through one open connection."""
+"""The session: the store open for writing, with every statement that writes to it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,7 +23,7 @@ from meterd.store.head.catalog import Catalog
 
 
 class StoreSession(StoredBlocks):
-    """The store, open for writing. After any StoreError, close it and open another."""
+    """One connection that writes. After any StoreError, close it and open another."""
 
     def __init__(self, database: Database, catalog: Catalog, rights: WriteRights) -> None:
         """The schema is there already. Raises StoreError."""
@@ -85,7 +85,7 @@ class StoreSession(StoredBlocks):
         plain: bool = False,
         in_file: bool = False,
     ) -> int | None:
-        """One journal row; its number, None where there was nothing. Raises StoreError.
+        """One WAL row; its number, None where there was nothing. Raises StoreError.
 
         `plain`: each sample as a row of its own, too. `in_file`: the polls go to a file instead.
         """
@@ -109,12 +109,12 @@ class StoreSession(StoredBlocks):
             return memos(connection)
 
     def numbers(self) -> list[int]:
-        """Of the journal's rows. Raises StoreError."""
+        """Of the WAL's rows. Raises StoreError."""
         with self.transaction() as connection:
             return self._rights.numbers(connection)
 
     def journal(self) -> Iterator[tuple[int, list[Chunk]]]:
-        """Every number with its spans, oldest first. Raises StoreError."""
+        """Every number with its chunks, oldest first. Raises StoreError."""
         yield from self._rights.wal(self)
 
     def dirty(self) -> set[int]:
@@ -145,7 +145,7 @@ class StoreSession(StoredBlocks):
         return number
 
     def reduce(self, damaged: DamageError, left: Sequence[Chunk], folder: Path) -> None:
-        """A journal row becomes a file, and what is left of it a row again. Raises StoreError."""
+        """A WAL row becomes a file, and what is left of it a row again. Raises StoreError."""
         self.put_aside(damaged, folder)
         if left:
             body = commit_record.encode(list(left), {})

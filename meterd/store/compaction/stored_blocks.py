@@ -59,7 +59,7 @@ class StoredBlocks(ABC):
         return heads
 
     def read(self, keys: Iterable[int]) -> list[Chunk]:
-        """The spans of these blocks, oldest first. Raises StoreError."""
+        """The chunks of these blocks, oldest first. Raises StoreError."""
         keys = list(keys)
         if not keys:
             return []

@@ -1,4 +1,4 @@
-"""What sealing changes in the store: collected first, then written as a whole."""
+"""A write batch: what compaction changes, collected first, then written in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from meterd.store.db.statements import Row
 
 @dataclass(frozen=True, slots=True)
 class BlockEntry:
-    """What the store says of a block beside its body. Times are Unix ms."""
+    """The row of a block without its body: device, first and last time (Unix ms), polls."""
 
     device: int
     first: int
@@ -21,7 +21,7 @@ class BlockEntry:
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What one transaction of sealing does, all of it or nothing."""
+    """Inserts and deletes of one transaction of compaction."""
 
     blocks: dict[int, BlockEntry] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is done now and then between commits, piece by piece: the one that is due first, first."""
+"""Periodic tasks of the store's thread, in pieces between commits, the most overdue one first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from operator import attrgetter
 from meterd.model.clock import Clock
 from meterd.store.compaction.session import StoreSession
 
-_PAUSE = 0.05  # seconds between two pieces of a chore: readers and the disk want room too
+_PAUSE = 0.05  # seconds between two pieces of a task: readers and the disk want room too
 
 Do = Callable[[StoreSession], bool]
-"""One piece of a chore; returns whether there is more of it to do."""
+"""One piece of a task; returns whether there is more of it to do."""
 
 
 @dataclass(slots=True)

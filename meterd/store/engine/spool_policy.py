@@ -1,4 +1,4 @@
-"""What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
+"""Where polls go while the database cannot be written: memory, spool, and what is dropped last."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.wal.spool import Spool, SpoolExtent, extent_of, unpack
 
 _BYTES = 8  # of one sample in memory
-_RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
+_RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a ballast file again
 _LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
 _HELD_S = 5.0  # that are waited for whoever works with the spool, before it is left to itself
 _NAMED = 5  # devices in a message
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SpoolOptions:
-    """What is kept ready for bad days; all sizes in bytes.
+    """How much may wait while the database cannot be written; sizes in bytes.
 
     While the store cannot be written, polls wait in `memory`, then in the spool of at most
     `size`, beside the database or where `spool` says; then the oldest are dropped. `reserve`
@@ -59,7 +59,7 @@ class WriterOptions:
 
 
 class SpoolPolicy:
-    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
+    """Lives in the store's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
 
     `spool_waiting` and `make_room` may be called in any thread.
     """
@@ -374,7 +374,7 @@ class SpoolPolicy:
         return batches
 
     def tidy(self) -> None:
-        """Now and then: the reserve is made again once there is room."""
+        """Now and then: the ballast file is made again once there is room."""
         if self._database.path is not None and self._clock.monotonic() >= self._due:
             self._ballast.keep()
             self._due = self._clock.monotonic() + _RESERVE_EVERY

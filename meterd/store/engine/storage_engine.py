@@ -1,4 +1,4 @@
-"""The store as the writer's thread keeps it: opened and met again, committed to, tidied."""
+"""The open store: opening and reopening, commits, replay of the WAL, compaction, renames."""
 
 import logging
 from collections import deque
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class StorageEngine:
-    """The store as the writer's thread has it. Only `Head` and `Catalog` are seen outside."""
+    """For the store's thread only; other threads share its `Head` and `Catalog`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class StorageEngine:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
-        `to_file`: the journal is a file beside the database (wal/file_wal.py), not a table.
+        `to_file`: the WAL is a file beside the database (wal/file_wal.py), not a table.
         `writer_lease`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others.
         `notices` gets what is noticed of damage.
@@ -92,7 +92,7 @@ class StorageEngine:
         self._mark = ""
         self._file_wal = file_wal.beside(database, catalog, self._lost) if to_file else None
         self._hour_compactor = HourCompactor(head, catalog, self._rows, set())
-        self._moving = False  # whether the journal is to go from its table to a file, or back
+        self._moving = False  # whether the WAL is to go from its table to a file, or back
         self._day_compactor = DayCompactor(head, catalog, self._hour_compactor, merging=not to_file)
         self._newest = LatestRows(head, catalog, clock)
         self._retention = Retention(clock, keep, rows)
@@ -112,7 +112,7 @@ class StorageEngine:
     def tune(self, keep: float | None, rows: float | None, *, to_file: bool) -> None:
         """After a reload, while the store stays open and locked: what the constructor was told.
 
-        Where the journal moves into a file or out of it, the next commit moves what it holds.
+        Where the WAL moves into a file or out of it, the next commit moves what it holds.
         """
         self._plain = rows is not None
         self._retention.tune(keep, rows)
@@ -372,7 +372,7 @@ class StorageEngine:
         self._tell(damaged)
 
     def _lost(self, damaged: DamageError, body: bytes | None) -> None:
-        """Something of the journal file cannot be read. Raises StoreError."""
+        """Something of the WAL file cannot be read. Raises StoreError."""
         keep_body(self._database.folder, damaged, body)
         self._tell(damaged)
 
@@ -380,7 +380,7 @@ class StorageEngine:
         self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
 
     def _take_file(self, session: StoreSession) -> None:
-        """What a journal file holds; where the journal is a table now, it goes there."""
+        """What a WAL file holds; where the WAL is a table now, it goes there."""
         path = self._database.path
         if path is None:
             return
@@ -497,11 +497,11 @@ class StorageEngine:
 
     @property
     def due(self) -> float:
-        """The monotonic time of the next chore, in seconds."""
+        """The monotonic time of the next task, in seconds."""
         return self._schedule.due
 
     def work(self) -> None:
-        """One piece of the chore that is due first: a commit may want to come next.
+        """One piece of the task that is due first: a commit may want to come next.
 
         Raises StoreError.
         """

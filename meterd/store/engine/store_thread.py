@@ -1,4 +1,4 @@
-"""What the writer's thread does: commits on time, errands between them, mending what fails."""
+"""The loop of the store's thread: commits on time, calls between commits, retries after errors."""
 
 import logging
 import threading
@@ -323,7 +323,7 @@ class StoreThread:
                 self._writer_lease.lock = self._lock.inode
 
     def _bring_back(self) -> None:
-        """What was spooled meanwhile, one record of it; and the reserve."""
+        """What was spooled meanwhile, one record of it; and the ballast file."""
         if self._spool_policy.waits:
             self._count(self._spool_policy.bring_back())
         self._spool_policy.tidy()

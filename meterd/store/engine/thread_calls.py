@@ -1,4 +1,4 @@
-"""What others want of the writer's thread, and the answers on their way back to the loop."""
+"""Calls into the store's thread from the event loop, answered by futures."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The numbers of devices and series, and from when to when each series has samples."""
+"""The catalogue: numbers of devices and series, and the first and last sample of each series."""
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass

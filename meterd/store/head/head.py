@@ -1,7 +1,7 @@
-"""The polls that no block holds yet, in memory as columns: written from here, and read here.
+"""The head: polls that no block holds yet, in memory as columns.
 
-The event loop appends, the writer's thread commits and seals, readers copy. The lock that the
-loop takes is held while one stretch is appended to, copied or exchanged, which are bounded; what
+The event loop appends, the store's thread commits and seals, readers copy. The lock that the
+loop takes is held while one batch is appended to, copied or exchanged, which are bounded; what
 grows with the polls in memory is done without it.
 """
 
@@ -15,12 +15,12 @@ from meterd.store.head.series_batch import Naming, SeriesBatch
 __all__ = ("Head", "Naming", "SeriesBatch", "as_batches")
 
 Looked = tuple[SeriesBatch, int]
-"""A stretch, and how many of its rows, the first ones, somebody has looked at."""
+"""A batch, and how many of its rows, the first ones, somebody has looked at."""
 
 
 @dataclass(slots=True)
 class _Device:
-    """Stretches in the order of arrival. Only the open one is added to."""
+    """Batches in the order of arrival. Only the open one is added to."""
 
     model: SeriesBatch | None = None  # what the next one follows
     open: SeriesBatch | None = None
@@ -61,7 +61,7 @@ class Head:
     """Every poll since its device's last block.
 
     `take` is the loop's. All else that changes something is done by one thread at a time: the
-    writer's, or the spooler's, which parks what the store does not take.
+    writer's, or the spool thread's, which parks what the store does not take.
     """
 
     def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
@@ -91,7 +91,7 @@ class Head:
             self._waiting += len(poll.values)
 
     def adopt(self, journal: "Head") -> None:
-        """What was found in the journal comes before what was taken since."""
+        """What was found in the WAL comes before what was taken since."""
         with self._changing:
             for device, theirs in journal._devices.items():
                 theirs.rename(self._renamed.get(device, device))
@@ -104,7 +104,7 @@ class Head:
                     mine.closed[:0] = theirs.closed
 
     def append(self, device: str, late: Sequence[SeriesBatch]) -> None:
-        """Polls that are in the journal already come after what was taken until now."""
+        """Polls that are in the WAL already come after what was taken until now."""
         with self._changing:
             now = self._renamed.get(device, device)
             for batch in late:
@@ -141,7 +141,7 @@ class Head:
         return self._moves
 
     def uncommitted(self, most: int) -> list[SeriesBatch]:
-        """Copies of the rows that are not in the journal, about `most` samples, oldest first."""
+        """Copies of the rows that are not in the WAL, about `most` samples, oldest first."""
         found: list[SeriesBatch] = []
         for batch in self._all():
             rows = max(1, most // max(1, len(batch.columns)))
@@ -156,7 +156,7 @@ class Head:
         return found
 
     def confirm(self, written: Sequence[SeriesBatch], moves: int | None = None) -> int:
-        """Those copies are in the journal now; returns their samples.
+        """Those copies are in the WAL now; returns their samples.
 
         `moves` is from before they were made: where it is another one by now, another thread has
         put some elsewhere, and nothing changes.
@@ -186,7 +186,7 @@ class Head:
     def mark_spooled(self, moved: Sequence[SeriesBatch], moves: int, key: int, most: int) -> int:
         """`forget` for copies that are in the spool: readers see them until `unmark_spooled`.
 
-        Of all that is parked or waits `most` samples stay in memory, the newest.
+        Of all that is spooled or waits `most` samples stay in memory, the newest.
         """
         with self._changing:
             samples = self.forget(moved, moves)
@@ -199,12 +199,12 @@ class Head:
             return samples
 
     def unmark_spooled(self, key: int) -> None:
-        """What was parked under this key is in the store now, or nowhere."""
+        """What was spooled under this key is in the store now, or nowhere."""
         with self._changing:
             self._parked = [one for one in self._parked if one.key != key]
 
     def _aside(self) -> list[SeriesBatch]:
-        """What is parked, oldest first."""
+        """What is spooled, oldest first."""
         return [batch for one in self._parked for batch in one.copies]
 
     def _less(self, copies: Sequence[SeriesBatch]) -> int:
@@ -224,7 +224,7 @@ class Head:
             batch.become(rest)
 
     def unconfirm(self) -> None:
-        """The journal is gone: what was in it waits for a commit again."""
+        """The WAL is gone: what was in it waits for a commit again."""
         with self._changing:
             self._moves += 1
             for batch in self._all():
@@ -234,7 +234,7 @@ class Head:
                         batch.kept = 0
 
     def renumber(self) -> None:
-        """Series have other numbers from now on: a stretch remembers those that it was told."""
+        """Series have other numbers from now on: a batch remembers those that it was told."""
         with self._changing:
             for batch in self._all():
                 with self._guard:
@@ -250,7 +250,7 @@ class Head:
             return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
 
     def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
-        """What is older is in blocks now, of the first so many rows of these stretches.
+        """What is older is in blocks now, of the first so many rows of these batches.
 
         Returns how many rows of each are left of those.
         """
@@ -275,7 +275,7 @@ class Head:
     def batches(
         self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
     ) -> list[SeriesBatch]:
-        """Copies of all rows of a device, or of those in the journal, in order of arrival.
+        """Copies of all rows of a device, or of those in the WAL, in order of arrival.
 
         `within`: those that have none of start <= time < end (Unix ms) may be left out.
         """
@@ -298,7 +298,7 @@ class Head:
         return batch.copy(0, rows)
 
     def tails(self) -> list[SeriesBatch]:
-        """Copies of the newest rows in the journal, as many as hold one of each layout."""
+        """Copies of the newest rows in the WAL, as many as hold one of each layout."""
         kept = (one for name in self.devices() for one in self.batches(name, kept=True))
         return [one.tail() for one in kept]
 
@@ -324,7 +324,7 @@ class Head:
             return list(self._devices)
 
     def oldest(self, device: str) -> int | None:
-        """The time (Unix ms) of the device's oldest poll here, but for what is parked."""
+        """The time (Unix ms) of the device's oldest poll here, but for what is spooled."""
         firsts: list[int] = []
         for batch in self._of(device):
             bounds, times = batch.bounds, batch.times

@@ -1,4 +1,4 @@
-"""Polls as the journal has them, and polls again from what it or the spool kept of them."""
+"""Polls to chunks for the WAL, and chunks of the WAL or the spool back to polls (replay)."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -22,14 +22,14 @@ Names = Callable[[int], tuple[str, str, str]]
 
 
 class PollDecoder:
-    """Makes polls of spans; equal columns get one Layout."""
+    """Makes polls of chunks; equal columns get one Layout."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
     def of(self, chunk: Chunk, device: str) -> Iterator[Poll]:
-        """The polls of a span in time order. Polls that had no columns at all are not kept."""
+        """The polls of a chunk in time order. Polls that had no columns at all are not kept."""
         rows: list[list[tuple[int, float]]] = [[] for _ in chunk.times]
         doubts: dict[int, dict[int, QualityFlag]] = {}
         for column in chunk.columns:
@@ -54,7 +54,7 @@ class PollDecoder:
 
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Chunk]]]:
-    """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
+    """Every WAL row, oldest first, with its number. Raises StoreError (corrupt)."""
     numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
     for number in numbers:
         body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
@@ -71,7 +71,7 @@ def replay(
     catalog: Catalog,
     strange: Callable[[DamageError, list[Chunk]], None] | None = None,
 ) -> dict[int, int]:
-    """Takes the polls of journal rows; returns the newest time (Unix ms) of each row.
+    """Takes the polls of WAL rows; returns the newest time (Unix ms) of each row.
 
     A row of devices or series that the store does not have is told to `strange`, with what is left
     of it besides, which is taken; without it that raises DamageError.
@@ -92,7 +92,7 @@ def replay(
             newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
             catalog.note(chunks)
             told = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
-            # Layouts that took turns are spans of their own.
+            # Layouts that took turns are chunks of their own.
             for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
                 if poll.values:
                     head.take(poll)
@@ -128,7 +128,7 @@ def _known(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
 
 
 def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
-    """What a journal row says of these polls, device by device."""
+    """What a WAL row says of these polls, device by device."""
     by_device: dict[str, list[Chunk]] = {}
     for batch in batches:
         owner = catalog.device(batch.device)
@@ -138,6 +138,6 @@ def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
 
 
 def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
-    """Rows as they are, which is quicker than to merge them; anything else as one span."""
+    """Rows as they are, which is quicker than to merge them; anything else as one chunk."""
     rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
     return chunks if rows else [merge(chunks)]

@@ -1,12 +1,12 @@
-"""Polls of one device in memory, as columns, between being taken and being in a block.
+"""A series batch: polls of one device in memory as columns, from taking them to their block.
 
-A stretch has polls with a common set of columns:
+A batch has polls with a common set of columns:
 
     times   t0 t1 t2 …
     kinds   which of the layouts seen each row has; a column that it lacks is absent there
     tables  of each of these, v00 v01 … v0w  v10 v11 … v1w  …   row by row, NaN for null
 
-A stretch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
+A batch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
 Once another one follows it nothing is added to it, and its arrays are replaced, never changed:
 whoever reads it shares them.
 """
@@ -35,7 +35,7 @@ from meterd.store.blocks.quality_codes import GOOD, INVALID, QUALITIES, REASON_L
 _NAN = float("nan")
 _WILD = QualityFlag(Quality.INVALID, NOT_FINITE)
 _MOST_KINDS = 250
-# Rows and cells of one stretch: a copy of it takes some 0.1 ms.
+# Rows and cells of one batch: a copy of it takes some 0.1 ms.
 _MOST_ROWS = 4096
 _MOST_CELLS = 1 << 17
 _FEWEST_ROWS = 64
@@ -43,7 +43,7 @@ _FEWEST_ROWS = 64
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 
 _Laid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Series of a layout, ascending, and their places in the stretch."""
+"""Series of a layout, ascending, and their places in the batch."""
 
 Naming = Callable[[str, str, str], int]
 """The number of a series, by device, quantity and unit."""
@@ -51,16 +51,16 @@ Naming = Callable[[str, str, str], int]
 
 @dataclass(slots=True)
 class _BatchLayout:
-    """A layout, whose rows are in a table of their own, and its columns in the stretch."""
+    """A layout, whose rows are in a table of their own, and its columns in the batch."""
 
     layout: Layout
-    places: tuple[int, ...]  # of the layout's columns in the stretch
+    places: tuple[int, ...]  # of the layout's columns in the batch
     column_of: Mapping[int, int]  # by place; of a column that is there twice, the last one
 
 
 @dataclass(slots=True, eq=False)
 class SeriesBatch:
-    """Polls in the order they were taken. `kept` rows, the first ones, are in the journal."""
+    """Polls in the order they were taken. `kept` rows, the first ones, are in the WAL."""
 
     device: str
     columns: tuple[tuple[str, str], ...]
@@ -88,7 +88,7 @@ class SeriesBatch:
 
     @classmethod
     def late(cls, device: str, column: tuple[str, str], chunk: Chunk) -> Iterator["SeriesBatch"]:
-        """The one column of a span, as polls."""
+        """The one column of a chunk, as polls."""
         layout = Layout.of([column])
         cells = sound(chunk.columns[0])
         times, shared = chunk.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
@@ -107,7 +107,7 @@ class SeriesBatch:
     def follow(self, layout: Layout) -> "SeriesBatch":
         """An empty one that goes on after this one, and has the columns of a layout.
 
-        It has the columns in use as well, so that layouts that take turns share one stretch.
+        It has the columns in use as well, so that layouts that take turns share one batch.
         """
         used = {self.seen[number].places for number in set(self.kinds)}
         places = sorted({place for some in used for place in some})
@@ -125,7 +125,7 @@ class SeriesBatch:
         return len(self.times) >= self.most
 
     def number(self, layout: Layout) -> int | None:
-        """The layout's number here; None where it has columns that this stretch has not."""
+        """The layout's number here; None where it has columns that this batch has not."""
         found = self.known.get(id(layout))
         return self._learn(layout) if found is None else found
 
@@ -200,7 +200,7 @@ class SeriesBatch:
         )
 
     def unnumbered(self) -> "SeriesBatch":
-        """For who numbers series in another way: a stretch remembers the numbers it was told."""
+        """For who numbers series in another way: a batch remembers the numbers it was told."""
         return replace(self, order=[], laid={})
 
     def tail(self) -> "SeriesBatch":
@@ -243,7 +243,7 @@ class SeriesBatch:
         self.bounds = rest.bounds
 
     def older(self, before: int, among: int) -> list[tuple[int, int]]:
-        """Rows older than `before`, as ranges: of the first so many, and if in the journal."""
+        """Rows older than `before`, as ranges: of the first so many, and if in the WAL."""
         times = self.times[: min(among, self.kept)]
         old = [time < before for time in times]
         edges = [i for i, (a, b) in enumerate(pairwise((False, *old, False))) if a != b]
@@ -271,7 +271,7 @@ class SeriesBatch:
             for place, value in zip(places, values, strict=True):
                 yield self.columns[place], self.times[row], value, doubts.get(place)
 
-    # -- as spans -----------------------------------------------------------------------------
+    # -- as chunks -----------------------------------------------------------------------------
 
     def chunks(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
         """In the order of arrival; in each the times ascend. `before`: only older rows."""
@@ -281,7 +281,7 @@ class SeriesBatch:
             yield chunk if before is None else slicing.until(chunk, before)
 
     def rows(self, device: int, naming: Naming) -> list[Chunk]:
-        """For a commit: of layouts that take turns, each a span of its own, as rows; if it may be.
+        """For a commit: of layouts that take turns, each a chunk of its own, as rows; if it may be.
 
         Their times are not one after the other: whoever wants columns merges, or takes `chunks`.
         """
@@ -389,7 +389,7 @@ class SeriesBatch:
 
 
 def _nothing() -> dict[str, Any]:
-    """The rows of a stretch that has none yet."""
+    """The rows of a batch that has none yet."""
     empty = {"times": array("q"), "kinds": array("B"), "tables": {}, "turns": []}
     rest = {"doubts": {}, "kept": 0, "bounds": None, "origin": None, "present": {}}
     return {**empty, **rest}

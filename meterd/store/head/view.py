@@ -1,4 +1,4 @@
-"""What readers see of polls in memory: with the catalogue, and the newest value of each series."""
+"""The head as readers see it, with the catalogue, and the newest row of each series in it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class HeadView:
 
 
 def newest_rows(batch: SeriesBatch, catalog: Catalog) -> Iterator[Row]:
-    """The newest value of each series among polls that are in the journal."""
+    """The newest value of each series among polls that are in the WAL."""
     for column, time, value, doubt in batch.newest():
         quality = Quality.GOOD if doubt is None else doubt.quality
         if doubt is None and isnan(value):

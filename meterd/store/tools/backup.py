@@ -202,7 +202,7 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
     with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         if new.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone():
-            # Of who writes to the original, and of the journal file beside that.
+            # Of who writes to the original, and of the WAL file beside that.
             new.execute("DELETE FROM memo WHERE name IN (?, ?)", (writer_lease.NAME, file_wal.MARK))
             new.commit()
         new.execute("PRAGMA journal_mode = DELETE")
@@ -217,7 +217,7 @@ def _url(path: Path) -> str:
 
 
 def _absorb(target: Path, polls: Sequence[Poll]) -> None:
-    """Polls of a journal file become part of the copy: a backup is one file."""
+    """Polls of a WAL file become part of the copy: a backup is one file."""
     if not polls:
         return
     copy, catalog = _found(target), Catalog()

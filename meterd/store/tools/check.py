@@ -110,7 +110,7 @@ def put_aside(folder: Path) -> Iterator[str]:
 def files(
     database: Database, spool: Path | None = None, catalog: Catalog | None = None
 ) -> Iterator[str]:
-    """What is wrong with the journal file and the spool beside a database, a sentence each."""
+    """What is wrong with the WAL file and the spool beside a database, a sentence each."""
     if database.path is not None:
         try:
             for damaged, _ in file_wal.read(file_wal.place(database.path), catalog).damages:

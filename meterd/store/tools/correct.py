@@ -346,7 +346,7 @@ def _valid(_: Chunk, column: ChunkColumn) -> list[int]:
 
 
 def _those(chunk: Chunk, places: Callable[[Chunk, ChunkColumn], list[int]]) -> Chunk | None:
-    """The samples of a span that are wanted, by their places in each column."""
+    """The samples of a chunk that are wanted, by their places in each column."""
     columns = (picked(column, places(chunk, column)) for column in chunk.columns)
     kept = tuple(column for column in columns if column.values)
     return Chunk(chunk.device, chunk.times, kept) if kept else None

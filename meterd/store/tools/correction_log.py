@@ -1,6 +1,6 @@
 """The tables `correction` and `corrected`: who corrected what, and what stood there before.
 
-All but `listed` is for the writer's thread, and raises StoreError.
+All but `listed` is for the store's thread, and raises StoreError.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -132,7 +132,7 @@ def _note(session: StoreSession, names: Sequence[str]) -> None:
 def absorb(
     connection: Connection, catalog: Catalog, old: str, new: str, *, who: str, now: int
 ) -> None:
-    """What is left of `old` gets the numbers of `new`; for the writer's thread."""
+    """What is left of `old` gets the numbers of `new`; for the store's thread."""
     gone, stays = catalog.devices[old], catalog.devices[new]
     mine = catalog.by_device.get(gone, [])
     pairs = {one.id: catalog.one(new, *one.name[1:]) for one in mine}

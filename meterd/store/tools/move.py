@@ -106,7 +106,7 @@ class _Copy:
         self._deleted = 0
 
     def run(self, polls: Sequence[Poll]) -> Moved:
-        """`polls` are those of a journal file: they become rows of the copy's journal."""
+        """`polls` are those of a WAL file: they become rows of the copy's journal."""
         self._claim()
         for table in SENT:
             self._table(table)
@@ -137,7 +137,7 @@ class _Copy:
         return len(made)
 
     def _samples(self) -> None:
-        """Plain rows (`store.rows`), a stretch of time at a time."""
+        """Plain rows (`store.rows`), a piece of time at once."""
         time, last = sample.c.time, -1
         while True:
             later = select(time).where(time > last).order_by(time)

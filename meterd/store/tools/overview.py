@@ -157,7 +157,7 @@ class BlockRow:
 
 
 def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
-    """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
+    """What a WAL file beside the database holds (`store.journal: file`), poll by poll."""
     if database.path is None:
         return
     head, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()

@@ -1,4 +1,4 @@
-"""The polls of a journal file beside a database (`store.journal: file`), on their way into a copy.
+"""The polls of a WAL file beside a database (`store.journal: file`), on their way into a copy.
 
 The writer moves polls from the file into blocks, so both are looked at as of one moment.
 """
@@ -18,7 +18,7 @@ from meterd.store.head.replay import wal_chunks
 from meterd.store.wal import file_wal
 from meterd.store.wal.scanner import DamagedRange, Record
 
-_BATCH = 200_000  # samples of one journal row
+_BATCH = 200_000  # samples of one WAL row
 _TURNS = 5
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _polls(database: Database, some: Sequence[Record | DamagedRange]) -> list[Po
 
 
 def chunks(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Chunk]]:
-    """Of each journal row that the polls become in a copy.
+    """Of each WAL row that the polls become in a copy.
 
     Raises StoreError where the database does not know their series.
     """

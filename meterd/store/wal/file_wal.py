@@ -1,4 +1,4 @@
-"""The journal in a file of its own (`store.journal: file`): a commit writes what it has to say.
+"""The file WAL (`store.journal: file`): commits are records of one file of fixed size.
 
 The file has its blocks from the start and is written in place (record_log.AlternatingLog), so a
 commit costs flash a page or two. Each record tells the names behind its numbers that the half has
@@ -77,7 +77,7 @@ class TableWal(Protocol):
 
 
 class FileWal:
-    """Lives in the writer's thread. Its methods raise StoreError."""
+    """Lives in the store's thread. Its methods raise StoreError."""
 
     def __init__(self, path: Path, catalog: Catalog, lost: Lost | None, size: int = SIZE) -> None:
         """`lost` is told what cannot be read; else it is kept in a file of its own, and logged."""
@@ -245,7 +245,7 @@ def generation(database: Database) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class FileWalContents:
-    """Polls of a journal file, oldest first; what of it is damaged, with its bytes; its names."""
+    """Polls of a WAL file, oldest first; what of it is damaged, with its bytes; its names."""
 
     polls: list[Poll]
     damages: list[tuple[DamageError, bytes | None]]
@@ -312,7 +312,7 @@ def _time(poll: Poll) -> str:
 
 
 def left(database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | None = None) -> Head:
-    """The polls of the file beside a database; `mine` where it is the journal.
+    """The polls of the file beside a database; `mine` where it is the WAL.
 
     Raises StoreError.
     """

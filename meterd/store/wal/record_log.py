@@ -1,4 +1,4 @@
-"""Files of records that a crash cannot hurt, and in which damage stays what it hurt.
+"""Record logs: append-only files of checksummed records; a torn or damaged record costs itself.
 
     file    | magic, 8 bytes | record | record | …       (records: scanner.py)
 

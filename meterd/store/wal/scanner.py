@@ -1,4 +1,4 @@
-"""The scanner of record files: each record that is whole, and each place where some cannot be read.
+"""Scans a record log: yields sound records, and the ranges in which some cannot be read.
 
     record  | bytes of the body, 4 | number, 8 | CRC-32 of both and the body, 4 | body |
 

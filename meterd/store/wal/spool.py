@@ -1,8 +1,8 @@
-"""Polls in files of their own while the store cannot take them, oldest first.
+"""The spool: record logs with polls that the database cannot take now, oldest first.
 
 Each record names its devices and series, since the store may not have given them numbers yet:
 
-    | bytes of the names, 4 | names, JSON deflated | polls, as in a journal row |
+    | bytes of the names, 4 | names, JSON deflated | polls, as in a WAL row |
 
 A spool is several files, `NAME-000001` and so on: the oldest goes whole, when its polls are in
 the store or when there is no room. Each is locked by the meterd that has it, so that two of one
@@ -48,7 +48,7 @@ def pack(batches: Sequence[SeriesBatch]) -> bytes:
     for batch in batches:
         owner = local.device(batch.device)
         chunks.setdefault(batch.device, []).extend(
-            # A stretch remembers the numbers that the store gave; here they are others.
+            # A batch remembers the numbers that the store gave; here they are others.
             chunk
             for chunk in batch.unnumbered().chunks(owner, local.one)
             if chunk.times
@@ -217,7 +217,7 @@ def files(path: Path) -> list[Path]:
 
 
 class Spool:
-    """To be used in the writer's thread. Its methods raise StoreError where files fail."""
+    """To be used in the store's thread. Its methods raise StoreError where files fail."""
 
     def __init__(
         self,
