@@ -1,6 +1,7 @@
 """What holds of the package's sources as a whole, beyond what import-linter proves."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -53,3 +54,18 @@ def test_no_function_is_longer_than_one_can_read(package: Mapping[Path, ast.Modu
     found = dict(functions(package))
     assert len(found) > 3000
     assert not {place: n for place, n in found.items() if n > LONGEST_FUNCTION}
+
+
+def test_comments_and_docstrings_name_files_that_there_are(
+    package: Mapping[Path, ast.Module],
+) -> None:
+    migrations = PACKAGE.parent / "migrations"
+    there = [f"/{file.as_posix()}" for file in (*package, *migrations.rglob("*.py"))]
+    named = [
+        (name, f"{file.relative_to(PACKAGE.parent)}:{number}")
+        for file in package
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)
+        for name in re.findall(r"[\w/]+\.py\b", line)
+    ]
+    assert len(named) > 20
+    assert not [each for each in named if not any(file.endswith(f"/{each[0]}") for file in there)]
