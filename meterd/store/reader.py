@@ -17,18 +17,18 @@ from meterd.model.quantity import Kind, describe
 from meterd.store.db import foreign_rows, migrate, store_url
 from meterd.store.db.connections import Database
 from meterd.store.db.file_identity import GoneError
-from meterd.store.db.quarantine import legible
+from meterd.store.db.quarantine import readable_rows
 from meterd.store.head.catalog import Catalog, CatalogSeries, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
 from meterd.store.head.view import HeadView, ReadableHead
 from meterd.store.query import day_reader, range_reader
 from meterd.store.query.block_cache import BlockCache
-from meterd.store.query.counter_reader import beside
+from meterd.store.query.counter_reader import counter_of
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.query.range_query import SeriesInfo, SeriesPoints, SeriesRequest
 from meterd.store.query.range_reader import Moment
-from meterd.store.query.series_array import SeriesArray, joined, of_stretch
+from meterd.store.query.series_array import SeriesArray, concatenate, of_batch
 from meterd.store.wal import file_wal
 
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
@@ -69,13 +69,13 @@ class Reader:
             raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
         catalog = Catalog()
         head = Head(catalog.renamed)
-        with place.reading() as connection, legible(place.label):
+        with place.reading() as connection, readable_rows(place.label):
             if migrate.is_current(connection):
                 _legible(place, connection)
                 catalog.load(connection)
                 replay(journal_rows(connection), head, catalog)
         if place.path is not None:
-            contents = file_wal.read(file_wal.place(place.path), catalog)
+            contents = file_wal.read(file_wal.path_beside(place.path), catalog)
             for damaged, _ in contents.damages:
                 _log.error("%s", damaged)
             for poll in contents.polls:
@@ -177,15 +177,19 @@ class Reader:
         """
         memory = self._memory
         label = self._database.label
-        with same(memory.catalog), legible(label, memory.catalog.doubt):
-            return day_reader.told(self._database, memory.head, memory.catalog, device, day, wanted)
+        with same_store(memory.catalog), readable_rows(label, memory.catalog.doubt):
+            return day_reader.day_samples(
+                self._database, memory.head, memory.catalog, device, day, wanted
+            )
 
     def days(self, name: Name) -> day_reader.DayList:
         """The UTC days on which a series has samples.
 
         To be called in a thread. Raises StoreError.
         """
-        return day_reader.listed(self._database, self._memory.head, self._memory.catalog, name)
+        return day_reader.days_with_samples(
+            self._database, self._memory.head, self._memory.catalog, name
+        )
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
@@ -200,7 +204,7 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         question = partial(range_reader.quarters, name=name, start=start, end=end)
-        return self._answer([name, *beside(name)], threading.Event(), question)
+        return self._answer([name, *counter_of(name)], threading.Event(), question)
 
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
@@ -217,7 +221,7 @@ class Reader:
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
         catalog = self._memory.catalog
-        with same(catalog), legible(self._database.label, catalog.doubt):
+        with same_store(catalog), readable_rows(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
             head = _recent(self._memory.head, frozenset(names))
             if not self._database.made():
@@ -233,13 +237,13 @@ def _legible(place: Database, connection: Connection) -> None:
     """Raises StoreError (corrupt) where names and numbers are none."""
     if place.path is None:
         return
-    for flaw in foreign_rows.flaws(connection, foreign_rows.NAMES):
+    for flaw in foreign_rows.find_rows(connection, foreign_rows.NAMES):
         text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
         raise StoreError(text, code="corrupt")
 
 
 @contextmanager
-def same(catalog: Catalog) -> Iterator[None]:
+def same_store(catalog: Catalog) -> Iterator[None]:
     """Within it, all that is found is of the database that the catalog's numbers are of.
 
     Raises GoneError where another file has its place, at the beginning or the end.
@@ -259,9 +263,9 @@ def _recent(head: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArra
     found: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
         for batch in head.batches(device):
-            for name, track in of_stretch(batch, names):
+            for name, track in of_batch(batch, names):
                 found.setdefault(name, []).append(track)
-    return {name: joined(parts) for name, parts in found.items()}
+    return {name: concatenate(parts) for name, parts in found.items()}
 
 
 def _kind(name: Name) -> Kind:

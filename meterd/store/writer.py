@@ -23,7 +23,7 @@ from meterd.store.db.writer_lease import WriterLease
 from meterd.store.engine.spool_policy import SpoolOptions, SpoolPolicy, WriterOptions
 from meterd.store.engine.storage_engine import BATCH, Absorb, StorageEngine
 from meterd.store.engine.store_thread import StoreThread
-from meterd.store.engine.thread_calls import closed
+from meterd.store.engine.thread_calls import closed_error
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.head.view import HeadView
@@ -218,7 +218,7 @@ class Writer:
     def check(self, options: WriterOptions) -> None:
         """Raises StoreError where `tune` could not do what these say."""
         if options.to_file:
-            file_wal.beside(self._database, self.memory.catalog)
+            file_wal.open_beside(self._database, self.memory.catalog)
 
     def tune(self, options: WriterOptions) -> None:
         """Goes on with other options; the store stays open and locked, and every poll is taken.
@@ -231,7 +231,7 @@ class Writer:
     async def flush(self) -> None:
         """Commits now what was taken so far. Raises StoreError where that fails."""
         if self._thread is None:
-            raise closed()
+            raise closed_error()
         asked: asyncio.Future[None] = self._store_thread.calls.add()
         self._store_thread.wake.set()
         await asked
@@ -256,7 +256,7 @@ class Writer:
         Raises that.
         """
         if self._thread is None:
-            raise closed()
+            raise closed_error()
         done = self._store_thread.calls.add(work)
         self._store_thread.wake.set()
         return await done

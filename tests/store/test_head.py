@@ -11,7 +11,7 @@ import pytest
 from meterd.model.sample import Layout, Poll, Quality, QualityFlag
 from meterd.store.head import series_batch
 from meterd.store.head.head import Head, SeriesBatch
-from meterd.store.query.series_array import of_stretch
+from meterd.store.query.series_array import of_batch
 from tests.store.rigs import poll
 
 WIDE = Layout.of([(f"x.v{number}", "V") for number in range(10)])
@@ -192,7 +192,7 @@ def test_layouts_without_a_column_or_with_one_twice_move_no_value(order: tuple[i
                 name = "x.a" if column.series == len("x.a") else "x.bb"
                 cells = zip(chunk.times_of(column), column.values, strict=True)
                 chunks.update({(name, time): value for time, value in cells})
-        for (_, name, _), track in of_stretch(one, {("main", n, "V") for n in ("x.a", "x.bb")}):
+        for (_, name, _), track in of_batch(one, {("main", n, "V") for n in ("x.a", "x.bb")}):
             cells = zip(track.times.tolist(), track.values.tolist(), strict=True)
             tracks.update({(name, time): value for time, value in cells})
         newest.update({(name, time): value for (name, _), time, value, _ in one.newest()})

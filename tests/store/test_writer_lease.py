@@ -14,14 +14,14 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.store.db import writer_lease
-from meterd.store.db.writer_lease import LeaseHolder, is_dead, ourselves
+from meterd.store.db.writer_lease import LeaseHolder, is_dead, this_process
 from meterd.store.tools import backup
 from meterd.store.writer import Writer
 
 from .rigs import NEVER, poll, rows, samples, store, url_of
 
 US = replace(
-    ourselves((1, 10), (1, 20), None, 30.0),
+    this_process((1, 10), (1, 20), None, 30.0),
     boot="this boot",
     host="machine host",
     pids="4026531836",

@@ -17,7 +17,7 @@ from meterd.model.quantity import DEVICE_UP, GUARDED
 from meterd.poll.latest import DeviceState
 from meterd.promql.result import QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
-from meterd.store.blocks.sample_order import strays
+from meterd.store.blocks.sample_order import misplaced
 
 if TYPE_CHECKING:
     from meterd.daemon.info import DeviceInfo
@@ -183,7 +183,7 @@ def _in_line(times: Times, values: Values) -> tuple[Times, Values]:
     known = values[told]
     if len(known) < 2 or bool(np.all(known[1:] >= known[:-1])):
         return times, values
-    gone = told[strays(known.tolist())]
+    gone = told[misplaced(known.tolist())]
     return np.delete(times, gone), np.delete(values, gone)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from meterd.store.blocks import codec, header, string_table, timestamps, varint
-from meterd.store.blocks.checksum import seal, unsealed
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, check, sound
+from meterd.store.blocks.checksum import seal, verified
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, check, without_infinities
 from meterd.store.blocks.varint import Cursor, Damage, Numbers
 
 FORMAT = 1
@@ -65,10 +65,10 @@ def encode(chunk: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
 
 def decode(body: bytes, wanted: Container[int] | None = None) -> Chunk:
     """The chunk, or of its series only those that are wanted. Raises StoreError (corrupt)."""
-    with unsealed(WHAT, FORMAT, body) as cursor:
+    with verified(WHAT, FORMAT, body) as cursor:
         found = cut(cursor, wanted)
         columns = [
-            sound(
+            without_infinities(
                 ChunkColumn(one.series, one.rows, codec.decode(one.body, len(one.rows)), one.states)
             )
             for one in found.series

@@ -101,11 +101,11 @@ def merge(chunks: Sequence[Chunk]) -> Chunk:
         raise ValueError("merge needs one or more spans, all of one device")
     parts = sorted((chunk for chunk in chunks if chunk.times), key=lambda chunk: chunk.times[0])
     if all(one.times[-1] < other.times[0] for one, other in pairwise(parts)):
-        return _joined(chunks[0].device, parts)
-    return _overlaid(chunks)
+        return _concatenated(chunks[0].device, parts)
+    return _merge_overlapping(chunks)
 
 
-def has_wild(values: "array[float]") -> bool:
+def has_infinity(values: "array[float]") -> bool:
     """Whether one is an infinity, or beyond LARGEST. Quick for the usual values."""
     if not values:
         return False
@@ -115,12 +115,12 @@ def has_wild(values: "array[float]") -> bool:
     return any(abs(value) > LARGEST for value in values)
 
 
-def sound(column: ChunkColumn) -> ChunkColumn:
+def without_infinities(column: ChunkColumn) -> ChunkColumn:
     """With nulls, and why, where values are no numbers that can be measured.
 
     No door lets such a value in; a store that an older meterd wrote may hold some.
     """
-    if not has_wild(column.values):
+    if not has_infinity(column.values):
         return column
     wild = [abs(value) > LARGEST for value in column.values]
     values = array("d", [nan if odd else one for odd, one in zip(wild, column.values, strict=True)])
@@ -129,10 +129,10 @@ def sound(column: ChunkColumn) -> ChunkColumn:
         (1, _INVALID, NOT_FINITE) if odd else (1, *state)
         for odd, state in zip(wild, states, strict=True)
     )
-    return column._replace(values=values, states=runs(told, values))
+    return column._replace(values=values, states=run_lengths(told, values))
 
 
-def regular(rows: Iterable[int]) -> Rows:
+def as_range(rows: Iterable[int]) -> Rows:
     """Ascending rows as a range where they are evenly spaced."""
     if isinstance(rows, range):
         return rows
@@ -144,7 +144,7 @@ def regular(rows: Iterable[int]) -> Rows:
     return spread if even else listed
 
 
-def runs(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
+def run_lengths(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
     """Neighbours of equal quality and reason become one; empty where there is nothing to say."""
     joined: list[State] = []
     for state in states:
@@ -156,7 +156,7 @@ def runs(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
     return () if plain and not isnan(sum(values)) else tuple(joined)
 
 
-def _joined(device: int, parts: Sequence[Chunk]) -> Chunk:
+def _concatenated(device: int, parts: Sequence[Chunk]) -> Chunk:
     """Chunks that follow one another: columns are put end to end."""
     times = array("q")
     pieces: dict[int, list[tuple[int, ChunkColumn]]] = {}
@@ -174,8 +174,8 @@ def _end_to_end(pieces: Sequence[tuple[int, ChunkColumn]], total: int) -> ChunkC
     values = array("d", b"".join([column.values.tobytes() for _, column in pieces]))
     states: tuple[State, ...] = ()
     if any(column.states for _, column in pieces):
-        states = runs(chain.from_iterable(_states(column) for _, column in pieces), values)
-    rows = range(total) if len(values) == total else regular(_shifted(pieces))
+        states = run_lengths(chain.from_iterable(_states(column) for _, column in pieces), values)
+    rows = range(total) if len(values) == total else as_range(_shifted(pieces))
     return ChunkColumn(pieces[0][1].series, rows, values, states)
 
 
@@ -189,7 +189,7 @@ def _states(column: ChunkColumn) -> tuple[State, ...]:
     return column.states or ((len(column.values), GOOD, ""),)
 
 
-def picked(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
+def select_values(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
     """The values at these places, ascending; rows stay those of the chunk."""
     rows, values = column.rows, column.values
     found = array("d", map(values.__getitem__, at))
@@ -197,10 +197,10 @@ def picked(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
     if column.states:
         table, numbers = _numbered([column])
         states = _grouped(table, map(numbers.__getitem__, at), found)
-    return ChunkColumn(column.series, regular(map(rows.__getitem__, at)), found, states)
+    return ChunkColumn(column.series, as_range(map(rows.__getitem__, at)), found, states)
 
 
-def _overlaid(chunks: Sequence[Chunk]) -> Chunk:
+def _merge_overlapping(chunks: Sequence[Chunk]) -> Chunk:
     """Chunks that overlap: series by series, and cell by cell where several chunks have one.
 
     No object is made for a cell: of some 100,000 the garbage collector would make long pauses.
@@ -233,7 +233,7 @@ def _laid(series: int, pieces: Sequence[tuple[Rows, ChunkColumn]]) -> ChunkColum
     """The last piece of a row wins."""
     if len(pieces) == 1:
         rows, only = pieces[0]
-        return only._replace(rows=regular(rows))
+        return only._replace(rows=as_range(rows))
     where: dict[int, int] = {}  # row -> place in all the pieces' values
     offset = 0
     for at, _ in pieces:
@@ -247,7 +247,7 @@ def _laid(series: int, pieces: Sequence[tuple[Rows, ChunkColumn]]) -> ChunkColum
     if any(column.states for _, column in pieces):
         table, numbers = _numbered([column for _, column in pieces])
         states = _grouped(table, map(numbers.__getitem__, order), values)
-    return ChunkColumn(series, regular(found), values, states)
+    return ChunkColumn(series, as_range(found), values, states)
 
 
 def _numbered(columns: Iterable[ChunkColumn]) -> tuple[list[tuple[int, str]], "array[int]"]:
@@ -264,14 +264,16 @@ def _numbered(columns: Iterable[ChunkColumn]) -> tuple[list[tuple[int, str]], "a
 def _grouped(
     table: Sequence[tuple[int, str]], numbers: Iterable[int], values: "array[float]"
 ) -> tuple[State, ...]:
-    return runs(((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values)
+    return run_lengths(
+        ((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values
+    )
 
 
 def check(chunk: Chunk) -> None:
     """Raises ValueError, with what is wrong, for a chunk that breaks its own rules."""
     check_order(chunk)
     for column in chunk.columns:
-        if wrong := _wrong(column, len(chunk.times)):
+        if wrong := _column_error(column, len(chunk.times)):
             raise ValueError(f"series {column.series} has {wrong}")
 
 
@@ -284,7 +286,7 @@ def check_order(chunk: Chunk) -> None:
         raise ValueError("a span's columns have to ascend by series")
 
 
-def _wrong(column: ChunkColumn, count: int) -> str:
+def _column_error(column: ChunkColumn, count: int) -> str:
     rows = column.rows
     if len(rows) != len(column.values):
         return f"{len(rows)} rows and {len(column.values)} values"

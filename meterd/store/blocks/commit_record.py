@@ -13,17 +13,17 @@ from itertools import accumulate, chain, compress, repeat, zip_longest
 from operator import itemgetter, sub
 
 from meterd.store.blocks import byte_planes, matrix, string_table, varint
-from meterd.store.blocks.checksum import seal, unsealed
+from meterd.store.blocks.checksum import seal, verified
 from meterd.store.blocks.chunk import (
     Chunk,
     ChunkColumn,
     RowBatch,
     Rows,
     State,
+    as_range,
     check,
     check_order,
-    regular,
-    sound,
+    without_infinities,
 )
 from meterd.store.blocks.matrix import AS_IS, laid
 from meterd.store.blocks.varint import Cursor, Damage
@@ -129,7 +129,7 @@ def _woven(widths: tuple[int, ...]) -> list[int]:
 
 def decode(body: bytes) -> list[Chunk]:
     """The chunks, as they were given. Raises StoreError (corrupt)."""
-    with unsealed(_WHAT, FORMAT, body) as outside:
+    with verified(_WHAT, FORMAT, body) as outside:
         size = outside.number()
         if size > MOST_BYTES:
             raise Damage(f"{size} bytes")
@@ -223,7 +223,7 @@ def _read(cursor: Cursor) -> list[Chunk]:
     rows = _rows(cursor, [counts[n] for n in of_span], lengths)
     states = _runs(cursor, lengths)
     values = _values(cursor, widths, lengths)
-    columns = map(sound, map(ChunkColumn, ids, rows, values, states))
+    columns = map(without_infinities, map(ChunkColumn, ids, rows, values, states))
     return [
         Chunk(device, at, tuple(next(columns) for _ in range(width)))
         for device, at, width in zip(devices, times, widths, strict=True)
@@ -254,7 +254,7 @@ def _rows(cursor: Cursor, counts: Sequence[int], lengths: Sequence[int]) -> list
         if length == count:
             found.append(range(count))
             continue
-        found.append(regular(flat[taken : taken + length]))
+        found.append(as_range(flat[taken : taken + length]))
         taken += length
     return found
 

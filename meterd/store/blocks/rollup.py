@@ -13,8 +13,8 @@ from math import fsum, isnan, nan
 
 from meterd.model.sample import LARGEST
 from meterd.store.blocks import byte_planes, codec, varint
-from meterd.store.blocks.checksum import named, payload, seal
-from meterd.store.blocks.chunk import has_wild
+from meterd.store.blocks.checksum import decoding, payload, seal
+from meterd.store.blocks.chunk import has_infinity
 from meterd.store.blocks.counter_increase import CounterIncrease, Power
 from meterd.store.blocks.varint import Cursor, Damage
 
@@ -69,7 +69,7 @@ def fold(
     the window cuts in two is not whole: give all of its values.
     """
     # A list is read twice as quickly as an array.
-    times, values = _known(times, list(values))
+    times, values = _without_nulls(times, list(values))
     found = dict(_gauges(times, values))
     if counter:
         rise = CounterIncrease.of(times, values, before, after, power, total=total)
@@ -102,7 +102,9 @@ def total(quarters: Iterable[QuarterRollup]) -> QuarterRollup:
     )
 
 
-def _known(times: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int], Sequence[float]]:
+def _without_nulls(
+    times: Sequence[int], values: Sequence[float]
+) -> tuple[Sequence[int], Sequence[float]]:
     if not isnan(sum(values)):
         return times, values
     pairs = [pair for pair in zip(times, values, strict=True) if not isnan(pair[1])]
@@ -205,14 +207,14 @@ def sections(body: bytes) -> RollupSections:
 
 def unpack(body: bytes) -> tuple[int, dict[int, QuarterRollup]]:
     """The day and its quarters. Raises StoreError (corrupt)."""
-    with named(WHAT):
+    with decoding(WHAT):
         packed = sections(body)
         count, estimated = packed.count, set(_places(packed.estimated))
         counted = _places(packed.counted)
         rises = byte_planes.unpack(packed.increases, len(counted))
         increases = dict(zip(counted, rises, strict=True))
         counts = accumulate(byte_planes.unpack(packed.counts, count))
-        lanes = [_measured(codec.decode(lane, count)) for lane in packed.lanes]
+        lanes = [_without_infinities(codec.decode(lane, count)) for lane in packed.lanes]
         quarters: dict[int, QuarterRollup] = {}
         for at, (place, n, low, high, whole) in enumerate(
             zip(_places(packed.places), counts, *lanes, strict=True)
@@ -223,9 +225,9 @@ def unpack(body: bytes) -> tuple[int, dict[int, QuarterRollup]]:
         return packed.day, quarters
 
 
-def _measured(lane: "array[float]") -> "array[float]":
+def _without_infinities(lane: "array[float]") -> "array[float]":
     """Of an older meterd that took infinities for values: NaN stands for what came of them."""
-    if not has_wild(lane):
+    if not has_infinity(lane):
         return lane
     return array("d", [value if abs(value) <= LARGEST else nan for value in lane])
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from meterd.model.sample import LARGEST
 from meterd.store.blocks import array_decoder, byte_planes, codec, rollup
 from meterd.store.blocks.array_decoder import Times, Values
-from meterd.store.blocks.checksum import named
+from meterd.store.blocks.checksum import decoding
 from meterd.store.blocks.rollup import RollupSections, sections
 from meterd.store.blocks.varint import Cursor
 
@@ -44,7 +44,7 @@ class _RollupGroup:
 
 def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> RollupArrays:
     """Of days in time order; lanes that are not wanted are NaN. Raises StoreError (corrupt)."""
-    with named(rollup.WHAT):
+    with decoding(rollup.WHAT):
         days = [sections(body) for body in bodies]
         counts = [day.count for day in days]
         told = [_lane(days, place, wanted) for place in range(len(LANES))]
@@ -82,7 +82,7 @@ def _lane(days: Sequence[RollupSections], place: int, wanted: Collection[str]) -
         if cursor.byte() != codec.DECIMAL or not day.count:
             found[row] = array_decoder.values(body, day.count)
             continue
-        digits, first = codec.head(cursor)
+        digits, first = codec.decimal_header(cursor)
         width, inflated = byte_planes.gathered(cursor.rest(), day.count - 1)
         group = groups.setdefault((width, day.count), _RollupGroup())
         group.rows.append(row)

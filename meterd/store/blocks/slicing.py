@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from math import isnan
 
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, regular
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, as_range
 from meterd.store.blocks.quality_codes import GOOD, INVALID
 
 HOUR = 3_600_000
@@ -51,7 +51,7 @@ def _column(column: ChunkColumn, start: int, end: int) -> ChunkColumn:
 def _moved(rows: Rows, start: int) -> Rows:
     if isinstance(rows, range) and len(rows) > 1:
         return range(rows[0] - start, rows[-1] + 1 - start, rows.step)
-    return regular([row - start for row in rows])
+    return as_range([row - start for row in rows])
 
 
 def _cut(states: tuple[State, ...], low: int, high: int) -> tuple[State, ...]:
@@ -66,7 +66,7 @@ def _cut(states: tuple[State, ...], low: int, high: int) -> tuple[State, ...]:
     return () if all(state[1:] == (GOOD, "") for state in kept) else kept
 
 
-def told(chunk: Chunk, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
+def valid_samples(chunk: Chunk, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
     """Times and values that count: neither null nor of quality invalid."""
     times, values = chunk.times_of(column), column.values
     if not column.states:
@@ -83,7 +83,7 @@ def _trusted(states: Sequence[State]) -> Iterator[int]:
         at += count
 
 
-def ripe(times: "array[int]", edge: int) -> list[tuple[int, int]]:
+def compactable_rows(times: "array[int]", edge: int) -> list[tuple[int, int]]:
     """Which rows make a block each, of those older than the full hour `edge` (Unix ms).
 
     A block covers whole hours of one UTC day and has at least FEW polls, unless its day is over.
@@ -93,7 +93,7 @@ def ripe(times: "array[int]", edge: int) -> list[tuple[int, int]]:
     start, last = 0, bisect_left(times, edge)
     while start < last:
         day_end = times[start] - times[start] % DAY + DAY
-        end = _ripe(times, start, last, day_end)
+        end = _next_end(times, start, last, day_end)
         if end is None and day_end > edge:
             break
         end = end or bisect_left(times, day_end, start, last)
@@ -102,7 +102,7 @@ def ripe(times: "array[int]", edge: int) -> list[tuple[int, int]]:
     return found
 
 
-def _ripe(times: "array[int]", start: int, last: int, day_end: int) -> int | None:
+def _next_end(times: "array[int]", start: int, last: int, day_end: int) -> int | None:
     """The first end of an hour with polls enough before it."""
     hour_end = times[start] - times[start] % HOUR + HOUR
     while hour_end <= day_end:

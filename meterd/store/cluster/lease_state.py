@@ -74,9 +74,9 @@ class LeaseState:
         """
         # The library behind it has one state for the whole process.
         with _UPGRADING:
-            _patiently(lambda: upgrade(self.lone), _PATIENCE)
+            _retry_until(lambda: upgrade(self.lone), _PATIENCE)
             if not self._met:
-                _patiently(lambda: self.lone.writing().close(), _SHORT)
+                _retry_until(lambda: self.lone.writing().close(), _SHORT)
             self._met = True
 
     def fence(
@@ -149,7 +149,7 @@ def _is_older(row: Any, token: int | None, holder: str, now: int) -> bool:
     return bool(row.token < token and (row.holder == holder or row.until < now))
 
 
-def _patiently(work: Callable[[], None], seconds: float) -> None:
+def _retry_until(work: Callable[[], None], seconds: float) -> None:
     """Meterds that start at once wait for each other. Raises StoreError."""
     end = time.monotonic() + seconds
     while True:

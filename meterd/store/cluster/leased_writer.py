@@ -171,7 +171,7 @@ def _old(connection: Connection, devices: Collection[int], day: int) -> ColumnEl
     )
 
 
-def taken_over(
+def adopted_polls(
     session: StoreSession,
     held: Mapping[str, DeviceLease],
     adopted: Mapping[str, DeviceLease],
@@ -192,7 +192,7 @@ def taken_over(
     return found, rows
 
 
-def forget_others(head: Head, held: Mapping[str, DeviceLease], catalog: Catalog) -> None:
+def drop_unleased(head: Head, held: Mapping[str, DeviceLease], catalog: Catalog) -> None:
     """Polls of devices that other meterds have by now are theirs to write."""
     ours = {one.id for one in held.values()}
     for name in head.devices():

@@ -20,7 +20,7 @@ from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db.schema import journal
-from meterd.store.head.catalog import Catalog, Name, sums
+from meterd.store.head.catalog import Catalog, Name, series_checksum
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.head.replay import PollDecoder
 
@@ -72,7 +72,7 @@ class PeerHeads:
         catalog = self.catalog
         if catalog is None:
             return
-        told = sums(connection)
+        told = series_checksum(connection)
         if renamed or told != self._sums:
             with self.guard:
                 catalog.learn(connection, self.adopted)

@@ -10,7 +10,7 @@ from meterd.model.quantity import Kind
 from meterd.store.blocks import slicing
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from meterd.store.blocks.slicing import DAY
-from meterd.store.compaction.rollups import At, first_since
+from meterd.store.compaction.rollups import At, first_sample_since
 from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.db.keys import dirty_of
 from meterd.store.head.catalog import Catalog
@@ -113,7 +113,7 @@ class AdjacentSamples:
 
 
 def _end(chunk: Chunk, column: ChunkColumn, at: int) -> dict[int, At]:
-    times, values = slicing.told(chunk, column)
+    times, values = slicing.valid_samples(chunk, column)
     return {column.series: (times[at], values[at])} if times else {}
 
 
@@ -121,5 +121,5 @@ def first_of(chunk: Chunk | None, series: int, time: int) -> At | None:
     """The first sample of a series at or after `time` (Unix ms)."""
     for column in chunk.columns if chunk is not None else ():
         if column.series == series and chunk is not None:
-            return first_since(chunk, column, time)
+            return first_sample_since(chunk, column, time)
     return None

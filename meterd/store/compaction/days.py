@@ -12,7 +12,7 @@ from meterd.store.blocks.rollup import QUARTERS, QuarterRollup
 from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction.adjacent_samples import AdjacentSamples, Ends, first_of
 from meterd.store.compaction.hours import GRACE, MOST_BYTES, HourCompactor
-from meterd.store.compaction.rollups import plain, quarters, rollup_row
+from meterd.store.compaction.rollups import hour_values, quarters, rollup_row
 from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db.keys import block_id, dirty_of, hour_id, rollup_id
@@ -148,7 +148,7 @@ class DayCompactor:
                 change.rollups_gone.append(rollup_id(column.series, day))
                 row = rollup_row(column.series, day, found, *_told(chunk, column))
                 change.rollups += [row] if row is not None else []
-            hours += plain(column.series, found)
+            hours += hour_values(column.series, found)
             yield len(column.values)
         keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
         _note_hours(session, change, keys, hours)
@@ -200,7 +200,7 @@ class DayCompactor:
         if known is not None:
             for column in chunk.columns:
                 if column.series == known.id:
-                    return slicing.told(chunk, column)
+                    return slicing.valid_samples(chunk, column)
         return None
 
 
@@ -217,7 +217,7 @@ def _merged(
 
 
 def _told(chunk: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
-    return slicing.told(chunk or Chunk(0, slicing.NO_TIMES, ()), column)
+    return slicing.valid_samples(chunk or Chunk(0, slicing.NO_TIMES, ()), column)
 
 
 def _note_hours(

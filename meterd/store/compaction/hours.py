@@ -182,8 +182,10 @@ class HourCompactor:
         newest = session.newest_time(whole.device, whole.times[0])
         # What belongs among blocks waits for no more of its kind: they say otherwise by now.
         late = 0 if newest is None else bisect_right(whole.times, min(newest, one.until - 1))
-        parts = self._together(session, whole, slicing.ripe(whole.times[:late], _FOREVER))
-        later = slicing.ripe(whole.times[late:], one.until)
+        parts = self._together(
+            session, whole, slicing.compactable_rows(whole.times[:late], _FOREVER)
+        )
+        later = slicing.compactable_rows(whole.times[late:], one.until)
         parts += [(start + late, end + late) for start, end in later]
         if not parts:
             return None
@@ -241,7 +243,7 @@ class HourCompactor:
             tip = tips.samples.get(column.series)
             if tip is None or self._catalog.by_id[column.series].kind is not Kind.COUNTER:
                 continue
-            times, _ = slicing.told(chunk, column)
+            times, _ = slicing.valid_samples(chunk, column)
             if times and times[0] - tip[0] > _HOLE:
                 days.update(
                     range(max(tip[0], times[0] - _LONGEST_HOLE) // DAY, times[0] // DAY + 1)

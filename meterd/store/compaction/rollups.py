@@ -43,7 +43,7 @@ class LastSamples:
             return
         self.time = chunk.times[-1]
         for column in chunk.columns:
-            times, values = slicing.told(chunk, column)
+            times, values = slicing.valid_samples(chunk, column)
             if times:
                 self.samples[column.series] = times[-1], values[-1]
 
@@ -58,7 +58,7 @@ def quarters(
     power: Power | None = None,
 ) -> dict[int, QuarterRollup]:
     """The quarter hours of one series, by their number since 1970."""
-    times, values = slicing.told(chunk, column)
+    times, values = slicing.valid_samples(chunk, column)
     if before is not None and times and before[0] >= times[0]:
         before = None
     known = catalog.by_id[column.series]
@@ -87,20 +87,20 @@ def hour_rows(
         counter = catalog.by_id[column.series].kind is Kind.COUNTER
         after = None
         if counter and known is not None:
-            after = first_since(whole, known, chunk.times[-1] + 1)
+            after = first_sample_since(whole, known, chunk.times[-1] + 1)
         found = quarters(chunk, column, catalog, tips.get(column.series), after, hours)
-        yield from plain(column.series, found)
+        yield from hour_values(column.series, found)
 
 
-def first_since(chunk: Chunk, column: ChunkColumn, time: int) -> At | None:
+def first_sample_since(chunk: Chunk, column: ChunkColumn, time: int) -> At | None:
     """The first sample of a series at or after `time`."""
     row = bisect_left(chunk.times, time)
     at = bisect_left(column.rows, row)
-    times, values = slicing.told(chunk, slicing.tail(column, at))
+    times, values = slicing.valid_samples(chunk, slicing.tail(column, at))
     return (times[0], values[0]) if times else None
 
 
-def plain(series: int, found: Mapping[int, QuarterRollup]) -> Iterator[Row]:
+def hour_values(series: int, found: Mapping[int, QuarterRollup]) -> Iterator[Row]:
     """Hours of what is known of their quarters."""
     by_hour: dict[int, list[QuarterRollup]] = {}
     for number, quarter in sorted(found.items()):

@@ -16,7 +16,7 @@ from meterd.store.db.connections import Database, Opened
 from meterd.store.db.file_identity import FileIdentities
 from meterd.store.db.keys import dirty_of
 from meterd.store.db.memos import memos
-from meterd.store.db.quarantine import DamageError, keep_body
+from meterd.store.db.quarantine import DamageError, quarantine_body
 from meterd.store.db.schema import SMALL, block, dirty, hour, journal, memo, newest, rollup, series
 from meterd.store.db.statements import Row, delete_keys, insert_rows, replace_rows
 from meterd.store.head.catalog import Catalog
@@ -36,7 +36,7 @@ class StoreSession(StoredBlocks):
             with rights.loading(), self.transaction() as connection:
                 rights.admit(connection)
                 if rights.is_owner and self.files is not None:
-                    foreign_rows.put_aside(connection, database.folder, catalog.names, SMALL)
+                    foreign_rows.quarantine_rows(connection, database.folder, catalog.names, SMALL)
                 catalog.load(connection)
             self._next = rights.first_number(self)
         except BaseException:
@@ -158,7 +158,7 @@ class StoreSession(StoredBlocks):
         key = table.c.id == damaged.key
         with self.transaction() as connection:
             body = connection.scalar(select(table.c.body).where(key))
-            keep_body(folder, damaged, body or b"")
+            quarantine_body(folder, damaged, body or b"")
             connection.execute(delete(table).where(key))
 
     def write_newest(self, rows: Sequence[Row], firsts: Mapping[int, int]) -> None:

@@ -197,7 +197,7 @@ class SpoolPolicy:
             odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
             return odd and self._mends()
         try:
-            quarantine.set_aside(path, self._clock.now_ms())
+            quarantine.quarantine_database(path, self._clock.now_ms())
         except StoreError as further:
             _log.error("the damaged store cannot be put aside: %s", further)
             return False
@@ -319,14 +319,14 @@ class SpoolPolicy:
         if not lost:
             return
         self.dropped += lost.samples
-        text = f"{shown(lost)}: {why}"
+        text = f"{describe_loss(lost)}: {why}"
         _log.error("%s", text)
         data = {"samples": lost.samples, "first": lost.first, "last": lost.last}
         self._notices.append(Notice(EventKind.POLLS_LOST, text, data))
 
     def _keep_body(self, damaged: DamageError, body: bytes | None) -> None:
         """A record of the spool that cannot be read. Raises StoreError."""
-        quarantine.keep_body(self._database.folder, damaged, body)
+        quarantine.quarantine_body(self._database.folder, damaged, body)
         self._notices.append(Notice(EventKind.STORE_DAMAGED, str(damaged)))
 
     # -- when all is well again ---------------------------------------------------------------
@@ -391,7 +391,7 @@ def spool_of(database: Database, wanted: Path | None = None) -> Path:
     return database.folder / f"{_SERVER}-{name}.spool"
 
 
-def shown(lost: SpoolExtent) -> str:
+def describe_loss(lost: SpoolExtent) -> str:
     """How many samples are lost, of which devices and of which time."""
     names = sorted(lost.devices)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

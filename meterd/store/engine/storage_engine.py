@@ -13,7 +13,7 @@ from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.cluster.lease_state import DeviceLease, LeaseState
-from meterd.store.cluster.leased_writer import LeasedWriter, forget_others, taken_over
+from meterd.store.cluster.leased_writer import LeasedWriter, adopted_polls, drop_unleased
 from meterd.store.compaction.days import DayCompactor
 from meterd.store.compaction.hours import HourCompactor
 from meterd.store.compaction.latest_rows import LatestRows
@@ -23,7 +23,7 @@ from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import file_identity, foreign_rows, migrate, renames
 from meterd.store.db.connections import Database
 from meterd.store.db.file_identity import GoneError
-from meterd.store.db.quarantine import DamageError, keep_body, keep_file
+from meterd.store.db.quarantine import DamageError, quarantine_body, quarantine_file
 from meterd.store.db.renames import Rename
 from meterd.store.db.writer_lease import WriterLease
 from meterd.store.engine.maintenance import MaintenanceSchedule
@@ -90,7 +90,7 @@ class StorageEngine:
         self._notices: deque[Notice] = deque() if notices is None else notices
         self._met = False  # whether a database and the file beside it were compared
         self._mark = ""
-        self._file_wal = file_wal.beside(database, catalog, self._lost) if to_file else None
+        self._file_wal = file_wal.open_beside(database, catalog, self._lost) if to_file else None
         self._hour_compactor = HourCompactor(head, catalog, self._rows, set())
         self._moving = False  # whether the WAL is to go from its table to a file, or back
         self._day_compactor = DayCompactor(head, catalog, self._hour_compactor, merging=not to_file)
@@ -120,7 +120,7 @@ class StorageEngine:
             self.fail()
             lost = self._lost
             self._file_wal = (
-                file_wal.beside(self._database, self._catalog, lost) if to_file else None
+                file_wal.open_beside(self._database, self._catalog, lost) if to_file else None
             )
             self._moving = self._loaded
             self._day_compactor.merging = not to_file
@@ -222,7 +222,7 @@ class StorageEngine:
                 if self._writer_lease is not None:
                     self._writer_lease.hold(connection)
                 folder = self._database.folder
-                return foreign_rows.put_aside(connection, folder, self._catalog.names) > 0
+                return foreign_rows.quarantine_rows(connection, folder, self._catalog.names) > 0
         finally:
             opened.close()
 
@@ -299,14 +299,14 @@ class StorageEngine:
     def _adapt(self, session: StoreSession, leased: LeasedWriter) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
         held = leased.held
-        forget_others(self._head, held, self._catalog)
+        drop_unleased(self._head, held, self._catalog)
         ids = {one.id for one in held.values()}
         self._catalog.abandon(ids)
         self._hour_compactor.keep_only(ids)
         if leased.behind:
             self._write_again(session)
         if held.items() - self._adopted.items():
-            found, rows = taken_over(session, held, self._adopted, self._catalog)
+            found, rows = adopted_polls(session, held, self._adopted, self._catalog)
             self._rows.update(rows)
             self._head.adopt(found)
         self._know_rows(set(session.numbers()))
@@ -334,7 +334,7 @@ class StorageEngine:
             chunks = wal_chunks(kept, self._catalog)
             if chunks:
                 self._note_row(session.commit(chunks, {}), chunks)
-            file_wal.place(path).unlink(missing_ok=True)
+            file_wal.path_beside(path).unlink(missing_ok=True)
         self._moving = False
 
     def _know_rows(self, there: set[int]) -> None:
@@ -373,7 +373,7 @@ class StorageEngine:
 
     def _lost(self, damaged: DamageError, body: bytes | None) -> None:
         """Something of the WAL file cannot be read. Raises StoreError."""
-        keep_body(self._database.folder, damaged, body)
+        quarantine_body(self._database.folder, damaged, body)
         self._tell(damaged)
 
     def _tell(self, damaged: DamageError) -> None:
@@ -385,16 +385,16 @@ class StorageEngine:
         if path is None:
             return
         self._compare(session, path)
-        left = file_wal.left(path, self._catalog, self._file_wal, self._lost)
+        left = file_wal.polls_beside(path, self._catalog, self._file_wal, self._lost)
         chunks = wal_chunks(left.uncommitted(_ALL), self._catalog)
         if chunks and (self._file_wal is None or self._catalog.fresh):
             self._note_row(session.commit(chunks, {}, in_file=self._file_wal is not None), chunks)
         if self._file_wal is None:
             if self._mark:
                 self._note_mark(session, "")
-            file_wal.place(path).unlink(missing_ok=True)
-        elif not self._mark or file_wal.torn(self._mark, *[self._file_wal.generation] * 2):
-            self._note_mark(session, file_wal.mark(self._file_wal.generation))
+            file_wal.path_beside(path).unlink(missing_ok=True)
+        elif not self._mark or file_wal.mismatch(self._mark, *[self._file_wal.generation] * 2):
+            self._note_mark(session, file_wal.generation_memo(self._file_wal.generation))
         self._catalog.note(chunks)
         self._head.adopt(left)
 
@@ -402,10 +402,10 @@ class StorageEngine:
         """Whether file and database are of one moment; at the start, before anything is done."""
         self._mark = session.memos().get(file_wal.MARK, "")
         there = file_wal.generation(self._database)
-        text = file_wal.torn(self._mark, there, there)
+        text = file_wal.mismatch(self._mark, there, there)
         if text and not self._met:
             kept = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
-            keep_file(kept, f"{path}: {text}\n".encode())
+            quarantine_file(kept, f"{path}: {text}\n".encode())
             _log.critical(
                 "%s; this is no copy by `meterd db backup`, or a file of it was replaced (%s says "
                 "so until it is deleted)",
@@ -416,7 +416,7 @@ class StorageEngine:
 
     def _restart(self, file: file_wal.FileWal, session: StoreSession) -> None:
         """The file goes on with nothing but what no block has."""
-        self._note_mark(session, file_wal.mark(file.generation + 1))
+        self._note_mark(session, file_wal.generation_memo(file.generation + 1))
         kept = map(self._hour_compactor.chunk, self._head.devices())
         file.restart([chunk for chunk in kept if chunk is not None])
 
@@ -431,7 +431,7 @@ class StorageEngine:
         # Another meterd of the cluster may have renamed a device.
         self._head.follow()
         if self._share is not None:
-            forget_others(self._head, self._share.held, self._catalog)
+            drop_unleased(self._head, self._share.held, self._catalog)
         moves = self._head.moves
         batches = self._head.uncommitted(BATCH)
         chunks = wal_chunks(batches, self._catalog)

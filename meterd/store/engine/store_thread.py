@@ -14,7 +14,7 @@ from meterd.store.db.connections import Database, StoreLock
 from meterd.store.db.lockfile import Claim
 from meterd.store.db.quarantine import UnforeseenError
 from meterd.store.db.writer_lease import WriterLease
-from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, shown
+from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, describe_loss
 from meterd.store.engine.spool_thread import SpoolThread
 from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.engine.thread_calls import ThreadCall, ThreadCalls
@@ -250,7 +250,7 @@ class StoreThread:
             _log.warning("%d samples go to the store that takes its place: %s", left, error)
         else:
             lost = extent_of(self._head.uncommitted(left))
-            _log.error("%s: %s", shown(lost), error)
+            _log.error("%s: %s", describe_loss(lost), error)
 
     def _try(self, work: Callable[[], object]) -> StoreError | None:
         self.alive = self._clock.monotonic()

@@ -304,7 +304,7 @@ class Catalog:
         self._turned.clear()
 
 
-def sums(connection: Connection) -> tuple[object, ...]:
+def series_checksum(connection: Connection) -> tuple[object, ...]:
     """What is another one where series were made, or reach to other times."""
     known = connection.execute(select(func.count(), func.sum(series.c.first))).one()
     lasts = connection.execute(select(func.count(), func.sum(newest.c.time))).one()
@@ -347,6 +347,6 @@ def _firsts(chunks: Iterable[Chunk]) -> dict[object, int]:
     return found
 
 
-def held(known: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
+def with_samples(known: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
     """Those that have samples."""
     return (one for one in known if one.first is not None and one.last is not None)

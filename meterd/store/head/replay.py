@@ -15,7 +15,7 @@ from meterd.store.db.quarantine import DamageError
 from meterd.store.db.schema import journal
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
-from meterd.store.head.series_batch import doubts_of
+from meterd.store.head.series_batch import quality_flags_of
 
 Names = Callable[[int], tuple[str, str, str]]
 """Device, quantity and unit of a series, by its number."""
@@ -35,7 +35,7 @@ class PollDecoder:
         for column in chunk.columns:
             for row, value in zip(column.rows, column.values, strict=True):
                 rows[row].append((column.series, value))
-            for place, doubt in doubts_of(column):
+            for place, doubt in quality_flags_of(column):
                 doubts.setdefault(column.rows[place], {})[column.series] = doubt
         for number, (time, cells) in enumerate(zip(chunk.times, rows, strict=True)):
             series = tuple(one for one, _ in cells)
@@ -82,12 +82,12 @@ def replay(
     with closing(_each(rows)) as each:
         for number, held in each:
             chunks = held
-            if who := _strange(chunks, catalog):
+            if who := _unknown_owner(chunks, catalog):
                 text = f"it holds polls of {who}, which the store does not have"
                 damaged = DamageError("journal", number, text)
                 if strange is None:
                     raise damaged
-                chunks = _known(chunks, catalog)
+                chunks = _known_chunks(chunks, catalog)
                 strange(damaged, chunks)
             newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
             catalog.note(chunks)
@@ -103,7 +103,7 @@ def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[
     yield from rows
 
 
-def _strange(chunks: Iterable[Chunk], catalog: Catalog) -> str:
+def _unknown_owner(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     """The first device or series that nobody knows, or a series that is another device's."""
     for chunk in chunks:
         name = catalog.names.get(chunk.device)
@@ -116,7 +116,7 @@ def _strange(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     return ""
 
 
-def _known(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
+def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
     """What is left of these without what `_strange` tells of."""
     found = []
     for chunk in chunks:

@@ -25,10 +25,10 @@ from meterd.store.blocks.chunk import (
     Chunk,
     ChunkColumn,
     RowBatch,
-    has_wild,
-    regular,
-    runs,
-    sound,
+    as_range,
+    has_infinity,
+    run_lengths,
+    without_infinities,
 )
 from meterd.store.blocks.quality_codes import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
@@ -90,9 +90,9 @@ class SeriesBatch:
     def late(cls, device: str, column: tuple[str, str], chunk: Chunk) -> Iterator["SeriesBatch"]:
         """The one column of a chunk, as polls."""
         layout = Layout.of([column])
-        cells = sound(chunk.columns[0])
+        cells = without_infinities(chunk.columns[0])
         times, shared = chunk.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
-        doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
+        doubts = {at: shared.setdefault(one, {0: one}) for at, one in quality_flags_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
             some = times[start : start + _MOST_ROWS]
             one = cls.of(device, (column,))
@@ -152,7 +152,7 @@ class SeriesBatch:
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
         # Nulls, too, are no numbers between these.
-        if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
+        if not -LARGEST <= sum(row) <= LARGEST and has_infinity(row):
             row = self._tame(row, kind)
         self.times.append(poll.time)
         self.kinds.append(number)
@@ -189,7 +189,7 @@ class SeriesBatch:
             self.index,
             self.times[start:end],
             self.kinds[start:end],
-            _taken(self, [(start, end)]),
+            _tables_of(self, [(start, end)]),
             doubts,
             self.known,
             self.seen,
@@ -230,7 +230,7 @@ class SeriesBatch:
                 moved.update(zip(range(start, end), range(len(rest.times), total), strict=False))
             rest.times.extend(self.times[start:end])
             rest.kinds.extend(self.kinds[start:end])
-        rest.tables = _taken(self, left)
+        rest.tables = _tables_of(self, left)
         rest.doubts = {moved[row]: one for row, one in self.doubts.items() if row in moved}
         rest.kept = sum(max(0, min(self.kept, end) - start) for start, end in left)
         rest.end()
@@ -340,7 +340,7 @@ class SeriesBatch:
         values = self._values(place)
         rows = self._rows(place)
         states = self._states(place, rows, values)
-        return ChunkColumn(series, regular(rows), values, states)
+        return ChunkColumn(series, as_range(rows), values, states)
 
     def _values(self, place: int) -> "array[float]":
         """In the order of the rows that have it."""
@@ -369,7 +369,7 @@ class SeriesBatch:
         if not lacking:
             return range(len(self.times))
         if lacking not in self.present:
-            self.present[lacking] = regular(
+            self.present[lacking] = as_range(
                 [row for row, kind in enumerate(self.kinds) if kind not in lacking]
             )
         return self.present[lacking]
@@ -385,7 +385,7 @@ class SeriesBatch:
         whole = sum(values)
         if not doubted and whole == whole:
             return ()
-        return runs(map(_state, map(doubted.get, rows), values), values)
+        return run_lengths(map(_state, map(doubted.get, rows), values), values)
 
 
 def _nothing() -> dict[str, Any]:
@@ -395,7 +395,7 @@ def _nothing() -> dict[str, Any]:
     return {**empty, **rest}
 
 
-def _taken(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
+def _tables_of(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
     """The tables of these ranges of rows, which ascend, in one pass; of each layout that has some.
 
     That of a layout without a column is empty.
@@ -413,7 +413,7 @@ def _taken(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, ar
     return found
 
 
-def doubts_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:
+def quality_flags_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:
     """Of the values that are not simply good, by place in the column."""
     at = 0
     for count, quality, reason in column.states:

@@ -9,15 +9,15 @@ from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Name
 from meterd.store.query.block_reader import BlockReader
-from meterd.store.query.counter_days import Bounds, CounterDay, joined, stale
+from meterd.store.query.counter_days import Bounds, CounterDay, join_days, stale
 from meterd.store.query.series_array import EMPTY, SeriesArray
-from meterd.store.query.series_array import joined as one_track
+from meterd.store.query.series_array import concatenate as one_track
 
 if TYPE_CHECKING:
     from meterd.store.query.range_reader import Moment
 
 
-def beside(name: Name) -> list[Name]:
+def counter_of(name: Name) -> list[Name]:
     """The power that may tell whether a counter was frozen, as series of its device."""
     return [(name[0], power, "W") for power in POWERS] if power_of(name[1], _nothing) else []
 
@@ -57,7 +57,7 @@ class CounterReader:
         before = self._neighbour(first, later=False) if oldest < first * DAY else None
         after = self._neighbour(last, later=True) if newest >= (last + 1) * DAY else None
         self._renew(days, (before, after))
-        return joined(days, (before, after), wanted)
+        return join_days(days, (before, after), wanted)
 
     def _renew(self, days: list[CounterDay], around: Bounds) -> None:
         """Roll-ups that do not fit to what is beside them give way to samples, if there are any."""

@@ -43,7 +43,7 @@ class _Naming:
         return number
 
 
-def told(
+def day_samples(
     database: Database,
     head: ReadableHead,
     catalog: Catalog,
@@ -81,7 +81,9 @@ class DayList:
     rolled: set[int]
 
 
-def listed(database: Database, head: ReadableHead, catalog: Catalog, name: Name) -> DayList:
+def days_with_samples(
+    database: Database, head: ReadableHead, catalog: Catalog, name: Name
+) -> DayList:
     """The days of a series. Raises StoreError."""
     extent = head.extents().get(name)
     found = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))

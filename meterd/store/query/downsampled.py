@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from meterd.model.quantity import Kind
 from meterd.store.blocks import byte_planes, rollup_arrays
 from meterd.store.blocks import rollup as rollups
-from meterd.store.blocks.checksum import named
+from meterd.store.blocks.checksum import decoding
 from meterd.store.blocks.rollup import QUARTER_MS, QUARTERS
 from meterd.store.blocks.slicing import DAY
 from meterd.store.db.keys import block_hour, rollup_id
@@ -48,7 +48,7 @@ class _DownsampledDay(NamedTuple):
     rises: Numbers
 
 
-def first_raw(connection: Connection | None, otherwise: int) -> int:
+def first_raw_time(connection: Connection | None, otherwise: int) -> int:
     """When the oldest raw samples that are left begin, Unix ms; `otherwise` if none are."""
     if connection is None:
         return otherwise
@@ -56,7 +56,7 @@ def first_raw(connection: Connection | None, otherwise: int) -> int:
     return otherwise if oldest is None else block_hour(int(oldest))
 
 
-def stand_ins(
+def downsampled_points(
     connection: Connection | None, known: CatalogSeries, start: int, end: int
 ) -> SeriesArray:
     """Of quarter hours that are over by `end`, points with start <= time < end (Unix ms).
@@ -104,7 +104,7 @@ def _days(connection: Connection, one: int, first: int, end: int) -> Iterator[_D
 
 def _quarters(body: bytes) -> tuple[Numbers, NDArray[np.bool_], Numbers]:
     """Numbers, whether they have samples, and what the counter rose by; no lanes."""
-    with named(rollups.WHAT):
+    with decoding(rollups.WHAT):
         packed = rollups.sections(body)
         counted = _places(packed.counted)
         steps = np.array(byte_planes.unpack(packed.counts, packed.count), np.int64)

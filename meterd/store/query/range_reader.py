@@ -18,9 +18,9 @@ from meterd.store.query.aggregation import BucketEdges, Buckets, PartialAggregat
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.block_reader import BlockReader
 from meterd.store.query.counter_reader import CounterReader
-from meterd.store.query.downsampled import first_raw, stand_ins
+from meterd.store.query.downsampled import downsampled_points, first_raw_time
 from meterd.store.query.range_query import SeriesRequest
-from meterd.store.query.series_array import EMPTY, SeriesArray, joined
+from meterd.store.query.series_array import EMPTY, SeriesArray, concatenate
 
 MOST_SAMPLES = 20_000_000  # in one answer: 320 MB of arrays
 MOST_READ = 200_000_000  # samples decoded for one answer of buckets: some ten seconds
@@ -76,13 +76,13 @@ def tracks(
     window = _bounded(moment, names, start, end)
     past = BlockReader(moment.connection, moment.decoded)
     count = 0
-    left = window.start if raw_only else first_raw(moment.connection, window.end)
+    left = window.start if raw_only else first_raw_time(moment.connection, window.end)
     for device, known in _by_device(moment, names).items():
         listed = [moment.catalog.by_id[one].name for one in known]
         for one, name in zip(known, listed, strict=True):
             moment.go_on()
             lost = moment.catalog.by_id[one], window.start, min(window.end, left)
-            found[name].append(stand_ins(moment.connection, *lost))
+            found[name].append(downsampled_points(moment.connection, *lost))
             count += len(found[name][-1].times)
             _need_at_most(count, most)
         for _, by_id in past.days(device, known, window.all()):
@@ -94,7 +94,7 @@ def tracks(
             _need_at_most(count, most)
     for name in names:
         found[name].append(moment.head.get(name, EMPTY).within(start, end))
-    whole = {name: joined(parts) for name, parts in found.items()}
+    whole = {name: concatenate(parts) for name, parts in found.items()}
     _need_at_most(sum(len(track.times) for track in whole.values()), most)
     return whole
 
@@ -200,7 +200,7 @@ def _add_raw(
         read = 0
         for one, mine in buckets.items():
             parts = [stored.get(one, EMPTY), head[one]]
-            track = joined([part.within(low, high) for part in parts])
+            track = concatenate([part.within(low, high) for part in parts])
             read += len(track.times)
             mine.add(track.told())
         yield read

@@ -35,7 +35,7 @@ class SeriesArray(NamedTuple):
 EMPTY = SeriesArray(np.empty(0, np.int64), np.empty(0, np.float64))
 
 
-def joined(parts: Sequence[SeriesArray]) -> SeriesArray:
+def concatenate(parts: Sequence[SeriesArray]) -> SeriesArray:
     """All of them in time order; of equal times the last part's counts."""
     parts = [part for part in parts if len(part.times)]
     if len(parts) < 2 and not (parts and _disordered(parts[0].times)):
@@ -71,7 +71,7 @@ def _trusted(values: Values, states: Sequence[State]) -> Values:
     return values
 
 
-def of_stretch(batch: SeriesBatch, wanted: Container[Name]) -> Iterator[tuple[Name, SeriesArray]]:
+def of_batch(batch: SeriesBatch, wanted: Container[Name]) -> Iterator[tuple[Name, SeriesArray]]:
     """The wanted series of polls in memory, in the order of arrival."""
     times = np.frombuffer(batch.times, np.int64)
     kinds = np.frombuffer(batch.kinds, np.uint8)

@@ -15,14 +15,14 @@ from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import migrate, ownership, writer_lease
 from meterd.store.db import store_url as databases
 from meterd.store.db.connections import Database
-from meterd.store.db.durable_files import mapped, sync_folder
-from meterd.store.db.expected_schema import strange
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
+from meterd.store.db.expected_schema import schema_differences
 from meterd.store.db.lockfile import claimed
 from meterd.store.db.schema import memo
 from meterd.store.head.catalog import Catalog
 from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
-from meterd.store.tools.wal_copy import chunks, together
+from meterd.store.tools.wal_copy import chunks, with_wal_file
 from meterd.store.wal import file_wal
 
 _PAGES = 256  # at a time: a MB, so that the progress is seen
@@ -35,7 +35,7 @@ def backup(database: Database, target: Path, note: Note = lambda _: None) -> int
     """
     source = _file_of(database)
     with _new(target) as partly:
-        with together(database, lambda: _moment(database, source)) as (polls, old):
+        with with_wal_file(database, lambda: _moment(database, source)) as (polls, old):
             _copy(old, partly, note)
         _absorb(partly, polls)
         # What is wrong with the copy was wrong before: SQLite copies pages as they are.
@@ -65,9 +65,9 @@ def _new(target: Path) -> Iterator[Path]:
         raise StoreError(f"{target.parent} is not a folder; make it first", code="unavailable")
     with _made(target.with_name(f"{target.name}.part")) as partly:
         yield partly
-        with mapped(target):
+        with as_store_errors(target):
             partly.rename(target)
-            sync_folder(target.parent)
+            fsync_folder(target.parent)
 
 
 def restore(database: Database, backup: Path, now: int, note: Note = lambda _: None) -> list[Path]:
@@ -94,13 +94,13 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     try:
         with _made(target.with_name(f"{target.name}.restoring")) as partly:
             held = _found(backup)
-            with together(held, lambda: _moment(held, backup)) as (polls, old):
+            with with_wal_file(held, lambda: _moment(held, backup)) as (polls, old):
                 _copy(old, partly, note)
             _absorb(partly, polls)
-            with mapped(target):
+            with as_store_errors(target):
                 aside = _set_aside(target, now)
                 partly.rename(target)
-                sync_folder(target.parent)
+                fsync_folder(target.parent)
     finally:
         lock.release()
     return aside
@@ -113,7 +113,7 @@ def _together(path: Path) -> None:
         if not inspect(connection).has_table(memo.name):
             return
         mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
-    if wrong := file_wal.torn(mark, there, there):
+    if wrong := file_wal.mismatch(mark, there, there):
         hint = "where nothing better is left, put its files in the place of the store's by hand"
         raise StoreError(f"{path}: {wrong}; {hint}", code="corrupt")
 
@@ -126,7 +126,7 @@ def trusted(path: Path) -> None:
     with _found(path).mapped():
         with _found(path).reading() as connection:
             found = migrate.version(connection)
-        odd = list(strange(path, found or ""))
+        odd = list(schema_differences(path, found or ""))
     if odd:
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
         text = f"{odd[0]}{more}; drop it with SQLite's shell where you know what it is"
@@ -159,7 +159,7 @@ def _file_of(database: Database) -> Path:
 @contextmanager
 def _made(partly: Path) -> Iterator[Path]:
     """A place for a copy, free of what one that was broken off has left, and free again."""
-    with mapped(partly):
+    with as_store_errors(partly):
         _remove(partly)
     try:
         yield partly

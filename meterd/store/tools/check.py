@@ -20,9 +20,9 @@ from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db import foreign_rows
 from meterd.store.db.connections import Database
-from meterd.store.db.expected_schema import strange
+from meterd.store.db.expected_schema import schema_differences
 from meterd.store.db.keys import block_id, dirty_id, rollup_id
-from meterd.store.db.quarantine import legible
+from meterd.store.db.quarantine import readable_rows
 from meterd.store.db.schema import corrected, dirty, journal, memo
 from meterd.store.db.schema import rollup as rollups
 from meterd.store.engine.spool_policy import spool_of
@@ -66,16 +66,16 @@ def problems(
     before = file_wal.generation(database)
     with looking(database) as (connection, version):
         mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
-        if wrong := file_wal.torn(mark, before, file_wal.generation(database)):
+        if wrong := file_wal.mismatch(mark, before, file_wal.generation(database)):
             yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
-            yield from (f"schema: {odd}" for odd in strange(database.path, version))
+            yield from (f"schema: {odd}" for odd in schema_differences(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-            yield from map(str, foreign_rows.flaws(connection))
+            yield from map(str, foreign_rows.find_rows(connection))
             yield from put_aside(database.folder)
         try:
-            with legible(database.label):
+            with readable_rows(database.label):
                 checker = _Checker(connection)
         except StoreError as error:
             yield str(error)
@@ -90,7 +90,7 @@ def problems(
         )
         for stage in stages:
             try:
-                with legible(database.label):
+                with readable_rows(database.label):
                     yield from stage
             except StoreError as error:
                 if error.code != "corrupt":
@@ -100,7 +100,7 @@ def problems(
 
 def put_aside(folder: Path) -> Iterator[str]:
     """What could not be read, and is kept as a file until somebody has looked."""
-    for path in foreign_rows.kept(folder):
+    for path in foreign_rows.quarantined_files(folder):
         yield (
             f"{path} holds what could not be read, and is missing from the store or was mended; "
             "delete the file once you have looked at it"
@@ -113,7 +113,7 @@ def files(
     """What is wrong with the WAL file and the spool beside a database, a sentence each."""
     if database.path is not None:
         try:
-            for damaged, _ in file_wal.read(file_wal.place(database.path), catalog).damages:
+            for damaged, _ in file_wal.read(file_wal.path_beside(database.path), catalog).damages:
                 yield str(damaged)
         except StoreError as error:
             yield f"journal file: {error}"

@@ -20,7 +20,7 @@ from meterd.model.quantity import GUARDED, Kind
 from meterd.model.sample import Quality, finite
 from meterd.model.units import conversion
 from meterd.store.blocks import slicing
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, picked
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, select_values
 from meterd.store.blocks.quality_codes import INVALID, QUALITIES, REASON_LENGTH
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Name
@@ -347,6 +347,6 @@ def _valid(_: Chunk, column: ChunkColumn) -> list[int]:
 
 def _those(chunk: Chunk, places: Callable[[Chunk, ChunkColumn], list[int]]) -> Chunk | None:
     """The samples of a chunk that are wanted, by their places in each column."""
-    columns = (picked(column, places(chunk, column)) for column in chunk.columns)
+    columns = (select_values(column, places(chunk, column)) for column in chunk.columns)
     kept = tuple(column for column in columns if column.values)
     return Chunk(chunk.device, chunk.times, kept) if kept else None

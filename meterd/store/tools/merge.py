@@ -49,7 +49,9 @@ Pairs = Mapping[int, int]
 """Series of the device that goes -> the same of the one that stays."""
 
 
-async def merged(writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int) -> int:
+async def merge_devices(
+    writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int
+) -> int:
     """All that the store has of `old` is of `new`; `now` is Unix ms.
 
     Returns the time (Unix ms) from which on the guarded totals have to be counted anew. Raises

@@ -33,7 +33,7 @@ from meterd.store.db.schema import device, journal, memo, newest, sample, series
 from meterd.store.db.statements import replace_rows
 from meterd.store.head.catalog import Catalog
 from meterd.store.tools.overview import looking, size
-from meterd.store.tools.wal_copy import chunks, together
+from meterd.store.tools.wal_copy import chunks, with_wal_file
 from meterd.store.wal import file_wal
 
 Told = Callable[[str, int], None]
@@ -80,7 +80,7 @@ def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: Non
         migrate.upgrade(target)
         opened = target.writing()
         try:
-            with together(source, lambda: looking(source)) as (polls, (old, _)):
+            with with_wal_file(source, lambda: looking(source)) as (polls, (old, _)):
                 return _Copy(old, opened, source.label, told).run(polls)
         finally:
             opened.close()

@@ -9,12 +9,12 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select, text
 
 from meterd.errors import StoreError
 from meterd.store.blocks import block as blocks
-from meterd.store.blocks.checksum import unsealed
+from meterd.store.blocks.checksum import verified
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.blocks.slicing import since
 from meterd.store.db import migrate
 from meterd.store.db.connections import Database
-from meterd.store.db.quarantine import legible
+from meterd.store.db.quarantine import readable_rows
 from meterd.store.db.schema import block, correction, device, dirty, journal, rollup, series
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
@@ -79,7 +79,7 @@ def looking(database: Database) -> Iterator[tuple[Connection, str]]:
     """
     if not database.made():
         raise StoreError(f"{database.label}: there is no store yet", code="unavailable")
-    with database.reading() as connection, legible(database.label):
+    with database.reading() as connection, readable_rows(database.label):
         if not migrate.is_current(connection):
             raise StoreError(
                 f"{database.label}: it is empty; `meterd run` makes its tables", code="unavailable"
@@ -127,7 +127,7 @@ def info(database: Database, note: Note = lambda _: None) -> Info:
 def _in_blocks(connection: Connection, note: Note) -> Iterator[tuple[int, int, int]]:
     """Samples, first and last time of each block."""
     for row in rows_of_blocks(connection):
-        with unsealed(blocks.WHAT, blocks.FORMAT, row.body) as cursor:
+        with verified(blocks.WHAT, blocks.FORMAT, row.body) as cursor:
             pieces = blocks.cut(cursor, None)
         yield sum(len(piece.rows) for piece in pieces.series), row.t0, row.t1
         note(1)
@@ -161,7 +161,7 @@ def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
     if database.path is None:
         return
     head, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()
-    for poll in file_wal.read(file_wal.place(database.path), catalog).polls:
+    for poll in file_wal.read(file_wal.path_beside(database.path), catalog).polls:
         head.take(poll)
     for name in head.devices():
         number = catalog.devices.get(name, 0)

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 @contextmanager
-def together(
+def with_wal_file(
     database: Database, look: Callable[[], AbstractContextManager[_T]]
 ) -> Iterator[tuple[list[Poll], _T]]:
     """What the file holds, and a `look` at the database at the same moment.
@@ -36,10 +36,10 @@ def together(
     """
     for turn in range(_TURNS):
         with ExitStack() as stack:
-            before = file_wal.records(database)
+            before = file_wal.read_records(database)
             found = stack.enter_context(look())
             # Else it has begun anew in between: what it held is in blocks, corrected perhaps.
-            steady = file_wal.records(database)[: len(before)] == before
+            steady = file_wal.read_records(database)[: len(before)] == before
             if steady or turn == _TURNS - 1:
                 yield _polls(database, before), found
                 return
@@ -51,7 +51,7 @@ def _polls(database: Database, some: Sequence[Record | DamagedRange]) -> list[Po
     if any(isinstance(item, DamagedRange) for item in some):
         with database.reading() as connection:
             catalog.load(connection)
-    contents = file_wal.told(some, file_wal.known(catalog))
+    contents = file_wal.decode_records(some, file_wal.catalog_names(catalog))
     for damaged, _ in contents.damages:
         _log.error("%s", damaged)
     return contents.polls

@@ -27,9 +27,9 @@ from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db import file_identity
 from meterd.store.db.connections import Database
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 from meterd.store.db.file_identity import GoneError, Inode
-from meterd.store.db.quarantine import DamageError, aside, keep_body
+from meterd.store.db.quarantine import DamageError, quarantine_body, unused_name
 from meterd.store.head.catalog import Catalog, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import PollDecoder
@@ -48,17 +48,17 @@ Lost = Callable[[DamageError, bytes | None], None]
 _log = logging.getLogger(__name__)
 
 
-def place(database: Path) -> Path:
+def path_beside(database: Path) -> Path:
     """The file beside a database."""
     return database.with_name(f"{database.name}.journal")
 
 
-def beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "FileWal":
+def open_beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "FileWal":
     """Raises StoreError where there is no place for such a file."""
     if database.path is None:
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
         raise StoreError(text, code="unavailable")
-    return FileWal(place(database.path), catalog, lost)
+    return FileWal(path_beside(database.path), catalog, lost)
 
 
 class TableWal(Protocol):
@@ -84,7 +84,7 @@ class FileWal:
         self._path = path
         self._catalog = catalog
         self._size = size
-        self._lost = lost or partial(keep_body, path.parent)
+        self._lost = lost or partial(quarantine_body, path.parent)
         self._halves: AlternatingLog | None = None
         self._known: Inode | None = None  # of the file that was opened, after it is closed, too
         self._told: set[int] = set()
@@ -115,10 +115,10 @@ class FileWal:
         return self._halves
 
     def _begin_anew(self, error: StoreError) -> None:
-        target = aside(self._path, "damaged")
-        with mapped(self._path):
+        target = unused_name(self._path, "damaged")
+        with as_store_errors(self._path):
             self._path.rename(target)
-            sync_folder(self._path.parent)
+            fsync_folder(self._path.parent)
         self._told, self._known = set(), None
         text = f"{error}; nothing of it can be read, and it is kept as {target}"
         self._lost(DamageError("journal-file", "head", text), None)
@@ -133,8 +133,8 @@ class FileWal:
         self.close()
         self._told, self._digits, self.stale = set(), {}, True
         if self._known is not None and file_identity.inode(self._path) not in (None, self._known):
-            with mapped(self._path):
-                target = aside(self._path, "stray")
+            with as_store_errors(self._path):
+                target = unused_name(self._path, "stray")
                 self._path.rename(target)
             _log.error("%s was none of this store's; it is kept as %s", self._path, target)
         self._known = None
@@ -142,8 +142,8 @@ class FileWal:
     def polls(self) -> Iterator[Poll]:
         """What the file holds, oldest first. What it told under other numbers is told again."""
         halves = self._open()
-        here = known(self._catalog)
-        contents = told(halves.found(), here, halves.generation)
+        here = catalog_names(self._catalog)
+        contents = decode_records(halves.found(), here, halves.generation)
         for damaged, raw in contents.damages:
             self._lost(damaged, raw)
         self.stale = self.stale or bool(contents.damages)
@@ -188,7 +188,7 @@ class FileWal:
     def _record(self, chunks: Sequence[Chunk]) -> bytes:
         numbers = _numbers(chunks)
         if numbers != self._checked[0]:
-            self._checked = numbers, _check(numbers, known(self._catalog))
+            self._checked = numbers, _check(numbers, catalog_names(self._catalog))
         new = sorted(numbers - self._told)
         listed = [[number, *self._catalog.by_id[number].name] for number in new]
         names = zlib.compress(json.dumps(listed).encode()) if new else b""
@@ -197,12 +197,12 @@ class FileWal:
         return told + check + names + commit_record.encode(chunks, self._digits)
 
 
-def mark(generation: int) -> str:
+def generation_memo(generation: int) -> str:
     """The memo MARK of a database that has all that halves before this generation held."""
     return json.dumps({"generation": generation})
 
 
-def torn(body: object, before: int | None, after: int | None) -> str:
+def mismatch(body: object, before: int | None, after: int | None) -> str:
     """In words, where a database with that memo and a file are of different moments.
 
     `before` and `after` are the file's generation (None: there is none) before and after the
@@ -236,7 +236,7 @@ def generation(database: Database) -> int | None:
     Raises StoreError.
     """
     try:
-        return None if database.path is None else generation_of(place(database.path))
+        return None if database.path is None else generation_of(path_beside(database.path))
     except StoreError as error:
         if error.code != "corrupt":
             raise
@@ -257,15 +257,15 @@ def read(path: Path, catalog: Catalog | None = None) -> FileWalContents:
 
     `catalog` is that of the database beside it. Raises StoreError.
     """
-    return told(read_halves(path), known(catalog))
+    return decode_records(read_halves(path), catalog_names(catalog))
 
 
-def records(database: Database) -> list[Record | DamagedRange]:
+def read_records(database: Database) -> list[Record | DamagedRange]:
     """What the file beside a database holds now, whoever writes it. Raises StoreError."""
-    return [] if database.path is None else read_halves(place(database.path))
+    return [] if database.path is None else read_halves(path_beside(database.path))
 
 
-def told(
+def decode_records(
     some: Iterable[Record | DamagedRange], here: Mapping[int, Name], generation: int = 0
 ) -> FileWalContents:
     """What records hold. `here` are the names that the database has."""
@@ -311,14 +311,16 @@ def _time(poll: Poll) -> str:
     return f"{datetime.fromtimestamp(poll.time / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def left(database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | None = None) -> Head:
+def polls_beside(
+    database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | None = None
+) -> Head:
     """The polls of the file beside a database; `mine` where it is the WAL.
 
     Raises StoreError.
     """
-    file = mine or FileWal(place(database), catalog, lost)
+    file = mine or FileWal(path_beside(database), catalog, lost)
     found = Head()
-    if mine is None and not place(database).exists():
+    if mine is None and not path_beside(database).exists():
         return found
     try:
         for poll in file.polls():
@@ -329,7 +331,7 @@ def left(database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | No
     return found
 
 
-def known(catalog: Catalog | None) -> dict[int, Name]:
+def catalog_names(catalog: Catalog | None) -> dict[int, Name]:
     """The names that a database has."""
     return {} if catalog is None else {n: one.name for n, one in dict(catalog.by_id).items()}
 

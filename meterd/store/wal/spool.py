@@ -26,12 +26,12 @@ from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import merge
 from meterd.store.db import file_identity
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 from meterd.store.db.quarantine import DamageError
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import SeriesBatch
 from meterd.store.head.replay import PollDecoder
-from meterd.store.wal.record_log import RecordLog, items_of
+from meterd.store.wal.record_log import RecordLog, read_open_log
 from meterd.store.wal.scanner import DamagedRange, Record
 
 _PARTS = 8
@@ -168,7 +168,7 @@ class _Part:
 
 def _locked(path: Path) -> int | None:
     """The file, ours until it is closed; None where another meterd has it. Raises StoreError."""
-    with mapped(path):
+    with as_store_errors(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,7 +212,7 @@ def _number(path: Path) -> int:
 def files(path: Path) -> list[Path]:
     """The files of a spool whose names begin like this, oldest first. Raises StoreError."""
     named = re.compile(re.escape(path.name) + r"-\d{6,}")
-    with mapped(path):
+    with as_store_errors(path):
         return sorted(p for p in path.parent.iterdir() if named.fullmatch(p.name))
 
 
@@ -317,8 +317,8 @@ class Spool:
         """Its records are in a file beside the others then. Where it raises, all is as it was."""
         log, held = self._unused()
         try:
-            with mapped(part.path):
-                for item in items_of(open_file):
+            with as_store_errors(part.path):
+                for item in read_open_log(open_file):
                     if isinstance(item, Record):
                         log.append(item.body)
         except StoreError:
@@ -356,7 +356,7 @@ class Spool:
         was = part.path
         log, held = self._unused()
         log.close()
-        with mapped(was):
+        with as_store_errors(was):
             try:
                 part.path = was.rename(log.path)
             except OSError:
@@ -364,7 +364,7 @@ class Spool:
             finally:
                 os.close(held)
             if part.path != was:
-                sync_folder(part.path.parent)
+                fsync_folder(part.path.parent)
             elif part.held is not None:
                 # It is on another disk.
                 self._copy(part, part.held)
@@ -444,7 +444,7 @@ class Spool:
         if len(self._parts) == 1:
             self._close_log()
         if not self._parts[0].change:
-            with mapped(self._path):
+            with as_store_errors(self._path):
                 self._parts[0].path.unlink(missing_ok=True)
         for key in self._parts[0].keys:
             self._gone(key)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.store.blocks import block
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, check, merge, regular, runs
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, as_range, check, merge, run_lengths
 from tests.store.blocks import chunks
 from tests.store.blocks.chunks import T0, plain, same
 
@@ -22,9 +22,9 @@ def _part(chunk: Chunk, rows: range) -> Chunk:
         mine = [n for n, row in enumerate(column.rows) if row in rows]
         each = [state[1:] for state in column.states for _ in range(state[0])]
         values = array("d", [column.values[n] for n in mine])
-        states = runs(((1, *each[n]) for n in mine) if each else (), values)
+        states = run_lengths(((1, *each[n]) for n in mine) if each else (), values)
         if mine:
-            at = regular([column.rows[n] - rows.start for n in mine])
+            at = as_range([column.rows[n] - rows.start for n in mine])
             columns.append(ChunkColumn(column.series, at, values, states))
     return Chunk(chunk.device, chunk.times[rows.start : rows.stop], tuple(columns))
 
