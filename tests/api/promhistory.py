@@ -11,10 +11,10 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from meterd.api.promapi.mount import Mounted, PrometheusApi
-from meterd.api.promapi.store_source import Name
 from meterd.errors import StoreError
 from meterd.model.quantity import Kind
 from meterd.promql.source import Times, Values
+from meterd.store.head.catalog import Name
 from meterd.store.query.range_query import SeriesInfo
 from meterd.store.query.series_array import SeriesArray
 from tests.api.conftest import FixedClock

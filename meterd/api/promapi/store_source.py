@@ -18,6 +18,7 @@ from meterd.poll.latest import DeviceState
 from meterd.promql.result import QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 from meterd.store.blocks.sample_order import misplaced
+from meterd.store.head.catalog import Name
 
 if TYPE_CHECKING:
     from meterd.daemon.info import DeviceInfo
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from meterd.store.query.range_query import SeriesInfo
     from meterd.store.reader import Reader
 
-Name = tuple[str, str, str]  # device, quantity, unit
 Labels = tuple[tuple[str, str], ...]
 
 # Samples that one selector may fetch: 16 bytes each, so 160 MB at the most.
