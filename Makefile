@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check fix bench docs lock system clean
+.PHONY: demo test test-long check fix bench docs lock wheels system clean
 
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
@@ -61,12 +61,18 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
 	@touch $@
 
-# New versions, with hashes, for all supported Pythons; no registry's address gets in.
+# New versions, with hashes, for all supported Pythons; no registry's address gets in. A checkout and
+# the container image have the drivers of both servers; Parquet's package is larger than the rest.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --upgrade pyproject.toml --group build -o requirements.lock
+	  --no-header --upgrade pyproject.toml --extra mariadb --extra postgres --group build \
+	  -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade -c requirements.lock --group dev -o requirements-dev.lock
+
+# Which of the locked packages have wheels for a 32-bit Raspberry Pi: a table in docs/packages.md.
+wheels: $(VENV)/.dev
+	$(BIN)/python docs/wheels.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -11,7 +11,7 @@ from meterd.alerts.engine import Alerts
 from meterd.config.settings import Settings
 from meterd.daemon.info import DeviceInfo
 from meterd.daemon.metrics import DaemonMetrics
-from meterd.energy.quarter import COUNTER, Found
+from meterd.energy.quarter import COUNTER, QuarterSeries
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
@@ -173,7 +173,7 @@ class FakeSite(_Site):
     def former(self) -> Mapping[str, str]:
         return {}
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return (), COUNTER
 
     def devices(self) -> Sequence[DeviceInfo]:

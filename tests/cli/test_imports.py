@@ -23,7 +23,6 @@ HEAVY = {
     "prometheus_client",
     "pydantic",
     "pymodbus",
-    "rich",
     "ruamel",
     "serial",
     "sqlalchemy",

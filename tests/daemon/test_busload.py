@@ -16,7 +16,7 @@ from meterd.daemon.site import Site
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 
 def text(link: str, count: int, interval: str, more: str = "") -> str:
@@ -42,7 +42,7 @@ def measure(one: Built, exchange: float) -> None:
         meter: Any = bare(driver)
         assert isinstance(meter, ModbusMeter)
         for _ in range(20):
-            meter.learner.saw(80, exchange)
+            meter.learner.add(80, exchange)
 
 
 def test_a_rate_that_is_said_costs_the_same_behind_a_gateway_and_the_network_beside() -> None:

@@ -14,7 +14,7 @@ from meterd.poll.normalise import Normaliser, Terms
 from meterd.sim.household import HOUR
 from meterd.sim.meter import solar_meter
 from meterd.sim.register_bank import MeterBank, Strictness
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 NOON = 12 * HOUR
 POWERS = ("active_power", "active_power.l1", "active_power.l2", "active_power.l3")
@@ -121,7 +121,7 @@ class Roof:
 
     def poll(self) -> Poll:
         far = {}
-        for function, register in {place for row in self.map.rows for place in row.far_places()}:
+        for function, register in {place for row in self.map.rows for place in row.remote_places()}:
             far[function, register] = int.from_bytes(self._data(function, register, 1), "big")
         rows = [row for row in self.map.rows if row.function in (3, 4)]
         said = [

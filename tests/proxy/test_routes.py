@@ -16,8 +16,8 @@ from meterd.proxy.frames import RegisterSpan
 from meterd.proxy.proxied_meter import Lane, ProxiedMeter
 from meterd.proxy.routes import route_finder
 from meterd.proxy.server import Proxy
+from meterd.testing import FakeClock
 from meterd.wire.modbus import ModbusClient
-from tests.clocks import FakeClock
 from tests.proxy.test_proxied_meter import FakeClient
 
 

@@ -1,15 +1,12 @@
-"""Channels that alerts leave by, one file each, and the table of their types.
+"""Notification channels for alerts, one file each.
 
-May import model and errors. A hook never makes its caller wait: it has its own bounded queue,
-its own task and its own retries, so that one that hangs harms nobody.
-Decided against: shell commands (a receiver is a program with an address), and delivery
-exactly once (nobody can: a notice carries an id by which the receiver knows it again).
+May import model and errors. A hook never blocks its caller: it has its own bounded queue, task
+and retries, so that a receiver that hangs delays no other hook.
+Decided against: shell commands (a receiver is a program with an address), and exactly-once
+delivery (impossible: a notification has a key by which the receiver recognises a duplicate).
 """
 
 from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.hooks.webhook import Webhook
 
-__all__ = ["HOOKS", "Hook", "Notification", "Webhook"]
-
-HOOKS = {"webhook": Webhook}
-"""What `type:` of a hook may be."""
+__all__ = ["Hook", "Notification", "Webhook"]
