@@ -23,7 +23,7 @@ from meterd.drivers.registers import Row
 from meterd.drivers.remote_registers import RemoteRegisters
 from meterd.drivers.schedule import SLOW, Schedule
 from meterd.drivers.silent_rows import SilentRows
-from meterd.drivers.sunspec import SunSpecMeter
+from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.traffic import with_traffic
 from meterd.drivers.unlocking import Unlocking

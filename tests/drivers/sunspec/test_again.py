@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from meterd.drivers.sunspec import SunSpecMeter, SunSpecOptions
+from meterd.drivers.sunspec.meter import SunSpecMeter
+from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll
