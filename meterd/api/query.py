@@ -15,10 +15,9 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meterd.api import times
-from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem import ApiRefusal, ParameterError, quote
 from meterd.api.window import Calendar, Width
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
@@ -69,9 +68,7 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
     try:
         return times.moment(value, context["now"])
     except ValueError as error:
-        raise PydanticCustomError(
-            "bad_time", "{why}", {"why": str(error), "hint": times.MOMENT_HINT}
-        ) from error
+        raise ParameterError("bad_time", str(error), hint=times.MOMENT_HINT) from error
 
 
 def _step(value: Any) -> Any:
@@ -83,12 +80,12 @@ def _step(value: Any) -> Any:
     except ValueError as error:
         hint = f"{times.DURATION_HINT}; 1d, 1w, 1mo and 1y are those of the site's clock; "
         hint += "raw gives every sample as polled"
-        raise PydanticCustomError("bad_step", "{why}", {"why": str(error), "hint": hint}) from error
+        raise ParameterError("bad_step", str(error), hint=hint) from error
 
 
 def _aggregate(value: Any) -> Any:
     if value not in AGGREGATES:
-        raise PydanticCustomError("bad_agg", "is no aggregate", {"allowed": AGGREGATES})
+        raise ParameterError("bad_agg", "is no aggregate", allowed=AGGREGATES)
     return value
 
 
@@ -97,9 +94,7 @@ def _count(value: Any) -> Any:
         return value
     if not _DIGITS.fullmatch(value) or not int(value):
         hint = f"write a whole number from 1 to {MOST_COUNTED}"
-        raise PydanticCustomError(
-            "bad_number", "is no number that is possible here", {"hint": hint}
-        )
+        raise ParameterError("bad_number", "is no number that is possible here", hint=hint)
     return int(value)
 
 
@@ -177,7 +172,7 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
     try:
         return model.model_validate(given, context={"now": now})
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False)[0], model) from error
+        raise _refusal(dict(error.errors(include_url=False)[0]), model) from error
 
 
 @cache
@@ -222,7 +217,8 @@ def _settle(given: dict[str, Any]) -> None:
         given[name] = times.rfc3339(int(text))
 
 
-def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
+def _refusal(error: Mapping[str, Any], model: type[ApiQuery]) -> ApiRefusal:
+    """`error` is pydantic's: type, loc, msg, input, and ctx where it has one."""
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         allowed = names_of(model)
@@ -234,21 +230,24 @@ def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
             allowed=allowed,
             parameter=name[:_LONGEST_NAME],
         )
-    context = error.get("ctx", {})
-    return ApiRefusal(
-        400,
-        error["type"] if error["type"].startswith("bad_") else "bad_parameter",
-        f"{name}: {quote(str(error['input']))} {_why(error)}",
-        hint=str(context.get("hint", "")),
-        allowed=context.get("allowed", ()),
-        parameter=name,
-    )
+    value = quote(str(error["input"]))
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ParameterError):
+        return ApiRefusal(
+            400,
+            cause.code,
+            f"{name}: {value} {cause}",
+            hint=cause.hint,
+            allowed=cause.allowed,
+            parameter=name,
+        )
+    return ApiRefusal(400, "bad_parameter", f"{name}: {value} {_why(error)}", parameter=name)
 
 
-def _why(error: ErrorDetails) -> str:
+def _why(error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "string_too_short":
             return "is empty: name one, or leave the parameter out"
         case "string_too_long":
             return f"is longer than {_LONGEST_NAME} characters"
-    return error["msg"]
+    return str(error["msg"])
