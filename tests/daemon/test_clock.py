@@ -431,7 +431,7 @@ async def test_a_clock_that_flaps_fills_no_log_and_dates_no_poll_for_ever() -> N
 async def test_sleep_is_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     asleep = 0.0
-    monkeypatch.setattr("meterd.daemon.timeline.slept", lambda: asleep)
+    monkeypatch.setattr("meterd.daemon.timeline.suspended_s", lambda: asleep)
     rig.timeline = Timeline(rig.clock, rig.told)
     rig.timeline.sink = kept = Kept()
     await rig.poll(60)
