@@ -24,6 +24,19 @@ test: system check
 test-long: system $(VENV)/.dev
 	$(BIN)/pytest -o faulthandler_timeout=3600 -m 'long or not long' --hypothesis-profile=new
 
+# Which lines and branches of meterd/ the tests run. No figure is asked for; a test that fails
+# keeps none from being told. TESTS="tests/poll tests/wire" measures what these run.
+.PHONY: coverage setup dist
+coverage: export PYTHONDONTWRITEBYTECODE =
+coverage: system $(VENV)/.dev
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+# Everything that a contributor needs, in .venv.
+setup: $(VENV)/.dev
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -38,12 +51,17 @@ fix: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 
+# The source archive and the wheel, without a network.
+dist: $(VENV)/.dev
+	$(BIN)/python -m hatchling build --clean
+
 bench: system $(VENV)/.dev
 	@sh tests/system.sh influxd:influxdb wrk:wrk
 	$(BIN)/python -m bench
 
 # The programs of the system that some tests talk to. Where they cannot be installed, those
-# tests are skipped by name; METERD_TEST_ALL=1 turns such a skip into a failure.
+# tests are skipped by name; METERD_TEST_ALL=1 turns such a skip into a failure, and
+# METERD_TEST_INSTALL=0 installs nothing.
 system:
 	@sh tests/system.sh
 

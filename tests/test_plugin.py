@@ -15,7 +15,7 @@ from meterd.daemon.poll_timeout import PollTimeout
 from meterd.daemon.service import ContainedDriver
 from meterd.drivers.megatec import MegatecUps
 from meterd.drivers.modbus import ModbusMeter
-from meterd.drivers.sunspec import SunSpecMeter
+from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.errors import DeviceError, LinkError
 
 # A line that goes or changes here breaks plug-ins: see the promise in meterd/plugin.py.

@@ -1,7 +1,7 @@
 """A device's other name, and a meter in the place of another: the history goes on."""
 
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -16,6 +16,9 @@ from meterd.config.names import DeviceId
 from meterd.errors import MeterdError, StoreError
 from meterd.store.tools.correct import LONGEST_WHO
 
+if TYPE_CHECKING:
+    from meterd.daemon.replacing import Replaced
+
 _STATUS = {"unknown_device": 404, "device_exists": 409, "not_replaced": 409}
 _HINTS = {
     "unknown_device": "see GET devices and GET series",
@@ -24,27 +27,6 @@ _HINTS = {
 }
 
 _T = TypeVar("_T")
-
-
-class ReplacedDevice(Protocol):
-    """Guarded totals that are others now, and what the guard noticed on the way."""
-
-    @property
-    def written(self) -> int: ...
-    @property
-    def events(self) -> Sequence[str]: ...
-
-
-class RenamingSite(Protocol):
-    """What can rename."""
-
-    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
-        """Raises MeterdError: unknown_device, device_exists; StoreError."""
-
-    async def replace(
-        self, device: str, at: int, who: str = "", *, undo: bool = False
-    ) -> ReplacedDevice:
-        """`at` is Unix ms. Raises MeterdError: unknown_device, not_replaced; StoreError."""
 
 
 class Renaming(Body):
@@ -85,7 +67,7 @@ def row(old: str, new: str, now: int) -> dict[str, Any]:
 async def rename(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Also a device that only the store knows."""
     said = body.read(Renaming, call)
-    site, old = cast("RenamingSite", call.site), call.path["id"]
+    site, old = call.site, call.path["id"]
     who = call.who or said.who
     await _done(site.rename(old, said.name, who, merge=said.merge))
     return as_json(row(old, said.name, call.now))
@@ -97,20 +79,20 @@ async def replace(call: ApiCall, query: NoQuery) -> ApiAnswer:
     if said.at > call.now:
         detail = "at may not lie in the future"
         raise ApiRefusal(422, "bad_range", detail, parameter="at")
-    site, device = cast("RenamingSite", call.site), call.path["id"]
+    site, device = call.site, call.path["id"]
     who = call.who or said.who
     found = await _done(site.replace(device, said.at, who, undo=said.undo))
     return as_json(replaced_row(device, said.at, found, undo=said.undo))
 
 
-def replaced_row(device: str, at: int, found: ReplacedDevice, *, undo: bool) -> dict[str, Any]:
+def replaced_row(device: str, at: int, found: "Replaced", *, undo: bool) -> dict[str, Any]:
     """As it is served; `at` is Unix ms."""
     head = {"device": device, "at": rfc3339(at), "replaced": not undo}
     return {**head, "totals": found.written, "events": list(found.events)}
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:
-    """What the site makes of it. Raises Refusal, StoreError."""
+    """What the site makes of it. Raises ApiRefusal, StoreError."""
     try:
         return await unbroken(work, "GET devices")
     except StoreError:

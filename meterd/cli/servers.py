@@ -117,15 +117,15 @@ class _ServerChange:
 
     async def _prepare_proxy(self, settings: ProxySettings) -> None:
         from meterd.model.clock import SystemClock
+        from meterd.proxy.routes import route_finder
         from meterd.proxy.server import Proxy
-        from meterd.proxy.site import ways
 
         self._proxy_settings = settings
         sockets = await self._listen("proxy", settings.listen, settings.host, settings.port)
         current = self._servers.proxy
         if current is not None and current[0].listen == settings.listen:
             return
-        find = ways(self._servers.site)
+        find = route_finder(self._servers.site)
         self._proxy = Proxy(settings.devices, find, clock=SystemClock(), max_age=settings.max_age)
         await self._proxy.prepare(sockets)
 

@@ -12,7 +12,7 @@ from meterd.daemon.link_plan import Built, bare
 from meterd.drivers.megatec.ups import MegatecUps
 from meterd.drivers.modbus import ModbusMeter
 from meterd.drivers.options import ModbusOptions
-from meterd.drivers.sunspec import SunSpecMeter
+from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.drivers.sunspec.models import MODELS
 from meterd.model.driver import Commands, Driver, SlowTier, UnitAddress
 from meterd.model.duration import spell

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import Clock
@@ -13,6 +13,9 @@ from meterd.proxy import frames
 from meterd.proxy.frames import ProxyRefusal, RegisterSpan
 from meterd.proxy.read_cache import ReadCache
 from meterd.wire.replies import ModbusException
+
+if TYPE_CHECKING:
+    from meterd.wire.modbus import ModbusClient
 
 T = TypeVar("T")
 
@@ -27,30 +30,19 @@ DISTINCT_REQUESTS_MAX = 1000
 # by their size there, so some sizes must remain unused.
 REPLY_SIZES_MAX = 32
 
-Observer: TypeAlias = Callable[[int, int, int, bytes], None]
-"""Called with function, address, count and data of each successful read."""
-
-
-class Client(Protocol):
-    """Reads one unit on a link. It is the one that polls use: what it knows of pending late
-    replies must hold for the proxy's reads, too."""
-
-    observe: Observer | None
-
-    async def read(self, function: int, address: int, count: int) -> bytes:
-        """The data: 2 bytes for each register, or packed bits. Raises LinkError or DeviceError."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProxyRoute:
     """The way to one meter. The lock `turn` is held for one poll, or one exchange of the proxy.
 
-    `link`: its URL; `told_apart`: whether its replies carry a transaction id. By the map: `most`
-    registers in one request, and none within the `unreadable` [first, last] ranges.
+    `client` is the one that polls use: what it knows of pending late replies must hold for the
+    proxy's reads, too. `link`: its URL; `told_apart`: whether its replies carry a transaction id.
+    By the map: `most` registers in one request, and none within the `unreadable` [first, last]
+    ranges.
     """
 
     link: str
-    client: Client
+    client: "ModbusClient"
     turn: asyncio.Lock
     up: Callable[[], bool]
     told_apart: bool = True

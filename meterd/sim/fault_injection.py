@@ -9,6 +9,7 @@ from typing import Protocol
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu
 from meterd.sim.register_bank import ExceptionCode
+from meterd.sim.transports import ServerLine
 
 _READ = struct.Struct(">BHH")
 _GARBAGE_BYTES = (5, 40)
@@ -16,7 +17,7 @@ _TRANSACTION_IDS = 0x10000
 
 
 class Server(Protocol):
-    """What faults need of the server."""
+    """What an injected fault needs of the server, which imports this module."""
 
     def answer(self, request: Adu) -> Adu | None:
         """The correct reply; None for a unit that does not exist."""
@@ -28,35 +29,12 @@ class Server(Protocol):
         """The other units of the server."""
 
 
-class FaultyLine(Protocol):
-    """One connection to a client."""
-
-    @property
-    def framer(self) -> str:
-        """`socket` or `rtu`."""
-
-    def wrap(self, adu: Adu) -> bytes:
-        """The bytes of one message."""
-
-    def send(self, data: bytes, delay: float = 0.0) -> None:
-        """Send now or in `delay` seconds."""
-
-    def dribble(self, data: bytes, pause: float) -> None:
-        """Send byte by byte, with a pause of so many seconds between two."""
-
-    def hang_up(self) -> None:
-        """Close the connection (FIN)."""
-
-    def reset(self) -> None:
-        """Reset the connection (RST)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One request with its correct reply, and what a fault needs to alter it."""
 
     server: Server
-    line: FaultyLine
+    line: ServerLine
     request: Adu
     reply: Adu
     fault: SimulatedFault

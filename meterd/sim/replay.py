@@ -17,7 +17,8 @@ from meterd.errors import ConfigError
 from meterd.sim.frames import Adu, SocketFraming
 from meterd.sim.pty import PtyPort
 from meterd.sim.register_bank import ExceptionCode
-from meterd.wire.recording import CANCELLED, CLOSED, Recording, WireEvent
+from meterd.wire.recording import CLOSED, Recording, WireEvent
+from meterd.wire.tap import CANCELLED
 
 # Seconds without bytes after which an incomplete request is dropped.
 _SILENCE_S = 0.1

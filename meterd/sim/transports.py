@@ -45,6 +45,7 @@ class ServerLine:
         self._free_at = 0.0
 
     def wrap(self, adu: Adu) -> bytes:
+        """The bytes of one message."""
         return self._framing.wrap(adu)
 
     def data_received(self, data: bytes) -> None:
@@ -76,6 +77,7 @@ class ServerLine:
         return max(self._free_at, self._server.free_at if self._server.shared_wire else 0.0)
 
     def dribble(self, data: bytes, pause: float) -> None:
+        """Send byte by byte, with a pause of so many seconds between two."""
         for index in range(len(data)):
             self._loop.call_later(index * pause, self._write, data[index : index + 1])
         self._free_at = self._loop.time() + len(data) * pause
@@ -93,9 +95,11 @@ class ServerLine:
         raise NotImplementedError
 
     def hang_up(self) -> None:
+        """Close the connection (FIN)."""
         raise NotImplementedError
 
     def break_off(self) -> None:
+        """Reset the connection (RST), where the transport has that."""
         raise NotImplementedError
 
 

@@ -18,7 +18,7 @@ from meterd.model.event import EventKind
 from meterd.model.quantity import GUARDED
 from meterd.model.sample import Layout, Poll, Quality, QualityFlag, Reading
 from meterd.poll.counters import Counters
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.promql.engine import instant
 from meterd.store.reader import Reader
@@ -85,7 +85,7 @@ class Rig:
         self.timeline = Timeline(self.clock, self.told)
         self.shift = 0.0
         self.polls = 0
-        self.device = Device(
+        self.device = PollTarget(
             "main", Meter(self.clock), STEP_S, Normaliser("main"), Counters("main")
         )
 
@@ -431,7 +431,7 @@ async def test_a_clock_that_flaps_fills_no_log_and_dates_no_poll_for_ever() -> N
 async def test_sleep_is_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     asleep = 0.0
-    monkeypatch.setattr("meterd.daemon.timeline.slept", lambda: asleep)
+    monkeypatch.setattr("meterd.daemon.timeline.suspended_s", lambda: asleep)
     rig.timeline = Timeline(rig.clock, rig.told)
     rig.timeline.sink = kept = Kept()
     await rig.poll(60)

@@ -17,7 +17,7 @@ GOOD, INVALID = QualityFlag(Quality.GOOD, ""), Quality.INVALID
 @pytest.fixture(autouse=True)
 def awake(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long this machine slept is asked of two clocks one after the other."""
-    monkeypatch.setattr("meterd.daemon.timeline.slept", lambda: 0.0)
+    monkeypatch.setattr("meterd.daemon.timeline.suspended_s", lambda: 0.0)
 
 
 class Kept:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from meterd.drivers.sunspec import SunSpecMeter, SunSpecOptions, survey
+from meterd.drivers.sunspec.discovery import survey
+from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.drivers.sunspec.models import MODELS
+from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.sim.modbus import ModbusServer
 from meterd.wire.link import Link
 from meterd.wire.modbus import ModbusClient

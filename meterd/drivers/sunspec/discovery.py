@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meterd.drivers.sunspec.models import MODELS, Model
+from meterd.drivers.sunspec.models import MAX_MODELS, MODELS, Model
 from meterd.errors import DeviceError, Unsupported
 from meterd.wire.modbus import ModbusClient
 
 # Registers where the chain may begin, the usual one first (SunSpec Device Information Model, 6.1).
 BASES: Final = (40000, 50000, 0)
-# Models of one chain that are read at most: real devices have up to 30, faulty ones have no end.
-MAX_MODELS: Final = 64
 
 _MARKER = b"SunS"
 _END = 0xFFFF

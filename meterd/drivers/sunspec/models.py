@@ -9,6 +9,9 @@ from typing import Final
 
 from meterd.drivers.registers import Row
 
+# Models of one chain that are read at most: real devices have up to 30, faulty ones have no end.
+MAX_MODELS: Final = 64
+
 
 class ModelKind(StrEnum):
     """Kind of a model. An `addition` belongs to the inverter before it."""

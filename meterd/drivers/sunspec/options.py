@@ -5,8 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from meterd.drivers.schedule import SLOW
-from meterd.drivers.sunspec.discovery import MAX_MODELS
-from meterd.drivers.sunspec.models import MODELS, ModelKind
+from meterd.drivers.sunspec.models import MAX_MODELS, MODELS, ModelKind
 
 DEFAULT_UNIT = 1
 

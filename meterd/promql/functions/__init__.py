@@ -1,7 +1,7 @@
 """PromQL's functions, grouped by the type of their argument; calls.py hands them arrays.
 
-May import promql's modules below calls.py. Decided against: a class per function (they are
-arrays in, arrays out), and native histograms (meterd makes none).
+May import promql's modules below calls.py.
+Decision: docs/decisions/0012.
 """
 
 from meterd.promql.functions import maths, ranged

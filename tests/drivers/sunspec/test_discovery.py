@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from meterd.drivers.sunspec.discovery import MAX_MODELS, ModelSurvey, survey
-from meterd.drivers.sunspec.models import MODELS
+from meterd.drivers.sunspec.discovery import ModelSurvey, survey
+from meterd.drivers.sunspec.models import MAX_MODELS, MODELS
 from meterd.errors import DeviceError, LinkError
 from meterd.sim.register_bank import ExceptionCode, SimulatedRefusal
 from meterd.wire.modbus import ModbusClient

@@ -7,9 +7,10 @@ import pytest
 
 from meterd.drivers.costs import Costs
 from meterd.drivers.schedule import FAST
-from meterd.drivers.sunspec import SunSpecMeter, SunSpecOptions
 from meterd.drivers.sunspec.discovery import locate, walk
+from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.drivers.sunspec.models import rows
+from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.sunspec.reader import SPLIT_BUDGET, ModelReader, RequestBudget
 from meterd.errors import DeviceError, LinkError
 from meterd.model.sample import Reading
