@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from meterd.api import lookups
 from meterd.api.answer import ApiCall, StreamedAnswer
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Between, Moment, Name
 from meterd.store.head.catalog import Name as SeriesName
 from meterd.store.query.day_reader import DaySamples
@@ -25,14 +26,18 @@ RESOLUTIONS = ("raw", *downsampled_export.RESOLUTIONS)
 
 def _form(value: object) -> object:
     if value not in MEDIA:
-        raise PydanticCustomError("bad_format", "is no format of exports", {"allowed": list(MEDIA)})
+        raise PydanticCustomError(
+            ProblemCode.BAD_FORMAT, "is no format of exports", {"allowed": list(MEDIA)}
+        )
     return value
 
 
 def _resolution(value: object) -> object:
     if value not in RESOLUTIONS:
         allowed = {"allowed": list(RESOLUTIONS)}
-        raise PydanticCustomError("bad_resolution", "is no resolution of exports", allowed)
+        raise PydanticCustomError(
+            ProblemCode.BAD_RESOLUTION, "is no resolution of exports", allowed
+        )
     return value
 
 
@@ -67,7 +72,9 @@ async def show(call: ApiCall, query: ExportQuery) -> StreamedAnswer:
     start = query.start or 0
     if start >= end:
         hint = "start has to lie before end; absent, they are the oldest sample and now"
-        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(
+            422, ProblemCode.BAD_RANGE, "start is not before end", hint=hint, parameter="start"
+        )
     stored = await call.site.reader.series()
     lookups.need_devices(
         query.device, {*lookups.ids(call.site), *(one.device for one in stored)}, call.site

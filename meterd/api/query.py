@@ -19,12 +19,15 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meterd.api import times
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.window import Calendar, Width
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 
 # As long as any name of a device or quantity may sensibly be.
 _LONGEST_NAME = 128
+# The types of errors that are codes by themselves; all of pydantic's own are BAD_PARAMETER.
+_CODES = {str(code): code for code in ProblemCode if code.startswith("bad_")}
 
 MOST_COUNTED = 11_000
 _DIGITS = re.compile(r"0*[0-9]{1,5}", re.ASCII)
@@ -70,7 +73,7 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
         return times.moment(value, context["now"])
     except ValueError as error:
         raise PydanticCustomError(
-            "bad_time", "{why}", {"why": str(error), "hint": times.MOMENT_HINT}
+            ProblemCode.BAD_TIME, "{why}", {"why": str(error), "hint": times.MOMENT_HINT}
         ) from error
 
 
@@ -83,12 +86,14 @@ def _step(value: Any) -> Any:
     except ValueError as error:
         hint = f"{times.DURATION_HINT}; 1d, 1w, 1mo and 1y are those of the site's clock; "
         hint += "raw gives every sample as polled"
-        raise PydanticCustomError("bad_step", "{why}", {"why": str(error), "hint": hint}) from error
+        raise PydanticCustomError(
+            ProblemCode.BAD_STEP, "{why}", {"why": str(error), "hint": hint}
+        ) from error
 
 
 def _aggregate(value: Any) -> Any:
     if value not in AGGREGATES:
-        raise PydanticCustomError("bad_agg", "is no aggregate", {"allowed": AGGREGATES})
+        raise PydanticCustomError(ProblemCode.BAD_AGG, "is no aggregate", {"allowed": AGGREGATES})
     return value
 
 
@@ -98,7 +103,7 @@ def _count(value: Any) -> Any:
     if not _DIGITS.fullmatch(value) or not int(value):
         hint = f"write a whole number from 1 to {MOST_COUNTED}"
         raise PydanticCustomError(
-            "bad_number", "is no number that is possible here", {"hint": hint}
+            ProblemCode.BAD_NUMBER, "is no number that is possible here", {"hint": hint}
         )
     return int(value)
 
@@ -169,7 +174,9 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
             given[name] = values
         elif len(values) > 1:
             detail = f"parameter {quote(name)} is given {len(values)} times"
-            raise ApiRefusal(400, "repeated_parameter", detail, parameter=name[:_LONGEST_NAME])
+            raise ApiRefusal(
+                400, ProblemCode.REPEATED_PARAMETER, detail, parameter=name[:_LONGEST_NAME]
+            )
         else:
             given[name] = values[0]
     if issubclass(model, Between):
@@ -210,15 +217,15 @@ def _settle(given: dict[str, Any]) -> None:
         text = given.pop(alias)
         if name in given:
             detail = f"{alias} is {name} in milliseconds: give one of the two"
-            raise ApiRefusal(400, "repeated_parameter", detail, parameter=alias)
+            raise ApiRefusal(400, ProblemCode.REPEATED_PARAMETER, detail, parameter=alias)
         if not _MS.fullmatch(text) or int(text) > times.LATEST_MS:
             detail = f"{alias}: {quote(text)} is no time in Unix milliseconds"
             hint = f"write 1795255200000, or use {name}"
-            raise ApiRefusal(400, "bad_time", detail, hint=hint, parameter=alias)
+            raise ApiRefusal(400, ProblemCode.BAD_TIME, detail, hint=hint, parameter=alias)
         if 0 < int(text) < _LEAST_MS:
             detail = f"{alias}: {text} is in {times.rfc3339(int(text))[:4]}: it is in milliseconds"
             hint = f"write {name}={text} for Unix seconds, {alias}={text}000 for milliseconds"
-            raise ApiRefusal(400, "bad_time", detail, hint=hint, parameter=alias)
+            raise ApiRefusal(400, ProblemCode.BAD_TIME, detail, hint=hint, parameter=alias)
         given[name] = times.rfc3339(int(text))
 
 
@@ -228,7 +235,7 @@ def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
         allowed = names_of(model)
         return ApiRefusal(
             400,
-            "unknown_parameter",
+            ProblemCode.UNKNOWN_PARAMETER,
             f"there is no parameter {quote(name)} here",
             hint="" if allowed else "this request takes no parameters",
             allowed=allowed,
@@ -237,7 +244,7 @@ def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
     context = error.get("ctx", {})
     return ApiRefusal(
         400,
-        error["type"] if error["type"].startswith("bad_") else "bad_parameter",
+        _CODES.get(error["type"], ProblemCode.BAD_PARAMETER),
         f"{name}: {quote(str(error['input']))} {_why(error)}",
         hint=str(context.get("hint", "")),
         allowed=context.get("allowed", ()),

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from meterd.daemon.poll_timeout import PollTimeout
-from meterd.errors import DeviceError, LinkError, MeterdError
+from meterd.errors import DeviceCode, DeviceError, GeneralCode, LinkError, MeterdError
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
 from meterd.model.sample import Driver, Poll, Reading, Sink
@@ -81,7 +81,7 @@ class ContainedDriver:
         except asyncio.CancelledError as error:
             if limit.end(task) and not task.cancelling():
                 text = f"the driver did not come back within {limit.seconds:g} s"
-                raise DeviceError(text, code="driver_stuck") from error
+                raise DeviceError(text, code=DeviceCode.DRIVER_STUCK) from error
             raise
         except (LinkError, DeviceError):
             limit.end(task)
@@ -97,7 +97,7 @@ class ContainedDriver:
         text = f"a bug in the driver: {type(error).__name__}: {error}"
         if self._bugs.is_new(error):
             log.exception("%s: %s", self.device, text)
-        return DeviceError(text, code="driver_bug")
+        return DeviceError(text, code=DeviceCode.DRIVER_BUG)
 
 
 class ContainedSink:
@@ -249,6 +249,6 @@ class Signals:
         except Exception as error:
             log.exception("a reload met a bug")
             text = f"a bug in meterd: {type(error).__name__}: {error}"
-            self._failed(MeterdError(text, code="bug"))
+            self._failed(MeterdError(text, code=GeneralCode.BUG))
         finally:
             notify("READY=1")

@@ -27,7 +27,7 @@ from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.traffic import with_traffic
 from meterd.drivers.unlocking import Unlocking
-from meterd.errors import DeviceError, LinkError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.event import Notice
 from meterd.model.quantity import Kind, describe
@@ -339,7 +339,7 @@ class ModbusMeter:
         except Unsupported:
             return False
         except LinkError as error:
-            if error.code != "timeout":
+            if error.code != LinkCode.TIMEOUT:
                 raise
             return False
         return True
@@ -453,7 +453,7 @@ class ModbusMeter:
         self._dark += 1
         self._exclusions.forget(self._monotonic())
         self._renew()
-        raise DeviceError(_all_refused(self._refusing, refusal), code="all_refused")
+        raise DeviceError(_all_refused(self._refusing, refusal), code=DeviceCode.ALL_REFUSED)
 
     def _witnesses(self, part: Block) -> list[Row]:
         """Rows to ask for alone: of other functions, of other requests, and from all over the map.

@@ -18,7 +18,7 @@ from meterd.drivers.refused_rows import Findings, RefusedRowSearch
 from meterd.drivers.register_limit import RegisterLimit
 from meterd.drivers.registers import Row
 from meterd.drivers.schedule import Schedule
-from meterd.errors import DeviceError, LinkError, Unsupported
+from meterd.errors import DeviceError, LinkCode, LinkError, Unsupported
 
 Fetch = Callable[[Block], Awaitable[bytes]]
 """One request: its values, or LinkError or DeviceError."""
@@ -28,7 +28,7 @@ Fetch = Callable[[Block], Awaitable[bytes]]
 BUDGET = 60
 _ANSWERED, _LOST = 1, 2
 # Failures after which the link is as it was.
-_HARMLESS = ("timeout", "bad_reply")
+_HARMLESS = (LinkCode.TIMEOUT, LinkCode.BAD_REPLY)
 
 
 class SilentRows:
@@ -75,7 +75,7 @@ class SilentRows:
         """
         before, self._before = self._before, part.rows
         harmless = isinstance(error, DeviceError) or error.code in _HARMLESS
-        odd = (long and error.code == "timeout") or before == part.rows
+        odd = (long and error.code == LinkCode.TIMEOUT) or before == part.rows
         if harmless and odd and self._may_search():
             self._suspect = part
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meterd.errors import DeviceCode, LinkCode
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll, Sink
@@ -21,7 +22,12 @@ LONGEST_PAUSE = 10.0
 _SHARE = 0.01
 _NEIGHBOURLY_PAUSE = 60.0
 # Faults that cost time: after a plain no the bus is free at once.
-_SILENCE = ("timeout", "bad_reply", "driver_stuck", "flood")
+_SILENCE: tuple[str, ...] = (
+    LinkCode.TIMEOUT,
+    LinkCode.BAD_REPLY,
+    DeviceCode.DRIVER_STUCK,
+    LinkCode.FLOOD,
+)
 _DOUBLINGS = 10
 # Pauses are shortened to so much, at random, that devices which failed together come one by one.
 _JITTER = (0.8, 1.0)

@@ -18,7 +18,7 @@ from meterd.promql.instant_vector import (
     pack,
 )
 from meterd.promql.nodes import Aggregate
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 from meterd.promql.stats import mean, quantiles, total, variance
 
@@ -115,7 +115,7 @@ def some(frame: InstantVector, grouped: Groups, many: Values) -> InstantVector:
 def share(frame: InstantVector, ratio: Values, budget: Budget) -> InstantVector:
     """limit_ratio: a share of the series, chosen by their labels; -r is what 1 - r leaves out."""
     if np.isnan(ratio).any():
-        raise QueryError("execution", "Ratio value is NaN")
+        raise QueryError(PromErrorType.EXECUTION, "Ratio value is NaN")
     beyond = ratio[np.abs(ratio) > 1]
     if len(beyond):
         value, cap = number(beyond[0]), "1" if beyond[0] > 0 else "-1"
@@ -135,11 +135,11 @@ def _spread(labels: Labels) -> float:
 def _whole(many: Values) -> np.ndarray:
     """Raises QueryError (execution) for what is no number of rows; below 1 all over is none."""
     if np.isnan(many).any():
-        raise QueryError("execution", "Parameter value is NaN")
+        raise QueryError(PromErrorType.EXECUTION, "Parameter value is NaN")
     for beyond, word in ((many >= _INT64, "overflows"), (many <= -_INT64, "underflows")):
         if beyond.any() and many.max() >= 1:
             value = number(float(many[beyond][0]))
-            raise QueryError("execution", f"Scalar value {value} {word} int64")
+            raise QueryError(PromErrorType.EXECUTION, f"Scalar value {value} {word} int64")
     return np.clip(many, 0, 1e9).astype(np.int64)
 
 
@@ -148,7 +148,7 @@ def count_values(
 ) -> InstantVector:
     """How many rows of a group have each value; the value becomes a label (and may be left out)."""
     if not label:
-        raise QueryError("execution", f'invalid label name "{label}"')
+        raise QueryError(PromErrorType.EXECUTION, f'invalid label name "{label}"')
     names = frozenset((*node.labels, label) if node.by else (*node.labels, NAME))
     keep = kept if node.by else left_out
     bases: Groups = {}

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from meterd.promql.result import QueryError, QueryLimits
+from meterd.promql.result import PromErrorType, QueryError, QueryLimits
 
 
 @dataclass(slots=True)
@@ -20,17 +20,17 @@ class Budget:
         self.samples += samples
         if self.samples > self.limits.max_samples:
             what = "query processing would load too many samples into memory in query execution"
-            raise QueryError("execution", what)
+            raise QueryError(PromErrorType.EXECUTION, what)
         self.pulse()
 
     def pulse(self) -> None:
         """Raises QueryError when the time is over or nobody waits any more."""
         limits = self.limits
         if limits.canceled is not None and limits.canceled():
-            raise QueryError("canceled", "query was canceled in expression evaluation")
+            raise QueryError(PromErrorType.CANCELED, "query was canceled in expression evaluation")
         clock = limits.clock or time.monotonic
         if limits.deadline is not None and clock() > limits.deadline:
-            raise QueryError("timeout", "query timed out in expression evaluation")
+            raise QueryError(PromErrorType.TIMEOUT, "query timed out in expression evaluation")
 
     def warn(self, text: str) -> None:
         self.warnings[f"PromQL warning: {text}"] = None

@@ -2,7 +2,7 @@
 
 import re
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 LONGEST_MS = (1 << 63) // 1_000_000  # of any duration: 292 years, as far as Go counts
 
@@ -24,6 +24,6 @@ def milliseconds(text: str) -> int:
     """Ms of a duration, units from large to small. Raises QueryError (bad_data)."""
     found = _FORM.fullmatch(text) if len(text) <= 64 else None
     if found is None or not text:
-        raise QueryError("bad_data", f"not a valid duration string: {text[:64]!r}")
+        raise QueryError(PromErrorType.BAD_DATA, f"not a valid duration string: {text[:64]!r}")
     counts = zip(found.groups(), _UNITS.values(), strict=True)
     return sum(int(count) * unit for count, unit in counts if count)

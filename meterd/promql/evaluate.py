@@ -28,7 +28,7 @@ from meterd.promql.nodes import (
     Text,
 )
 from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, fetch, unmarked
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.select import matching as matching_ids
 from meterd.promql.source import SeriesSource, Times, Values
 from meterd.promql.spacing import Widening
@@ -174,7 +174,7 @@ class Evaluation:
             return aggregate.some(frame, grouped, number)
         if node.op == "limit_ratio":
             return aggregate.share(frame, number, self.budget)
-        raise QueryError("bad_data", f'parse error: unknown aggregation "{node.op}"')
+        raise QueryError(PromErrorType.BAD_DATA, f'parse error: unknown aggregation "{node.op}"')
 
 
 def _repeated(value: Value, steps: int) -> Value:

@@ -21,7 +21,7 @@ from typing import Any
 from meterd.promql.durations import LONGEST_MS, milliseconds
 from meterd.promql.error_position import astray
 from meterd.promql.lexer import Token, parse_error, tokens, unquote
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 MAX_LENGTH = 32_768  # characters of a query
 MAX_DEPTH = 64  # brackets within brackets
@@ -81,7 +81,9 @@ def parse(query: str) -> Parsed:
         raise parse_error(query, MAX_LENGTH, what)
     pieces = list(tokens(query))
     if not pieces:
-        raise QueryError("bad_data", "unknown position: parse error: no expression found in input")
+        raise QueryError(
+            PromErrorType.BAD_DATA, "unknown position: parse error: no expression found in input"
+        )
     _bound(query, pieces)
     cleaned = _Cleaned(query)
     with mapped(query):
@@ -109,7 +111,9 @@ def mapped(query: str, texts: tuple[str, ...] = ()) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise QueryError("bad_data", "parse error: a number in it is out of bounds") from error
+        raise QueryError(
+            PromErrorType.BAD_DATA, "parse error: a number in it is out of bounds"
+        ) from error
 
 
 def _located(query: str, text: str) -> QueryError:
@@ -117,12 +121,12 @@ def _located(query: str, text: str) -> QueryError:
     what = re.sub(r"'([^']*)'", r'"\1"', text)
     what = _TYPE.sub(lambda found: f"{found[1]} {_TYPES[found[2]]}", what)
     if what == "invalid promql query":
-        return QueryError("bad_data", _VAGUE)
+        return QueryError(PromErrorType.BAD_DATA, _VAGUE)
     named = re.search(r'function (?:with name )?"([\w:]+)"', what)
     places = named and re.search(rf"\b{re.escape(named[1])}\b", query)
     if places:
         return parse_error(query, places.start(), what)
-    return QueryError("bad_data", f"parse error: {what}")
+    return QueryError(PromErrorType.BAD_DATA, f"parse error: {what}")
 
 
 def _bound(query: str, pieces: list[Token]) -> None:

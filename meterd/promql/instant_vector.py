@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 
 Labels = tuple[tuple[str, str], ...]  # sorted by name, no empty value
@@ -92,7 +92,7 @@ def united(labels: list[Labels], values: Values, here: Mask) -> InstantVector:
     for place, rows in enumerate(groups.values()):
         present = here[rows]
         if (present.sum(axis=0) > 1).any():
-            raise QueryError("execution", SAME_LABELS)
+            raise QueryError(PromErrorType.EXECUTION, SAME_LABELS)
         there[place] = present.any(axis=0)
         out[place] = np.take_along_axis(values[rows], present.argmax(axis=0)[None, :], axis=0)[0]
     return InstantVector(list(groups), out, there)

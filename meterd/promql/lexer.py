@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 _TOKEN = re.compile(
     r"""
@@ -43,7 +43,7 @@ def parse_error(query: str, at: int, what: str) -> QueryError:
     """Prometheus' way to say where: line and column from 1."""
     line = query.count("\n", 0, at) + 1
     column = at - query.rfind("\n", 0, at)
-    return QueryError("bad_data", f"{line}:{column}: parse error: {what}")
+    return QueryError(PromErrorType.BAD_DATA, f"{line}:{column}: parse error: {what}")
 
 
 def tokens(query: str) -> Iterator[Token]:

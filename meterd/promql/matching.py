@@ -21,7 +21,7 @@ from meterd.promql.instant_vector import (
     united,
 )
 from meterd.promql.nodes import COMPARISONS, Binary, Matching
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 _EXPLICIT = "many-to-one matching must be explicit (group_left/group_right)"
 _UNIQUE = "grouping labels must ensure unique matches"
@@ -99,7 +99,7 @@ def _alone(one: InstantVector, rows: list[int], both: Mask, key: Labels, side: s
     step = int(clash.argmax())
     first, second = [row for row in rows if one.here[row, step]][:2]
     raise QueryError(
-        "execution",
+        PromErrorType.EXECUTION,
         f"found duplicate series for the match group {text(key)} on the {side} hand-side of the "
         f"operation: [{text(one.labels[second])}, {text(one.labels[first])}]"
         ";many-to-many matching not allowed: matching labels must be unique on one side",
@@ -137,7 +137,7 @@ def _single(
     for places in met.values():
         if len(places) > 1 and (here[places].sum(axis=0) > 1).any():
             why = _EXPLICIT if matching.many is None else _UNIQUE
-            raise QueryError("execution", f"multiple matches for labels: {why}")
+            raise QueryError(PromErrorType.EXECUTION, f"multiple matches for labels: {why}")
 
 
 def _named(node: Binary, many: Labels, one: Labels) -> Labels:

@@ -26,7 +26,7 @@ from meterd.promql.nodes import (
     Text,
     ValueType,
 )
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 # Their answers follow the clock of the step, whatever their arguments are fixed to.
 _CLOCKED = frozenset(
@@ -64,7 +64,9 @@ def selector(query: str) -> Selector:
     """The one vector selector that the text is. Raises QueryError (bad_data)."""
     node = plan(query)
     if not isinstance(node, Selector) or node.span or node.shift != Shift():
-        raise QueryError("bad_data", f'{query[:80]!r} is no series selector such as x{{a="b"}}')
+        raise QueryError(
+            PromErrorType.BAD_DATA, f'{query[:80]!r} is no series selector such as x{{a="b"}}'
+        )
     return node
 
 
@@ -225,4 +227,4 @@ def _span(length: timedelta) -> int:
 
 
 def _refused(what: str) -> QueryError:
-    return QueryError("bad_data", f"parse error: {what}")
+    return QueryError(PromErrorType.BAD_DATA, f"parse error: {what}")

@@ -5,7 +5,7 @@ import math
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.wire.pending_reply import PendingReply
 
 # Deadlines of so many seconds share a timer, so one may be late by as much.
@@ -84,7 +84,7 @@ class ReplyDeadline:
         elif self.when - now > _TICK:
             self._look_later(loop)
         else:
-            answer.fail(LinkError("no answer in time", code="timeout"))
+            answer.fail(LinkError("no answer in time", code=LinkCode.TIMEOUT))
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looks = _slots(loop).add(self, loop)

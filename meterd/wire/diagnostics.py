@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 
 # Stands between what went wrong and what may help.
 MARK = "; hint: "
@@ -11,7 +11,7 @@ SOON = 0.1
 # So often in a row is no accident, and so often noise is no disturbance.
 _LOSSES = 3
 _NOISES = 5
-_NONSENSE = ("garbled", "flood")
+_NONSENSE = (LinkCode.GARBLED, LinkCode.FLOOD)
 # Of devices without an address nothing is said: 0 is none of the stations.
 _NOBODY = frozenset((0,))
 _SETS = 1000
@@ -96,10 +96,10 @@ class LinkDiagnostics:
         self._noise_before = noise
         self._heard = self._heard or noisy
         hint = self._of_noise(noisy)
-        if error.code == "timeout" and not noisy:
+        if error.code == LinkCode.TIMEOUT and not noisy:
             hint = hint or self._of_haste(station, first=first, soon=soon)
             hint = hint or self._of_silence(station)
-        if error.code == "closed" and first:
+        if error.code == LinkCode.CLOSED and first:
             hint = hint or _TAKEN
             if self._framer == "rtu" and not self._line:
                 hint = f"{hint} Besides, {_TCP_ITSELF}"

@@ -8,7 +8,7 @@
 import re
 from weakref import WeakKeyDictionary
 
-from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceCode, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.wire.link import Link
 
 _CR = b"\r"
@@ -38,7 +38,7 @@ async def ask(link: Link, command: str, start: bytes) -> str:
     try:
         line = await link.exchange(command.encode("ascii") + _CR, answer, quiet=True)
     except LinkError as error:
-        if error.code != "timeout":
+        if error.code != LinkCode.TIMEOUT:
             raise
         silent = answer.at_silence()
         if silent is None:
@@ -58,12 +58,12 @@ async def tell(link: Link, command: str) -> None:
     try:
         await link.exchange(command.encode("ascii") + _CR, verdict, quiet=True, once=True)
     except LinkError as error:
-        if error.code == "closed":
+        if error.code == LinkCode.CLOSED:
             text = (
                 f"{error}: nobody knows whether {command} was taken; look before sending it again"
             )
-            raise LinkError(text, code="closed") from error
-        if error.code != "timeout":
+            raise LinkError(text, code=LinkCode.CLOSED) from error
+        if error.code != LinkCode.TIMEOUT:
             raise
         verdict.at_silence()
         # No answer was owed, so none is missing.
@@ -88,7 +88,7 @@ class _Answer:
         end = buffer.find(_CR)
         length = len(buffer) if end < 0 else end
         if length > LINE_LIMIT:
-            raise ProtocolError(f"{length} bytes without an end of line", code="garbled")
+            raise ProtocolError(f"{length} bytes without an end of line", code=LinkCode.GARBLED)
         if end < 0:
             self._heard = bytes(buffer)
             return None
@@ -141,13 +141,13 @@ class _Answer:
             raise self._refused(line)
         if not line.startswith(self._start) or not _PRINTABLE.fullmatch(line):
             asked = self._command.decode("ascii")
-            raise ProtocolError(f"{line[:60]!r} is no answer to {asked}", code="garbled")
+            raise ProtocolError(f"{line[:60]!r} is no answer to {asked}", code=LinkCode.GARBLED)
         return line.decode("ascii")
 
     def _refused(self, line: bytes) -> Unsupported:
         asked = self._command.decode("ascii")
         how = "echoed" if line == self._command else f"answered {line.decode('ascii')}"
-        return Unsupported(f"the unit does not know {asked}: it {how}", code="unsupported")
+        return Unsupported(f"the unit does not know {asked}: it {how}", code=DeviceCode.UNSUPPORTED)
 
 
 class _CommandReply(_Answer):
@@ -164,5 +164,5 @@ class _CommandReply(_Answer):
         if line not in _TAKEN:
             told = self._command.decode("ascii")
             text = f"{line[:60]!r} does not say whether {told} was taken"
-            raise ProtocolError(text, code="garbled")
+            raise ProtocolError(text, code=LinkCode.GARBLED)
         return line.decode("ascii")

@@ -14,7 +14,7 @@ from pymodbus.pdu import ReadCoilsRequest, ReadHoldingRegistersRequest
 from pymodbus.pdu.bit_message import ReadDiscreteInputsRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
-from meterd.errors import DeviceError, LinkError, ProtocolError
+from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError
 from meterd.model.event import Notice
 from meterd.model.quantity import FOREIGN_TRAFFIC
 from meterd.model.sample import Reading
@@ -392,7 +392,7 @@ class ModbusClient:
             for one in heard:
                 traffic.keep(one.frame, read, one.at)
             before = only
-        raise ProtocolError(_confused(traffic, self._unit, read), code="foreign_traffic")
+        raise ProtocolError(_confused(traffic, self._unit, read), code=LinkCode.FOREIGN_TRAFFIC)
 
     async def _others(
         self, traffic: Traffic, reply: SerialReply, first: _HeardReply, wait: float

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from meterd.errors import ConfigError, LinkError
+from meterd.errors import ConfigError, LinkCode, LinkError
 from meterd.model.clock import Clock
 from meterd.wire.link import Link
 from meterd.wire.stream import Stream
@@ -24,7 +24,7 @@ from meterd.wire.streamlink import StreamLink
 Kind = Literal[">", "<", "!"]
 
 TITLE = "meterd recording 1"
-CLOSED = "closed"
+CLOSED = str(LinkCode.CLOSED)
 CANCELLED = "cancelled"
 # Of a link's options only these are written down: nothing that could be a secret.
 OPTIONS = ("framer", "baud", "bytes", "parity", "stop")
@@ -125,8 +125,8 @@ class _Recorder:
         try:
             return await self._exchange(*arguments, **options)
         except LinkError as error:
-            if error.code != CLOSED:
-                self._tell("!", note=error.code)
+            if error.code != LinkCode.CLOSED:
+                self._tell("!", note=str(error.code))
             raise
         except asyncio.CancelledError:
             self._tell("!", note=CANCELLED)

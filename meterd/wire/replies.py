@@ -14,7 +14,7 @@ from typing import TypeAlias
 from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.wire.diagnostics import MARK, hint
 from meterd.wire.link import Link
 from meterd.wire.traffic import HeardFrame, Read, Traffic
@@ -111,7 +111,7 @@ class ModbusException(DeviceError):  # noqa: N818 (the protocol calls it an exce
         name = EXCEPTIONS.get(exception, "a code of the vendor's own")
         way_out = f"{MARK}{_WAYS_OUT[exception]}" if exception in _WAYS_OUT else ""
         text = f"exception {exception}: {name}{way_out}"
-        super().__init__(text, code=f"exception_{exception}")
+        super().__init__(text, code=DeviceCode(f"exception_{exception}"))
         self.exception = exception
 
 
@@ -156,11 +156,11 @@ class ModbusReply:
 
         `late`: this unit's answers to earlier requests came when nobody waited any more.
         """
-        if error.code != "timeout":
+        if error.code != LinkCode.TIMEOUT:
             return error
         if late or "late_own" in (self._dropped or ()):
             text = "no answer in time: answers come later than the timeout, raise it"
-            return LinkError(text, code="timeout")
+            return LinkError(text, code=LinkCode.TIMEOUT)
         if not self._dropped:
             return self._unread(error)
         causes = ", ".join(self._dropped)
@@ -170,7 +170,7 @@ class ModbusReply:
         if self._why:
             why = f"{MARK}{self._why}"
         text = f"only replies that do not match ({causes}): {self._asked()}; got {self._came}{why}"
-        return ProtocolError(text, code="bad_reply")
+        return ProtocolError(text, code=LinkCode.BAD_REPLY)
 
     def _unread(self, error: LinkError) -> LinkError:
         """Silence, or bytes that never became a frame."""
@@ -267,7 +267,7 @@ class TcpReply(ModbusReply):
         """Bytes that begin no frame: ours may stand behind them. Raises ProtocolError."""
         start = buffer.find(self._head, 1, _MOST_STRAY + len(self._head)) if self._whole > 0 else -1
         if start < 0:
-            raise ProtocolError(_no_frame(self._asked(), bytes(buffer)), code="bad_frame")
+            raise ProtocolError(_no_frame(self._asked(), bytes(buffer)), code=LinkCode.BAD_FRAME)
         self._drop("noise", f"{start} bytes before the frame: {shown(buffer[:start])}")
         del buffer[:start]
 
@@ -376,7 +376,7 @@ class SerialReply(ModbusReply):
                 traffic.copied(raw, self.at)
                 rest.clear()
                 return False
-        raise ProtocolError("two replies to one request", code="two_replies")
+        raise ProtocolError("two replies to one request", code=LinkCode.TWO_REPLIES)
 
     def _next(self, buffer: bytearray) -> bytes | None:
         """Take the next whole frame out of the buffer, noise and requests before it dropped."""

@@ -7,7 +7,7 @@ lost its reply would: what comes late names its unit itself.
 import struct
 import sys
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.wire.link import Link
 from meterd.wire.replies import MBAP, RTU
 from meterd.wire.streamlink import StreamLink
@@ -21,7 +21,14 @@ _REFUSAL = 0x80
 # Exceptions of a gateway: nobody is there.
 _NOBODY = (10, 11)
 # The way itself is missing: no reason to go on with the next unit.
-NO_WAY = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
+NO_WAY = (
+    LinkCode.REFUSED,
+    LinkCode.UNREACHABLE,
+    LinkCode.DNS,
+    LinkCode.PORT_GONE,
+    LinkCode.PORT_TAKEN,
+    LinkCode.PORT_DENIED,
+)
 
 
 class UnitScan:

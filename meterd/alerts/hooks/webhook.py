@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from meterd.alerts.hooks.notification import Notification
-from meterd.errors import HookError
+from meterd.errors import HookCode, HookError
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -62,7 +62,7 @@ class _DeliveryError(HookError):
     """A delivery that failed; `wait` is what Retry-After asks for, in seconds."""
 
     def __init__(self, text: str, *, retry: bool, wait: float | None = None) -> None:
-        super().__init__(text, code="undelivered", retry=retry)
+        super().__init__(text, code=HookCode.UNDELIVERED, retry=retry)
         self.wait = wait
 
 

@@ -21,7 +21,7 @@ from meterd.api.promapi.names import OWN, Meaning
 from meterd.energy.consumption import consume, cut, metered
 from meterd.energy.periods import HOUR, Period, PeriodSpan, begin, finish
 from meterd.energy.tally import EnergyBucket
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class LocalDays:
             days = asked.result(_DEADLINE)
         except Late as error:
             asked.cancel()
-            raise QueryError("timeout", "query timed out in adding up local days") from error
+            raise QueryError(
+                PromErrorType.TIMEOUT, "query timed out in adding up local days"
+            ) from error
         for one, buckets in zip(wanted, days, strict=True):
             yield _points(buckets, max(start, begin(self._zone, Period.DAY, one.first) - 1), end)
 
@@ -142,4 +144,4 @@ def _points(buckets: Sequence[EnergyBucket], start: int, end: int) -> tuple[Time
 def _need_at_most(count: int) -> None:
     if count > _MOST:
         text = f"{count:,} local days, of {_MOST:,} at the most; ask for less time or fewer series"
-        raise QueryError("execution", text)
+        raise QueryError(PromErrorType.EXECUTION, text)

@@ -23,7 +23,7 @@ from meterd.api.site import Site
 from meterd.daemon.service import forever
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 PREFIX = "/prometheus"
 API = f"{PREFIX}/api/v1"
@@ -119,7 +119,7 @@ async def _answer(
     try:
         return await whole(reply.body(), headers, request, backlog)
     except ApiRefusal as refusal:
-        return _refused(Trouble("unavailable", str(refusal)))
+        return _refused(Trouble(PromErrorType.UNAVAILABLE, str(refusal)))
 
 
 async def _values(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from meterd.drivers.megatec.lines import Status
 from meterd.drivers.megatec.options import MegatecOptions
-from meterd.errors import DeviceError
+from meterd.errors import DeviceCode, DeviceError
 
 _LOW, _FAILED = 6, 7
 _BEEPER, _SHUTDOWN, _TEST = 0, 1, 2
@@ -32,10 +32,10 @@ class InstantCommand:
         """Raises DeviceError where it could drop the load: a test on a battery in need."""
         if self.strains and status.bit(_FAILED):
             text = "the battery is not tested while the unit runs from it; wait for the mains"
-            raise DeviceError(text, code="on_battery")
+            raise DeviceError(text, code=DeviceCode.ON_BATTERY)
         if self.strains and status.bit(_LOW):
             text = "the battery is low, and a test could drop the load; let it charge first"
-            raise DeviceError(text, code="battery_low")
+            raise DeviceError(text, code=DeviceCode.BATTERY_LOW)
 
     def shows(self, before: Status, after: Status) -> bool:
         """Whether the unit did it, whatever it answered: some say no and act."""

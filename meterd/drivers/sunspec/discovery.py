@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meterd.drivers.sunspec.models import MODELS, Model
-from meterd.errors import DeviceError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, Unsupported
 from meterd.wire.modbus import ModbusClient
 
 # Where the chain may begin, the usual place first (SunSpec Device Information Model, 6.1).
@@ -26,8 +26,8 @@ _FUNCTIONS = (3, 4)
 _HEADER = struct.Struct(">HH")
 # Modbus exceptions: the function is none of the device's, and a failure, which is what some
 # devices answer instead of a refusal where they have no registers.
-_NO_FUNCTION = "exception_1"
-_FAILURE = "exception_4"
+_NO_FUNCTION = DeviceCode.EXCEPTION_1
+_FAILURE = DeviceCode.EXCEPTION_4
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ async def locate(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelAdd
     where = ", ".join(map(str, bases))
     text = f'no SunSpec device: none of the registers {where} begins with "SunS"'
     hint = "is SunSpec (Modbus) enabled in the device, and is the unit id right?"
-    raise DeviceError(f"{text}; {hint}", code="no_sunspec")
+    raise DeviceError(f"{text}; {hint}", code=DeviceCode.NO_SUNSPEC)
 
 
 async def _marker(client: ModbusClient, function: int, base: int) -> bytes | None:

@@ -9,7 +9,7 @@ from meterd.promql.budget import Budget
 from meterd.promql.instant_vector import InstantVector, Labels, get, united
 from meterd.promql.instant_vector import pack as packed
 from meterd.promql.matcher import regex
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 # Characters of a label's value that a function makes; nobody can read as many.
 LONGEST_VALUE = 16_384
@@ -28,7 +28,7 @@ def replaced(
         expression = regex(pattern)
     except QueryError as error:
         what = f"invalid regular expression in label_replace(): {pattern}"
-        raise QueryError("execution", what) from error
+        raise QueryError(PromErrorType.EXECUTION, what) from error
     _name(target, "label_replace")
     labels = []
     for each in frame.labels:
@@ -49,7 +49,9 @@ def joined(
     _name(target, "label_join")
     for source in sources:
         if not source:
-            raise QueryError("execution", f"invalid source label name in label_join(): {source}")
+            raise QueryError(
+                PromErrorType.EXECUTION, f"invalid source label name in label_join(): {source}"
+            )
     labels = []
     for each in frame.labels:
         budget.pulse()
@@ -61,7 +63,9 @@ def joined(
 
 def _name(target: str, function: str) -> None:
     if not target:
-        raise QueryError("execution", f"invalid destination label name in {function}(): {target}")
+        raise QueryError(
+            PromErrorType.EXECUTION, f"invalid destination label name in {function}(): {target}"
+        )
 
 
 def _set(labels: Labels, name: str, value: str) -> Labels:
@@ -76,7 +80,7 @@ def _put_together(parts: Iterable[str], function: str) -> str:
         room -= len(part)
         if room < 0:
             what = f"{function}() makes a label value longer than {LONGEST_VALUE} characters"
-            raise QueryError("execution", what)
+            raise QueryError(PromErrorType.EXECUTION, what)
         whole.append(part)
     return "".join(whole)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from meterd.promql.instant_vector import Mask
 from meterd.promql.prefix_sums import Quick, long, means, sums, variances
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 from meterd.promql.stats import mean, quantiles, total, variance
 from meterd.promql.window import Tile, Window, reduced, tiles
@@ -161,7 +161,7 @@ def smoothed(shown: Window, level: Values, trend: Values) -> Answer:
         bad = ((factor <= 0) | (factor >= 1)) & (shown.count > 0)
         if bad.any():
             wanted = f"0 < {what[0]}f < 1, got: {factor[bad][0]:f}"
-            raise QueryError("execution", f"invalid {what} factor. Expected: {wanted}")
+            raise QueryError(PromErrorType.EXECUTION, f"invalid {what} factor. Expected: {wanted}")
     out = np.full(len(here), np.nan)
     for tile in tiles(shown):
         smooth = _smooth if len(tile.count) > FEW else _smooth_each

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
 from meterd.store.blocks import commit_record as journals
 from meterd.store.blocks.chunk import Chunk
@@ -168,7 +168,7 @@ class StoreSession:
         for key, last, count in heads:
             if not (isinstance(last, int) and isinstance(count, int)) or last < block_hour(key):
                 text = f"block {key}: its row is damaged: last {last!r}, polls {count!r}"
-                raise StoreError(text, code="corrupt")
+                raise StoreError(text, code=StoreCode.CORRUPT)
         return heads
 
     def read(self, keys: Iterable[int]) -> list[Chunk]:

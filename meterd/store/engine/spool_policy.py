@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.store.db import file_identity, quarantine
@@ -183,7 +183,11 @@ class SpoolPolicy:
 
         Raises StoreError where it knows more about it.
         """
-        if error.code == "full" and self._database.path is not None and self._reserve.release():
+        if (
+            error.code == StoreCode.FULL
+            and self._database.path is not None
+            and self._reserve.release()
+        ):
             _log.warning("the disk is full: the reserve is released (%s)", error)
             return True
         if isinstance(error, GoneError):
@@ -192,7 +196,7 @@ class SpoolPolicy:
         if path is None:
             return False
         if not quarantine.is_damage(error):
-            odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
+            odd = isinstance(error, UnforeseenError) or error.code == StoreCode.CORRUPT
             return odd and self._mends()
         try:
             quarantine.set_aside(path, self._clock.now_ms())
@@ -224,7 +228,7 @@ class SpoolPolicy:
                     f"{text}, and {path.parent} is on another disk than before: mount its own "
                     "again; or restart meterd, and it begins a store there"
                 )
-                raise StoreError(told, code="unavailable") from error
+                raise StoreError(told, code=StoreCode.UNAVAILABLE) from error
             self._disk = disk
         self._keeper.start_over()
         self.begun_anew += 1
@@ -310,7 +314,7 @@ class SpoolPolicy:
         self.spool_error = error
 
     def spooler_works(self) -> None:
-        if self.spool_error is not None and self.spool_error.code == "bug":
+        if self.spool_error is not None and self.spool_error.code == StoreCode.BUG:
             self.spool_error = None
 
     def _tell_lost(self, lost: SpoolExtent, why: str) -> None:

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 
 _ROWS = 100_000  # in one row group: what is in memory
 _WORDS = ("device", "quantity", "unit", "quality")  # few, and many times
@@ -37,5 +37,5 @@ def _arrow() -> Any:
         import pyarrow.parquet as pq
     except ImportError as error:
         text = "Parquet needs pyarrow: pip install 'meterd[parquet]', or use --format csv"
-        raise MeterdError(text, code="extra") from error
+        raise MeterdError(text, code=GeneralCode.EXTRA) from error
     return pa, pq
