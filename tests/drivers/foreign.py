@@ -24,7 +24,7 @@ GOOD = '''
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from meterd.errors import DeviceError
+from meterd.errors import DeviceError, PluginCode
 from meterd.model.sample import Reading
 
 
@@ -33,6 +33,12 @@ class Options(BaseModel):
 
     channel: int = Field(7, ge=1, le=9)
     note: str = ""
+
+
+class GasCode(PluginCode):
+    """Why the meter gives no reading."""
+
+    NO = "gas_no"
 
 
 class GasMeter:
@@ -55,7 +61,7 @@ class GasMeter:
             return None
         buffer.clear()
         if line == b"no":
-            raise DeviceError("the gas meter says no", code="gas_no")
+            raise DeviceError("the gas meter says no", code=GasCode.NO)
         return line
 
 
