@@ -119,7 +119,7 @@ class ProblemCode(StrEnum):
     BUSY = "busy"
     """503: too many requests are being answered."""
     SLOW = "slow"
-    """503: it takes longer than it may: ask for less at once; a change goes on, look for it first."""
+    """503: it takes longer than it may: ask for less at once. A change goes on: look for it."""
     TOO_MANY_STREAMS = "too_many_streams"
     """503: as many clients read the stream as there is room for: use latest."""
     STORE_UNAVAILABLE = "store_unavailable"
