@@ -188,7 +188,7 @@ class _Fleet:
         return 1e3 * await lags, 1e3 * longest
 
     def _unsealed(self) -> bool:
-        hot, edge = self.writer.memory.hot, house.times(0)[0] + 3_600_000
+        hot, edge = self.writer.memory.head, house.times(0)[0] + 3_600_000
         return any((hot.oldest(name) or edge) < edge for name in hot.devices())
 
 

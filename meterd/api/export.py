@@ -110,7 +110,7 @@ class _Held:
 
     def day(self, device: str, day: int, wanted: Container[SeriesName]) -> DaySamples | None:
         told = self._source.day(device, day, wanted)
-        span = None if told is None else told.span
+        span = None if told is None else told.chunk
         # The times once more for each column that is written, and what was decoded.
         rows = 0 if span is None else sum(len(column.values) for column in span.columns)
         self.size = 0 if span is None else 3 * (8 * rows + 8 * len(span.times))

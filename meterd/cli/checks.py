@@ -109,7 +109,7 @@ def _damage(place: "Database", spool: Path | None) -> Iterator[Finding]:
     catalog = Catalog()
     try:
         if place.path is not None and place.made():
-            with place.reading() as connection, quarantine.legible(place.label):
+            with place.reading() as connection, quarantine.readable_rows(place.label):
                 catalog.load(connection)
     except StoreError:
         pass  # told already
@@ -129,7 +129,7 @@ def _schema(url: str | Sequence[str]) -> Finding:
         with place.reading() as connection:
             found = migrate.version(connection)
             looked = found == migrate.versions()[-1] and place.path is not None
-            odd = list(foreign_rows.flaws(connection, SMALL)) if looked else []
+            odd = list(foreign_rows.find_rows(connection, SMALL)) if looked else []
     except StoreError as error:
         return Finding("store", WRONG, str(error), "see docs/store.md, or restore a backup")
     if odd:

@@ -191,14 +191,14 @@ async def _merged_here(settings: Settings, old: str, new: str, who: str, now: in
     from meterd.cli.import_ import counter_terms_in
     from meterd.daemon.counter_state import CounterState
     from meterd.daemon.replacing import count_anew
-    from meterd.store.tools.merge import merged
+    from meterd.store.tools.merge import merge_devices
 
     async with _writing(settings, "meterd devices rename", _RECOUNT) as writer:
         if new not in writer.memory.catalog.devices:
             await writer.rename(old, new, who=who, now=now)
             return
         with closing(_reading(settings, writer)) as reader:
-            start = await merged(writer, reader, old, new, who=who, now=now)
+            start = await merge_devices(writer, reader, old, new, who=who, now=now)
             memory = CounterState()
             # The configuration may call it by either name.
             device = new if new in settings.devices else old

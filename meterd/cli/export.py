@@ -141,14 +141,14 @@ def _print(texts: Iterable[str]) -> None:
 def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:
     """Nobody is to take the oldest samples that are left for the first there were."""
     from meterd.store.db import store_url
-    from meterd.store.query.downsampled import first_raw
+    from meterd.store.query.downsampled import first_raw_time
     from meterd.store.tools.export import rfc3339, series
 
     first = min((info.first for info in series(reader, wanted)), default=None)
     if first is None:
         return
     with store_url.find(settings.store.url).reading() as connection:
-        left = first_raw(connection, 0)
+        left = first_raw_time(connection, 0)
     if max(first, wanted.start) < left:
         text = f"note: samples before {rfc3339(left)} are deleted (store.keep.raw);"
         click.echo(f"{text}\n--resolution 15m, 1h or 1d has what is left of them.", err=True)

@@ -125,7 +125,7 @@ async def _bring(
     settings: Settings, found: "CsvFile", told: "Imported", note: Callable[[int], None]
 ) -> "list[tuple[str, Recounted]]":
     from meterd.store.db.lockfile import Claim
-    from meterd.store.tools.backfill import bring
+    from meterd.store.tools.backfill import backfill
     from meterd.store.writer import Writer
 
     store = settings.store
@@ -134,7 +134,7 @@ async def _bring(
     writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
     await writer.open()
     try:
-        await bring(writer, found.rows(), note, closing=not told.counters)
+        await backfill(writer, found.rows(), note, closing=not told.counters)
         return await _count(writer, settings, told)
     finally:
         await writer.close()

@@ -35,7 +35,7 @@ from meterd.store.blocks.slicing import DAY
 from meterd.store.db import replacements
 from meterd.store.db.plain_rows import cells
 from meterd.store.head.catalog import Name
-from meterd.store.head.head import SeriesBatch, batch
+from meterd.store.head.head import SeriesBatch, as_batches
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
@@ -116,8 +116,8 @@ class CounterHistory:
         if told is None:
             return {}
         lanes = {
-            names[told.names[column.series]]: list(cells(told.span, column))
-            for column in told.span.columns
+            names[told.names[column.series]]: list(cells(told.chunk, column))
+            for column in told.chunk.columns
         }
         return {
             quantity: list(_beside(lanes.get(quantity, ()), lanes.get(GUARDED + quantity, ())))
@@ -473,7 +473,7 @@ def _note(told: Recounted, device: str, work: Work) -> None:
 def _batch(
     device: str, found: Mapping[int, Mapping[str, Total]], units: Mapping[str, str]
 ) -> list[SeriesBatch]:
-    return batch(_poll(device, time, found[time], units) for time in sorted(found))
+    return as_batches(_poll(device, time, found[time], units) for time in sorted(found))
 
 
 def _poll(device: str, time: int, totals: Mapping[str, Total], units: Mapping[str, str]) -> Poll:

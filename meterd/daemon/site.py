@@ -50,7 +50,7 @@ from meterd.store.db import replacements
 from meterd.store.db.replacements import Replacement
 from meterd.store.reader import Reader
 from meterd.store.tools.correct import Corrections, Recount
-from meterd.store.tools.merge import merged
+from meterd.store.tools.merge import merge_devices
 from meterd.store.writer import Writer, WriterStatus
 from meterd.wire.link import Link
 
@@ -352,7 +352,7 @@ class Site:
     async def _merge(self, store: Store, old: str, new: str, who: str, now: int) -> None:
         writer, reader = store.writer, store.reader
         async with self._lines.still(old):
-            start = await merged(writer, reader, old, new, who=who, now=now)
+            start = await merge_devices(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
         told = await count_anew(

@@ -17,18 +17,18 @@ from meterd.model.quantity import Kind, describe
 from meterd.store.db import foreign_rows, migrate, store_url
 from meterd.store.db.connections import Database
 from meterd.store.db.file_identity import GoneError
-from meterd.store.db.quarantine import legible
+from meterd.store.db.quarantine import readable_rows
 from meterd.store.head.catalog import Catalog, CatalogSeries, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
-from meterd.store.head.view import HeadView
+from meterd.store.head.view import HeadView, ReadableHead
 from meterd.store.query import day_reader, range_reader
 from meterd.store.query.block_cache import BlockCache
-from meterd.store.query.counter_reader import beside
+from meterd.store.query.counter_reader import counter_of
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.query.range_query import SeriesInfo, SeriesPoints, SeriesRequest
 from meterd.store.query.range_reader import Moment
-from meterd.store.query.series_array import SeriesArray, joined, of_stretch
+from meterd.store.query.series_array import SeriesArray, concatenate, of_batch
 from meterd.store.wal import file_wal
 
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
@@ -68,19 +68,19 @@ class Reader:
         if not place.made():
             raise StoreError(f"{place.label}: there is no store yet", code=StoreCode.NO_STORE)
         catalog = Catalog()
-        memory = HeadView(Head(catalog.renamed), catalog)
-        with place.reading() as connection, legible(place.label):
+        head = Head(catalog.renamed)
+        with place.reading() as connection, readable_rows(place.label):
             if migrate.is_current(connection):
                 _legible(place, connection)
-                memory.catalog.load(connection)
-                replay(journal_rows(connection), memory.hot, memory.catalog)
+                catalog.load(connection)
+                replay(journal_rows(connection), head, catalog)
         if place.path is not None:
-            contents = file_wal.read(file_wal.place(place.path), memory.catalog)
+            contents = file_wal.read(file_wal.path_beside(place.path), catalog)
             for damaged, _ in contents.damages:
                 _log.error("%s", damaged)
             for poll in contents.polls:
-                memory.hot.take(poll)
-        return cls(url, memory)
+                head.take(poll)
+        return cls(url, HeadView(head, catalog))
 
     def close(self) -> None:
         """Questions under way are answered; those that follow raise StoreError (unavailable)."""
@@ -142,13 +142,13 @@ class Reader:
 
     def _names(self) -> set[Name]:
         """Of all series, whether committed or not."""
-        return {*self._memory.catalog.series, *self._memory.hot.names()}
+        return {*self._memory.catalog.series, *self._memory.head.names()}
 
     def _known(self) -> list[CatalogSeries]:
         """What the store has, and what waits for its first commit."""
         known = dict(self._memory.catalog.series)
         found = {name: replace(one) for name, one in known.items()}
-        for name, (first, last) in self._memory.hot.extents().items():
+        for name, (first, last) in self._memory.head.extents().items():
             one = found.get(name)
             if one is None:
                 one = found[name] = CatalogSeries(0, name, _kind(name))
@@ -157,7 +157,7 @@ class Reader:
 
     def has(self, name: Name) -> bool:
         """Whether there is such a series, committed or not."""
-        return name in self._memory.catalog.series or name in self._memory.hot.names()
+        return name in self._memory.catalog.series or name in self._memory.head.names()
 
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
@@ -177,15 +177,19 @@ class Reader:
         """
         memory = self._memory
         label = self._database.label
-        with same(memory.catalog), legible(label, memory.catalog.doubt):
-            return day_reader.told(self._database, memory.hot, memory.catalog, device, day, wanted)
+        with same_store(memory.catalog), readable_rows(label, memory.catalog.doubt):
+            return day_reader.day_samples(
+                self._database, memory.head, memory.catalog, device, day, wanted
+            )
 
     def days(self, name: Name) -> day_reader.DayList:
         """The UTC days on which a series has samples.
 
         To be called in a thread. Raises StoreError.
         """
-        return day_reader.listed(self._database, self._memory.hot, self._memory.catalog, name)
+        return day_reader.days_with_samples(
+            self._database, self._memory.head, self._memory.catalog, name
+        )
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
@@ -200,7 +204,7 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         question = partial(range_reader.quarters, name=name, start=start, end=end)
-        return self._answer([name, *beside(name)], threading.Event(), question)
+        return self._answer([name, *counter_of(name)], threading.Event(), question)
 
     async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
@@ -219,29 +223,29 @@ class Reader:
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
         catalog = self._memory.catalog
-        with same(catalog), legible(self._database.label, catalog.doubt):
+        with same_store(catalog), readable_rows(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
-            hot = _recent(self._memory.hot, frozenset(names))
+            head = _recent(self._memory.head, frozenset(names))
             if not self._database.made():
-                return question(Moment(None, catalog, hot, abandoned, self._decoded))
+                return question(Moment(None, catalog, head, abandoned, self._decoded))
             with self._database.reading(abandoned) as connection:
                 # An empty file gets its tables with the first commit.
                 self._made = self._made or migrate.version(connection) is not None
                 there = connection if self._made else None
-                return question(Moment(there, catalog, hot, abandoned, self._decoded))
+                return question(Moment(there, catalog, head, abandoned, self._decoded))
 
 
 def _legible(place: Database, connection: Connection) -> None:
     """Raises StoreError (corrupt) where names and numbers are none."""
     if place.path is None:
         return
-    for flaw in foreign_rows.flaws(connection, foreign_rows.NAMES):
+    for flaw in foreign_rows.find_rows(connection, foreign_rows.NAMES):
         text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
         raise StoreError(text, code=StoreCode.CORRUPT)
 
 
 @contextmanager
-def same(catalog: Catalog) -> Iterator[None]:
+def same_store(catalog: Catalog) -> Iterator[None]:
     """Within it, all that is found is of the database that the catalog's numbers are of.
 
     Raises GoneError where another file has its place, at the beginning or the end.
@@ -257,13 +261,13 @@ def same(catalog: Catalog) -> Iterator[None]:
         before.check()
 
 
-def _recent(hot: Head, names: frozenset[Name]) -> dict[Name, SeriesArray]:
+def _recent(head: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArray]:
     found: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
-        for stretch in hot.stretches(device):
-            for name, track in of_stretch(stretch, names):
+        for batch in head.batches(device):
+            for name, track in of_batch(batch, names):
                 found.setdefault(name, []).append(track)
-    return {name: joined(parts) for name, parts in found.items()}
+    return {name: concatenate(parts) for name, parts in found.items()}
 
 
 def _kind(name: Name) -> Kind:

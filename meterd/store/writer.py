@@ -23,7 +23,7 @@ from meterd.store.db.writer_lease import WriterLease
 from meterd.store.engine.spool_policy import SpoolOptions, SpoolPolicy, WriterOptions
 from meterd.store.engine.storage_engine import BATCH, Absorb, StorageEngine
 from meterd.store.engine.store_thread import StoreThread
-from meterd.store.engine.thread_calls import closed
+from meterd.store.engine.thread_calls import closed_error
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.head.view import HeadView
@@ -32,7 +32,7 @@ from meterd.store.wal.spool import pack, unpack
 
 _log = logging.getLogger(__name__)
 
-_PUT = 16  # stretches in one transaction
+_PUT = 16  # batches in one transaction
 
 _T = TypeVar("_T")
 
@@ -109,13 +109,13 @@ class Writer:
         # What is noticed of the store, for the daemon's events; it takes them out.
         self.notices: deque[Notice] = deque(maxlen=_NOTICES_LIMIT)
         catalog = Catalog()
-        tenure = WriterLease(self._database.path, claim, commit)
-        self._hot = hot = Head(catalog.renamed)
-        seen = hot if share is None else share.serve(hot, catalog, self.flush)
+        writer_lease = WriterLease(self._database.path, claim, commit)
+        self._head = head = Head(catalog.renamed)
+        seen = head if share is None else share.serve(head, catalog, self.flush)
         self.memory = HeadView(seen, catalog)
-        self._keeper = StorageEngine(
+        self._engine = StorageEngine(
             self._database,
-            hot,
+            head,
             catalog,
             clock=self._clock,
             keep=keep,
@@ -123,24 +123,24 @@ class Writer:
             to_file=to_file,
             share=share,
             notices=self.notices,
-            tenure=tenure,
+            writer_lease=writer_lease,
         )
         plan = precautions or SpoolOptions()
-        self._rescue = SpoolPolicy(
-            self._database, hot, self._keeper, self._clock, plan, self.notices
+        self._spool_policy = SpoolPolicy(
+            self._database, head, self._engine, self._clock, plan, self.notices
         )
-        self._worker = StoreThread(
+        self._store_thread = StoreThread(
             self._database,
-            hot,
-            self._keeper,
-            self._rescue,
+            head,
+            self._engine,
+            self._spool_policy,
             clock=self._clock,
             commit=commit,
             confirmed=confirmed,
             claim=claim,
             notices=self.notices,
             patient=patient,
-            tenure=tenure,
+            writer_lease=writer_lease,
         )
         self._thread: threading.Thread | None = None
 
@@ -150,20 +150,22 @@ class Writer:
         A server that cannot be reached is waited for: `status` says so. Raises StoreError:
         already_running, busy, newer_schema, corrupt, full, unavailable.
         """
-        asked: asyncio.Future[None] = self._worker.errands.add()
-        self._thread = threading.Thread(target=self._worker.run, name="meterd-store", daemon=True)
+        asked: asyncio.Future[None] = self._store_thread.calls.add()
+        self._thread = threading.Thread(
+            target=self._store_thread.run, name="meterd-store", daemon=True
+        )
         self._thread.start()
         try:
             await asked
         except asyncio.CancelledError:
             # Nobody waits for it: once it is open, it closes.
-            self._worker.stopping = True
-            self._worker.wake.set()
+            self._store_thread.stopping = True
+            self._store_thread.wake.set()
             raise
 
     def take(self, poll: Poll) -> None:
         """Never waits for the disk and never raises."""
-        self._hot.take(poll)
+        self._head.take(poll)
 
     async def put(self, late: Sequence[SeriesBatch]) -> None:
         """Keeps polls in the place of what was taken until now, at once, off the loop.
@@ -177,7 +179,7 @@ class Writer:
             await self.do(partial(self._put, some))
 
     def _put(self, some: Sequence[SeriesBatch], _: StoreSession) -> None:
-        self._worker.put(some)
+        self._store_thread.put(some)
 
     def writes_for(self, device: str) -> bool:
         """Whether polls of the device are ours to keep, or another meterd's (cluster/leases.py)."""
@@ -185,38 +187,38 @@ class Writer:
 
     def remember(self, name: str, body: str) -> None:
         """Keep a text for the next start, with the next commit; the newest of a name stays."""
-        self._worker.remember(name, body)
+        self._store_thread.remember(name, body)
 
     def recall(self, name: str) -> str | None:
         """What was remembered before this start."""
-        recalled = self._worker.recalled if self._share is None else self._share.memos
+        recalled = self._store_thread.recalled if self._share is None else self._share.memos
         return recalled.get(name)
 
     @property
     def status(self) -> WriterStatus:
-        worker, rescue = self._worker, self._rescue
-        error = worker.error
+        store_thread, spool_policy = self._store_thread, self._spool_policy
+        error = store_thread.error
         return WriterStatus(
-            writable=worker.writable,
-            queued=self._hot.waiting,
-            committed=worker.committed,
-            dropped=rescue.dropped,
-            last_commit=worker.last_commit,
-            took=worker.took,
+            writable=store_thread.writable,
+            queued=self._head.waiting,
+            committed=store_thread.committed,
+            dropped=spool_policy.dropped,
+            last_commit=store_thread.last_commit,
+            took=store_thread.took,
             error="" if error is None else str(error),
-            alive=worker.alive,
+            alive=store_thread.alive,
             code="" if error is None else str(error.code),
-            spooled=rescue.spooled,
-            set_aside=rescue.set_aside,
-            due=self._keeper.due,
-            begun_anew=rescue.begun_anew,
-            spool_error="" if rescue.spool_error is None else str(rescue.spool_error),
+            spooled=spool_policy.spooled,
+            set_aside=spool_policy.set_aside,
+            due=self._engine.due,
+            begun_anew=spool_policy.begun_anew,
+            spool_error="" if spool_policy.spool_error is None else str(spool_policy.spool_error),
         )
 
     def check(self, options: WriterOptions) -> None:
         """Raises StoreError where `tune` could not do what these say."""
         if options.to_file:
-            file_wal.beside(self._database, self.memory.catalog)
+            file_wal.open_beside(self._database, self.memory.catalog)
 
     def tune(self, options: WriterOptions) -> None:
         """Goes on with other options; the store stays open and locked, and every poll is taken.
@@ -224,19 +226,19 @@ class Writer:
         What is committed by now is safe before and after; where the store cannot be written the
         journal moves as soon as it can.
         """
-        self._worker.tune(options)
+        self._store_thread.tune(options)
 
     async def flush(self) -> None:
         """Commits now what was taken so far. Raises StoreError where that fails."""
         if self._thread is None:
-            raise closed()
-        asked: asyncio.Future[None] = self._worker.errands.add()
-        self._worker.wake.set()
+            raise closed_error()
+        asked: asyncio.Future[None] = self._store_thread.calls.add()
+        self._store_thread.wake.set()
         await asked
 
     async def seal(self) -> None:
         """Commits, and makes blocks of what is old; days stay open. Raises StoreError."""
-        self._worker.sealing = True
+        self._store_thread.sealing = True
         await self.flush()
 
     async def settle(self) -> None:
@@ -244,7 +246,7 @@ class Writer:
 
         Raises StoreError where that fails.
         """
-        self._worker.settling = True
+        self._store_thread.settling = True
         await self.flush()
 
     async def do(self, work: Callable[[StoreSession], _T]) -> _T:
@@ -254,9 +256,9 @@ class Writer:
         Raises that.
         """
         if self._thread is None:
-            raise closed()
-        done = self._worker.errands.add(work)
-        self._worker.wake.set()
+            raise closed_error()
+        done = self._store_thread.calls.add(work)
+        self._store_thread.wake.set()
         return await done
 
     async def rename(self, old: str, new: str, *, who: str, now: int) -> None:
@@ -278,8 +280,8 @@ class Writer:
                 f"the store has a device {new} already", code=GeneralCode.DEVICE_EXISTS
             )
         one = Rename(devices[old], old, new, now, who)
-        await self.do(lambda _: self._keeper.rename(one))
-        self._worker.recalled = memos_renamed(self._worker.recalled, old, new)
+        await self.do(lambda _: self._engine.rename(one))
+        self._store_thread.recalled = memos_renamed(self._store_thread.recalled, old, new)
         if self._share is not None:
             self._share.memos = memos_renamed(self._share.memos, old, new)
             held = self._share.held
@@ -287,15 +289,15 @@ class Writer:
 
     async def take_back(self, polls: Sequence[Poll]) -> None:
         """Writes old polls now, not with the next commit. Raises StoreError."""
-        await self.do(lambda _: self._keeper.take_back(polls))
+        await self.do(lambda _: self._engine.take_back(polls))
 
     async def absorb(self, old: str, new: str, work: Absorb) -> None:
         """What is left of a device becomes another's, which has its samples. Raises StoreError."""
         if self._share is not None:
             text = "meterds of a cluster know both: stop all of them but one without `cluster:`"
             raise StoreError(text, code=StoreCode.UNAVAILABLE)
-        await self.do(lambda _: self._keeper.absorb(old, new, work))
-        self._worker.recalled = await self.do(lambda ledger: ledger.memos())
+        await self.do(lambda _: self._engine.absorb(old, new, work))
+        self._store_thread.recalled = await self.do(lambda session: session.memos())
 
     async def close(self, *, wait: float | None = None, heir: Sink | None = None) -> None:
         """Commits everything and ends the thread. What cannot be kept is logged, not raised.
@@ -307,41 +309,41 @@ class Writer:
         thread = self._thread
         if thread is None:
             return
-        self._worker.has_heir = heir is not None
-        self._worker.stopping = True
-        self._worker.wake.set()
+        self._store_thread.has_heir = heir is not None
+        self._store_thread.stopping = True
+        self._store_thread.wake.set()
         self._database.hurry(_LAST_STATEMENT)
         await asyncio.to_thread(thread.join, _END if wait is None else wait)
         if thread.is_alive() and wait is None and heir is None:
             await asyncio.to_thread(self._abandon)
-        await asyncio.to_thread(self._worker.spooler.end)
+        await asyncio.to_thread(self._store_thread.spooler.end)
         self._thread = None
         if heir is not None:
             await asyncio.to_thread(self._hand_on, heir)
 
     def inherit(self, spools: Sequence[Path]) -> None:
         """From any thread: what another writer spooled and has given up comes to this store."""
-        self._rescue.inherit(spools)
-        self._worker.wake.set()
+        self._spool_policy.inherit(spools)
+        self._store_thread.wake.set()
 
     def _abandon(self) -> None:
         """The thread hangs where nothing reaches it: a disk that does not answer, for instance."""
-        self._rescue.shelter()
-        self._worker.errands.end()
+        self._spool_policy.spool_waiting()
+        self._store_thread.calls.end()
         _log.error(
             "the store does not answer, and is not waited for any longer; %d samples are spooled, "
             "%d are lost",
-            self._rescue.spooled,
-            self._hot.waiting,
+            self._spool_policy.spooled,
+            self._head.waiting,
         )
 
     def _hand_on(self, heir: Sink) -> None:
         # Of a thread that hangs, nobody waits for answers, and its spool is no more its own.
-        self._worker.errands.end()
-        spools = self._rescue.give_up()
+        self._store_thread.calls.end()
+        spools = self._spool_policy.give_up()
         if isinstance(heir, Writer):
             heir.inherit(spools)
-        while batch := self._hot.uncommitted(BATCH):
-            for poll in unpack(pack(batch)):
+        while batches := self._head.uncommitted(BATCH):
+            for poll in unpack(pack(batches)):
                 heir.take(poll)
-            self._hot.forget(batch)
+            self._head.forget(batches)

@@ -84,8 +84,8 @@ async def test_marked_readings_of_a_counter_are_none(tmp_path: Path) -> None:
         )
         found = await asyncio.to_thread(reader.day, "main", START // DAY, {("main", GUARDED, "Wh")})
         assert found is not None
-        (column,) = found.span.columns
-        times = found.span.times_of(column)
+        (column,) = found.chunk.columns
+        times = found.chunk.times_of(column)
         marked = [t for t in times if START + 8 * HOUR <= t < START + 9 * HOUR]
         assert len(marked) == 12
         assert contents(path) != before

@@ -12,7 +12,7 @@ from meterd.model.quantity import GUARDED
 from meterd.model.sample import Layout, Poll, Quality
 from meterd.poll.counters import Counters
 from meterd.store.reader import Reader
-from meterd.store.tools.backfill import bring
+from meterd.store.tools.backfill import backfill
 from meterd.store.tools.csv_import import ImportedSample
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened, url_of
@@ -37,7 +37,7 @@ class House:
 
     async def imports(self, reads: Reads) -> None:
         rows = [ImportedSample(t, "main", Q, "Wh", value, Quality.GOOD, "") for t, value in reads]
-        await bring(self.writer, rows, lambda _: None, closing=False)
+        await backfill(self.writer, rows, lambda _: None, closing=False)
         times = [time for time, _ in reads]
         await count_anew(
             self.writer,

@@ -50,7 +50,7 @@ async def write(order: dict[str, Any]) -> None:
         began = time.monotonic()
         await asyncio.sleep(0.002)
         longest = max(longest, time.monotonic() - began)
-        if writer.memory.hot.waiting < _MOST * COLUMNS or order.get("clock"):
+        if writer.status.queued < _MOST * COLUMNS or order.get("clock"):
             taken += take(writer, order, taken)
     await writer.close()
     say(f"end {taken} {writer.status.dropped} {longest:.3f}")

@@ -33,9 +33,9 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def kept(batch: Sequence[SeriesBatch]) -> None:
-    for stretch in batch:
-        say(f"kept {stretch.times[0]} {stretch.times[-1]}")
+def kept(batches: Sequence[SeriesBatch]) -> None:
+    for batch in batches:
+        say(f"kept {batch.times[0]} {batch.times[-1]}")
 
 
 async def write(url: str, time: int) -> None:
@@ -46,7 +46,7 @@ async def write(url: str, time: int) -> None:
             values = tuple(value(time, column) for column in range(COLUMNS))
             writer.take(Poll("main", time, LAYOUT, values))
             time += 1
-        while writer.memory.hot.waiting > POLLS:
+        while writer.status.queued > POLLS:
             await asyncio.sleep(0.002)
 
 

@@ -152,9 +152,9 @@ async def test_files_in_any_order_come_to_the_same(tmp_path: Path) -> None:
         answers.append((told(path, START, START + 7 * DAY), sums))
     plain = [[(n, q.increase, q.covered) for n, q in found.items()] for found, _ in answers]
     assert plain == plain[:1] * 4
-    span = (6 * DAY - QUARTER) / HOUR * 1000
-    assert energy(answers[0][0], START, START + 7 * DAY) == pytest.approx(span)
-    assert [sums for _, sums in answers] == [pytest.approx((span, span))] * 4
+    chunk = (6 * DAY - QUARTER) / HOUR * 1000
+    assert energy(answers[0][0], START, START + 7 * DAY) == pytest.approx(chunk)
+    assert [sums for _, sums in answers] == [pytest.approx((chunk, chunk))] * 4
 
 
 async def test_a_counter_may_pause_while_its_device_is_polled(

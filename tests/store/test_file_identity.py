@@ -233,13 +233,13 @@ async def test_what_is_sealed_into_a_file_that_is_gone_stays_in_memory(
             writer.take(poll(time, 230.0))
         await writer.flush()
         hands.now = 3 * HOUR
-        apply = writer._keeper._ledger.apply  # type: ignore[union-attr]
+        apply = writer._engine._session.apply  # type: ignore[union-attr]
 
         def vanish(change: object) -> int | None:
             path.unlink(missing_ok=True)
             return apply(change)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(writer._keeper._ledger, "apply", vanish)
+        monkeypatch.setattr(writer._engine._session, "apply", vanish)
         await writer.settle()
     assert [time for time, _, _ in samples(path)] == times
 

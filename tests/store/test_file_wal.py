@@ -41,9 +41,9 @@ async def test_commits_go_to_the_file_and_hours_to_blocks(tmp_path: Path) -> Non
         await writer.settle()
         alike(await answers(reader, START, START + 31 * HOUR), expected)
     # Only what is in no block yet is left in the file.
-    assert len(file_wal.read(file_wal.place(path)).polls) <= 360
+    assert len(file_wal.read(file_wal.path_beside(path)).polls) <= 360
     assert rows(path, "SELECT sum(n) FROM block") == [
-        (10800 - len(file_wal.read(file_wal.place(path)).polls),)
+        (10800 - len(file_wal.read(file_wal.path_beside(path)).polls),)
     ]
 
 
@@ -59,7 +59,7 @@ async def test_a_file_that_is_too_small_leaves_the_rest_to_the_table(
                 writer.take(one)
             await writer.flush()
     assert rows(path, "SELECT count(*) > 3 FROM journal") == [(1,)]
-    assert len(file_wal.read(file_wal.place(path)).polls) > 100
+    assert len(file_wal.read(file_wal.path_beside(path)).polls) > 100
     before = samples(path)
     assert len({time for time, _, _ in before}) == len(polls)
     async with store(path, clock=hands, to_file=True) as (writer, _):
@@ -78,7 +78,7 @@ async def test_the_way_back_to_the_table_loses_nothing(tmp_path: Path) -> None:
         writer.take(poll(10, 10.0))
         await writer.flush()
         assert await raw(reader) == [(time, float(time)) for time in range(11)]
-    assert not file_wal.place(path).exists()
+    assert not file_wal.path_beside(path).exists()
     assert [time for time, _, _ in samples(path)] == list(range(11))
 
 
@@ -123,11 +123,11 @@ async def test_a_record_of_nobody_is_kept_and_the_rest_goes_on(tmp_path: Path) -
     async with store(path, to_file=True) as (writer, _):
         writer.take(poll(1, 1.0))
         await writer.flush()
-    halves = AlternatingLog(file_wal.place(path), 0)
+    halves = AlternatingLog(file_wal.path_beside(path), 0)
     stranger = Chunk(1, array("q", [2]), (ChunkColumn(99, range(1), array("d", [2.0])),))
     halves.append(bytes(4) + commit_record.encode([stranger], {}))
     halves.close()
-    contents = file_wal.read(file_wal.place(path))
+    contents = file_wal.read(file_wal.path_beside(path))
     assert [one.time for one in contents.polls] == [1]
     assert "series 99, which it does not name" in str(contents.damages[0][0])
     async with store(path, to_file=True) as (writer, reader):
@@ -166,7 +166,7 @@ def expected(count: int, *lost: int) -> list[tuple[int, str, float | None]]:
 
 def flip(path: Path, number: int, within: int) -> None:
     """A bit of that record: `within` bytes from its begin."""
-    (file, *_), at = [file_wal.place(path)], 4096
+    (file, *_), at = [file_wal.path_beside(path)], 4096
     data = bytearray(file.read_bytes())
     for _ in range(number - 1):
         at += 16 + int.from_bytes(data[at : at + 4], "little")
@@ -208,9 +208,9 @@ async def test_a_flipped_bit_in_the_file_loses_its_record_alone(
 async def test_a_flip_in_the_heads_of_the_file_loses_nothing_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     await commits(path, 5)
-    data = bytearray(file_wal.place(path).read_bytes())
+    data = bytearray(file_wal.path_beside(path).read_bytes())
     data[10] ^= 1
-    file_wal.place(path).write_bytes(data)
+    file_wal.path_beside(path).write_bytes(data)
     (told,) = check.problems(place_of(path))
     assert "head" in told
     async with store(path, to_file=True) as (writer, _):
@@ -224,7 +224,7 @@ async def test_a_flip_in_the_heads_of_the_file_loses_nothing_and_is_told(tmp_pat
 async def test_a_file_without_any_head_is_kept_and_another_begun(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     await commits(path, 5)
-    file_wal.place(path).write_bytes(bytes(1 << 14))
+    file_wal.path_beside(path).write_bytes(bytes(1 << 14))
     async with store(path, to_file=True) as (writer, _):
         assert "kept as" in writer.notices[0].text
         writer.take(poll(6, 6.0))
@@ -254,7 +254,7 @@ async def test_names_that_are_lost_are_never_guessed(tmp_path: Path) -> None:
 async def test_records_of_an_earlier_meterd_are_read(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
     await commits(path, 2)
-    halves = AlternatingLog(file_wal.place(path), 0)
+    halves = AlternatingLog(file_wal.path_beside(path), 0)
     records = list(halves.bodies())
     plain = []
     for record in records:

@@ -11,7 +11,7 @@ import pytest
 from meterd.model.sample import Layout, Poll, Quality, QualityFlag
 from meterd.store.head import series_batch
 from meterd.store.head.head import Head, SeriesBatch
-from meterd.store.query.series_array import of_stretch
+from meterd.store.query.series_array import of_batch
 from tests.store.rigs import poll
 
 WIDE = Layout.of([(f"x.v{number}", "V") for number in range(10)])
@@ -72,39 +72,39 @@ def operations(work: Callable[[], object]) -> int:
 
 def late_and_live(rows: int) -> Head:
     """So many polls, and as many marks of them that came while others were taken."""
-    hot = Head()
+    head = Head()
     for number in range(rows):
-        hot.take(Poll("main", number * 250, WIDE, (1.0,) * 10))
+        head.take(Poll("main", number * 250, WIDE, (1.0,) * 10))
     for number in range(rows):
-        hot.take(Poll("main", number * 250, NARROW, (1.0,), BAD))
+        head.take(Poll("main", number * 250, NARROW, (1.0,), BAD))
         if number % 3 == 0:
-            hot.take(Poll("main", (rows + number) * 250, WIDE, (1.0,) * 10))
-    return hot
+            head.take(Poll("main", (rows + number) * 250, WIDE, (1.0,) * 10))
+    return head
 
 
-def committed(hot: Head) -> None:
-    while batch := hot.uncommitted(5000):
-        hot.confirm(batch)
+def committed(head: Head) -> None:
+    while batch := head.uncommitted(5000):
+        head.confirm(batch)
 
 
-def sealed(hot: Head, before: int) -> None:
-    copies = hot.stretches("main", kept=True)
-    hot.sealed("main", before, [(copy.origin or copy, len(copy.times)) for copy in copies])
+def sealed(head: Head, before: int) -> None:
+    copies = head.batches("main", kept=True)
+    head.sealed("main", before, [(copy.origin or copy, len(copy.times)) for copy in copies])
 
 
 def everything(rows: int) -> int:
     """The most that is done under the lock, of all that is done with polls in memory."""
-    hot, lock = late_and_live(rows), CountedLock()
-    hot._guard = lock  # type: ignore[assignment]
-    committed(hot)
-    hot.take(Poll("main", rows * 10_000, WIDE, (1.0,) * 10))
-    for look in (hot.names, hot.extents, hot.devices, hot.tails, lambda: hot.oldest("main")):
+    head, lock = late_and_live(rows), CountedLock()
+    head._guard = lock  # type: ignore[assignment]
+    committed(head)
+    head.take(Poll("main", rows * 10_000, WIDE, (1.0,) * 10))
+    for look in (head.names, head.extents, head.devices, head.tails, lambda: head.oldest("main")):
         look()
-    hot.stretches("main")
-    hot.forget(hot.uncommitted(1 << 30))
-    sealed(hot, rows * 250)
-    hot.unconfirm()
-    hot.drop("main")
+    head.batches("main")
+    head.forget(head.uncommitted(1 << 30))
+    sealed(head, rows * 250)
+    head.unconfirm()
+    head.drop("main")
     return lock.most
 
 
@@ -118,28 +118,28 @@ def test_the_lock_of_the_loop_is_held_no_longer_for_more_polls(
 
 
 def test_one_hold_copies_a_bounded_piece() -> None:
-    hot = late_and_live(20_000)
-    cells = [len(one.times) * len(one.columns) for one in hot.stretches("main")]
+    head = late_and_live(20_000)
+    cells = [len(one.times) * len(one.columns) for one in head.batches("main")]
     assert max(cells) <= 1 << 17
-    assert sum(len(one.times) for one in hot.stretches("main")) == 20_000 * 2 + 6667
+    assert sum(len(one.times) for one in head.batches("main")) == 20_000 * 2 + 6667
 
 
 def test_late_polls_leave_memory_in_one_pass() -> None:
     steps = []
     for rows in (1000, 2000):
-        hot = late_and_live(rows)
-        committed(hot)
-        steps.append(operations(lambda hot=hot, rows=rows: sealed(hot, rows * 250)))  # type: ignore[misc]
-        left = hot.stretches("main")
+        head = late_and_live(rows)
+        committed(head)
+        steps.append(operations(lambda head=head, rows=rows: sealed(head, rows * 250)))  # type: ignore[misc]
+        left = head.batches("main")
         assert [time for one in left for time in one.times if time < rows * 250] == []
         assert sum(len(one.times) for one in left) == len(range(0, rows, 3))
     assert steps[1] <= 2.4 * steps[0]
 
 
-def third(hot: Head) -> list[tuple[int, float | None, Mapping[int, QualityFlag] | None]]:
+def third(head: Head) -> list[tuple[int, float | None, Mapping[int, QualityFlag] | None]]:
     """Times, values of one quantity, and doubts of all rows."""
     found = []
-    for one in hot.stretches("main"):
+    for one in head.batches("main"):
         column = one.column(one.index["x.v3", "V"], 0)
         values = dict(zip(column.rows, column.values, strict=True))
         for row, time in enumerate(one.times):
@@ -148,11 +148,11 @@ def third(hot: Head) -> list[tuple[int, float | None, Mapping[int, QualityFlag] 
 
 
 def test_what_is_left_of_scattered_rows_is_what_it_was() -> None:
-    hot = late_and_live(50)
-    committed(hot)
-    before = third(hot)
-    sealed(hot, 25 * 250)
-    after = third(hot)
+    head = late_and_live(50)
+    committed(head)
+    before = third(head)
+    sealed(head, 25 * 250)
+    after = third(head)
     assert after == [row for row in before if row[0] >= 25 * 250]
 
 
@@ -161,14 +161,14 @@ def _numbered(device: str, quantity: str, unit: str) -> int:
 
 
 def test_layouts_that_take_turns_share_a_stretch() -> None:
-    hot = Head()
+    head = Head()
     for number in range(300):
-        hot.take(poll(number, 1.0, layout=OTHER if number % 2 else NARROW))
-    assert len(hot.stretches("main")) <= 3
-    spans = [
-        span for one in hot.stretches("main") for span in one.spans(1, lambda *name: len(name[1]))
+        head.take(poll(number, 1.0, layout=OTHER if number % 2 else NARROW))
+    assert len(head.batches("main")) <= 3
+    chunks = [
+        chunk for one in head.batches("main") for chunk in one.chunks(1, lambda *name: len(name[1]))
     ]
-    assert sum(span.samples for span in spans) == 300
+    assert sum(chunk.samples for chunk in chunks) == 300
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 0), (1, 0, 2), (2, 0, 1, 1), (1, 1), (0, 2), (0,)])
@@ -179,24 +179,24 @@ def test_layouts_without_a_column_or_with_one_twice_move_no_value(order: tuple[i
         (Layout.of([]), ()),
         (Layout.of([("x.a", "V"), ("x.a", "V")]), (3.0, 4.0)),
     )
-    hot, expected = Head(), dict[tuple[str, int], float]()
+    head, expected = Head(), dict[tuple[str, int], float]()
     for time, number in enumerate(order):
         layout, values = layouts[number]
-        hot.take(Poll("main", time, layout, values))
+        head.take(Poll("main", time, layout, values))
         names = zip(layout.quantities, values, strict=True)
         expected.update({(name, time): value for name, value in names})
-    spans, tracks, newest = {}, {}, {}
-    for one in hot.stretches("main"):
-        for span in one.spans(1, lambda *name: len(name[1])):
-            for column in span.columns:
+    chunks, tracks, newest = {}, {}, {}
+    for one in head.batches("main"):
+        for chunk in one.chunks(1, lambda *name: len(name[1])):
+            for column in chunk.columns:
                 name = "x.a" if column.series == len("x.a") else "x.bb"
-                cells = zip(span.times_of(column), column.values, strict=True)
-                spans.update({(name, time): value for time, value in cells})
-        for (_, name, _), track in of_stretch(one, {("main", n, "V") for n in ("x.a", "x.bb")}):
+                cells = zip(chunk.times_of(column), column.values, strict=True)
+                chunks.update({(name, time): value for time, value in cells})
+        for (_, name, _), track in of_batch(one, {("main", n, "V") for n in ("x.a", "x.bb")}):
             cells = zip(track.times.tolist(), track.values.tolist(), strict=True)
             tracks.update({(name, time): value for time, value in cells})
         newest.update({(name, time): value for (name, _), time, value, _ in one.newest()})
-    assert spans == tracks == expected
+    assert chunks == tracks == expected
     assert newest.items() <= expected.items()
 
 
@@ -205,22 +205,22 @@ def bytes_of(one: SeriesBatch) -> dict[int, bytes]:
 
 
 def test_readers_keep_what_they_saw_while_polls_come_and_go() -> None:
-    hot = late_and_live(5000)
-    committed(hot)
-    seen = hot.stretches("main")
+    head = late_and_live(5000)
+    committed(head)
+    seen = head.batches("main")
     before = [(list(one.times), bytes_of(one)) for one in seen]
-    sealed(hot, 2000 * 250)
+    sealed(head, 2000 * 250)
     for number in range(50):
-        hot.take(Poll("main", 10_000_000 + number, WIDE, (2.0,) * 10))
+        head.take(Poll("main", 10_000_000 + number, WIDE, (2.0,) * 10))
     assert [(list(one.times), bytes_of(one)) for one in seen] == before
 
 
 @pytest.mark.parametrize("wild", [float("inf"), float("-inf"), 1e301])
 def test_no_infinity_comes_into_memory(wild: float) -> None:
-    hot = Head()
-    hot.take(Poll("main", 1, Layout.of([("x.a", "V"), ("x.b", "V")]), (wild, 5.0)))
-    hot.take(Poll("main", 2, Layout.of([("x.a", "V"), ("x.b", "V")]), (None, wild)))
-    (one,) = hot.stretches("main")
+    head = Head()
+    head.take(Poll("main", 1, Layout.of([("x.a", "V"), ("x.b", "V")]), (wild, 5.0)))
+    head.take(Poll("main", 2, Layout.of([("x.a", "V"), ("x.b", "V")]), (None, wild)))
+    (one,) = head.batches("main")
     assert [value for value in one.tables[0] if value == value] == [5.0]
     reasons = [
         (row, place, doubt) for row, some in one.doubts.items() for place, doubt in some.items()

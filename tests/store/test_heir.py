@@ -54,7 +54,7 @@ async def test_what_waits_in_memory_and_in_the_spool_of_a_store_that_is_away_com
             with pytest.raises(StoreError):
                 await old.flush()
             if time < 5:
-                assert old._rescue.shelter()
+                assert old._spool_policy.spool_waiting()
         assert (old.status.queued, old.status.spooled) == (1, 3)
         heir.take(poll(6, 6.0))
         if is_deleted:
@@ -78,14 +78,14 @@ async def test_a_store_that_hangs_and_comes_back_later_takes_nothing_from_its_he
         old = Writer(url_of(one), commit=1e6)
         await old.open()
         old.take(poll(1, 1.0))
-        assert old._rescue.shelter()
+        assert old._spool_policy.spool_waiting()
         with monkeypatch.context() as patch:
             hang = Hang(patch)
             old.take(poll(2, 2.0))
             flushing = asyncio.ensure_future(old.flush())
             await hang.wait()
         old.take(poll(3, 3.0))
-        assert old._rescue.shelter(1)
+        assert old._spool_policy.spool_waiting(1)
         thread = old._thread
         assert thread is not None
         await old.close(heir=heir)
@@ -114,11 +114,11 @@ async def test_a_spool_on_a_disk_that_hangs_holds_no_reload_up(
         old.take(poll(1, 1.0))
         with pytest.raises(StoreError):
             await old.flush()
-        assert old._rescue.shelter()
+        assert old._spool_policy.spool_waiting()
         old.take(poll(2, 2.0))
 
         def hang() -> None:
-            with old._rescue._guard:
+            with old._spool_policy._guard:
                 held.set()
                 free.wait(60)
 
@@ -145,7 +145,7 @@ async def test_a_successor_of_the_same_spool_finds_it_when_it_opens(
         old.take(poll(1, 1.0))
         with pytest.raises(StoreError):
             await old.flush()
-        assert old._rescue.shelter()
+        assert old._spool_policy.spool_waiting()
         old.take(poll(2, 2.0))
         await old.close(heir=new)
     async with opened(new):
@@ -164,7 +164,7 @@ async def test_who_is_killed_before_the_heir_has_taken_it_finds_it_at_the_next_s
         away(monkeypatch, one)
         for time in (1, 2):
             old.take(poll(time, float(time)))
-            assert old._rescue.shelter()
+            assert old._spool_policy.spool_waiting()
         await old.close(heir=heir)
         # What is there at that moment, under a name that no other meterd has locked.
         spooled = found(tmp_path, "*.spool-*")

@@ -13,7 +13,7 @@ from meterd.model.sample import Layout, Poll
 from meterd.store.blocks import array_decoder, block, commit_record, rollup, rollup_arrays
 from meterd.store.blocks.chunk import Chunk, ChunkColumn, RowBatch
 from meterd.store.db import store_url
-from meterd.store.head.head import Head, batch
+from meterd.store.head.head import Head, as_batches
 from meterd.store.reader import Reader
 from meterd.store.tools import check
 from meterd.store.wal.spool import pack, unpack
@@ -26,14 +26,16 @@ POWER = "active_power"
 WILD = [INF, -INF, 1.5e300]
 
 
-def span(*values: float, states: tuple[tuple[int, int, str], ...] = ()) -> Chunk:
+def chunk(*values: float, states: tuple[tuple[int, int, str], ...] = ()) -> Chunk:
     times = array("q", range(1000, 1000 + len(values)))
     return Chunk(1, times, (ChunkColumn(7, range(len(values)), array("d", values), states),))
 
 
 @pytest.mark.parametrize("wild", WILD)
 def test_blocks_and_journal_rows_of_older_stores_are_read_as_nulls(wild: float) -> None:
-    written = span(1.5, wild, math.nan, 2.5, states=((2, 0, ""), (1, 4, "not there"), (1, 2, "hm")))
+    written = chunk(
+        1.5, wild, math.nan, 2.5, states=((2, 0, ""), (1, 4, "not there"), (1, 2, "hm"))
+    )
     states = ((1, 0, ""), (1, 4, WHY), (1, 4, "not there"), (1, 2, "hm"))
     blocks = block.decode(block.encode(written))
     for found in (blocks, *commit_record.decode(commit_record.encode([written], {}))):
@@ -67,19 +69,19 @@ async def test_polls_late_polls_and_the_spool(tmp_path: Path, wild: float) -> No
     hands = Hands(START)
     polls = [Poll("main", START + n, layout, (wild, 230.0)) for n in range(3)]
     # As an older meterd, or another process, may have left them.
-    hot = Head()
-    hot.take(Poll("main", START + 3, layout, (1.0, 230.0)))
-    (left,) = hot.uncommitted(10)
+    head = Head()
+    head.take(Poll("main", START + 3, layout, (1.0, 230.0)))
+    (left,) = head.uncommitted(10)
     left.tables[0][0] = wild
     async with store(path, clock=hands) as (writer, reader):
         writer.take(polls[0])
-        await writer.put(batch(polls[1:2]))
+        await writer.put(as_batches(polls[1:2]))
         for one in unpack(pack([left])):
             writer.take(one)
         await writer.flush()
         told = reader.day("main", START // DAY, {("main", POWER, "W")})
     assert told is not None
-    (column,) = told.span.columns
+    (column,) = told.chunk.columns
     assert all(map(math.isnan, column.values))
     assert column.states == ((3, 4, WHY),)
     assert all(value is None or math.isfinite(value) for _, _, value in samples(path))
@@ -139,5 +141,5 @@ async def test_a_store_that_has_infinities_is_made_sound(tmp_path: Path) -> None
     told = outside.day("main", START // DAY, {("main", POWER, "W")})
     outside.close()
     assert told is not None
-    (column,) = told.span.columns
+    (column,) = told.chunk.columns
     assert (1, 4, WHY) in column.states

@@ -50,8 +50,8 @@ def test_a_second_upgrade_changes_nothing_and_loads_no_alembic(tmp_path: Path) -
     upgrade(path)
     before = path.read_bytes()
     code = (
-        "import sys; from meterd.store import database, migrate; "
-        "migrate.upgrade(database.find(sys.argv[1])); "
+        "import sys; from meterd.store.db import migrate, store_url; "
+        "migrate.upgrade(store_url.find(sys.argv[1])); "
         "sys.exit('alembic' in sys.modules)"
     )
     root = Path(meterd.__file__).parent.parent

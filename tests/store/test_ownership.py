@@ -12,7 +12,7 @@ from meterd.errors import StoreError
 from meterd.store.db import migrate, ownership, premigration_backup, store_url
 from meterd.store.db.ballast import Ballast
 from meterd.store.db.lockfile import Claim
-from meterd.store.db.quarantine import DamageError, keep_body
+from meterd.store.db.quarantine import DamageError, quarantine_body
 from meterd.store.tools import backup
 from meterd.store.wal.record_log import AlternatingLog, RecordLog
 from meterd.store.writer import Writer
@@ -51,8 +51,8 @@ async def make_all(folder: Path) -> None:
     Ballast(folder / "meterd.db.reserve", 4096).keep()
     RecordLog(folder / "meterd.db.spool-000001").close()
     AlternatingLog(folder / "other.journal", 1 << 20).close()
-    keep_body(folder, DamageError("block", 1, "damaged"), b"body")
-    premigration_backup.make(folder / "meterd.db", "0001")
+    quarantine_body(folder, DamageError("block", 1, "damaged"), b"body")
+    premigration_backup.copy_database(folder / "meterd.db", "0001")
     assert all(mode & 0o027 == 0 for mode in modes(folder).values()), modes(folder)
     await writer.close()
     backup.restore(found, folder / "copy.db", 0)

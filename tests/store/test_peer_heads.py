@@ -33,4 +33,4 @@ def test_without_others_it_is_our_own() -> None:
     assert seen.names() == set()
     assert seen.extents() == {}
     assert seen.oldest("x") is None
-    assert seen.stretches("x") == []
+    assert seen.batches("x") == []

@@ -22,9 +22,9 @@ from .rigs import METER, poll, raw, store, url_of
 
 async def test_without_a_file_only_what_is_pending_is_there(tmp_path: Path) -> None:
     path = tmp_path / "meterd.db"
-    memory = HeadView(Head(), Catalog())
-    memory.hot.take(poll(1000, 230.0))
-    reader = Reader(url_of(path), memory)
+    head = Head()
+    head.take(poll(1000, 230.0))
+    reader = Reader(url_of(path), HeadView(head, Catalog()))
     assert await raw(reader) == [(1000, 230.0)]
     info = SeriesInfo("main", "voltage.l1", "V", Kind.GAUGE, 1000, 1000)
     assert await reader.series() == [info]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from meterd.store.cluster.rebalancing import Rebalancer, chosen
+from meterd.store.cluster.rebalancing import Rebalancer, choose_devices
 
 
 def test_one_that_is_alone_has_everything() -> None:
@@ -23,9 +23,9 @@ def test_who_has_one_more_already_keeps_it() -> None:
 
 
 def test_what_was_begun_to_be_given_up_is_gone_on_with() -> None:
-    assert chosen(["a", "b", "c"], ["c"], 2) == {"c"}
-    assert chosen(["a", "b", "c"], [], 2) == {"a"}
-    assert chosen(["a", "b"], ["a"], 2) == set()
+    assert choose_devices(["a", "b", "c"], ["c"], 2) == {"c"}
+    assert choose_devices(["a", "b", "c"], [], 2) == {"a"}
+    assert choose_devices(["a", "b"], ["a"], 2) == set()
 
 
 @pytest.mark.parametrize("seed", range(40))

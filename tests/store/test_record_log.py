@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import StoreError
-from meterd.store.db.durable_files import sync_folder
+from meterd.store.db.durable_files import fsync_folder
 from meterd.store.wal.record_log import (
     AlternatingLog,
     RecordLog,
@@ -66,7 +66,7 @@ def test_who_only_reads_leaves_no_file_open(tmp_path: Path) -> None:
     read_log(log)
     read_halves(journal)
     assert generation_of(journal) == 2
-    sync_folder(tmp_path)
+    fsync_folder(tmp_path)
     AlternatingLog(tmp_path / "other", 1 << 14).close()
     assert open_files() <= before
 

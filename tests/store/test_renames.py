@@ -96,7 +96,7 @@ async def test_a_spool_from_before_still_says_the_old_name(tmp_path: Path) -> No
         writer.take(at(0))
         await writer.rename("old", "new", who="", now=NOW)
     async with store(path) as (writer, reader):
-        await writer.do(lambda _: writer._keeper.take_back([at(1), at(2)]))
+        await writer.do(lambda _: writer._engine.take_back([at(1), at(2)]))
         assert await voltages(reader, "new") == [0, 1, 2]
     assert rows(path, "SELECT name FROM device") == [("new",)]
 
@@ -172,10 +172,10 @@ async def test_a_rename_by_another_process_is_met_again(tmp_path: Path) -> None:
     await writer.flush()
     writer.take(at(1))
 
-    def elsewhere(ledger: object) -> None:
-        with writer._keeper.open().transaction() as connection:
+    def elsewhere(session: object) -> None:
+        with writer._engine.open().transaction() as connection:
             renames.write(connection, renames.Rename(1, "old", "new", NOW))
-        writer._keeper.fail()
+        writer._engine.fail()
 
     await writer.do(elsewhere)
     await writer.flush()

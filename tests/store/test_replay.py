@@ -10,7 +10,7 @@ from meterd.store.compaction.session import StoreSession
 from meterd.store.db.quarantine import DamageError
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
-from meterd.store.head.replay import journal_spans, replay
+from meterd.store.head.replay import replay, wal_chunks
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
 
@@ -36,7 +36,7 @@ async def test_a_row_of_what_is_not_known_is_put_aside_and_the_rest_goes_on(
     path = tmp_path / "meterd.db"
     await kept(path, "main", "two", "main")
     async with opened(Writer(url_of(path), commit=NEVER)) as writer:
-        await writer.do(lambda ledger: _forget(ledger, table))
+        await writer.do(lambda session: _forget(session, table))
     with pytest.raises(StoreError, match=says):
         Reader.outside(url_of(path))
     async with store(path) as (writer, reader):
@@ -48,18 +48,18 @@ async def test_a_row_of_what_is_not_known_is_put_aside_and_the_rest_goes_on(
     assert rows(path, "SELECT count(*) FROM journal") == [(2,)]
 
 
-def _forget(ledger: StoreSession, table: str) -> None:
-    with ledger.transaction() as connection:
+def _forget(session: StoreSession, table: str) -> None:
+    with session.transaction() as connection:
         connection.exec_driver_sql("DELETE FROM series WHERE id = 2")
         if table == "device":
             connection.exec_driver_sql("DELETE FROM device WHERE id = 2")
 
 
 def test_a_series_of_another_device_is_not_taken_for_its_own() -> None:
-    catalog, hot = Catalog(), Head()
-    hot.take(poll(1, 1.0))
-    (span,) = journal_spans(hot.uncommitted(10), catalog)
+    catalog, head = Catalog(), Head()
+    head.take(poll(1, 1.0))
+    (chunk,) = wal_chunks(head.uncommitted(10), catalog)
     catalog.device("two")
-    other = [Chunk(2, span.times, tuple(span.columns))]
+    other = [Chunk(2, chunk.times, tuple(chunk.columns))]
     with pytest.raises(DamageError, match="series 1 of two"):
         replay([(7, other)], Head(), catalog)

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 import pytest
 
-from meterd.store.wal.scanner import DamagedRange, Record, framed, scan
+from meterd.store.wal.scanner import DamagedRange, Record, encode_record, scan
 
 SEED = 7
 
@@ -40,7 +40,7 @@ def bodies(count: int, seed: int) -> list[bytes]:
 @pytest.mark.parametrize("behind", [b"", bytes(200), b"\xa5" * 200])
 def test_any_flipped_bit_loses_the_record_it_is_in(file: int, behind: bytes, seed: int) -> None:
     some = bodies(9, seed)
-    records = [framed(number, body, SEED) for number, body in enumerate(some, 1)]
+    records = [encode_record(number, body, SEED) for number, body in enumerate(some, 1)]
     data = b"".join(records) + behind
     at = 0
     for number, record in enumerate(records, 1):
@@ -55,7 +55,7 @@ def test_any_flipped_bit_loses_the_record_it_is_in(file: int, behind: bytes, see
 def test_a_damaged_stretch_loses_what_it_touches(file: int) -> None:
     said = random.Random(2)
     some = bodies(30, 4)
-    records = [framed(number, body, SEED) for number, body in enumerate(some, 1)]
+    records = [encode_record(number, body, SEED) for number, body in enumerate(some, 1)]
     data, ends = b"".join(records), list(accumulate(map(len, records), initial=0))
     for _ in range(300):
         start = said.randrange(ends[-2])
@@ -73,7 +73,7 @@ def test_a_damaged_stretch_loses_what_it_touches(file: int) -> None:
 
 
 def test_what_was_cut_off_is_no_damage(file: int) -> None:
-    records = [framed(number, body, SEED) for number, body in enumerate(bodies(5, 1), 1)]
+    records = [encode_record(number, body, SEED) for number, body in enumerate(bodies(5, 1), 1)]
     data, ends = b"".join(records), list(accumulate(map(len, records)))
     for length in range(len(data) + 1):
         for behind in (b"", bytes(60)):
@@ -84,7 +84,7 @@ def test_what_was_cut_off_is_no_damage(file: int) -> None:
 
 
 def test_another_seed_or_an_older_number_is_never_found(file: int) -> None:
-    mine = [framed(number, b"mine", SEED) for number in (1, 2)]
-    others = [framed(number, b"other", SEED - 2) for number in (3, 4, 5)]
-    older = [framed(number, b"older", SEED) for number in (1, 2)]
+    mine = [encode_record(number, b"mine", SEED) for number in (1, 2)]
+    others = [encode_record(number, b"other", SEED - 2) for number in (3, 4, 5)]
+    older = [encode_record(number, b"older", SEED) for number in (1, 2)]
     assert scanned(file, b"".join((*mine, *others, *older))) == ([1, 2], [])

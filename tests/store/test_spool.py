@@ -44,10 +44,10 @@ def cells(some: list[Poll]) -> list[tuple[object, ...]]:
 
 
 def taken(some: list[Poll]) -> Head:
-    hot = Head()
+    head = Head()
     for one in some:
-        hot.take(one)
-    return hot
+        head.take(one)
+    return head
 
 
 def test_a_record_says_the_same_without_any_store() -> None:

@@ -33,7 +33,7 @@ async def test_polls_are_spooled_one_commit_interval_after_the_store_went_away(
     impatient(monkeypatch)
     path, hands = tmp_path / "meterd.db", Hands()
     async with store(path, clock=hands, commit=COMMIT) as (writer, reader):
-        look = writer._worker.spooler.look
+        look = writer._store_thread.spooler.look
         with foreign_lock(path):
             writer.take(poll(1, 1.0))
             with pytest.raises(StoreError):
@@ -63,7 +63,7 @@ async def test_polls_are_spooled_one_commit_interval_after_the_store_went_away(
 async def test_a_store_that_takes_polls_in_time_spools_nothing(tmp_path: Path) -> None:
     path, hands = tmp_path / "meterd.db", Hands()
     async with store(path, clock=hands, commit=COMMIT) as (writer, _):
-        look = writer._worker.spooler.look
+        look = writer._store_thread.spooler.look
         for time in range(5):
             writer.take(poll(time, 1.0))
             hands.elapsed += COMMIT
@@ -82,9 +82,9 @@ def is_away(writer: Writer) -> bool:
 
 def pass_by(writer: Writer, hands: Hands, seconds: float) -> None:
     for _ in range(round(seconds)):
-        writer._worker.spooler.look()
+        writer._store_thread.spooler.look()
         hands.elapsed += 1
-    writer._worker.spooler.look()
+    writer._store_thread.spooler.look()
 
 
 async def test_a_process_that_stood_still_is_no_store_that_does_not_answer(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_a_process_that_stood_still_is_no_store_that_does_not_answer(tmp_p
     async with store(tmp_path / "meterd.db", clock=hands) as (writer, _):
         for _ in range(5):
             hands.elapsed += 1000
-            writer._worker.spooler.look()
+            writer._store_thread.spooler.look()
         assert kinds(writer) == []
 
 
@@ -103,10 +103,10 @@ class Hang:
         self.began, self.free = threading.Event(), threading.Event()
         real = StoreSession.commit
 
-        def commit(ledger: StoreSession, *args: object, **options: object) -> object:
+        def commit(session: StoreSession, *args: object, **options: object) -> object:
             self.began.set()
             assert self.free.wait(60)
-            return real(ledger, *args, **options)  # type: ignore[arg-type]
+            return real(session, *args, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(StoreSession, "commit", commit)
 
@@ -119,7 +119,7 @@ async def test_a_thread_that_hangs_in_a_commit_is_told_and_its_polls_are_spooled
 ) -> None:
     path, hands = tmp_path / "meterd.db", Hands()
     async with store(path, clock=hands, commit=COMMIT) as (writer, reader):
-        look = writer._worker.spooler.look
+        look = writer._store_thread.spooler.look
         writer.take(poll(1, 1.0))
         await writer.flush()
         hang = Hang(monkeypatch)
@@ -163,7 +163,7 @@ async def test_memory_is_bounded_while_the_thread_hangs(
         pass_by(writer, hands, spool_thread.LATE + 2)
         for time in range(1, 40):
             writer.take(poll(time, float(time)))
-            writer._worker.spooler.look()
+            writer._store_thread.spooler.look()
             assert writer.status.queued <= 10
         assert writer.status.queued + writer.status.spooled == 40
         hang.free.set()
@@ -207,7 +207,7 @@ async def test_a_spool_that_cannot_be_written_is_told_once_and_goes_on_when_it_c
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async with store(path, clock=hands, commit=COMMIT) as (writer, _):
-        look = writer._worker.spooler.look
+        look = writer._store_thread.spooler.look
         with foreign_lock(path):
             writer.take(poll(1, 1.0))
             with pytest.raises(StoreError):
@@ -231,7 +231,7 @@ async def test_a_bug_that_meets_the_spooler_is_told_once_of_its_kind_and_counted
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with store(tmp_path / "meterd.db", clock=Hands(), commit=COMMIT) as (writer, _):
-        spooler_ = writer._worker.spooler
+        spooler_ = writer._store_thread.spooler
         await asyncio.to_thread(spooler_.end)  # we look in its place
         count = 0
 
@@ -244,13 +244,13 @@ async def test_a_bug_that_meets_the_spooler_is_told_once_of_its_kind_and_counted
             raise LookupError("another one")
 
         with monkeypatch.context() as patch:
-            patch.setattr(writer._rescue, "look_at_spool", one)
+            patch.setattr(writer._spool_policy, "look_at_spool", one)
             for _ in range(50):
                 spooler_.try_to_look()
             assert caplog.text.count("Traceback") == 1
             assert kinds(writer) == [EventKind.SPOOL_FAILED]
             assert "the 50. time), 50 times" in writer.status.spool_error
-            patch.setattr(writer._rescue, "look_at_spool", other)
+            patch.setattr(writer._spool_policy, "look_at_spool", other)
             spooler_.try_to_look()
             assert caplog.text.count("Traceback") == 2
             assert kinds(writer) == [EventKind.SPOOL_FAILED] * 2
@@ -265,7 +265,7 @@ async def test_a_file_of_the_spool_that_is_deleted_is_told_and_its_polls_stay(
     impatient(monkeypatch)
     path, hands = tmp_path / "meterd.db", Hands()
     async with store(path, clock=hands, commit=COMMIT) as (writer, reader):
-        look = writer._worker.spooler.look
+        look = writer._store_thread.spooler.look
         with foreign_lock(path):
             writer.take(poll(1, 1.0))
             with pytest.raises(StoreError):
@@ -301,7 +301,7 @@ async def test_a_spool_that_is_full_tells_what_is_lost_by_name_and_time(
                 with pytest.raises(StoreError):
                     await writer.flush()
                 hands.elapsed += COMMIT
-                writer._worker.spooler.look()
+                writer._store_thread.spooler.look()
             lost = writer.status.dropped
         (told,) = [n for n in writer.notices if n.kind is EventKind.POLLS_LOST]
         assert told.data["samples"] == lost

@@ -45,7 +45,7 @@ def found(folder: Path, pattern: str) -> list[Path]:
 
 def broken(writer: Writer) -> None:
     """As after any failure: the next commit opens its connection anew."""
-    writer._keeper.fail()
+    writer._engine.fail()
 
 
 async def test_the_loop_goes_on_while_another_program_holds_the_store(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ async def test_what_is_in_the_old_spool_is_moved_to_the_new_one_and_is_there_aft
                 await writer.flush()
         assert set(spools(tmp_path)) == {"new"}
         assert writer.status.spooled > 40
-        assert writer._rescue.shelter()
+        assert writer._spool_policy.spool_waiting()
     for file in copied(path, tmp_path / "crash", "new spool").parent.glob("new*"):
         file.rename(file.with_name(file.name.replace("new spool", "m.db.spool")))
     everything = [float(n) for n in range(60)]
@@ -167,7 +167,7 @@ async def test_what_cannot_be_moved_to_the_new_spool_goes_to_the_store_from_wher
     )
     await writer.open()
     take(writer, 0)
-    assert writer._rescue.shelter()
+    assert writer._spool_policy.spool_waiting()
     with monkeypatch.context() as patch:
         on_another_disk(patch)
 
@@ -206,7 +206,7 @@ async def test_retention_is_that_of_the_new_options(tmp_path: Path) -> None:
 
 async def test_what_the_spooler_makes_safe_follows_the_commit_interval(tmp_path: Path) -> None:
     writer = await made(tmp_path / "m.db")
-    spooler = writer._worker.spooler
+    spooler = writer._store_thread.spooler
     before = spooler._due - spooler.safe
     writer.tune(WriterOptions(commit=5.0))
     await writer.flush()

@@ -66,8 +66,8 @@ async def test_a_poll_is_confirmed_only_when_others_can_read_it(
     path = tmp_path / "meterd.db"
     seen: list[tuple[int, int]] = []
 
-    def confirmed(batch: Sequence[SeriesBatch]) -> None:
-        seen.append((sum(len(stretch.times) for stretch in batch), len(samples(path))))
+    def confirmed(batches: Sequence[SeriesBatch]) -> None:
+        seen.append((sum(len(batch.times) for batch in batches), len(samples(path))))
 
     async with opened(Writer(url_of(path), commit=NEVER, confirmed=confirmed)) as writer:
         monkeypatch.setattr(storage_engine, "BATCH", 1000)

@@ -14,14 +14,14 @@ import pytest
 
 from meterd.errors import StoreError
 from meterd.store.db import writer_lease
-from meterd.store.db.writer_lease import LeaseHolder, is_dead, ourselves
+from meterd.store.db.writer_lease import LeaseHolder, is_dead, this_process
 from meterd.store.tools import backup
 from meterd.store.writer import Writer
 
 from .rigs import NEVER, poll, rows, samples, store, url_of
 
 US = replace(
-    ourselves((1, 10), (1, 20), None, 30.0),
+    this_process((1, 10), (1, 20), None, 30.0),
     boot="this boot",
     host="machine host",
     pids="4026531836",
@@ -199,14 +199,14 @@ async def test_a_writer_of_another_machine_has_its_lease(
     write_tenant(path, replace(us, id="other", boot="another", host="elsewhere", lease=90.0))
     silent = Looks(path, at=-1)
     writer = Writer(url_of(path), commit=NEVER)
-    monkeypatch.setattr(writer._worker._tenure, "_sleep", silent)
+    monkeypatch.setattr(writer._store_thread._writer_lease, "_sleep", silent)
     await writer.open()
     await writer.close()
     assert silent.count == 90
     write_tenant(path, replace(us, id="other", boot="another", host="elsewhere", lease=90.0))
     alive = Looks(path, at=30)
     writer = Writer(url_of(path), commit=NEVER)
-    monkeypatch.setattr(writer._worker._tenure, "_sleep", alive)
+    monkeypatch.setattr(writer._store_thread._writer_lease, "_sleep", alive)
     with pytest.raises(StoreError, match="stop one of both"):
         await writer.open()
     assert alive.count == 30

@@ -19,7 +19,7 @@ from meterd.model.quantity import DEVICE_UP, GUARDED
 from meterd.poll.latest import DeviceState
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
-from meterd.store.blocks.sample_order import strays
+from meterd.store.blocks.sample_order import misplaced
 
 Name = tuple[str, str, str]  # device, quantity, unit
 Labels = tuple[tuple[str, str], ...]
@@ -195,7 +195,7 @@ def _in_line(times: Times, values: Values) -> tuple[Times, Values]:
     known = values[told]
     if len(known) < 2 or bool(np.all(known[1:] >= known[:-1])):
         return times, values
-    gone = told[strays(known.tolist())]
+    gone = told[misplaced(known.tolist())]
     return np.delete(times, gone), np.delete(values, gone)
 
 

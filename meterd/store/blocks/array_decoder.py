@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from meterd.model.sample import LARGEST
 from meterd.store.blocks import block, byte_planes, codec, timestamps
-from meterd.store.blocks.checksum import unsealed
-from meterd.store.blocks.chunk import ChunkColumn, Rows, State, sound
+from meterd.store.blocks.checksum import verified
+from meterd.store.blocks.chunk import ChunkColumn, Rows, State, without_infinities
 from meterd.store.blocks.varint import Cursor, Damage
 
 Times: TypeAlias = NDArray[np.int64]
@@ -38,7 +38,7 @@ class DecodedColumn:
 
 def decode(body: bytes, wanted: Container[int] | None = None) -> tuple[DecodedColumn, ...]:
     """All series of a block, or those that are wanted. Raises StoreError (corrupt)."""
-    with unsealed(block.WHAT, block.FORMAT, body) as cursor:
+    with verified(block.WHAT, block.FORMAT, body) as cursor:
         found = block.cut(cursor, wanted)
         if not found.series:
             return ()
@@ -50,7 +50,9 @@ def _line(one: block.EncodedColumn, times: Times) -> DecodedColumn:
     found = values(one.body, len(one.rows))
     states = one.states
     if one.body[0] & ~codec.NULLS != codec.DECIMAL and (np.abs(found) > LARGEST).any():
-        told = sound(ChunkColumn(one.series, one.rows, array("d", found.tolist()), states))
+        told = without_infinities(
+            ChunkColumn(one.series, one.rows, array("d", found.tolist()), states)
+        )
         found, states = np.array(told.values), told.states
     return DecodedColumn(one.series, _picked(times, one.rows), found, states)
 
@@ -63,7 +65,7 @@ def _picked(times: Times, rows: Rows) -> Times:
 
 def _times(body: bytes, count: int) -> Times:
     cursor = Cursor(body)
-    form, start, step = timestamps.head(cursor)
+    form, start, step = timestamps.read_header(cursor)
     if form == timestamps.STEPS:
         longer = _signed(cursor.rest(), count - 1).astype(np.int64)
         return _summed(start, longer + step)
@@ -101,7 +103,7 @@ def _known(form: int, cursor: Cursor, count: int) -> Values:
         if width != 8:
             raise Damage(f"doubles of {width} bytes")
         return _joined(found, width).view("<f8").astype(np.float64, copy=False)
-    digits, first = codec.head(cursor)
+    digits, first = codec.decimal_header(cursor)
     steps, power = cursor.rest(), codec.POWERS[digits]
     numbers = _summed(first, _signed(steps, count - 1)) / power
     if form == codec.WIDENED:

@@ -1,4 +1,4 @@
-"""A sealed span as one body: shared times, and for each series bytes that decode on their own.
+"""A sealed chunk as one body: shared times, and for each series bytes that decode on their own.
 
     | device | how many times | sized times | sized head | sized reasons | series | series | … |
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from meterd.store.blocks import codec, header, string_table, timestamps, varint
-from meterd.store.blocks.checksum import seal, unsealed
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, check, sound
+from meterd.store.blocks.checksum import seal, verified
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, check, without_infinities
 from meterd.store.blocks.varint import Cursor, Damage, Numbers
 
 FORMAT = 1
@@ -40,23 +40,23 @@ class EncodedColumns:
     series: tuple[EncodedColumn, ...]
 
 
-def encode(span: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
-    """Equal spans give equal bytes. Raises ValueError for a span that breaks its own rules.
+def encode(chunk: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
+    """Equal chunks give equal bytes. Raises ValueError for a chunk that breaks its own rules.
 
     `encoded` is what codec.encode made of each column's values, where it was asked before.
     """
-    check(span)
-    if len(span.times) > MOST_TIMES:
-        raise ValueError(f"a block holds {MOST_TIMES} times at most, not {len(span.times)}")
+    check(chunk)
+    if len(chunk.times) > MOST_TIMES:
+        raise ValueError(f"a block holds {MOST_TIMES} times at most, not {len(chunk.times)}")
     if encoded is None:
-        encoded = [codec.encode(column.values) for column in span.columns]
+        encoded = [codec.encode(column.values) for column in chunk.columns]
     bodies = list(encoded)
-    reasons = string_table.numbered(span.columns)
-    head = header.write(span.columns, len(span.times), list(map(len, bodies)), reasons)
+    reasons = string_table.numbered(chunk.columns)
+    head = header.write(chunk.columns, len(chunk.times), list(map(len, bodies)), reasons)
     parts = [
-        varint.number(span.device),
-        varint.number(len(span.times)),
-        varint.sized(timestamps.encode(span.times)),
+        varint.number(chunk.device),
+        varint.number(len(chunk.times)),
+        varint.sized(timestamps.encode(chunk.times)),
         varint.sized(codec.packed_numbers(head)),
         varint.sized(string_table.encode(reasons)),
     ]
@@ -64,11 +64,11 @@ def encode(span: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
 
 
 def decode(body: bytes, wanted: Container[int] | None = None) -> Chunk:
-    """The span, or of its series only those that are wanted. Raises StoreError (corrupt)."""
-    with unsealed(WHAT, FORMAT, body) as cursor:
+    """The chunk, or of its series only those that are wanted. Raises StoreError (corrupt)."""
+    with verified(WHAT, FORMAT, body) as cursor:
         found = cut(cursor, wanted)
         columns = [
-            sound(
+            without_infinities(
                 ChunkColumn(one.series, one.rows, codec.decode(one.body, len(one.rows)), one.states)
             )
             for one in found.series

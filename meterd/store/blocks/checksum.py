@@ -21,14 +21,14 @@ def seal(form: int, payload: bytes) -> bytes:
 
 
 @contextmanager
-def unsealed(what: str, form: int, body: bytes) -> Iterator[Cursor]:
+def verified(what: str, form: int, body: bytes) -> Iterator[Cursor]:
     """The payload, for decoding within. Raises StoreError (corrupt) for whatever is wrong."""
-    with named(f"{what} of {len(body)} bytes"):
+    with decoding(f"{what} of {len(body)} bytes"):
         yield Cursor(payload(form, bytes(body)))
 
 
 @contextmanager
-def named(what: str) -> Iterator[None]:
+def decoding(what: str) -> Iterator[None]:
     """For decoding within. Raises StoreError (corrupt) for whatever is wrong."""
     try:
         yield

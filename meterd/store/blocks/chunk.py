@@ -1,4 +1,4 @@
-"""What a device said between two times, as columns: the shape of blocks and journal rows alike."""
+"""What a device said between two times, as columns: the shape of blocks and WAL rows alike."""
 
 from array import array
 from bisect import bisect_left
@@ -21,9 +21,9 @@ NOT_FINITE = "no number that can be measured"
 
 
 class ChunkColumn(NamedTuple):
-    """One series within a span. (A tuple, as every commit makes one for each series there is.)
+    """One series within a chunk. (A tuple, as every commit makes one for each series there is.)
 
-    `rows` are ascending indices into the span's times, as a range or an array of type I.
+    `rows` are ascending indices into the chunk's times, as a range or an array of type I.
     `values` has one double a row; NaN is a null, and no real value is NaN. `states` are runs
     that cover all rows; empty means that all are good and none is null.
     """
@@ -54,7 +54,7 @@ class Chunk:
 
 
 class RowBatch(Chunk):
-    """A span row by row, as polls come: every column has every row, none null or doubted.
+    """A chunk row by row, as polls come: every column has every row, none null or doubted.
 
     Its columns are made when somebody asks for them; a commit writes thousands without asking.
     """
@@ -91,21 +91,21 @@ class RowBatch(Chunk):
         return len(self.values)
 
 
-def merge(spans: Sequence[Chunk]) -> Chunk:
-    """All polls of one device's spans, by time; of equal time and series the later span's wins.
+def merge(chunks: Sequence[Chunk]) -> Chunk:
+    """All polls of one device's chunks, by time; of equal time and series the later chunk's wins.
 
-    The result is canonical: merging anything twice, or in pieces, gives an equal span.
-    Raises ValueError where there is no span, or where they are of several devices.
+    The result is canonical: merging anything twice, or in pieces, gives an equal chunk.
+    Raises ValueError where there is no chunk, or where they are of several devices.
     """
-    if len({span.device for span in spans}) != 1:
+    if len({chunk.device for chunk in chunks}) != 1:
         raise ValueError("merge needs one or more spans, all of one device")
-    parts = sorted((span for span in spans if span.times), key=lambda span: span.times[0])
+    parts = sorted((chunk for chunk in chunks if chunk.times), key=lambda chunk: chunk.times[0])
     if all(one.times[-1] < other.times[0] for one, other in pairwise(parts)):
-        return _joined(spans[0].device, parts)
-    return _overlaid(spans)
+        return _concatenated(chunks[0].device, parts)
+    return _merge_overlapping(chunks)
 
 
-def has_wild(values: "array[float]") -> bool:
+def has_infinity(values: "array[float]") -> bool:
     """Whether one is an infinity, or beyond LARGEST. Quick for the usual values."""
     if not values:
         return False
@@ -115,12 +115,12 @@ def has_wild(values: "array[float]") -> bool:
     return any(abs(value) > LARGEST for value in values)
 
 
-def sound(column: ChunkColumn) -> ChunkColumn:
+def without_infinities(column: ChunkColumn) -> ChunkColumn:
     """With nulls, and why, where values are no numbers that can be measured.
 
     No door lets such a value in; a store that an older meterd wrote may hold some.
     """
-    if not has_wild(column.values):
+    if not has_infinity(column.values):
         return column
     wild = [abs(value) > LARGEST for value in column.values]
     values = array("d", [nan if odd else one for odd, one in zip(wild, column.values, strict=True)])
@@ -129,10 +129,10 @@ def sound(column: ChunkColumn) -> ChunkColumn:
         (1, _INVALID, NOT_FINITE) if odd else (1, *state)
         for odd, state in zip(wild, states, strict=True)
     )
-    return column._replace(values=values, states=runs(told, values))
+    return column._replace(values=values, states=run_lengths(told, values))
 
 
-def regular(rows: Iterable[int]) -> Rows:
+def as_range(rows: Iterable[int]) -> Rows:
     """Ascending rows as a range where they are evenly spaced."""
     if isinstance(rows, range):
         return rows
@@ -144,7 +144,7 @@ def regular(rows: Iterable[int]) -> Rows:
     return spread if even else listed
 
 
-def runs(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
+def run_lengths(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
     """Neighbours of equal quality and reason become one; empty where there is nothing to say."""
     joined: list[State] = []
     for state in states:
@@ -156,14 +156,14 @@ def runs(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
     return () if plain and not isnan(sum(values)) else tuple(joined)
 
 
-def _joined(device: int, parts: Sequence[Chunk]) -> Chunk:
-    """Spans that follow one another: columns are put end to end."""
+def _concatenated(device: int, parts: Sequence[Chunk]) -> Chunk:
+    """Chunks that follow one another: columns are put end to end."""
     times = array("q")
     pieces: dict[int, list[tuple[int, ChunkColumn]]] = {}
-    for span in parts:
+    for chunk in parts:
         offset = len(times)
-        times.extend(span.times)
-        for column in span.columns:
+        times.extend(chunk.times)
+        for column in chunk.columns:
             if column.values:
                 pieces.setdefault(column.series, []).append((offset, column))
     columns = (_end_to_end(pieces[series], len(times)) for series in sorted(pieces))
@@ -174,8 +174,8 @@ def _end_to_end(pieces: Sequence[tuple[int, ChunkColumn]], total: int) -> ChunkC
     values = array("d", b"".join([column.values.tobytes() for _, column in pieces]))
     states: tuple[State, ...] = ()
     if any(column.states for _, column in pieces):
-        states = runs(chain.from_iterable(_states(column) for _, column in pieces), values)
-    rows = range(total) if len(values) == total else regular(_shifted(pieces))
+        states = run_lengths(chain.from_iterable(_states(column) for _, column in pieces), values)
+    rows = range(total) if len(values) == total else as_range(_shifted(pieces))
     return ChunkColumn(pieces[0][1].series, rows, values, states)
 
 
@@ -189,36 +189,36 @@ def _states(column: ChunkColumn) -> tuple[State, ...]:
     return column.states or ((len(column.values), GOOD, ""),)
 
 
-def picked(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
-    """The values at these places, ascending; rows stay those of the span."""
+def select_values(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
+    """The values at these places, ascending; rows stay those of the chunk."""
     rows, values = column.rows, column.values
     found = array("d", map(values.__getitem__, at))
     states: tuple[State, ...] = ()
     if column.states:
         table, numbers = _numbered([column])
         states = _grouped(table, map(numbers.__getitem__, at), found)
-    return ChunkColumn(column.series, regular(map(rows.__getitem__, at)), found, states)
+    return ChunkColumn(column.series, as_range(map(rows.__getitem__, at)), found, states)
 
 
-def _overlaid(spans: Sequence[Chunk]) -> Chunk:
-    """Spans that overlap: series by series, and cell by cell where several spans have one.
+def _merge_overlapping(chunks: Sequence[Chunk]) -> Chunk:
+    """Chunks that overlap: series by series, and cell by cell where several chunks have one.
 
     No object is made for a cell: of some 100,000 the garbage collector would make long pauses.
     """
     # Ascending runs one after the other, which sorting merges in one pass.
-    every = sorted(chain.from_iterable(span.times for span in spans))
+    every = sorted(chain.from_iterable(chunk.times for chunk in chunks))
     times = array("q", [time for time, _ in groupby(every)])
     pieces: dict[int, list[tuple[Rows, ChunkColumn]]] = {}
-    for span in spans:
+    for chunk in chunks:
         places: Rows = range(len(times))
-        if len(span.times) < len(times):
-            places = array("I", [bisect_left(times, time) for time in span.times])
-        for column in span.columns:
+        if len(chunk.times) < len(times):
+            places = array("I", [bisect_left(times, time) for time in chunk.times])
+        for column in chunk.columns:
             if column.values:
                 at = _through(places, column.rows)
                 pieces.setdefault(column.series, []).append((at, column))
     columns = (_laid(series, pieces[series]) for series in sorted(pieces))
-    return Chunk(spans[0].device, times, tuple(columns))
+    return Chunk(chunks[0].device, times, tuple(columns))
 
 
 def _through(places: Rows, rows: Rows) -> Rows:
@@ -233,7 +233,7 @@ def _laid(series: int, pieces: Sequence[tuple[Rows, ChunkColumn]]) -> ChunkColum
     """The last piece of a row wins."""
     if len(pieces) == 1:
         rows, only = pieces[0]
-        return only._replace(rows=regular(rows))
+        return only._replace(rows=as_range(rows))
     where: dict[int, int] = {}  # row -> place in all the pieces' values
     offset = 0
     for at, _ in pieces:
@@ -247,7 +247,7 @@ def _laid(series: int, pieces: Sequence[tuple[Rows, ChunkColumn]]) -> ChunkColum
     if any(column.states for _, column in pieces):
         table, numbers = _numbered([column for _, column in pieces])
         states = _grouped(table, map(numbers.__getitem__, order), values)
-    return ChunkColumn(series, regular(found), values, states)
+    return ChunkColumn(series, as_range(found), values, states)
 
 
 def _numbered(columns: Iterable[ChunkColumn]) -> tuple[list[tuple[int, str]], "array[int]"]:
@@ -264,27 +264,29 @@ def _numbered(columns: Iterable[ChunkColumn]) -> tuple[list[tuple[int, str]], "a
 def _grouped(
     table: Sequence[tuple[int, str]], numbers: Iterable[int], values: "array[float]"
 ) -> tuple[State, ...]:
-    return runs(((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values)
+    return run_lengths(
+        ((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values
+    )
 
 
-def check(span: Chunk) -> None:
-    """Raises ValueError, with what is wrong, for a span that breaks its own rules."""
-    check_order(span)
-    for column in span.columns:
-        if wrong := _wrong(column, len(span.times)):
+def check(chunk: Chunk) -> None:
+    """Raises ValueError, with what is wrong, for a chunk that breaks its own rules."""
+    check_order(chunk)
+    for column in chunk.columns:
+        if wrong := _column_error(column, len(chunk.times)):
             raise ValueError(f"series {column.series} has {wrong}")
 
 
-def check_order(span: Chunk) -> None:
+def check_order(chunk: Chunk) -> None:
     """Raises ValueError where times or series do not ascend."""
-    if any(map(ge, span.times, span.times[1:])):
+    if any(map(ge, chunk.times, chunk.times[1:])):
         raise ValueError("a span's times have to ascend")
-    ids = span.ids if isinstance(span, RowBatch) else [column.series for column in span.columns]
+    ids = chunk.ids if isinstance(chunk, RowBatch) else [column.series for column in chunk.columns]
     if any(map(ge, ids, ids[1:])):
         raise ValueError("a span's columns have to ascend by series")
 
 
-def _wrong(column: ChunkColumn, count: int) -> str:
+def _column_error(column: ChunkColumn, count: int) -> str:
     rows = column.rows
     if len(rows) != len(column.values):
         return f"{len(rows)} rows and {len(column.values)} values"

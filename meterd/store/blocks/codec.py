@@ -134,7 +134,7 @@ def _decoded(form: int, cursor: Cursor, count: int) -> "array[float]":
 
 
 def _numbers(form: int, cursor: Cursor, count: int) -> "array[float]":
-    digits, first = head(cursor)
+    digits, first = decimal_header(cursor)
     steps, power = cursor.rest(), POWERS[digits]
     if steps == byte_planes.ZEROS:
         return _shaped(form, [first / power]) * count
@@ -147,7 +147,7 @@ def known_form(form: int) -> None:
         raise Damage(f"form {form} of a series is not known")
 
 
-def head(cursor: Cursor) -> tuple[int, int]:
+def decimal_header(cursor: Cursor) -> tuple[int, int]:
     """How many digits a decimal series has, and its first number."""
     digits, first = cursor.byte(), cursor.signed()
     if digits >= len(POWERS):

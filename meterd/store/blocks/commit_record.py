@@ -1,6 +1,6 @@
-"""All polls of one commit as one body: a journal row.
+"""All polls of one commit as one body: a WAL row.
 
-    | bytes when inflated | deflated: shapes of spans | columns | states | series by length |
+    | bytes when inflated | deflated: shapes of chunks | columns | states | series by length |
 
 One deflate stream over everything: single series have a handful of values each.
 """
@@ -13,17 +13,17 @@ from itertools import accumulate, chain, compress, repeat, zip_longest
 from operator import itemgetter, sub
 
 from meterd.store.blocks import byte_planes, matrix, string_table, varint
-from meterd.store.blocks.checksum import seal, unsealed
+from meterd.store.blocks.checksum import seal, verified
 from meterd.store.blocks.chunk import (
     Chunk,
     ChunkColumn,
     RowBatch,
     Rows,
     State,
+    as_range,
     check,
     check_order,
-    regular,
-    sound,
+    without_infinities,
 )
 from meterd.store.blocks.matrix import AS_IS, laid
 from meterd.store.blocks.varint import Cursor, Damage
@@ -37,25 +37,25 @@ _WINDOW, _MEMORY = -15, 6
 _Pick = Callable[["array[float]"], Iterable[float]]
 
 
-def encode(spans: Sequence[Chunk], digits: MutableMapping[int, int] | None = None) -> bytes:
-    """Raises ValueError for a span that breaks its own rules.
+def encode(chunks: Sequence[Chunk], digits: MutableMapping[int, int] | None = None) -> bytes:
+    """Raises ValueError for a chunk that breaks its own rules.
 
     `digits` remembers from one commit to the next how many digits each series has, which saves
     a third of the work; the caller keeps it, and may lose it.
     """
     digits = {} if digits is None else digits
-    sheets = [span for span in spans if isinstance(span, RowBatch) and span.values]
-    if sheets and len(sheets) == len(spans):
+    sheets = [chunk for chunk in chunks if isinstance(chunk, RowBatch) and chunk.values]
+    if sheets and len(sheets) == len(chunks):
         return _sealed([_sheet_shapes(sheets), *_sheet_series(sheets, digits)])
-    columns = [column for span in spans for column in span.columns]
+    columns = [column for chunk in chunks for column in chunk.columns]
     values = [column.values for column in columns]
     ids = [column.series for column in columns]
     lengths = list(map(len, values))
     doubted = [column for column in columns if column.states]
-    _check(spans, columns, lengths, bool(doubted))
-    shapes = _shapes(spans, [len(span.columns) for span in spans])
-    parts = [shapes, _columns(spans, columns, ids, lengths), _states(columns, doubted)]
-    for length, places in _groups([len(span.columns) for span in spans], lengths):
+    _check(chunks, columns, lengths, bool(doubted))
+    shapes = _shapes(chunks, [len(chunk.columns) for chunk in chunks])
+    parts = [shapes, _columns(chunks, columns, ids, lengths), _states(columns, doubted)]
+    for length, places in _groups([len(chunk.columns) for chunk in chunks], lengths):
         series = [ids[place] for place in places]
         some = [values[place] for place in places]
         parts.append(_learned(series, digits, partial(matrix.write, some, length)))
@@ -83,7 +83,7 @@ def _sealed(parts: Iterable[bytes]) -> bytes:
 
 
 def _sheet_shapes(sheets: Sequence[RowBatch]) -> bytes:
-    """What is before the series, of spans whose columns have all rows."""
+    """What is before the series, of chunks whose columns have all rows."""
     for sheet in sheets:
         check_order(sheet)
     shapes = _shapes(sheets, [len(sheet.ids) for sheet in sheets])
@@ -128,39 +128,39 @@ def _woven(widths: tuple[int, ...]) -> list[int]:
 
 
 def decode(body: bytes) -> list[Chunk]:
-    """The spans, as they were given. Raises StoreError (corrupt)."""
-    with unsealed(_WHAT, FORMAT, body) as outside:
+    """The chunks, as they were given. Raises StoreError (corrupt)."""
+    with verified(_WHAT, FORMAT, body) as outside:
         size = outside.number()
         if size > MOST_BYTES:
             raise Damage(f"{size} bytes")
         cursor = Cursor(byte_planes.inflate(outside.rest(), size))
-        spans = _read(cursor)
+        chunks = _read(cursor)
         cursor.end()
-        return spans
+        return chunks
 
 
 def _check(
-    spans: Sequence[Chunk], columns: Sequence[ChunkColumn], lengths: Sequence[int], doubted: bool
+    chunks: Sequence[Chunk], columns: Sequence[ChunkColumn], lengths: Sequence[int], doubted: bool
 ) -> None:
-    """Quickly for the usual span, whose columns have all rows and no doubts."""
-    for span in spans:
-        check_order(span)
+    """Quickly for the usual chunk, whose columns have all rows and no doubts."""
+    for chunk in chunks:
+        check_order(chunk)
     rows = [len(column.rows) for column in columns]
-    counts = chain.from_iterable([len(span.times)] * len(span.columns) for span in spans)
+    counts = chain.from_iterable([len(chunk.times)] * len(chunk.columns) for chunk in chunks)
     if doubted or rows != lengths or rows != list(counts):
-        for span in spans:
-            check(span)
+        for chunk in chunks:
+            check(chunk)
 
 
-def _shapes(spans: Sequence[Chunk], widths: Sequence[int]) -> bytes:
+def _shapes(chunks: Sequence[Chunk], widths: Sequence[int]) -> bytes:
     """Devices, how many times and columns each has, and the times."""
-    firsts = [span.times[0] for span in spans if span.times]
-    steps = [step for span in spans for step in map(sub, span.times[1:], span.times)]
+    firsts = [chunk.times[0] for chunk in chunks if chunk.times]
+    steps = [step for chunk in chunks for step in map(sub, chunk.times[1:], chunk.times)]
     return b"".join(
         (
-            varint.number(len(spans)),
-            byte_planes.lay([span.device for span in spans]),
-            byte_planes.lay([len(span.times) for span in spans]),
+            varint.number(len(chunks)),
+            byte_planes.lay([chunk.device for chunk in chunks]),
+            byte_planes.lay([len(chunk.times) for chunk in chunks]),
             byte_planes.lay(widths),
             byte_planes.lay(_differences(firsts)),
             byte_planes.lay(steps),
@@ -169,13 +169,13 @@ def _shapes(spans: Sequence[Chunk], widths: Sequence[int]) -> bytes:
 
 
 def _columns(
-    spans: Sequence[Chunk],
+    chunks: Sequence[Chunk],
     columns: Sequence[ChunkColumn],
     ids: Sequence[int],
     lengths: Sequence[int],
 ) -> bytes:
     """Series ids, how many rows are missing of each column, and the rows where some are."""
-    counts = chain.from_iterable([len(span.times)] * len(span.columns) for span in spans)
+    counts = chain.from_iterable([len(chunk.times)] * len(chunk.columns) for chunk in chunks)
     missing = list(map(sub, counts, lengths))
     partial = compress(columns, missing) if any(missing) else ()
     rows = [row for column in partial for row in column.rows]
@@ -201,7 +201,7 @@ def _differences(numbers: Sequence[int]) -> list[int]:
 
 
 def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Places of columns of equal length: the first of each span, the second of each, …"""
+    """Places of columns of equal length: the first of each chunk, the second of each, …"""
     woven = _woven(tuple(widths))
     found = sorted(set(lengths))
     if len(found) == 1:
@@ -223,7 +223,7 @@ def _read(cursor: Cursor) -> list[Chunk]:
     rows = _rows(cursor, [counts[n] for n in of_span], lengths)
     states = _runs(cursor, lengths)
     values = _values(cursor, widths, lengths)
-    columns = map(sound, map(ChunkColumn, ids, rows, values, states))
+    columns = map(without_infinities, map(ChunkColumn, ids, rows, values, states))
     return [
         Chunk(device, at, tuple(next(columns) for _ in range(width)))
         for device, at, width in zip(devices, times, widths, strict=True)
@@ -254,7 +254,7 @@ def _rows(cursor: Cursor, counts: Sequence[int], lengths: Sequence[int]) -> list
         if length == count:
             found.append(range(count))
             continue
-        found.append(regular(flat[taken : taken + length]))
+        found.append(as_range(flat[taken : taken + length]))
         taken += length
     return found
 

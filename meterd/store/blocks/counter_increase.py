@@ -9,7 +9,7 @@ from operator import gt, ne, sub
 from statistics import median_low
 from typing import NamedTuple, TypeAlias
 
-from meterd.store.blocks.sample_order import strays
+from meterd.store.blocks.sample_order import misplaced
 
 HOLE_MS = 900_000
 _HOLE_STEPS = 3
@@ -38,7 +38,7 @@ def usual_step(times: Sequence[int]) -> int:
     return min(median, _SLOWEST_STEP_MS)
 
 
-def hole_after(usual: int) -> int:
+def hole_threshold(usual: int) -> int:
     """Steps longer than these ms are holes, in ms, where `usual` is the usual step."""
     return max(HOLE_MS, _HOLE_STEPS * min(usual, _SLOWEST_STEP_MS))
 
@@ -77,7 +77,7 @@ class CounterIncrease:
         times, values = _believable(times, values)
         own = times
         gaps: frozenset[int] = frozenset()
-        if total and (gone := strays(values)):
+        if total and (gone := misplaced(values)):
             times, values, gaps = _without(times, values, gone)
         times, values, thawed = _thawed(times, values, power)
         for point in (before, after):
@@ -88,7 +88,7 @@ class CounterIncrease:
         falls = _falls(values) if any(map(gt, values, values[1:])) else ()
         steps = list(map(sub, times[1:], times))
         wide = max(steps, default=0) > HOLE_MS
-        limit = hole_after(usual_step(own)) if wide else 0
+        limit = hole_threshold(usual_step(own)) if wide else 0
         holes = [
             place
             for place, step in enumerate(steps if wide else (), 1)
@@ -115,7 +115,7 @@ class CounterIncrease:
         if place == len(self.times):
             return reading
         since = time - self.times[place - 1]
-        return reading + share(self._sample(place) - reading, since, self._step(place))
+        return reading + proportion(self._sample(place) - reading, since, self._step(place))
 
     def _step(self, place: int) -> int:
         return self.times[place] - self.times[place - 1]
@@ -147,7 +147,7 @@ def thousandths(value: float) -> int:
     return round(value * 1000)
 
 
-def share(rise: int, since: int, step: int) -> int:
+def proportion(rise: int, since: int, step: int) -> int:
     """The part of a rise, rounded to the nearest; in whole numbers, so that it is exact."""
     return (2 * rise * since + step) // (2 * step)
 
@@ -212,7 +212,7 @@ class _Judge:
         cls, times: Sequence[int], others: Sequence[_CounterRun], power: Power | None
     ) -> "_Judge":
         usual = max(1, usual_step(times))
-        limit = hole_after(usual)
+        limit = hole_threshold(usual)
         rises = [
             run.jump
             for run in others

@@ -25,7 +25,7 @@ Entry = tuple[int, Rows, int, tuple[State, ...]]
 def write(
     columns: Sequence[ChunkColumn], count: int, sizes: Sequence[int], reasons: Mapping[str, int]
 ) -> list[int]:
-    """For a span of so many times; `sizes` in bytes; `reasons` are numbered."""
+    """For a chunk of so many times; `sizes` in bytes; `reasons` are numbered."""
     ids = [column.series for column in columns]
     kinds: dict[bytes | range, int] = {range(count): 0}
     listed: list[int] = []

@@ -1,4 +1,4 @@
-"""Many short series of equal length as one matrix, for journal rows.
+"""Many short series of equal length as one matrix, for WAL rows.
 
     | digits of each series, or 15: as it is | nulls or nothing | first numbers | steps | doubles |
 

@@ -13,8 +13,8 @@ from math import fsum, isnan, nan
 
 from meterd.model.sample import LARGEST
 from meterd.store.blocks import byte_planes, codec, varint
-from meterd.store.blocks.checksum import seal, unsealed
-from meterd.store.blocks.chunk import has_wild
+from meterd.store.blocks.checksum import decoding, payload, seal
+from meterd.store.blocks.chunk import has_infinity
 from meterd.store.blocks.counter_increase import CounterIncrease, Power
 from meterd.store.blocks.varint import Cursor, Damage
 
@@ -66,18 +66,18 @@ def fold(
     A counter has quarters in holes as well, right up to `before` and `after`. `power` helps to
     tell whether it was frozen. `within` cuts the answer to those quarters. A counter that is a
     running `total` never falls: samples by which it does are no part of its rise. A quarter that
-    the stretch cuts in two is not whole: give all of its values.
+    the window cuts in two is not whole: give all of its values.
     """
     # A list is read twice as quickly as an array.
-    times, values = _known(times, list(values))
+    times, values = _without_nulls(times, list(values))
     found = dict(_gauges(times, values))
     if counter:
         rise = CounterIncrease.of(times, values, before, after, power, total=total)
-        span = _counted(times, before, after)
+        chunk = _counted(times, before, after)
         if within is not None:
-            span = range(max(span.start, within.start), min(span.stop, within.stop))
+            chunk = range(max(chunk.start, within.start), min(chunk.stop, within.stop))
         empty = QuarterRollup(0, nan, nan, 0.0)
-        for number in sorted({*span, *found}):
+        for number in sorted({*chunk, *found}):
             one = found.pop(number, empty)
             start = number * QUARTER_MS
             increase, guessed = rise.between(start, start + QUARTER_MS)
@@ -102,7 +102,9 @@ def total(quarters: Iterable[QuarterRollup]) -> QuarterRollup:
     )
 
 
-def _known(times: Sequence[int], values: Sequence[float]) -> tuple[Sequence[int], Sequence[float]]:
+def _without_nulls(
+    times: Sequence[int], values: Sequence[float]
+) -> tuple[Sequence[int], Sequence[float]]:
     if not isnan(sum(values)):
         return times, values
     pairs = [pair for pair in zip(times, values, strict=True) if not isnan(pair[1])]
@@ -168,37 +170,64 @@ def pack(day: int, quarters: Mapping[int, QuarterRollup]) -> bytes:
     return seal(FORMAT, b"".join(parts))
 
 
+@dataclass(frozen=True, slots=True)
+class RollupSections:
+    """One day's roll-up, taken apart and not decoded: bitmaps of 96 bits, and packed numbers.
+
+    `places` are the quarters that are there, `estimated` and `counted` bits of these by their
+    order; `counts` are differences of how many samples each has, `increases` belong to `counted`,
+    and `lanes` are minima, maxima and sums.
+    """
+
+    day: int
+    count: int
+    places: bytes
+    estimated: bytes
+    counted: bytes
+    counts: bytes
+    increases: bytes
+    lanes: tuple[bytes, bytes, bytes]
+
+
+def sections(body: bytes) -> RollupSections:
+    """To be called within checksum.named. Raises StoreError (corrupt) or Damage."""
+    cursor = Cursor(payload(FORMAT, body))
+    day, count = cursor.signed(), cursor.number()
+    places, estimated, counted = (cursor.take(_BITMAP) for _ in range(3))
+    if count > QUARTERS or int.from_bytes(places, "little").bit_count() != count:
+        raise Damage(f"{count} quarters in a day")
+    if (int.from_bytes(estimated, "little") | int.from_bytes(counted, "little")) >> count:
+        raise Damage(f"a bit beyond {count} quarters")
+    counts, increases, low, high, whole = (cursor.sized() for _ in range(5))
+    cursor.end()
+    return RollupSections(
+        day, count, places, estimated, counted, counts, increases, (low, high, whole)
+    )
+
+
 def unpack(body: bytes) -> tuple[int, dict[int, QuarterRollup]]:
     """The day and its quarters. Raises StoreError (corrupt)."""
-    with unsealed(WHAT, FORMAT, body) as cursor:
-        found = _unpacked(cursor)
-        cursor.end()
-        return found
+    with decoding(WHAT):
+        packed = sections(body)
+        count, estimated = packed.count, set(_places(packed.estimated))
+        counted = _places(packed.counted)
+        rises = byte_planes.unpack(packed.increases, len(counted))
+        increases = dict(zip(counted, rises, strict=True))
+        counts = accumulate(byte_planes.unpack(packed.counts, count))
+        lanes = [_without_infinities(codec.decode(lane, count)) for lane in packed.lanes]
+        quarters: dict[int, QuarterRollup] = {}
+        for at, (place, n, low, high, whole) in enumerate(
+            zip(_places(packed.places), counts, *lanes, strict=True)
+        ):
+            quarters[packed.day * QUARTERS + place] = QuarterRollup(
+                n, low, high, whole, increases.get(at), at in estimated
+            )
+        return packed.day, quarters
 
 
-def _unpacked(cursor: Cursor) -> tuple[int, dict[int, QuarterRollup]]:
-    day, count = cursor.signed(), cursor.number()
-    if count > QUARTERS:
-        raise Damage(f"{count} quarters in a day")
-    places = _places(cursor, QUARTERS)
-    if len(places) != count:
-        raise Damage(f"{len(places)} quarters where {count} are due")
-    estimated, counted = set(_places(cursor, count)), _places(cursor, count)
-    counts = accumulate(byte_planes.unpack(cursor.sized(), count))
-    increases = dict(zip(counted, byte_planes.unpack(cursor.sized(), len(counted)), strict=True))
-    lanes = [_measured(codec.decode(cursor.sized(), count)) for _ in range(3)]
-    found: dict[int, QuarterRollup] = {}
-    for at, (place, n, low, high, whole) in enumerate(zip(places, counts, *lanes, strict=True)):
-        increase = increases.get(at)
-        found[day * QUARTERS + place] = QuarterRollup(
-            n, low, high, whole, increase, at in estimated
-        )
-    return day, found
-
-
-def _measured(lane: "array[float]") -> "array[float]":
+def _without_infinities(lane: "array[float]") -> "array[float]":
     """Of an older meterd that took infinities for values: NaN stands for what came of them."""
-    if not has_wild(lane):
+    if not has_infinity(lane):
         return lane
     return array("d", [value if abs(value) <= LARGEST else nan for value in lane])
 
@@ -208,8 +237,6 @@ def _bits(places: Sequence[int]) -> bytes:
     return sum(1 << place for place in places).to_bytes(_BITMAP, "little")
 
 
-def _places(cursor: Cursor, below: int) -> list[int]:
-    bits = int.from_bytes(cursor.take(_BITMAP), "little")
-    if bits >> below:
-        raise Damage(f"a bit beyond {below} quarters")
-    return [place for place in range(below) if bits >> place & 1]
+def _places(bitmap: bytes) -> list[int]:
+    bits = int.from_bytes(bitmap, "little")
+    return [place for place in range(QUARTERS) if bits >> place & 1]

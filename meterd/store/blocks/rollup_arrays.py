@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from meterd.model.sample import LARGEST
 from meterd.store.blocks import array_decoder, byte_planes, codec, rollup
 from meterd.store.blocks.array_decoder import Times, Values
-from meterd.store.blocks.checksum import named, payload
-from meterd.store.blocks.varint import Cursor, Damage
+from meterd.store.blocks.checksum import decoding
+from meterd.store.blocks.rollup import RollupSections, sections
+from meterd.store.blocks.varint import Cursor
 
 LANES = ("min", "max", "sum")  # in the order of their bodies
 _BITMAP = rollup.QUARTERS // 8
@@ -31,15 +32,6 @@ class RollupArrays(NamedTuple):
     total: Values
 
 
-@dataclass(frozen=True, slots=True)
-class _RollupDay:
-    day: int
-    places: bytes
-    count: int
-    counts: bytes
-    lanes: tuple[bytes, ...]
-
-
 @dataclass(slots=True)
 class _RollupGroup:
     """Lanes of one length whose numbers were packed in one width."""
@@ -52,8 +44,8 @@ class _RollupGroup:
 
 def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> RollupArrays:
     """Of days in time order; lanes that are not wanted are NaN. Raises StoreError (corrupt)."""
-    with named(rollup.WHAT):
-        days = [_day(body) for body in bodies]
+    with decoding(rollup.WHAT):
+        days = [sections(body) for body in bodies]
         counts = [day.count for day in days]
         told = [_lane(days, place, wanted) for place in range(len(LANES))]
         for lane in told:
@@ -62,25 +54,14 @@ def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> RollupAr
         return RollupArrays(_numbers(days, counts), _joined(_counts(days)), *told)
 
 
-def _day(body: bytes) -> _RollupDay:
-    cursor = Cursor(payload(rollup.FORMAT, body))
-    day, count, places = cursor.signed(), cursor.number(), cursor.take(_BITMAP)
-    cursor.take(2 * _BITMAP)
-    if count > rollup.QUARTERS or int.from_bytes(places, "little").bit_count() != count:
-        raise Damage(f"{count} quarters in a day")
-    counts, _, *lanes = [cursor.sized() for _ in range(2 + len(LANES))]
-    cursor.end()
-    return _RollupDay(day, places, count, counts, tuple(lanes))
-
-
-def _numbers(days: Sequence[_RollupDay], counts: Sequence[int]) -> Times:
+def _numbers(days: Sequence[RollupSections], counts: Sequence[int]) -> Times:
     table = np.frombuffer(b"".join([day.places for day in days]), dtype=np.uint8)
     bits = np.unpackbits(table.reshape(-1, _BITMAP), axis=1, bitorder="little")
     firsts = np.array([day.day * rollup.QUARTERS for day in days], dtype=np.int64)
     return np.repeat(firsts, counts) + np.nonzero(bits)[1]
 
 
-def _counts(days: Sequence[_RollupDay]) -> list[Values]:
+def _counts(days: Sequence[RollupSections]) -> list[Values]:
     """How many samples; most days say it in the same bytes."""
     known: dict[tuple[bytes, int], Values] = {}
     for day in days:
@@ -90,7 +71,7 @@ def _counts(days: Sequence[_RollupDay]) -> list[Values]:
     return [known[day.counts, day.count] for day in days]
 
 
-def _lane(days: Sequence[_RollupDay], place: int, wanted: Collection[str]) -> Values:
+def _lane(days: Sequence[RollupSections], place: int, wanted: Collection[str]) -> Values:
     if LANES[place] not in wanted:
         return np.full(sum([day.count for day in days]), np.nan)
     found: list[Values] = [np.empty(0)] * len(days)
@@ -101,7 +82,7 @@ def _lane(days: Sequence[_RollupDay], place: int, wanted: Collection[str]) -> Va
         if cursor.byte() != codec.DECIMAL or not day.count:
             found[row] = array_decoder.values(body, day.count)
             continue
-        digits, first = codec.head(cursor)
+        digits, first = codec.decimal_header(cursor)
         width, inflated = byte_planes.gathered(cursor.rest(), day.count - 1)
         group = groups.setdefault((width, day.count), _RollupGroup())
         group.rows.append(row)

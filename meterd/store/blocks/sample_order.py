@@ -14,7 +14,7 @@ from operator import gt
 _LIKE = 0.25
 
 
-def strays(values: Sequence[float]) -> list[int]:
+def misplaced(values: Sequence[float]) -> list[int]:
     """The places of the values, in time order and without nulls, that stand at a wrong time."""
     if not any(map(gt, values, values[1:])):
         return []

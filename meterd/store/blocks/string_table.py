@@ -15,7 +15,7 @@ _ENCODING, _ERRORS = "utf-8", "surrogatepass"
 
 
 def numbered(columns: Iterable[ChunkColumn]) -> dict[str, int]:
-    """Each reason's number; in the order of the texts, so that equal spans give equal bytes."""
+    """Each reason's number; in the order of the texts, so that equal chunks give equal bytes."""
     found = {state[2] for column in columns for state in column.states}
     return {text: number for number, text in enumerate(sorted(found))}
 

@@ -1,4 +1,4 @@
-"""A span's times as bytes: nothing but start and step where the polls came regularly.
+"""A chunk's times as bytes: nothing but start and step where the polls came regularly.
 
     | 0 regular: start | step |
     | 1 grid:      start | step | sized: rows, ticks left out, … | planes of ms off the grid |
@@ -73,7 +73,7 @@ def decode(body: bytes, count: int) -> "array[int]":
     if count == 0:
         return array("q")
     cursor = Cursor(body)
-    form, start, step = head(cursor)
+    form, start, step = read_header(cursor)
     if form == REGULAR:
         cursor.end()
         return array("q", (start + step * tick for tick in range(count)))
@@ -85,7 +85,7 @@ def decode(body: bytes, count: int) -> "array[int]":
     return array("q", [start + step * tick + more for tick, more in zip(grid, off, strict=True)])
 
 
-def head(cursor: Cursor) -> tuple[int, int, int]:
+def read_header(cursor: Cursor) -> tuple[int, int, int]:
     """Form, start and step."""
     form = cursor.byte()
     if form not in (REGULAR, GRID, STEPS):

@@ -17,6 +17,7 @@ from meterd.store.db.migrate import upgrade
 from meterd.store.db.schema import device, lease
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
+from meterd.store.head.view import ReadableHead
 
 _UPGRADING = Lock()
 # Seconds that a meterd waits while others of its cluster make or change the tables.
@@ -50,18 +51,20 @@ class LeaseState:
     flush: Callable[[], Awaitable[None]] | None = None
     others: PeerHeads = field(default_factory=PeerHeads)
     counts: dict[int, int] = field(default_factory=dict)  # of confirmed writes, by device
-    _hot: Head | None = None
+    _head: Head | None = None
     _met: bool = False
 
-    def serve(self, hot: Head, catalog: Catalog, flush: Callable[[], Awaitable[None]]) -> Head:
+    def serve(
+        self, head: Head, catalog: Catalog, flush: Callable[[], Awaitable[None]]
+    ) -> ReadableHead:
         """For a writer with this memory; what its readers see."""
-        self._hot, self.flush = hot, flush
+        self._head, self.flush = head, flush
         self.others.catalog = catalog
-        return ClusterHead(hot, self.others)
+        return ClusterHead(head, self.others)
 
     def waiting(self) -> set[str]:
         """The devices that have polls which no commit has confirmed."""
-        return {one.device for one in self._hot.uncommitted(_ALL)} if self._hot else set()
+        return {one.device for one in self._head.uncommitted(_ALL)} if self._head else set()
 
     def upgrade(self) -> None:
         """The schema; under the lock of a meterd that is alone, as two must not change tables.
@@ -71,9 +74,9 @@ class LeaseState:
         """
         # The library behind it has one state for the whole process.
         with _UPGRADING:
-            _patiently(lambda: upgrade(self.lone), _PATIENCE)
+            _retry_until(lambda: upgrade(self.lone), _PATIENCE)
             if not self._met:
-                _patiently(lambda: self.lone.writing().close(), _SHORT)
+                _retry_until(lambda: self.lone.writing().close(), _SHORT)
             self._met = True
 
     def fence(
@@ -146,7 +149,7 @@ def _is_older(row: Any, token: int | None, holder: str, now: int) -> bool:
     return bool(row.token < token and (row.holder == holder or row.until < now))
 
 
-def _patiently(work: Callable[[], None], seconds: float) -> None:
+def _retry_until(work: Callable[[], None], seconds: float) -> None:
     """Meterds that start at once wait for each other. Raises StoreError."""
     end = time.monotonic() + seconds
     while True:

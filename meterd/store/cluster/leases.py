@@ -15,9 +15,9 @@ Each device has a row in `lease`: its holder, a token, and until when, by the da
   same share them evenly: who has too many stops to poll some, commits them, and only then gives
   them back. Who is told other devices takes what nobody has.
 - **Numbers.** A device is numbered, alone in a transaction, before it is leased. Its series are
-  `device << 16 | 1, 2, …`, and journal rows `n << 14 | device`, one for each device of a commit:
+  `device << 16 | 1, 2, …`, and WAL rows `n << 14 | device`, one for each device of a commit:
   so nobody needs to know what others number, and a row belongs to one device as a block does.
-- **Adoption.** The new holder reads the journal rows of the device and seals them as its own.
+- **Adoption.** The new holder reads the WAL rows of the device and seals them as its own.
 - **An older store.** Where an administrator restored a copy, leases are older than those known
   here. Then each meterd takes only its own ones anew for the length of a lease, as it has in
   memory what the copy lacks.
@@ -43,8 +43,8 @@ from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
 from meterd.store.cluster.lease_state import DeviceLease, LeaseState
-from meterd.store.cluster.members import Member, checksum, living
-from meterd.store.cluster.rebalancing import Rebalancer, chosen
+from meterd.store.cluster.members import Member, checksum, live_members
+from meterd.store.cluster.rebalancing import Rebalancer, choose_devices
 from meterd.store.db import renames
 from meterd.store.db.connections import Opened
 from meterd.store.db.keys import MOST_DEVICES
@@ -190,7 +190,7 @@ class Leases:
         if turn.held.keys() - self.share.held.keys():
             self.share.memos = turn.memos
         self.share.held = turn.held
-        self._leaving = chosen(turn.held, self._leaving, turn.most)
+        self._leaving = choose_devices(turn.held, self._leaving, turn.most)
         held = [one.id for one in turn.held.values()]
         is_renamed = renames.told(turn.memos) != self._renames
         self._turns(lambda connection: self.share.others.look(connection, held, renamed=is_renamed))
@@ -225,7 +225,7 @@ class Leases:
         older = self._member.show(connection, now, until, told)
         locked = select(lease).where(lease.c.device_id.in_(ids)).order_by(lease.c.device_id)
         there = {row.device_id: row for row in connection.execute(locked.with_for_update())}
-        fair = self._fair(ids, there, now, living(connection, now, told))
+        fair = self._fair(ids, there, now, live_members(connection, now, told))
         most = fair.most(self.holder)
         careful = older or self._clock.monotonic() < self._careful_until
         room = 0 if careful else most - fair.counts[self.holder]

@@ -51,7 +51,7 @@ class Member:
         return self.until > 0
 
 
-def living(connection: Connection, now: int, told: int) -> list[str]:
+def live_members(connection: Connection, now: int, told: int) -> list[str]:
     """The holders that have shown themselves lately and are told the same."""
     alike = (lease.c.device_id >= MOST_DEVICES) & (lease.c.token == told)
     return list(connection.scalars(select(lease.c.holder).where(alike, lease.c.until >= now)))

@@ -1,6 +1,6 @@
 """What other meterds on the same store have committed and not sealed yet: for our readers.
 
-Each of our beats looks at the journal: rows of devices that are not ours come into memory, as
+Each of our beats looks at the WAL: rows of devices that are not ours come into memory, as
 our own polls are, until their meterd seals them. So what another one committed is seen here
 half a lease later at most, and what it sealed is in the blocks. Some of that never was in the
 journal when we looked, imports above all, so which series there are is looked at, too.
@@ -17,10 +17,10 @@ from sqlalchemy import Connection, and_, func, or_, select
 
 from meterd.errors import StoreError
 from meterd.model.sample import Poll
-from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db.schema import journal
-from meterd.store.head.catalog import Catalog, Name, sums
+from meterd.store.head.catalog import Catalog, Name, series_checksum
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.head.replay import PollDecoder
 
@@ -32,7 +32,7 @@ _Found = list[tuple[int, list[Chunk]]]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The journal rows of one device: how many, and the keys of the first and the last."""
+    """The WAL rows of one device: how many, and the keys of the first and the last."""
 
     count: int
     first: int
@@ -44,7 +44,7 @@ class _Peer:
     """A device that another meterd polls, as far as its journal was read."""
 
     rows: _Rows
-    hot: Head
+    head: Head
     newest: Mapping[tuple[str, ...], Poll]  # of each set of columns
 
 
@@ -58,7 +58,7 @@ class PeerHeads:
 
     catalog: Catalog | None = None
     adopted: frozenset[int] = frozenset()
-    hots: Mapping[str, Head] = field(default_factory=dict)  # never changed, but replaced
+    heads: Mapping[str, Head] = field(default_factory=dict)  # never changed, but replaced
     guard: Lock = field(default_factory=Lock)
     _ours: frozenset[int] = frozenset()
     _known: dict[int, _Peer] = field(default_factory=dict)
@@ -72,14 +72,14 @@ class PeerHeads:
         catalog = self.catalog
         if catalog is None:
             return
-        told = sums(connection)
+        told = series_checksum(connection)
         if renamed or told != self._sums:
             with self.guard:
                 catalog.learn(connection, self.adopted)
             self._sums = told
         if renamed:
             for other in self._known.values():
-                other.hot.follow()
+                other.head.follow()
         # What was just adopted is shown from here once more, so that it is never missing.
         before, self._ours = self._ours, self.adopted.intersection(held)
         there = _counted(connection, before & self._ours)
@@ -95,7 +95,7 @@ class PeerHeads:
             known[one] = _more(known.get(one), rows, catalog)
         self._known = known
         names = catalog.names
-        self.hots = {names[one]: other.hot for one, other in known.items() if one in names}
+        self.heads = {names[one]: other.head for one, other in known.items() if one in names}
 
     def newest(self) -> list[Poll]:
         """The polls that hold the newest values of each device, oldest first."""
@@ -108,15 +108,15 @@ class PeerHeads:
         return sorted(called, key=attrgetter("time"))
 
     def _learn(self, connection: Connection, catalog: Catalog, found: Mapping[int, _Found]) -> None:
-        spans = (span for rows in found.values() for _, listed in rows for span in listed)
-        if any(not _is_known(span, catalog) for span in spans):
+        chunks = (chunk for rows in found.values() for _, listed in rows for chunk in listed)
+        if any(not _is_known(chunk, catalog) for chunk in chunks):
             with self.guard:
                 catalog.learn(connection, self.adopted)
 
 
-def _is_known(span: Chunk, catalog: Catalog) -> bool:
-    known = (column.series in catalog.by_id for column in span.columns)
-    return span.device in catalog.names and all(known)
+def _is_known(chunk: Chunk, catalog: Catalog) -> bool:
+    known = (column.series in catalog.by_id for column in chunk.columns)
+    return chunk.device in catalog.names and all(known)
 
 
 def _goes_on(known: _Rows, there: _Rows) -> bool:
@@ -142,83 +142,75 @@ def _read(connection: Connection, lasts: Mapping[int, int]) -> dict[int, _Found]
         for row in connection.execute(select(owner, key, body).where(news).order_by(key)):
             # Its own meterd sees to one that cannot be read.
             with suppress(StoreError):
-                found.setdefault(row.device_id, []).append((row.id, journals.decode(row.body)))
+                found.setdefault(row.device_id, []).append((row.id, commit_record.decode(row.body)))
     return found
 
 
 def _more(known: _Peer | None, rows: _Found, catalog: Catalog) -> _Peer:
     """What is known of a device, with these rows as well."""
-    hot = known.hot if known is not None else Head(catalog.renamed)
+    head = known.head if known is not None else Head(catalog.renamed)
     newest = dict(known.newest) if known is not None else {}
     polls = PollDecoder(lambda number: catalog.by_id[number].name)
     for _, listed in rows:
-        spans = [span for span in listed if _is_known(span, catalog)]
-        told = (polls.of(span, catalog.names[span.device]) for span in spans)
+        chunks = [chunk for chunk in listed if _is_known(chunk, catalog)]
+        told = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
         for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
-            hot.take(poll)
+            head.take(poll)
             columns = poll.layout.quantities
             if columns not in newest or newest[columns].time <= poll.time:
                 newest[columns] = poll
-        _widen(spans, catalog)
+        _widen(chunks, catalog)
     keys = [key for key, _ in rows]
     first = known.rows.first if known is not None else keys[0]
     count = len(keys) + (known.rows.count if known is not None else 0)
-    return _Peer(_Rows(count, first, keys[-1]), hot, newest)
+    return _Peer(_Rows(count, first, keys[-1]), head, newest)
 
 
-def _widen(spans: Iterable[Chunk], catalog: Catalog) -> None:
+def _widen(chunks: Iterable[Chunk], catalog: Catalog) -> None:
     """As `note` does; but when such a series began is for its own meterd to write."""
-    for span in spans:
-        for column in span.columns:
+    for chunk in chunks:
+        for column in chunk.columns:
             series = catalog.by_id[column.series]
-            series.widen(span.times[column.rows[0]], span.times[column.rows[-1]])
+            series.widen(chunk.times[column.rows[0]], chunk.times[column.rows[-1]])
 
 
-class ClusterHead(Head):
-    """What readers see of the memory: ours, and of other devices what others committed."""
+class ClusterHead:
+    """What readers see: our head, and of other devices what their meterds committed."""
 
     def __init__(self, own: Head, others: PeerHeads) -> None:
-        super().__init__()
         self._own = own
         self._others = others
 
-    def stretches(
+    def batches(
         self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
     ) -> list[SeriesBatch]:
         # Ours come last: the last one of a time counts.
-        other = self._others.hots.get(device)
-        found = other.stretches(device, within=within) if other is not None else []
-        return [*found, *self._own.stretches(device, kept=kept, within=within)]
+        other = self._others.heads.get(device)
+        found = other.batches(device, within=within) if other is not None else []
+        return [*found, *self._own.batches(device, kept=kept, within=within)]
 
     def names(self) -> set[Name]:
-        return self._own.names().union(*(hot.names() for hot in self._others.hots.values()))
+        return self._own.names().union(*(head.names() for head in self._others.heads.values()))
 
     def extents(self) -> dict[Name, tuple[int, int]]:
         found = self._own.extents()
-        for hot in self._others.hots.values():
-            for name, (first, last) in hot.extents().items():
+        for head in self._others.heads.values():
+            for name, (first, last) in head.extents().items():
                 known = found.get(name, (first, last))
                 found[name] = min(known[0], first), max(known[1], last)
         return found
 
     def newest(self) -> dict[str, int]:
         found = self._own.newest()
-        for hot in self._others.hots.values():
-            for name, time in hot.newest().items():
+        for head in self._others.heads.values():
+            for name, time in head.newest().items():
                 found[name] = max(time, found.get(name, time))
         return found
 
     def devices(self) -> list[str]:
-        return list({*self._own.devices(), *self._others.hots})
+        return list({*self._own.devices(), *self._others.heads})
 
     def oldest(self, device: str) -> int | None:
-        other = self._others.hots.get(device)
+        other = self._others.heads.get(device)
         times = [self._own.oldest(device), other.oldest(device) if other is not None else None]
         return min((time for time in times if time is not None), default=None)
-
-    @property
-    def waiting(self) -> int:
-        return self._own.waiting
-
-    def take(self, poll: Poll) -> None:
-        self._own.take(poll)

@@ -25,7 +25,7 @@ class Rebalancer:
         return low + (len(above) < more)
 
 
-def chosen(held: Collection[str], leaving: Collection[str], most: int) -> frozenset[str]:
+def choose_devices(held: Collection[str], leaving: Collection[str], most: int) -> frozenset[str]:
     """The devices to be given up; what was begun is gone on with."""
     surplus = max(0, len(held) - most)
     ordered = sorted(held, key=lambda name: (name not in leaving, name))

@@ -1,4 +1,4 @@
-"""The samples that are nearest to a UTC day: what counters rise from, and to what.
+"""The samples next to a UTC day, before and after it: counters are interpolated to them.
 
 Of days that are closed the roll-ups know them; of the others, the blocks.
 """
@@ -10,8 +10,8 @@ from meterd.model.quantity import Kind
 from meterd.store.blocks import slicing
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from meterd.store.blocks.slicing import DAY
-from meterd.store.compaction.rollups import At, first_since
-from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.rollups import At, first_sample_since
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.db.keys import dirty_of
 from meterd.store.head.catalog import Catalog
 
@@ -27,14 +27,14 @@ class AdjacentSamples:
 
     def __init__(
         self,
-        ledger: StoreSession,
+        session: StoredBlocks,
         catalog: Catalog,
         device: int,
         dirty: Iterable[int],
         firsts: Ends,
         lasts: Ends,
     ) -> None:
-        self._ledger = ledger
+        self._session = session
         self._device = device
         self._counters = frozenset(
             one.id for one in catalog.by_device.get(device, ()) if one.kind is Kind.COUNTER
@@ -48,7 +48,7 @@ class AdjacentSamples:
         """The last sample of a series before a day. Raises StoreError."""
         limit = day
         while True:
-            rolled = self._ledger.before(one, limit)
+            rolled = self._session.before(one, limit)
             since = -1 if rolled is None else rolled[0] // DAY
             low, high = bisect_left(self._dirty, since), bisect_left(self._dirty, limit)
             for between in reversed(self._dirty[low:high]):
@@ -69,7 +69,7 @@ class AdjacentSamples:
                     return found
                 limit += 1
                 continue
-            rolled = self._ledger.after(one, limit)
+            rolled = self._session.after(one, limit)
             until = None if rolled is None else rolled[0] // DAY
             high = len(self._dirty) if until is None else bisect_right(self._dirty, until)
             for between in self._dirty[low:high]:
@@ -99,27 +99,27 @@ class AdjacentSamples:
 
     def _ends(self, day: int, *, last: bool, before: int | None = None) -> dict[int, At]:
         found: dict[int, At] = {}
-        numbers = [number for number, _, _ in self._ledger.headers(self._device, day)]
+        numbers = [number for number, _, _ in self._session.headers(self._device, day)]
         for number in reversed(numbers) if last else numbers:
             if self._counters <= found.keys():
                 break
-            (span,) = self._ledger.read([number])
+            (chunk,) = self._session.read([number])
             if before is not None:
-                span = slicing.until(span, before)
-            for column in span.columns:
+                chunk = slicing.until(chunk, before)
+            for column in chunk.columns:
                 if column.series in self._counters and column.series not in found:
-                    found.update(_end(span, column, -1 if last else 0))
+                    found.update(_end(chunk, column, -1 if last else 0))
         return found
 
 
-def _end(span: Chunk, column: ChunkColumn, at: int) -> dict[int, At]:
-    times, values = slicing.told(span, column)
+def _end(chunk: Chunk, column: ChunkColumn, at: int) -> dict[int, At]:
+    times, values = slicing.valid_samples(chunk, column)
     return {column.series: (times[at], values[at])} if times else {}
 
 
-def first_of(span: Chunk | None, series: int, time: int) -> At | None:
+def first_of(chunk: Chunk | None, series: int, time: int) -> At | None:
     """The first sample of a series at or after `time` (Unix ms)."""
-    for column in span.columns if span is not None else ():
-        if column.series == series and span is not None:
-            return first_since(span, column, time)
+    for column in chunk.columns if chunk is not None else ():
+        if column.series == series and chunk is not None:
+            return first_sample_since(chunk, column, time)
     return None

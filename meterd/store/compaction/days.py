@@ -1,4 +1,4 @@
-"""Ends a device's day: one block where there were many, and the roll-ups of its series."""
+"""Day compaction: a device's blocks of a UTC day become one, and its series get roll-ups."""
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,8 @@ from meterd.store.blocks.rollup import QUARTERS, QuarterRollup
 from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction.adjacent_samples import AdjacentSamples, Ends, first_of
 from meterd.store.compaction.hours import GRACE, MOST_BYTES, HourCompactor
-from meterd.store.compaction.rollups import plain, quarters, rollup_row
-from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.rollups import hour_values, quarters, rollup_row
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db.keys import block_id, dirty_of, hour_id, rollup_id
 from meterd.store.db.statements import Row
@@ -31,32 +31,36 @@ _PIECE = 25_000
 
 
 class DayCompactor:
-    """Lives in the writer's thread, behind the sealer."""
+    """Lives in the store's thread, behind the hour compactor."""
 
     def __init__(
-        self, hot: Head, catalog: Catalog, sealer: HourCompactor, *, merging: bool = True
+        self, head: Head, catalog: Catalog, hour_compactor: HourCompactor, *, merging: bool = True
     ) -> None:
         """`merging`: whether the blocks of a day become one, which writes each sample again."""
-        self._hot = hot
+        self._head = head
         self._catalog = catalog
-        self._sealer = sealer
+        self._hour_compactor = hour_compactor
         self.merging = merging
         self._made = WriteBatch()  # and not written yet
         self._redone: set[int] = set()  # days, by dirty_id, of which `_made` has the hours
         self._under_way: Iterator[int] | None = None
         self._firsts: Ends = {}
         self._lasts: Ends = {}
-        self._seen = sealer.changes
+        self._seen = hour_compactor.changes
 
-    def work(self, ledger: StoreSession, now: int) -> bool:
+    def work(self, session: StoredBlocks, now: int) -> bool:
         """Goes on closing the days that may be closed at `now` (Unix ms), oldest first.
 
         Some days of several devices are written at once. Whether there is more to do; a commit
         may want to come between. Raises StoreError.
         """
-        if self._seen != self._sealer.changes:
+        if self._seen != self._hour_compactor.changes:
             # What was made of the blocks that were there then.
-            self._made, self._under_way, self._seen = WriteBatch(), None, self._sealer.changes
+            self._made, self._under_way, self._seen = (
+                WriteBatch(),
+                None,
+                self._hour_compactor.changes,
+            )
             self._redone, self._firsts, self._lasts = set(), {}, {}
         if self._under_way is not None:
             self._go_on(self._under_way)
@@ -67,16 +71,16 @@ class DayCompactor:
         if key is None or dirty_of(key)[0] in devices or self._made.size > MOST_BYTES:
             # A device's next day goes on where the roll-ups of this one end.
             if waiting:
-                self._write(ledger)
+                self._write(session)
             return key is not None
-        self._go_on(self._day(ledger, key, self._made, self._may_close(key, now)))
+        self._go_on(self._day(session, key, self._made, self._may_close(key, now)))
         return True
 
-    def close(self, ledger: StoreSession, key: int) -> None:
+    def close(self, session: StoredBlocks, key: int) -> None:
         """One device's day, by dirty_id. Raises StoreError."""
-        for _ in self._day(ledger, key, self._made, is_over=True):
+        for _ in self._day(session, key, self._made, is_over=True):
             pass
-        self._write(ledger)
+        self._write(session)
 
     def _go_on(self, steps: Iterator[int]) -> None:
         left = _PIECE
@@ -87,17 +91,19 @@ class DayCompactor:
                 return
         self._under_way = None
 
-    def _write(self, ledger: StoreSession) -> None:
+    def _write(self, session: StoredBlocks) -> None:
         made, self._made = self._made, WriteBatch()
         redone, self._redone = self._redone, set()
-        ledger.apply(made)
-        self._sealer.dirty -= made.cleaned
-        self._sealer.late -= redone | made.cleaned
+        session.apply(made)
+        self._hour_compactor.dirty -= made.cleaned
+        self._hour_compactor.late -= redone | made.cleaned
 
     def _due(self, now: int) -> Iterator[int]:
         """The days that may be closed, by dirty_id, and those whose hours changed; oldest first."""
-        dirty = sorted(self._sealer.dirty)
-        return (key for key in dirty if key in self._sealer.late or self._may_close(key, now))
+        dirty = sorted(self._hour_compactor.dirty)
+        return (
+            key for key in dirty if key in self._hour_compactor.late or self._may_close(key, now)
+        )
 
     def _may_close(self, key: int, now: int) -> bool:
         device, day = dirty_of(key)
@@ -105,59 +111,59 @@ class DayCompactor:
         name = self._catalog.names.get(device)
         if now < end + _DELAY or name is None:
             return False
-        oldest = self._hot.oldest(name)
+        oldest = self._head.oldest(name)
         if oldest is not None and oldest < end:
             return False
         return oldest is not None or now >= end + _PATIENCE
 
     def _day(
-        self, ledger: StoreSession, key: int, change: WriteBatch, is_over: bool
+        self, session: StoredBlocks, key: int, change: WriteBatch, is_over: bool
     ) -> Iterator[int]:
         """Step by step; yields how many samples each was about.
 
         Of a day that is not over the hours are made anew, and nothing else is known yet.
         """
         device, day = dirty_of(key)
-        headers = ledger.headers(device, day)
+        headers = session.headers(device, day)
         count = sum(n for _, _, n in headers)
         series = [one.id for one in self._catalog.by_device.get(device, ())]
-        if ledger.most_rolled(series, day) > count:
+        if session.most_rolled(series, day) > count:
             # Raw samples were deleted since: what is left would be less than is known.
             change.cleaned.add(key)
             return
-        spans: list[Chunk] = []
+        chunks: list[Chunk] = []
         for number, _, n in headers:
-            spans += ledger.read([number])
+            chunks += session.read([number])
             yield n * len(series)
-        span = merge(spans) if spans else None
+        chunk = merge(chunks) if chunks else None
         merging = is_over and self.merging and len(headers) > 1 and count <= MOST_POLLS
-        if span is not None and merging:
-            yield from _merged(change, span, headers)
-        edges = self._edges(ledger, device)
-        later = cache(lambda: self._sealer.span(self._catalog.names[device]))
+        if chunk is not None and merging:
+            yield from _merged(change, chunk, headers)
+        edges = self._edges(session, device)
+        later = cache(lambda: self._hour_compactor.chunk(self._catalog.names[device]))
         hours: list[Row] = []
-        for column in self._columns(device, span):
-            found = self._quarters(edges, day, column, span, later, is_over)
+        for column in self._columns(device, chunk):
+            found = self._quarters(edges, day, column, chunk, later, is_over)
             if is_over:
                 change.rollups_gone.append(rollup_id(column.series, day))
-                row = rollup_row(column.series, day, found, *_told(span, column))
+                row = rollup_row(column.series, day, found, *_told(chunk, column))
                 change.rollups += [row] if row is not None else []
-            hours += plain(column.series, found)
+            hours += hour_values(column.series, found)
             yield len(column.values)
         keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
-        _note_hours(ledger, change, keys, hours)
+        _note_hours(session, change, keys, hours)
         if is_over:
             change.cleaned.add(key)
         else:
             self._redone.add(key)
 
-    def _edges(self, ledger: StoreSession, device: int) -> AdjacentSamples:
-        dirty = self._sealer.dirty - self._made.cleaned
-        return AdjacentSamples(ledger, self._catalog, device, dirty, self._firsts, self._lasts)
+    def _edges(self, session: StoredBlocks, device: int) -> AdjacentSamples:
+        dirty = self._hour_compactor.dirty - self._made.cleaned
+        return AdjacentSamples(session, self._catalog, device, dirty, self._firsts, self._lasts)
 
-    def _columns(self, device: int, span: Chunk | None) -> Iterator[ChunkColumn]:
+    def _columns(self, device: int, chunk: Chunk | None) -> Iterator[ChunkColumn]:
         """Every series of the device; those without polls that day are empty."""
-        told = {column.series: column for column in span.columns} if span is not None else {}
+        told = {column.series: column for column in chunk.columns} if chunk is not None else {}
         for known in self._catalog.by_device.get(device, ()):
             yield told.get(known.id) or ChunkColumn(known.id, range(0), slicing.NOTHING)
 
@@ -166,7 +172,7 @@ class DayCompactor:
         edges: AdjacentSamples,
         day: int,
         column: ChunkColumn,
-        span: Chunk | None,
+        chunk: Chunk | None,
         later: Callable[[], Chunk | None],
         is_over: bool,
     ) -> dict[int, QuarterRollup]:
@@ -174,7 +180,7 @@ class DayCompactor:
         counter = self._catalog.by_id[column.series].kind is Kind.COUNTER
         if not column.values and not counter:
             return {}
-        whole = span or Chunk(0, slicing.NO_TIMES, ())
+        whole = chunk or Chunk(0, slicing.NO_TIMES, ())
         before = edges.before(column.series, day) if counter else None
         after = power = None
         if counter:
@@ -188,36 +194,36 @@ class DayCompactor:
         mine = range(day * QUARTERS, (day + 1) * QUARTERS)
         return quarters(whole, column, self._catalog, before, after, mine, power)
 
-    def _power(self, span: Chunk, device: str, quantity: str) -> Samples | None:
+    def _power(self, chunk: Chunk, device: str, quantity: str) -> Samples | None:
         """What the day has of the power beside a counter."""
         known = self._catalog.series.get((device, quantity, "W"))
         if known is not None:
-            for column in span.columns:
+            for column in chunk.columns:
                 if column.series == known.id:
-                    return slicing.told(span, column)
+                    return slicing.valid_samples(chunk, column)
         return None
 
 
 def _merged(
-    change: WriteBatch, span: Chunk, headers: Sequence[tuple[int, int, int]]
+    change: WriteBatch, chunk: Chunk, headers: Sequence[tuple[int, int, int]]
 ) -> Iterator[int]:
     """The day's blocks become one."""
     bodies: list[bytes] = []
-    for column in span.columns:
+    for column in chunk.columns:
         bodies.append(codec.encode(column.values))
         yield len(column.values)
     change.gone += [number for number, _, _ in headers]
-    change.add(block_id(span.device, span.times[0]), span, bodies)
+    change.add(block_id(chunk.device, chunk.times[0]), chunk, bodies)
 
 
-def _told(span: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
-    return slicing.told(span or Chunk(0, slicing.NO_TIMES, ()), column)
+def _told(chunk: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
+    return slicing.valid_samples(chunk or Chunk(0, slicing.NO_TIMES, ()), column)
 
 
 def _note_hours(
-    ledger: StoreSession, change: WriteBatch, keys: Sequence[int], rows: list[Row]
+    session: StoredBlocks, change: WriteBatch, keys: Sequence[int], rows: list[Row]
 ) -> None:
     """What the store has otherwise, of these hours: most rows were right when they were made."""
-    known = ledger.hours(keys)
+    known = session.hours(keys)
     change.hours.update((row["id"], row) for row in rows if known.get(row["id"]) != row)
     change.hours_gone += known.keys() - {row["id"] for row in rows}

@@ -1,7 +1,7 @@
-"""Makes blocks of the polls of past hours, and tells which days they change.
+"""Hour compaction: polls of past hours become blocks; days whose roll-ups change become dirty.
 
 Everything is read and encoded first, bit by bit, with commits between; then one transaction
-writes it. Where that fails, nothing has happened: the polls are still in the journal and in memory.
+writes it. Where that fails, nothing has happened: the polls are still in the WAL and in memory.
 """
 
 import logging
@@ -17,6 +17,7 @@ from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction.adjacent_samples import AdjacentSamples
 from meterd.store.compaction.rollups import LastSamples, hour_rows
 from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db.keys import block_hour, block_id, dirty_id, dirty_of
 from meterd.store.head.catalog import Catalog
@@ -69,7 +70,7 @@ class _Round:
 
     until: int  # Unix ms
     left: list[str]
-    old: list[int]  # journal rows that have nothing newer
+    old: list[int]  # WAL rows that have nothing newer
     device: _UnderWay | None = None
     change: WriteBatch = field(default_factory=WriteBatch)
     done: dict[str, _Sealed] = field(default_factory=dict)
@@ -80,10 +81,10 @@ class _Round:
 
 
 class HourCompactor:
-    """Lives in the writer's thread. `rows` are the journal's: number -> its newest time."""
+    """Lives in the store's thread. `rows` are the WAL's: number -> its newest time."""
 
-    def __init__(self, hot: Head, catalog: Catalog, rows: dict[int, int], dirty: set[int]) -> None:
-        self._hot = hot
+    def __init__(self, head: Head, catalog: Catalog, rows: dict[int, int], dirty: set[int]) -> None:
+        self._head = head
         self._catalog = catalog
         self._rows = rows
         self.dirty = dirty
@@ -113,56 +114,56 @@ class HourCompactor:
     def begins(self, now: int) -> bool:
         """Whether `seal` would begin a round in which there is something old."""
         edge = _edge(now)
-        oldest = (self._hot.oldest(name) for name in self._hot.devices())
+        oldest = (self._head.oldest(name) for name in self._head.devices())
         return self._round is None and any(time is not None and time < edge for time in oldest)
 
-    def seal(self, ledger: StoreSession, now: int, most: int = _PIECE) -> tuple[int, bool]:
+    def seal(self, session: StoreSession, now: int, most: int = _PIECE) -> tuple[int, bool]:
         """Encodes of what is ripe at `now` (Unix ms) about `most` samples, device by device.
 
         What the round has encoded is written with the last of it. How many polls were written,
         and whether the round goes on: the next commit may want to come between. Raises StoreError.
         """
         try:
-            return self._piece(ledger, now, most)
+            return self._piece(session, now, most)
         except BaseException:
             self.interrupt()
             raise
 
-    def _piece(self, ledger: StoreSession, now: int, most: int) -> tuple[int, bool]:
+    def _piece(self, session: StoreSession, now: int, most: int) -> tuple[int, bool]:
         if self._round is None:
             edge = _edge(now)
             old = [number for number, newest in self._rows.items() if newest < edge]
-            self._round = _Round(edge, self._hot.devices(), old)
+            self._round = _Round(edge, self._head.devices(), old)
         one = self._round
         while not one.is_over and most > 0 and one.change.size <= MOST_BYTES:
-            most -= self._step(ledger, one)
+            most -= self._step(session, one)
         if one.is_over:
-            self._carry(ledger, one)
+            self._carry(session, one)
             self._round = None
         change = one.change
         due = one.is_over or change.size > MOST_BYTES
         ready = due and bool(change.journal_gone or one.done)
-        return self._write(ledger, one) if ready else 0, not one.is_over
+        return self._write(session, one) if ready else 0, not one.is_over
 
-    def _write(self, ledger: StoreSession, one: _Round) -> int:
-        self._apply(ledger, one.change)
+    def _write(self, session: StoredBlocks, one: _Round) -> int:
+        self._apply(session, one.change)
         for name, sealed in one.done.items():
             # What came late meanwhile is in no block, and stays.
-            left = self._hot.sealed(name, sealed.until, sealed.seen)
+            left = self._head.sealed(name, sealed.until, sealed.seen)
             if one.device is not None and one.device.name == name:
                 one.device.seen, one.device.polls = left, 0
         written = sum(sealed.polls for sealed in one.done.values())
         one.change, one.done = WriteBatch(), {}
         return written
 
-    def _step(self, ledger: StoreSession, one: _Round) -> int:
+    def _step(self, session: StoredBlocks, one: _Round) -> int:
         """Encodes a part of a device that has something ripe; about how many samples."""
         if one.device is None:
-            one.device = self._begun(ledger, one, one.left.pop())
+            one.device = self._begun(session, one, one.left.pop())
             return 0
         device = one.device
         start, end = device.parts.popleft()
-        self._part(ledger, one, device, slicing.part(device.whole, start, end))
+        self._part(session, one, device, slicing.part(device.whole, start, end))
         device.polls += end - start
         times = device.whole.times
         over = end == len(times) or times[end] >= one.until
@@ -172,17 +173,19 @@ class HourCompactor:
             one.device = None
         return (end - start) * device.width
 
-    def _begun(self, ledger: StoreSession, one: _Round, name: str) -> _UnderWay | None:
-        oldest = self._hot.oldest(name)
+    def _begun(self, session: StoredBlocks, one: _Round, name: str) -> _UnderWay | None:
+        oldest = self._head.oldest(name)
         copies = self._kept(name) if oldest is not None and oldest < one.until else []
         whole = self._merged(name, copies)
         if whole is None or whole.times[0] >= one.until:
             return None
-        newest = ledger.newest_time(whole.device, whole.times[0])
+        newest = session.newest_time(whole.device, whole.times[0])
         # What belongs among blocks waits for no more of its kind: they say otherwise by now.
         late = 0 if newest is None else bisect_right(whole.times, min(newest, one.until - 1))
-        parts = self._together(ledger, whole, slicing.ripe(whole.times[:late], _FOREVER))
-        later = slicing.ripe(whole.times[late:], one.until)
+        parts = self._together(
+            session, whole, slicing.compactable_rows(whole.times[:late], _FOREVER)
+        )
+        later = slicing.compactable_rows(whole.times[late:], one.until)
         parts += [(start + late, end + late) for start, end in later]
         if not parts:
             return None
@@ -190,7 +193,7 @@ class HourCompactor:
         return _UnderWay(name, whole, deque(parts), seen, newest)
 
     def _together(
-        self, ledger: StoreSession, whole: Chunk, parts: Sequence[tuple[int, int]]
+        self, session: StoredBlocks, whole: Chunk, parts: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
         """Parts that come into one block are one, so that this is read and written once."""
         found: list[tuple[int, int]] = []
@@ -199,7 +202,7 @@ class HourCompactor:
         for start, end in parts:
             first, last = whole.times[start], whole.times[end - 1]
             if first // DAY not in days:
-                days = {first // DAY: ledger.headers(whole.device, first // DAY)}
+                days = {first // DAY: session.headers(whole.device, first // DAY)}
             met = {key for key, t1, _ in days[first // DAY] if _touch(key, t1, first, last)}
             if met & before:
                 found[-1] = found[-1][0], end
@@ -209,52 +212,52 @@ class HourCompactor:
                 before = met
         return found
 
-    def _part(self, ledger: StoreSession, one: _Round, device: _UnderWay, span: Chunk) -> None:
-        first = span.times[0]
-        if self._is_deleted(ledger, one, span.device, first // DAY):
+    def _part(self, session: StoredBlocks, one: _Round, device: _UnderWay, chunk: Chunk) -> None:
+        first = chunk.times[0]
+        if self._is_deleted(session, one, chunk.device, first // DAY):
             told = "%s: %d polls came too late: the raw samples of their day are deleted already"
-            _log.warning(told, device.name, len(span.times))
+            _log.warning(told, device.name, len(chunk.times))
             return
         if device.newest is not None and first <= device.newest:
-            self._block(ledger, one.change, span, None)
-            days = {first // DAY} | self._around(ledger, span)
-            self._stain(one.change, span.device, days)
+            self._block(session, one.change, chunk, None)
+            days = {first // DAY} | self._around(session, chunk)
+            self._stain(one.change, chunk.device, days)
         else:
-            tips = self._tips_of(ledger, span)
-            days = self._holes(span, tips)
+            tips = self._tips_of(session, chunk)
+            days = self._holes(chunk, tips)
             if tips.time is not None and _says_more(tips, first):
                 # What was said of the hours before this knew nothing of it.
                 days |= {tips.time // DAY, first // DAY}
-            self._stain(one.change, span.device, days)
-            tips.is_open = span.times[-1] == device.whole.times[-1]
-            span = self._block(ledger, one.change, span, tips.time)
-            made = hour_rows(span, device.whole, self._catalog, tips.samples)
+            self._stain(one.change, chunk.device, days)
+            tips.is_open = chunk.times[-1] == device.whole.times[-1]
+            chunk = self._block(session, one.change, chunk, tips.time)
+            made = hour_rows(chunk, device.whole, self._catalog, tips.samples)
             one.change.hours.update((row["id"], row) for row in made)
-            tips.note(span)
-        self._catalog.note([span])
+            tips.note(chunk)
+        self._catalog.note([chunk])
 
-    def _holes(self, span: Chunk, tips: LastSamples) -> set[int]:
+    def _holes(self, chunk: Chunk, tips: LastSamples) -> set[int]:
         """The days over which a counter rose without a sample, though others had some."""
         days: set[int] = set()
-        for column in span.columns:
+        for column in chunk.columns:
             tip = tips.samples.get(column.series)
             if tip is None or self._catalog.by_id[column.series].kind is not Kind.COUNTER:
                 continue
-            times, _ = slicing.told(span, column)
+            times, _ = slicing.valid_samples(chunk, column)
             if times and times[0] - tip[0] > _HOLE:
                 days.update(
                     range(max(tip[0], times[0] - _LONGEST_HOLE) // DAY, times[0] // DAY + 1)
                 )
         return days
 
-    def _tips_of(self, ledger: StoreSession, span: Chunk) -> LastSamples:
-        """What the device had before a span that comes after all of its blocks."""
-        device, first = span.device, span.times[0]
+    def _tips_of(self, session: StoredBlocks, chunk: Chunk) -> LastSamples:
+        """What the device had before a chunk that comes after all of its blocks."""
+        device, first = chunk.device, chunk.times[0]
         if device in self._tips:
             return self._tips[device]
         # Whoever sealed that may have known of nothing after it, and has closed its day since.
-        tips = self._tips[device] = LastSamples(ledger.previous(device, first), is_open=True)
-        edges = AdjacentSamples(ledger, self._catalog, device, self.dirty, {}, {})
+        tips = self._tips[device] = LastSamples(session.previous(device, first), is_open=True)
+        edges = AdjacentSamples(session, self._catalog, device, self.dirty, {}, {})
         known = self._catalog.by_device.get(device, ())
         slow = {one.id for one in known if one.kind is Kind.COUNTER} - tips.samples.keys()
         # A restart, or a correction, forgot counters that are read less often than blocks end.
@@ -264,34 +267,34 @@ class HourCompactor:
                 tips.samples[one] = found
         return tips
 
-    def touched(self, ledger: StoreSession, spans: Iterable[Chunk]) -> None:
+    def touched(self, session: StoredBlocks, chunks: Iterable[Chunk]) -> None:
         """Samples were replaced that may be in no block: days of before were closed by them.
 
         Raises StoreError.
         """
         change = WriteBatch()
-        for span in spans:
+        for chunk in chunks:
             # Their own days are stained once they are in blocks.
-            self._stain(change, span.device, self._around(ledger, span))
+            self._stain(change, chunk.device, self._around(session, chunk))
         if change.stained:
-            self._apply(ledger, change)
+            self._apply(session, change)
 
     def _stain(self, change: WriteBatch, device: int, days: Iterable[int]) -> None:
         keys = {dirty_id(device, day) for day in days}
         change.stained |= keys - self.dirty
         self.late |= keys
 
-    def _around(self, ledger: StoreSession, span: Chunk) -> set[int]:
+    def _around(self, session: StoredBlocks, chunk: Chunk) -> set[int]:
         """Days whose hours and roll-ups change with these samples, besides their own.
 
         A counter rises from its last sample before them, and to its next one after them.
         """
-        device, first, last = span.device, span.times[0] // DAY, span.times[-1] // DAY
-        known = [self._catalog.by_id[column.series] for column in span.columns]
+        device, first, last = chunk.device, chunk.times[0] // DAY, chunk.times[-1] // DAY
+        known = [self._catalog.by_id[column.series] for column in chunk.columns]
         counters = [one.id for one in known if one.kind is Kind.COUNTER]
         days: set[int] = set()
         for one in counters:
-            before, after = ledger.before(one, first), ledger.after(one, last)
+            before, after = session.before(one, first), session.after(one, last)
             if before is not None:
                 days.update(range(max(before[0] // DAY, first - _LONGEST_REACH), first))
             if after is not None:
@@ -302,95 +305,95 @@ class HourCompactor:
             days.update(later for owner, later in dirty if owner == device and later > last)
         return days
 
-    def _is_deleted(self, ledger: StoreSession, one: _Round, device: int, day: int) -> bool:
+    def _is_deleted(self, session: StoredBlocks, one: _Round, device: int, day: int) -> bool:
         """Whether roll-ups know more of a day than its blocks hold by now."""
         if day >= one.until // DAY - 1 or dirty_id(device, day) in self.dirty | one.change.stained:
             return False
-        there = sum(n for _, _, n in ledger.headers(device, day))
+        there = sum(n for _, _, n in session.headers(device, day))
         series = [one.id for one in self._catalog.by_device.get(device, ())]
-        return ledger.most_rolled(series, day) > there
+        return session.most_rolled(series, day) > there
 
-    def span(self, name: str) -> Chunk | None:
-        """All polls of a device that are in the journal and in no block."""
+    def chunk(self, name: str) -> Chunk | None:
+        """All polls of a device that are in the WAL and in no block."""
         return self._merged(name, self._kept(name))
 
     def _kept(self, name: str) -> list[SeriesBatch]:
-        return self._hot.stretches(name, kept=True)
+        return self._head.batches(name, kept=True)
 
     def _merged(self, name: str, copies: Iterable[SeriesBatch]) -> Chunk | None:
         owner = self._catalog.device(name)
-        spans = [
-            span
-            for stretch in copies
-            for span in stretch.spans(owner, self._catalog.one)
-            if span.times
+        chunks = [
+            chunk
+            for batch in copies
+            for chunk in batch.chunks(owner, self._catalog.one)
+            if chunk.times
         ]
-        return merge(spans) if spans else None
+        return merge(chunks) if chunks else None
 
     def _block(
-        self, ledger: StoreSession, change: WriteBatch, span: Chunk, tip: int | None
+        self, session: StoredBlocks, change: WriteBatch, chunk: Chunk, tip: int | None
     ) -> Chunk:
         """One block; what the store has of its hours already is merged into it."""
-        device, first = span.device, span.times[0]
+        device, first = chunk.device, chunk.times[0]
         days = {first // DAY}
         if tip is not None and first - tip > _HOLE:
             # Counters rose in between: what was made of the days before says otherwise.
             days.update(range(max(tip, first - _LONGEST_HOLE) // DAY, first // DAY))
             days.add(tip // DAY)
         change.stained |= {dirty_id(device, day) for day in days} - self.dirty
-        if met := self._met(ledger, change, span):
-            span = merge([*met, span])
-        change.add(block_id(device, span.times[0]), span)
-        return span
+        if met := self._met(session, change, chunk):
+            chunk = merge([*met, chunk])
+        change.add(block_id(device, chunk.times[0]), chunk)
+        return chunk
 
-    def _met(self, ledger: StoreSession, change: WriteBatch, span: Chunk) -> list[Chunk]:
-        """What is known of the hours of a span: in the store, or from earlier in this change."""
+    def _met(self, session: StoredBlocks, change: WriteBatch, chunk: Chunk) -> list[Chunk]:
+        """What is known of the hours of a chunk: in the store, or from earlier in this change."""
 
-        first, last = span.times[0], span.times[-1]
+        first, last = chunk.times[0], chunk.times[-1]
         stored = [
             key
-            for key, t1, _ in ledger.headers(span.device, first // DAY)
+            for key, t1, _ in session.headers(chunk.device, first // DAY)
             if _touch(key, t1, first, last) and key not in change.gone
         ]
         fresh = [
             key
             for key, one in change.blocks.items()
-            if one.device == span.device and _touch(key, one.last, first, last)
+            if one.device == chunk.device and _touch(key, one.last, first, last)
         ]
         change.gone += stored
-        return [*ledger.read(stored), *map(change.drop, fresh)]
+        return [*session.read(stored), *map(change.drop, fresh)]
 
-    def _carry(self, ledger: StoreSession, one: _Round) -> None:
-        """Old journal rows go; their polls that are in no block yet move to a new one."""
+    def _carry(self, session: StoreSession, one: _Round) -> None:
+        """Old WAL rows go; their polls that are in no block yet move to a new one."""
         if not one.old or (len(one.old) == 1 and not one.done):
             return
         left = []
-        for name in self._hot.devices():
+        for name in self._head.devices():
             # The usual device has nothing left, and putting its polls together takes long.
-            oldest, done = self._hot.oldest(name), one.done.get(name)
+            oldest, done = self._head.oldest(name), one.done.get(name)
             since = done.until if done is not None else 0
             idle = oldest is None or oldest >= one.until or since >= one.until
-            span = None if idle else self.span(name)
-            if span is not None:
-                left.append(slicing.until(slicing.since(span, since), one.until))
-        left = [span for span in left if span.times]
+            chunk = None if idle else self.chunk(name)
+            if chunk is not None:
+                left.append(slicing.until(slicing.since(chunk, since), one.until))
+        left = [chunk for chunk in left if chunk.times]
         one.change.journal_gone = one.old
-        one.change.carry = commit_record.encode(left, ledger.digits) if left else None
+        one.change.carry = commit_record.encode(left, session.digits) if left else None
 
-    def rewrite(self, ledger: StoreSession) -> None:
-        """The journal anew, with nothing but what no block has. Raises StoreError.
+    def rewrite(self, session: StoreSession) -> None:
+        """The WAL anew, with nothing but what no block has. Raises StoreError.
 
         A row that spans hours keeps polls that were sealed since. After a restart they pass for
         the newest of their time, so what was said of that time meanwhile would be undone.
         """
         self.interrupt()
-        spans = [self.span(name) for name in self._hot.devices()]
-        left = [span for span in spans if span is not None and span.times]
-        carry = commit_record.encode(left, ledger.digits) if left else None
-        self._apply(ledger, WriteBatch(journal_gone=list(self._rows), carry=carry))
+        chunks = [self.chunk(name) for name in self._head.devices()]
+        left = [chunk for chunk in chunks if chunk is not None and chunk.times]
+        carry = commit_record.encode(left, session.digits) if left else None
+        self._apply(session, WriteBatch(journal_gone=list(self._rows), carry=carry))
 
-    def _apply(self, ledger: StoreSession, change: WriteBatch) -> None:
-        carried = ledger.apply(change)
+    def _apply(self, session: StoredBlocks, change: WriteBatch) -> None:
+        carried = session.apply(change)
         self.changes += 1
         self.dirty |= change.stained
         newest = max((self._rows.pop(number, 0) for number in change.journal_gone), default=0)
@@ -399,7 +402,7 @@ class HourCompactor:
 
 
 def _touch(key: int, t1: int, first: int, last: int) -> bool:
-    """Whether a block has an hour of a span: its key begins it, `t1` is its last time."""
+    """Whether a block has an hour of a chunk: its key begins it, `t1` is its last time."""
     return t1 >= first // HOUR * HOUR and block_hour(key) <= last
 
 

@@ -1,4 +1,4 @@
-"""The newest value of each series, as a row that people read with plain SQL."""
+"""Latest rows: the newest value of each series as a plain row, for people with a SQL client."""
 
 from meterd.model.clock import Clock
 from meterd.store.blocks.slicing import HOUR
@@ -11,10 +11,10 @@ from meterd.store.head.view import newest_rows
 
 
 class LatestRows:
-    """Lives in the writer's thread: what is newer than the rows that were written."""
+    """Lives in the store's thread: what is newer than the rows that were written."""
 
-    def __init__(self, hot: Head, catalog: Catalog, clock: Clock) -> None:
-        self._hot = hot
+    def __init__(self, head: Head, catalog: Catalog, clock: Clock) -> None:
+        self._head = head
         self._catalog = catalog
         self._clock = clock
         self._hour = 0  # in which `write_hourly` wrote
@@ -33,9 +33,9 @@ class LatestRows:
         self._hour = 0
 
     def look(self) -> None:
-        """At what is in memory and in the journal."""
-        for stretch in self._hot.tails():
-            for row in newest_rows(stretch, self._catalog):
+        """At what is in memory and in the WAL."""
+        for batch in self._head.tails():
+            for row in newest_rows(batch, self._catalog):
                 self.note(row)
 
     def note(self, row: Row) -> None:
@@ -43,19 +43,19 @@ class LatestRows:
         if self._rows.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
             self._rows[one] = row
 
-    def write(self, ledger: StoreSession) -> bool:
+    def write(self, session: StoreSession) -> bool:
         """All that is new; there never is more to do. Raises StoreError."""
         self.look()
         rows, self._rows = self._rows, {}
-        ledger.write_newest(list(rows.values()), self._catalog.sunk)
+        session.write_newest(list(rows.values()), self._catalog.sunk)
         self._written.update((one, row["time"]) for one, row in rows.items())
         self._catalog.sunk.clear()
         return False
 
-    def write_hourly(self, ledger: StoreSession) -> bool:
+    def write_hourly(self, session: StoreSession) -> bool:
         """The same once an hour, when its polls are sealed: so the disk has both at one time."""
         hour = (self._clock.now_ms() - GRACE) // HOUR
         if hour == self._hour:
             return False
         self._hour = hour
-        return self.write(ledger)
+        return self.write(session)

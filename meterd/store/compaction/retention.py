@@ -1,4 +1,4 @@
-"""What is deleted when its time is over, and never because a clock was wrong."""
+"""Retention: deletes samples older than `keep`, never because the wall clock leapt forward."""
 
 import logging
 
@@ -37,16 +37,16 @@ class Retention:
                 text = "the clock is %.0f s ahead of what is stored: nothing is deleted for an hour"
                 _log.warning(text, ahead)
 
-    def trim(self, ledger: StoreSession) -> bool:
+    def trim(self, session: StoreSession) -> bool:
         """Deletes some of what is too old; whether there is more. Raises StoreError."""
         if (self._keep is None and self._rows is None) or self._leapt():
             return False
         now, more = self._clock.now_ms(), False
         if self._keep is not None:
             before = now - round(self._keep * 1000)
-            more = ledger.trim(before // HOUR * HOUR, _TRIM_BLOCKS) == _TRIM_BLOCKS
+            more = session.trim(before // HOUR * HOUR, _TRIM_BLOCKS) == _TRIM_BLOCKS
         if self._rows is not None:
-            more = ledger.trim_plain(now - round(self._rows * 1000)) or more
+            more = session.trim_plain(now - round(self._rows * 1000)) or more
         return more
 
     def _leapt(self) -> bool:

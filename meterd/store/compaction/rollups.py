@@ -1,4 +1,4 @@
-"""Plain rows for people with a SQL client, and roll-ups, from the polls of a device."""
+"""Rows of hours (for people with a SQL client) and of roll-ups, out of a device's chunks."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,18 +38,18 @@ class LastSamples:
             self.note(self.previous)
             self.previous = None
 
-    def note(self, span: Chunk) -> None:
-        if self.time is not None and span.times[-1] < self.time:
+    def note(self, chunk: Chunk) -> None:
+        if self.time is not None and chunk.times[-1] < self.time:
             return
-        self.time = span.times[-1]
-        for column in span.columns:
-            times, values = slicing.told(span, column)
+        self.time = chunk.times[-1]
+        for column in chunk.columns:
+            times, values = slicing.valid_samples(chunk, column)
             if times:
                 self.samples[column.series] = times[-1], values[-1]
 
 
 def quarters(
-    span: Chunk,
+    chunk: Chunk,
     column: ChunkColumn,
     catalog: Catalog,
     before: At | None,
@@ -58,7 +58,7 @@ def quarters(
     power: Power | None = None,
 ) -> dict[int, QuarterRollup]:
     """The quarter hours of one series, by their number since 1970."""
-    times, values = slicing.told(span, column)
+    times, values = slicing.valid_samples(chunk, column)
     if before is not None and times and before[0] >= times[0]:
         before = None
     known = catalog.by_id[column.series]
@@ -74,31 +74,33 @@ def quarters(
     )
 
 
-def hour_rows(span: Chunk, whole: Chunk, catalog: Catalog, tips: Mapping[int, At]) -> Iterator[Row]:
-    """A row for each series and hour of the span; `whole` goes on after it."""
+def hour_rows(
+    chunk: Chunk, whole: Chunk, catalog: Catalog, tips: Mapping[int, At]
+) -> Iterator[Row]:
+    """A row for each series and hour of the chunk; `whole` goes on after it."""
     follow = {column.series: column for column in whole.columns}
-    hours = range(span.times[0] // HOUR * _AN_HOUR, (span.times[-1] // HOUR + 1) * _AN_HOUR)
-    for column in span.columns:
+    hours = range(chunk.times[0] // HOUR * _AN_HOUR, (chunk.times[-1] // HOUR + 1) * _AN_HOUR)
+    for column in chunk.columns:
         if column.series not in catalog.by_id:
             continue  # somebody took its row out of the table of series
         known = follow.get(column.series)
         counter = catalog.by_id[column.series].kind is Kind.COUNTER
         after = None
         if counter and known is not None:
-            after = first_since(whole, known, span.times[-1] + 1)
-        found = quarters(span, column, catalog, tips.get(column.series), after, hours)
-        yield from plain(column.series, found)
+            after = first_sample_since(whole, known, chunk.times[-1] + 1)
+        found = quarters(chunk, column, catalog, tips.get(column.series), after, hours)
+        yield from hour_values(column.series, found)
 
 
-def first_since(span: Chunk, column: ChunkColumn, time: int) -> At | None:
+def first_sample_since(chunk: Chunk, column: ChunkColumn, time: int) -> At | None:
     """The first sample of a series at or after `time`."""
-    row = bisect_left(span.times, time)
+    row = bisect_left(chunk.times, time)
     at = bisect_left(column.rows, row)
-    times, values = slicing.told(span, slicing.tail(column, at))
+    times, values = slicing.valid_samples(chunk, slicing.tail(column, at))
     return (times[0], values[0]) if times else None
 
 
-def plain(series: int, found: Mapping[int, QuarterRollup]) -> Iterator[Row]:
+def hour_values(series: int, found: Mapping[int, QuarterRollup]) -> Iterator[Row]:
     """Hours of what is known of their quarters."""
     by_hour: dict[int, list[QuarterRollup]] = {}
     for number, quarter in sorted(found.items()):

@@ -1,4 +1,4 @@
-"""What sealing changes in the store: collected first, then written as a whole."""
+"""A write batch: what compaction changes, collected first, then written in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from meterd.store.db.statements import Row
 
 @dataclass(frozen=True, slots=True)
 class BlockEntry:
-    """What the store says of a block beside its body. Times are Unix ms."""
+    """The row of a block without its body: device, first and last time (Unix ms), polls."""
 
     device: int
     first: int
@@ -21,7 +21,7 @@ class BlockEntry:
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What one transaction of sealing does, all of it or nothing."""
+    """Inserts and deletes of one transaction of compaction."""
 
     blocks: dict[int, BlockEntry] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
@@ -35,11 +35,11 @@ class WriteBatch:
     stained: set[int] = field(default_factory=set)  # dirty days, by dirty_id
     cleaned: set[int] = field(default_factory=set)
 
-    def add(self, key: int, span: Chunk, encoded: Sequence[bytes] | None = None) -> None:
+    def add(self, key: int, chunk: Chunk, encoded: Sequence[bytes] | None = None) -> None:
         """`encoded` are the columns' values, where that was done already."""
-        times = span.times
-        self.blocks[key] = BlockEntry(span.device, times[0], times[-1], len(times))
-        self.bodies[key] = blocks.encode(span, encoded)
+        times = chunk.times
+        self.blocks[key] = BlockEntry(chunk.device, times[0], times[-1], len(times))
+        self.bodies[key] = blocks.encode(chunk, encoded)
 
     def drop(self, key: int) -> Chunk:
         """A block that becomes part of another one."""

@@ -12,7 +12,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def mapped(path: Path) -> Iterator[None]:
+def as_store_errors(path: Path) -> Iterator[None]:
     """Turns what the file system says into StoreError: full or unavailable."""
     try:
         yield
@@ -23,7 +23,7 @@ def mapped(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error.strerror}; {advice}", code=code) from error
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """A new or renamed file's name is on the disk, too. Raises OSError."""
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -29,7 +29,7 @@ class _Shape(NamedTuple):
     checks: dict[str, int]
 
 
-def strange(path: Path, version: str) -> Iterator[str]:
+def schema_differences(path: Path, version: str) -> Iterator[str]:
     """What a file of this schema has, and a store has not, or the reverse; a sentence each.
 
     Raises sqlite3.Error where it cannot be read.

@@ -30,7 +30,7 @@ from meterd.store.db.keys import (
     dirty_id,
     series_day,
 )
-from meterd.store.db.quarantine import keep_file
+from meterd.store.db.quarantine import quarantine_file
 from meterd.store.db.schema import SMALL, TABLES, device, sample, series
 
 _MOST_SERIES = 1 << 42  # id << 20 has to fit into 63 bits
@@ -125,7 +125,7 @@ def _conditions(table: Table) -> Iterator[tuple[str, str]]:
     yield from _RULES.get(table.name, ())
 
 
-def flaws(connection: Connection, tables: Iterable[Table] = TABLES) -> Iterator[ForeignRow]:
+def find_rows(connection: Connection, tables: Iterable[Table] = TABLES) -> Iterator[ForeignRow]:
     """What is wrong with the rows of a SQLite store, without a look into their bodies."""
     for table in tables:
         conditions, keys = list(_conditions(table)), _key(table)
@@ -163,7 +163,7 @@ def _is_text(body: bytes) -> bool:
     return True
 
 
-def put_aside(
+def quarantine_rows(
     connection: Connection,
     folder: Path,
     names: Mapping[int, str],
@@ -176,9 +176,9 @@ def put_aside(
     count = 0
     for table in tables:
         # One after the other: what is mended in one may be all that was wrong with the next.
-        for flaw in list(flaws(connection, (table,))):
+        for flaw in list(find_rows(connection, (table,))):
             path = folder / f"meterd.damaged-{table.name}-{'-'.join(map(str, flaw.key))}"
-            keep_file(path, _told(connection, flaw))
+            quarantine_file(path, _told(connection, flaw))
             done = _MEND.get(table.name, _delete)(connection, flaw, names)
             _log.error("%s; %s, and what it was is kept as %s", flaw, done, path)
             count += 1
@@ -250,12 +250,12 @@ def _block(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
     """Its body says all that its row does."""
     (body,) = connection.exec_driver_sql("SELECT body FROM block WHERE rowid = ?", flaw.key).one()
     try:
-        span = blocks.decode(body if isinstance(body, bytes) else b"")
+        chunk = blocks.decode(body if isinstance(body, bytes) else b"")
     except StoreError:
         return _delete(connection, flaw, names)
-    if not span.times or block_id(span.device, span.times[0]) != flaw.key[0]:
+    if not chunk.times or block_id(chunk.device, chunk.times[0]) != flaw.key[0]:
         return _delete(connection, flaw, names)
-    row = (span.device, span.times[0], span.times[-1], len(span.times))
+    row = (chunk.device, chunk.times[0], chunk.times[-1], len(chunk.times))
     mended = "UPDATE block SET device_id = ?, t0 = ?, t1 = ?, n = ? WHERE rowid = ?"
     connection.exec_driver_sql(mended, (*row, *flaw.key))
     return "it is what its body says again"
@@ -288,6 +288,6 @@ _MEND: dict[str, Callable[[Connection, ForeignRow, _Names], str]] = {
 }
 
 
-def kept(folder: Path) -> list[Path]:
+def quarantined_files(folder: Path) -> list[Path]:
     """What was put aside in a store's folder, until somebody has looked and deletes it."""
     return sorted(folder.glob("meterd.damaged-*"))

@@ -94,7 +94,7 @@ class LockFile:
         """
         self._database = database
         self._claim = claim
-        self._path = path = place(database)
+        self._path = path = lock_path(database)
         self._file = _opened(path)
         try:
             self._take(database, sleep)
@@ -114,7 +114,7 @@ class LockFile:
                     raise _taken(database, holder) from error
                 sleep(_PAUSE)
             except OSError as error:
-                text = f"{place(database)}: {error.strerror}"
+                text = f"{lock_path(database)}: {error.strerror}"
                 raise StoreError(text, code=StoreCode.UNAVAILABLE) from error
             else:
                 return
@@ -164,7 +164,7 @@ class LockFile:
             os.close(self._file)
 
 
-def place(database: Path) -> Path:
+def lock_path(database: Path) -> Path:
     """The lock's file."""
     return database.with_name(f"{database.name}.lock")
 
@@ -193,7 +193,7 @@ def holder_of(database: Path) -> Holder | None:
     It makes no file, which might then belong to the wrong user.
     """
     try:
-        file = os.open(place(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:

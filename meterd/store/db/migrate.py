@@ -84,7 +84,7 @@ def upgrade(database: Database) -> None:
             return
         # A server's databases are copied by whoever keeps the server.
         if found is not None and database.path is not None:
-            premigration_backup.make(database.path, found)
+            premigration_backup.copy_database(database.path, found)
     opened = database.writing()
     try:
         with opened.begin() as connection:
@@ -107,10 +107,12 @@ def _found(database: Database) -> str | None:
             # MariaDB shows tables while another meterd makes them: who has the lock looks again.
             return None
         # Half a second for each schema: only paid where there is something to do.
-        from meterd.store.db.expected_schema import strange
+        from meterd.store.db.expected_schema import schema_differences
 
         path = database.path
-        fit = next((one for one in reversed(versions()) if not list(strange(path, one))), None)
+        fit = next(
+            (one for one in reversed(versions()) if not list(schema_differences(path, one))), None
+        )
         if fit is None:
             raise
         _log.error("%s; its tables are those of schema %s, and it says so again", error, fit)

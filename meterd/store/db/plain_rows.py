@@ -14,9 +14,9 @@ from meterd.store.db.statements import replace_rows
 CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below a second
 
 
-def keep(connection: Connection, spans: Iterable[Chunk]) -> None:
-    """Every sample of the spans; one that is there already is replaced."""
-    rows = [row for span in spans for column in span.columns for row in _rows(span, column)]
+def keep(connection: Connection, chunks: Iterable[Chunk]) -> None:
+    """Every sample of the chunks; one that is there already is replaced."""
+    rows = [row for chunk in chunks for column in chunk.columns for row in _rows(chunk, column)]
     replace_rows(connection, sample, rows)
 
 
@@ -35,8 +35,8 @@ def forget(
     return edge is not None and edge < before
 
 
-def _rows(span: Chunk, column: ChunkColumn) -> Iterator[dict[str, Any]]:
-    for time, value, quality, reason in cells(span, column):
+def _rows(chunk: Chunk, column: ChunkColumn) -> Iterator[dict[str, Any]]:
+    for time, value, quality, reason in cells(chunk, column):
         yield {
             "time": time,
             "series": column.series,
@@ -46,10 +46,10 @@ def _rows(span: Chunk, column: ChunkColumn) -> Iterator[dict[str, Any]]:
         }
 
 
-def cells(span: Chunk, column: ChunkColumn) -> Iterator[tuple[int, float, int, str]]:
+def cells(chunk: Chunk, column: ChunkColumn) -> Iterator[tuple[int, float, int, str]]:
     """Unix ms, value (NaN: null), quality code and reason of each sample of a series."""
     states: Sequence[tuple[int, int, str]] = column.states or ((len(column.values), GOOD, ""),)
-    times, values, at = span.times_of(column), column.values, 0
+    times, values, at = chunk.times_of(column), column.values, 0
     for count, quality, reason in states:
         for row in range(at, at + count):
             yield times[row], values[row], quality, reason

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.db import ownership
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 
 _PAGES = 2000  # copied at a time
 
 _log = logging.getLogger(__name__)
 
 
-def make(path: Path, schema: str) -> Path:
+def copy_database(path: Path, schema: str) -> Path:
     """Returns the copy, `NAME.schema-0002`. Raises StoreError: full, unavailable, corrupt.
 
     One that an upgrade has left which was cut short is used again, if nothing changed since.
@@ -29,14 +29,14 @@ def make(path: Path, schema: str) -> Path:
         target = path.with_name(f"{path.name}.schema-{schema}-{number}")
     part = path.with_name(f"{path.name}.schema.part")
     try:
-        with mapped(part):
+        with as_store_errors(part):
             part.unlink(missing_ok=True)
             ownership.touch(part)
             _copy(path, part)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.rename(target)
-            sync_folder(path.parent)
+            fsync_folder(path.parent)
     except sqlite3.Error as error:
         part.unlink(missing_ok=True)
         raise _failed(path, error) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.db import ownership
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -32,18 +32,18 @@ def is_damage(error: BaseException | None) -> bool:
     return False
 
 
-def set_aside(path: Path, now_ms: int) -> Path:
+def quarantine_database(path: Path, now_ms: int) -> Path:
     """Renames a database with its -wal and -shm; returns its new path.
 
     Raises StoreError (unavailable).
     """
     target = _free_name(path, now_ms)
     # The log goes first: what it holds must never be taken for part of the next database.
-    with mapped(path):
+    with as_store_errors(path):
         for suffix in ("-wal", "-shm"):
             _move(path.with_name(path.name + suffix), target.with_name(target.name + suffix))
         _move(path, target)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     _log.critical(
         "%s is damaged; it is kept as %s, and a new one is begun. What the old one holds is not "
         "served any more: put a backup in its place, or look into it with SQLite's .recover",
@@ -62,7 +62,7 @@ def _free_name(path: Path, now_ms: int, why: str = "corrupt", end: str = "") -> 
     return target
 
 
-def aside(path: Path, why: str, end: str = "") -> Path:
+def unused_name(path: Path, why: str, end: str = "") -> Path:
     """A free name for what is moved out of the way of a database; `end` as of `-wal`."""
     return _free_name(path, time.time_ns() // 1_000_000, why, end)
 
@@ -80,7 +80,7 @@ class UnforeseenError(StoreError):
 
 
 @contextmanager
-def legible(label: str, doubt: Callable[[], None] = lambda: None) -> Iterator[None]:
+def readable_rows(label: str, doubt: Callable[[], None] = lambda: None) -> Iterator[None]:
     """For who reads rows of a database that anybody may have written to.
 
     Raises StoreError (corrupt) where one of them makes no sense; `doubt` is called then.
@@ -107,7 +107,7 @@ class DamageError(StoreError):
         self.key = key
 
 
-def keep_body(folder: Path, damaged: DamageError, body: bytes | None) -> None:
+def quarantine_body(folder: Path, damaged: DamageError, body: bytes | None) -> None:
     """What cannot be read is kept in a file of its own; None where nothing is missing by it.
 
     Raises StoreError.
@@ -116,13 +116,13 @@ def keep_body(folder: Path, damaged: DamageError, body: bytes | None) -> None:
         _log.error("%s", damaged)
         return
     path = folder / f"meterd.damaged-{damaged.table}-{damaged.key}"
-    keep_file(path, body)
+    quarantine_file(path, body)
     _log.error("%s; what it held is missing from now on, and kept as %s", damaged, path)
 
 
-def keep_file(path: Path, body: bytes) -> None:
+def quarantine_file(path: Path, body: bytes) -> None:
     """On the disk when it returns. Raises StoreError."""
-    with mapped(path):
+    with as_store_errors(path):
         with os.fdopen(ownership.make(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
             file.write(body)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)

@@ -1,7 +1,7 @@
 """Meters that took the place of others: from when on a device's counters are another meter's.
 
 They stand under `replaced DEVICE` in the table `memo`, oldest first; whoever counts guarded totals
-anew begins a segment there. Functions are for the writer's thread, and raise StoreError.
+anew begins a segment there. Functions are for the store's thread, and raise StoreError.
 """
 
 import json

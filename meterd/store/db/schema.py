@@ -66,7 +66,7 @@ journal = Table(
 )
 
 # id = t0 << 14 | device: appended at the right edge, and found without an index, since t0 is
-# the full hour (Unix ms) in which the span begins.
+# the full hour (Unix ms) in which the chunk begins.
 block = Table(
     "block",
     metadata,

@@ -25,7 +25,7 @@ _PATIENCE = 60  # seconds for one statement, as the server counts
 # Seconds for one statement, as we count: commits wait for standbys, and networks lose connections.
 _WRITING, _READING = 30.0, 65.0
 # Seconds. A session whose client is gone without a word frees its lock at last then; commits
-# and chores come at least every minute.
+# and tasks come at least every minute.
 _IDLE = 150
 _LOCK = "meterd"
 _LOCK_NUMBER = 0x6D6574657264  # the same, for PostgreSQL

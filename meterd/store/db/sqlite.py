@@ -253,7 +253,9 @@ def _put_aside(database: Path, some: list[Path]) -> None:
             if path.name.endswith(file_identity.SHM) or not path.stat().st_size:
                 path.unlink()
             else:
-                target = quarantine.aside(database, "stray", path.name.removeprefix(database.name))
+                target = quarantine.unused_name(
+                    database, "stray", path.name.removeprefix(database.name)
+                )
                 path.rename(target)
                 _log.error("%s is not of the database beside it; it is kept as %s", path, target)
         except OSError as error:

@@ -86,7 +86,7 @@ class LeaseHolder:
         return f"{self.command} (pid {self.pid} on {self.host.split()[-1]}), since {since}"
 
 
-def ourselves(lock: Inode, file: Inode, claim: Claim | None, commit: float) -> LeaseHolder:
+def this_process(lock: Inode, file: Inode, claim: Claim | None, commit: float) -> LeaseHolder:
     """`commit`: how often we write, in seconds."""
     return LeaseHolder(
         id=uuid.uuid4().hex,
@@ -176,7 +176,7 @@ class WriterLease:
             return
         file = opened.files.database
         if self._us is None or self._us.file != file[1]:
-            self._us = ourselves(self.lock, file, self._claim, self._commit)
+            self._us = this_process(self.lock, file, self._claim, self._commit)
         other, waited = self._taken(opened, None), 0.0
         if other is None:
             return

@@ -1,4 +1,4 @@
-"""What the writer's thread does while the store fails: nothing that was polled is lost lightly."""
+"""Where polls go while the database cannot be written: memory, spool, and what is dropped last."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.wal.spool import Spool, SpoolExtent, extent_of, unpack
 
 _BYTES = 8  # of one sample in memory
-_RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a reserve again
+_RESERVE_EVERY = 300.0  # seconds between two looks whether there is room for a ballast file again
 _LEASES_EVERY = 1.0  # seconds between two looks whether devices are leased to us
 _HELD_S = 5.0  # that are waited for whoever works with the spool, before it is left to itself
 _NAMED = 5  # devices in a message
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SpoolOptions:
-    """What is kept ready for bad days; all sizes in bytes.
+    """How much may wait while the database cannot be written; sizes in bytes.
 
     While the store cannot be written, polls wait in `memory`, then in the spool of at most
     `size`, beside the database or where `spool` says; then the oldest are dropped. `reserve`
@@ -59,29 +59,29 @@ class WriterOptions:
 
 
 class SpoolPolicy:
-    """Lives in the writer's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
+    """Lives in the store's thread; `dropped`, `spooled` and `set_aside` are read elsewhere.
 
-    `shelter` and `make_room` may be called in any thread.
+    `spool_waiting` and `make_room` may be called in any thread.
     """
 
     def __init__(
         self,
         database: Database,
-        hot: Head,
-        keeper: StorageEngine,
+        head: Head,
+        engine: StorageEngine,
         clock: Clock,
         plan: SpoolOptions,
         notices: deque[Notice] | None = None,
     ) -> None:
         """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
-        self._hot = hot
-        self._keeper = keeper
+        self._head = head
+        self._engine = engine
         self._clock = clock
         self._limit = plan.memory // _BYTES
         self._notices: deque[Notice] = deque() if notices is None else notices
         self._spool = self._spool_of(plan)
-        self._reserve = self._reserve_of(plan)
+        self._ballast = self._reserve_of(plan)
         self._due = 0.0
         self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
@@ -103,7 +103,9 @@ class SpoolPolicy:
         is_named = self._database.path is not None or plan.spool is not None
         also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
         place = spool_of(self._database, plan.spool)
-        return Spool(place, plan.size, self._keep_body, self._hot.unpark, also, self._renewed)
+        return Spool(
+            place, plan.size, self._keep_body, self._head.unmark_spooled, also, self._renewed
+        )
 
     def _reserve_of(self, plan: SpoolOptions) -> Ballast:
         return Ballast(self._beside("reserve"), plan.reserve)
@@ -115,7 +117,7 @@ class SpoolPolicy:
     def tune(self, plan: SpoolOptions) -> None:
         """After a reload. What is spooled elsewhere is moved to where the next start looks."""
         self._limit = plan.memory // _BYTES
-        self._reserve = self._reserve_of(plan)
+        self._ballast = self._reserve_of(plan)
         self._due = 0.0
         spool = self._spool_of(plan)
         if spool.path == self._spool.path:
@@ -186,7 +188,7 @@ class SpoolPolicy:
         if (
             error.code == StoreCode.FULL
             and self._database.path is not None
-            and self._reserve.release()
+            and self._ballast.release()
         ):
             _log.warning("the disk is full: the reserve is released (%s)", error)
             return True
@@ -199,17 +201,17 @@ class SpoolPolicy:
             odd = isinstance(error, UnforeseenError) or error.code == StoreCode.CORRUPT
             return odd and self._mends()
         try:
-            quarantine.set_aside(path, self._clock.now_ms())
+            quarantine.quarantine_database(path, self._clock.now_ms())
         except StoreError as further:
             _log.error("the damaged store cannot be put aside: %s", further)
             return False
         self.set_aside += 1
-        self._keeper.start_over()
+        self._engine.start_over()
         return True
 
     def _mends(self) -> bool:
         try:
-            return self._keeper.mend()
+            return self._engine.mend()
         except StoreError as error:
             _log.error("the store's rows cannot be looked through: %s", error)
             return False
@@ -222,7 +224,7 @@ class SpoolPolicy:
         text = str(error)
         path = self._database.path
         if path is not None and (disk := file_identity.disk(path.parent)) != self._disk:
-            if not self._keeper.is_back():
+            if not self._engine.is_back():
                 # Its own may come back, and what was begun meanwhile would be hidden then.
                 told = (
                     f"{text}, and {path.parent} is on another disk than before: mount its own "
@@ -230,7 +232,7 @@ class SpoolPolicy:
                 )
                 raise StoreError(told, code=StoreCode.UNAVAILABLE) from error
             self._disk = disk
-        self._keeper.start_over()
+        self._engine.start_over()
         self.begun_anew += 1
         told = f"{text} while meterd runs: it goes on in the file of that name"
         self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, told))
@@ -245,18 +247,18 @@ class SpoolPolicy:
 
     def make_room(self) -> None:
         """The oldest samples go to the spool where the memory would not end otherwise."""
-        if self._hot.waiting > self._limit:
+        if self._head.waiting > self._limit:
             # More than is needed, so that there is not a small record every few seconds.
-            self.shelter(max(self._limit * 3 // 4, 1))
-        while self._hot.waiting > self._limit:
-            moves = self._hot.moves
-            batch = self._hot.uncommitted(self._hot.waiting - self._limit)
-            if not batch:
+            self.spool_waiting(max(self._limit * 3 // 4, 1))
+        while self._head.waiting > self._limit:
+            moves = self._head.moves
+            batches = self._head.uncommitted(self._head.waiting - self._limit)
+            if not batches:
                 break
-            lost = replace(extent_of(batch), samples=self._hot.forget(batch, moves))
+            lost = replace(extent_of(batches), samples=self._head.forget(batches, moves))
             self._tell_lost(lost, "the spool cannot be written, and memory is full")
 
-    def shelter(self, left: int = 0) -> bool:
+    def spool_waiting(self, left: int = 0) -> bool:
         """All but `left` samples of what waits go to the spool, the oldest first.
 
         Whether they did: else they wait on, and `spool_error` says why.
@@ -264,18 +266,18 @@ class SpoolPolicy:
         with self._guard:
             if self._is_over:
                 return False
-            while self._hot.waiting > left:
-                moves = self._hot.moves
-                batch = self._hot.uncommitted(min(BATCH, self._hot.waiting - left))
-                if not batch:
+            while self._head.waiting > left:
+                moves = self._head.moves
+                batches = self._head.uncommitted(min(BATCH, self._head.waiting - left))
+                if not batches:
                     break
                 try:
-                    gone, key = self._spool.put(batch)
+                    gone, key = self._spool.put(batches)
                 except StoreError as error:
                     self._spool_fails(error)
                     return False
                 # Where the store confirmed some meanwhile they come twice, which is harmless.
-                self._hot.park(batch, moves, key, self._limit)
+                self._head.mark_spooled(batches, moves, key, self._limit)
                 self._count()
                 self._tell_lost(gone, "the spool is full: raise store.spool.size")
             self._spool_works()
@@ -321,14 +323,14 @@ class SpoolPolicy:
         if not lost:
             return
         self.dropped += lost.samples
-        text = f"{shown(lost)}: {why}"
+        text = f"{describe_loss(lost)}: {why}"
         _log.error("%s", text)
         data = {"samples": lost.samples, "first": lost.first, "last": lost.last}
         self._notices.append(Notice(EventKind.POLLS_LOST, text, data))
 
     def _keep_body(self, damaged: DamageError, body: bytes | None) -> None:
         """A record of the spool that cannot be read. Raises StoreError."""
-        quarantine.keep_body(self._database.folder, damaged, body)
+        quarantine.quarantine_body(self._database.folder, damaged, body)
         self._notices.append(Notice(EventKind.STORE_DAMAGED, str(damaged)))
 
     # -- when all is well again ---------------------------------------------------------------
@@ -355,11 +357,11 @@ class SpoolPolicy:
             damaged = DamageError("spool", next(self._names), str(error))
             self._keep_body(damaged, record)
             polls = []
-        if not self._keeper.is_time_for(poll.device for poll in polls):
+        if not self._engine.is_time_for(poll.device for poll in polls):
             self._not_before = self._clock.monotonic() + _LEASES_EVERY
             return []
-        mine = [poll for poll in polls if self._keeper.writes_for(poll.device)]
-        batch = self._keeper.take_back(mine)
+        mine = [poll for poll in polls if self._engine.writes_for(poll.device)]
+        batches = self._engine.take_back(mine)
         with self._guard:
             # Unless it went meanwhile, to make room for another one.
             self._spool.done(record)
@@ -367,18 +369,18 @@ class SpoolPolicy:
         if len(mine) < len(polls):
             others = Head()
             for poll in polls:
-                if not self._keeper.writes_for(poll.device):
+                if not self._engine.writes_for(poll.device):
                     others.take(poll)
             lost = extent_of(others.uncommitted(others.waiting))
             self._tell_lost(lost, "another meterd has the device by now")
         if not self.waits:
             _log.warning("all that was spooled is in the store")
-        return batch
+        return batches
 
     def tidy(self) -> None:
-        """Now and then: the reserve is made again once there is room."""
+        """Now and then: the ballast file is made again once there is room."""
         if self._database.path is not None and self._clock.monotonic() >= self._due:
-            self._reserve.keep()
+            self._ballast.keep()
             self._due = self._clock.monotonic() + _RESERVE_EVERY
 
 
@@ -393,7 +395,7 @@ def spool_of(database: Database, wanted: Path | None = None) -> Path:
     return database.folder / f"{_SERVER}-{name}.spool"
 
 
-def shown(lost: SpoolExtent) -> str:
+def describe_loss(lost: SpoolExtent) -> str:
     """How many samples are lost, of which devices and of which time."""
     names = sorted(lost.devices)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -29,8 +29,8 @@ class SpoolThread:
 
     def __init__(
         self,
-        hot: Head,
-        rescue: SpoolPolicy,
+        head: Head,
+        spool_policy: SpoolPolicy,
         clock: Clock,
         commit: float,
         *,
@@ -42,8 +42,8 @@ class SpoolThread:
 
         `late` is told that it gives none any more.
         """
-        self._hot = hot
-        self._rescue = rescue
+        self._head = head
+        self._spool_policy = spool_policy
         self._clock = clock
         self._commit = commit
         self._alive = alive
@@ -86,7 +86,7 @@ class SpoolThread:
             if self.failures:
                 _log.warning("the spooler works again, after %d looks that failed", self.failures)
                 self.failures = 0
-                self._rescue.spooler_works()
+                self._spool_policy.spooler_works()
 
     def _met(self, error: Exception) -> None:
         """The stack of a bug is logged once, by its place: what it says may differ each second."""
@@ -101,7 +101,7 @@ class SpoolThread:
             self._bugs = (*self._bugs[1 - _BUGS :], place)
             _log.exception("the spooler met a bug, and goes on: %s", error)
         text = f"the spooler met a bug ({type(error).__name__}: {error}), {self.failures} times"
-        self._rescue.spooler_failed(StoreError(text, code=StoreCode.BUG), is_new=is_new)
+        self._spool_policy.spooler_failed(StoreError(text, code=StoreCode.BUG), is_new=is_new)
 
     @property
     def _due(self) -> float:
@@ -109,19 +109,19 @@ class SpoolThread:
 
     def look(self) -> None:
         """Spools what has waited for too long, and what memory has no room for."""
-        self._rescue.look_at_spool()
+        self._spool_policy.look_at_spool()
         now = self._clock.monotonic()
         silence = self._silence(now)
         if silence > LATE:
             text = f"the store has not answered for {silence:.0f} s"
             self._late(StoreError(text, code=StoreCode.UNREACHABLE))
-        if not self._hot.waiting:
+        if not self._head.waiting:
             self.safe = max(self.safe, now)
             return
-        if now >= self._due and self._rescue.shelter():
+        if now >= self._due and self._spool_policy.spool_waiting():
             self.safe = max(self.safe, now)
         elif not self._writable():
-            self._rescue.make_room()
+            self._spool_policy.make_room()
 
     def _silence(self, now: float) -> float:
         """Seconds for which we looked, and the store's thread gave no sign of life."""

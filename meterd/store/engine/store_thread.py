@@ -1,4 +1,4 @@
-"""What the writer's thread does: commits on time, errands between them, mending what fails."""
+"""The loop of the store's thread: commits on time, calls between commits, retries after errors."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from meterd.store.db.connections import Database, StoreLock
 from meterd.store.db.lockfile import Claim
 from meterd.store.db.quarantine import UnforeseenError
 from meterd.store.db.writer_lease import WriterLease
-from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, shown
+from meterd.store.engine.spool_policy import SpoolPolicy, WriterOptions, describe_loss
 from meterd.store.engine.spool_thread import SpoolThread
 from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.engine.thread_calls import ThreadCall, ThreadCalls
@@ -42,9 +42,9 @@ class StoreThread:
     def __init__(
         self,
         database: Database,
-        hot: Head,
-        keeper: StorageEngine,
-        rescue: SpoolPolicy,
+        head: Head,
+        engine: StorageEngine,
+        spool_policy: SpoolPolicy,
         *,
         clock: Clock,
         commit: float,
@@ -52,28 +52,28 @@ class StoreThread:
         claim: Claim | None = None,
         notices: deque[Notice] | None = None,
         patient: bool = False,
-        tenure: WriterLease | None = None,
+        writer_lease: WriterLease | None = None,
     ) -> None:
         """`notices` gets what is noticed, for the daemon's events."""
         self._database = database
-        self._hot = hot
-        self._keeper = keeper
-        self._rescue = rescue
+        self._head = head
+        self._engine = engine
+        self._spool_policy = spool_policy
         self._clock = clock
         self._commit = commit
         self._confirmed = confirmed
         self._claim = claim
         self._patient = patient
         self._options: WriterOptions | None = None  # those that a reload brought, until they hold
-        self._tenure = tenure
-        if tenure is not None:
-            tenure.is_stopping = lambda: self.stopping
+        self._writer_lease = writer_lease
+        if writer_lease is not None:
+            writer_lease.is_stopping = lambda: self.stopping
         self._memos: dict[str, str] = {}
         self._guard = threading.Lock()
         self._lock: StoreLock | None = None
         self._bugs: tuple[str, ...] = ()
         self._met = False  # whether the store has been open since the start
-        self.errands = ThreadCalls()
+        self.calls = ThreadCalls()
         self.wake = threading.Event()
         self.stopping = False
         self.has_heir = False  # whether another store takes at the end what this one could not
@@ -89,8 +89,8 @@ class StoreThread:
         self._notices: deque[Notice] = deque() if notices is None else notices
         self._state = threading.Lock()  # of `writable` and `error`, which two threads set
         self.spooler = SpoolThread(
-            hot,
-            rescue,
+            head,
+            spool_policy,
             clock,
             commit,
             alive=lambda: self.alive,
@@ -112,10 +112,10 @@ class StoreThread:
 
     def put(self, late: Sequence[SeriesBatch]) -> None:
         """In the thread. Raises StoreError."""
-        self._count(self._keeper.put(late))
+        self._count(self._engine.put(late))
 
     def run(self) -> None:
-        asked = self.errands.take(work=False)
+        asked = self.calls.take(work=False)
         try:
             with self._contained():
                 if self._start(asked):
@@ -128,16 +128,16 @@ class StoreThread:
         finally:
             self.writable = False
             for close in (
-                self._keeper.leave,
-                self._keeper.close,
+                self._engine.leave,
+                self._engine.close,
                 # Who gives its spool to another store does so when nobody adds to it any more.
-                *([] if self.has_heir else [self._rescue.close]),
+                *([] if self.has_heir else [self._spool_policy.close]),
                 self._release,
             ):
                 # One that fails keeps no other from closing.
                 with suppress(StoreError), self._contained():
                     close()
-            self.errands.end()
+            self.calls.end()
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -150,10 +150,10 @@ class StoreThread:
             with self._contained():
                 self._database.prepare()
                 self._lock = self._database.lock(self._claim)
-            self._rescue.open()
+            self._spool_policy.open()
             self._persist(self._open)
         except StoreError as error:
-            self._keeper.fail()
+            self._engine.fail()
             self.error = error
             if self._lock is None or not (self._patient or error.code in _AWAY):
                 with suppress(StoreError), self._contained():
@@ -174,7 +174,7 @@ class StoreThread:
     def _open(self) -> None:
         """What was remembered before this start; once the store is reached."""
         if not self._met:
-            self.recalled = self._keeper.open().memos()
+            self.recalled = self._engine.open().memos()
             self._met = True
 
     def _work(self) -> None:
@@ -186,18 +186,18 @@ class StoreThread:
             self.wake.clear()
             if self._adopt_options():
                 due = self._clock.monotonic()
-            asked = self.errands.take(work=False)
+            asked = self.calls.take(work=False)
             if asked or self._clock.monotonic() >= due:
                 _reply(asked, self._try(self._commit_and_settle))
                 pause = self._commit if self.writable else min(self._commit, _RETRY)
                 due = self._clock.monotonic() + pause
             if self.writable:
-                self._try(self._keeper.work)
+                self._try(self._engine.work)
             if self.writable:
                 self._try(self._bring_back)
-            if self.writable and self._keeper.is_doubted:
-                self._try(self._keeper.mend)
-            self._run_errands()
+            if self.writable and self._engine.is_doubted:
+                self._try(self._engine.mend)
+            self._run_calls()
 
     def _adopt_options(self) -> bool:
         """Whether there are others than before; a commit at once makes them true on the disk."""
@@ -207,12 +207,12 @@ class StoreThread:
             return False
         self._commit = options.commit
         self.spooler.tune(options.commit)
-        if self._tenure is not None:
-            self._tenure.tune(options.commit)
+        if self._writer_lease is not None:
+            self._writer_lease.tune(options.commit)
         try:
             with self._contained():
-                self._keeper.tune(options.keep, options.rows, to_file=options.to_file)
-                self._rescue.tune(options.precautions)
+                self._engine.tune(options.keep, options.rows, to_file=options.to_file)
+                self._spool_policy.tune(options.precautions)
         except StoreError as error:
             _log.error("not all that the reload says of the store holds: %s", error)
         return True
@@ -221,46 +221,46 @@ class StoreThread:
         """The monotonic time at which there is something to do."""
         if not self.writable:
             return due
-        return self._clock.monotonic() if self._rescue.waits else min(due, self._keeper.due)
+        return self._clock.monotonic() if self._spool_policy.waits else min(due, self._engine.due)
 
-    def _run_errands(self) -> None:
-        for errand in self.errands.take(work=True):
+    def _run_calls(self) -> None:
+        for call in self.calls.take(work=True):
             found: list[Any] = []
 
-            def run(errand: ThreadCall[Any] = errand, told: list[Any] = found) -> None:
-                if errand.work is not None:
-                    told.append(errand.work(self._keeper.lend()))
+            def run(call: ThreadCall[Any] = call, told: list[Any] = found) -> None:
+                if call.work is not None:
+                    told.append(call.work(self._engine.lend()))
 
             error = self._try(run)
-            errand.answer(error, *found[-1:])
+            call.answer(error, *found[-1:])
 
     def _finish(self) -> None:
         # What could not be written until now is spooled at once: who ends us does not wait long.
-        is_spooled = not self.writable and not self.has_heir and self._rescue.shelter()
+        is_spooled = not self.writable and not self.has_heir and self._spool_policy.spool_waiting()
         error = self.error if is_spooled else self._try(self._commit_waiting)
         end = self._clock.monotonic() + _LAST_REPLAY
-        while error is None and self._rescue.waits and self._clock.monotonic() < end:
+        while error is None and self._spool_policy.waits and self._clock.monotonic() < end:
             error = self._try(self._bring_back)
         if error is None:
-            self._try(self._keeper.finish)
+            self._try(self._engine.finish)
         elif not self.has_heir:
-            self._rescue.shelter()
-        _reply(self.errands.take(work=False), error)
-        if not (left := self._hot.waiting):
+            self._spool_policy.spool_waiting()
+        _reply(self.calls.take(work=False), error)
+        if not (left := self._head.waiting):
             return
         if self.has_heir:
             _log.warning("%d samples go to the store that takes its place: %s", left, error)
         else:
-            lost = extent_of(self._hot.uncommitted(left))
-            _log.error("%s: %s", shown(lost), error)
+            lost = extent_of(self._head.uncommitted(left))
+            _log.error("%s: %s", describe_loss(lost), error)
 
     def _try(self, work: Callable[[], object]) -> StoreError | None:
         self.alive = self._clock.monotonic()
         try:
             self._persist(work)
         except StoreError as error:
-            self._keeper.fail()
-            self._rescue.make_room()
+            self._engine.fail()
+            self._spool_policy.make_room()
             self._fails(error)
             return error
         self._works()
@@ -282,7 +282,7 @@ class StoreThread:
     def _works(self) -> None:
         with self._state:
             if not self.writable:
-                text = f"writable again; {self._rescue.dropped} samples were dropped"
+                text = f"writable again; {self._spool_policy.dropped} samples were dropped"
                 _log.warning("%s", text)
                 self._notices.append(Notice(EventKind.STORE_WRITABLE, f"the store is {text}"))
             self.writable = True
@@ -297,8 +297,8 @@ class StoreThread:
                     work()
                     return
             except StoreError as error:
-                self._keeper.fail()
-                again = error.code == StoreCode.CONFLICT or self._rescue.helps(error)
+                self._engine.fail()
+                again = error.code == StoreCode.CONFLICT or self._spool_policy.helps(error)
                 if turn == _TURNS or not again:
                     raise
 
@@ -318,59 +318,59 @@ class StoreThread:
 
     def _look(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""
-        self._keeper.look()
+        self._engine.look()
         if self._lock is not None:
             self._lock.check()
-            if self._tenure is not None:
-                self._tenure.lock = self._lock.inode
+            if self._writer_lease is not None:
+                self._writer_lease.lock = self._lock.inode
 
     def _bring_back(self) -> None:
-        """What was spooled meanwhile, one record of it; and the reserve."""
-        if self._rescue.waits:
-            self._count(self._rescue.bring_back())
-        self._rescue.tidy()
+        """What was spooled meanwhile, one record of it; and the ballast file."""
+        if self._spool_policy.waits:
+            self._count(self._spool_policy.bring_back())
+        self._spool_policy.tidy()
 
     def _commit_and_settle(self) -> None:
-        if self._keeper.is_doubted:
-            self._keeper.mend()
+        if self._engine.is_doubted:
+            self._engine.mend()
         self._open()
-        if not self.writable and not self._hot.waiting:
+        if not self.writable and not self._head.waiting:
             # All is spooled by now. A record of that shows whether the store takes something.
-            self._keeper.open()
+            self._engine.open()
             self._bring_back()
         self._commit_waiting()
         if self.sealing:
             self.sealing = False
-            self._keeper.seal()
+            self._engine.seal()
         if self.settling:
             self.settling = False
-            while self._rescue.waits:
+            while self._spool_policy.waits:
                 self._bring_back()
-            self._keeper.settle()
+            self._engine.settle()
 
     def _commit_waiting(self) -> None:
         """Commits what waits now; what is taken meanwhile waits for the next time."""
-        safe, left = self._clock.monotonic(), self._hot.waiting
+        safe, left = self._clock.monotonic(), self._head.waiting
         while left > 0 or self._memos:
             self.alive = began = self._clock.monotonic()
             with self._guard:
                 memos = dict(self._memos)
-            batch = self._keeper.commit(memos)
+            batches = self._engine.commit(memos)
             with self._guard:
                 # One that was replaced meanwhile waits for the next commit.
                 self._memos = {n: body for n, body in self._memos.items() if memos.get(n) != body}
             self.took = self._clock.monotonic() - began
             self.last_commit = self._clock.now_ms() / 1000
-            left -= self._count(batch)
-            if not batch:
+            left -= self._count(batches)
+            if not batches:
                 break
         self.spooler.safe = safe
 
-    def _count(self, batch: Sequence[SeriesBatch]) -> int:
-        samples = sum(stretch.samples for stretch in batch)
+    def _count(self, batches: Sequence[SeriesBatch]) -> int:
+        samples = sum(batch.samples for batch in batches)
         self.committed += samples
-        if self._confirmed is not None and batch:
-            self._confirmed(batch)
+        if self._confirmed is not None and batches:
+            self._confirmed(batches)
         return samples
 
 

@@ -1,4 +1,4 @@
-"""What others want of the writer's thread, and the answers on their way back to the loop."""
+"""Calls into the store's thread from the event loop, answered by futures."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from meterd.store.compaction.session import StoreSession
 _T = TypeVar("_T")
 
 
-def closed() -> StoreError:
+def closed_error() -> StoreError:
     return StoreError("the store is not open", code=StoreCode.UNAVAILABLE)
 
 
@@ -45,7 +45,7 @@ class ThreadCalls:
         future: asyncio.Future[_T] = loop.create_future()
         with self._guard:
             if self._ended:
-                raise closed()
+                raise closed_error()
             self._open.append(ThreadCall(work, loop, future))
         return future
 
@@ -64,7 +64,7 @@ class ThreadCalls:
             left = [*self._taken, *self._open]
             self._taken, self._open = [], []
         for one in left:
-            one.answer(closed())
+            one.answer(closed_error())
 
 
 def _settle(future: "asyncio.Future[Any]", error: StoreError | None, result: Any) -> None:

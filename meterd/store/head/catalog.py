@@ -1,4 +1,4 @@
-"""The numbers of devices and series, and from when to when each series has samples."""
+"""The catalogue: numbers of devices and series, and the first and last sample of each series."""
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -261,25 +261,25 @@ class Catalog:
         """Whether there are names that the store does not have."""
         return bool(self._new_devices or self._new_series or self._turned)
 
-    def note(self, spans: Iterable[Chunk]) -> None:
+    def note(self, chunks: Iterable[Chunk]) -> None:
         """These are in the store."""
-        for span in spans:
-            for column in span.columns:
+        for chunk in chunks:
+            for column in chunk.columns:
                 known = self.by_id[column.series]
-                first, last = span.times[column.rows[0]], span.times[column.rows[-1]]
+                first, last = chunk.times[column.rows[0]], chunk.times[column.rows[-1]]
                 if known.first is not None and first < known.first:
                     self.sunk[known.id] = first
                 known.widen(first, last)
 
-    def settle(self, connection: Connection, spans: Iterable[Chunk]) -> None:
-        """Writes the new devices and series, whose first samples are in `spans`."""
+    def settle(self, connection: Connection, chunks: Iterable[Chunk]) -> None:
+        """Writes the new devices and series, whose first samples are in `chunks`."""
         if self._new_devices:
             connection.execute(insert(device), self._new_devices)
         for row in self._turned:
             turned = update(series).where(series.c.id == row["number"])
             connection.execute(turned.values(kind=row["kind"]))
         if self._new_series:
-            firsts = _firsts(spans)
+            firsts = _firsts(chunks)
             self._new_series = [
                 {**row, "first": self._first(row["id"], firsts)} for row in self._new_series
             ]
@@ -304,7 +304,7 @@ class Catalog:
         self._turned.clear()
 
 
-def sums(connection: Connection) -> tuple[object, ...]:
+def series_checksum(connection: Connection) -> tuple[object, ...]:
     """What is another one where series were made, or reach to other times."""
     known = connection.execute(select(func.count(), func.sum(series.c.first))).one()
     lasts = connection.execute(select(func.count(), func.sum(newest.c.time))).one()
@@ -338,15 +338,15 @@ def _extent(
     return first, last
 
 
-def _firsts(spans: Iterable[Chunk]) -> dict[object, int]:
+def _firsts(chunks: Iterable[Chunk]) -> dict[object, int]:
     found: dict[object, int] = {}
-    for span in spans:
-        for column in span.columns:
-            time = span.times[column.rows[0]]
+    for chunk in chunks:
+        for column in chunk.columns:
+            time = chunk.times[column.rows[0]]
             found[column.series] = min(time, found.get(column.series, time))
     return found
 
 
-def held(known: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
+def with_samples(known: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
     """Those that have samples."""
     return (one for one in known if one.first is not None and one.last is not None)

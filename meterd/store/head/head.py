@@ -1,7 +1,7 @@
-"""The polls that no block holds yet, in memory as columns: written from here, and read here.
+"""The head: polls that no block holds yet, in memory as columns.
 
-The event loop appends, the writer's thread commits and seals, readers copy. The lock that the
-loop takes is held while one stretch is appended to, copied or exchanged, which are bounded; what
+The event loop appends, the store's thread commits and seals, readers copy. The lock that the
+loop takes is held while one batch is appended to, copied or exchanged, which are bounded; what
 grows with the polls in memory is done without it.
 """
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from meterd.model.sample import Layout, Poll
 from meterd.store.head.series_batch import Naming, SeriesBatch
 
-__all__ = ("Head", "Naming", "SeriesBatch", "batch")
+__all__ = ("Head", "Naming", "SeriesBatch", "as_batches")
 
 Looked = tuple[SeriesBatch, int]
-"""A stretch, and how many of its rows, the first ones, somebody has looked at."""
+"""A batch, and how many of its rows, the first ones, somebody has looked at."""
 
 
 @dataclass(slots=True)
 class _Device:
-    """Stretches in the order of arrival. Only the open one is added to."""
+    """Batches in the order of arrival. Only the open one is added to."""
 
     model: SeriesBatch | None = None  # what the next one follows
     open: SeriesBatch | None = None
@@ -35,8 +35,8 @@ class _Device:
     def rename(self, device: str) -> None:
         """All of it is closed, and of a device that is called so."""
         self.close()
-        for stretch in (*self.closed, *([] if self.model is None else [self.model])):
-            stretch.device = device
+        for batch in (*self.closed, *([] if self.model is None else [self.model])):
+            batch.device = device
 
     def begin(self, device: str, layout: Layout) -> SeriesBatch:
         self.close()
@@ -61,7 +61,7 @@ class Head:
     """Every poll since its device's last block.
 
     `take` is the loop's. All else that changes something is done by one thread at a time: the
-    writer's, or the spooler's, which parks what the store does not take.
+    writer's, or the spool thread's, which parks what the store does not take.
     """
 
     def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
@@ -91,12 +91,12 @@ class Head:
             self._waiting += len(poll.values)
 
     def adopt(self, journal: "Head") -> None:
-        """What was found in the journal comes before what was taken since."""
+        """What was found in the WAL comes before what was taken since."""
         with self._changing:
             for device, theirs in journal._devices.items():
                 theirs.rename(self._renamed.get(device, device))
-                for stretch in theirs.closed:
-                    stretch.kept = len(stretch.times)
+                for batch in theirs.closed:
+                    batch.kept = len(batch.times)
                 with self._guard:
                     now = self._renamed.get(device, device)
                     mine = self._devices.setdefault(now, _Device())
@@ -104,12 +104,12 @@ class Head:
                     mine.closed[:0] = theirs.closed
 
     def append(self, device: str, late: Sequence[SeriesBatch]) -> None:
-        """Polls that are in the journal already come after what was taken until now."""
+        """Polls that are in the WAL already come after what was taken until now."""
         with self._changing:
             now = self._renamed.get(device, device)
-            for stretch in late:
-                stretch.kept = len(stretch.times)
-                stretch.device = now
+            for batch in late:
+                batch.kept = len(batch.times)
+                batch.device = now
             with self._guard:
                 mine = self._devices.setdefault(now, _Device())
                 mine.close()
@@ -127,8 +127,8 @@ class Head:
                     mine = self._devices.setdefault(self._renamed[old], _Device())
                     mine.model = mine.model or moved.model
                     mine.closed[:0] = moved.closed
-            for stretch in self._aside():
-                stretch.device = self._renamed.get(stretch.device, stretch.device)
+            for batch in self._aside():
+                batch.device = self._renamed.get(batch.device, batch.device)
 
     @property
     def waiting(self) -> int:
@@ -141,22 +141,22 @@ class Head:
         return self._moves
 
     def uncommitted(self, most: int) -> list[SeriesBatch]:
-        """Copies of the rows that are not in the journal, about `most` samples, oldest first."""
+        """Copies of the rows that are not in the WAL, about `most` samples, oldest first."""
         found: list[SeriesBatch] = []
-        for stretch in self._all():
-            rows = max(1, most // max(1, len(stretch.columns)))
+        for batch in self._all():
+            rows = max(1, most // max(1, len(batch.columns)))
             with self._guard:
-                end = min(len(stretch.times), stretch.kept + rows)
-                if end == stretch.kept:
+                end = min(len(batch.times), batch.kept + rows)
+                if end == batch.kept:
                     continue
-                found.append(stretch.copy(stretch.kept, end))
-            most -= len(found[-1].times) * len(stretch.columns)
+                found.append(batch.copy(batch.kept, end))
+            most -= len(found[-1].times) * len(batch.columns)
             if most <= 0:
                 break
         return found
 
     def confirm(self, written: Sequence[SeriesBatch], moves: int | None = None) -> int:
-        """Those copies are in the journal now; returns their samples.
+        """Those copies are in the WAL now; returns their samples.
 
         `moves` is from before they were made: where it is another one by now, another thread has
         put some elsewhere, and nothing changes.
@@ -183,10 +183,10 @@ class Head:
                 self._remove(origin, [(origin.kept, origin.kept + len(copy.times))])
             return self._less(moved)
 
-    def park(self, moved: Sequence[SeriesBatch], moves: int, key: int, most: int) -> int:
-        """`forget` for copies that are in the spool: readers go on to see them, until `unpark`.
+    def mark_spooled(self, moved: Sequence[SeriesBatch], moves: int, key: int, most: int) -> int:
+        """`forget` for copies that are in the spool: readers see them until `unmark_spooled`.
 
-        Of all that is parked or waits `most` samples stay in memory, the newest.
+        Of all that is spooled or waits `most` samples stay in memory, the newest.
         """
         with self._changing:
             samples = self.forget(moved, moves)
@@ -198,14 +198,14 @@ class Head:
                     self._parked = self._parked[1:]
             return samples
 
-    def unpark(self, key: int) -> None:
-        """What was parked under this key is in the store now, or nowhere."""
+    def unmark_spooled(self, key: int) -> None:
+        """What was spooled under this key is in the store now, or nowhere."""
         with self._changing:
             self._parked = [one for one in self._parked if one.key != key]
 
     def _aside(self) -> list[SeriesBatch]:
-        """What is parked, oldest first."""
-        return [stretch for one in self._parked for stretch in one.copies]
+        """What is spooled, oldest first."""
+        return [batch for one in self._parked for batch in one.copies]
 
     def _less(self, copies: Sequence[SeriesBatch]) -> int:
         samples = _samples(copies)
@@ -213,32 +213,32 @@ class Head:
             self._waiting -= samples
         return samples
 
-    def _remove(self, stretch: SeriesBatch, gone: Sequence[tuple[int, int]]) -> None:
+    def _remove(self, batch: SeriesBatch, gone: Sequence[tuple[int, int]]) -> None:
         """These rows, which were there when they were looked for."""
         with self._guard:
-            mine = self._devices.get(stretch.device)
-            if mine is not None and mine.open is stretch:
+            mine = self._devices.get(batch.device)
+            if mine is not None and mine.open is batch:
                 mine.close()
-        rest = stretch.without(gone)
+        rest = batch.without(gone)
         with self._guard:
-            stretch.become(rest)
+            batch.become(rest)
 
     def unconfirm(self) -> None:
-        """The journal is gone: what was in it waits for a commit again."""
+        """The WAL is gone: what was in it waits for a commit again."""
         with self._changing:
             self._moves += 1
-            for stretch in self._all():
+            for batch in self._all():
                 with self._guard:
-                    if stretch.kept:
-                        self._waiting += stretch.copy(0, stretch.kept).samples
-                        stretch.kept = 0
+                    if batch.kept:
+                        self._waiting += batch.copy(0, batch.kept).samples
+                        batch.kept = 0
 
     def renumber(self) -> None:
-        """Series have other numbers from now on: a stretch remembers those that it was told."""
+        """Series have other numbers from now on: a batch remembers those that it was told."""
         with self._changing:
-            for stretch in self._all():
+            for batch in self._all():
                 with self._guard:
-                    stretch.order, stretch.laid = [], {}
+                    batch.order, batch.laid = [], {}
 
     def drop(self, device: str) -> int:
         """Another meterd has the device; returns the samples that no commit had confirmed."""
@@ -250,16 +250,16 @@ class Head:
             return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
 
     def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
-        """What is older is in blocks now, of the first so many rows of these stretches.
+        """What is older is in blocks now, of the first so many rows of these batches.
 
         Returns how many rows of each are left of those.
         """
         with self._changing:
             left: list[Looked] = []
-            for stretch, rows in seen:
-                if gone := stretch.older(before, rows):
-                    self._remove(stretch, gone)
-                left.append((stretch, rows - sum(end - start for start, end in gone)))
+            for batch, rows in seen:
+                if gone := batch.older(before, rows):
+                    self._remove(batch, gone)
+                left.append((batch, rows - sum(end - start for start, end in gone)))
             closed = self._closed(device)
             for place in reversed(range(len(closed))):
                 if not closed[place].times:
@@ -272,34 +272,34 @@ class Head:
             mine = self._devices.get(device)
             return [] if mine is None else mine.closed.copy()
 
-    def stretches(
+    def batches(
         self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
     ) -> list[SeriesBatch]:
-        """Copies of all rows of a device, or of those in the journal, in order of arrival.
+        """Copies of all rows of a device, or of those in the WAL, in order of arrival.
 
         `within`: those that have none of start <= time < end (Unix ms) may be left out.
         """
         found = [] if kept else [one for one in self._aside() if one.device == device]
-        for stretch in self._of(device):
-            bounds = stretch.bounds
+        for batch in self._of(device):
+            bounds = batch.bounds
             if within and bounds and not (bounds[0] < within[1] and within[0] <= bounds[1]):
                 continue
             with self._guard:
-                rows = stretch.kept if kept else len(stretch.times)
-                found.append(self._copy(stretch, rows))
+                rows = batch.kept if kept else len(batch.times)
+                found.append(self._copy(batch, rows))
         return [one for one in found if one.times]
 
-    def _copy(self, stretch: SeriesBatch, rows: int) -> SeriesBatch:
+    def _copy(self, batch: SeriesBatch, rows: int) -> SeriesBatch:
         """The first so many rows. The lock is held."""
-        mine = self._devices.get(stretch.device)
-        is_open = mine is None or mine.open is stretch
-        if not is_open and rows == len(stretch.times):
-            return stretch.view()
-        return stretch.copy(0, rows)
+        mine = self._devices.get(batch.device)
+        is_open = mine is None or mine.open is batch
+        if not is_open and rows == len(batch.times):
+            return batch.view()
+        return batch.copy(0, rows)
 
     def tails(self) -> list[SeriesBatch]:
-        """Copies of the newest rows in the journal, as many as hold one of each layout."""
-        kept = (one for name in self.devices() for one in self.stretches(name, kept=True))
+        """Copies of the newest rows in the WAL, as many as hold one of each layout."""
+        kept = (one for name in self.devices() for one in self.batches(name, kept=True))
         return [one.tail() for one in kept]
 
     def names(self) -> set[tuple[str, str, str]]:
@@ -311,10 +311,10 @@ class Head:
         """The first and last time of each series here."""
         found: dict[tuple[str, str, str], tuple[int, int]] = {}
         for device in {*self.devices(), *(one.device for one in self._aside())}:
-            for stretch in self.stretches(device):
-                for kind, first, last in stretch.extents():
+            for batch in self.batches(device):
+                for kind, first, last in batch.extents():
                     for place in kind.places:
-                        name = device, *stretch.columns[place]
+                        name = device, *batch.columns[place]
                         known = found.get(name, (first, last))
                         found[name] = min(known[0], first), max(known[1], last)
         return found
@@ -324,10 +324,10 @@ class Head:
             return list(self._devices)
 
     def oldest(self, device: str) -> int | None:
-        """The time (Unix ms) of the device's oldest poll here, but for what is parked."""
+        """The time (Unix ms) of the device's oldest poll here, but for what is spooled."""
         firsts: list[int] = []
-        for stretch in self._of(device):
-            bounds, times = stretch.bounds, stretch.times
+        for batch in self._of(device):
+            bounds, times = batch.bounds, batch.times
             if times:
                 firsts.append(min(times) if bounds is None else bounds[0])
         return min(firsts, default=None)
@@ -342,11 +342,11 @@ class Head:
     def newest(self) -> dict[str, int]:
         """The time (Unix ms) of each device's newest poll here."""
         found: dict[str, int] = {}
-        for stretch in (*self._aside(), *self._all()):
-            bounds, times = stretch.bounds, stretch.times
+        for batch in (*self._aside(), *self._all()):
+            bounds, times = batch.bounds, batch.times
             if times:
                 last = max(times) if bounds is None else bounds[1]
-                found[stretch.device] = max(last, found.get(stretch.device, last))
+                found[batch.device] = max(last, found.get(batch.device, last))
         return found
 
     def _all(self) -> Iterator[SeriesBatch]:
@@ -358,9 +358,9 @@ def _samples(copies: Sequence[SeriesBatch]) -> int:
     return sum(copy.samples for copy in copies)
 
 
-def batch(polls: Iterable[Poll]) -> list[SeriesBatch]:
+def as_batches(polls: Iterable[Poll]) -> list[SeriesBatch]:
     """Polls as columns, for Writer.put; of each device in this order."""
     found = Head()
     for poll in polls:
         found.take(poll)
-    return [one for device in found.devices() for one in found.stretches(device)]
+    return [one for device in found.devices() for one in found.batches(device)]

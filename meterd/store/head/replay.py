@@ -1,4 +1,4 @@
-"""Polls as the journal has them, and polls again from what it or the spool kept of them."""
+"""Polls to chunks for the WAL, and chunks of the WAL or the spool back to polls (replay)."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -9,35 +9,35 @@ from sqlalchemy import Connection, select
 
 from meterd.errors import StoreError
 from meterd.model.sample import Layout, Poll, QualityFlag
-from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk, RowBatch, merge
 from meterd.store.db.quarantine import DamageError
 from meterd.store.db.schema import journal
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
-from meterd.store.head.series_batch import doubts_of
+from meterd.store.head.series_batch import quality_flags_of
 
 Names = Callable[[int], tuple[str, str, str]]
 """Device, quantity and unit of a series, by its number."""
 
 
 class PollDecoder:
-    """Makes polls of spans; equal columns get one Layout."""
+    """Makes polls of chunks; equal columns get one Layout."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
-    def of(self, span: Chunk, device: str) -> Iterator[Poll]:
-        """The polls of a span in time order. Polls that had no columns at all are not kept."""
-        rows: list[list[tuple[int, float]]] = [[] for _ in span.times]
+    def of(self, chunk: Chunk, device: str) -> Iterator[Poll]:
+        """The polls of a chunk in time order. Polls that had no columns at all are not kept."""
+        rows: list[list[tuple[int, float]]] = [[] for _ in chunk.times]
         doubts: dict[int, dict[int, QualityFlag]] = {}
-        for column in span.columns:
+        for column in chunk.columns:
             for row, value in zip(column.rows, column.values, strict=True):
                 rows[row].append((column.series, value))
-            for place, doubt in doubts_of(column):
+            for place, doubt in quality_flags_of(column):
                 doubts.setdefault(column.rows[place], {})[column.series] = doubt
-        for number, (time, cells) in enumerate(zip(span.times, rows, strict=True)):
+        for number, (time, cells) in enumerate(zip(chunk.times, rows, strict=True)):
             series = tuple(one for one, _ in cells)
             values = tuple(value if value == value else None for _, value in cells)
             doubted = {
@@ -54,24 +54,24 @@ class PollDecoder:
 
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Chunk]]]:
-    """Every journal row, oldest first, with its number. Raises StoreError (corrupt)."""
+    """Every WAL row, oldest first, with its number. Raises StoreError (corrupt)."""
     numbers = list(connection.scalars(select(journal.c.id).order_by(journal.c.id)))
     for number in numbers:
         body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
         try:
-            spans = journals.decode(body or b"")
+            chunks = commit_record.decode(body or b"")
         except StoreError as error:
             raise DamageError("journal", number, str(error)) from error
-        yield number, spans
+        yield number, chunks
 
 
 def replay(
     rows: Iterable[tuple[int, list[Chunk]]],
-    hot: Head,
+    head: Head,
     catalog: Catalog,
     strange: Callable[[DamageError, list[Chunk]], None] | None = None,
 ) -> dict[int, int]:
-    """Takes the polls of journal rows; returns the newest time (Unix ms) of each row.
+    """Takes the polls of WAL rows; returns the newest time (Unix ms) of each row.
 
     A row of devices or series that the store does not have is told to `strange`, with what is left
     of it besides, which is taken; without it that raises DamageError.
@@ -81,21 +81,21 @@ def replay(
     # Closed at once where a row is refused: the rows may come out of a transaction.
     with closing(_each(rows)) as each:
         for number, held in each:
-            spans = held
-            if who := _strange(spans, catalog):
+            chunks = held
+            if who := _unknown_owner(chunks, catalog):
                 text = f"it holds polls of {who}, which the store does not have"
                 damaged = DamageError("journal", number, text)
                 if strange is None:
                     raise damaged
-                spans = _known(spans, catalog)
-                strange(damaged, spans)
-            newest[number] = max((span.times[-1] for span in spans), default=0)
-            catalog.note(spans)
-            told = (polls.of(span, catalog.names[span.device]) for span in spans)
-            # Layouts that took turns are spans of their own.
+                chunks = _known_chunks(chunks, catalog)
+                strange(damaged, chunks)
+            newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
+            catalog.note(chunks)
+            told = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
+            # Layouts that took turns are chunks of their own.
             for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
                 if poll.values:
-                    hot.take(poll)
+                    head.take(poll)
     return newest
 
 
@@ -103,41 +103,41 @@ def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[
     yield from rows
 
 
-def _strange(spans: Iterable[Chunk], catalog: Catalog) -> str:
+def _unknown_owner(chunks: Iterable[Chunk], catalog: Catalog) -> str:
     """The first device or series that nobody knows, or a series that is another device's."""
-    for span in spans:
-        name = catalog.names.get(span.device)
+    for chunk in chunks:
+        name = catalog.names.get(chunk.device)
         if name is None:
-            return f"device {span.device}"
-        for column in span.columns:
+            return f"device {chunk.device}"
+        for column in chunk.columns:
             known = catalog.by_id.get(column.series)
             if known is None or known.name[0] != name:
                 return f"series {column.series} of {name}"
     return ""
 
 
-def _known(spans: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
+def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
     """What is left of these without what `_strange` tells of."""
     found = []
-    for span in spans:
-        owned = {one.id for one in catalog.by_device.get(span.device, ())}
-        columns = tuple(column for column in span.columns if column.series in owned)
+    for chunk in chunks:
+        owned = {one.id for one in catalog.by_device.get(chunk.device, ())}
+        columns = tuple(column for column in chunk.columns if column.series in owned)
         if columns:
-            found.append(Chunk(span.device, span.times, columns))
+            found.append(Chunk(chunk.device, chunk.times, columns))
     return found
 
 
-def journal_spans(batch: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
-    """What a journal row says of these polls, device by device."""
+def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
+    """What a WAL row says of these polls, device by device."""
     by_device: dict[str, list[Chunk]] = {}
-    for stretch in batch:
-        owner = catalog.device(stretch.device)
-        spans = by_device.setdefault(stretch.device, [])
-        spans += (span for span in stretch.rows(owner, catalog.one) if span.times)
-    return [span for spans in by_device.values() for span in _for_journal(spans)]
+    for batch in batches:
+        owner = catalog.device(batch.device)
+        chunks = by_device.setdefault(batch.device, [])
+        chunks += (chunk for chunk in batch.rows(owner, catalog.one) if chunk.times)
+    return [chunk for chunks in by_device.values() for chunk in _for_journal(chunks)]
 
 
-def _for_journal(spans: list[Chunk]) -> list[Chunk]:
-    """Rows as they are, which is quicker than to merge them; anything else as one span."""
-    rows = len(spans) == 1 or all(isinstance(span, RowBatch) for span in spans)
-    return spans if rows else [merge(spans)]
+def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
+    """Rows as they are, which is quicker than to merge them; anything else as one chunk."""
+    rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
+    return chunks if rows else [merge(chunks)]

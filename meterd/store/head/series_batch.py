@@ -1,12 +1,12 @@
-"""Polls of one device in memory, as columns, between being taken and being in a block.
+"""A series batch: polls of one device in memory as columns, from taking them to their block.
 
-A stretch has polls with a common set of columns:
+A batch has polls with a common set of columns:
 
     times   t0 t1 t2 …
     kinds   which of the layouts seen each row has; a column that it lacks is absent there
     tables  of each of these, v00 v01 … v0w  v10 v11 … v1w  …   row by row, NaN for null
 
-A stretch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
+A batch is bounded (`most` rows), so that whatever is done with one of them takes a bounded time.
 Once another one follows it nothing is added to it, and its arrays are replaced, never changed:
 whoever reads it shares them.
 """
@@ -25,17 +25,17 @@ from meterd.store.blocks.chunk import (
     Chunk,
     ChunkColumn,
     RowBatch,
-    has_wild,
-    regular,
-    runs,
-    sound,
+    as_range,
+    has_infinity,
+    run_lengths,
+    without_infinities,
 )
 from meterd.store.blocks.quality_codes import GOOD, INVALID, QUALITIES, REASON_LENGTH
 
 _NAN = float("nan")
 _WILD = QualityFlag(Quality.INVALID, NOT_FINITE)
 _MOST_KINDS = 250
-# Rows and cells of one stretch: a copy of it takes some 0.1 ms.
+# Rows and cells of one batch: a copy of it takes some 0.1 ms.
 _MOST_ROWS = 4096
 _MOST_CELLS = 1 << 17
 _FEWEST_ROWS = 64
@@ -43,7 +43,7 @@ _FEWEST_ROWS = 64
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 
 _Laid = tuple[tuple[int, ...], tuple[int, ...]]
-"""Series of a layout, ascending, and their places in the stretch."""
+"""Series of a layout, ascending, and their places in the batch."""
 
 Naming = Callable[[str, str, str], int]
 """The number of a series, by device, quantity and unit."""
@@ -51,16 +51,16 @@ Naming = Callable[[str, str, str], int]
 
 @dataclass(slots=True)
 class _BatchLayout:
-    """A layout, whose rows are in a table of their own, and its columns in the stretch."""
+    """A layout, whose rows are in a table of their own, and its columns in the batch."""
 
     layout: Layout
-    places: tuple[int, ...]  # of the layout's columns in the stretch
+    places: tuple[int, ...]  # of the layout's columns in the batch
     column_of: Mapping[int, int]  # by place; of a column that is there twice, the last one
 
 
 @dataclass(slots=True, eq=False)
 class SeriesBatch:
-    """Polls in the order they were taken. `kept` rows, the first ones, are in the journal."""
+    """Polls in the order they were taken. `kept` rows, the first ones, are in the WAL."""
 
     device: str
     columns: tuple[tuple[str, str], ...]
@@ -87,12 +87,12 @@ class SeriesBatch:
         return cls(device, columns, index, most=most)
 
     @classmethod
-    def late(cls, device: str, column: tuple[str, str], span: Chunk) -> Iterator["SeriesBatch"]:
-        """The one column of a span, as polls."""
+    def late(cls, device: str, column: tuple[str, str], chunk: Chunk) -> Iterator["SeriesBatch"]:
+        """The one column of a chunk, as polls."""
         layout = Layout.of([column])
-        cells = sound(span.columns[0])
-        times, shared = span.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
-        doubts = {at: shared.setdefault(one, {0: one}) for at, one in doubts_of(cells)}
+        cells = without_infinities(chunk.columns[0])
+        times, shared = chunk.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
+        doubts = {at: shared.setdefault(one, {0: one}) for at, one in quality_flags_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
             some = times[start : start + _MOST_ROWS]
             one = cls.of(device, (column,))
@@ -107,7 +107,7 @@ class SeriesBatch:
     def follow(self, layout: Layout) -> "SeriesBatch":
         """An empty one that goes on after this one, and has the columns of a layout.
 
-        It has the columns in use as well, so that layouts that take turns share one stretch.
+        It has the columns in use as well, so that layouts that take turns share one batch.
         """
         used = {self.seen[number].places for number in set(self.kinds)}
         places = sorted({place for some in used for place in some})
@@ -125,7 +125,7 @@ class SeriesBatch:
         return len(self.times) >= self.most
 
     def number(self, layout: Layout) -> int | None:
-        """The layout's number here; None where it has columns that this stretch has not."""
+        """The layout's number here; None where it has columns that this batch has not."""
         found = self.known.get(id(layout))
         return self._learn(layout) if found is None else found
 
@@ -152,7 +152,7 @@ class SeriesBatch:
                 kind.places[column]: doubt for column, doubt in poll.doubts.items()
             }
         # Nulls, too, are no numbers between these.
-        if not -LARGEST <= sum(row) <= LARGEST and has_wild(row):
+        if not -LARGEST <= sum(row) <= LARGEST and has_infinity(row):
             row = self._tame(row, kind)
         self.times.append(poll.time)
         self.kinds.append(number)
@@ -189,7 +189,7 @@ class SeriesBatch:
             self.index,
             self.times[start:end],
             self.kinds[start:end],
-            _taken(self, [(start, end)]),
+            _tables_of(self, [(start, end)]),
             doubts,
             self.known,
             self.seen,
@@ -200,7 +200,7 @@ class SeriesBatch:
         )
 
     def unnumbered(self) -> "SeriesBatch":
-        """For who numbers series in another way: a stretch remembers the numbers it was told."""
+        """For who numbers series in another way: a batch remembers the numbers it was told."""
         return replace(self, order=[], laid={})
 
     def tail(self) -> "SeriesBatch":
@@ -230,7 +230,7 @@ class SeriesBatch:
                 moved.update(zip(range(start, end), range(len(rest.times), total), strict=False))
             rest.times.extend(self.times[start:end])
             rest.kinds.extend(self.kinds[start:end])
-        rest.tables = _taken(self, left)
+        rest.tables = _tables_of(self, left)
         rest.doubts = {moved[row]: one for row, one in self.doubts.items() if row in moved}
         rest.kept = sum(max(0, min(self.kept, end) - start) for start, end in left)
         rest.end()
@@ -243,7 +243,7 @@ class SeriesBatch:
         self.bounds = rest.bounds
 
     def older(self, before: int, among: int) -> list[tuple[int, int]]:
-        """Rows older than `before`, as ranges: of the first so many, and if in the journal."""
+        """Rows older than `before`, as ranges: of the first so many, and if in the WAL."""
         times = self.times[: min(among, self.kept)]
         old = [time < before for time in times]
         edges = [i for i, (a, b) in enumerate(pairwise((False, *old, False))) if a != b]
@@ -271,28 +271,28 @@ class SeriesBatch:
             for place, value in zip(places, values, strict=True):
                 yield self.columns[place], self.times[row], value, doubts.get(place)
 
-    # -- as spans -----------------------------------------------------------------------------
+    # -- as chunks -----------------------------------------------------------------------------
 
-    def spans(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
+    def chunks(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
         """In the order of arrival; in each the times ascend. `before`: only older rows."""
         for start, end in self._runs():
             piece = self if end - start == len(self.times) else self.copy(start, end)
-            span = piece._span(device, naming)
-            yield span if before is None else slicing.until(span, before)
+            chunk = piece._chunk(device, naming)
+            yield chunk if before is None else slicing.until(chunk, before)
 
     def rows(self, device: int, naming: Naming) -> list[Chunk]:
-        """For a commit: of layouts that take turns, each a span of its own, as rows; if it may be.
+        """For a commit: of layouts that take turns, each a chunk of its own, as rows; if it may be.
 
-        Their times are not one after the other: whoever wants columns merges, or takes `spans`.
+        Their times are not one after the other: whoever wants columns merges, or takes `chunks`.
         """
         numbers = set(self.kinds)
         if len(numbers) < 2 or self.doubts or any(map(ge, self.times, self.times[1:])):
-            return list(self.spans(device, naming))
+            return list(self.chunks(device, naming))
         found: list[Chunk] = []
         for number in sorted(numbers):
             sheet = self._sheet(device, naming, number)
             if sheet is None:
-                return list(self.spans(device, naming))
+                return list(self.chunks(device, naming))
             found.append(sheet)
         return found
 
@@ -301,7 +301,7 @@ class SeriesBatch:
         breaks = [i for i, (a, b) in enumerate(pairwise(self.times), 1) if b <= a]
         yield from pairwise([0, *breaks, len(self.times)])
 
-    def _span(self, device: int, naming: Naming) -> Chunk:
+    def _chunk(self, device: int, naming: Naming) -> Chunk:
         if len(self.tables) == 1 and not self.doubts:
             sheet = self._sheet(device, naming, next(iter(self.tables)))
             if sheet is not None:
@@ -340,7 +340,7 @@ class SeriesBatch:
         values = self._values(place)
         rows = self._rows(place)
         states = self._states(place, rows, values)
-        return ChunkColumn(series, regular(rows), values, states)
+        return ChunkColumn(series, as_range(rows), values, states)
 
     def _values(self, place: int) -> "array[float]":
         """In the order of the rows that have it."""
@@ -369,7 +369,7 @@ class SeriesBatch:
         if not lacking:
             return range(len(self.times))
         if lacking not in self.present:
-            self.present[lacking] = regular(
+            self.present[lacking] = as_range(
                 [row for row, kind in enumerate(self.kinds) if kind not in lacking]
             )
         return self.present[lacking]
@@ -385,25 +385,25 @@ class SeriesBatch:
         whole = sum(values)
         if not doubted and whole == whole:
             return ()
-        return runs(map(_state, map(doubted.get, rows), values), values)
+        return run_lengths(map(_state, map(doubted.get, rows), values), values)
 
 
 def _nothing() -> dict[str, Any]:
-    """The rows of a stretch that has none yet."""
+    """The rows of a batch that has none yet."""
     empty = {"times": array("q"), "kinds": array("B"), "tables": {}, "turns": []}
     rest = {"doubts": {}, "kept": 0, "bounds": None, "origin": None, "present": {}}
     return {**empty, **rest}
 
 
-def _taken(stretch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
+def _tables_of(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, array[float]]":
     """The tables of these ranges of rows, which ascend, in one pass; of each layout that has some.
 
     That of a layout without a column is empty.
     """
-    kinds = stretch.kinds.tobytes()
+    kinds = batch.kinds.tobytes()
     found: dict[int, array[float]] = {}
-    for number, table in stretch.tables.items():
-        width, at, last = len(stretch.seen[number].places), 0, 0
+    for number, table in batch.tables.items():
+        width, at, last = len(batch.seen[number].places), 0, 0
         for start, end in left:
             at += kinds.count(number, last, start)
             if count := kinds.count(number, start, end):
@@ -413,7 +413,7 @@ def _taken(stretch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int, 
     return found
 
 
-def doubts_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:
+def quality_flags_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:
     """Of the values that are not simply good, by place in the column."""
     at = 0
     for count, quality, reason in column.states:

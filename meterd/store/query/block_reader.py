@@ -15,7 +15,7 @@ from meterd.store.db.schema import block, dirty, rollup
 from meterd.store.query.aggregation import PartialAggregate
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.counter_days import CounterDay
-from meterd.store.query.series_array import SeriesArray, joined
+from meterd.store.query.series_array import SeriesArray, concatenate
 
 # What of a roll-up's lanes each aggregate is made of.
 _LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
@@ -78,7 +78,7 @@ class BlockReader:
         for key, body in blocks:
             for one, track in self._decoded.tracks(key, body, wanted):
                 found.setdefault(one, []).append(track)
-        return {one: joined(tracks) for one, tracks in found.items()}
+        return {one: concatenate(tracks) for one, tracks in found.items()}
 
     def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         if self._connection is not None:

@@ -21,12 +21,12 @@ from meterd.store.blocks.counter_increase import (
     HOLE_MS,
     Point,
     Power,
-    hole_after,
-    share,
+    hole_threshold,
+    proportion,
     thousandths,
 )
 from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup, fold
-from meterd.store.blocks.sample_order import strays
+from meterd.store.blocks.sample_order import misplaced
 
 _FEW = 3  # samples that tell a usual step
 _EMPTY = QuarterRollup(0, nan, nan, 0.0, 0)
@@ -78,7 +78,9 @@ Bounds = tuple[CounterDay | None, CounterDay | None]
 """The nearest days with samples before and after some days, where there are any."""
 
 
-def joined(days: Sequence[CounterDay], around: Bounds, wanted: range) -> dict[int, QuarterRollup]:
+def join_days(
+    days: Sequence[CounterDay], around: Bounds, wanted: range
+) -> dict[int, QuarterRollup]:
     """The quarter hours with these numbers, ascending; `days` in time order."""
     before, after = around
     row = _in_line([*filter(None, (before,)), *days, *filter(None, (after,))])
@@ -109,7 +111,7 @@ def _in_line(days: Sequence[CounterDay]) -> Sequence[CounterDay]:
     """
     if not all(day.total for day in days):
         return days
-    gone = set(strays([point[1] for day in days for point in (day.first, day.last)]))
+    gone = set(misplaced([point[1] for day in days for point in (day.first, day.last)]))
     wrong = {place // 2 for place in gone if place % 2 == 0 and place + 1 in gone}
     return [day for place, day in enumerate(days) if place not in wrong]
 
@@ -161,7 +163,7 @@ def _bridge(
     guessed = False
     if line.rise_or_fall and line.width > HOLE_MS:
         steps = [usual for usual in (one.usual, other.usual) if usual]
-        guessed = line.width > hole_after(min(steps, default=0))
+        guessed = line.width > hole_threshold(min(steps, default=0))
     first, end = one.last[0] // QUARTER_MS, -(-other.first[0] // QUARTER_MS)
     for number in range(max(first, wanted.start), min(end, wanted.stop)):
         known = found.get(number, _EMPTY)
@@ -194,7 +196,7 @@ def _spread(found: dict[int, QuarterRollup], one: CounterDay, other: CounterDay)
         return
     region = [*reversed(stood[:count]), *lead]
     for place, number in enumerate(region):
-        part = share(whole, place + 1, len(region)) - share(whole, place, len(region))
+        part = proportion(whole, place + 1, len(region)) - proportion(whole, place, len(region))
         own = (other.quarters[number].increase or 0) if number in lead else 0
         if (known := found.get(number)) is not None:
             increase = (known.increase or 0) + part - own
@@ -233,7 +235,7 @@ class _Line:
 
     def _at(self, time: int) -> int:
         since = min(max(0, time - self.start), self.width)
-        return share(self.rise, since, self.width) if self.width > 0 else 0
+        return proportion(self.rise, since, self.width) if self.width > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)

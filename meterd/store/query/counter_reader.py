@@ -9,15 +9,15 @@ from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Name
 from meterd.store.query.block_reader import BlockReader
-from meterd.store.query.counter_days import Bounds, CounterDay, joined, stale
+from meterd.store.query.counter_days import Bounds, CounterDay, join_days, stale
 from meterd.store.query.series_array import EMPTY, SeriesArray
-from meterd.store.query.series_array import joined as one_track
+from meterd.store.query.series_array import concatenate as one_track
 
 if TYPE_CHECKING:
     from meterd.store.query.range_reader import Moment
 
 
-def beside(name: Name) -> list[Name]:
+def counter_of(name: Name) -> list[Name]:
     """The power that may tell whether a counter was frozen, as series of its device."""
     return [(name[0], power, "W") for power in POWERS] if power_of(name[1], _nothing) else []
 
@@ -36,9 +36,9 @@ class CounterReader:
         self._device = moment.catalog.devices.get(name[0], 0)
         known = moment.catalog.series.get(name)
         self._id = known.id if known is not None else None
-        hot = moment.hot.get(name, EMPTY)
-        self._fresh = {int(time) // DAY for time in hot.times}
-        times = [int(time) for time in (hot.times[:1], hot.times[-1:]) for time in time]
+        head = moment.head.get(name, EMPTY)
+        self._fresh = {int(time) // DAY for time in head.times}
+        times = [int(time) for time in (head.times[:1], head.times[-1:]) for time in time]
         if known is not None and known.first is not None and known.last is not None:
             times += (known.first, known.last)
         self._extent = (min(times), max(times)) if times else None
@@ -57,7 +57,7 @@ class CounterReader:
         before = self._neighbour(first, later=False) if oldest < first * DAY else None
         after = self._neighbour(last, later=True) if newest >= (last + 1) * DAY else None
         self._renew(days, (before, after))
-        return joined(days, (before, after), wanted)
+        return join_days(days, (before, after), wanted)
 
     def _renew(self, days: list[CounterDay], around: Bounds) -> None:
         """Roll-ups that do not fit to what is beside them give way to samples, if there are any."""
@@ -101,8 +101,8 @@ class CounterReader:
         return CounterDay.of(track.times.tolist(), track.values.tolist(), power, total=total)
 
     def _with_fresh(self, day: int, name: Name, stored: SeriesArray) -> SeriesArray:
-        hot = self._moment.hot.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)
-        return one_track([stored, hot]).told()
+        head = self._moment.head.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)
+        return one_track([stored, head]).told()
 
     def _power(self, day: int) -> Callable[[str], Samples | None]:
         """Loads the device's power of a day."""

@@ -13,7 +13,7 @@ from meterd.store.db.connections import Database
 from meterd.store.db.keys import block_ids, dirty_of, rollup_id
 from meterd.store.db.schema import block, dirty, rollup
 from meterd.store.head.catalog import Catalog, Name
-from meterd.store.head.head import Head
+from meterd.store.head.view import ReadableHead
 
 # Numbers of series that no commit has numbered yet, as long as one answer lives.
 _PROVISIONAL = 1 << 30
@@ -23,7 +23,7 @@ _PROVISIONAL = 1 << 30
 class DaySamples:
     """What is known of one device and day; `names` tells what its columns are."""
 
-    span: Chunk
+    chunk: Chunk
     names: Mapping[int, Name]
 
 
@@ -43,8 +43,13 @@ class _Naming:
         return number
 
 
-def told(
-    database: Database, hot: Head, catalog: Catalog, device: str, day: int, wanted: Container[Name]
+def day_samples(
+    database: Database,
+    head: ReadableHead,
+    catalog: Catalog,
+    device: str,
+    day: int,
+    wanted: Container[Name],
 ) -> DaySamples | None:
     """The wanted series of a device on a UTC day (days since 1970), committed or not.
 
@@ -52,19 +57,19 @@ def told(
     """
     naming = _Naming(catalog)
     # Memory first: what is sealed in between is then seen twice, never not at all.
-    recent = list(_recent(hot, device, day, naming, wanted))
+    recent = list(_recent(head, device, day, naming, wanted))
     parts: list[Chunk] = []
     if device in catalog.devices and database.made():
         with database.reading() as connection:
             parts = list(_stored(connection, catalog, device, day, wanted))
     # In memory a device that is not committed has no number, and both have to be one device's.
     number = catalog.devices.get(device, 0)
-    spans = [Chunk(number, span.times, tuple(span.columns)) for span in (*parts, *recent)]
-    if not spans:
+    chunks = [Chunk(number, chunk.times, tuple(chunk.columns)) for chunk in (*parts, *recent)]
+    if not chunks:
         return None
-    span = merge(spans)
+    chunk = merge(chunks)
     stored = {one.id: one.name for one in catalog.by_device.get(number, ())}
-    return DaySamples(span, {**naming.names, **stored}) if span.columns else None
+    return DaySamples(chunk, {**naming.names, **stored}) if chunk.columns else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,11 @@ class DayList:
     rolled: set[int]
 
 
-def listed(database: Database, hot: Head, catalog: Catalog, name: Name) -> DayList:
+def days_with_samples(
+    database: Database, head: ReadableHead, catalog: Catalog, name: Name
+) -> DayList:
     """The days of a series. Raises StoreError."""
-    extent = hot.extents().get(name)
+    extent = head.extents().get(name)
     found = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))
     known = catalog.series.get(name)
     if known is None or not database.made():
@@ -103,12 +110,12 @@ def _stored(
 
 
 def _recent(
-    hot: Head, device: str, day: int, naming: _Naming, wanted: Container[Name]
+    head: ReadableHead, device: str, day: int, naming: _Naming, wanted: Container[Name]
 ) -> Iterator[Chunk]:
     start, end = day * DAY, (day + 1) * DAY
-    for stretch in hot.stretches(device, within=(start, end)):
-        for span in stretch.unnumbered().spans(0, naming):
-            part = slicing.since(slicing.until(span, end), start)
+    for batch in head.batches(device, within=(start, end)):
+        for chunk in batch.unnumbered().chunks(0, naming):
+            part = slicing.since(slicing.until(chunk, end), start)
             columns = (column for column in part.columns if naming.names[column.series] in wanted)
             if part.times:
                 yield Chunk(0, part.times, tuple(columns))

@@ -18,17 +18,14 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from meterd.model.quantity import Kind
 from meterd.store.blocks import byte_planes, rollup_arrays
 from meterd.store.blocks import rollup as rollups
-from meterd.store.blocks.checksum import named, payload
+from meterd.store.blocks.checksum import decoding
 from meterd.store.blocks.rollup import QUARTER_MS, QUARTERS
 from meterd.store.blocks.slicing import DAY
-from meterd.store.blocks.varint import Cursor
-from meterd.store.db.keys import rollup_id
+from meterd.store.db.keys import block_hour, rollup_id
 from meterd.store.db.schema import block, rollup
 from meterd.store.head.catalog import CatalogSeries
 from meterd.store.query.series_array import EMPTY, SeriesArray
 
-_ID_BITS = 14  # of a block's id below its first time
-_BITMAP = QUARTERS // 8
 _APART = 300_000
 _PARTS = QUARTER_MS // _APART
 
@@ -51,15 +48,15 @@ class _DownsampledDay(NamedTuple):
     rises: Numbers
 
 
-def first_raw(connection: Connection | None, otherwise: int) -> int:
+def first_raw_time(connection: Connection | None, otherwise: int) -> int:
     """When the oldest raw samples that are left begin, Unix ms; `otherwise` if none are."""
     if connection is None:
         return otherwise
     oldest = connection.scalar(select(func.min(block.c.id)))
-    return otherwise if oldest is None else int(oldest) >> _ID_BITS
+    return otherwise if oldest is None else block_hour(int(oldest))
 
 
-def stand_ins(
+def downsampled_points(
     connection: Connection | None, known: CatalogSeries, start: int, end: int
 ) -> SeriesArray:
     """Of quarter hours that are over by `end`, points with start <= time < end (Unix ms).
@@ -106,17 +103,14 @@ def _days(connection: Connection, one: int, first: int, end: int) -> Iterator[_D
 
 
 def _quarters(body: bytes) -> tuple[Numbers, NDArray[np.bool_], Numbers]:
-    """Numbers, whether they have samples, and rises, as blocks/rollup.py packs them; no lanes."""
-    with named(rollups.WHAT):
-        cursor = Cursor(payload(rollups.FORMAT, body))
-        day, count = cursor.signed(), cursor.number()
-        places = _places(cursor.take(_BITMAP))
-        cursor.take(_BITMAP)
-        counted = _places(cursor.take(_BITMAP))
-        steps = np.array(byte_planes.unpack(cursor.sized(), count), np.int64)
-        rises = np.zeros(count, np.int64)
-        rises[counted] = byte_planes.unpack(cursor.sized(), len(counted))
-    return places + day * QUARTERS, np.cumsum(steps) > 0, rises
+    """Numbers, whether they have samples, and what the counter rose by; no lanes."""
+    with decoding(rollups.WHAT):
+        packed = rollups.sections(body)
+        counted = _places(packed.counted)
+        steps = np.array(byte_planes.unpack(packed.counts, packed.count), np.int64)
+        rises = np.zeros(packed.count, np.int64)
+        rises[counted] = byte_planes.unpack(packed.increases, len(counted))
+    return _places(packed.places) + packed.day * QUARTERS, np.cumsum(steps) > 0, rises
 
 
 def _places(bitmap: bytes) -> Numbers:

@@ -18,9 +18,9 @@ from meterd.store.query.aggregation import BucketEdges, Buckets, PartialAggregat
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.block_reader import BlockReader
 from meterd.store.query.counter_reader import CounterReader
-from meterd.store.query.downsampled import first_raw, stand_ins
+from meterd.store.query.downsampled import downsampled_points, first_raw_time
 from meterd.store.query.range_query import SeriesRequest
-from meterd.store.query.series_array import EMPTY, SeriesArray, joined
+from meterd.store.query.series_array import EMPTY, SeriesArray, concatenate
 
 MOST_SAMPLES = 20_000_000  # in one answer: 320 MB of arrays
 MOST_READ = 200_000_000  # samples decoded for one answer of buckets: some ten seconds
@@ -34,7 +34,7 @@ class Moment:
 
     connection: Connection | None
     catalog: Catalog
-    hot: Mapping[Name, SeriesArray]
+    head: Mapping[Name, SeriesArray]
     abandoned: Event
     decoded: BlockCache
 
@@ -68,7 +68,7 @@ def tracks(
     *,
     raw_only: bool = False,
 ) -> dict[Name, SeriesArray]:
-    """Every sample of the window. Raises StoreError(code="too_much") beyond `most`.
+    """Every sample of the window. Raises StoreError (too_much) beyond `most`.
 
     Where raw samples are deleted, points out of roll-ups stand for them (downsampled.py).
     """
@@ -76,13 +76,13 @@ def tracks(
     window = _bounded(moment, names, start, end)
     past = BlockReader(moment.connection, moment.decoded)
     count = 0
-    left = window.start if raw_only else first_raw(moment.connection, window.end)
+    left = window.start if raw_only else first_raw_time(moment.connection, window.end)
     for device, known in _by_device(moment, names).items():
         listed = [moment.catalog.by_id[one].name for one in known]
         for one, name in zip(known, listed, strict=True):
             moment.go_on()
             lost = moment.catalog.by_id[one], window.start, min(window.end, left)
-            found[name].append(stand_ins(moment.connection, *lost))
+            found[name].append(downsampled_points(moment.connection, *lost))
             count += len(found[name][-1].times)
             _need_at_most(count, most)
         for _, by_id in past.days(device, known, window.all()):
@@ -93,8 +93,8 @@ def tracks(
                 count += len(part.times)
             _need_at_most(count, most)
     for name in names:
-        found[name].append(moment.hot.get(name, EMPTY).within(start, end))
-    whole = {name: joined(parts) for name, parts in found.items()}
+        found[name].append(moment.head.get(name, EMPTY).within(start, end))
+    whole = {name: concatenate(parts) for name, parts in found.items()}
     _need_at_most(sum(len(track.times) for track in whole.values()), most)
     return whole
 
@@ -114,7 +114,7 @@ def points(
     stored = {moment.catalog.by_id[one].name for known in ids.values() for one in known}
     for name in names:
         if name not in stored:
-            yield name, _buckets_of(asked, moment.hot.get(name, EMPTY)).points()
+            yield name, _buckets_of(asked, moment.head.get(name, EMPTY)).points()
     for device, known in ids.items():
         yield from _device(moment, past, device, [moment.catalog.by_id[k] for k in known], asked)
 
@@ -134,8 +134,10 @@ def _device(
 ) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
     """The buckets of one device's series, day by day."""
     window = _bounded(moment, [one.name for one in known], asked.start, asked.end)
-    hot = {one.id: moment.hot.get(one.name, EMPTY).within(asked.start, asked.end) for one in known}
-    recent = min((int(track.times[0]) for track in hot.values() if len(track.times)), default=None)
+    head = {
+        one.id: moment.head.get(one.name, EMPTY).within(asked.start, asked.end) for one in known
+    }
+    recent = min((int(track.times[0]) for track in head.values() if len(track.times)), default=None)
     rolled = _rolled(past, device, asked, window, recent)
     edges = BucketEdges(asked.step, asked.edges)
     buckets = {one.id: Buckets(asked.agg, edges) for one in known}
@@ -146,7 +148,7 @@ def _device(
                 moment.go_on()
                 _add_rolled(buckets[one.id], past, one, asked, first, end)
             continue
-        for count in _add_raw(buckets, past, device, hot, asked, range(first, end)):
+        for count in _add_raw(buckets, past, device, head, asked, range(first, end)):
             moment.go_on()
             read += count
             _need_at_most(read, MOST_READ)
@@ -182,7 +184,7 @@ def _add_raw(
     buckets: Mapping[int, Buckets],
     past: BlockReader,
     device: int,
-    hot: Mapping[int, SeriesArray],
+    head: Mapping[int, SeriesArray],
     asked: SeriesRequest,
     days: range,
 ) -> Iterator[int]:
@@ -197,8 +199,8 @@ def _add_raw(
         low, high = max(asked.start, day * DAY), min(asked.end, (day + 1) * DAY)
         read = 0
         for one, mine in buckets.items():
-            parts = [stored.get(one, EMPTY), hot[one]]
-            track = joined([part.within(low, high) for part in parts])
+            parts = [stored.get(one, EMPTY), head[one]]
+            track = concatenate([part.within(low, high) for part in parts])
             read += len(track.times)
             mine.add(track.told())
         yield read
@@ -208,7 +210,7 @@ def _bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> _Da
     """The part of a window in which these series have samples at all."""
     times: list[int] = []
     for name in names:
-        track = moment.hot.get(name, EMPTY)
+        track = moment.head.get(name, EMPTY)
         if len(track.times):
             times += (int(track.times[0]), int(track.times[-1]))
         known = moment.catalog.series.get(name)
@@ -249,7 +251,7 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     kind = known.kind if known is not None else described.kind if described else Kind.GAUGE
     if kind is Kind.COUNTER:
         return CounterReader(moment, past, name).quarters(wanted)
-    track = moment.hot.get(name, EMPTY)
+    track = moment.head.get(name, EMPTY)
     if known is None:
         return _folded(track, wanted)
     device = moment.catalog.devices[name[0]]
@@ -266,7 +268,7 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
             if day in set(days):
                 found.update((number, one) for number, one in told.items() if number in wanted)
     raw = [day for day in window.all() if day not in set(days)]
-    for first, last in _stretches(raw):
+    for first, last in _batches(raw):
         part = tracks(moment, [name], first * DAY, (last + 1) * DAY, raw_only=True)[name]
         inner = range(
             max(wanted.start, first * rollup.QUARTERS),
@@ -282,7 +284,7 @@ def _folded(track: SeriesArray, wanted: range) -> Quarters:
     return rollup.fold(times, values, counter=False, within=wanted)
 
 
-def _stretches(days: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _batches(days: Sequence[int]) -> Iterator[tuple[int, int]]:
     """First and last of each run of consecutive days."""
     start = 0
     for at in range(1, len(days) + 1):

@@ -35,7 +35,7 @@ class SeriesArray(NamedTuple):
 EMPTY = SeriesArray(np.empty(0, np.int64), np.empty(0, np.float64))
 
 
-def joined(parts: Sequence[SeriesArray]) -> SeriesArray:
+def concatenate(parts: Sequence[SeriesArray]) -> SeriesArray:
     """All of them in time order; of equal times the last part's counts."""
     parts = [part for part in parts if len(part.times)]
     if len(parts) < 2 and not (parts and _disordered(parts[0].times)):
@@ -71,27 +71,27 @@ def _trusted(values: Values, states: Sequence[State]) -> Values:
     return values
 
 
-def of_stretch(stretch: SeriesBatch, wanted: Container[Name]) -> Iterator[tuple[Name, SeriesArray]]:
+def of_batch(batch: SeriesBatch, wanted: Container[Name]) -> Iterator[tuple[Name, SeriesArray]]:
     """The wanted series of polls in memory, in the order of arrival."""
-    times = np.frombuffer(stretch.times, np.int64)
-    kinds = np.frombuffer(stretch.kinds, np.uint8)
+    times = np.frombuffer(batch.times, np.int64)
+    kinds = np.frombuffer(batch.kinds, np.uint8)
     tables = {
-        number: np.frombuffer(table, np.float64).reshape(-1, len(stretch.seen[number].places))
-        for number, table in stretch.tables.items()
+        number: np.frombuffer(table, np.float64).reshape(-1, len(batch.seen[number].places))
+        for number, table in batch.tables.items()
         if table
     }
-    for place, (quantity, unit) in enumerate(stretch.columns):
-        name = stretch.device, quantity, unit
+    for place, (quantity, unit) in enumerate(batch.columns):
+        name = batch.device, quantity, unit
         if name not in wanted:
             continue
         values, there = np.empty(len(times)), np.zeros(len(times), bool)
         for number, table in tables.items():
-            column = stretch.seen[number].column_of.get(place)
+            column = batch.seen[number].column_of.get(place)
             if column is not None:
                 mine = kinds == number
                 values[mine] = table[:, column]
                 there |= mine
-        for row, doubts in stretch.doubts.items():
+        for row, doubts in batch.doubts.items():
             if place in doubts and QUALITIES[doubts[place].quality] == INVALID:
                 values[row] = np.nan
         if there.all():

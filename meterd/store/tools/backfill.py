@@ -57,7 +57,7 @@ def _rolled(
     return found
 
 
-async def bring(
+async def backfill(
     writer: Writer,
     rows: Iterable[ImportedSample],
     note: Callable[[int], None],

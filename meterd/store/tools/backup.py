@@ -11,17 +11,18 @@ from sqlalchemy import inspect, select
 from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.write_rights import SoleWriter
 from meterd.store.db import migrate, ownership, writer_lease
 from meterd.store.db import store_url as databases
 from meterd.store.db.connections import Database
-from meterd.store.db.durable_files import mapped, sync_folder
-from meterd.store.db.expected_schema import strange
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
+from meterd.store.db.expected_schema import schema_differences
 from meterd.store.db.lockfile import claimed
 from meterd.store.db.schema import memo
 from meterd.store.head.catalog import Catalog
 from meterd.store.tools.move import move
 from meterd.store.tools.overview import Note, files
-from meterd.store.tools.wal_copy import spans, together
+from meterd.store.tools.wal_copy import chunks, with_wal_file
 from meterd.store.wal import file_wal
 
 _PAGES = 256  # at a time: a MB, so that the progress is seen
@@ -34,7 +35,7 @@ def backup(database: Database, target: Path, note: Note = lambda _: None) -> int
     """
     source = _file_of(database)
     with _new(target) as partly:
-        with together(database, lambda: _moment(database, source)) as (polls, old):
+        with with_wal_file(database, lambda: _moment(database, source)) as (polls, old):
             _copy(old, partly, note)
         _absorb(partly, polls)
         # What is wrong with the copy was wrong before: SQLite copies pages as they are.
@@ -64,9 +65,9 @@ def _new(target: Path) -> Iterator[Path]:
         raise StoreError(f"{target.parent} is not a folder; make it first", code=StoreCode.UNFIT)
     with _made(target.with_name(f"{target.name}.part")) as partly:
         yield partly
-        with mapped(target):
+        with as_store_errors(target):
             partly.rename(target)
-            sync_folder(target.parent)
+            fsync_folder(target.parent)
 
 
 def restore(database: Database, backup: Path, now: int, note: Note = lambda _: None) -> list[Path]:
@@ -93,13 +94,13 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     try:
         with _made(target.with_name(f"{target.name}.restoring")) as partly:
             held = _found(backup)
-            with together(held, lambda: _moment(held, backup)) as (polls, old):
+            with with_wal_file(held, lambda: _moment(held, backup)) as (polls, old):
                 _copy(old, partly, note)
             _absorb(partly, polls)
-            with mapped(target):
+            with as_store_errors(target):
                 aside = _set_aside(target, now)
                 partly.rename(target)
-                sync_folder(target.parent)
+                fsync_folder(target.parent)
     finally:
         lock.release()
     return aside
@@ -112,7 +113,7 @@ def _together(path: Path) -> None:
         if not inspect(connection).has_table(memo.name):
             return
         mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
-    if wrong := file_wal.torn(mark, there, there):
+    if wrong := file_wal.mismatch(mark, there, there):
         hint = "where nothing better is left, put its files in the place of the store's by hand"
         raise StoreError(f"{path}: {wrong}; {hint}", code=StoreCode.CORRUPT)
 
@@ -125,7 +126,7 @@ def trusted(path: Path) -> None:
     with _found(path).mapped():
         with _found(path).reading() as connection:
             found = migrate.version(connection)
-        odd = list(strange(path, found or ""))
+        odd = list(schema_differences(path, found or ""))
     if odd:
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
         text = f"{odd[0]}{more}; drop it with SQLite's shell where you know what it is"
@@ -158,7 +159,7 @@ def _file_of(database: Database) -> Path:
 @contextmanager
 def _made(partly: Path) -> Iterator[Path]:
     """A place for a copy, free of what one that was broken off has left, and free again."""
-    with mapped(partly):
+    with as_store_errors(partly):
         _remove(partly)
     try:
         yield partly
@@ -201,7 +202,7 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
     with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         if new.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone():
-            # Of who writes to the original, and of the journal file beside that.
+            # Of who writes to the original, and of the WAL file beside that.
             new.execute("DELETE FROM memo WHERE name IN (?, ?)", (writer_lease.NAME, file_wal.MARK))
             new.commit()
         new.execute("PRAGMA journal_mode = DELETE")
@@ -216,16 +217,16 @@ def _url(path: Path) -> str:
 
 
 def _absorb(target: Path, polls: Sequence[Poll]) -> None:
-    """Polls of a journal file become part of the copy: a backup is one file."""
+    """Polls of a WAL file become part of the copy: a backup is one file."""
     if not polls:
         return
     copy, catalog = _found(target), Catalog()
-    ledger = StoreSession(copy, catalog)
+    session = StoreSession(copy, catalog, SoleWriter())
     try:
-        for some in spans(polls, catalog):
-            ledger.commit(some, {})
+        for some in chunks(polls, catalog):
+            session.commit(some, {})
     finally:
-        ledger.close()
+        session.close()
     with copy.mapped(), closing(sqlite3.connect(target)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
 

@@ -10,26 +10,25 @@ from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
-from meterd.store.blocks import chunk, rollup
-from meterd.store.blocks import commit_record as journals
-from meterd.store.blocks.chunk import Chunk
+from meterd.store.blocks import commit_record, rollup
+from meterd.store.blocks.chunk import Chunk, check
 from meterd.store.blocks.rollup import QuarterRollup
 from meterd.store.blocks.slicing import DAY
 from meterd.store.compaction.days import DayCompactor
 from meterd.store.compaction.hours import HourCompactor
-from meterd.store.compaction.session import StoreSession
+from meterd.store.compaction.stored_blocks import StoredBlocks
 from meterd.store.compaction.write_batch import WriteBatch
 from meterd.store.db import foreign_rows
 from meterd.store.db.connections import Database
-from meterd.store.db.expected_schema import strange
+from meterd.store.db.expected_schema import schema_differences
 from meterd.store.db.keys import block_id, dirty_id, rollup_id
-from meterd.store.db.quarantine import legible
+from meterd.store.db.quarantine import readable_rows
 from meterd.store.db.schema import corrected, dirty, journal, memo
 from meterd.store.db.schema import rollup as rollups
 from meterd.store.engine.spool_policy import spool_of
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
-from meterd.store.head.replay import replay
+from meterd.store.head.replay import journal_rows, replay
 from meterd.store.tools import plain_columns
 from meterd.store.tools.overview import BlockRow, Note, looking, rows_of_blocks
 from meterd.store.wal import file_wal
@@ -40,11 +39,10 @@ from meterd.store.wal.scanner import DamagedRange
 _FEW = 20  # roll-ups at a time: their hours are asked for in one statement
 
 
-class DryRunSession(StoreSession):
-    """A ledger over a reader's connection: what it is told to write, it keeps to itself."""
+class DryRun(StoredBlocks):
+    """Compaction over a reader's connection: what it would write is kept in `changes`."""
 
-    def __init__(self, connection: Connection, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.changes: list[WriteBatch] = []
 
@@ -68,16 +66,16 @@ def problems(
     before = file_wal.generation(database)
     with looking(database) as (connection, version):
         mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
-        if wrong := file_wal.torn(mark, before, file_wal.generation(database)):
+        if wrong := file_wal.mismatch(mark, before, file_wal.generation(database)):
             yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
-            yield from (f"schema: {odd}" for odd in strange(database.path, version))
+            yield from (f"schema: {odd}" for odd in schema_differences(database.path, version))
             found = connection.scalars(text("PRAGMA integrity_check"))
             yield from (f"SQLite: {line}" for line in found if line != "ok")
-            yield from map(str, foreign_rows.flaws(connection))
+            yield from map(str, foreign_rows.find_rows(connection))
             yield from put_aside(database.folder)
         try:
-            with legible(database.label):
+            with readable_rows(database.label):
                 checker = _Checker(connection)
         except StoreError as error:
             yield str(error)
@@ -92,7 +90,7 @@ def problems(
         )
         for stage in stages:
             try:
-                with legible(database.label):
+                with readable_rows(database.label):
                     yield from stage
             except StoreError as error:
                 if error.code != StoreCode.CORRUPT:
@@ -102,7 +100,7 @@ def problems(
 
 def put_aside(folder: Path) -> Iterator[str]:
     """What could not be read, and is kept as a file until somebody has looked."""
-    for path in foreign_rows.kept(folder):
+    for path in foreign_rows.quarantined_files(folder):
         yield (
             f"{path} holds what could not be read, and is missing from the store or was mended; "
             "delete the file once you have looked at it"
@@ -112,10 +110,10 @@ def put_aside(folder: Path) -> Iterator[str]:
 def files(
     database: Database, spool: Path | None = None, catalog: Catalog | None = None
 ) -> Iterator[str]:
-    """What is wrong with the journal file and the spool beside a database, a sentence each."""
+    """What is wrong with the WAL file and the spool beside a database, a sentence each."""
     if database.path is not None:
         try:
-            for damaged, _ in file_wal.read(file_wal.place(database.path), catalog).damages:
+            for damaged, _ in file_wal.read(file_wal.path_beside(database.path), catalog).damages:
                 yield str(damaged)
         except StoreError as error:
             yield f"journal file: {error}"
@@ -145,12 +143,12 @@ class _Checker:
 
     def _body(self, what: str, body: bytes) -> Iterator[str]:
         try:
-            spans = journals.decode(body)
+            chunks = commit_record.decode(body)
         except StoreError as error:
             yield f"{what}: {error}"
             return
-        for span in spans:
-            yield from (f"{what}: {wrong}" for wrong in self._wrong(span))
+        for chunk in chunks:
+            yield from (f"{what}: {wrong}" for wrong in self._wrong(chunk))
 
     def blocks(self, note: Note) -> Iterator[str]:
         for row in rows_of_blocks(self._connection):
@@ -164,24 +162,24 @@ class _Checker:
 
     def _block(self, row: BlockRow) -> Iterator[str]:
         try:
-            span = blocks.decode(row.body)
+            chunk = blocks.decode(row.body)
         except StoreError as error:
             yield str(error)
             return
-        told = (span.device, len(span.times), span.times[0], span.times[-1])
+        told = (chunk.device, len(chunk.times), chunk.times[0], chunk.times[-1])
         if told != (row.device_id, row.n, row.t0, row.t1):
             yield f"its row says device, polls, first and last are other than its body: {told}"
         if row.id != block_id(row.device_id, row.t0):
             yield "its id is not that of its device and first hour"
-        yield from self._wrong(span)
+        yield from self._wrong(chunk)
 
-    def _wrong(self, span: Chunk) -> Iterator[str]:
+    def _wrong(self, chunk: Chunk) -> Iterator[str]:
         try:
-            chunk.check(span)
+            check(chunk)
         except ValueError as error:
             yield str(error)
-        owned = {one.id for one in self._catalog.by_device.get(span.device, ())}
-        strange = [str(one.series) for one in span.columns if one.series not in owned]
+        owned = {one.id for one in self._catalog.by_device.get(chunk.device, ())}
+        strange = [str(one.series) for one in chunk.columns if one.series not in owned]
         if strange:
             yield f"its device has no series {', '.join(strange[:5])}"
 
@@ -215,13 +213,13 @@ class _Checker:
 
     def recomputed(self, note: Note) -> Iterator[str]:
         """Roll-ups of closed days, made again of their blocks."""
-        hot, catalog = Head(), self._catalog
-        look = DryRunSession(self._connection, catalog)
+        head, catalog = Head(), self._catalog
+        look = DryRun(self._connection)
         if not self._journal_is_sound:
             return  # told already; what follows the last day is not known
-        replay(look.journal(), hot, catalog)
+        replay(journal_rows(self._connection), head, catalog)
         stained = set(self._connection.scalars(select(dirty.c.id)))
-        closer = DayCompactor(hot, catalog, HourCompactor(hot, catalog, {}, set(stained)))
+        closer = DayCompactor(head, catalog, HourCompactor(head, catalog, {}, set(stained)))
         for (device, day), sound in sorted(self._days.items()):
             key = dirty_id(device, day)
             if not sound or key in stained or device not in catalog.names:

@@ -51,15 +51,15 @@ async def _with_writer(
         await writer.close()
 
 
-def _blocks(ledger: StoreSession) -> int:
-    with ledger.transaction() as connection:
+def _blocks(session: StoreSession) -> int:
+    with session.transaction() as connection:
         return connection.scalar(select(func.count()).select_from(block)) or 0
 
 
-def _stain(ledger: StoreSession, now: int) -> int:
+def _stain(session: StoreSession, now: int) -> int:
     """Past days whose blocks fit in one are to be closed again; returns the blocks there are."""
     polls: dict[int, list[int]] = {}
-    with ledger.transaction() as connection:
+    with session.transaction() as connection:
         for key, n in connection.execute(select(block.c.id, block.c.n)):
             owner, start = dirty_of(key)
             polls.setdefault(dirty_id(owner, start // DAY), []).append(n)

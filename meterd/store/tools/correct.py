@@ -20,7 +20,7 @@ from meterd.model.quantity import GUARDED, Kind
 from meterd.model.sample import Quality, finite
 from meterd.model.units import conversion
 from meterd.store.blocks import slicing
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, picked
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, select_values
 from meterd.store.blocks.quality_codes import INVALID, QUALITIES, REASON_LENGTH
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Name
@@ -94,7 +94,7 @@ class Corrections:
             if not found:
                 what = "no valid" if ask.value is None else "no sample of"
                 raise NothingThereError(f"{ask.device} has {what} {ask.quantity} in that time")
-            number = await self._writer.do(lambda ledger: correction_log.begin(ledger, ask, now))
+            number = await self._writer.do(lambda session: correction_log.begin(session, ask, now))
             return await self._mark(number, ask, now)
 
     async def undo(self, number: int, who: str, now: int) -> Correction:
@@ -178,7 +178,7 @@ class Corrections:
         names = {by_id[column.series].name for column in old.columns}
         device = next(iter(names))[0]
         told = self._reader.day(device, old.times[0] // DAY, names)
-        return old.samples if told is None or not told.span.columns else 0
+        return old.samples if told is None or not told.chunk.columns else 0
 
     async def _mark(self, number: int, ask: Ask, now: int) -> Correction:
         """All of it, or the rest of one that was broken off."""
@@ -194,16 +194,16 @@ class Corrections:
             count += old.samples
         waiting, key = count, max(parts, default=(number << _PART_BITS) - 1)
         for day in _days(ask, infos):
-            span = await self._found(ask, _names(infos), day)
-            if span is not None and done:
-                span = await asyncio.to_thread(_without, span, done)
-            if span is None:
+            chunk = await self._found(ask, _names(infos), day)
+            if chunk is not None and done:
+                chunk = await asyncio.to_thread(_without, chunk, done)
+            if chunk is None:
                 continue
             key += 1
             # First what stood there is safe, then it is replaced.
-            await self._writer.do(partial(correction_log.keep, number=number, key=key, old=span))
-            await self._take(span, ask)
-            count, waiting = count + span.samples, waiting + span.samples
+            await self._writer.do(partial(correction_log.keep, number=number, key=key, old=chunk))
+            await self._take(chunk, ask)
+            count, waiting = count + chunk.samples, waiting + chunk.samples
             if waiting > _BREATHE:
                 await self._writer.settle()
                 waiting = 0
@@ -240,11 +240,13 @@ class Corrections:
 
     def _look(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
         told = self._reader.day(ask.device, day, names)
-        span = None if told is None else slicing.since(slicing.until(told.span, ask.end), ask.start)
-        if span is None or ask.value is not None:
-            return span if span is not None and span.columns else None
+        chunk = (
+            None if told is None else slicing.since(slicing.until(told.chunk, ask.end), ask.start)
+        )
+        if chunk is None or ask.value is not None:
+            return chunk if chunk is not None and chunk.columns else None
         # To be marked is what is neither null nor invalid.
-        return _those(span, _valid)
+        return _those(chunk, _valid)
 
     async def _take(self, old: Chunk, ask: Ask | None = None) -> None:
         """In the place of what is there: corrected as was asked, or as they were."""
@@ -261,9 +263,9 @@ class Corrections:
         for was in old.columns:
             column = was if ask is None else _corrected(was, ask)
             device, *name = by_id[column.series].name
-            span = Chunk(old.device, old.times, (column,))
-            late += SeriesBatch.late(device, (name[0], name[1]), span)
-            lasts[column.series] = _last(span, column)
+            chunk = Chunk(old.device, old.times, (column,))
+            late += SeriesBatch.late(device, (name[0], name[1]), chunk)
+            lasts[column.series] = _last(chunk, column)
         return late, lasts
 
 
@@ -314,24 +316,24 @@ def _corrected(was: ChunkColumn, ask: Ask) -> ChunkColumn:
     return was._replace(values=values, states=((len(values), *state),))
 
 
-def _last(span: Chunk, column: ChunkColumn) -> Mapping[str, Any]:
+def _last(chunk: Chunk, column: ChunkColumn) -> Mapping[str, Any]:
     """As the newest value of a series is told to people."""
     value, state = column.values[-1], column.states[-1] if column.states else (1, 0, "")
     known = None if isnan(value) else value
-    time = span.times[column.rows[-1]]
+    time = chunk.times[column.rows[-1]]
     return {"time": time, "value": known, "quality": state[1], "reason": state[2] or None}
 
 
-def _cells_of(span: Chunk) -> set[tuple[int, int]]:
-    return {(column.series, time) for column in span.columns for time in span.times_of(column)}
+def _cells_of(chunk: Chunk) -> set[tuple[int, int]]:
+    return {(column.series, time) for column in chunk.columns for time in chunk.times_of(column)}
 
 
-def _without(span: Chunk, done: set[tuple[int, int]]) -> Chunk | None:
-    def others(span: Chunk, column: ChunkColumn) -> list[int]:
-        times = enumerate(span.times_of(column))
+def _without(chunk: Chunk, done: set[tuple[int, int]]) -> Chunk | None:
+    def others(chunk: Chunk, column: ChunkColumn) -> list[int]:
+        times = enumerate(chunk.times_of(column))
         return [at for at, time in times if (column.series, time) not in done]
 
-    return _those(span, others)
+    return _those(chunk, others)
 
 
 def _valid(_: Chunk, column: ChunkColumn) -> list[int]:
@@ -343,8 +345,8 @@ def _valid(_: Chunk, column: ChunkColumn) -> list[int]:
     return found
 
 
-def _those(span: Chunk, places: Callable[[Chunk, ChunkColumn], list[int]]) -> Chunk | None:
-    """The samples of a span that are wanted, by their places in each column."""
-    columns = (picked(column, places(span, column)) for column in span.columns)
+def _those(chunk: Chunk, places: Callable[[Chunk, ChunkColumn], list[int]]) -> Chunk | None:
+    """The samples of a chunk that are wanted, by their places in each column."""
+    columns = (select_values(column, places(chunk, column)) for column in chunk.columns)
     kept = tuple(column for column in columns if column.values)
-    return Chunk(span.device, span.times, kept) if kept else None
+    return Chunk(chunk.device, chunk.times, kept) if kept else None

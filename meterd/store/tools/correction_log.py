@@ -1,6 +1,6 @@
 """The tables `correction` and `corrected`: who corrected what, and what stood there before.
 
-All but `listed` is for the writer's thread, and raises StoreError.
+All but `listed` is for the store's thread, and raises StoreError.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,8 +71,8 @@ class Ask:
     unit: str = ""
 
 
-def begin(ledger: StoreSession, ask: Ask, now: int) -> int:
-    with ledger.transaction() as connection:
+def begin(session: StoreSession, ask: Ask, now: int) -> int:
+    with session.transaction() as connection:
         number = (connection.scalar(select(func.max(correction.c.id))) or 0) + 1
         row = {"id": number, "device": ask.device, "quantity": ask.quantity, "n": 0}
         row |= {"start_ms": ask.start, "end_ms": ask.end, "made": now}
@@ -81,72 +81,72 @@ def begin(ledger: StoreSession, ask: Ask, now: int) -> int:
     return number
 
 
-def keep(ledger: StoreSession, number: int, key: int, old: Chunk) -> None:
+def keep(session: StoreSession, number: int, key: int, old: Chunk) -> None:
     row = {"id": key, "correction_id": number, "n": old.samples, "body": blocks.encode(old)}
-    with ledger.transaction() as connection:
+    with session.transaction() as connection:
         connection.execute(insert(corrected), row)
 
 
-def note(ledger: StoreSession, number: int, values: dict[str, Any]) -> None:
-    with ledger.transaction() as connection:
+def note(session: StoreSession, number: int, values: dict[str, Any]) -> None:
+    with session.transaction() as connection:
         connection.execute(update(correction).where(correction.c.id == number).values(values))
 
 
-def renew(ledger: StoreSession, lasts: Mapping[int, Mapping[str, Any]]) -> None:
+def renew(session: StoreSession, lasts: Mapping[int, Mapping[str, Any]]) -> None:
     """The newest value, too, where it is one of these."""
-    with ledger.transaction() as connection:
+    with session.transaction() as connection:
         for one, row in lasts.items():
             same = (newest.c.series_id == one) & (newest.c.time == row["time"])
             connection.execute(update(newest).where(same).values(row))
 
 
-def over(ledger: StoreSession, found: Correction) -> int | None:
+def over(session: StoreSession, found: Correction) -> int | None:
     """A later correction that is not undone and has samples in common with this one."""
-    for one in reversed(every(ledger)):
+    for one in reversed(every(session)):
         same = (one.device, one.quantity) == (found.device, found.quantity)
         meets = one.start < found.end and found.start < one.end
         if one.id > found.id and one.undone is None and same and meets:
-            mine = _samples(ledger, found.id)
-            if mine & _samples(ledger, one.id):
+            mine = _samples(session, found.id)
+            if mine & _samples(session, one.id):
                 return one.id
     return None
 
 
-def _samples(ledger: StoreSession, number: int) -> set[tuple[int, int]]:
-    spans = (body(ledger, key) for key in parts(ledger, number))
+def _samples(session: StoreSession, number: int) -> set[tuple[int, int]]:
+    chunks = (body(session, key) for key in parts(session, number))
     return {
         (column.series, time)
-        for span in spans
-        for column in span.columns
-        for time in span.times_of(column)
+        for chunk in chunks
+        for column in chunk.columns
+        for time in chunk.times_of(column)
     }
 
 
-def parts(ledger: StoreSession, number: int) -> list[int]:
+def parts(session: StoreSession, number: int) -> list[int]:
     asked = select(corrected.c.id).where(corrected.c.correction_id == number)
-    with ledger.transaction() as connection:
+    with session.transaction() as connection:
         return list(connection.scalars(asked.order_by(corrected.c.id)))
 
 
-def body(ledger: StoreSession, key: int) -> Chunk:
-    with ledger.transaction() as connection:
+def body(session: StoreSession, key: int) -> Chunk:
+    with session.transaction() as connection:
         body = connection.scalar(select(corrected.c.body).where(corrected.c.id == key))
     return blocks.decode(body or b"")
 
 
-def extent(ledger: StoreSession, keys: Sequence[int]) -> tuple[int, int] | None:
+def extent(session: StoreSession, keys: Sequence[int]) -> tuple[int, int] | None:
     """The times (Unix ms) of the first and the last sample of these parts, oldest first."""
     if not keys:
         return None
-    first, last = body(ledger, keys[0]), body(ledger, keys[-1])
+    first, last = body(session, keys[0]), body(session, keys[-1])
     return (
         min(first.times[column.rows[0]] for column in first.columns),
         max(last.times[column.rows[-1]] for column in last.columns),
     )
 
 
-def every(ledger: StoreSession) -> list[Correction]:
-    with ledger.transaction() as connection:
+def every(session: StoreSession) -> list[Correction]:
+    with session.transaction() as connection:
         return listed(connection)
 
 

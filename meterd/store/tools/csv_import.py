@@ -98,10 +98,10 @@ class Imported:
         self.last = row.time if self.last is None else max(self.last, row.time)
         self.days.add((row.device, row.time // _DAY))
         if _counts(row.quantity, row.unit):
-            spans = self.totals if row.quantity.startswith(GUARDED) else self.counters
+            chunks = self.totals if row.quantity.startswith(GUARDED) else self.counters
             key = row.device, row.quantity.removeprefix(GUARDED)
-            first, last = spans.get(key, (row.time, row.time))
-            spans[key] = min(first, row.time), max(last, row.time)
+            first, last = chunks.get(key, (row.time, row.time))
+            chunks[key] = min(first, row.time), max(last, row.time)
 
     def changed(self, device: str) -> dict[tuple[int, int], list[str]]:
         """The counters of a device by the times of the first and last row to be counted anew.

@@ -108,11 +108,11 @@ def _of_day(
         if told is None:
             width *= 2
             continue
-        span = since(until(told.span, wanted.end), wanted.start)
-        width = max(1, _AT_ONCE // max(1, len(told.span.times)))
-        for column in span.columns:
+        chunk = since(until(told.chunk, wanted.end), wanted.start)
+        width = max(1, _AT_ONCE // max(1, len(told.chunk.times)))
+        for column in chunk.columns:
             name = told.names[column.series]
-            for time, value, quality, reason in cells(span, column):
+            for time, value, quality, reason in cells(chunk, column):
                 if isnan(value):
                     yield ExportedSample(time, *name, None, *_null(quality, reason))
                 else:

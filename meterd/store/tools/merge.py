@@ -50,7 +50,9 @@ Pairs = Mapping[int, int]
 """Series of the device that goes -> the same of the one that stays."""
 
 
-async def merged(writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int) -> int:
+async def merge_devices(
+    writer: Writer, reader: Reader, old: str, new: str, *, who: str, now: int
+) -> int:
     """All that the store has of `old` is of `new`; `now` is Unix ms.
 
     Returns the time (Unix ms) from which on the guarded totals have to be counted anew. Raises
@@ -58,7 +60,7 @@ async def merged(writer: Writer, reader: Reader, old: str, new: str, *, who: str
     """
     await writer.settle()
     infos = await asyncio.to_thread(reader.names)
-    spans = [_span(infos, name) for name in (old, new)]
+    chunks = [_chunk(infos, name) for name in (old, new)]
     told = await writer.do(_broken_off)
     if told != [old, new]:
         _need_apart(infos, old, new)
@@ -74,10 +76,10 @@ async def merged(writer: Writer, reader: Reader, old: str, new: str, *, who: str
             waiting = 0
     await writer.settle()
     await writer.absorb(old, new, partial(absorb, who=who, now=now))
-    return max(first for first, _ in spans)
+    return max(first for first, _ in chunks)
 
 
-def _span(infos: Sequence[SeriesInfo], name: str) -> tuple[int, int]:
+def _chunk(infos: Sequence[SeriesInfo], name: str) -> tuple[int, int]:
     mine = [one for one in infos if one.device == name]
     if not mine:
         raise RenameError(f"the store has no device {name}", code=GeneralCode.UNKNOWN_DEVICE)
@@ -85,7 +87,7 @@ def _span(infos: Sequence[SeriesInfo], name: str) -> tuple[int, int]:
 
 
 def _need_apart(infos: Sequence[SeriesInfo], old: str, new: str) -> None:
-    (first, last), (start, end) = (_span(infos, name) for name in (old, new))
+    (first, last), (start, end) = (_chunk(infos, name) for name in (old, new))
     if first <= end and start <= last:
         text = f"{old} and {new} were polled at the same time: they are two devices"
         raise RenameError(text, code=GeneralCode.DEVICE_EXISTS)
@@ -93,9 +95,9 @@ def _need_apart(infos: Sequence[SeriesInfo], old: str, new: str) -> None:
 
 async def _need_samples(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str) -> None:
     """Of a day that both have, the roll-ups are made anew, which needs the samples of both."""
-    spans = sorted(_span(infos, name) for name in (old, new))
-    day = spans[0][1] // DAY
-    if spans[1][0] // DAY != day:
+    chunks = sorted(_chunk(infos, name) for name in (old, new))
+    day = chunks[0][1] // DAY
+    if chunks[1][0] // DAY != day:
         return
     for name in (old, new):
         if await asyncio.to_thread(reader.day, name, day, _names(infos, name)) is None:
@@ -116,24 +118,24 @@ async def _days(reader: Reader, infos: Sequence[SeriesInfo], name: str) -> set[i
 
 def _polls(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str, day: int) -> list[Poll]:
     told = reader.day(old, day, _names(infos, old))
-    return [] if told is None else list(PollDecoder(told.names.__getitem__).of(told.span, new))
+    return [] if told is None else list(PollDecoder(told.names.__getitem__).of(told.chunk, new))
 
 
-def _broken_off(ledger: StoreSession) -> list[str] | None:
-    with ledger.transaction() as connection:
+def _broken_off(session: StoreSession) -> list[str] | None:
+    with session.transaction() as connection:
         body = connection.scalar(select(memo.c.body).where(memo.c.name == _MERGING))
     return None if body is None else json.loads(body)
 
 
-def _note(ledger: StoreSession, names: Sequence[str]) -> None:
-    with ledger.transaction() as connection:
+def _note(session: StoreSession, names: Sequence[str]) -> None:
+    with session.transaction() as connection:
         replace_rows(connection, memo, [{"name": _MERGING, "body": json.dumps(names)}])
 
 
 def absorb(
     connection: Connection, catalog: Catalog, old: str, new: str, *, who: str, now: int
 ) -> None:
-    """What is left of `old` gets the numbers of `new`; for the writer's thread."""
+    """What is left of `old` gets the numbers of `new`; for the store's thread."""
     gone, stays = catalog.devices[old], catalog.devices[new]
     mine = catalog.by_device.get(gone, [])
     pairs = {one.id: catalog.one(new, *one.name[1:]) for one in mine}
@@ -221,10 +223,10 @@ def _corrections(connection: Connection, old: str, new: str, stays: int, pairs: 
         .where(correction.c.device == old)
     )
     for row in connection.execute(asked).all():
-        span = blocks.decode(row.body)
-        columns = (one._replace(series=pairs.get(one.series, one.series)) for one in span.columns)
+        chunk = blocks.decode(row.body)
+        columns = (one._replace(series=pairs.get(one.series, one.series)) for one in chunk.columns)
         ordered = tuple(sorted(columns, key=lambda one: one.series))
-        body = blocks.encode(Chunk(stays, span.times, ordered))
+        body = blocks.encode(Chunk(stays, chunk.times, ordered))
         connection.execute(update(corrected).where(corrected.c.id == row.id).values(body=body))
     theirs = correction.c.device == old
     connection.execute(update(correction).where(theirs).values(device=new))

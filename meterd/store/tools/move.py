@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
-from meterd.store.blocks import commit_record as journals
+from meterd.store.blocks import commit_record
 from meterd.store.db import migrate, schema, writer_lease
 from meterd.store.db import store_url as databases
 from meterd.store.db.connections import Database, Opened
@@ -33,7 +33,7 @@ from meterd.store.db.schema import device, journal, memo, newest, sample, series
 from meterd.store.db.statements import replace_rows
 from meterd.store.head.catalog import Catalog
 from meterd.store.tools.overview import looking, size
-from meterd.store.tools.wal_copy import spans, together
+from meterd.store.tools.wal_copy import chunks, with_wal_file
 from meterd.store.wal import file_wal
 
 Told = Callable[[str, int], None]
@@ -80,7 +80,7 @@ def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: Non
         migrate.upgrade(target)
         opened = target.writing()
         try:
-            with together(source, lambda: looking(source)) as (polls, (old, _)):
+            with with_wal_file(source, lambda: looking(source)) as (polls, (old, _)):
                 return _Copy(old, opened, source.label, told).run(polls)
         finally:
             opened.close()
@@ -106,7 +106,7 @@ class _Copy:
         self._deleted = 0
 
     def run(self, polls: Sequence[Poll]) -> Moved:
-        """`polls` are those of a journal file: they become rows of the copy's journal."""
+        """`polls` are those of a WAL file: they become rows of the copy's journal."""
         self._claim()
         for table in SENT:
             self._table(table)
@@ -128,8 +128,8 @@ class _Copy:
         catalog.load(self._old)
         top = self._old.scalar(select(func.max(journal.c.id))) or 0
         made = [
-            {"id": number, "body": journals.encode(some, {})}
-            for number, some in enumerate(spans(polls, catalog), top + 1)
+            {"id": number, "body": commit_record.encode(some, {})}
+            for number, some in enumerate(chunks(polls, catalog), top + 1)
         ]
         if made:
             new.execute(insert(journal), made)
@@ -137,7 +137,7 @@ class _Copy:
         return len(made)
 
     def _samples(self) -> None:
-        """Plain rows (`store.rows`), a stretch of time at a time."""
+        """Plain rows (`store.rows`), a piece of time at once."""
         time, last = sample.c.time, -1
         while True:
             later = select(time).where(time > last).order_by(time)

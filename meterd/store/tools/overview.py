@@ -9,12 +9,12 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select, text
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
-from meterd.store.blocks.checksum import unsealed
+from meterd.store.blocks.checksum import verified
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.blocks.slicing import since
 from meterd.store.db import migrate
 from meterd.store.db.connections import Database
-from meterd.store.db.quarantine import legible
+from meterd.store.db.quarantine import readable_rows
 from meterd.store.db.schema import block, correction, device, dirty, journal, rollup, series
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
@@ -79,7 +79,7 @@ def looking(database: Database) -> Iterator[tuple[Connection, str]]:
     """
     if not database.made():
         raise StoreError(f"{database.label}: there is no store yet", code=StoreCode.NO_STORE)
-    with database.reading() as connection, legible(database.label):
+    with database.reading() as connection, readable_rows(database.label):
         if not migrate.is_current(connection):
             raise StoreError(
                 f"{database.label}: it is empty; `meterd run` makes its tables",
@@ -98,20 +98,20 @@ def info(database: Database, note: Note = lambda _: None) -> Info:
         found = list(_in_blocks(connection, note))
         catalog = Catalog()
         catalog.load(connection)
-        rows = [span for _, spans in journal_rows(connection) for span in spans]
+        rows = [chunk for _, chunks in journal_rows(connection) for chunk in chunks]
         rows += list(filed_spans(database, catalog))
         # Journal rows may hold polls that are in blocks since.
         sealed = {row[0]: row[1] for row in connection.execute(_LAST)}
-        rows = [since(span, sealed.get(span.device, -1) + 1) for span in rows]
-        spans = [(span.samples, span.times[0], span.times[-1]) for span in rows if span.times]
-        times = [time for _, *both in (*found, *spans) for time in both]
+        rows = [since(chunk, sealed.get(chunk.device, -1) + 1) for chunk in rows]
+        chunks = [(chunk.samples, chunk.times[0], chunk.times[-1]) for chunk in rows if chunk.times]
+        times = [time for _, *both in (*found, *chunks) for time in both]
         return Info(
             database.label,
             schema,
             _size(database, connection),
             count(device),
             count(series),
-            sum(samples for samples, *_ in (*found, *spans)),
+            sum(samples for samples, *_ in (*found, *chunks)),
             min(times, default=None),
             max(times, default=None),
             count(journal),
@@ -128,7 +128,7 @@ def info(database: Database, note: Note = lambda _: None) -> Info:
 def _in_blocks(connection: Connection, note: Note) -> Iterator[tuple[int, int, int]]:
     """Samples, first and last time of each block."""
     for row in rows_of_blocks(connection):
-        with unsealed(blocks.WHAT, blocks.FORMAT, row.body) as cursor:
+        with verified(blocks.WHAT, blocks.FORMAT, row.body) as cursor:
             pieces = blocks.cut(cursor, None)
         yield sum(len(piece.rows) for piece in pieces.series), row.t0, row.t1
         note(1)
@@ -158,16 +158,16 @@ class BlockRow:
 
 
 def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
-    """What a journal file beside the database holds (`store.journal: file`), poll by poll."""
+    """What a WAL file beside the database holds (`store.journal: file`), poll by poll."""
     if database.path is None:
         return
-    hot, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()
-    for poll in file_wal.read(file_wal.place(database.path), catalog).polls:
-        hot.take(poll)
-    for name in hot.devices():
+    head, names = Head(catalog.renamed), dict[tuple[str, str, str], int]()
+    for poll in file_wal.read(file_wal.path_beside(database.path), catalog).polls:
+        head.take(poll)
+    for name in head.devices():
         number = catalog.devices.get(name, 0)
-        for stretch in hot.stretches(name):
-            yield from stretch.spans(number, lambda *one: names.setdefault(one, len(names)))
+        for batch in head.batches(name):
+            yield from batch.chunks(number, lambda *one: names.setdefault(one, len(names)))
 
 
 def _bytes(connection: Connection, body: ColumnElement[bytes]) -> int:

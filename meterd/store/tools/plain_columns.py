@@ -62,7 +62,7 @@ def of_hours(connection: Connection, days: Sequence[Day]) -> Iterator[tuple[int,
     asked = select(hour).where(hour.c.id.in_([key for some in keys.values() for key in some]))
     there = {row["id"]: dict(row) for row in connection.execute(asked).mappings()}
     for series, day, quarters in days:
-        due = {row["id"]: row for row in rollups.plain(series, quarters)}
+        due = {row["id"]: row for row in rollups.hour_values(series, quarters)}
         wrong = [
             f"{number:02}:00 {_difference(there.get(key), due.get(key))}"
             for number, key in enumerate(keys[series, day])

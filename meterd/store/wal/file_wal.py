@@ -1,4 +1,4 @@
-"""The journal in a file of its own (`store.journal: file`): a commit writes what it has to say.
+"""The file WAL (`store.journal: file`): commits are records of one file of fixed size.
 
 The file has its blocks from the start and is written in place (records.Halves), so a commit costs
 flash a page or two. Each record tells the names behind its numbers that the half has not told
@@ -27,9 +27,9 @@ from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db import file_identity
 from meterd.store.db.connections import Database
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 from meterd.store.db.file_identity import GoneError, Inode
-from meterd.store.db.quarantine import DamageError, aside, keep_body
+from meterd.store.db.quarantine import DamageError, quarantine_body, unused_name
 from meterd.store.head.catalog import Catalog, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import PollDecoder
@@ -48,17 +48,17 @@ Lost = Callable[[DamageError, bytes | None], None]
 _log = logging.getLogger(__name__)
 
 
-def place(database: Path) -> Path:
+def path_beside(database: Path) -> Path:
     """The file beside a database."""
     return database.with_name(f"{database.name}.journal")
 
 
-def beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "FileWal":
+def open_beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "FileWal":
     """Raises StoreError where there is no place for such a file."""
     if database.path is None:
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
         raise StoreError(text, code=StoreCode.UNAVAILABLE)
-    return FileWal(place(database.path), catalog, lost)
+    return FileWal(path_beside(database.path), catalog, lost)
 
 
 class TableWal(Protocol):
@@ -66,25 +66,25 @@ class TableWal(Protocol):
 
     def commit(
         self,
-        spans: Sequence[Chunk],
+        chunks: Sequence[Chunk],
         memos: Mapping[str, str],
         *,
         plain: bool = False,
-        filed: bool = False,
+        in_file: bool = False,
     ) -> int | None: ...
 
     def hold(self) -> None: ...
 
 
 class FileWal:
-    """Lives in the writer's thread. Its methods raise StoreError."""
+    """Lives in the store's thread. Its methods raise StoreError."""
 
     def __init__(self, path: Path, catalog: Catalog, lost: Lost | None, size: int = SIZE) -> None:
         """`lost` is told what cannot be read; else it is kept in a file of its own, and logged."""
         self._path = path
         self._catalog = catalog
         self._size = size
-        self._lost = lost or partial(keep_body, path.parent)
+        self._lost = lost or partial(quarantine_body, path.parent)
         self._halves: AlternatingLog | None = None
         self._known: Inode | None = None  # of the file that was opened, after it is closed, too
         self._told: set[int] = set()
@@ -115,10 +115,10 @@ class FileWal:
         return self._halves
 
     def _begin_anew(self, error: StoreError) -> None:
-        target = aside(self._path, "damaged")
-        with mapped(self._path):
+        target = unused_name(self._path, "damaged")
+        with as_store_errors(self._path):
             self._path.rename(target)
-            sync_folder(self._path.parent)
+            fsync_folder(self._path.parent)
         self._told, self._known = set(), None
         text = f"{error}; nothing of it can be read, and it is kept as {target}"
         self._lost(DamageError("journal-file", "head", text), None)
@@ -133,8 +133,8 @@ class FileWal:
         self.close()
         self._told, self._digits, self.stale = set(), {}, True
         if self._known is not None and file_identity.inode(self._path) not in (None, self._known):
-            with mapped(self._path):
-                target = aside(self._path, "stray")
+            with as_store_errors(self._path):
+                target = unused_name(self._path, "stray")
                 self._path.rename(target)
             _log.error("%s was none of this store's; it is kept as %s", self._path, target)
         self._known = None
@@ -142,8 +142,8 @@ class FileWal:
     def polls(self) -> Iterator[Poll]:
         """What the file holds, oldest first. What it told under other numbers is told again."""
         halves = self._open()
-        here = known(self._catalog)
-        contents = told(halves.found(), here, halves.generation)
+        here = catalog_names(self._catalog)
+        contents = decode_records(halves.found(), here, halves.generation)
         for damaged, raw in contents.damages:
             self._lost(damaged, raw)
         self.stale = self.stale or bool(contents.damages)
@@ -158,51 +158,51 @@ class FileWal:
         return self._open().generation
 
     def commit(
-        self, ledger: TableWal, spans: Sequence[Chunk], memos: Mapping[str, str], *, plain: bool
+        self, session: TableWal, chunks: Sequence[Chunk], memos: Mapping[str, str], *, plain: bool
     ) -> int | None:
         """Like `ledger.commit`, which is asked where the file is too small."""
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
-            ledger.commit(spans, memos, plain=plain, filed=True)
+            session.commit(chunks, memos, plain=plain, in_file=True)
         else:
-            ledger.hold()
-        if not spans or self._open().append(self._record(spans)):
+            session.hold()
+        if not chunks or self._open().append(self._record(chunks)):
             self.check()
-            self._told |= _numbers(spans)
+            self._told |= _numbers(chunks)
             return None
         self.stale = True
-        return ledger.commit(spans, {})
+        return session.commit(chunks, {})
 
-    def restart(self, spans: Sequence[Chunk]) -> None:
+    def restart(self, chunks: Sequence[Chunk]) -> None:
         """The other half takes over, with these polls only: all that no block and no row has."""
         told, self._told = self._told, set()
         try:
-            records = [self._record(spans)] if spans else []
+            records = [self._record(chunks)] if chunks else []
             done = self._open().restart(records)
         except BaseException:
             self._told = told
             raise
-        self._told = _numbers(spans) if done else told
+        self._told = _numbers(chunks) if done else told
         self.stale = False
 
-    def _record(self, spans: Sequence[Chunk]) -> bytes:
-        numbers = _numbers(spans)
+    def _record(self, chunks: Sequence[Chunk]) -> bytes:
+        numbers = _numbers(chunks)
         if numbers != self._checked[0]:
-            self._checked = numbers, _check(numbers, known(self._catalog))
+            self._checked = numbers, _check(numbers, catalog_names(self._catalog))
         new = sorted(numbers - self._told)
         listed = [[number, *self._catalog.by_id[number].name] for number in new]
         names = zlib.compress(json.dumps(listed).encode()) if new else b""
         told = (len(names) | _CHECKED).to_bytes(_LENGTH, "little")
         check = self._checked[1].to_bytes(_LENGTH, "little")
-        return told + check + names + commit_record.encode(spans, self._digits)
+        return told + check + names + commit_record.encode(chunks, self._digits)
 
 
-def mark(generation: int) -> str:
+def generation_memo(generation: int) -> str:
     """The memo MARK of a database that has all that halves before this generation held."""
     return json.dumps({"generation": generation})
 
 
-def torn(body: object, before: int | None, after: int | None) -> str:
+def mismatch(body: object, before: int | None, after: int | None) -> str:
     """In words, where a database with that memo and a file are of different moments.
 
     `before` and `after` are the file's generation (None: there is none) before and after the
@@ -236,7 +236,7 @@ def generation(database: Database) -> int | None:
     Raises StoreError.
     """
     try:
-        return None if database.path is None else generation_of(place(database.path))
+        return None if database.path is None else generation_of(path_beside(database.path))
     except StoreError as error:
         if error.code != StoreCode.CORRUPT:
             raise
@@ -245,7 +245,7 @@ def generation(database: Database) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class FileWalContents:
-    """Polls of a journal file, oldest first; what of it is damaged, with its bytes; its names."""
+    """Polls of a WAL file, oldest first; what of it is damaged, with its bytes; its names."""
 
     polls: list[Poll]
     damages: list[tuple[DamageError, bytes | None]]
@@ -257,15 +257,15 @@ def read(path: Path, catalog: Catalog | None = None) -> FileWalContents:
 
     `catalog` is that of the database beside it. Raises StoreError.
     """
-    return told(read_halves(path), known(catalog))
+    return decode_records(read_halves(path), catalog_names(catalog))
 
 
-def records(database: Database) -> list[Record | DamagedRange]:
+def read_records(database: Database) -> list[Record | DamagedRange]:
     """What the file beside a database holds now, whoever writes it. Raises StoreError."""
-    return [] if database.path is None else read_halves(place(database.path))
+    return [] if database.path is None else read_halves(path_beside(database.path))
 
 
-def told(
+def decode_records(
     some: Iterable[Record | DamagedRange], here: Mapping[int, Name], generation: int = 0
 ) -> FileWalContents:
     """What records hold. `here` are the names that the database has."""
@@ -311,14 +311,16 @@ def _time(poll: Poll) -> str:
     return f"{datetime.fromtimestamp(poll.time / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def left(database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | None = None) -> Head:
-    """The polls of the file beside a database; `mine` where it is the journal.
+def polls_beside(
+    database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | None = None
+) -> Head:
+    """The polls of the file beside a database; `mine` where it is the WAL.
 
     Raises StoreError.
     """
-    file = mine or FileWal(place(database), catalog, lost)
+    file = mine or FileWal(path_beside(database), catalog, lost)
     found = Head()
-    if mine is None and not place(database).exists():
+    if mine is None and not path_beside(database).exists():
         return found
     try:
         for poll in file.polls():
@@ -329,7 +331,7 @@ def left(database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | No
     return found
 
 
-def known(catalog: Catalog | None) -> dict[int, Name]:
+def catalog_names(catalog: Catalog | None) -> dict[int, Name]:
     """The names that a database has."""
     return {} if catalog is None else {n: one.name for n, one in dict(catalog.by_id).items()}
 
@@ -339,8 +341,8 @@ def _check(numbers: Iterable[int], names: Mapping[int, Name]) -> int:
     return zlib.crc32(json.dumps([[n, *names[n]] for n in sorted(numbers)]).encode())
 
 
-def _numbers(spans: Iterable[Chunk]) -> set[int]:
-    return {column.series for span in spans for column in span.columns}
+def _numbers(chunks: Iterable[Chunk]) -> set[int]:
+    return {column.series for chunk in chunks for column in chunk.columns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,11 +380,11 @@ def _polls(record: bytes, names: _RecordNames) -> Iterator[Poll]:
     end = at + (length & ~_CHECKED)
     for number, device, quantity, unit in _listed(record[at:end]):
         names.told[number] = device, quantity, unit
-    spans = [span for span in commit_record.decode(record[end:]) if span.columns]
-    named = names.of(_numbers(spans), check)
+    chunks = [chunk for chunk in commit_record.decode(record[end:]) if chunk.columns]
+    named = names.of(_numbers(chunks), check)
     polls = PollDecoder(named.__getitem__)
-    for span in spans:
-        yield from polls.of(span, named[span.columns[0].series][0])
+    for chunk in chunks:
+        yield from polls.of(chunk, named[chunk.columns[0].series][0])
 
 
 def _listed(told: bytes) -> list[tuple[int, str, str, str]]:

@@ -1,4 +1,4 @@
-"""Files of records that a crash cannot hurt, and in which damage stays what it hurt.
+"""Record logs: append-only files of checksummed records; a torn or damaged record costs itself.
 
     file    | magic, 8 bytes | record | record | …       (records: scanner.py)
 
@@ -20,9 +20,9 @@ from struct import Struct
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.db import ownership
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 from meterd.store.db.file_identity import Inode, of_open
-from meterd.store.wal.scanner import HEAD, DamagedRange, Record, framed, scan
+from meterd.store.wal.scanner import HEAD, DamagedRange, Record, encode_record, scan
 
 _MAGIC = b"meterdR1"
 _HALF = Struct("<8sQI")
@@ -49,10 +49,10 @@ class RecordLog:
         self.path = path
         self.count = 0
         self.flaws: list[DamagedRange] = []
-        with mapped(path):
+        with as_store_errors(path):
             self._file = ownership.make(path)
         try:
-            with mapped(path):
+            with as_store_errors(path):
                 self._begin()
         except BaseException:
             self.close()
@@ -61,7 +61,7 @@ class RecordLog:
     def _begin(self) -> None:
         size = os.fstat(self._file).st_size
         self._end, self._next = len(_MAGIC), 1
-        for item in items_of(self._file):
+        for item in read_open_log(self._file):
             if isinstance(item, DamagedRange):
                 self.flaws.append(item)
             else:
@@ -89,8 +89,8 @@ class RecordLog:
 
     def append(self, body: bytes) -> None:
         """On the disk when it returns; where it raises, the record is not there."""
-        record = framed(self._next, body)
-        with mapped(self.path):
+        record = encode_record(self._next, body)
+        with as_store_errors(self.path):
             if self._is_new:
                 self._entitle()
             _write(self._file, record, self._end)
@@ -101,12 +101,12 @@ class RecordLog:
         os.ftruncate(self._file, 0)
         _write(self._file, _MAGIC, 0)
         os.fdatasync(self._file)
-        sync_folder(self.path.parent)
+        fsync_folder(self.path.parent)
         self._is_new = False
 
     def bodies(self) -> Iterator[bytes]:
         """Oldest first."""
-        with mapped(self.path):
+        with as_store_errors(self.path):
             for item in scan(self._file, len(_MAGIC), self._end):
                 if isinstance(item, Record):
                     yield item.body
@@ -117,21 +117,21 @@ class RecordLog:
     def remove(self) -> None:
         """Closes the file and deletes it."""
         self.close()
-        with mapped(self.path):
+        with as_store_errors(self.path):
             self.path.unlink(missing_ok=True)
 
 
 def read_log(path: Path) -> list[Record | DamagedRange]:
     """What such a file holds, for who does not write. Raises StoreError."""
-    with mapped(path):
+    with as_store_errors(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return list(items_of(file))
+            return list(read_open_log(file))
         finally:
             os.close(file)
 
 
-def items_of(file: int) -> Iterator[Record | DamagedRange]:
+def read_open_log(file: int) -> Iterator[Record | DamagedRange]:
     """What an open log holds, whatever its name means by now. Raises OSError."""
     size = os.fstat(file).st_size
     head = os.pread(file, len(_MAGIC), 0)
@@ -161,12 +161,12 @@ class AlternatingLog:
     def __init__(self, path: Path, size: int) -> None:
         """`size` in bytes is that of a new file; one that exists keeps its own."""
         self.path = path
-        with mapped(path):
+        with as_store_errors(path):
             if not path.exists():
                 _make(path, size // 2 // _PAGE * _PAGE * 2)
             self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            with mapped(path):
+            with as_store_errors(path):
                 self._find()
         except BaseException:
             self.close()
@@ -216,17 +216,17 @@ class AlternatingLog:
     def bodies(self) -> Iterator[bytes]:
         """The records of the half in use, oldest first."""
         start = self._start(self._generation)
-        with mapped(self.path):
+        with as_store_errors(self.path):
             for item in scan(self._file, start, self._end, self._generation):
                 if isinstance(item, Record):
                     yield item.body
 
     def append(self, body: bytes) -> bool:
         """True once it is on the disk; false where it does not fit into this half."""
-        record = framed(self._next, body, self._generation)
+        record = encode_record(self._next, body, self._generation)
         if self._end + len(record) > self._stop(self._start(self._generation)):
             return False
-        with mapped(self.path):
+        with as_store_errors(self.path):
             _write(self._file, record, self._end)
             os.fdatasync(self._file)
         self._end, self._next = self._end + len(record), self._next + 1
@@ -238,13 +238,13 @@ class AlternatingLog:
         False where they do not fit; then all is as it was.
         """
         generation = self._generation + 1
-        with mapped(self.path):
+        with as_store_errors(self.path):
             self._clear(generation)
-        records = [framed(n, body, generation) for n, body in enumerate(bodies, 1)]
+        records = [encode_record(n, body, generation) for n, body in enumerate(bodies, 1)]
         data, start = b"".join(records), self._start(generation)
         if start + len(data) > self._stop(start):
             return False
-        with mapped(self.path):
+        with as_store_errors(self.path):
             _write(self._file, data, start)
             os.fdatasync(self._file)
             # The page that makes them count comes last.
@@ -275,7 +275,7 @@ def read_halves(path: Path) -> list[Record | DamagedRange]:
 
     Raises StoreError.
     """
-    with mapped(path):
+    with as_store_errors(path):
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -293,7 +293,7 @@ def generation_of(path: Path) -> int | None:
 
     Raises StoreError, corrupt where both of its heads are damaged.
     """
-    with mapped(path):
+    with as_store_errors(path):
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -388,4 +388,4 @@ def _make(path: Path, size: int) -> None:
     finally:
         os.close(file)
     part.rename(path)
-    sync_folder(path.parent)
+    fsync_folder(path.parent)

@@ -1,4 +1,4 @@
-"""The scanner of record files: each record that is whole, and each place where some cannot be read.
+"""Scans a record log: yields sound records, and the ranges in which some cannot be read.
 
     record  | bytes of the body, 4 | number, 8 | CRC-32 of both and the body, 4 | body |
 
@@ -57,7 +57,7 @@ class DamagedRange:
         return f"{which} ({where}) is damaged" if self.first else f"its head ({where}) is damaged"
 
 
-def framed(number: int, body: bytes, seed: int = 0) -> bytes:
+def encode_record(number: int, body: bytes, seed: int = 0) -> bytes:
     """One record."""
     return HEAD.pack(len(body), number, _check(number, body, seed)) + body
 
@@ -84,7 +84,7 @@ def scan(file: int, start: int, end: int, seed: int = 0) -> Iterator[Record | Da
             yield _flaw(file, expected, record.number - 1, start, place)
         yield record
         start, expected = record.end, record.number + 1
-    if (stop := _flipped(file, start, end, seed, expected)) is not None:
+    if (stop := _one_bit_off(file, start, end, seed, expected)) is not None:
         yield _flaw(file, expected, expected, start, stop)
 
 
@@ -141,7 +141,7 @@ def _runs_of_zeros(data: bytes) -> Iterator[tuple[int, int]]:
         begin = data.find(_UPPER, stop)
 
 
-def _flipped(file: int, start: int, end: int, seed: int, number: int) -> int | None:
+def _one_bit_off(file: int, start: int, end: int, seed: int, number: int) -> int | None:
     """Where the record with this number ends, if it is there but for one bit; None if not."""
     head = os.pread(file, HEAD.size, start) if start + HEAD.size <= end else b""
     if len(head) < HEAD.size:

@@ -1,8 +1,8 @@
-"""Polls in files of their own while the store cannot take them, oldest first.
+"""The spool: record logs with polls that the database cannot take now, oldest first.
 
 Each record names its devices and series, since the store may not have given them numbers yet:
 
-    | bytes of the names, 4 | names, JSON deflated | polls, as in a journal row |
+    | bytes of the names, 4 | names, JSON deflated | polls, as in a WAL row |
 
 A spool is several files, `NAME-000001` and so on: the oldest goes whole, when its polls are in
 the store or when there is no room. Each is locked by the meterd that has it, so that two of one
@@ -26,12 +26,12 @@ from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import merge
 from meterd.store.db import file_identity
-from meterd.store.db.durable_files import mapped, sync_folder
+from meterd.store.db.durable_files import as_store_errors, fsync_folder
 from meterd.store.db.quarantine import DamageError
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import SeriesBatch
 from meterd.store.head.replay import PollDecoder
-from meterd.store.wal.record_log import RecordLog, items_of
+from meterd.store.wal.record_log import RecordLog, read_open_log
 from meterd.store.wal.scanner import DamagedRange, Record
 
 _PARTS = 8
@@ -41,20 +41,20 @@ Lost = Callable[[DamageError, bytes | None], None]
 """Is told what cannot be read, and its bytes; None where nothing is lost by it."""
 
 
-def pack(batch: Sequence[SeriesBatch]) -> bytes:
+def pack(batches: Sequence[SeriesBatch]) -> bytes:
     """One record of these polls."""
     local = Catalog()
-    spans: dict[str, list[Any]] = {}
-    for stretch in batch:
-        owner = local.device(stretch.device)
-        spans.setdefault(stretch.device, []).extend(
-            # A stretch remembers the numbers that the store gave; here they are others.
-            span
-            for span in stretch.unnumbered().spans(owner, local.one)
-            if span.times
+    chunks: dict[str, list[Any]] = {}
+    for batch in batches:
+        owner = local.device(batch.device)
+        chunks.setdefault(batch.device, []).extend(
+            # A batch remembers the numbers that the store gave; here they are others.
+            chunk
+            for chunk in batch.unnumbered().chunks(owner, local.one)
+            if chunk.times
         )
-    body = commit_record.encode([merge(some) for some in spans.values() if some])
-    mine = extent_of(batch)
+    body = commit_record.encode([merge(some) for some in chunks.values() if some])
+    mine = extent_of(batches)
     names = {
         "samples": mine.samples,
         "first": mine.first,
@@ -71,11 +71,11 @@ def unpack(record: bytes) -> Iterator[Poll]:
     names, body = _names(record)
     devices, series = dict(enumerate(names.devices, 1)), dict(enumerate(names.series, 1))
     polls = PollDecoder(series.__getitem__)
-    for span in commit_record.decode(body):
-        if span.device not in devices or any(one.series not in series for one in span.columns):
+    for chunk in commit_record.decode(body):
+        if chunk.device not in devices or any(one.series not in series for one in chunk.columns):
             text = "a record of the spool has polls of what it does not name"
             raise StoreError(text, code=StoreCode.CORRUPT)
-        yield from polls.of(span, devices[span.device])
+        yield from polls.of(chunk, devices[chunk.device])
 
 
 class _SpoolNames(NamedTuple):
@@ -124,12 +124,12 @@ class SpoolExtent:
         return self.samples > 0
 
 
-def extent_of(batch: Sequence[SeriesBatch]) -> SpoolExtent:
+def extent_of(batches: Sequence[SeriesBatch]) -> SpoolExtent:
     """Of what waits in memory."""
-    times = [time for stretch in batch for time in stretch.times]
+    times = [time for batch in batches for time in batch.times]
     return SpoolExtent(
-        sum(stretch.samples for stretch in batch),
-        frozenset(stretch.device for stretch in batch),
+        sum(batch.samples for batch in batches),
+        frozenset(batch.device for batch in batches),
         min(times, default=None),
         max(times, default=None),
     )
@@ -170,7 +170,7 @@ class _Part:
 
 def _locked(path: Path) -> int | None:
     """The file, ours until it is closed; None where another meterd has it. Raises StoreError."""
-    with mapped(path):
+    with as_store_errors(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -214,12 +214,12 @@ def _number(path: Path) -> int:
 def files(path: Path) -> list[Path]:
     """The files of a spool whose names begin like this, oldest first. Raises StoreError."""
     named = re.compile(re.escape(path.name) + r"-\d{6,}")
-    with mapped(path):
+    with as_store_errors(path):
         return sorted(p for p in path.parent.iterdir() if named.fullmatch(p.name))
 
 
 class Spool:
-    """To be used in the writer's thread. Its methods raise StoreError where files fail."""
+    """To be used in the store's thread. Its methods raise StoreError where files fail."""
 
     def __init__(
         self,
@@ -274,12 +274,12 @@ class Spool:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def put(self, batch: Sequence[SeriesBatch]) -> tuple[SpoolExtent, int]:
+    def put(self, batches: Sequence[SeriesBatch]) -> tuple[SpoolExtent, int]:
         """On the disk when it returns.
 
         Returns what older samples went to make room, and the record's key.
         """
-        record = pack(batch)
+        record = pack(batches)
         self.look()
         dropped = SpoolExtent()
         while self._parts and sum(part.size for part in self._parts) + len(record) > self._size:
@@ -289,7 +289,7 @@ class Spool:
         if log is None or log.size + len(record) > self._size // _PARTS:
             log = self._begin()
         log.append(record)
-        mine, newest = extent_of(batch), self._parts[-1]
+        mine, newest = extent_of(batches), self._parts[-1]
         newest.size = log.size
         newest.samples += mine.samples
         newest.extent += mine
@@ -319,8 +319,8 @@ class Spool:
         """Its records are in a file beside the others then. Where it raises, all is as it was."""
         log, held = self._unused()
         try:
-            with mapped(part.path):
-                for item in items_of(open_file):
+            with as_store_errors(part.path):
+                for item in read_open_log(open_file):
                     if isinstance(item, Record):
                         log.append(item.body)
         except StoreError:
@@ -358,7 +358,7 @@ class Spool:
         was = part.path
         log, held = self._unused()
         log.close()
-        with mapped(was):
+        with as_store_errors(was):
             try:
                 part.path = was.rename(log.path)
             except OSError:
@@ -366,7 +366,7 @@ class Spool:
             finally:
                 os.close(held)
             if part.path != was:
-                sync_folder(part.path.parent)
+                fsync_folder(part.path.parent)
             elif part.held is not None:
                 # It is on another disk.
                 self._copy(part, part.held)
@@ -446,7 +446,7 @@ class Spool:
         if len(self._parts) == 1:
             self._close_log()
         if not self._parts[0].change:
-            with mapped(self._path):
+            with as_store_errors(self._path):
                 self._parts[0].path.unlink(missing_ok=True)
         for key in self._parts[0].keys:
             self._gone(key)

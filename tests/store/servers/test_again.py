@@ -83,10 +83,10 @@ async def test_what_is_spooled_waits_for_the_leases_of_its_devices(
         a.take("x", x)
         a.take("y", y)
         # As while the server is away.
-        assert a.writer._rescue.shelter()
+        assert a.writer._spool_policy.spool_waiting()
         spooled = a.writer.status.spooled
         assert spooled == 3 * (len(x) + len(y))
-        a.writer._rescue._not_before = float("inf")
+        a.writer._spool_policy._not_before = float("inf")
     async with meterd(urls, "b", hands, precautions=plan) as b:
         await b.writer.settle()
         # Nothing is leased yet.

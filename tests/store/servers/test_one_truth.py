@@ -22,7 +22,7 @@ from meterd.store.db import store_url
 from meterd.store.db.replacements import Replacement
 from meterd.store.reader import Reader
 from meterd.store.tools import check
-from meterd.store.tools.backfill import bring
+from meterd.store.tools.backfill import backfill
 from meterd.store.tools.correct import Ask, Corrections
 from meterd.store.tools.csv_import import ImportedSample
 from meterd.store.writer import Writer
@@ -61,7 +61,7 @@ class Site(House):
 
     async def imports(self, reads: Reads, device: str = "main") -> None:
         rows = [ImportedSample(t, device, Q, "Wh", value, Quality.GOOD, "") for t, value in reads]
-        await bring(self.writer, rows, lambda _: None, closing=False)
+        await backfill(self.writer, rows, lambda _: None, closing=False)
         times = [time for time, _ in reads]
         await count_anew(
             self.writer,
@@ -109,11 +109,11 @@ class Site(House):
                 for name, asked in DERIVED.items()
             }
             bodies = there.exec_driver_sql("SELECT body FROM block ORDER BY device_id, id").all()
-            spans: dict[int, list[Any]] = {}
+            chunks: dict[int, list[Any]] = {}
             for (body,) in bodies:
-                span = blocks.decode(bytes(body))
-                spans.setdefault(span.device, []).append(span)
-        found["samples"] = [blocks.encode(merge(some)) for some in spans.values()]
+                chunk = blocks.decode(bytes(body))
+                chunks.setdefault(chunk.device, []).append(chunk)
+        found["samples"] = [blocks.encode(merge(some)) for some in chunks.values()]
         return found
 
 
@@ -363,7 +363,7 @@ async def renamed(place: Place) -> Truth:
             rows = [
                 ImportedSample(t, "main", Q, "Wh", value, Quality.GOOD, "") for t, value in part
             ]
-            await bring(site.writer, rows, lambda _: None, closing=False)
+            await backfill(site.writer, rows, lambda _: None, closing=False)
             window = part[0][0], part[-1][0]
             await count_anew(
                 site.writer, site.reader, site.memory, "kitchen", *window, still=site.still

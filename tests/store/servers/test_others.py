@@ -28,7 +28,7 @@ async def test_what_another_meterd_committed_is_seen_after_a_beat(urls: list[str
         await b.beat("y")
         assert await b.sees("x") == list(range(1000, 1100))
         # The writer's own polls are the writer's own: nothing of others is sealed or written.
-        assert a.writer.memory.hot.waiting == 0
+        assert a.writer.status.queued == 0
         found = await a.reader.range(["x", "y"], None, 0, 1 << 50, 0, "avg")
         assert {(one.device, one.quantity) for one in found} == {
             (device, quantity)

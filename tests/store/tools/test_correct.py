@@ -82,7 +82,7 @@ async def test_the_audit_has_the_old_values_and_who_and_why(tmp_path: Path) -> N
     outside.close()
     assert told is not None
     # The values themselves stay where they were; only their quality says that they do not count.
-    (column,) = told.span.columns
+    (column,) = told.chunk.columns
     assert column.states[0] == (360, 4, "marked: clamp was off")
     assert column.values[0] == history(2, START, 3)[0].value(POWER)
 
@@ -272,18 +272,18 @@ async def test_one_whose_old_values_are_damaged_does_not_hold_up_others(
         assert "correction 1 cannot be finished" in caplog.text
 
 
-def damage(ledger: StoreSession) -> None:
-    with ledger.transaction() as connection:
+def damage(session: StoreSession) -> None:
+    with session.transaction() as connection:
         connection.exec_driver_sql("UPDATE corrected SET body = x'0102'")
 
 
 async def test_work_for_the_writers_thread_ends_with_it(tmp_path: Path) -> None:
     writer = Writer(url_of(tmp_path / "meterd.db"))
     await writer.open()
-    assert await writer.do(lambda ledger: ledger.numbers()) == []
+    assert await writer.do(lambda session: session.numbers()) == []
     await writer.close()
     with pytest.raises(StoreError, match="not open"):
-        await writer.do(lambda ledger: 1)
+        await writer.do(lambda session: 1)
 
 
 async def test_an_interval_from_long_before_the_first_sample_costs_no_more(
@@ -334,7 +334,7 @@ async def test_a_right_value_counts_is_estimated_and_is_undone(tmp_path: Path) -
         assert found == [1250.0] * 6
         told = reader.day("main", START // DAY, {("main", POWER, "W")})
         assert told is not None
-        (column,) = told.span.columns
+        (column,) = told.chunk.columns
         assert (6, 1, "entered: misread") in column.states
         await corrections.undo(made.id, "bert", hands.now)
         assert await raw(reader, POWER) == before
@@ -517,9 +517,9 @@ def test_late_samples_of_a_closed_day_are_merged_with_it_once(
     """Each merge costs a day's cells: one for each of its hours would be 24 times as much."""
     cells: list[int] = []
 
-    def counted(spans: Sequence[Chunk]) -> Chunk:
-        cells.append(sum(span.samples for span in spans))
-        return merge(spans)
+    def counted(chunks: Sequence[Chunk]) -> Chunk:
+        cells.append(sum(chunk.samples for chunk in chunks))
+        return merge(chunks)
 
     async def run() -> None:
         hands = Hands(START)

@@ -35,8 +35,8 @@ def contents(path: Path) -> dict[str, Any]:
     """What blocks hold, whatever their partition, and every row that is made of it."""
     found: dict[str, Any] = {name: rows(path, asked) for name, asked in DERIVED.items()}
     bodies = rows(path, "SELECT body FROM block ORDER BY id")
-    spans = [blocks.decode(body) for (body,) in bodies if isinstance(body, bytes)]
-    found["samples"] = blocks.encode(merge(spans)) if spans else b""
+    chunks = [blocks.decode(body) for (body,) in bodies if isinstance(body, bytes)]
+    found["samples"] = blocks.encode(merge(chunks)) if chunks else b""
     return found
 
 

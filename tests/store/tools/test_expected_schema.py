@@ -10,7 +10,7 @@ import pytest
 from meterd.errors import StoreError
 from meterd.store.db import migrate, store_url
 from meterd.store.db.connections import Database
-from meterd.store.db.expected_schema import strange
+from meterd.store.db.expected_schema import schema_differences
 from meterd.store.tools import backup, check
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, poll
@@ -33,7 +33,7 @@ async def copy_of_a_store(folder: Path) -> Path:
 def test_a_store_of_each_schema_is_as_meterd_makes_it(tmp_path: Path, version: str) -> None:
     path = tmp_path / "store.db"
     migrate.make(store_url.find(f"sqlite:///{path}"), version)
-    assert list(strange(path, version)) == []
+    assert list(schema_differences(path, version)) == []
 
 
 @pytest.mark.parametrize("version", ["0001", "0002"])
@@ -41,9 +41,9 @@ def test_stores_of_older_meterds_are_sound(tmp_path: Path, version: str) -> None
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((FIXTURES / f"{version}.sql").read_text())
-    assert list(strange(path, version)) == []
+    assert list(schema_differences(path, version)) == []
     migrate.upgrade(store_url.find(f"sqlite:///{path}"))
-    assert list(strange(path, migrate.versions()[-1])) == []
+    assert list(schema_differences(path, migrate.versions()[-1])) == []
 
 
 async def test_a_store_that_was_in_use_and_analyzed_is_sound(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from meterd.store.reader import Reader
-from meterd.store.tools.backfill import bring
+from meterd.store.tools.backfill import backfill
 from meterd.store.tools.csv_import import CsvFile
 from meterd.store.tools.export import TEXTS, Wanted, lines
 from meterd.store.writer import Writer
@@ -44,7 +44,7 @@ async def test_what_comes_out_goes_in_again(tmp_path: Path) -> None:
     found = CsvFile(tmp_path / "a.csv", None, hands.now)
     found.check()
     async with opened(Writer(url_of(tmp_path / "b.db"), commit=1e9, clock=hands)) as other:
-        await bring(other, found.rows(), lambda _: None)
+        await backfill(other, found.rows(), lambda _: None)
     again = Reader.outside(url_of(tmp_path / "b.db"))
     assert sorted(text(again, "csv").splitlines()) == sorted(said.splitlines())
     again.close()

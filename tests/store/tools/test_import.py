@@ -8,7 +8,7 @@ import pytest
 
 from meterd.model.sample import Quality
 from meterd.store.reader import Reader
-from meterd.store.tools.backfill import bring
+from meterd.store.tools.backfill import backfill
 from meterd.store.tools.csv_import import CsvFile, MistakesError
 from meterd.store.writer import Writer
 from tests.store.rigs import Hands, opened, poll, raw, rows, samples, store, url_of
@@ -136,7 +136,7 @@ async def test_it_is_sealed_rolled_up_and_found_after_a_restart(tmp_path: Path) 
     found = history(tmp_path, 3)
     noted: list[int] = []
     async with opened(Writer(url_of(path), commit=1e9, clock=Hands(NOW))) as writer:
-        assert await bring(writer, found.rows(), noted.append) == 3 * 1440 * 2
+        assert await backfill(writer, found.rows(), noted.append) == 3 * 1440 * 2
     assert sum(noted) == 3 * 1440 * 2
     assert rows(path, "SELECT count(*) >= 6 FROM rollup") == [(1,)]
     assert len(samples(path)) == 3 * 1440 * 2
@@ -151,7 +151,7 @@ async def test_twice_is_once(tmp_path: Path) -> None:
     found = history(tmp_path, 1)
     for _ in range(2):
         async with opened(Writer(url_of(path), commit=1e9, clock=Hands(NOW))) as writer:
-            await bring(writer, found.rows(), lambda _: None)
+            await backfill(writer, found.rows(), lambda _: None)
     assert len(samples(path)) == 1440 * 2
     assert rows(path, "SELECT sum(n) FROM block") == [(1440,)]
 
@@ -162,7 +162,7 @@ async def test_old_rows_are_not_the_newest_ones(tmp_path: Path) -> None:
         writer.take(poll(NOW - 1000, 230.0))
     text = f"time,main/voltage.l1\n{NOW - 5 * DAY},225\n"
     async with opened(Writer(url_of(path), commit=1e9, clock=Hands(NOW))) as writer:
-        await bring(writer, file(tmp_path, text).rows(), lambda _: None)
+        await backfill(writer, file(tmp_path, text).rows(), lambda _: None)
     assert rows(path, "SELECT time_ms, value FROM v_newest") == [(NOW - 1000, 230.0)]
     async with store(path, clock=Hands(NOW)) as (_, reader):
         assert await raw(reader) == [(NOW - 5 * DAY, 225.0), (NOW - 1000, 230.0)]

@@ -12,7 +12,7 @@ from meterd.store.db.replacements import Replacement, add, of
 from meterd.store.reader import Reader
 from meterd.store.tools.check import problems
 from meterd.store.tools.correct import Ask, Corrections
-from meterd.store.tools.merge import merged
+from meterd.store.tools.merge import merge_devices
 from meterd.store.writer import Writer
 from tests.store.rigs import METER, Hands, poll, rows, store, url_of
 
@@ -61,7 +61,7 @@ async def test_what_was_two_is_as_if_it_had_been_one(
         take(writer, first)
         await writer.settle()
         take(writer, second)
-        await merged(writer, reader, *told, who="anna", now=NOON)
+        await merge_devices(writer, reader, *told, who="anna", now=NOON)
         times = [one.time for one in (*first, *second)]
         assert await voltages(reader, told[1]) == times
         assert await voltages(reader, told[0]) == []
@@ -92,9 +92,9 @@ async def test_those_polled_at_the_same_time_are_two(tmp_path: Path) -> None:
         take(writer, polls("one", NOON, 10))
         take(writer, polls("other", NOON + 9 * MINUTE, 10))
         with pytest.raises(RenameError, match="at the same time"):
-            await merged(writer, reader, "one", "other", who="", now=NOON)
+            await merge_devices(writer, reader, "one", "other", who="", now=NOON)
         with pytest.raises(RenameError, match="no device lost"):
-            await merged(writer, reader, "one", "lost", who="", now=NOON)
+            await merge_devices(writer, reader, "one", "lost", who="", now=NOON)
         assert len(await voltages(reader, "one")) == 10
 
 
@@ -109,9 +109,9 @@ async def test_broken_off_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
             patched.setattr(writer, "absorb", broken)
             with pytest.raises(StoreError):
-                await merged(writer, reader, "one", "other", who="", now=NOON)
+                await merge_devices(writer, reader, "one", "other", who="", now=NOON)
         # By now both have the same times.
-        await merged(writer, reader, "one", "other", who="", now=NOON)
+        await merge_devices(writer, reader, "one", "other", who="", now=NOON)
         assert len(await voltages(reader, "other")) == 120
         assert {one.device for one in reader.names()} == {"other"}
 
@@ -129,7 +129,7 @@ async def test_what_was_deleted_of_it_leaves_its_rollups(tmp_path: Path) -> None
         hands.now, hands.elapsed = hands.now + 2 * HOUR, hands.elapsed + 7200
         await writer.settle()
         assert await voltages(reader, "one") == []
-        await merged(writer, reader, "one", "other", who="", now=NOON)
+        await merge_devices(writer, reader, "one", "other", who="", now=NOON)
     after = rows(path, "SELECT quantity, time_ms, n FROM v_daily WHERE device = 'other'")
     assert set(before) < set(after)
     assert len(after) == len(before) + 3
@@ -143,9 +143,9 @@ async def test_corrections_can_still_be_undone(tmp_path: Path) -> None:
         ask = Ask("one", "voltage.l1", NOON - 3 * HOUR, NOON - 3 * HOUR + 30 * MINUTE, "x", "anna")
         made = await book.mark(ask, NOON + HOUR)
         one = Replacement(NOON - 3 * HOUR, NOON, "anna")
-        await writer.do(lambda ledger: add(ledger, "one", one))
-        await merged(writer, reader, "one", "other", who="", now=NOON)
+        await writer.do(lambda session: add(session, "one", one))
+        await merge_devices(writer, reader, "one", "other", who="", now=NOON)
         assert len(await voltages(reader, "other")) == 90
         await book.undo(made.id, "anna", NOON + HOUR)
         assert len(await voltages(reader, "other")) == 120
-        assert await writer.do(lambda ledger: of(ledger, "other")) == [one]
+        assert await writer.do(lambda session: of(session, "other")) == [one]

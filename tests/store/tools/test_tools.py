@@ -197,15 +197,15 @@ async def test_a_journal_file_that_begins_anew_during_a_backup_loses_nothing(
     hands, looks = Hands(START), list[int]()
     async with store(path, clock=hands, to_file=True) as (writer, _):
         await feed(writer, hands, history(4, START, 2.5))
-        stale = file_wal.records(place(path))
+        stale = file_wal.read_records(place(path))
         await writer.settle()
-        real = file_wal.records
+        real = file_wal.read_records
 
         def records(database: Database) -> list[Record | DamagedRange]:
             looks.append(1)
             return stale if len(looks) == 1 else real(database)
 
-        monkeypatch.setattr(file_wal, "records", records)
+        monkeypatch.setattr(file_wal, "read_records", records)
         backup.backup(place(path), copy)
         assert samples(copy) == samples(path)
     assert len(looks) == 4

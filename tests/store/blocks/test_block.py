@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from meterd.errors import StoreError
 from meterd.store.blocks import block, commit_record, rollup
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
-from tests.store.format import spans
-from tests.store.format.spans import T0, plain, same
+from tests.store.blocks import chunks
+from tests.store.blocks.chunks import T0, plain, same
 
 _STATES = ((3, 0, ""), (1, 4, "the device gives no number"), (4, 0, ""))
 
@@ -57,17 +57,17 @@ def resealed(body: bytes) -> bytes:
     return inside + zlib.crc32(inside).to_bytes(4, "little")
 
 
-@given(spans.spans())
-def test_a_span_comes_back(span: Chunk) -> None:
-    assert same(block.decode(block.encode(span)), span)
+@given(chunks.chunks())
+def test_a_span_comes_back(chunk: Chunk) -> None:
+    assert same(block.decode(block.encode(chunk)), chunk)
 
 
-@given(spans.spans(), st.sets(st.integers(1, 3000)))
-def test_only_wanted_series_are_decoded(span: Chunk, others: set[int]) -> None:
-    wanted = others | {column.series for column in span.columns[::2]}
-    found = block.decode(block.encode(span), wanted)
-    mine = tuple(column for column in span.columns if column.series in wanted)
-    assert same(found, Chunk(span.device, span.times, mine))
+@given(chunks.chunks(), st.sets(st.integers(1, 3000)))
+def test_only_wanted_series_are_decoded(chunk: Chunk, others: set[int]) -> None:
+    wanted = others | {column.series for column in chunk.columns[::2]}
+    found = block.decode(block.encode(chunk), wanted)
+    mine = tuple(column for column in chunk.columns if column.series in wanted)
+    assert same(found, Chunk(chunk.device, chunk.times, mine))
 
 
 def test_equal_spans_give_equal_bytes() -> None:
@@ -81,16 +81,16 @@ def test_a_span_of_one_poll_and_one_of_none_come_back() -> None:
 
 def test_forty_constants_of_an_hour_take_a_few_bytes_each() -> None:
     times = [T0 + 10_000 * n for n in range(360)]
-    span = plain(1, times, {n: [50.0] * 360 for n in range(1, 41)})
-    assert len(block.encode(span)) < 40 * 6 + 60
+    chunk = plain(1, times, {n: [50.0] * 360 for n in range(1, 41)})
+    assert len(block.encode(chunk)) < 40 * 6 + 60
 
 
 def test_a_day_of_doubts_that_alternate_stays_small() -> None:
     count = 8640
     states = tuple((1, n % 2 * 2, "beyond what is plausible" * (n % 2)) for n in range(count))
     column = ChunkColumn(1, range(count), array("d", [230.0]) * count, states)
-    span = Chunk(1, array("q", range(T0, T0 + count)), (column,))
-    body = block.encode(span)
+    chunk = Chunk(1, array("q", range(T0, T0 + count)), (column,))
+    body = block.encode(chunk)
     assert len(body) < 500
     assert block.decode(body).columns[0].states == states
 
@@ -98,9 +98,9 @@ def test_a_day_of_doubts_that_alternate_stays_small() -> None:
 @pytest.mark.parametrize("text", ["zero \0 inside", "half a pair \ud800", "", "°C µ 电"])
 def test_any_text_is_a_reason(text: str) -> None:
     column = ChunkColumn(1, range(1), array("d", [nan]), ((1, 4, text),))
-    span = Chunk(1, array("q", [T0]), (column,))
-    assert same(block.decode(block.encode(span)), span)
-    assert same(commit_record.decode(commit_record.encode([span]))[0], span)
+    chunk = Chunk(1, array("q", [T0]), (column,))
+    assert same(block.decode(block.encode(chunk)), chunk)
+    assert same(commit_record.decode(commit_record.encode([chunk]))[0], chunk)
 
 
 @pytest.mark.parametrize("kind", BODIES)

@@ -8,30 +8,30 @@ from hypothesis import strategies as st
 from meterd.errors import StoreError
 from meterd.store.blocks import array_decoder, block
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
-from tests.store.format import spans
-from tests.store.format.spans import T0
-from tests.store.format.test_block import BODIES, outcome, resealed
+from tests.store.blocks import chunks
+from tests.store.blocks.chunks import T0
+from tests.store.blocks.test_block import BODIES, outcome, resealed
 
 
-@given(spans.spans())
-def test_arrays_equal_what_the_standard_library_decodes(span: Chunk) -> None:
-    body = block.encode(span)
+@given(chunks.chunks())
+def test_arrays_equal_what_the_standard_library_decodes(chunk: Chunk) -> None:
+    body = block.encode(chunk)
     lines = array_decoder.decode(body)
-    assert [line.series for line in lines] == [column.series for column in span.columns]
+    assert [line.series for line in lines] == [column.series for column in chunk.columns]
     for line, column in zip(lines, block.decode(body).columns, strict=True):
         assert line.values.dtype == np.float64
         assert line.times.dtype == np.int64
         assert line.values.tobytes() == column.values.tobytes()
-        assert line.times.tolist() == list(span.times_of(column))
+        assert line.times.tolist() == list(chunk.times_of(column))
         assert line.states == column.states
 
 
-@given(st.one_of(spans.series, spans.holey()).filter(bool))
+@given(st.one_of(chunks.series, chunks.holey()).filter(bool))
 def test_any_series_decodes_to_the_same_bits(listed: list[float]) -> None:
     count = len(listed)
     column = ChunkColumn(1, range(count), array("d", listed))
-    span = Chunk(1, array("q", range(T0, T0 + count)), (column,))
-    assert array_decoder.decode(block.encode(span))[0].values.tobytes() == column.values.tobytes()
+    chunk = Chunk(1, array("q", range(T0, T0 + count)), (column,))
+    assert array_decoder.decode(block.encode(chunk))[0].values.tobytes() == column.values.tobytes()
 
 
 def test_only_wanted_series_are_there() -> None:

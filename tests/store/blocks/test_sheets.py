@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from meterd.store.blocks import block, commit_record
 from meterd.store.blocks.chunk import Chunk, ChunkColumn, RowBatch, merge
-from tests.store.format import spans
-from tests.store.format.spans import T0
+from tests.store.blocks import chunks
+from tests.store.blocks.chunks import T0
 
-_values = st.one_of(spans.odd, st.integers(-(10**6), 10**6).map(lambda whole: whole / 10))
+_values = st.one_of(chunks.odd, st.integers(-(10**6), 10**6).map(lambda whole: whole / 10))
 
 
 @st.composite

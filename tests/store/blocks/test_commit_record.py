@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk, ChunkColumn, merge
-from tests.store.format import spans
-from tests.store.format.spans import T0, plain, same
+from tests.store.blocks import chunks
+from tests.store.blocks.chunks import T0, plain, same
 
 
 def _same(found: list[Chunk], given_: list[Chunk]) -> bool:
     return len(found) == len(given_) and all(map(same, found, given_))
 
 
-@given(st.lists(st.integers(0, 2**40).flatmap(spans.spans), max_size=4))
+@given(st.lists(st.integers(0, 2**40).flatmap(chunks.chunks), max_size=4))
 def test_all_spans_of_a_commit_come_back(given_: list[Chunk]) -> None:
     assert _same(commit_record.decode(commit_record.encode(given_)), given_)
 
@@ -35,8 +35,8 @@ def test_one_device_may_have_several_spans_in_a_commit() -> None:
 @pytest.mark.parametrize("value", [-0.0, 2.0**51, 2.0**53, 0.1 + 0.2, 5e-324, 1e300, nan])
 def test_an_odd_value_does_not_touch_its_neighbours(value: float) -> None:
     at = [T0, T0 + 10]
-    span = plain(1, at, {1: [230.1, 230.2], 2: [value, 1.5], 3: [2.5, value], 4: [7.0, 7.25]})
-    assert _same(commit_record.decode(commit_record.encode([span])), [span])
+    chunk = plain(1, at, {1: [230.1, 230.2], 2: [value, 1.5], 3: [2.5, value], 4: [7.0, 7.25]})
+    assert _same(commit_record.decode(commit_record.encode([chunk])), [chunk])
 
 
 def _fleet(devices: int, polls: int) -> list[Chunk]:
@@ -66,13 +66,13 @@ def test_nulls_of_a_device_that_gives_no_numbers_are_nearly_free() -> None:
     state = ((3, 4, "the device gives no number"),)
     silent = [
         Chunk(
-            span.device,
-            span.times,
+            chunk.device,
+            chunk.times,
             tuple(
-                ChunkColumn(c.series, c.rows, array("d", [nan]) * 3, state) for c in span.columns
+                ChunkColumn(c.series, c.rows, array("d", [nan]) * 3, state) for c in chunk.columns
             ),
         )
-        for span in fleet[:20]
+        for chunk in fleet[:20]
     ]
     mixed = [*silent, *fleet[20:]]
     body = commit_record.encode(mixed)
@@ -83,8 +83,8 @@ def test_nulls_of_a_device_that_gives_no_numbers_are_nearly_free() -> None:
 def test_what_is_remembered_of_digits_changes_nothing_but_the_time() -> None:
     known: dict[int, int] = {}
     for value in (0.1 + 0.2, -0.0, 5.0, 230.12, 230.1):
-        span = plain(1, [T0, T0 + 10], {1: [230.5, value], 2: [1.0, 2.0]})
-        assert _same(commit_record.decode(commit_record.encode([span], known)), [span])
+        chunk = plain(1, [T0, T0 + 10], {1: [230.5, value], 2: [1.0, 2.0]})
+        assert _same(commit_record.decode(commit_record.encode([chunk], known)), [chunk])
     assert known == {1: 2, 2: 0}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.store.blocks import byte_planes, codec, timestamps, varint, word_lanes
-from tests.store.format import spans
+from tests.store.blocks import chunks
 
 HOUR = 360
 
@@ -19,7 +19,7 @@ def _size(values: list[float]) -> int:
     return len(body)
 
 
-@given(st.one_of(spans.series, spans.holey()))
+@given(st.one_of(chunks.series, chunks.holey()))
 def test_every_double_comes_back_bit_for_bit(listed: list[float]) -> None:
     values = array("d", listed)
     assert codec.decode(codec.encode(values), len(values)).tobytes() == values.tobytes()
@@ -163,7 +163,7 @@ def test_a_number_that_is_cut_off_or_endless_is_damage(body: bytes) -> None:
         varint.Cursor(body).number()
 
 
-@given(spans.times())
+@given(chunks.times())
 def test_times_come_back(times: "array[int]") -> None:
     assert timestamps.decode(timestamps.encode(times), len(times)) == times
 
@@ -179,18 +179,18 @@ def _tick_size(times: list[int]) -> int:
 
 
 def test_regular_times_cost_a_start_and_a_step() -> None:
-    assert _tick_size([spans.T0 + 10_000 * n for n in range(8640)]) <= 10
+    assert _tick_size([chunks.T0 + 10_000 * n for n in range(8640)]) <= 10
 
 
 def test_missed_polls_cost_a_few_bytes() -> None:
     polls = [n for n in range(360) if n not in {17, 100, 101, 102}]
-    assert _tick_size([spans.T0 + 10_000 * n for n in polls]) <= 20
+    assert _tick_size([chunks.T0 + 10_000 * n for n in polls]) <= 20
 
 
 @pytest.mark.parametrize(("step", "count"), [(1000, 3600), (10_000, 360), (60_000, 360)])
 def test_latency_of_20_to_120_ms_costs_a_byte_a_poll(step: int, count: int) -> None:
     rng = random.Random(step)
-    times = [spans.T0 + step * n + rng.randint(20, 120) for n in range(count)]
+    times = [chunks.T0 + step * n + rng.randint(20, 120) for n in range(count)]
     assert _tick_size(times) <= 1.01 * count
 
 

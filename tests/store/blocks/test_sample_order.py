@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.store.blocks.sample_order import strays
+from meterd.store.blocks.sample_order import misplaced
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from meterd.store.blocks.sample_order import strays
     ],
 )
 def test_what_is_left_out(values: list[float], gone: list[int]) -> None:
-    assert strays(values) == gone
+    assert misplaced(values) == gone
 
 
 def _rises(values: list[int], without: tuple[int, ...] | list[int]) -> bool:
@@ -42,7 +42,7 @@ def test_no_more_than_the_fewest_that_explain_it(values: list[int]) -> None:
     fewest = next(
         n for n in range(len(values) + 1) if any(_rises(values, c) for c in combinations(places, n))
     )
-    gone = strays(values)
+    gone = misplaced(values)
     assert len(gone) <= fewest
     assert gone == sorted(set(gone))
     assert not {0, len(values) - 1} & set(gone)

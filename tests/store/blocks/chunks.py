@@ -8,7 +8,7 @@ from math import nan
 from hypothesis import strategies as st
 
 from meterd.model.sample import LARGEST
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, regular, runs
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, Rows, State, as_range, run_lengths
 
 T0 = 1_790_000_000_000
 
@@ -71,8 +71,8 @@ def _rows(draw: st.DrawFn, count: int) -> Rows:
     if draw(st.booleans()):
         return range(count)
     if draw(st.booleans()):
-        return regular(range(draw(st.integers(0, count - 1)), count, draw(st.integers(1, 6))))
-    return regular(sorted(draw(st.sets(st.integers(0, count - 1), min_size=1))))
+        return as_range(range(draw(st.integers(0, count - 1)), count, draw(st.integers(1, 6))))
+    return as_range(sorted(draw(st.sets(st.integers(0, count - 1), min_size=1))))
 
 
 @st.composite
@@ -80,8 +80,8 @@ def _states(draw: st.DrawFn, values: "array[float]") -> tuple[State, ...]:
     quality = st.sampled_from([(0, ""), (0, ""), (1, "waits"), (4, "the device gives no number")])
     good = [(1, 0, "")] * len(values)
     if draw(st.booleans()):
-        return runs(good, values)
-    return runs([(1, *draw(quality)) for _ in values], values)
+        return run_lengths(good, values)
+    return run_lengths([(1, *draw(quality)) for _ in values], values)
 
 
 @st.composite
@@ -93,7 +93,7 @@ def _column(draw: st.DrawFn, number: int, count: int) -> ChunkColumn:
 
 
 @st.composite
-def spans(draw: st.DrawFn, device: int = 7, at: "array[int] | None" = None) -> Chunk:
+def chunks(draw: st.DrawFn, device: int = 7, at: "array[int] | None" = None) -> Chunk:
     chosen = draw(times()) if at is None else at
     ids = sorted(draw(st.sets(st.integers(1, 3000), max_size=5))) if chosen else []
     columns = tuple(draw(_column(number, len(chosen))) for number in ids)
@@ -105,11 +105,11 @@ def same(one: Chunk, other: Chunk) -> bool:
     return _exact(one) == _exact(other)
 
 
-def _exact(span: Chunk) -> tuple[object, ...]:
+def _exact(chunk: Chunk) -> tuple[object, ...]:
     return (
-        span.device,
-        list(span.times),
-        [(one.series, list(one.rows), one.values.tobytes(), one.states) for one in span.columns],
+        chunk.device,
+        list(chunk.times),
+        [(one.series, list(one.rows), one.values.tobytes(), one.states) for one in chunk.columns],
     )
 
 

@@ -6,43 +6,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.store.blocks import block
-from meterd.store.blocks.chunk import Chunk, ChunkColumn, check, merge, regular, runs
-from tests.store.format import spans
-from tests.store.format.spans import T0, plain, same
+from meterd.store.blocks.chunk import Chunk, ChunkColumn, as_range, check, merge, run_lengths
+from tests.store.blocks import chunks
+from tests.store.blocks.chunks import T0, plain, same
 
 
-def _cut(span: Chunk, at: int) -> tuple[Chunk, Chunk]:
+def _cut(chunk: Chunk, at: int) -> tuple[Chunk, Chunk]:
     """The polls before row `at`, and the others."""
-    return _part(span, range(at)), _part(span, range(at, len(span.times)))
+    return _part(chunk, range(at)), _part(chunk, range(at, len(chunk.times)))
 
 
-def _part(span: Chunk, rows: range) -> Chunk:
+def _part(chunk: Chunk, rows: range) -> Chunk:
     columns = []
-    for column in span.columns:
+    for column in chunk.columns:
         mine = [n for n, row in enumerate(column.rows) if row in rows]
         each = [state[1:] for state in column.states for _ in range(state[0])]
         values = array("d", [column.values[n] for n in mine])
-        states = runs(((1, *each[n]) for n in mine) if each else (), values)
+        states = run_lengths(((1, *each[n]) for n in mine) if each else (), values)
         if mine:
-            at = regular([column.rows[n] - rows.start for n in mine])
+            at = as_range([column.rows[n] - rows.start for n in mine])
             columns.append(ChunkColumn(column.series, at, values, states))
-    return Chunk(span.device, span.times[rows.start : rows.stop], tuple(columns))
+    return Chunk(chunk.device, chunk.times[rows.start : rows.stop], tuple(columns))
 
 
-@given(spans.spans(), st.integers(0, 40), st.booleans())
+@given(chunks.chunks(), st.integers(0, 40), st.booleans())
 def test_merged_pieces_encode_to_the_same_bytes_as_sealing_once(
-    span: Chunk, at: int, turned: bool
+    chunk: Chunk, at: int, turned: bool
 ) -> None:
-    pieces = list(_cut(span, at))
+    pieces = list(_cut(chunk, at))
     if turned:
         pieces.reverse()
-    whole = merge([span])
+    whole = merge([chunk])
     assert same(merge(pieces), whole)
     assert block.encode(merge(pieces)) == block.encode(whole)
     check(whole)
 
 
-@given(spans.spans(), spans.spans())
+@given(chunks.chunks(), chunks.chunks())
 def test_merging_the_same_again_changes_nothing(one: Chunk, other: Chunk) -> None:
     merged = merge([one, other])
     assert same(merge([merged, other]), merged)
@@ -83,9 +83,9 @@ def test_columns_in_every_other_poll_are_an_even_range() -> None:
 
 def test_times_of_a_column_are_those_of_its_rows() -> None:
     column = ChunkColumn(5, array("I", [0, 2, 3]), array("d", [1.0, 2.0, 3.0]))
-    span = Chunk(1, array("q", [T0, T0 + 1, T0 + 2, T0 + 3]), (column,))
-    assert list(span.times_of(column)) == [T0, T0 + 2, T0 + 3]
-    assert span.samples == 3
+    chunk = Chunk(1, array("q", [T0, T0 + 1, T0 + 2, T0 + 3]), (column,))
+    assert list(chunk.times_of(column)) == [T0, T0 + 2, T0 + 3]
+    assert chunk.samples == 3
 
 
 def test_spans_of_several_devices_do_not_merge() -> None:
