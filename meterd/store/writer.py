@@ -164,7 +164,7 @@ class Writer:
             raise
 
     def take(self, poll: Poll) -> None:
-        """Never waits for the disk and never raises."""
+        """Appends a poll; never waits for the disk, never raises."""
         self._head.take(poll)
 
     async def put(self, late: Sequence[SeriesBatch]) -> None:
@@ -287,9 +287,9 @@ class Writer:
             held = self._share.held
             self._share.held = {new if name == old else name: it for name, it in held.items()}
 
-    async def take_back(self, polls: Sequence[Poll]) -> None:
+    async def write_at_once(self, polls: Sequence[Poll]) -> None:
         """Writes old polls now, not with the next commit. Raises StoreError."""
-        await self.do(lambda _: self._engine.take_back(polls))
+        await self.do(lambda _: self._engine.write_at_once(polls))
 
     async def absorb(self, old: str, new: str, work: Absorb) -> None:
         """What is left of a device becomes another's, which has its samples. Raises StoreError."""

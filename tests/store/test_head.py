@@ -12,7 +12,10 @@ from meterd.model.sample import Layout, Poll, Quality, QualityFlag
 from meterd.store.head import series_batch
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.query.series_array import of_batch
+from meterd.store.wal.spool import pack, unpack
 from tests.store.rigs import poll
+
+THREE = Layout.of([("voltage.l1", "V"), ("voltage.l2", "V"), ("current.l1", "A")])
 
 WIDE = Layout.of([(f"x.v{number}", "V") for number in range(10)])
 NARROW = Layout.of([("x.v3", "V")])
@@ -227,3 +230,33 @@ def test_no_infinity_comes_into_memory(wild: float) -> None:
     ]
     expected = QualityFlag(Quality.INVALID, "no number that can be measured")
     assert reasons == [(0, 0, expected), (1, 1, expected)]
+
+
+def test_polls_that_come_back_from_the_spool_take_no_columns_of_their_own() -> None:
+    head = Head()
+    for time in range(3):
+        head.take(poll(time, 1.0, 2.0, 3.0, layout=THREE))
+    spooled = pack(head.uncommitted(1 << 20))
+    (own,) = head.batches("main")
+    for _ in range(3):
+        back = head.sibling(["main"])
+        for one in unpack(spooled):
+            back.take(one)
+        head.adopt(back)
+    batches = head.batches("main")
+    assert len(batches) == 4
+    assert {id(batch.index) for batch in batches} == {id(own.index)}
+    layouts = {id(batch.seen[number].column_of) for batch in batches for number in set(batch.kinds)}
+    # That of the driver, and the one of the spool, which has the columns in its own order.
+    assert len(layouts) <= 2
+    assert [batch.times.tolist() for batch in batches] == [[0, 1, 2]] * 4
+    assert {tuple(batch.column(place, 0).values) for batch in batches for place in (1,)} == {
+        tuple(own.column(1, 0).values)
+    }
+
+
+def test_a_sibling_knows_nothing_of_devices_that_are_not_here() -> None:
+    head = Head({"old": "main"})
+    head.take(poll(1, 1.0))
+    assert head.sibling(["old", "stranger"]).devices() == ["main"]
+    assert head.sibling(["old"]).names() == set()

@@ -32,7 +32,7 @@ def away(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
         monkeypatch.setattr(StorageEngine, name, failing)
 
-    for name in ("commit", "take_back"):
+    for name in ("commit", "write_at_once"):
         gone(name)
 
 
@@ -118,7 +118,7 @@ async def test_a_spool_on_a_disk_that_hangs_holds_no_reload_up(
         old.take(poll(2, 2.0))
 
         def hang() -> None:
-            with old._spool_policy._guard:
+            with old._spool_policy._spool_lock:
                 held.set()
                 free.wait(60)
 

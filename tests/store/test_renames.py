@@ -96,7 +96,7 @@ async def test_a_spool_from_before_still_says_the_old_name(tmp_path: Path) -> No
         writer.take(at(0))
         await writer.rename("old", "new", who="", now=NOW)
     async with store(path) as (writer, reader):
-        await writer.do(lambda _: writer._engine.take_back([at(1), at(2)]))
+        await writer.do(lambda _: writer._engine.write_at_once([at(1), at(2)]))
         assert await voltages(reader, "new") == [0, 1, 2]
     assert rows(path, "SELECT name FROM device") == [("new",)]
 

@@ -244,17 +244,17 @@ async def test_a_bug_that_meets_the_spooler_is_told_once_of_its_kind_and_counted
             raise LookupError("another one")
 
         with monkeypatch.context() as patch:
-            patch.setattr(writer._spool_policy, "look_at_spool", one)
+            patch.setattr(writer._spool_policy, "check_spool_files", one)
             for _ in range(50):
-                spooler_.try_to_look()
+                spooler_.guarded_look()
             assert caplog.text.count("Traceback") == 1
             assert kinds(writer) == [EventKind.SPOOL_FAILED]
             assert "the 50. time), 50 times" in writer.status.spool_error
-            patch.setattr(writer._spool_policy, "look_at_spool", other)
-            spooler_.try_to_look()
+            patch.setattr(writer._spool_policy, "check_spool_files", other)
+            spooler_.guarded_look()
             assert caplog.text.count("Traceback") == 2
             assert kinds(writer) == [EventKind.SPOOL_FAILED] * 2
-        spooler_.try_to_look()
+        spooler_.guarded_look()
         assert writer.status.spool_error == ""
         assert "works again, after 51 looks" in caplog.text
 

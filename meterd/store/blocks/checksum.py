@@ -1,4 +1,4 @@
-"""The outside of every body in the store: a format byte before, a checksum after.
+"""Framing of every body in the store: a format byte before it, a CRC after it.
 
 | format | … payload … | CRC-32 of all before it, lowest byte first |
 """

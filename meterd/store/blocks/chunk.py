@@ -1,4 +1,4 @@
-"""What a device said between two times, as columns: the shape of blocks and WAL rows alike."""
+"""A chunk: one device's samples between two times as columns; blocks and WAL rows hold chunks."""
 
 from array import array
 from bisect import bisect_left

@@ -1,4 +1,4 @@
-"""What one of several meterds may write (leases.py): the devices that are leased to it."""
+"""Lease state of this meterd: its devices, shared by the leases' thread and the writer's."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping

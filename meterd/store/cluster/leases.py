@@ -1,4 +1,4 @@
-"""Several meterds on one store: which of them has a device, and that no other writes for it.
+"""Leases: which meterd of a cluster polls and writes a device.
 
 Each device has a row in `lease`: its holder, a token, and until when, by the database's clock.
 

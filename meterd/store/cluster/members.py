@@ -1,4 +1,4 @@
-"""Who belongs to a cluster: a row in `lease` for each meterd, beyond the numbers of devices."""
+"""Members of a cluster: a row in `lease` for each meterd, above the numbers of devices."""
 
 import zlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What other meterds on the same store have committed and not sealed yet: for our readers.
+"""Peer heads: what other meterds on this store committed and no block holds yet.
 
 Each of our beats looks at the WAL: rows of devices that are not ours come into memory, as
 our own polls are, until their meterd seals them. So what another one committed is seen here

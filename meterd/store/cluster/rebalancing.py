@@ -1,4 +1,4 @@
-"""How the devices of one configuration are shared among meterds: as evenly as it goes."""
+"""Rebalancing: how many devices each meterd of a cluster takes."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

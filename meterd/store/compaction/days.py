@@ -31,7 +31,7 @@ _PIECE = 25_000
 
 
 class DayCompactor:
-    """Lives in the store's thread, behind the hour compactor."""
+    """In the store's thread, after the hour compactor."""
 
     def __init__(
         self, head: Head, catalog: Catalog, hour_compactor: HourCompactor, *, merging: bool = True
@@ -119,7 +119,7 @@ class DayCompactor:
     def _day(
         self, session: StoredBlocks, key: int, change: WriteBatch, is_over: bool
     ) -> Iterator[int]:
-        """Step by step; yields how many samples each was about.
+        """Generator of steps; yields about how many samples each step handled.
 
         Of a day that is not over the hours are made anew, and nothing else is known yet.
         """
@@ -207,7 +207,7 @@ class DayCompactor:
 def _merged(
     change: WriteBatch, chunk: Chunk, headers: Sequence[tuple[int, int, int]]
 ) -> Iterator[int]:
-    """The day's blocks become one."""
+    """Merges the day's blocks into one."""
     bodies: list[bytes] = []
     for column in chunk.columns:
         bodies.append(codec.encode(column.values))
@@ -223,7 +223,7 @@ def _told(chunk: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "arra
 def _note_hours(
     session: StoredBlocks, change: WriteBatch, keys: Sequence[int], rows: list[Row]
 ) -> None:
-    """What the store has otherwise, of these hours: most rows were right when they were made."""
+    """Adds the rows of these hours that differ from those stored; most do not."""
     known = session.hours(keys)
     change.hours.update((row["id"], row) for row in rows if known.get(row["id"]) != row)
     change.hours_gone += known.keys() - {row["id"] for row in rows}

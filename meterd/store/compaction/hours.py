@@ -94,19 +94,19 @@ class HourCompactor:
         self.changes = 0  # rises when what was made of the store's blocks may be wrong by now
 
     def forget(self) -> None:
-        """Another database is in the place of the one that was known."""
+        """Forgets what belongs to a database that was replaced by another one."""
         self.dirty.clear()
         self.late.clear()
         self.interrupt()
 
     def interrupt(self) -> None:
-        """Somebody else writes: a round begins anew, with what the store has then."""
+        """Another writer comes between: the round begins anew from what is stored then."""
         self._round = None
         self._tips.clear()
         self.changes += 1
 
     def keep_only(self, devices: Container[int]) -> None:
-        """Other meterds have the others."""
+        """Drops what is known of devices that are leased to other meterds."""
         for keys in (self.dirty, self.late):
             keys.intersection_update([key for key in keys if dirty_of(key)[0] in devices])
         self.interrupt()
@@ -195,7 +195,7 @@ class HourCompactor:
     def _together(
         self, session: StoredBlocks, whole: Chunk, parts: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
-        """Parts that come into one block are one, so that this is read and written once."""
+        """Joins parts of one block, so that the block is read and written once."""
         found: list[tuple[int, int]] = []
         days: dict[int, list[tuple[int, int, int]]] = {}
         before: set[int] = set()
@@ -237,7 +237,7 @@ class HourCompactor:
         self._catalog.note([chunk])
 
     def _holes(self, chunk: Chunk, tips: LastSamples) -> set[int]:
-        """The days over which a counter rose without a sample, though others had some."""
+        """UTC days that lie between two samples of a counter, and have none of it."""
         days: set[int] = set()
         for column in chunk.columns:
             tip = tips.samples.get(column.series)
@@ -251,7 +251,7 @@ class HourCompactor:
         return days
 
     def _tips_of(self, session: StoredBlocks, chunk: Chunk) -> LastSamples:
-        """What the device had before a chunk that comes after all of its blocks."""
+        """The device's last samples before a chunk that is newer than all of its blocks."""
         device, first = chunk.device, chunk.times[0]
         if device in self._tips:
             return self._tips[device]
@@ -347,7 +347,7 @@ class HourCompactor:
         return chunk
 
     def _met(self, session: StoredBlocks, change: WriteBatch, chunk: Chunk) -> list[Chunk]:
-        """What is known of the hours of a chunk: in the store, or from earlier in this change."""
+        """Chunks of the same hours that are stored, or that are in this write batch already."""
 
         first, last = chunk.times[0], chunk.times[-1]
         stored = [
@@ -364,7 +364,7 @@ class HourCompactor:
         return [*session.read(stored), *map(change.drop, fresh)]
 
     def _carry(self, session: StoreSession, one: _Round) -> None:
-        """Old WAL rows go; their polls that are in no block yet move to a new one."""
+        """Deletes old WAL rows; polls of theirs that are in no block move to a new row."""
         if not one.old or (len(one.old) == 1 and not one.done):
             return
         left = []
@@ -381,7 +381,7 @@ class HourCompactor:
         one.change.carry = commit_record.encode(left, session.digits) if left else None
 
     def rewrite(self, session: StoreSession) -> None:
-        """The WAL anew, with nothing but what no block has. Raises StoreError.
+        """Rewrites the WAL with those polls only that no block has. Raises StoreError.
 
         A row that spans hours keeps polls that were sealed since. After a restart they pass for
         the newest of their time, so what was said of that time meanwhile would be undone.
@@ -402,12 +402,12 @@ class HourCompactor:
 
 
 def _touch(key: int, t1: int, first: int, last: int) -> bool:
-    """Whether a block has an hour of a chunk: its key begins it, `t1` is its last time."""
+    """Whether a block and a chunk have an hour in common; `t1` is the block's last time."""
     return t1 >= first // HOUR * HOUR and block_hour(key) <= last
 
 
 def _says_more(tips: LastSamples, time: int) -> bool:
-    """Whether polls from `time` on change what was said of the hours before."""
+    """Whether polls from `time` on change the rows of hours before."""
     last = tips.time
     return last is None or tips.is_open or time - last > _HOLE or time // HOUR == last // HOUR
 

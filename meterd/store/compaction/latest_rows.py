@@ -11,7 +11,7 @@ from meterd.store.head.view import newest_rows
 
 
 class LatestRows:
-    """Lives in the store's thread: what is newer than the rows that were written."""
+    """In the store's thread. Keeps rows that are newer than those written."""
 
     def __init__(self, head: Head, catalog: Catalog, clock: Clock) -> None:
         self._head = head
@@ -22,18 +22,18 @@ class LatestRows:
         self._written: dict[int, int] = {}  # the time of each series' row
 
     def load(self) -> None:
-        """Late polls, of who imports history, are not the newest ones."""
+        """Takes the last times from the catalogue: imported history is not newer than these."""
         lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
         self._written.update((one, last) for one, last in lasts if last is not None)
 
     def forget(self) -> None:
-        """What waits to be written, and what was: another database has neither."""
+        """Forgets rows that wait and rows that were written: the database is another one."""
         self._rows.clear()
         self._written.clear()
         self._hour = 0
 
     def look(self) -> None:
-        """At what is in memory and in the WAL."""
+        """Notes the newest row of each series in the head."""
         for batch in self._head.tails():
             for row in newest_rows(batch, self._catalog):
                 self.note(row)
@@ -44,7 +44,7 @@ class LatestRows:
             self._rows[one] = row
 
     def write(self, session: StoreSession) -> bool:
-        """All that is new; there never is more to do. Raises StoreError."""
+        """Writes every new row; returns False (nothing is left). Raises StoreError."""
         self.look()
         rows, self._rows = self._rows, {}
         session.write_newest(list(rows.values()), self._catalog.sunk)
@@ -53,7 +53,7 @@ class LatestRows:
         return False
 
     def write_hourly(self, session: StoreSession) -> bool:
-        """The same once an hour, when its polls are sealed: so the disk has both at one time."""
+        """`write`, once an hour, when its polls are compacted: both reach the disk together."""
         hour = (self._clock.now_ms() - GRACE) // HOUR
         if hour == self._hour:
             return False

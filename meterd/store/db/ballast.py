@@ -1,4 +1,4 @@
-"""A file that only takes room, so that there is some on a full disk.
+"""The ballast file: space that is given back when the disk is full.
 
 In a full database with a write-ahead log not even DELETE works.
 """
@@ -14,7 +14,7 @@ _EASE = 4  # it is made again where so many times its size is free
 
 
 class Ballast:
-    """Never raises: a disk without room for it simply has none."""
+    """Never raises: where the disk has no room there is none."""
 
     def __init__(self, path: Path, size: int) -> None:
         """`size` in bytes; 0 is none."""

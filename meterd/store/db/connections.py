@@ -1,4 +1,4 @@
-"""What every kind of database can do for the store, and connections to it."""
+"""Protocols of databases and of open connections, and how connections are made."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ _OF_CONNECTIONS = ("do_commit", "do_rollback")
 
 
 class Transactions(Protocol):
-    """Whatever is open on a database: each transaction is committed, or all of it is undone."""
+    """Something open on a database: a transaction is committed at its end, or rolled back."""
 
     def transaction(self) -> AbstractContextManager[Connection]: ...
 

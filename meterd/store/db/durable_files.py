@@ -1,4 +1,4 @@
-"""Files that are on the disk when a call returns, and what the file system's refusals mean."""
+"""fsync of folders, and errors of the file system as StoreErrors."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Whether names still mean the files that were opened: device and inode, as stat tells them.
+"""Identity of open files by device and inode: notices when they were deleted or replaced.
 
 SQLite, and every open file, goes on with what it opened: a file that was deleted or replaced
 meanwhile takes all that is written, and no name leads there any more.

@@ -1,4 +1,4 @@
-"""Rows that no meterd wrote: of another type, of nobody, or at odds with their own keys.
+"""Finds and quarantines rows that meterd cannot have written: types, owners or keys are wrong.
 
 SQLite keeps a text where a number belongs, and holds no row to another one's key. Such a row is
 kept as a file of its own, `meterd.damaged-TABLE-KEY`, and mended where the rest of the store says

@@ -1,4 +1,4 @@
-"""The one seat of a meterd that is alone on a Galera cluster.
+"""A single-writer lock on a Galera cluster, where GET_LOCK holds on one node only.
 
 Nodes of such a cluster know nothing of each other's locks. So there is a row that says who has
 the seat and until when, by the database's clock. Its holder says so again every few seconds, from

@@ -1,4 +1,4 @@
-"""Keys that are computed from devices, days and hours, so that no table needs an index."""
+"""Primary keys computed from devices, days and hours, so that no table needs an index."""
 
 from meterd.store.blocks.slicing import DAY, HOUR
 

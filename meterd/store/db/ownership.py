@@ -1,4 +1,4 @@
-"""Files that the store makes: readable by no stranger, and owned by whom the store belongs to.
+"""Makes files with the owner of the store's folder and without rights for others.
 
 Whoever runs a tool as root beside a daemon that is somebody else leaves nothing of root's there.
 """

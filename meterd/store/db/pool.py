@@ -1,4 +1,4 @@
-"""Connections that wait for the next question: a new one has the schema to read first."""
+"""Pool of idle read connections: a new SQLite connection reads the schema first."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What a damaged database file is, and how it is put aside: never deleted, never in silence."""
+"""Recognises damage, and moves damaged files and bodies aside, logged and never deleted."""
 
 import logging
 import os
@@ -73,7 +73,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 class UnforeseenError(StoreError):
-    """What nobody foresaw: a bug, or a row that no meterd wrote."""
+    """An exception that no code expected: a bug, or a row that meterd did not write."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, code=StoreCode.UNAVAILABLE)

@@ -1,4 +1,4 @@
-"""What the errors of PostgreSQL and MariaDB mean for the store, and what people do about them."""
+"""Maps errors of PostgreSQL and MariaDB to StoreError codes, with advice."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A bound on each statement from the client's side: a connection without an answer is cut."""
+"""Client-side statement timeouts: a connection that does not answer is closed."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Who writes to a SQLite store, as a row in the store itself.
+"""The single-writer lease: a row of a SQLite store that says who writes to it.
 
 The lock (lockfile.py) is a file beside the database: where somebody deletes it, or gives the
 database a second name, two programs can hold one each. The row is one, whatever names there are.

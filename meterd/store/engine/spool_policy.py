@@ -70,7 +70,7 @@ class SpoolPolicy:
         head: Head,
         engine: StorageEngine,
         clock: Clock,
-        plan: SpoolOptions,
+        options: SpoolOptions,
         notices: deque[Notice] | None = None,
     ) -> None:
         """`notices` gets what is noticed, for the daemon's events."""
@@ -78,15 +78,17 @@ class SpoolPolicy:
         self._head = head
         self._engine = engine
         self._clock = clock
-        self._limit = plan.memory // _BYTES
+        self._memory_limit = options.memory // _BYTES
         self._notices: deque[Notice] = deque() if notices is None else notices
-        self._spool = self._spool_of(plan)
-        self._ballast = self._reserve_of(plan)
-        self._due = 0.0
-        self._not_before = 0.0  # of the monotonic clock; the spool waits for leases
+        self._spool = self._spool_of(options)
+        self._ballast = self._reserve_of(options)
+        self._ballast_due = 0.0
+        self._replay_not_before = 0.0  # of the monotonic clock; the spool waits for leases
         self._names = count(clock.now_ms())  # of what cannot be read
-        self._guard = threading.RLock()  # of the spool's files, never held while the store works
-        self._is_over = False  # whether another store has the spool
+        self._spool_lock = (
+            threading.RLock()
+        )  # of the spool's files, never held while the store works
+        self._is_given_up = False  # whether another store has the spool
         self.spool_error: StoreError | None = None
         self.dropped = 0
         self.spooled = 0
@@ -98,32 +100,32 @@ class SpoolPolicy:
     def _spool_path(self) -> Path:
         return self._spool.path
 
-    def _spool_of(self, plan: SpoolOptions) -> Spool:
+    def _spool_of(self, options: SpoolOptions) -> Spool:
         # An earlier meterd did not name the database of a server there.
-        is_named = self._database.path is not None or plan.spool is not None
+        is_named = self._database.path is not None or options.spool is not None
         also = [] if is_named else [self._database.folder / f"{_SERVER}.spool"]
-        place = spool_of(self._database, plan.spool)
+        place = spool_of(self._database, options.spool)
         return Spool(
-            place, plan.size, self._keep_body, self._head.unmark_spooled, also, self._renewed
+            place, options.size, self._keep_body, self._head.unmark_spooled, also, self._spool_moved
         )
 
-    def _reserve_of(self, plan: SpoolOptions) -> Ballast:
-        return Ballast(self._beside("reserve"), plan.reserve)
+    def _reserve_of(self, options: SpoolOptions) -> Ballast:
+        return Ballast(self._beside("reserve"), options.reserve)
 
     def _beside(self, what: str) -> Path:
         beside = self._database.path or self._database.folder / _SERVER
         return beside.with_name(f"{beside.name}.{what}")
 
-    def tune(self, plan: SpoolOptions) -> None:
+    def tune(self, options: SpoolOptions) -> None:
         """After a reload. What is spooled elsewhere is moved to where the next start looks."""
-        self._limit = plan.memory // _BYTES
-        self._ballast = self._reserve_of(plan)
-        self._due = 0.0
-        spool = self._spool_of(plan)
+        self._memory_limit = options.memory // _BYTES
+        self._ballast = self._reserve_of(options)
+        self._ballast_due = 0.0
+        spool = self._spool_of(options)
         if spool.path == self._spool.path:
-            self._spool.limit(plan.size)
+            self._spool.limit(options.size)
             return
-        with self._guard:
+        with self._spool_lock:
             left = self._leave()
             self._spool = spool
             self.open()
@@ -134,16 +136,16 @@ class SpoolPolicy:
         if self._database.path is not None:
             self._disk = file_identity.disk(self._database.path.parent)
         try:
-            with self._guard:
+            with self._spool_lock:
                 self._spool.open()
         except StoreError as error:
             _log.error("what was spooled cannot be read: %s", error)
-        self._count()
+        self._count_spooled()
         if self.spooled:
             _log.warning("%d samples were spooled, and go to the store now", self.spooled)
 
     def close(self) -> None:
-        with self._guard:
+        with self._spool_lock:
             self._spool.close()
 
     # -- when another store takes its place ----------------------------------------------------
@@ -153,34 +155,34 @@ class SpoolPolicy:
 
         None where a thread hangs in it: what it holds stays there.
         """
-        self._is_over = True
-        if not self._guard.acquire(timeout=_HELD_S):
+        self._is_given_up = True
+        if not self._spool_lock.acquire(timeout=_HELD_S):
             _log.error("what was spooled stays in %s: its disk does not answer", self._spool_path)
             return []
         try:
             return self._leave()
         finally:
-            self._guard.release()
+            self._spool_lock.release()
 
     def _leave(self) -> list[Path]:
         # What was in a file that is gone is in another one then.
-        self.look_at_spool()
+        self.check_spool_files()
         return self._spool.give_up()
 
     def inherit(self, files: Sequence[Path]) -> None:
         """What another spool has left goes to this store, by way of its spool; in any thread."""
-        with self._guard:
+        with self._spool_lock:
             before = self._spool.samples
             for path, error in self._spool.adopt(files).items():
                 _log.error("what was spooled in %s stays there for now: %s", path, error)
-            self._count()
+            self._count_spooled()
             if self.spooled > before:
                 places = ", ".join(sorted({str(file.parent) for file in files}))
                 _log.warning("%d spooled samples come from %s", self.spooled - before, places)
 
     # -- when something failed ----------------------------------------------------------------
 
-    def helps(self, error: StoreError) -> bool:
+    def can_recover(self, error: StoreError) -> bool:
         """Does what can be done about it at once; whether another try makes sense.
 
         Raises StoreError where it knows more about it.
@@ -199,19 +201,19 @@ class SpoolPolicy:
             return False
         if not quarantine.is_damage(error):
             odd = isinstance(error, UnforeseenError) or error.code == StoreCode.CORRUPT
-            return odd and self._mends()
+            return odd and self._quarantine_rows()
         try:
             quarantine.quarantine_database(path, self._clock.now_ms())
         except StoreError as further:
             _log.error("the damaged store cannot be put aside: %s", further)
             return False
         self.set_aside += 1
-        self._engine.start_over()
+        self._engine.restart_empty()
         return True
 
-    def _mends(self) -> bool:
+    def _quarantine_rows(self) -> bool:
         try:
-            return self._engine.mend()
+            return self._engine.quarantine_foreign_rows()
         except StoreError as error:
             _log.error("the store's rows cannot be looked through: %s", error)
             return False
@@ -224,7 +226,7 @@ class SpoolPolicy:
         text = str(error)
         path = self._database.path
         if path is not None and (disk := file_identity.disk(path.parent)) != self._disk:
-            if not self._engine.is_back():
+            if not self._engine.is_same_database_back():
                 # Its own may come back, and what was begun meanwhile would be hidden then.
                 told = (
                     f"{text}, and {path.parent} is on another disk than before: mount its own "
@@ -232,7 +234,7 @@ class SpoolPolicy:
                 )
                 raise StoreError(told, code=StoreCode.UNAVAILABLE) from error
             self._disk = disk
-        self._engine.start_over()
+        self._engine.restart_empty()
         self.begun_anew += 1
         told = f"{text} while meterd runs: it goes on in the file of that name"
         self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, told))
@@ -247,12 +249,12 @@ class SpoolPolicy:
 
     def make_room(self) -> None:
         """The oldest samples go to the spool where the memory would not end otherwise."""
-        if self._head.waiting > self._limit:
+        if self._head.waiting > self._memory_limit:
             # More than is needed, so that there is not a small record every few seconds.
-            self.spool_waiting(max(self._limit * 3 // 4, 1))
-        while self._head.waiting > self._limit:
+            self.spool_waiting(max(self._memory_limit * 3 // 4, 1))
+        while self._head.waiting > self._memory_limit:
             moves = self._head.moves
-            batches = self._head.uncommitted(self._head.waiting - self._limit)
+            batches = self._head.uncommitted(self._head.waiting - self._memory_limit)
             if not batches:
                 break
             lost = replace(extent_of(batches), samples=self._head.forget(batches, moves))
@@ -263,8 +265,8 @@ class SpoolPolicy:
 
         Whether they did: else they wait on, and `spool_error` says why.
         """
-        with self._guard:
-            if self._is_over:
+        with self._spool_lock:
+            if self._is_given_up:
                 return False
             while self._head.waiting > left:
                 moves = self._head.moves
@@ -277,15 +279,15 @@ class SpoolPolicy:
                     self._spool_fails(error)
                     return False
                 # Where the store confirmed some meanwhile they come twice, which is harmless.
-                self._head.mark_spooled(batches, moves, key, self._limit)
-                self._count()
+                self._head.mark_spooled(batches, moves, key, self._memory_limit)
+                self._count_spooled()
                 self._tell_lost(gone, "the spool is full: raise store.spool.size")
             self._spool_works()
             return True
 
-    def look_at_spool(self) -> None:
+    def check_spool_files(self) -> None:
         """What it holds stays its own, whatever happens to its files; in any thread."""
-        with self._guard:
+        with self._spool_lock:
             try:
                 if self._spool and self._spool.look():
                     self._spool_works()
@@ -297,7 +299,7 @@ class SpoolPolicy:
             _log.warning("the spool can be written again")
         self.spool_error = None
 
-    def _renewed(self, text: str) -> None:
+    def _spool_moved(self, text: str) -> None:
         _log.error("%s", text)
         self._notices.append(Notice(EventKind.STORE_BEGUN_ANEW, text))
 
@@ -338,14 +340,14 @@ class SpoolPolicy:
     @property
     def waits(self) -> bool:
         """Whether there is something to bring back, and it is time for that."""
-        return bool(self._spool) and self._clock.monotonic() >= self._not_before
+        return bool(self._spool) and self._clock.monotonic() >= self._replay_not_before
 
-    def _count(self) -> None:
+    def _count_spooled(self) -> None:
         self.spooled = self._spool.samples
 
-    def bring_back(self) -> list[SeriesBatch]:
+    def replay_spooled(self) -> list[SeriesBatch]:
         """One record of the spool goes to the store; what it held. Raises StoreError."""
-        with self._guard:
+        with self._spool_lock:
             record = self._spool.oldest()
         if record is None:
             self.spooled = 0
@@ -357,15 +359,15 @@ class SpoolPolicy:
             damaged = DamageError("spool", next(self._names), str(error))
             self._keep_body(damaged, record)
             polls = []
-        if not self._engine.is_time_for(poll.device for poll in polls):
-            self._not_before = self._clock.monotonic() + _LEASES_EVERY
+        if not self._engine.may_write_or_expired(poll.device for poll in polls):
+            self._replay_not_before = self._clock.monotonic() + _LEASES_EVERY
             return []
         mine = [poll for poll in polls if self._engine.writes_for(poll.device)]
-        batches = self._engine.take_back(mine)
-        with self._guard:
+        batches = self._engine.write_at_once(mine)
+        with self._spool_lock:
             # Unless it went meanwhile, to make room for another one.
             self._spool.done(record)
-            self._count()
+            self._count_spooled()
         if len(mine) < len(polls):
             others = Head()
             for poll in polls:
@@ -379,9 +381,9 @@ class SpoolPolicy:
 
     def tidy(self) -> None:
         """Now and then: the ballast file is made again once there is room."""
-        if self._database.path is not None and self._clock.monotonic() >= self._due:
+        if self._database.path is not None and self._clock.monotonic() >= self._ballast_due:
             self._ballast.keep()
-            self._due = self._clock.monotonic() + _RESERVE_EVERY
+            self._ballast_due = self._clock.monotonic() + _RESERVE_EVERY
 
 
 def spool_of(database: Database, wanted: Path | None = None) -> Path:

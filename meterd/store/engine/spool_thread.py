@@ -74,21 +74,21 @@ class SpoolThread:
 
     def _run(self) -> None:
         while not self._ended.wait(min(_BEAT, max(_LEAST, self._due - self._clock.monotonic()))):
-            self.try_to_look()
+            self.guarded_look()
 
-    def try_to_look(self) -> None:
+    def guarded_look(self) -> None:
         """Nobody else keeps the promise: whatever a bug does to one look, there is another one."""
         try:
             self.look()
         except Exception as error:  # noqa: BLE001 (see above)
-            self._met(error)
+            self._log_bug(error)
         else:
             if self.failures:
                 _log.warning("the spooler works again, after %d looks that failed", self.failures)
                 self.failures = 0
                 self._spool_policy.spooler_works()
 
-    def _met(self, error: Exception) -> None:
+    def _log_bug(self, error: Exception) -> None:
         """The stack of a bug is logged once, by its place: what it says may differ each second."""
         self.failures += 1
         trace = error.__traceback__
@@ -109,9 +109,9 @@ class SpoolThread:
 
     def look(self) -> None:
         """Spools what has waited for too long, and what memory has no room for."""
-        self._spool_policy.look_at_spool()
+        self._spool_policy.check_spool_files()
         now = self._clock.monotonic()
-        silence = self._silence(now)
+        silence = self._seconds_silent(now)
         if silence > LATE:
             text = f"the store has not answered for {silence:.0f} s"
             self._late(StoreError(text, code=StoreCode.UNREACHABLE))
@@ -123,7 +123,7 @@ class SpoolThread:
         elif not self._writable():
             self._spool_policy.make_room()
 
-    def _silence(self, now: float) -> float:
+    def _seconds_silent(self, now: float) -> float:
         """Seconds for which we looked, and the store's thread gave no sign of life."""
         sign, looked = self._alive(), self._looked
         self._looked = now

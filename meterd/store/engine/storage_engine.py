@@ -81,24 +81,26 @@ class StorageEngine:
         self._writer_lease = writer_lease
         self._leased: LeasedWriter | None = None  # of the session that is open
         self._adopted: Mapping[str, DeviceLease] = {}
-        self._waited_with: Mapping[str, DeviceLease] | None = None
-        self._waited_since = 0.0
+        self._leases_waited_with: Mapping[str, DeviceLease] | None = None
+        self._leases_waited_since = 0.0
         catalog.shared = share is not None
         self._session: StoreSession | None = None
-        self._rows: dict[int, int] = {}
+        self._wal_rows: dict[int, int] = {}
         self._loaded = False
         self._notices: deque[Notice] = deque() if notices is None else notices
-        self._met = False  # whether a database and the file beside it were compared
-        self._mark = ""
-        self._file_wal = file_wal.open_beside(database, catalog, self._lost) if to_file else None
-        self._hour_compactor = HourCompactor(head, catalog, self._rows, set())
+        self._compared = False  # whether a database and the file beside it were compared
+        self._generation_memo = ""
+        self._file_wal = (
+            file_wal.open_beside(database, catalog, self._quarantine) if to_file else None
+        )
+        self._hour_compactor = HourCompactor(head, catalog, self._wal_rows, set())
         self._moving = False  # whether the WAL is to go from its table to a file, or back
         self._day_compactor = DayCompactor(head, catalog, self._hour_compactor, merging=not to_file)
         self._newest = LatestRows(head, catalog, clock)
         self._retention = Retention(clock, keep, rows)
-        self._schedule = self._planned()
+        self._schedule = self._maintenance_tasks()
 
-    def _planned(self) -> MaintenanceSchedule:
+    def _maintenance_tasks(self) -> MaintenanceSchedule:
         schedule = MaintenanceSchedule(self._clock)
         schedule.add(self._seal, SEAL_EVERY, SEAL_EVERY)
         schedule.add(self._close_day, SEAL_EVERY, SEAL_EVERY)
@@ -118,13 +120,13 @@ class StorageEngine:
         self._retention.tune(keep, rows)
         if to_file is not (self._file_wal is not None):
             self.fail()
-            lost = self._lost
+            lost = self._quarantine
             self._file_wal = (
                 file_wal.open_beside(self._database, self._catalog, lost) if to_file else None
             )
             self._moving = self._loaded
             self._day_compactor.merging = not to_file
-            self._schedule = self._planned()
+            self._schedule = self._maintenance_tasks()
 
     def open(self) -> StoreSession:
         """The store, open; opened again after each failure, as it may be another one by now.
@@ -134,16 +136,16 @@ class StorageEngine:
         if self._share is not None and self._share.held != self._adopted:
             self.fail()
         if self._session is None:
-            session = self._fresh()
+            session = self._new_session()
             try:
-                self._meet(session)
+                self._accept(session)
             except BaseException:
                 session.close()
                 raise
             self._session = session
         return self._session
 
-    def _meet(self, session: StoreSession) -> None:
+    def _accept(self, session: StoreSession) -> None:
         known, files = self._catalog.files, session.files
         differ = known is not None and files is not None and known.database != files.database
         if self._loaded and files is not None and differ:
@@ -155,7 +157,7 @@ class StorageEngine:
         if known is not None and known is not files:
             known.let_go()
 
-    def _fresh(self) -> StoreSession:
+    def _new_session(self) -> StoreSession:
         if self._share is None:
             migrate.upgrade(self._database)
             return StoreSession(self._database, self._catalog, SoleWriter(self._writer_lease))
@@ -184,7 +186,7 @@ class StorageEngine:
         if self._session is not None:
             self._session.leave()
 
-    def lend(self) -> StoreSession:
+    def borrow(self) -> StoreSession:
         """The store, for somebody who may change what is sealed. Raises StoreError."""
         self._hour_compactor.interrupt()
         return self.open()
@@ -201,13 +203,13 @@ class StorageEngine:
         if self._file_wal is not None:
             self._file_wal.check()
 
-    def is_back(self) -> bool:
+    def is_same_database_back(self) -> bool:
         """Whether the database that was known is where it was, on a disk with another number."""
         known = self._catalog.files
         found = None if known is None else file_identity.inode(known.path)
         return known is not None and found is not None and found[1] == known.database[1]
 
-    def mend(self) -> bool:
+    def quarantine_foreign_rows(self) -> bool:
         """Looks through every row of a file for what no meterd wrote; whether there was any.
 
         Raises StoreError.
@@ -227,13 +229,13 @@ class StorageEngine:
             opened.close()
 
     @property
-    def is_doubted(self) -> bool:
+    def has_foreign_rows(self) -> bool:
         """Whether a reader has met such a row."""
         return self._catalog.doubted
 
     def rename(self, one: Rename) -> None:
         """A device gets another name, in the store and here. Raises StoreError."""
-        session = self.lend()
+        session = self.borrow()
         with session.transaction() as connection:
             renames.write(connection, one)
         self._catalog.rename(one.old, one.new)
@@ -247,9 +249,9 @@ class StorageEngine:
 
         Raises StoreError.
         """
-        session = self.lend()
+        session = self.borrow()
         self._head.drop(old)
-        if self._file_wal is None and self._rows:
+        if self._file_wal is None and self._wal_rows:
             self._hour_compactor.rewrite(session)
         with session.transaction() as connection:
             work(connection, self._catalog, old, new)
@@ -261,13 +263,13 @@ class StorageEngine:
         if self._file_wal is not None:
             self._restart(self._file_wal, session)
 
-    def start_over(self) -> None:
+    def restart_empty(self) -> None:
         """Another database, an empty one perhaps, is in the place of the one that was known.
 
         It gets all that is still here, under numbers of its own.
         """
         self.fail()
-        self._rows.clear()
+        self._wal_rows.clear()
         self._hour_compactor.forget()
         self._newest.forget()
         self._catalog.forget()
@@ -282,21 +284,21 @@ class StorageEngine:
         self._head.follow()
         self._hour_compactor.dirty |= session.dirty()
         if self._leased is not None:
-            self._adapt(session, self._leased)
+            self._adopt_leases(session, self._leased)
             return
         if self._loaded:
-            self._meet_again(session)
-            self._move_journal(session)
+            self._resynchronise(session)
+            self._move_wal(session)
             return
         self._newest.load()
         found = Head()
-        self._rows.update(self._replay(session, found))
+        self._wal_rows.update(self._replay(session, found))
         self._retention.begin(max(last_times(found, self._catalog).values(), default=None))
-        self._take_file(session)
+        self._replay_file(session)
         self._head.adopt(found)
         self._loaded = True
 
-    def _adapt(self, session: StoreSession, leased: LeasedWriter) -> None:
+    def _adopt_leases(self, session: StoreSession, leased: LeasedWriter) -> None:
         """Gives up devices that others have, and takes over those that are new here."""
         held = leased.held
         drop_unleased(self._head, held, self._catalog)
@@ -304,23 +306,23 @@ class StorageEngine:
         self._catalog.abandon(ids)
         self._hour_compactor.keep_only(ids)
         if leased.behind:
-            self._write_again(session)
+            self._recommit_all(session)
         if held.items() - self._adopted.items():
             found, rows = adopted_polls(session, held, self._adopted, self._catalog)
-            self._rows.update(rows)
+            self._wal_rows.update(rows)
             self._head.adopt(found)
-        self._know_rows(set(session.numbers()))
+        self._set_wal_rows(set(session.numbers()))
         self._adopted = held
         self._loaded = True
 
-    def _meet_again(self, session: StoreSession) -> None:
+    def _resynchronise(self, session: StoreSession) -> None:
         there = set(session.numbers())
-        if self._rows.keys() - there:
-            self._write_again(session)
+        if self._wal_rows.keys() - there:
+            self._recommit_all(session)
         # A commit whose confirmation was lost may have left a row that is not known here.
-        self._know_rows(there)
+        self._set_wal_rows(there)
 
-    def _move_journal(self, session: StoreSession) -> None:
+    def _move_wal(self, session: StoreSession) -> None:
         """After a change of settings: all that is confirmed is where the next start looks."""
         path = self._database.path
         if not self._moving or path is None:
@@ -333,19 +335,19 @@ class StorageEngine:
             kept = [s for one in self._head.devices() for s in self._head.batches(one, kept=True)]
             chunks = wal_chunks(kept, self._catalog)
             if chunks:
-                self._note_row(session.commit(chunks, {}), chunks)
+                self._set_wal_row(session.commit(chunks, {}), chunks)
             file_wal.path_beside(path).unlink(missing_ok=True)
         self._moving = False
 
-    def _know_rows(self, there: set[int]) -> None:
+    def _set_wal_rows(self, there: set[int]) -> None:
         now = self._clock.now_ms()
-        kept = {number: self._rows.get(number, now) for number in there}
-        self._rows.clear()
-        self._rows.update(kept)
+        kept = {number: self._wal_rows.get(number, now) for number in there}
+        self._wal_rows.clear()
+        self._wal_rows.update(kept)
 
-    def _write_again(self, session: StoreSession) -> None:
+    def _recommit_all(self, session: StoreSession) -> None:
         _log.warning("the store lacks what it had: all that is in memory goes there again")
-        self._rows.clear()
+        self._wal_rows.clear()
         self._hour_compactor.forget()
         self._hour_compactor.dirty |= session.dirty()
         self._head.unconfirm()
@@ -364,46 +366,50 @@ class StorageEngine:
             else:
                 for damaged_row, left in strange:
                     session.reduce(damaged_row, left, self._database.folder)
-                    self._tell(damaged_row)
+                    self._notice_damage(damaged_row)
                 return rows
 
     def _put_aside(self, session: StoreSession, damaged: DamageError) -> None:
         session.put_aside(damaged, self._database.folder)
-        self._tell(damaged)
+        self._notice_damage(damaged)
 
-    def _lost(self, damaged: DamageError, body: bytes | None) -> None:
+    def _quarantine(self, damaged: DamageError, body: bytes | None) -> None:
         """Something of the WAL file cannot be read. Raises StoreError."""
         quarantine_body(self._database.folder, damaged, body)
-        self._tell(damaged)
+        self._notice_damage(damaged)
 
-    def _tell(self, damaged: DamageError) -> None:
+    def _notice_damage(self, damaged: DamageError) -> None:
         self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
 
-    def _take_file(self, session: StoreSession) -> None:
+    def _replay_file(self, session: StoreSession) -> None:
         """What a WAL file holds; where the WAL is a table now, it goes there."""
         path = self._database.path
         if path is None:
             return
-        self._compare(session, path)
-        left = file_wal.polls_beside(path, self._catalog, self._file_wal, self._lost)
+        self._compare_file(session, path)
+        left = file_wal.polls_beside(path, self._catalog, self._file_wal, self._quarantine)
         chunks = wal_chunks(left.uncommitted(_ALL), self._catalog)
         if chunks and (self._file_wal is None or self._catalog.fresh):
-            self._note_row(session.commit(chunks, {}, in_file=self._file_wal is not None), chunks)
+            self._set_wal_row(
+                session.commit(chunks, {}, in_file=self._file_wal is not None), chunks
+            )
         if self._file_wal is None:
-            if self._mark:
-                self._note_mark(session, "")
+            if self._generation_memo:
+                self._write_generation(session, "")
             file_wal.path_beside(path).unlink(missing_ok=True)
-        elif not self._mark or file_wal.mismatch(self._mark, *[self._file_wal.generation] * 2):
-            self._note_mark(session, file_wal.generation_memo(self._file_wal.generation))
+        elif not self._generation_memo or file_wal.mismatch(
+            self._generation_memo, *[self._file_wal.generation] * 2
+        ):
+            self._write_generation(session, file_wal.generation_memo(self._file_wal.generation))
         self._catalog.note(chunks)
         self._head.adopt(left)
 
-    def _compare(self, session: StoreSession, path: Path) -> None:
+    def _compare_file(self, session: StoreSession, path: Path) -> None:
         """Whether file and database are of one moment; at the start, before anything is done."""
-        self._mark = session.memos().get(file_wal.MARK, "")
+        self._generation_memo = session.memos().get(file_wal.MARK, "")
         there = file_wal.generation(self._database)
-        text = file_wal.mismatch(self._mark, there, there)
-        if text and not self._met:
+        text = file_wal.mismatch(self._generation_memo, there, there)
+        if text and not self._compared:
             kept = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
             quarantine_file(kept, f"{path}: {text}\n".encode())
             _log.critical(
@@ -412,18 +418,18 @@ class StorageEngine:
                 text,
                 kept,
             )
-        self._met = True
+        self._compared = True
 
     def _restart(self, file: file_wal.FileWal, session: StoreSession) -> None:
         """The file goes on with nothing but what no block has."""
-        self._note_mark(session, file_wal.generation_memo(file.generation + 1))
+        self._write_generation(session, file_wal.generation_memo(file.generation + 1))
         kept = map(self._hour_compactor.chunk, self._head.devices())
         file.restart([chunk for chunk in kept if chunk is not None])
 
-    def _note_mark(self, session: StoreSession, body: str) -> None:
-        if body != self._mark:
+    def _write_generation(self, session: StoreSession, body: str) -> None:
+        if body != self._generation_memo:
             session.commit((), {file_wal.MARK: body}, in_file=True)
-            self._mark = body
+            self._generation_memo = body
 
     def commit(self, memos: Mapping[str, str]) -> list[SeriesBatch]:
         """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
@@ -444,19 +450,22 @@ class StorageEngine:
         """Whether polls of the device are ours to write, or another meterd's."""
         return self._share is None or device in self._share.held
 
-    def is_time_for(self, devices: Iterable[str]) -> bool:
+    def may_write_or_expired(self, devices: Iterable[str]) -> bool:
         """Whether these are ours, or not to be expected any more: leases come after the start."""
         if self._share is None:
             return True
         now = self._clock.monotonic()
-        if self._share.held != self._waited_with:
-            self._waited_with, self._waited_since = self._share.held, now
-        return all(map(self.writes_for, devices)) or now - self._waited_since > _LEASES_WITHIN
+        if self._share.held != self._leases_waited_with:
+            self._leases_waited_with, self._leases_waited_since = self._share.held, now
+        return (
+            all(map(self.writes_for, devices)) or now - self._leases_waited_since > _LEASES_WITHIN
+        )
 
-    def take_back(self, polls: Iterable[Poll]) -> list[SeriesBatch]:
+    def write_at_once(self, polls: Iterable[Poll]) -> list[SeriesBatch]:
         """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""
         session = self.open()
-        found = Head()
+        polls = list(polls)
+        found = self._head.sibling({poll.device for poll in polls})
         for poll in polls:
             found.take(poll)
         batches = found.uncommitted(_ALL)
@@ -489,11 +498,11 @@ class StorageEngine:
         write = (
             session.commit if self._file_wal is None else partial(self._file_wal.commit, session)
         )
-        self._note_row(write(chunks, memos, plain=self._plain), chunks)
+        self._set_wal_row(write(chunks, memos, plain=self._plain), chunks)
 
-    def _note_row(self, number: int | None, chunks: Sequence[Chunk]) -> None:
+    def _set_wal_row(self, number: int | None, chunks: Sequence[Chunk]) -> None:
         if number is not None:
-            self._rows[number] = max(chunk.times[-1] for chunk in chunks)
+            self._wal_rows[number] = max(chunk.times[-1] for chunk in chunks)
 
     @property
     def due(self) -> float:
@@ -522,7 +531,7 @@ class StorageEngine:
         for do in (self._seal, self._close_day, *rest):
             while self._piece(do):
                 pass
-        if self._file_wal is None and self._rows:
+        if self._file_wal is None and self._wal_rows:
             self._hour_compactor.rewrite(self.open())
         self._schedule.put_off()
 
@@ -530,7 +539,7 @@ class StorageEngine:
         try:
             return do(self.open())
         except DamageError as damaged:
-            self._put_aside(self.lend(), damaged)
+            self._put_aside(self.borrow(), damaged)
             return True
 
     def _seal(self, session: StoreSession) -> bool:

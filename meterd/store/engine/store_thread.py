@@ -72,7 +72,7 @@ class StoreThread:
         self._guard = threading.Lock()
         self._lock: StoreLock | None = None
         self._bugs: tuple[str, ...] = ()
-        self._met = False  # whether the store has been open since the start
+        self._was_open = False  # whether the store has been open since the start
         self.calls = ThreadCalls()
         self.wake = threading.Event()
         self.stopping = False
@@ -96,7 +96,7 @@ class StoreThread:
             alive=lambda: self.alive,
             writable=lambda: self.writable,
             # Tools do much at once, and nobody asks them how they fare.
-            late=self._fails if claim is None else (lambda _: None),
+            late=self._set_not_writable if claim is None else (lambda _: None),
         )
 
     def remember(self, name: str, body: str) -> None:
@@ -117,7 +117,7 @@ class StoreThread:
     def run(self) -> None:
         asked = self.calls.take(work=False)
         try:
-            with self._contained():
+            with self._as_store_error():
                 if self._start(asked):
                     self._work()
                     self._finish()
@@ -135,7 +135,7 @@ class StoreThread:
                 self._release,
             ):
                 # One that fails keeps no other from closing.
-                with suppress(StoreError), self._contained():
+                with suppress(StoreError), self._as_store_error():
                     close()
             self.calls.end()
 
@@ -147,16 +147,16 @@ class StoreThread:
     def _start(self, asked: Sequence[ThreadCall[Any]]) -> bool:
         """Whether there is work to do; who opens the store is told why not."""
         try:
-            with self._contained():
+            with self._as_store_error():
                 self._database.prepare()
                 self._lock = self._database.lock(self._claim)
             self._spool_policy.open()
-            self._persist(self._open)
+            self._with_retries(self._open)
         except StoreError as error:
             self._engine.fail()
             self.error = error
             if self._lock is None or not (self._patient or error.code in _AWAY):
-                with suppress(StoreError), self._contained():
+                with suppress(StoreError), self._as_store_error():
                     self._release()
                 _reply(asked, error)
                 return False
@@ -173,9 +173,9 @@ class StoreThread:
 
     def _open(self) -> None:
         """What was remembered before this start; once the store is reached."""
-        if not self._met:
+        if not self._was_open:
             self.recalled = self._engine.open().memos()
-            self._met = True
+            self._was_open = True
 
     def _work(self) -> None:
         first = self._commit if self.writable else min(self._commit, _RETRY)
@@ -188,15 +188,15 @@ class StoreThread:
                 due = self._clock.monotonic()
             asked = self.calls.take(work=False)
             if asked or self._clock.monotonic() >= due:
-                _reply(asked, self._try(self._commit_and_settle))
+                _reply(asked, self._attempt(self._commit_and_settle))
                 pause = self._commit if self.writable else min(self._commit, _RETRY)
                 due = self._clock.monotonic() + pause
             if self.writable:
-                self._try(self._engine.work)
+                self._attempt(self._engine.work)
             if self.writable:
-                self._try(self._bring_back)
-            if self.writable and self._engine.is_doubted:
-                self._try(self._engine.mend)
+                self._attempt(self._replay_spooled)
+            if self.writable and self._engine.has_foreign_rows:
+                self._attempt(self._engine.quarantine_foreign_rows)
             self._run_calls()
 
     def _adopt_options(self) -> bool:
@@ -210,7 +210,7 @@ class StoreThread:
         if self._writer_lease is not None:
             self._writer_lease.tune(options.commit)
         try:
-            with self._contained():
+            with self._as_store_error():
                 self._engine.tune(options.keep, options.rows, to_file=options.to_file)
                 self._spool_policy.tune(options.precautions)
         except StoreError as error:
@@ -229,20 +229,20 @@ class StoreThread:
 
             def run(call: ThreadCall[Any] = call, told: list[Any] = found) -> None:
                 if call.work is not None:
-                    told.append(call.work(self._engine.lend()))
+                    told.append(call.work(self._engine.borrow()))
 
-            error = self._try(run)
+            error = self._attempt(run)
             call.answer(error, *found[-1:])
 
     def _finish(self) -> None:
         # What could not be written until now is spooled at once: who ends us does not wait long.
         is_spooled = not self.writable and not self.has_heir and self._spool_policy.spool_waiting()
-        error = self.error if is_spooled else self._try(self._commit_waiting)
+        error = self.error if is_spooled else self._attempt(self._commit_waiting)
         end = self._clock.monotonic() + _LAST_REPLAY
         while error is None and self._spool_policy.waits and self._clock.monotonic() < end:
-            error = self._try(self._bring_back)
+            error = self._attempt(self._replay_spooled)
         if error is None:
-            self._try(self._engine.finish)
+            self._attempt(self._engine.finish)
         elif not self.has_heir:
             self._spool_policy.spool_waiting()
         _reply(self.calls.take(work=False), error)
@@ -254,19 +254,19 @@ class StoreThread:
             lost = extent_of(self._head.uncommitted(left))
             _log.error("%s: %s", describe_loss(lost), error)
 
-    def _try(self, work: Callable[[], object]) -> StoreError | None:
+    def _attempt(self, work: Callable[[], object]) -> StoreError | None:
         self.alive = self._clock.monotonic()
         try:
-            self._persist(work)
+            self._with_retries(work)
         except StoreError as error:
             self._engine.fail()
             self._spool_policy.make_room()
-            self._fails(error)
+            self._set_not_writable(error)
             return error
-        self._works()
+        self._set_writable()
         return None
 
-    def _fails(self, error: StoreError) -> None:
+    def _set_not_writable(self, error: StoreError) -> None:
         """In any thread: the store takes nothing, or does not answer."""
         with self._state:
             if self.writable:
@@ -279,7 +279,7 @@ class StoreThread:
             self.writable = False
             self.error = error
 
-    def _works(self) -> None:
+    def _set_writable(self) -> None:
         with self._state:
             if not self.writable:
                 text = f"writable again; {self._spool_policy.dropped} samples were dropped"
@@ -288,22 +288,22 @@ class StoreThread:
             self.writable = True
             self.error = None
 
-    def _persist(self, work: Callable[[], object]) -> None:
+    def _with_retries(self, work: Callable[[], object]) -> None:
         """Another transaction may win over this one, or something be mended: then once more."""
         for turn in range(_TURNS + 1):
             try:
-                with self._contained():
-                    self._look()
+                with self._as_store_error():
+                    self._check_files()
                     work()
                     return
             except StoreError as error:
                 self._engine.fail()
-                again = error.code == StoreCode.CONFLICT or self._spool_policy.helps(error)
+                again = error.code == StoreCode.CONFLICT or self._spool_policy.can_recover(error)
                 if turn == _TURNS or not again:
                     raise
 
     @contextmanager
-    def _contained(self) -> Iterator[None]:
+    def _as_store_error(self) -> Iterator[None]:
         """Whatever is raised within is raised as StoreError; the stack of a bug is logged once."""
         try:
             yield
@@ -316,7 +316,7 @@ class StoreThread:
                 _log.exception(text)
             raise UnforeseenError(text) from error
 
-    def _look(self) -> None:
+    def _check_files(self) -> None:
         """Whether lock and files are still those that were opened. Raises StoreError."""
         self._engine.look()
         if self._lock is not None:
@@ -324,20 +324,20 @@ class StoreThread:
             if self._writer_lease is not None:
                 self._writer_lease.lock = self._lock.inode
 
-    def _bring_back(self) -> None:
+    def _replay_spooled(self) -> None:
         """What was spooled meanwhile, one record of it; and the ballast file."""
         if self._spool_policy.waits:
-            self._count(self._spool_policy.bring_back())
+            self._count(self._spool_policy.replay_spooled())
         self._spool_policy.tidy()
 
     def _commit_and_settle(self) -> None:
-        if self._engine.is_doubted:
-            self._engine.mend()
+        if self._engine.has_foreign_rows:
+            self._engine.quarantine_foreign_rows()
         self._open()
         if not self.writable and not self._head.waiting:
             # All is spooled by now. A record of that shows whether the store takes something.
             self._engine.open()
-            self._bring_back()
+            self._replay_spooled()
         self._commit_waiting()
         if self.sealing:
             self.sealing = False
@@ -345,7 +345,7 @@ class StoreThread:
         if self.settling:
             self.settling = False
             while self._spool_policy.waits:
-                self._bring_back()
+                self._replay_spooled()
             self._engine.settle()
 
     def _commit_waiting(self) -> None:

@@ -33,7 +33,7 @@ class _Device:
             self.open = None
 
     def rename(self, device: str) -> None:
-        """All of it is closed, and of a device that is called so."""
+        """Closes the open batch, and renames the device."""
         self.close()
         for batch in (*self.closed, *([] if self.model is None else [self.model])):
             batch.device = device
@@ -75,7 +75,7 @@ class Head:
         self._parked: list[_Parked] = []  # never changed, but replaced
 
     def take(self, poll: Poll) -> None:
-        """Never waits for the disk and never raises."""
+        """Appends a poll; never waits for the disk, never raises."""
         if poll.device in self._renamed:
             poll = replace(poll, device=self._renamed[poll.device])
         with self._guard:
@@ -90,8 +90,18 @@ class Head:
             last.add(poll, number or 0)
             self._waiting += len(poll.values)
 
+    def sibling(self, devices: Iterable[str]) -> "Head":
+        """An empty head, whose batches of these devices share their columns with those of here."""
+        other = Head(self._renamed)
+        for device in {self._renamed.get(name, name) for name in devices}:
+            with self._guard:
+                mine = self._devices.get(device)
+                if mine is not None and mine.model is not None:
+                    other._devices[device] = _Device(mine.model.template())
+        return other
+
     def adopt(self, journal: "Head") -> None:
-        """What was found in the WAL comes before what was taken since."""
+        """Puts polls replayed from the WAL before those taken since."""
         with self._changing:
             for device, theirs in journal._devices.items():
                 theirs.rename(self._renamed.get(device, device))
@@ -104,7 +114,7 @@ class Head:
                     mine.closed[:0] = theirs.closed
 
     def append(self, device: str, late: Sequence[SeriesBatch]) -> None:
-        """Polls that are in the WAL already come after what was taken until now."""
+        """Appends polls that are in the WAL already after all that was taken until now."""
         with self._changing:
             now = self._renamed.get(device, device)
             for batch in late:
@@ -116,7 +126,7 @@ class Head:
                 mine.closed.extend(late)
 
     def follow(self) -> None:
-        """What is here under a name that its device had is there under its name now."""
+        """Moves polls under a device's former name to its present name."""
         if not self._renamed:
             return
         with self._changing:
@@ -156,7 +166,7 @@ class Head:
         return found
 
     def confirm(self, written: Sequence[SeriesBatch], moves: int | None = None) -> int:
-        """Those copies are in the WAL now; returns their samples.
+        """Marks these copies as committed; returns how many samples they hold.
 
         `moves` is from before they were made: where it is another one by now, another thread has
         put some elsewhere, and nothing changes.
@@ -170,7 +180,7 @@ class Head:
             return self._less(written)
 
     def forget(self, moved: Sequence[SeriesBatch], moves: int | None = None) -> int:
-        """Those copies of uncommitted rows are elsewhere, or lost; returns their samples.
+        """Drops the rows of these copies, spooled or lost; returns how many samples.
 
         `moves` as for `confirm`.
         """
@@ -199,12 +209,12 @@ class Head:
             return samples
 
     def unmark_spooled(self, key: int) -> None:
-        """What was spooled under this key is in the store now, or nowhere."""
+        """Drops the rows that were kept for readers while the record `key` was in the spool."""
         with self._changing:
             self._parked = [one for one in self._parked if one.key != key]
 
     def _aside(self) -> list[SeriesBatch]:
-        """What is spooled, oldest first."""
+        """Rows that are in the spool and still in memory, oldest first."""
         return [batch for one in self._parked for batch in one.copies]
 
     def _less(self, copies: Sequence[SeriesBatch]) -> int:
@@ -214,7 +224,7 @@ class Head:
         return samples
 
     def _remove(self, batch: SeriesBatch, gone: Sequence[tuple[int, int]]) -> None:
-        """These rows, which were there when they were looked for."""
+        """Removes these rows of a batch."""
         with self._guard:
             mine = self._devices.get(batch.device)
             if mine is not None and mine.open is batch:
@@ -224,7 +234,7 @@ class Head:
             batch.become(rest)
 
     def unconfirm(self) -> None:
-        """The WAL is gone: what was in it waits for a commit again."""
+        """Marks every row as uncommitted: the WAL that held them is gone."""
         with self._changing:
             self._moves += 1
             for batch in self._all():
@@ -234,14 +244,14 @@ class Head:
                         batch.kept = 0
 
     def renumber(self) -> None:
-        """Series have other numbers from now on: a batch remembers those that it was told."""
+        """Forgets the series numbers that batches keep: another database gives others."""
         with self._changing:
             for batch in self._all():
                 with self._guard:
                     batch.order, batch.laid = [], {}
 
     def drop(self, device: str) -> int:
-        """Another meterd has the device; returns the samples that no commit had confirmed."""
+        """Drops a device that another meterd has; returns how many samples were uncommitted."""
         with self._changing:
             with self._guard:
                 self._moves += 1
@@ -250,7 +260,7 @@ class Head:
             return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
 
     def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
-        """What is older is in blocks now, of the first so many rows of these batches.
+        """Drops rows older than `before` among those that compaction saw: they are in blocks.
 
         Returns how many rows of each are left of those.
         """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 
@@ -16,6 +17,8 @@ from meterd.store.db.schema import journal
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head, SeriesBatch
 from meterd.store.head.series_batch import quality_flags_of
+
+_LAYOUTS = 256  # that are remembered; one of 87 columns takes 8 KB
 
 Names = Callable[[int], tuple[str, str, str]]
 """Device, quantity and unit of a series, by its number."""
@@ -49,8 +52,14 @@ class PollDecoder:
 
     def _layout(self, series: tuple[int, ...]) -> Layout:
         if series not in self._layouts:
-            self._layouts[series] = Layout.of([self._names(one)[1:] for one in series])
+            self._layouts[series] = _layout_of(tuple(self._names(one)[1:] for one in series))
         return self._layouts[series]
+
+
+@lru_cache(_LAYOUTS)
+def _layout_of(columns: tuple[tuple[str, str], ...]) -> Layout:
+    """One object for equal columns: meters of one map have the same, record after record."""
+    return Layout.of(columns)
 
 
 def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Chunk]]]:
@@ -128,7 +137,7 @@ def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
 
 
 def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
-    """What a WAL row says of these polls, device by device."""
+    """The chunks of a WAL row for these batches, device by device."""
     by_device: dict[str, list[Chunk]] = {}
     for batch in batches:
         owner = catalog.device(batch.device)
@@ -138,6 +147,6 @@ def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
 
 
 def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
-    """Rows as they are, which is quicker than to merge them; anything else as one chunk."""
+    """Chunks as they are where they are RowBatches, which is quicker; else merged into one."""
     rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
     return chunks if rows else [merge(chunks)]

@@ -14,6 +14,7 @@ whoever reads it shares them.
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain, compress, groupby, pairwise, repeat
 from operator import ge, gt
 from typing import Any
@@ -39,6 +40,7 @@ _MOST_KINDS = 250
 _MOST_ROWS = 4096
 _MOST_CELLS = 1 << 17
 _FEWEST_ROWS = 64
+_PLACEMENTS = 256  # layouts in batches that are remembered
 
 _QUALITY = {number: quality for quality, number in QUALITIES.items()}
 
@@ -105,7 +107,7 @@ class SeriesBatch:
             yield one
 
     def follow(self, layout: Layout) -> "SeriesBatch":
-        """An empty one that goes on after this one, and has the columns of a layout.
+        """An empty batch to follow this one, with the columns of a layout.
 
         It has the columns in use as well, so that layouts that take turns share one batch.
         """
@@ -120,6 +122,13 @@ class SeriesBatch:
         mine = set(new)
         return SeriesBatch.of(self.device, (*new, *(one for one in more if one not in mine)))
 
+    def template(self) -> "SeriesBatch":
+        """An empty one with these columns, for another head and its thread.
+
+        Columns are shared (87 of them take 20 KB); what layouts it has seen is not.
+        """
+        return replace(self, known=dict(self.known), seen=list(self.seen), **_nothing())
+
     @property
     def is_full(self) -> bool:
         return len(self.times) >= self.most
@@ -133,11 +142,9 @@ class SeriesBatch:
         columns = tuple(zip(layout.quantities, layout.units, strict=True))
         if len(self.seen) >= _MOST_KINDS or any(one not in self.index for one in columns):
             return None
-        places = tuple(self.index[column] for column in columns)
         self.known[id(layout)] = len(self.seen)
         # The layout is kept, so that its id() is not given to another one.
-        column_of = {place: column for column, place in enumerate(places)}
-        self.seen.append(_BatchLayout(layout, places, column_of))
+        self.seen.append(_BatchLayout(layout, *_placed(self.columns, columns)))
         return self.known[id(layout)]
 
     def add(self, poll: Poll, number: int) -> None:
@@ -163,7 +170,7 @@ class SeriesBatch:
             table.extend(row)
 
     def _tame(self, row: "array[float]", kind: _BatchLayout) -> "array[float]":
-        """No infinity enters the store, whoever gives it."""
+        """Replaces infinities by nulls of quality `invalid`."""
         wild = [abs(value) > LARGEST for value in row]
         known = self.doubts.get(len(self.times), {})
         found = dict.fromkeys(compress(kind.places, wild), _WILD)
@@ -171,15 +178,15 @@ class SeriesBatch:
         return array("d", [_NAN if odd else one for odd, one in zip(wild, row, strict=True)])
 
     def end(self) -> None:
-        """Nothing is added to it any more."""
+        """Closes the batch: its bounds are final."""
         self.bounds = (min(self.times), max(self.times)) if self.times else None
 
     def view(self) -> "SeriesBatch":
-        """All rows, for whoever reads them without the lock, of one that nothing is added to."""
+        """A closed batch for readers without the lock; shares its arrays."""
         return replace(self, kept=len(self.times), origin=self, present={})
 
     def copy(self, start: int, end: int) -> "SeriesBatch":
-        """Rows start to end, for whoever reads them without the lock."""
+        """A copy of rows start to end, for readers without the lock."""
         doubts = self.doubts
         if doubts:
             doubts = {row - start: d for row, d in doubts.items() if start <= row < end}
@@ -200,11 +207,11 @@ class SeriesBatch:
         )
 
     def unnumbered(self) -> "SeriesBatch":
-        """For who numbers series in another way: a batch remembers the numbers it was told."""
+        """The batch without the series numbers it keeps, for another catalogue."""
         return replace(self, order=[], laid={})
 
     def tail(self) -> "SeriesBatch":
-        """The kept rows from which on each of their layouts is met."""
+        """The last committed rows, as many as hold one of each layout."""
         return self.copy(min(self._newest_rows(self.kept).values()), self.kept)
 
     def _newest_rows(self, count: int) -> dict[int, int]:
@@ -219,7 +226,7 @@ class SeriesBatch:
         return rows
 
     def without(self, gone: Sequence[tuple[int, int]]) -> "SeriesBatch":
-        """The rows beside these ranges, which ascend. The time it takes is that of one pass."""
+        """The rows outside of these ascending ranges, in one pass."""
         total = len(self.times)
         edges = [0, *chain.from_iterable(gone), total]
         left = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
@@ -237,7 +244,7 @@ class SeriesBatch:
         return rest
 
     def become(self, rest: "SeriesBatch") -> None:
-        """Has the rows of that one. Its own arrays stay as they are for who shares them."""
+        """Takes the rows of another batch; arrays that readers share are not changed."""
         self.times, self.kinds, self.tables = rest.times, rest.kinds, rest.tables
         self.doubts, self.kept, self.present, self.turns = rest.doubts, rest.kept, {}, []
         self.bounds = rest.bounds
@@ -274,14 +281,14 @@ class SeriesBatch:
     # -- as chunks -----------------------------------------------------------------------------
 
     def chunks(self, device: int, naming: Naming, before: int | None = None) -> Iterator[Chunk]:
-        """In the order of arrival; in each the times ascend. `before`: only older rows."""
+        """Chunks in the order of arrival, each with ascending times. `before`: only older rows."""
         for start, end in self._runs():
             piece = self if end - start == len(self.times) else self.copy(start, end)
             chunk = piece._chunk(device, naming)
             yield chunk if before is None else slicing.until(chunk, before)
 
     def rows(self, device: int, naming: Naming) -> list[Chunk]:
-        """For a commit: of layouts that take turns, each a chunk of its own, as rows; if it may be.
+        """Chunks for a commit: where layouts alternate, one RowBatch for each, if nothing is null.
 
         Their times are not one after the other: whoever wants columns merges, or takes `chunks`.
         """
@@ -359,7 +366,7 @@ class SeriesBatch:
         return found
 
     def _turns(self) -> Sequence[tuple[int, int]]:
-        """Layouts as they took turns, and how many rows each had then."""
+        """Runs of equal layouts: (number of the layout, rows)."""
         if sum(count for _, count in self.turns) != len(self.kinds):
             self.turns = [(number, len(list(some))) for number, some in groupby(self.kinds)]
         return self.turns
@@ -386,6 +393,16 @@ class SeriesBatch:
         if not doubted and whole == whole:
             return ()
         return run_lengths(map(_state, map(doubted.get, rows), values), values)
+
+
+@lru_cache(_PLACEMENTS)
+def _placed(
+    columns: tuple[tuple[str, str], ...], layout: tuple[tuple[str, str], ...]
+) -> tuple[tuple[int, ...], Mapping[int, int]]:
+    """Places in a batch of a layout's columns, and the column at each; shared, as it takes 7 KB."""
+    index = {column: place for place, column in enumerate(columns)}
+    places = tuple(index[column] for column in layout)
+    return places, {place: column for column, place in enumerate(places)}
 
 
 def _nothing() -> dict[str, Any]:

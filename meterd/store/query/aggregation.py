@@ -1,4 +1,4 @@
-"""How the samples of a bucket become one point, also where a bucket is met in pieces."""
+"""Aggregation of samples into buckets, also from partial aggregates of one bucket."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from meterd.store.query.series_array import SeriesArray, Times, Values
 
 
 class PartialAggregate(NamedTuple):
-    """What is known of buckets, in time order; a bucket may stand twice, in neighbours."""
+    """Partial aggregates of buckets in time order; neighbours may be of one bucket."""
 
     starts: Times
     n: Values

@@ -1,4 +1,4 @@
-"""Series of blocks that were decoded lately: a chart asks for the same ones every few seconds."""
+"""Cache of decoded series of blocks: charts ask for the same ones every few seconds."""
 
 import threading
 from collections import OrderedDict
@@ -23,7 +23,7 @@ class _CachedBlock:
 
 
 class BlockCache:
-    """To be used from any thread. What is oldest in use goes first."""
+    """Thread-safe; evicts the least recently used."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         """`most`: bytes."""

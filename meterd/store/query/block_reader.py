@@ -1,4 +1,4 @@
-"""What blocks and roll-ups say, day by day; within one transaction of a reader."""
+"""Reads blocks and roll-ups, day by day, in one transaction of a reader."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""A counter's quarter hours, put together of days that know nothing of one another.
+"""Joins a counter's days, each folded on its own, to quarter hours without gaps between days.
 
 A day's samples tell what the counter rose by from its first one to its last one. What it rose by
 between two days, however many lie between, is on the straight line from the one's last sample to

@@ -1,4 +1,4 @@
-"""A counter's days, each from where it is known best: memory, blocks, or its roll-up."""
+"""Reads a counter's days from the best source of each: head, blocks, or roll-up."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING

@@ -21,7 +21,7 @@ _PROVISIONAL = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class DaySamples:
-    """What is known of one device and day; `names` tells what its columns are."""
+    """The samples of one device and day; `names` are those of its columns."""
 
     chunk: Chunk
     names: Mapping[int, Name]

@@ -1,4 +1,4 @@
-"""Points for days whose raw samples are deleted, out of their roll-ups: one each five minutes.
+"""Downsampled reads: points of five minutes from roll-ups, for days without raw samples.
 
 A gauge is the mean of its quarter hour from its start on. A counter is what it showed at the end
 of the quarter hour, which is the day's last reading less what it rose by from then on, and on a

@@ -1,4 +1,4 @@
-"""What a reader is asked for, and what it answers."""
+"""Requests to the reader for ranges, and the shapes of its answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

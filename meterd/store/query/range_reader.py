@@ -1,4 +1,4 @@
-"""Windows of history: samples, buckets and quarter hours, put together of memory and store."""
+"""Reads windows of history: samples, buckets and quarter hours, of head and database."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rows of an import on their way into the store: late polls, sealed at once."""
+"""Backfill: imported rows become polls of the past, compacted at once."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Set

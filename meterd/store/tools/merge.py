@@ -69,7 +69,7 @@ async def merge_devices(
     waiting = 0
     for day in sorted(await _days(reader, infos, old)):
         polls = await asyncio.to_thread(_polls, reader, infos, old, new, day)
-        await writer.take_back(polls)
+        await writer.write_at_once(polls)
         waiting += sum(len(poll.values) for poll in polls)
         if waiting > _BREATHE:
             await writer.settle()

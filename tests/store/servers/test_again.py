@@ -86,7 +86,7 @@ async def test_what_is_spooled_waits_for_the_leases_of_its_devices(
         assert a.writer._spool_policy.spool_waiting()
         spooled = a.writer.status.spooled
         assert spooled == 3 * (len(x) + len(y))
-        a.writer._spool_policy._not_before = float("inf")
+        a.writer._spool_policy._replay_not_before = float("inf")
     async with meterd(urls, "b", hands, precautions=plan) as b:
         await b.writer.settle()
         # Nothing is leased yet.
