@@ -1,4 +1,4 @@
-"""The sockets that meterd listens on: who is let in, how many, and who is shown out in time."""
+"""The acceptor: listening sockets, connection limits, and deadlines before the first request."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What stands between a request and its route: the host it names, who asks, what they may."""
+"""Authorisation of a request: its Host header, its credentials, and their scope."""
 
 from dataclasses import dataclass, field
 

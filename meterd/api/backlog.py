@@ -1,4 +1,4 @@
-"""What waits in memory for clients to take it: one budget for all answers of a server.
+"""Budget of response bytes that wait in memory for slow clients, for all answers of a server.
 
 A body stands in memory until its client has taken it, and a streamed answer holds what it is
 made of. Clients that take nothing, or a byte now and then, must not add up.

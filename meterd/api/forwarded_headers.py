@@ -1,4 +1,4 @@
-"""Where a request really came from: the peer itself, or whom a trusted proxy speaks for.
+"""Forwarded headers: the client's address and scheme, as trusted proxies tell them.
 
 client ── X-Forwarded-For: client, proxy1 ──▶ proxy2 (the peer) ──▶ meterd
 """

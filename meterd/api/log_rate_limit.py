@@ -1,4 +1,4 @@
-"""Log lines that anybody outside can cause: at most one a second, with what was left out."""
+"""Rate limit for log lines that clients can cause: one a second, with a count of the rest."""
 
 from meterd.model.clock import Clock
 

@@ -1,4 +1,4 @@
-"""Which devices and quantities there are, and the refusal for those that are not."""
+"""Lookups of devices, quantities and rules, with the refusal for unknown ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What happens to every request before and after its route: checks, refusals, gzip."""
+"""Middleware: checks of each request before its route, headers and gzip after it."""
 
 import asyncio
 import zlib

@@ -1,4 +1,4 @@
-"""How many clients are being served, and with what: the server says it here, /metrics tells."""
+"""Server statistics: connections, streams and refusals, for /metrics."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

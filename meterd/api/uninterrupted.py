@@ -1,4 +1,4 @@
-"""Work that goes on to its end, whoever waits for its answer."""
+"""Runs work to its end, also where the client goes away."""
 
 import asyncio
 import logging

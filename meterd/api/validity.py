@@ -1,4 +1,4 @@
-"""Until when the certificates of a PEM file are valid, read from their DER bytes.
+"""Validity of the certificates of a PEM file, parsed from DER.
 
 Certificate    SEQUENCE | TBSCertificate | …
 TBSCertificate SEQUENCE | [0] version | serial | algorithm | issuer | Validity | …   RFC 5280, 4.1

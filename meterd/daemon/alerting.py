@@ -1,4 +1,4 @@
-"""The rules and hooks that settings ask for, and how a reload changes those in use."""
+"""Builds alert rules and hooks from settings, and replaces them at a reload."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

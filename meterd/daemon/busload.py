@@ -1,4 +1,4 @@
-"""How busy polling keeps each bus: by arithmetic, by what is assumed, or by what was measured."""
+"""Bus load: the share of a line's time that polling takes, calculated, assumed or measured."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What can be loaded and hardly is what was meant: of links and devices."""
+"""Warnings about links and devices of a configuration that loads."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The guarded totals of a counter follow when its reads are corrected, and when that is undone."""
+"""Recounts guarded totals after reads were corrected, or a correction was undone."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Counts a device's guarded totals anew where stored reads were added, changed or taken away.
+"""Recounts the guarded totals of a device after stored reads were added, changed or removed.
 
 A guarded total is a function of its counter's reads in time order: however they came in, by live
 polls, imports, corrections or their undoing, `recount` writes what the guard makes of them all.

@@ -1,4 +1,4 @@
-"""What counters knew before a restart or a reload."""
+"""State of counter guards, kept over reloads and restarts."""
 
 import json
 import logging

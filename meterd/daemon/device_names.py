@@ -1,4 +1,4 @@
-"""What a site's devices are called: by its configuration, and since somebody renamed one."""
+"""Names of devices: as configured, and after renames that the configuration does not have yet."""
 
 import asyncio
 import logging

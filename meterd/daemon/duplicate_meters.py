@@ -1,4 +1,4 @@
-"""Devices that turn out to be one meter when they are read."""
+"""Finds devices that are one and the same meter: by serial number, or by equal counters."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Joins energy and store: the quarter hours of a device, from its counters or its power."""
+"""Energy queries: the quarter hours of a device from the store, by its counters or its power."""
 
 import asyncio
 from collections.abc import Callable, Iterator

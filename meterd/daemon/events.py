@@ -1,4 +1,4 @@
-"""The events of this process: logged, counted by kind, and the newest of them kept in memory."""
+"""The event log: events are logged, counted by kind, and the newest 500 kept in memory."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence

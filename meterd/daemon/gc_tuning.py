@@ -1,4 +1,4 @@
-"""The interpreter, told that this process keeps its objects for weeks and must not wait."""
+"""Tuning of the interpreter and of malloc for a process that runs for months."""
 
 import asyncio
 import ctypes

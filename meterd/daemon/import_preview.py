@@ -1,4 +1,4 @@
-"""What an import would make of counters: the guard over store and file, and nothing is kept."""
+"""Preview of an import: runs counter guards over stored and imported reads, writes nothing."""
 
 from array import array
 from bisect import bisect_left

@@ -1,4 +1,4 @@
-"""The links in use: what each carries, and the loop that polls it."""
+"""The link manager: links in use, their devices, and the loop that polls each link."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""A meter that took the place of another: one history, and nothing is booked across."""
+"""Meter replacement: one device goes on with another meter, without consumption between both."""
 
 import asyncio
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""What can be loaded and hardly is what was meant: of alert rules and their hooks."""
+"""Warnings about alert rules and hooks of a configuration that loads."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What alerts and silences there were before a restart."""
+"""Saves alerts and silences in the store, and restores them at the start."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""meterd as a device of its own: what alerts may be raised about itself."""
+"""Self-monitoring: quantities of the device `meterd`, and alert rules about it."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""The running site: what differs is prepared, then put in the place of what was."""
+"""The running site: builds all parts from settings, and applies other settings at a reload."""
 
 import asyncio
 import logging

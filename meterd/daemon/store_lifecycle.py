@@ -1,4 +1,4 @@
-"""The store in use: its writer, its reader, and how another takes its place."""
+"""Life cycle of the store: opens writer and reader, and replaces them at a reload."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""A start that waits for the tool that has the store: an import, a restore, a lock of another's."""
+"""Waits at the start while a tool (import, restore) holds the store's lock."""
 
 import asyncio
 import logging

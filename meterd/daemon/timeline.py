@@ -1,4 +1,4 @@
-"""The times of polls in the store: in the order in which they were taken, whatever the clock does.
+"""Timestamps of polls rise per device, also where the wall clock is stepped or not set yet.
 
     clock not set   polls wait in memory, and are dated by how long ago they began
     a step          what was taken shortly before and after it is suspect, and one event tells it

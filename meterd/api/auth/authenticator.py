@@ -1,4 +1,4 @@
-"""The lock on the door: from an Authorization header to somebody, or to a refusal."""
+"""The authenticator: from an Authorization header to a user or token, or to a refusal."""
 
 import base64
 import binascii

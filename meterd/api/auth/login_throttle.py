@@ -1,4 +1,4 @@
-"""How long somebody who guesses has to wait: by address, by account, in tables that do not grow.
+"""Login throttle: delays after failed logins, by address and by account, in bounded tables.
 
 tries that failed     1 … 5    6    7    8    9 …
 seconds to wait          0     2    4    8   16 … at most 60

@@ -1,4 +1,4 @@
-"""The tokens as the daemon holds them: read again when the file changes, uses noted at times."""
+"""The token store: API tokens of a file, read again when it changes; last uses are saved."""
 
 import json
 import logging

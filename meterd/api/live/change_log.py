@@ -1,4 +1,4 @@
-"""Polls on their way to clients: gathered, numbered, and kept for those who come back."""
+"""The change log of live streams: numbered changes, kept for clients that reconnect."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The one loop that tells all clients: each event is made once for all who want the same."""
+"""Fan-out of live changes: each event is serialized once for all clients with equal filters."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""One client of a stream: bytes go straight to its socket, and never more than it takes."""
+"""One client of a live stream: writes to its socket as fast as it reads."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a stream says: the whole state once, then what each poll changed."""
+"""Serializers of live streams: the full state once, then changes."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The prices of the tariffs as series: known for all time, so nothing of them is stored.
+"""Prices of tariffs as PromQL series, computed from the configuration.
 
     meterd_tariff_price{tariff="home",currency="EUR",direction="import"} 0.3412
 

@@ -1,4 +1,4 @@
-"""Where a question to Prometheus' API is worked on: off the event loop, and not for ever."""
+"""Executes PromQL queries in worker threads, with deadlines."""
 
 import asyncio
 import threading

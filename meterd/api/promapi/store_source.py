@@ -1,4 +1,4 @@
-"""The store as PromQL sees it: series with Prometheus' labels, and where they end.
+"""The store as a source of PromQL: series with Prometheus' labels and staleness.
 
 A series ends where its device stops answering, and where its value is not known: there it gets
 Prometheus' stale mark, and so a graph has a gap instead of the last value once more.
