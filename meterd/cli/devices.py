@@ -15,6 +15,7 @@ from meterd.cli.configuration import config_option, load_file, load_settings
 from meterd.cli.times import moment, now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
+from meterd.drivers.options import ModbusOptions
 from meterd.errors import StoreCode, StoreError
 from meterd.model.duration import spell
 
@@ -61,7 +62,7 @@ def command(ctx: click.Context, config: Path | None, format_: str | None, is_all
         {
             "device": name,
             "driver": device.driver,
-            "map": getattr(device.options, "map", None),
+            "map": device.options.map if isinstance(device.options, ModbusOptions) else None,
             "link": device.link,
             "interval": spell(device.interval),
             "enabled": device.enabled,

@@ -9,7 +9,8 @@ import click
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.link_plan import max_power
 from meterd.drivers import map_omissions
-from meterd.drivers.map_library import is_file
+from meterd.drivers.map_library import is_file, packaged
+from meterd.drivers.options import ModbusOptions
 from meterd.drivers.registers import RegisterMap
 from meterd.model.text import escaped
 
@@ -17,7 +18,13 @@ from meterd.model.text import escaped
 def warn_of_maps(settings: Settings) -> None:
     """A map that nobody has confirmed on a device may show wrong values: say so."""
     options = [device.options for device in settings.devices.values()]
-    maps = {one.map: found for one in options if (found := getattr(one, "unmoved", None))}
+    maps = {
+        one.map: one.unmoved
+        for one in options
+        if isinstance(one, ModbusOptions) and one.unmoved is not None
+    }
+    for mistake in packaged().warnings if maps else ():
+        click.echo(f"warning: {mistake}", err=True)
     for name, found in sorted(maps.items(), key=lambda each: each[0]):
         if found.confidence == "low":
             text = f"warning: register map {found.name} has low confidence: check its values"
@@ -45,12 +52,11 @@ def tell_of_values(settings: Settings, *, limits: bool = False) -> None:
     """
     told: dict[str, list[str]] = {}
     for name, device in settings.devices.items():
-        notes = getattr(device.options, "notes", None)
-        if notes is None:
+        if not isinstance(device.options, ModbusOptions):
             continue
-        for note in notes():
+        for note in device.options.notes():
             told.setdefault(note, []).append(name)
-        found = getattr(device.options, "unmoved", None)
+        found = device.options.unmoved
         if found is not None and found.turned and device.direction == "normal":
             told.setdefault(_TURNED, []).append(name)
         if limits:

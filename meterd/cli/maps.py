@@ -1,17 +1,27 @@
-"""`meterd maps`: the register maps that come with meterd, the rows of one, or a map judged."""
+"""`meterd maps`: the register maps of meterd and other packages, one's rows, or a map judged."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from meterd.cli import output
-from meterd.drivers.map_library import MapHeader, head, load_map, map_text, shipped
+from meterd.drivers.map_library import (
+    MapHeader,
+    head,
+    load_map,
+    map_text,
+    packaged,
+    packaged_head,
+    shipped,
+)
+from meterd.drivers.packages import OWN_PACKAGE
 from meterd.drivers.registers import BRIDGE, RegisterMap, Role, Row
 from meterd.errors import ConfigError
 from meterd.model.quantity import CATALOGUE
 
-_LIST = ("name", "maker", "model", "confidence", "rows")
+_LIST = ("name", "maker", "model", "confidence", "rows", "package")
 _ROWS = ("quantity", "function", "address", "type", "unit", "scale", "tier", "optional")
 _PLAN = ("when", "function", "first", "last", "registers", "rows")
 _QUANTITIES = ("name", "unit", "kind", "obis", "nut", "prometheus", "text")
@@ -49,7 +59,7 @@ Examples:
 def command(
     name: str | None, find: str | None, check: str | None, quantities: bool, format_: str | None
 ) -> None:
-    """List the shipped register maps, or the rows of one (a name, or a file of your own)."""
+    """List the installed register maps, or the rows of one (a name, or a file of your own)."""
     chosen = [one for one in (name, find, check, quantities or None) if one is not None]
     if len(chosen) > 1:
         raise click.UsageError("give one of NAME, --find, --check and --quantities")
@@ -66,12 +76,12 @@ def command(
 
 
 def _list(find: str, format_: str | None) -> None:
-    """All words of `find` have to be in a map's name, maker or model."""
+    """All words of `find` have to be in a map's name, maker or model, or in who brought it."""
     words = find.lower().split()
-    heads = [one for one in map(head, shipped()) if all(word in _searched(one) for word in words)]
+    heads = [one for one in _heads() if all(word in _searched(one) for word in words)]
     if find and not heads:
         click.echo(f"no map has {find!r} in its name, maker or model", err=True)
-    document = [_summary(one, rows=one.rows) for one in heads]
+    document = [_summary(one, rows=one.rows) | {"package": one.package} for one in heads]
     shown = [row | {"confidence": _marked(row["confidence"])} for row in document]
     text = output.chosen(format_) == "table"
     output.show(
@@ -79,12 +89,26 @@ def _list(find: str, format_: str | None) -> None:
         shown if text else document,
         format_,
         document,
-        minor=("rows", "confidence", "maker"),
+        minor=("package", "rows", "confidence", "maker"),
     )
 
 
+def _heads() -> Iterator[MapHeader]:
+    """Of meterd's maps, then of other packages'; what is wrong with theirs is told on stderr."""
+    yield from map(head, shipped())
+    found = packaged()
+    for mistake in found.warnings:
+        click.echo(f"warning: {mistake}", err=True)
+    for name in found.maps:
+        try:
+            yield packaged_head(name)
+        except ConfigError as error:
+            click.echo(f"warning: {error}", err=True)
+
+
 def _searched(one: MapHeader) -> str:
-    return f"{one.name} {one.maker} {one.model}".lower()
+    by = "" if one.package == OWN_PACKAGE else one.package
+    return f"{one.name} {one.maker} {one.model} {by}".lower()
 
 
 def _marked(confidence: str) -> str:

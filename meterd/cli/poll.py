@@ -14,12 +14,13 @@ from meterd.cli.configuration import config_option, is_target, load_settings, ta
 from meterd.cli.logging_setup import tell_of_values, warn_of_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_SOME_FAILED
 from meterd.config.names import near
-from meterd.config.settings import Settings
-from meterd.daemon.link_plan import Built, build, link_plans, polled
+from meterd.config.settings import DeviceSettings, Settings
+from meterd.daemon.link_plan import Built, build, close_driver, link_plans, polled
 from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
+from meterd.model.driver import Driver
 from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll, Sample
 from meterd.model.times import rfc3339
@@ -112,13 +113,24 @@ async def poll_links(built: Iterable[Built], rounds: int = 1) -> list[Poll]:
 async def _poll_link(built: Built, rounds: int) -> list[Poll]:
     clock = SystemClock()
     members = [
-        replace(polled(name, ContainedDriver(name, driver), device), noticed=_tell)
+        replace(
+            polled(
+                name, ContainedDriver(name, driver, origin=registry.origin(device.driver)), device
+            ),
+            noticed=_tell,
+        )
         for name, driver, device in built.drivers
     ]
     try:
         return [await poll_once(member, (), clock) for _ in range(rounds) for member in members]
     finally:
+        for _, driver, _ in built.drivers:
+            await close_driver(driver)
         await built.link.close()
+
+
+def _contained(name: str, driver: Driver, device: DeviceSettings) -> ContainedDriver:
+    return ContainedDriver(name, driver, origin=registry.origin(device.driver))
 
 
 def _tell(event: Event) -> None:

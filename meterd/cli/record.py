@@ -14,9 +14,11 @@ from meterd.cli.configuration import config_option, load_settings, target_settin
 from meterd.cli.logging_setup import start_log, warn_of_maps
 from meterd.cli.main import EXIT_FAILURE
 from meterd.config.settings import DeviceSettings, Settings
-from meterd.daemon.link_plan import LinkPlan, devices, link_plans, polled
+from meterd.daemon.link_plan import LinkPlan, close_driver, devices, link_plans, polled
 from meterd.daemon.service import ContainedDriver
+from meterd.drivers import registry
 from meterd.drivers.map_library import is_file
+from meterd.drivers.options import ModbusOptions
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
@@ -130,13 +132,18 @@ async def _record_link(plan: LinkPlan, file: Path, tally: _Tally) -> None:
 
         out.write(head(list(_facts(plan, rfc3339(clock.now_ms())))))
         link = record(plan.open(), write, clock)
+        drivers = devices(plan, link)
         members = [
-            polled(name, ContainedDriver(name, driver), device)
-            for name, driver, device in devices(plan, link)
+            polled(
+                name, ContainedDriver(name, driver, origin=registry.origin(device.driver)), device
+            )
+            for name, driver, device in drivers
         ]
         try:
             await Bus(plan.key, members, (tally,), clock).run()
         finally:
+            for _, driver, _ in drivers:
+                await close_driver(driver)
             await link.close()
 
 
@@ -164,10 +171,9 @@ def _facts(plan: LinkPlan, date: str) -> Iterator[tuple[str, str]]:
 def _described(device: DeviceSettings) -> str:
     """Driver, map and unit; of a user's own map only the file's name."""
     words = [f"driver={device.driver}"]
-    name = getattr(device.options, "map", None)
-    if name is not None:
+    if isinstance(device.options, ModbusOptions):
+        name = device.options.map
         words.append(f"map={re.sub('.*/', '', name) if is_file(name) else name}")
-    unit = getattr(device.options, "unit", None)
-    if unit is not None:
-        words.append(f"unit={unit}")
+        if device.options.unit is not None:
+            words.append(f"unit={device.options.unit}")
     return " ".join(words)

@@ -15,7 +15,7 @@ from meterd.cli.main import EXIT_FAILURE
 from meterd.cli.terminal import raw
 from meterd.config.link_urls import check_link
 from meterd.drivers.link_scan import FoundUnit, LinkScan, ways
-from meterd.drivers.map_library import load_map, shipped
+from meterd.drivers.map_library import load_map, loadable
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
 from meterd.model.clock import SystemClock
@@ -96,7 +96,7 @@ def _run(survey: LinkScan, only: Sequence[RegisterMap]) -> bool:
     async def both() -> None:
         await survey.find()
         if any(found.unit is not None for found in survey.found):
-            await survey.identify(only or [load_map(name) for name in shipped()])
+            await survey.identify(only or loadable())
 
     try:
         asyncio.run(both())

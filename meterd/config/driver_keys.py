@@ -41,6 +41,7 @@ def _options(
         if model is None:
             return None
         known = [field.alias or key for key, field in model.model_fields.items()]
+        _check_common(str(driver.value), model, known)
         own = _own(model, known, node, path, problems)
         return model.model_validate(own, context=context)
     except ValidationError as error:
@@ -49,6 +50,15 @@ def _options(
         # A driver that cannot be loaded, or a file of the user's that the driver read.
         problems.adopt(error, driver.place, ".".join(path))
     return None
+
+
+def _check_common(driver: str, model: type[BaseModel], known: list[str]) -> None:
+    """Raises ConfigError, for the driver's author, where a key would never reach the driver."""
+    if common := sorted(DEVICE_KEYS.intersection(known)):
+        who = f"driver {driver!r}: its Options ({model.__module__}.{model.__qualname__})"
+        raise ConfigError(
+            f"{who} have {', '.join(common)}, which every device has: rename it there"
+        )
 
 
 def _nested(model: type[BaseModel]) -> list[str]:

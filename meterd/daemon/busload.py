@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from meterd.config.link_urls import LINE_KEYS
 from meterd.config.settings import DeviceSettings
@@ -11,8 +10,8 @@ from meterd.daemon.link_plan import Built, LinkPlan, bare
 from meterd.drivers import registry
 from meterd.drivers.costs import NETWORK, TURNAROUND, Costs, Learner, line_costs
 from meterd.drivers.modbus import ModbusMeter
+from meterd.model.driver import Driver, RequestSizes
 from meterd.model.duration import spell
-from meterd.model.sample import Driver
 from meterd.wire.link import Link
 
 # What most meters on RS-485 speak as they come from their maker, and the fastest that any does.
@@ -195,11 +194,11 @@ def _device(
 
 
 def _traffic(
-    driver: Any, link: Link, gap: float, line: Mapping[str, str] | None
+    driver: Driver, link: Link, gap: float, line: Mapping[str, str] | None
 ) -> tuple[int, int, float]:
     """Reads, bytes and seconds of one poll, of a driver that tells what it sends and gets."""
-    traffic = getattr(driver, "traffic", None)
-    sizes = [sent + received for sent, received in (traffic() if traffic else ())]
+    traffic = driver.traffic() if isinstance(driver, RequestSizes) else ()
+    sizes = [sent + received for sent, received in traffic]
     network = 0.0 if link.url.startswith("serial:") else NETWORK
     if line is None:
         return len(sizes), sum(sizes), max(network, gap) * len(sizes)

@@ -1,5 +1,6 @@
 """Warnings about links and devices of a configuration that loads."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from meterd.daemon.busload import BusLoad
 from meterd.daemon.link_plan import Built, bare
 from meterd.drivers.megatec.ups import MegatecUps
 from meterd.drivers.modbus import ModbusMeter
+from meterd.drivers.options import ModbusOptions
 from meterd.drivers.sunspec import SunSpecMeter
 from meterd.drivers.sunspec.models import MODELS
+from meterd.model.driver import Commands, Driver, SlowTier, UnitAddress
 from meterd.model.duration import spell
 from meterd.model.quantity import INFO
-from meterd.model.sample import Driver
 
 _LISTED = 5
 
@@ -37,6 +39,11 @@ class PolledDevice:
     place: str
     driver: Driver
     settings: DeviceSettings
+
+    @property
+    def unit(self) -> int | None:
+        """Which unit of its link it asks; None where its link has no units."""
+        return self.driver.unit if isinstance(self.driver, UnitAddress) else None
 
 
 def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[ConfigWarning]:
@@ -128,7 +135,7 @@ def _same_meters(members: Iterable[PolledDevice]) -> Iterator[ConfigWarning]:
 
 def is_one(one: PolledDevice, other: PolledDevice) -> bool:
     """Whether two devices on one link read the same of the same unit."""
-    if getattr(one.driver, "unit", None) != getattr(other.driver, "unit", None):
+    if one.unit != other.unit:
         return False
     if isinstance(one.driver, ModbusMeter) and isinstance(other.driver, ModbusMeter):
         return overlap(one.driver, other.driver)
@@ -165,15 +172,15 @@ def _part(meter: SunSpecMeter) -> tuple[str, int]:
 
 
 def _one_meter(member: PolledDevice, others: Sequence[str]) -> ConfigWarning:
-    driver, name = member.driver, member.name
-    has_unit = getattr(member.settings.options, "unit", None) is not None
+    driver, name, options = member.driver, member.name, member.settings.options
+    has_unit = isinstance(options, ModbusOptions) and options.unit is not None
     path: tuple[str, ...] = ("devices", name, "unit") if has_unit else ("devices", name, "link")
     who = f"devices.{name}: with {listed(others)} it is one"
     if isinstance(driver, MegatecUps):
         text = f"{who} UPS: on {member.settings.link} there is one, without an address"
         hint = "give each UPS a link of its own, or remove one of them"
         return ConfigWarning(path, WarningCode.SAME_METER, text, hint)
-    unit = getattr(driver, "unit", None)
+    unit = member.unit
     if unit is None:
         text = f"{who} device: same driver, same link, same options"
         return ConfigWarning(
@@ -192,16 +199,15 @@ def _one_meter(member: PolledDevice, others: Sequence[str]) -> ConfigWarning:
 
 def _keys(member: PolledDevice) -> Iterator[ConfigWarning]:
     name, device = member.name, member.settings
-    slow = getattr(device.options, "slow", None)
-    said = getattr(device.options, "model_fields_set", ())
-    if slow is not None and "slow" in said and slow < device.interval:
+    slow = device.options.slow if isinstance(device.options, SlowTier) else math.inf
+    if slow < device.interval and "slow" in device.options.model_fields_set:
         text = (
             f"devices.{name}.slow: {spell(slow)} is shorter than the interval of "
             f"{spell(device.interval)}: slow rows cannot be read more often than the others"
         )
         path = ("devices", name, "slow")
         yield ConfigWarning(path, WarningCode.SLOW_FASTER, text, "make it longer, or leave it out")
-    known = tuple(getattr(member.driver, "commands", ()))
+    known = tuple(member.driver.commands) if isinstance(member.driver, Commands) else ()
     for command in device.commands:
         if command not in known:
             text = f"devices.{name}.commands: the driver {device.driver} cannot do {command!r}"

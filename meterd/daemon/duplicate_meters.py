@@ -82,8 +82,7 @@ def _one_maker(one: Poll, other: Poll) -> bool:
 
 def _is_one_unit(one: PolledDevice, other: PolledDevice) -> bool:
     """Whether both mean to read one unit: each another part of it, or it was told already."""
-    units = getattr(one.driver, "unit", None), getattr(other.driver, "unit", None)
-    return one.place == other.place and units[0] is not None and units[0] == units[1]
+    return one.place == other.place and one.unit is not None and one.unit == other.unit
 
 
 def _are_parts(one: PolledDevice, other: PolledDevice) -> bool:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meterd.config.settings import Settings
+from meterd.daemon.link_plan import bare
 from meterd.drivers import registry
-from meterd.drivers.exclusions import LeftOut
-from meterd.model.sample import Driver
+from meterd.drivers.exclusions import LeavesOut, LeftOut
+from meterd.drivers.options import ModbusOptions
+from meterd.model.driver import Driver, ExchangeTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +36,18 @@ class DeviceInfo:
 def info_of(name: str, settings: Settings, driver: Driver | None) -> DeviceInfo:
     """A configured device; `driver` is its own where it is polled."""
     device = settings.devices[name]
+    driver = None if driver is None else bare(driver)
     named = settings.links.get(device.link)
     return DeviceInfo(
         id=name,
         driver=device.driver,
-        model=getattr(device.options, "map", None),
+        model=device.options.map if isinstance(device.options, ModbusOptions) else None,
         link=named.url if named else device.link,
         interval=device.interval,
         labels=device.labels,
         enabled=device.enabled,
-        timeout=getattr(driver, "timeout", None),
+        timeout=driver.timeout if isinstance(driver, ExchangeTimeout) else None,
         commands=device.commands,
-        left_out=getattr(driver, "left_out", tuple),
+        left_out=driver.left_out if isinstance(driver, LeavesOut) else tuple,
         states=registry.states(device.driver, device.options),
     )

@@ -5,19 +5,29 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from meterd.config.settings import DeviceSettings, Settings
 from meterd.daemon.busload import load_of
 from meterd.daemon.counter_state import CounterState, Memos
 from meterd.daemon.events import EventLog
-from meterd.daemon.link_plan import Built, LinkPlan, build, guards, link_plans, polled
+from meterd.daemon.link_plan import (
+    Built,
+    LinkPlan,
+    bare,
+    build,
+    close_driver,
+    guards,
+    link_plans,
+    polled,
+)
 from meterd.daemon.poll_timeout import PollTimeout
 from meterd.daemon.service import ContainedDriver, forever
+from meterd.drivers import registry
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import Clock
+from meterd.model.driver import Commands, Driver
 from meterd.model.event import EventKind, Scalar
-from meterd.model.sample import Driver, Sink
+from meterd.model.sample import Sink
 from meterd.poll.bus import SLOT, Bus
 from meterd.poll.counters import Counters
 from meterd.wire.link import Link
@@ -96,7 +106,7 @@ class LinkManager:
 
         `ready` is called when what is old has been polled last, before anything new is.
         """
-        await self._end(prepared.kept, {id(built.link) for built in prepared.built})
+        await self._end(prepared.kept, prepared.built)
         ready()
         for built in prepared.built:
             built.link.retime(built.plan.times)
@@ -111,7 +121,9 @@ class LinkManager:
             counters = self._guards(name, driver, settings, memos, key)
             self._counters.add(name, counters)
             self._drivers[name] = driver
-            contained = self._contained[name] = ContainedDriver(name, driver, self._limit)
+            origin = registry.origin(settings.driver)
+            contained = ContainedDriver(name, driver, self._limit, origin)
+            self._contained[name] = contained
             device = polled(name, contained, settings)
             members.append(replace(device, counters=counters, noticed=self._events.add))
         # Ten buses a slot, and the slots of one second in turn: few wake-ups, and no crowd.
@@ -182,10 +194,10 @@ class LinkManager:
 
     async def stop(self, kept: set[str] | frozenset[str] = frozenset()) -> None:
         """Stop polling, and close the links, of all but those that are kept."""
-        await self._end(kept, frozenset())
+        await self._end(kept, ())
 
-    async def _end(self, kept: set[str] | frozenset[str], taken: Collection[int]) -> None:
-        """`taken`: the ids of links that somebody goes on with. Never raises, and ends in time."""
+    async def _end(self, kept: set[str] | frozenset[str], taken: Collection[Built]) -> None:
+        """`taken`: whose links and drivers go on. Never raises, and ends in time."""
         stopping = [self._running.pop(key) for key in set(self._running) - kept]
         tasks = [running.task for running in stopping]
         for task in tasks:
@@ -195,10 +207,7 @@ class LinkManager:
             for running in stopping:
                 if running.task in stuck:
                     log.error("%s: a poll does not end; it is left behind", running.plan.key)
-        closing = (one.link.close() for one in stopping if id(one.link) not in taken)
-        for error in await asyncio.gather(*closing, return_exceptions=True):
-            if isinstance(error, Exception):
-                log.error("a link could not be closed", exc_info=error)
+        await _close(stopping, taken)
 
     def places(self) -> dict[str, str]:
         """The key of the link that each device is on."""
@@ -233,9 +242,9 @@ class LinkManager:
 
         Raises LookupError where its driver has no such command, LinkError, DeviceError.
         """
-        driver: Any = self._drivers.get(device)
         running = self._of(device)
-        if running is None or command not in getattr(driver, "commands", ()):
+        driver: object = bare(self._drivers[device]) if device in self._drivers else None
+        if running is None or not isinstance(driver, Commands) or command not in driver.commands:
             raise LookupError(command)
         async with running.bus.turn:
             log.warning("%s is sent the command %s", device, command)
@@ -246,6 +255,20 @@ class LinkManager:
             if any(name == device for name, _ in running.plan.devices):
                 return running
         return None
+
+
+async def _close(stopping: Sequence[_Running], taken: Collection[Built]) -> None:
+    """Close links and drivers that are not among the `taken`. Never raises."""
+    links = {id(built.link) for built in taken}
+    drivers = {id(bare(driver)) for built in taken for _, driver, _ in built.drivers}
+    ending = (driver for one in stopping for _, driver, _ in one.built.drivers)
+    closing = [
+        *(close_driver(driver) for driver in ending if id(bare(driver)) not in drivers),
+        *(one.link.close() for one in stopping if id(one.link) not in links),
+    ]
+    for error in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(error, Exception):
+            log.error("a link or a driver could not be closed", exc_info=error)
 
 
 def _renamed(built: Built, old: str, new: str) -> Built:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 from zlib import crc32
 
 from pydantic import BaseModel
@@ -12,10 +11,21 @@ from pydantic import BaseModel
 from meterd.config.link_urls import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
+from meterd.drivers.options import ModbusOptions
 from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
+from meterd.model.driver import (
+    Closes,
+    CounterRegisters,
+    Driver,
+    LimitsPower,
+    Notices,
+    SlowTier,
+    UnitAddress,
+)
 from meterd.model.duration import seconds
-from meterd.model.sample import CounterRegister, Driver, Reading
+from meterd.model.event import Notice
+from meterd.model.sample import CounterRegister, Reading
 from meterd.poll.counter_guard import DEFAULT_POWER
 from meterd.poll.counter_replay import CounterTerms
 from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
@@ -196,21 +206,36 @@ def _build(settings: DeviceSettings, link: Link) -> Driver:
 
 
 class Letting:
-    """A driver that lets go of the link after each poll: its device takes one client only."""
+    """A driver that lets go of the link after each poll: its device takes one client only.
+
+    For all but polling ask the driver itself, which `bare` gives.
+    """
 
     def __init__(self, driver: Driver, link: Link) -> None:
         self.driver = driver
         self._link = link
+        self._noticing = driver if isinstance(driver, Notices) else None
 
-    def __getattr__(self, name: str) -> Any:
-        """All else is the driver's own: its notices, counters, commands."""
-        return getattr(self.driver, name)
+    @property
+    def notices(self) -> list[Notice]:
+        """The driver's own."""
+        return [] if self._noticing is None else self._noticing.notices
 
     async def read(self) -> Sequence[Reading]:
         try:
             return await self.driver.read()
         finally:
-            await self._link.close()
+            try:
+                await close_driver(self.driver)
+            finally:
+                await self._link.close()
+
+
+async def close_driver(driver: Driver) -> None:
+    """Where it holds anything beside its link, it lets go of that."""
+    driver = bare(driver)
+    if isinstance(driver, Closes):
+        await driver.close()
 
 
 def bare(driver: Driver) -> Driver:
@@ -224,9 +249,10 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
         settings.direction == "reversed",
         _told_power(settings),
         _calibration(settings),
-        getattr(settings.options, "sizes", frozenset()),
+        settings.options.sizes if isinstance(settings.options, ModbusOptions) else frozenset(),
     )
-    return Device(device_id, driver, settings.interval, Normaliser(device_id, terms=terms))
+    normaliser = Normaliser(device_id, terms=terms, origin=registry.origin(settings.driver))
+    return Device(device_id, driver, settings.interval, normaliser)
 
 
 def max_power(settings: DeviceSettings) -> float:
@@ -236,14 +262,15 @@ def max_power(settings: DeviceSettings) -> float:
 
 def _told_power(settings: DeviceSettings) -> float | None:
     """The same; None where neither the device nor its map says it."""
-    said: tuple[float, str] | None = getattr(settings.options, "power_limit", None)
-    plain: float | None = getattr(settings.options, "max_power", None)
-    return said[0] if said else plain
+    options = settings.options
+    if isinstance(options, ModbusOptions):
+        return options.power_limit[0] if options.power_limit else None
+    return options.max_power if isinstance(options, LimitsPower) else None
 
 
 def _calibration(settings: DeviceSettings) -> Calibration:
-    found: Calibration = getattr(settings.options, "calibration", NO_CALIBRATION)
-    return found
+    options = settings.options
+    return options.calibration if isinstance(options, ModbusOptions) else NO_CALIBRATION
 
 
 def guards(
@@ -260,7 +287,7 @@ def guards(
     terms = _registers(driver, settings)
     forms = _forms(*terms)
     origin = Origin(_origin(driver, settings, link), _sources(*terms))
-    slow = getattr(settings.options, "slow", 0.0)
+    slow = settings.options.slow if isinstance(settings.options, SlowTier) else 0.0
     return Counters(
         device_id,
         max_power=max_power(settings),
@@ -285,21 +312,23 @@ def counter_terms(driver: Driver, settings: DeviceSettings) -> Callable[[str, st
 def _registers(
     driver: Driver, settings: DeviceSettings
 ) -> tuple[tuple[CounterRegister, ...], bool, Calibration]:
-    registers = getattr(driver, "counters", None)
-    said = tuple(CounterRegister(*each) for each in registers()) if registers else ()
+    driver = bare(driver)
+    registers = driver.counters() if isinstance(driver, CounterRegisters) else ()
+    said = tuple(CounterRegister(*each) for each in registers)
     return said, settings.direction == "reversed", _calibration(settings)
 
 
 def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
     """What of a device's settings makes its counters another's when it changes."""
-    options = settings.options
-    said = {
+    options, driver = settings.options, bare(driver)
+    said: dict[str, object] = {
         "driver": settings.driver,
-        "unit": getattr(driver, "unit", None),
+        "unit": driver.unit if isinstance(driver, UnitAddress) else None,
         "link": link or None,
-        **{key: getattr(options, key, None) for key in ("map", "part", "index")},
     }
-    if said["map"] is None and isinstance(options, BaseModel):
+    if isinstance(options, ModbusOptions):
+        said |= {"map": options.map, "part": options.part, "index": options.index}
+    elif isinstance(options, BaseModel):
         # A driver of somebody else's: any of its keys may choose another counter.
         said["options"] = options.model_dump(mode="json") or None
     return {key: str(value) for key, value in said.items() if value is not None}

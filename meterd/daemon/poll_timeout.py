@@ -2,8 +2,8 @@
 
 import asyncio
 
-# A driver that takes longer for one poll hangs; the wire's own deadlines are far shorter.
-DRIVER_LIMIT = 120.0
+from meterd.model.driver import POLL_LIMIT_S
+
 _GIVEN_UP = -1.0
 
 
@@ -14,7 +14,7 @@ class PollTimeout:
     cost more than the rest of containing it.
     """
 
-    def __init__(self, seconds: float = DRIVER_LIMIT) -> None:
+    def __init__(self, seconds: float = POLL_LIMIT_S) -> None:
         self.seconds = seconds
         # When each began, by the loop's time; so in that order.
         self._began: dict[asyncio.Task[object], float] = {}

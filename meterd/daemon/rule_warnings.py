@@ -12,9 +12,9 @@ from meterd.daemon import self_monitoring
 from meterd.daemon.config_warnings import ConfigWarning, listed
 from meterd.daemon.link_plan import Built, bare
 from meterd.drivers import registry
+from meterd.model.driver import Driver, Quantities
 from meterd.model.meters import meters
 from meterd.model.quantity import GUARDED, Kind, Quantity, describe
-from meterd.model.sample import Driver
 from meterd.model.upses import upses
 from meterd.poll.direction import other_way
 
@@ -60,10 +60,9 @@ def delivered(built: Sequence[Built]) -> dict[str, frozenset[str] | None]:
 
 
 def _of_driver(driver: Driver, *, swapped: bool) -> frozenset[str] | None:
-    ask = getattr(driver, "quantities", None)
-    if ask is None:
+    if not isinstance(driver, Quantities):
         return None
-    said = frozenset(ask())
+    said = frozenset(driver.quantities())
     if swapped:
         said |= {other_way(name) for name in said}
     return said | {GUARDED + name for name in said}

@@ -15,10 +15,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from meterd.daemon.poll_timeout import PollTimeout
+from meterd.drivers.driver_contract import readings_mistake
 from meterd.errors import DeviceCode, DeviceError, GeneralCode, LinkError, MeterdError
 from meterd.model.columns import Columns
+from meterd.model.driver import Driver, Notices
 from meterd.model.event import Notice
-from meterd.model.sample import Driver, Poll, Reading, Sink
+from meterd.model.sample import Poll, Quality, Reading, Sink
 
 log = logging.getLogger(__name__)
 
@@ -55,32 +57,41 @@ class _Bugs:
 class ContainedDriver:
     """A driver whose bugs and hangs are faults of its device, not of the daemon.
 
-    `limit` may be one for all drivers; it has to be that of one event loop.
+    `limit` may be one for all drivers; it has to be that of one event loop. `origin` names the
+    driver to its author, where a bug is told.
     """
 
-    __slots__ = ("_bugs", "_driver", "_limit", "device")
+    __slots__ = ("_bugs", "_driver", "_limit", "_noticing", "_origin", "device")
 
-    def __init__(self, device: str, driver: Driver, limit: PollTimeout | None = None) -> None:
+    def __init__(
+        self, device: str, driver: Driver, limit: PollTimeout | None = None, origin: str = ""
+    ) -> None:
         self.device = device
         self._driver = driver
+        self._noticing = driver if isinstance(driver, Notices) else None
         self._limit = limit or PollTimeout()
+        self._origin = origin or "the driver"
         self._bugs = _Bugs()
 
     @property
     def notices(self) -> list[Notice]:
         """The driver's own."""
-        return getattr(self._driver, "notices", [])
+        return [] if self._noticing is None else self._noticing.notices
 
     async def read(self) -> Sequence[Reading]:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a coroutine runs in a task)
         limit = self._limit
         limit.begin(task)
+        answered = False
+        readings: Any = None
         try:
-            said = Columns.of(await self._driver.read())
+            readings = await self._driver.read()
+            answered = True
+            said = readings if readings.__class__ is Columns else _columns(readings)
         except asyncio.CancelledError as error:
             if limit.end(task) and not task.cancelling():
-                text = f"the driver did not come back within {limit.seconds:g} s"
+                text = f"{self._origin} did not come back within {limit.seconds:g} s"
                 raise DeviceError(text, code=DeviceCode.DRIVER_STUCK) from error
             raise
         except (LinkError, DeviceError):
@@ -88,16 +99,30 @@ class ContainedDriver:
             raise
         except Exception as error:
             limit.end(task)
-            raise self._of_bug(error) from error
+            mistake = readings_mistake(readings) if answered else ""
+            raise self._of_bug(error, mistake) from error
         limit.end(task)
         return said
 
-    def _of_bug(self, error: Exception) -> DeviceError:
-        """A bug is a fault like others; its stack is logged once."""
-        text = f"a bug in the driver: {type(error).__name__}: {error}"
+    def _of_bug(self, error: Exception, mistake: str) -> DeviceError:
+        """A bug is a fault like others; it is logged once, with its stack where it is in code."""
+        text = f"a bug in {self._origin}: {mistake or f'{type(error).__name__}: {error}'}"
         if self._bugs.is_new(error):
-            log.exception("%s: %s", self.device, text)
+            log.error("%s: %s", self.device, text, exc_info=None if mistake else error)
         return DeviceError(text, code=DeviceCode.DRIVER_BUG)
+
+
+def _columns(readings: Any) -> Columns:
+    """Of single readings. Raises TypeError, or AttributeError, where they are none."""
+    said = Columns.of(readings)
+    is_list = readings.__class__ is list or isinstance(readings, Sequence)
+    if not is_list or (said.remarks and not _are_qualities(said)):
+        raise TypeError("what a driver gave is no sequence of Reading")
+    return said
+
+
+def _are_qualities(said: Columns) -> bool:
+    return all(remark.quality.__class__ is Quality for remark in said.remarks.values())
 
 
 class ContainedSink:

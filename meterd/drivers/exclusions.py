@@ -10,6 +10,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 from meterd.drivers.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, longer
 from meterd.drivers.refused_rows import Findings, Hole
@@ -87,6 +88,14 @@ class LeftOut:
     reason: str
     lasts: float
     again: float
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A driver that goes on without what its device does not answer."""
+
+    def left_out(self) -> Sequence[LeftOut]:
+        """What is not asked for now, why, and when it is tried again."""
 
 
 class Exclusions:

@@ -1,5 +1,6 @@
-"""The maps there are: shipped ones by name, people's own by path."""
+"""The maps there are: shipped ones and those of other packages by name, people's own by path."""
 
+import contextlib
 import difflib
 import errno
 import re
@@ -9,6 +10,8 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+from meterd.drivers.map_packages import PackagedMaps, packaged_maps
+from meterd.drivers.packages import OWN_PACKAGE
 from meterd.drivers.registers import RegisterMap
 from meterd.errors import ConfigError
 from meterd.model import files as files_of_people
@@ -29,7 +32,7 @@ _MOST_MOVED = 500
 
 @dataclass(frozen=True, slots=True)
 class MapHeader:
-    """What a list shows of a shipped map; `rows` is how many it has."""
+    """What a list shows of a map; `rows` is how many it has, `package` who brought it."""
 
     name: str
     maker: str
@@ -38,6 +41,7 @@ class MapHeader:
     source: str
     remark: str
     rows: int
+    package: str = OWN_PACKAGE
 
 
 def shipped() -> list[str]:
@@ -47,6 +51,32 @@ def shipped() -> list[str]:
         entry.name.removesuffix(".yaml")
         for entry in folder.iterdir()
         if entry.name.endswith(".yaml")
+    )
+
+
+@cache
+def packaged() -> PackagedMaps:
+    """The maps that other packages bring."""
+    return packaged_maps({SUNSPEC, *shipped(), *_aliases()})
+
+
+def names() -> list[str]:
+    """The names that `map:` may have, beside aliases and paths: meterd's own first."""
+    return [*shipped(), *packaged().maps]
+
+
+def packaged_head(name: str) -> MapHeader:
+    """The head of another package's map. Raises ConfigError with every mistake of the map."""
+    found = load_map(name)
+    return MapHeader(
+        name,
+        found.maker,
+        found.model,
+        found.confidence,
+        found.source,
+        found.remark,
+        len(found.rows),
+        packaged().maps[name].plugin.package,
     )
 
 
@@ -93,18 +123,23 @@ def _missing(path: Path) -> str:
     there = sorted(one.name for one in folder.iterdir() if one.name.endswith((".yaml", ".yml")))
     if near := difflib.get_close_matches(path.name, there, n=2):
         return f"{said}; did you mean {' or '.join(near)}?"
-    if near := difflib.get_close_matches(stem, [*shipped(), *_aliases()], n=2):
+    if near := difflib.get_close_matches(stem, [*names(), *_aliases()], n=2):
         return f"{said}; did you mean the shipped map {' or '.join(near)}?"
     return f"{said}; a path counts from the configuration's folder; shipped: `meterd maps`"
 
 
 def load_map(name: str) -> RegisterMap:
-    """A shipped map by its name, or a map file by its path, as it is now.
+    """A map by its name, or a map file by its path, as it is now.
 
     A file that is as it was gives the same object. Raises ConfigError with every mistake of the
     file.
     """
-    return _parsed(name, map_text(name)) if is_file(name) else _shipped_map(_wanted(name))
+    return _parsed(name, map_text(name)) if is_file(name) else _named_map(_wanted(name))
+
+
+def _named_map(name: str) -> RegisterMap:
+    """Of meterd, or of another package; no file of those changes while meterd runs."""
+    return _shipped_map(name) if name in shipped() else _packaged_map(name)
 
 
 @cache
@@ -114,26 +149,49 @@ def _shipped_map(name: str) -> RegisterMap:
     return parse(_shipped_text(name), name, f"{name}.yaml", own=False)
 
 
+@cache
+def _packaged_map(name: str) -> RegisterMap:
+    found = packaged().maps[name]
+    return _checked(found.text(), name, found.place)
+
+
+def loadable() -> list[RegisterMap]:
+    """All maps that have a name; one of another package that has mistakes is not among them."""
+    found = [load_map(name) for name in shipped()]
+    for name in packaged().maps:
+        with contextlib.suppress(ConfigError):
+            found.append(load_map(name))
+    return found
+
+
 @lru_cache(maxsize=_MOST_PARSED)
 def _parsed(name: str, text: str) -> RegisterMap:
-    """The map of a file, and what it says of quantities of its user's own. Raises ConfigError."""
+    """The map of a file."""
+    return _checked(text, Path(name).stem, name)
+
+
+def _checked(text: str, name: str, file: str) -> RegisterMap:
+    """The map of a text, and what it says of quantities of its user's own. Raises ConfigError."""
     from meterd.drivers import map_check, planner
     from meterd.drivers.map_file import parse, places
 
-    found = parse(text, Path(name).stem, name)
+    found = parse(text, name, file)
     for row in found.rows:
         if is_own(row.quantity):
             declare(row.quantity, base_of(row.unit), row.kind)
     # What no request can fetch would be asked for, and refused, at each start.
     if planner.unplannable(found):
-        raise ConfigError(map_check.problems(found, name, places(text, name)))
+        raise ConfigError(map_check.problems(found, file, places(text, file)))
     return found
 
 
 def map_text(name: str) -> str:
-    """The text of a map file by its path, or of a shipped one by its name. Raises ConfigError."""
-    if not is_file(name) and name in shipped() and not Path(name).exists():
-        return _shipped_text(name)
+    """The text of a map file by its path, or of a map by its name. Raises ConfigError."""
+    if not is_file(name) and not Path(name).exists():
+        if name in shipped():
+            return _shipped_text(name)
+        if (packaged_map := packaged().maps.get(name)) is not None:
+            return packaged_map.text()
     try:
         data = files_of_people.read(Path(name), _MOST_BYTES)
     except FileNotFoundError as error:
@@ -154,14 +212,20 @@ def _shipped_text(name: str) -> str:
 
 
 def _wanted(name: str) -> str:
-    """The shipped map of this name, or of this alias. Raises ConfigError."""
-    known = shipped()
-    wanted = name if name in known else _aliases().get(name)
-    if wanted is None:
-        near = difflib.get_close_matches(name, [*known, *_aliases()], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
-        raise ConfigError(f"no register map {name!r}; {hint}")
-    return wanted
+    """The map of this name, or the shipped one of this alias. Raises ConfigError."""
+    if name in shipped():
+        return name
+    if (wanted := _aliases().get(name)) is not None:
+        return wanted
+    others = packaged()
+    if name in others.maps:
+        return name
+    if (mistake := others.mistakes.get(name)) is not None:
+        raise ConfigError(mistake)
+    near = difflib.get_close_matches(name, [*names(), *_aliases()], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
+    broken = "".join(f"; {mistake}" for mistake in others.broken)
+    raise ConfigError(f"no register map {name!r}; {hint}{broken}")
 
 
 def moved(found: RegisterMap, registers: int) -> RegisterMap:

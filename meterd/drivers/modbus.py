@@ -29,9 +29,10 @@ from meterd.drivers.traffic import with_traffic
 from meterd.drivers.unlocking import Unlocking
 from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, Unsupported
 from meterd.model.columns import Columns
+from meterd.model.driver import Driver
 from meterd.model.event import Notice
 from meterd.model.quantity import Kind, describe
-from meterd.model.sample import CounterRegister, Driver, Reading
+from meterd.model.sample import CounterRegister, Reading
 from meterd.model.units import base_of, factor
 from meterd.wire.link import Link
 from meterd.wire.modbus import ILLEGAL_FUNCTION, ModbusClient, Refused

@@ -1,30 +1,17 @@
 """Drivers by entry point in the group `meterd.drivers`, built in and foreign alike."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from meterd.drivers.driver_contract import class_mistake, mapping_mistake, object_mistake
+from meterd.drivers.packages import Plugin, guarded, plugins
 from meterd.errors import ConfigError
-from meterd.model.sample import Driver
+from meterd.model.driver import BuildsItself, Driver, LinkDefaults, ValueNames
 from meterd.wire.link import Link
 
 GROUP = "meterd.drivers"
-# What a foreign module may raise while it is imported.
-_IMPORT_ERRORS = (
-    ImportError,
-    SyntaxError,
-    AttributeError,
-    NameError,
-    TypeError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-    OSError,
-    RuntimeError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +23,67 @@ class DriverInfo:
     text: str
 
 
-@cache
-def _found() -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+@dataclass(frozen=True, slots=True)
+class _DriverType:
+    """A driver's class that was found to be one, and what else it can be asked."""
+
+    plugin: Plugin
+    driver: Any
+    builds: BuildsItself | None
+    defaults: LinkDefaults | None
+    values: ValueNames | None
 
 
 def names() -> list[str]:
     """The names that `driver:` may have."""
-    return sorted(_found())
+    return sorted(plugins(GROUP))
 
 
 def driver_class(name: str) -> Any:
-    """The class behind a name. Raises ConfigError if there is none, or it cannot be imported."""
-    point = _found().get(name)
-    if point is None:
+    """The class behind a name. Raises ConfigError if there is none, or it is no driver."""
+    return _type(name).driver
+
+
+@cache
+def _type(name: str) -> _DriverType:
+    """Raises ConfigError, which is not cached."""
+    plugin = _plugin(name)
+    loaded = guarded(f"{_named(plugin)} cannot be loaded", plugin.point.load)
+    if mistake := class_mistake(loaded):
+        raise ConfigError(f"{_named(plugin)} {mistake}")
+    return _DriverType(
+        plugin,
+        loaded,
+        loaded if isinstance(loaded, BuildsItself) else None,
+        loaded if isinstance(loaded, LinkDefaults) else None,
+        loaded if isinstance(loaded, ValueNames) else None,
+    )
+
+
+def _plugin(name: str) -> Plugin:
+    """The one entry point of this name. A name of meterd's own cannot be taken."""
+    claims = plugins(GROUP).get(name)
+    if claims is None:
         raise ConfigError(f"no driver {name!r}; installed are {', '.join(names())}")
-    try:
-        loaded = point.load()
-    except _IMPORT_ERRORS as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"driver {name!r} ({point.value}) cannot be loaded: {what}") from error
-    for needed in ("Options", "read"):
-        if not hasattr(loaded, needed):
-            raise ConfigError(f"driver {name!r} ({point.value}) has no {needed}")
-    return loaded
+    if len(claims) > 1 and not claims[0].is_own:
+        packages = " and ".join(claim.source for claim in claims)
+        raise ConfigError(f"two packages bring a driver {name!r}: {packages}; uninstall one")
+    return claims[0]
+
+
+def _named(plugin: Plugin) -> str:
+    return f"driver {plugin.name!r} ({plugin.source})"
+
+
+def origin(name: str) -> str:
+    """A foreign driver for people: its name, entry point and package. Empty for meterd's own."""
+    claims = plugins(GROUP).get(name)
+    return "" if claims is None or claims[0].is_own else _named(claims[0])
 
 
 def options_of(name: str) -> type[Any] | None:
     """The pydantic model of a driver's own keys; None if there is no such driver."""
-    if name not in _found():
+    if name not in plugins(GROUP):
         return None
     options: type[Any] = driver_class(name).Options
     return options
@@ -72,34 +91,70 @@ def options_of(name: str) -> type[Any] | None:
 
 def link_defaults(name: str, options: Any) -> Mapping[str, str]:
     """What the link's URL may leave out, as the device is when it comes from its maker."""
-    defaults = getattr(driver_class(name), "link_defaults", None)
-    return defaults(options) if defaults is not None else {}
+    found = _type(name)
+    if (told := found.defaults) is None:
+        return {}
+    given: Mapping[str, str] = _answer(found, "link_defaults", lambda: told.link_defaults(options))
+    return given
 
 
 def states(name: str, options: Any) -> Mapping[str, Mapping[int, str]]:
     """What the numbers of a device's enumerated quantities mean, by quantity and number."""
-    told = getattr(driver_class(name), "states", None)
-    return told(options) if told is not None else {}
+    found = _type(name)
+    if (told := found.values) is None:
+        return {}
+    given: Mapping[str, Mapping[int, str]] = _answer(found, "states", lambda: told.states(options))
+    return given
+
+
+def _answer(found: _DriverType, method: str, call: Callable[[], Any]) -> Any:
+    """What a static method of a class says. Raises ConfigError for a foreign one's mistakes."""
+    if found.plugin.is_own:
+        return call()
+    who = _named(found.plugin)
+    given = guarded(f"{who} fails in {method}(options)", call)
+    if mistake := mapping_mistake(method, given):
+        raise ConfigError(f"{who} {mistake}")
+    return given
 
 
 def build(name: str, link: Link, options: Any, interval: float) -> Driver:
-    """One driver object for one device, polled each `interval` seconds."""
-    loaded = driver_class(name)
-    driver: Driver
-    if hasattr(loaded, "build"):
-        driver = loaded.build(link, options, interval=interval)
-    else:
-        driver = loaded(link, options)
+    """One driver object for one device, polled each `interval` seconds.
+
+    Raises ConfigError, also where a foreign driver is not what a driver has to be.
+    """
+    found = _type(name)
+    if found.plugin.is_own:
+        return _built(found, link, options, interval)
+    who = _named(found.plugin)
+    driver = guarded(f"{who} cannot be built", lambda: _built(found, link, options, interval))
+    mistake = guarded(f"{who} fails when it is asked what it can", lambda: object_mistake(driver))
+    if mistake:
+        raise ConfigError(f"{who} {mistake}")
+    return driver
+
+
+def _built(found: _DriverType, link: Link, options: Any, interval: float) -> Driver:
+    if found.builds is not None:
+        return found.builds.build(link, options, interval=interval)
+    driver: Driver = found.driver(link, options)
     return driver
 
 
 def listing() -> list[DriverInfo]:
-    """All installed drivers, with the first line of their docstring."""
+    """All installed drivers, with the first line of their docstring, or what is wrong with them.
+
+    A foreign one whose name is taken is in the list, too.
+    """
     found = []
-    for name, point in sorted(_found().items()):
-        package = point.dist.name if point.dist else ""
-        found.append(DriverInfo(name, package, _first_line(name)))
+    for name, claims in sorted(plugins(GROUP).items()):
+        found.append(DriverInfo(name, claims[0].package, _first_line(name)))
+        found += [DriverInfo(name, one.package, _taken(one, claims[0])) for one in claims[1:]]
     return found
+
+
+def _taken(plugin: Plugin, first: Plugin) -> str:
+    return f"{plugin.point.value}: the name is taken by {first.package}; rename the entry point"
 
 
 def _first_line(name: str) -> str:

@@ -1,4 +1,7 @@
-"""What a device said (Reading), what is held to be true (Sample), and who passes them on."""
+"""What a device said (Reading), what is held to be true (Sample, Poll), and who takes it (Sink).
+
+Drivers, which give readings, are in model/driver.py.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,26 +140,6 @@ DOWN = Layout.of([(DEVICE_UP, "1")])
 def failed(device: str, time: int, fault: Fault, took: float = 0.0) -> Poll:
     """The poll of a device that did not answer: `device.up` is 0 and nothing else is known."""
     return Poll(device, time, DOWN, (0.0,), fault=fault, took=took)
-
-
-class Driver(Protocol):
-    """What a device means by its bytes. No loop, no retry, no clock, no logging of failures.
-
-    A driver class is found by its entry point in the group `meterd.drivers` and built as
-    `DriverClass(link, options)`. It carries `Options`, a pydantic model of the device's keys in
-    meterd.yaml that are its own. It may carry static methods: `build(link, options, interval=)`,
-    called instead of the class, `link_defaults(options)`, what the link's URL may leave out, and
-    `states(options)`, what the numbers of its enumerated quantities mean, by quantity and number;
-    and methods: `traffic()`, the (sent, received) bytes of each request of a poll, `counters()`,
-    how its counters count (CounterRegister or tuples like it; an `x.` quantity among them is a
-    counter, too), `quantities()`, the names of all that it may deliver (`meterd check` tells of
-    rules for others), `unit`, which station of the link it asks, and `timeout`, in seconds. It
-    may have a list `notices`: what it put there while it read becomes events of the device, and
-    is taken out.
-    """
-
-    async def read(self) -> Sequence[Reading]:
-        """Ask the device for everything. Raises LinkError or DeviceError."""
 
 
 class Sink(Protocol):

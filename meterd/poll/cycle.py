@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from meterd.errors import DeviceCode, DeviceError, LinkError
 from meterd.model.clock import Clock
+from meterd.model.driver import Driver, Notices
 from meterd.model.event import Event, Notice
-from meterd.model.sample import Driver, Fault, Poll, Sink, failed
+from meterd.model.sample import Fault, Poll, Sink, failed
 from meterd.poll.counters import Counters
 from meterd.poll.normalise import Normaliser
 
@@ -34,6 +35,12 @@ class Device:
     normaliser: Normaliser
     counters: Counters | None = None
     noticed: Callable[[Event], None] = log_event
+    noticing: Notices | None = field(init=False, repr=False, compare=False)
+    """The driver, where it notices things."""
+
+    def __post_init__(self) -> None:
+        noticing = self.driver if isinstance(self.driver, Notices) else None
+        object.__setattr__(self, "noticing", noticing)
 
     def renamed(self, name: str) -> "Device":
         """The same device under another name."""
@@ -67,10 +74,12 @@ async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll
             poll, notices = device.counters.step(poll, now=started)
             if notices:
                 device.tell(notices, time)
-    for noticed in (getattr(device.driver, "notices", None), device.normaliser.notices):
-        if noticed:
-            device.tell(list(noticed), time)
-            noticed.clear()
+    if (noticing := device.noticing) is not None and (noticed := noticing.notices):
+        device.tell(list(noticed), time)
+        noticed.clear()
+    if noticed := device.normaliser.notices:
+        device.tell(list(noticed), time)
+        noticed.clear()
     for sink in sinks:
         sink.take(poll)
     return poll

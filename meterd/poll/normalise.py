@@ -192,12 +192,16 @@ class Normaliser:
     """Turns one device's readings into polls; remembers which columns they had last time.
 
     `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
+    `origin` names the driver to its author, where one gives what cannot be kept.
     """
 
-    __slots__ = ("_last", "_mistakes", "_shape", "_terms", "device", "notices")
+    __slots__ = ("_last", "_mistakes", "_origin", "_shape", "_terms", "device", "notices")
 
-    def __init__(self, device: str, *, swapped: bool = False, terms: Terms | None = None) -> None:
+    def __init__(
+        self, device: str, *, swapped: bool = False, terms: Terms | None = None, origin: str = ""
+    ) -> None:
         self.device = device
+        self._origin = origin
         self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
         self._last: _Form = _NOTHING
@@ -228,10 +232,12 @@ class Normaliser:
         return Poll(self.device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
 
     def _complain(self, form: _Form) -> None:
-        for name, text in form.mistakes.items():
+        by = {"driver": self._origin} if self._origin else {}
+        for name, mistake in form.mistakes.items():
             if name not in self._mistakes and len(self._mistakes) < _MOST_MISTAKES:
                 self._mistakes.add(name)
-                data = {"quantity": name}
+                text = f"{mistake}; {self._origin}" if by else mistake
+                data = {"quantity": name, **by}
                 self.notices.append(Notice(EventKind.DRIVER_MISTAKE, text, data))
 
 

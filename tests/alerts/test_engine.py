@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from meterd.alerts.engine import Alerts
-from meterd.alerts.hooks import HOOKS, Hook, Notification, Webhook
+from meterd.alerts.hooks import Hook, Notification, Webhook
 from meterd.alerts.rule import Rule
 from meterd.errors import ConfigError
 from meterd.model.alert import AlertState
@@ -162,7 +162,3 @@ def test_polls_are_taken_at_once_while_a_hook_delivers_nothing() -> None:
     for number in range(1000):
         alerts.take(poll(254.0 if number % 2 else 250.0))
     assert (hook.waiting, hook.dropped) == (10, 989)
-
-
-def test_the_table_of_hooks_has_the_types_of_the_configuration() -> None:
-    assert list(HOOKS.items()) == [("webhook", Webhook)]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from meterd.api.log_rate_limit import LogRateLimit
+from meterd.testing import FakeClock
 from tests.api.conftest import FixedClock, served
 from tests.api.fake import home
 from tests.api.locked import ask
-from tests.clocks import FakeClock
 
 
 def test_one_line_a_second_tells_how_many_it_stands_for() -> None:

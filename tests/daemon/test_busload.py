@@ -16,7 +16,7 @@ from meterd.daemon.site import Site
 from meterd.drivers.modbus import ModbusMeter
 from meterd.model.clock import SystemClock
 from meterd.model.event import EventKind
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 
 def text(link: str, count: int, interval: str, more: str = "") -> str:

@@ -22,7 +22,7 @@ from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.promql.engine import instant
 from meterd.store.reader import Reader
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 from tests.store.rigs import store
 
 IMPORT = "active_energy.import"

@@ -4,7 +4,7 @@ import pytest
 
 from meterd.daemon.events import EventLog
 from meterd.model.event import Event, EventKind
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 
 def test_events_are_logged_counted_and_kept_newest_first(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from meterd.config.load import load
 from meterd.config.settings import DeviceSettings, Settings
-from meterd.daemon.link_plan import Letting, devices, guards, link_plans, max_power, polled
+from meterd.daemon.link_plan import Letting, bare, devices, guards, link_plans, max_power, polled
 from meterd.drivers import registry
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
+from meterd.model.driver import CounterRegisters
 from meterd.model.sample import Poll, Quality, Reading
 
 MAP = """\
@@ -61,7 +62,7 @@ def test_a_transformer_multiplies_values_and_how_counters_count(old: Path) -> No
     poll = read(device, 2.5, -4000.0, 999_990.0)
     assert list(poll.values) == [100.0, -160_000.0, 39_999_600.0, 1.0]
     meter = ModbusMeter.__new__(ModbusMeter)
-    meter.map = device.options.register_map
+    meter.map, meter._unit = device.options.register_map, 1
     counters = guards("m", meter, device, None)
     for n, wh in enumerate((999_990, 999_990, 999_990, 4, 5, 6), 1):
         poll, notices = counters.step(read(device, 1.0, 1.0, wh), now=10.0 * n)
@@ -74,7 +75,9 @@ def test_a_meter_that_lets_go_of_its_link_counts_the_same(old: Path) -> None:
     (plan,) = link_plans(settled(old, "unit: 1", own="bus")).values()
     ((_, driver, _),) = devices(plan, plan.open())
     assert isinstance(driver, Letting)
-    assert [register.wrap for register in driver.counters()] == [1_000_000]
+    meter = bare(driver)
+    assert isinstance(meter, CounterRegisters)
+    assert [register.wrap for register in meter.counters()] == [1_000_000]
 
 
 @pytest.mark.parametrize(

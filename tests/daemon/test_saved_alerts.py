@@ -12,7 +12,7 @@ from meterd.daemon.saved_alerts import SavedAlerts, silenced
 from meterd.daemon.site import Site
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Layout, Poll
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 POWER = Layout.of([("active_power", "W")])
 

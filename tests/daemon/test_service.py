@@ -14,7 +14,8 @@ import pytest
 from meterd.daemon import service
 from meterd.daemon.poll_timeout import PollTimeout
 from meterd.errors import ConfigError, DeviceError, LinkCode, LinkError
-from meterd.model.sample import Driver, Fault, Poll, Reading, failed
+from meterd.model.driver import Driver
+from meterd.model.sample import Fault, Poll, Reading, failed
 from tests.virtual import virtual
 
 

@@ -1,9 +1,16 @@
 """Driver packages of other people, made on the spot and really installed with pip."""
 
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from meterd.drivers import map_library, packages, registry
 
 _PROJECT = """\
 [build-system]
@@ -22,15 +29,13 @@ version = "1.2"
 GOOD = '''
 """A gas meter that answers in plain text."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from meterd.errors import DeviceError, PluginCode
-from meterd.model.sample import Reading
+from meterd import plugin
+from meterd.plugin import DeviceError, PluginCode, Reading
 
 
-class Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class Options(plugin.Options):
     channel: int = Field(7, ge=1, le=9)
     note: str = ""
 
@@ -111,3 +116,54 @@ def pip_install(what: Path, site: Path) -> None:
     alone = ("--no-index", "--no-deps", "--no-build-isolation", "--target", str(site), str(what))
     done = subprocess.run([*command, *alone], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class Installed:
+    """Packages in this process as pip would have installed them, for as long as a test runs."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._patch = patch
+        patch.syspath_prepend(folder)
+
+    def add(self, package: str, group: str, points: dict[str, str], **files: str) -> None:
+        """A distribution of version 1.2 with these entry points, and modules by their names.
+
+        A name with two underscores is a file in a package: `acme__maker_model` is a map in acme.
+        """
+        for name, text in files.items():
+            module, _, data = name.partition("__")
+            if data:
+                place = self.folder / module / f"{data}.yaml"
+                place.parent.mkdir(exist_ok=True)
+                (place.parent / "__init__.py").touch()
+            else:
+                place = self.folder / f"{module}.py"
+            place.write_text(text, "utf-8")
+            self._patch.delitem(sys.modules, module, raising=False)
+        info = self.folder / f"{package.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+        lines = "".join(f"{name} = {value}\n" for name, value in points.items())
+        (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+        forget()
+
+
+def forget() -> None:
+    """Look anew at what is installed."""
+    importlib.invalidate_caches()
+    for cached in (packages.plugins, registry._type, map_library.packaged):
+        cached.cache_clear()
+    map_library._packaged_map.cache_clear()
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[Installed]:
+    """Nothing of it is left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        before = set(sys.modules)
+        yield Installed(folder, patch)
+        for name in set(sys.modules) - before:
+            if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+    forget()

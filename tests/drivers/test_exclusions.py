@@ -15,8 +15,9 @@ import pytest
 from meterd.daemon.link_plan import Letting
 from meterd.drivers.modbus import SPLIT_BUDGET, WITNESSES, ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
+from meterd.model.driver import Driver
 from meterd.model.event import Event, EventKind
-from meterd.model.sample import Driver, Poll
+from meterd.model.sample import Poll
 from meterd.poll.bus import Bus
 from meterd.poll.cycle import Device
 from meterd.poll.normalise import Normaliser

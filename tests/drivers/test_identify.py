@@ -10,7 +10,7 @@ from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.registers import RegisterMap
 from meterd.sim.register_bank import RefusalRule
 from meterd.sim.serve import meter_bank
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 NOON = 12 * 3600.0
 KNOWN = ("eastron_sdm630", "eastron_sdm120", "abb_b23", "schneider_iem3155", "peacefair_pzem-016")

@@ -13,10 +13,10 @@ from meterd.sim.frames import Adu
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.register_bank import RefusalRule, RefusedRequest
 from meterd.sim.transports import Framer
+from meterd.testing import FakeClock
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
-from tests.clocks import FakeClock
 
 pytestmark = pytest.mark.virtual
 

@@ -8,7 +8,7 @@ from pymodbus.pdu import DecodePDU
 
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.errors import DeviceError, LinkError
-from tests.scripted import ScriptedLink
+from meterd.testing import ScriptedLink
 
 RTU = FramerRTU(DecodePDU(is_server=False))
 MAP = """\

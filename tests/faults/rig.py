@@ -10,7 +10,8 @@ from pathlib import Path
 from meterd.daemon.link_plan import Letting
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
-from meterd.model.sample import Driver, Poll, Reading
+from meterd.model.driver import Driver
+from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import Bus
 from meterd.poll.cycle import Device
 from meterd.poll.normalise import Normaliser

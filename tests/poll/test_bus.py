@@ -12,7 +12,7 @@ from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import LONGEST_PAUSE, Bus
 from meterd.poll.cycle import Device
 from meterd.poll.normalise import Normaliser
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 TIMEOUT = 1.0
 

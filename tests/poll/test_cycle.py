@@ -10,7 +10,7 @@ from meterd.model.event import Event, EventKind, Notice
 from meterd.model.sample import Reading
 from meterd.poll.cycle import Device, poll_once
 from meterd.poll.normalise import Normaliser
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 
 class Noticing:

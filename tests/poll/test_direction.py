@@ -14,7 +14,7 @@ from meterd.poll.normalise import Normaliser, Terms
 from meterd.sim.household import HOUR
 from meterd.sim.meter import solar_meter
 from meterd.sim.register_bank import MeterBank, Strictness
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 NOON = 12 * HOUR
 POWERS = ("active_power", "active_power.l1", "active_power.l2", "active_power.l3")

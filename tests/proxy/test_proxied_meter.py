@@ -17,8 +17,8 @@ from meterd.proxy.proxied_meter import (
     ProxiedMeter,
     ProxyRoute,
 )
+from meterd.testing import FakeClock
 from meterd.wire.replies import ModbusException, Refused
-from tests.clocks import FakeClock
 
 SPAN = RegisterSpan(4, 10, 2)
 MAX_AGE = 2.0

@@ -6,7 +6,7 @@ import pytest
 
 from meterd.proxy.frames import RegisterSpan
 from meterd.proxy.recent import MOST_READS, Recent
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 MAX_AGE = 2.0
 

@@ -12,7 +12,7 @@ from meterd.model.clock import SystemClock
 from meterd.proxy.server import BURST, MOST_CLIENTS, RATE, ClientPace, Proxy
 from meterd.sim.faults import parse_faults
 from meterd.sim.register_bank import FixedBank
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 from tests.proxy.rig import PATIENCE, Caller, Rig, rig, until
 
 pytestmark = pytest.mark.virtual

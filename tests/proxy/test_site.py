@@ -14,7 +14,7 @@ from meterd.proxy.frames import RegisterSpan
 from meterd.proxy.proxied_meter import Lane, ProxiedMeter
 from meterd.proxy.server import Proxy
 from meterd.proxy.site import Meter, ProxyLink, ways
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 from tests.proxy.test_proxied_meter import FakeClient
 
 

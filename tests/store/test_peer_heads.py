@@ -2,29 +2,13 @@
 
 from meterd.store.cluster.peer_heads import ClusterHead, PeerHeads
 from meterd.store.head.head import Head
-
-# What only a writer asks, of its own memory.
-WRITING = {
-    "adopt",
-    "uncommitted",
-    "confirm",
-    "forget",
-    "moves",
-    "park",
-    "unpark",
-    "unconfirm",
-    "renumber",
-    "append",
-    "follow",
-    "drop",
-    "sealed",
-    "tails",
-}
+from meterd.store.head.view import ReadableHead
 
 
-def test_everything_that_readers_ask_is_answered_of_all_memories() -> None:
-    asked = {name for name in vars(Head) if not name.startswith("_")} - WRITING
+def test_everything_that_readers_ask_is_answered_of_all_heads() -> None:
+    asked = {name for name in vars(ReadableHead) if not name.startswith("_")}
     assert asked <= set(vars(ClusterHead))
+    assert asked <= set(vars(Head))
 
 
 def test_without_others_it_is_our_own() -> None:

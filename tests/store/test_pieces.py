@@ -21,7 +21,7 @@ from meterd.store.db import migrate, store_url
 from meterd.store.db.keys import block_id
 from meterd.store.head.catalog import Catalog
 from meterd.store.head.head import Head
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 from .rigs import poll, rows, samples, url_of
 

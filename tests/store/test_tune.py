@@ -19,7 +19,7 @@ from meterd.store.engine.spool_policy import SpoolOptions, WriterOptions
 from meterd.store.reader import Reader
 from meterd.store.wal.record_log import RecordLog
 from meterd.store.writer import Writer
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 POWER = Layout.of([("active_power", "W")])
 T0 = 1_800_000_000_000

@@ -3,8 +3,8 @@
 import pytest
 
 from meterd.errors import LinkCode, LinkError, ProtocolError, Unsupported
+from meterd.testing import Reply, ScriptedLink
 from meterd.wire.megatec import LINE_LIMIT, ask
-from tests.scripted import Reply, ScriptedLink
 
 LINE = "(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000"
 GOOD = LINE.encode() + b"\r"

@@ -9,13 +9,12 @@ from meterd.model.clock import SystemClock
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.register_bank import FixedBank
+from meterd.testing import FakeClock, ScriptedLink
 from meterd.wire import open_link
 from meterd.wire.address import parse as parse_url
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient
 from meterd.wire.recording import WireEvent, head, parse, record
-from tests.clocks import FakeClock
-from tests.scripted import ScriptedLink
 
 pytestmark = pytest.mark.virtual
 

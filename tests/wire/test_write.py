@@ -5,9 +5,9 @@ from pymodbus.framer import FramerAscii, FramerRTU
 from pymodbus.pdu import DecodePDU
 
 from meterd.errors import LinkError
+from meterd.testing import ScriptedLink
 from meterd.wire.modbus import Refused
 from meterd.wire.write import write
-from tests.scripted import ScriptedLink
 
 RTU = FramerRTU(DecodePDU(is_server=False))
 ASCII = FramerAscii(DecodePDU(is_server=False))

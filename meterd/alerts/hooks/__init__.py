@@ -1,4 +1,4 @@
-"""Channels that alerts leave by, one file each, and the table of their types.
+"""Channels that alerts leave by, one file each.
 
 May import model and errors. A hook never makes its caller wait: it has its own bounded queue,
 its own task and its own retries, so that one that hangs harms nobody.
@@ -9,7 +9,4 @@ exactly once (nobody can: a notice carries an id by which the receiver knows it 
 from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.hooks.webhook import Webhook
 
-__all__ = ["HOOKS", "Hook", "Notification", "Webhook"]
-
-HOOKS = {"webhook": Webhook}
-"""What `type:` of a hook may be."""
+__all__ = ["Hook", "Notification", "Webhook"]

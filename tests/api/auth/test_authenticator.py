@@ -17,10 +17,10 @@ from meterd.api.auth.authenticator import Access
 from meterd.api.query import NoQuery
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
+from meterd.testing import FakeClock
 from tests.api.fake import good, home
 from tests.api.locked import LATEST, PASSWORD, ask, basic, locked, scoped, token
 from tests.cli.command import run
-from tests.clocks import FakeClock
 
 __all__ = ["scoped"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from meterd.api.auth import digest
 from meterd.api.auth.digest import LIFETIME, Digest, Verdict, parse
 from meterd.api.auth.passwords import ha1
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 HA1 = ha1("anna", "correct horse")
 

@@ -2,7 +2,7 @@ import pytest
 
 from meterd.api.auth import login_throttle
 from meterd.api.auth.login_throttle import LoginThrottle
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 
 def guess(

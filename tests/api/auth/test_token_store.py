@@ -5,7 +5,7 @@ import pytest
 
 from meterd.api.auth import tokens
 from meterd.api.auth.token_store import TokenStore
-from tests.clocks import FakeClock
+from meterd.testing import FakeClock
 
 NOW = 1_800_000_000
 

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from meterd.drivers.megatec import MegatecUps
 from meterd.drivers.megatec.commands import orders
 from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
+from meterd.testing import Reply, ScriptedLink
 from meterd.wire.megatec import tell
-from tests.drivers.megatec.units import LINE, letters, named, options, scripted
-from tests.scripted import Reply, ScriptedLink
+from tests.drivers.megatec.units import LINE, letters, named, options, scripted, transcript
 
 BITS = "00001000"
 QUICK = "test.battery.start.quick"
@@ -237,7 +237,7 @@ async def test_an_order_changes_nothing_about_the_polls_around_it() -> None:
 
 
 async def test_polls_alone_never_send_an_order() -> None:
-    link = ScriptedLink.from_transcript("megatec_outage")
+    link = transcript("megatec_outage")
     ups = MegatecUps(link, options())
     for _ in range(6):
         await ups.read()

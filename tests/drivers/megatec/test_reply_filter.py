@@ -6,8 +6,8 @@ import pytest
 
 from meterd.drivers.megatec import MegatecUps
 from meterd.errors import ProtocolError, Unsupported
+from meterd.testing import ScriptedLink
 from tests.drivers.megatec.units import F12, LINE, named, options, read, scripted, values
-from tests.scripted import ScriptedLink
 
 LOST = LINE.replace("(226.0", "(22.0")
 ODD = LINE.replace("014", "14")

@@ -3,8 +3,8 @@
 import pytest
 
 from meterd.drivers.megatec import MegatecUps
+from meterd.testing import ScriptedLink
 from tests.drivers.megatec.units import LINE, letters, named, options, read, scripted
-from tests.scripted import ScriptedLink
 
 
 @pytest.mark.parametrize(

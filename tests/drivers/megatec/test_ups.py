@@ -11,14 +11,23 @@ from meterd.drivers.megatec.ups import FIRST_PAUSE_SILENT_S, MISSED_POLLS
 from meterd.errors import LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.model.quantity import CATALOGUE, INFO
 from meterd.model.sample import Quality
-from tests.clocks import FakeClock
-from tests.drivers.megatec.units import F12, LINE, letters, named, options, read, scripted, values
-from tests.scripted import Reply, ScriptedLink
+from meterd.testing import FakeClock, Reply, ScriptedLink
+from tests.drivers.megatec.units import (
+    F12,
+    LINE,
+    letters,
+    named,
+    options,
+    read,
+    scripted,
+    transcript,
+    values,
+)
 
 
 @pytest.mark.parametrize("chop", [0, 1, 10])
 async def test_the_reference_unit_gives_every_value(chop: int) -> None:
-    readings = await read(ScriptedLink.from_transcript("megatec_reference", chop=chop))
+    readings = await read(transcript("megatec_reference", chop=chop))
     assert {name: r.value for name, r in readings.items() if "status" not in name} == {
         "input.voltage": 226.0,
         "input.voltage.fault": 195.0,
@@ -45,7 +54,7 @@ async def test_the_reference_unit_gives_every_value(chop: int) -> None:
 
 @pytest.mark.parametrize("name", ["reference", "mustek", "outage", "stuck_shutdown_bit", "cells"])
 async def test_every_reading_is_in_the_catalogue_with_its_unit(name: str) -> None:
-    for reading in (await read(ScriptedLink.from_transcript(f"megatec_{name}"))).values():
+    for reading in (await read(transcript(f"megatec_{name}"))).values():
         if isinstance(reading.value, str):
             assert reading.quantity in INFO
             continue
@@ -56,7 +65,7 @@ async def test_every_reading_is_in_the_catalogue_with_its_unit(name: str) -> Non
 
 
 async def test_a_mustek_unit_is_found_and_means_its_output() -> None:
-    link = ScriptedLink.from_transcript("megatec_mustek")
+    link = transcript("megatec_mustek")
     readings = await read(link)
     # Its ratings have another shape than the documents': they are asked twice.
     assert link.sent == [b"Q1\r", b"QS\r", b"F\r", b"F\r", b"I\r"]
@@ -68,7 +77,7 @@ async def test_a_mustek_unit_is_found_and_means_its_output() -> None:
 
 
 async def test_an_outage_and_a_commanded_shutdown() -> None:
-    ups = MegatecUps(ScriptedLink.from_transcript("megatec_outage"), options())
+    ups = MegatecUps(transcript("megatec_outage"), options())
     polls = [named(await ups.read()) for _ in range(6)]
     assert [letters(poll) for poll in polls] == ["ol", "ob", "ob lb", "ol", "ol fsd", "ol off"]
     assert [poll["battery.charge"].value for poll in polls] == [100, 77, 19, 19, 19, 19]
@@ -78,7 +87,7 @@ async def test_an_outage_and_a_commanded_shutdown() -> None:
 
 
 async def test_a_shutdown_bit_that_is_always_set_shuts_nothing_down() -> None:
-    link = ScriptedLink.from_transcript("megatec_stuck_shutdown_bit")
+    link = transcript("megatec_stuck_shutdown_bit")
     ups = MegatecUps(link, options())
     for _ in range(3):
         readings = named(await ups.read())
@@ -92,16 +101,14 @@ async def test_a_shutdown_bit_that_is_always_set_shuts_nothing_down() -> None:
 
 
 async def test_one_cell_is_counted_up_to_the_whole_battery() -> None:
-    readings = await read(
-        ScriptedLink.from_transcript("megatec_cells"), runtimecal="240,100,720,50"
-    )
+    readings = await read(transcript("megatec_cells"), runtimecal="240,100,720,50")
     assert values(readings, "battery.voltage", "battery.packs") == [40.86, 18.0]
     assert values(readings, "battery.charge", "battery.runtime") == [100.0, 720.0]
     assert values(readings, "info.manufacturer", "info.model") == ["On-Line Power", "1000 OL"]
 
 
 async def test_ratings_and_names_are_asked_once_and_again_after_a_reopening() -> None:
-    link = ScriptedLink.from_transcript("megatec_reference")
+    link = transcript("megatec_reference")
     ups = MegatecUps(link, options())
     first = await ups.read()
     assert await ups.read() == first
@@ -194,7 +201,7 @@ async def test_a_garbled_answer_to_a_question_is_left_out() -> None:
 
 
 async def test_what_locks_units_up_is_not_sent_when_switched_off() -> None:
-    link = ScriptedLink.from_transcript("megatec_reference")
+    link = transcript("megatec_reference")
     ups = MegatecUps(link, options(ratings=False, vendor=False))
     await ups.read()
     link.reopen()
@@ -203,11 +210,11 @@ async def test_what_locks_units_up_is_not_sent_when_switched_off() -> None:
 
 
 async def test_a_fixed_protocol_is_the_only_one_asked() -> None:
-    link = ScriptedLink.from_transcript("megatec_mustek")
+    link = transcript("megatec_mustek")
     with pytest.raises(Unsupported):
         await read(link, protocol="megatec")
     assert link.sent == [b"Q1\r"]
-    link = ScriptedLink.from_transcript("megatec_mustek")
+    link = transcript("megatec_mustek")
     await read(link, protocol="mustek", ratings=False, vendor=False)
     assert link.sent == [b"QS\r"]
 
@@ -260,7 +267,7 @@ async def test_after_a_reopening_the_other_protocol_is_found() -> None:
 
 
 async def test_the_traffic_told_is_that_of_a_poll() -> None:
-    link = ScriptedLink.from_transcript("megatec_reference")
+    link = transcript("megatec_reference")
     ups = MegatecUps(link, options())
     for _ in range(2):
         await ups.read()

@@ -1,13 +1,20 @@
 """Scripted Megatec units, and short ways to look at what was read of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from meterd.drivers.megatec import MegatecOptions, MegatecUps
 from meterd.model.sample import Reading
-from tests.scripted import ScriptedLink
+from meterd.testing import ScriptedLink
 
+_TRANSCRIPTS = Path(__file__).parents[2] / "transcripts"
 F12 = b"#220.0 003 12.00 50.0\r"
 LINE = "(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000"
+
+
+def transcript(name: str, *, chop: int = 0) -> ScriptedLink:
+    """A unit as tests/transcripts/<name>.txt has it."""
+    return ScriptedLink.from_transcript(_TRANSCRIPTS / f"{name}.txt", chop=chop)
 
 
 def options(**keys: object) -> MegatecOptions:

@@ -21,8 +21,6 @@ from meterd.wire.link import Parse, Times
 from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.stream import BUFFER_LIMIT
 
-TRANSCRIPTS = Path(__file__).parent / "transcripts"
-
 T = TypeVar("T")
 
 Reply: TypeAlias = bytes | Sequence[bytes] | LinkError
@@ -35,10 +33,11 @@ _LINE = re.compile(r'([<>]) (?:"((?:[^"\\]|\\.)*)"|([0-9A-Fa-f ]+))')
 
 
 class ScriptedLink:
-    """The Link protocol over a script. A request that is not in it meets silence.
+    """The Link protocol over a script. A request that is not in it meets silence, at once.
 
     `timeout` is only what drivers may ask a link for. `chop`: cut every reply into pieces of so
-    many bytes. `sent` lists all requests.
+    many bytes, as networks do: a driver that parses 1 byte at a time parses any pieces. `sent`
+    lists all requests.
     """
 
     timeout = 1.0
@@ -57,10 +56,11 @@ class ScriptedLink:
         self._expired: set[int] = set()
 
     @classmethod
-    def from_transcript(cls, name: str, *, chop: int = 0, framer: str = "rtu") -> "ScriptedLink":
-        """From tests/transcripts/<name>.txt."""
-        text = (TRANSCRIPTS / f"{name}.txt").read_text("utf-8")
-        return cls(parse_transcript(text), chop=chop, framer=framer)
+    def from_transcript(
+        cls, file: Path | str, *, chop: int = 0, framer: str = "rtu"
+    ) -> "ScriptedLink":
+        """From a file in the format above. Raises ValueError, with the line, where it is not."""
+        return cls(parse_transcript(Path(file).read_text("utf-8")), chop=chop, framer=framer)
 
     def script(self, request: bytes, reply: Reply | list[Reply]) -> None:
         """From now on, the request gets this reply."""
@@ -135,7 +135,7 @@ def _queue(replies: Reply | list[Reply]) -> list[Reply]:
 
 
 def parse_transcript(text: str) -> dict[bytes, list[Reply]]:
-    """Raises ValueError, with the line, where the text is not of the format."""
+    """A script from a text in the format above. Raises ValueError, with the line of a mistake."""
     script: dict[bytes, list[Reply]] = {}
     pieces: list[bytes] = []
     for number, line in enumerate(text.splitlines(), 1):

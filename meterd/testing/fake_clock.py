@@ -1,4 +1,4 @@
-"""A clock that tests move."""
+"""A clock that tests move, for all that takes a meterd.model.clock.Clock."""
 
 import asyncio
 

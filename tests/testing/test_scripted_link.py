@@ -3,7 +3,7 @@
 import pytest
 
 from meterd.errors import LinkError
-from tests.scripted import ScriptedLink, parse_transcript
+from meterd.testing import ScriptedLink, parse_transcript
 
 
 def whole(size: int):  # type: ignore[no-untyped-def]

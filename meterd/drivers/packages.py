@@ -1,0 +1,63 @@
+"""Packages that bring drivers and maps: their entry points, and how each is named to people."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from meterd.errors import ConfigError, MeterdError
+
+T = TypeVar("T")
+
+OWN_PACKAGE = "meterd"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One entry point, and the distribution that brought it (empty where nobody knows)."""
+
+    name: str
+    point: EntryPoint
+    package: str
+    version: str
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it comes with meterd."""
+        return self.package == OWN_PACKAGE
+
+    @property
+    def source(self) -> str:
+        """Where it is, for people: the entry point and its package."""
+        by = f"{self.package} {self.version}".strip() or "an unknown package"
+        return f"{self.point.value}, package {by}"
+
+
+@cache
+def plugins(group: str) -> Mapping[str, tuple[Plugin, ...]]:
+    """The entry points of a group by name. More than one has a name that several packages claim.
+
+    What comes with meterd keeps its name, and is the first.
+    """
+    by_name: dict[str, list[Plugin]] = {}
+    for point in entry_points(group=group):
+        package, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+        by_name.setdefault(point.name, []).append(Plugin(point.name, point, package, version))
+    return {
+        name: tuple(sorted(claims, key=lambda one: (not one.is_own, one.package)))
+        for name, claims in by_name.items()
+    }
+
+
+def guarded(what: str, call: Callable[[], T]) -> T:
+    """What a plug-in's code returns. Raises ConfigError where it raises anything foreign.
+
+    `what` names the plug-in and what it was asked for.
+    """
+    try:
+        return call()
+    except MeterdError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what}: {type(error).__name__}: {error}") from error
