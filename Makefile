@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check fix bench docs lock system clean
+.PHONY: demo test test-long check fix bench docs lock wheels system clean
 
 demo: $(VENV)/.run
 	$(BIN)/meterd demo
@@ -24,6 +24,19 @@ test: system check
 test-long: system $(VENV)/.dev
 	$(BIN)/pytest -o faulthandler_timeout=3600 -m 'long or not long' --hypothesis-profile=new
 
+# Which lines and branches of meterd/ the tests run. No figure is asked for; a test that fails
+# keeps none from being told. TESTS="tests/poll tests/wire" measures what these run.
+.PHONY: coverage setup dist
+coverage: export PYTHONDONTWRITEBYTECODE =
+coverage: system $(VENV)/.dev
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+# Everything that a contributor needs, in .venv.
+setup: $(VENV)/.dev
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -38,12 +51,17 @@ fix: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 
+# The source archive and the wheel, without a network.
+dist: $(VENV)/.dev
+	$(BIN)/python -m hatchling build --clean
+
 bench: system $(VENV)/.dev
 	@sh tests/system.sh influxd:influxdb wrk:wrk
 	$(BIN)/python -m bench
 
 # The programs of the system that some tests talk to. Where they cannot be installed, those
-# tests are skipped by name; METERD_TEST_ALL=1 turns such a skip into a failure.
+# tests are skipped by name; METERD_TEST_ALL=1 turns such a skip into a failure, and
+# METERD_TEST_INSTALL=0 installs nothing.
 system:
 	@sh tests/system.sh
 
@@ -61,12 +79,18 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
 	@touch $@
 
-# New versions, with hashes, for all supported Pythons; no registry's address gets in.
+# New versions, with hashes, for all supported Pythons; no registry's address gets in. A checkout and
+# the container image have the drivers of both servers; Parquet's package is larger than the rest.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --upgrade pyproject.toml --group build -o requirements.lock
+	  --no-header --upgrade pyproject.toml --extra mariadb --extra postgres --group build \
+	  -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --upgrade -c requirements.lock --group dev -o requirements-dev.lock
+
+# Which of the locked packages have wheels for a 32-bit Raspberry Pi: a table in docs/packages.md.
+wheels: $(VENV)/.dev
+	$(BIN)/python docs/wheels.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from tests.virtual import new_loop, seed_of
 
 # Debian keeps the programs of each PostgreSQL in a folder of its own.
 _POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+# And those of Python packages stand beside the interpreter.
+_BESIDE = str(Path(sys.executable).parent)
 _PLACES = os.pathsep.join(
-    (os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/lib/nut", *_POSTGRES)
+    (os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/lib/nut", *_POSTGRES, _BESIDE)
 )
 _FILES = {"libmodbus-dev": "/usr/include/modbus/modbus.h"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import meterd
 from meterd.alerts.hooks.notification import Notification
 from meterd.alerts.hooks.webhook import QUEUE_LIMIT, Backoff, body
-from meterd.alerts.rules import REMEMBERED
+from meterd.alerts.rules import RESOLVED_KEEP_S
 from meterd.config.alerts import HookSettings, RuleSettings
 from meterd.daemon import self_monitoring
 from meterd.model.alert import Alert, AlertState
@@ -56,7 +56,7 @@ def test_it_names_every_key_state_and_own_rule() -> None:
 
 def test_its_limits_are_those_of_the_code() -> None:
     assert f"{QUEUE_LIMIT:,} notices" in PAGE
-    assert REMEMBERED == 15 * 60
+    assert RESOLVED_KEEP_S == 15 * 60
     assert (Backoff().first, Backoff().longest) == (1, 300)
     assert HookSettings.model_fields["timeout"].default == 10
 

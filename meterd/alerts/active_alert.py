@@ -1,4 +1,4 @@
-"""One alert from pending to resolved, and how it outlives a restart."""
+"""The state of one alert from pending to resolved, and its snapshot for a restart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,12 @@ from meterd.model.alert import Alert, AlertState
 
 @dataclass(slots=True)
 class ActiveAlert:
-    """`began`, `changed` and `cleared` (None while it holds) are monotonic seconds."""
+    """A rule whose condition holds, or held until lately, on one device.
+
+    `since` and `updated` are Unix ms. `active_at`, `state_changed_at` and `cleared_at` (None
+    while the condition holds) are monotonic seconds. `value_known` is False while the quantity
+    has no trusted value: the state stays as it is.
+    """
 
     rule: Rule
     id: str
@@ -19,23 +24,26 @@ class ActiveAlert:
     value: float
     since: int
     updated: int
-    began: float
-    changed: float
+    active_at: float
+    state_changed_at: float
     state: AlertState = AlertState.PENDING
-    known: bool = True
-    cleared: float | None = None
+    value_known: bool = True
+    cleared_at: float | None = None
 
-    def ripe(self, now: float) -> bool:
-        pending = self.state is AlertState.PENDING
-        return pending and self.known and now - self.began >= self.rule.hold
+    def hold_elapsed(self, now: float) -> bool:
+        """Whether a pending alert has held for the rule's `for`."""
+        is_pending = self.state is AlertState.PENDING
+        return is_pending and self.value_known and now - self.active_at >= self.rule.hold
 
-    def over(self, now: float) -> bool:
-        """Whether it fires, and has been clear for long enough."""
-        clear = self.cleared if self.known and self.state is AlertState.FIRING else None
-        return clear is not None and now - clear >= self.rule.clear_hold
+    def clear_elapsed(self, now: float) -> bool:
+        """Whether a firing alert has been clear for the rule's `clear_for`."""
+        cleared_at = (
+            self.cleared_at if self.value_known and self.state is AlertState.FIRING else None
+        )
+        return cleared_at is not None and now - cleared_at >= self.rule.clear_hold
 
-    def become(self, state: AlertState, now: float, now_ms: int) -> Alert:
-        self.state, self.changed, self.updated = state, now, now_ms
+    def transition(self, state: AlertState, now: float, now_ms: int) -> Alert:
+        self.state, self.state_changed_at, self.updated = state, now, now_ms
         return self.alert()
 
     def alert(self) -> Alert:
@@ -52,8 +60,8 @@ class ActiveAlert:
             updated=self.updated,
         )
 
-    def saved(self, now: float) -> dict[str, Any]:
-        """As plain data: durations instead of moments of a clock that starts anew."""
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """A JSON-serialisable dict; monotonic times become ages, as that clock restarts."""
         return {
             "rule": self.rule.name,
             "condition": list(self.rule.condition),
@@ -63,19 +71,19 @@ class ActiveAlert:
             "value": self.value,
             "since": self.since,
             "updated": self.updated,
-            "held": now - self.began,
-            "settled": now - self.changed,
-            "clear": None if self.cleared is None else now - self.cleared,
+            "held": now - self.active_at,
+            "settled": now - self.state_changed_at,
+            "clear": None if self.cleared_at is None else now - self.cleared_at,
             "state": str(self.state),
         }
 
 
-def restored(saved: Mapping[str, Any], rule: Rule, now: float) -> ActiveAlert:
-    """As it was before the restart; nothing is known of its value until the next poll.
+def restore_alert(saved: Mapping[str, Any], rule: Rule, now: float) -> ActiveAlert:
+    """The alert of a snapshot; its value is unknown until the next poll.
 
-    Raises ValueError, TypeError or KeyError for what is no saved episode.
+    Raises ValueError, TypeError or KeyError for any other data.
     """
-    clear = saved.get("clear")  # older notes have none
+    clear = saved.get("clear")  # snapshots before `clear_for` have none
     return ActiveAlert(
         rule=rule,
         id=str(saved["id"]),
@@ -84,9 +92,9 @@ def restored(saved: Mapping[str, Any], rule: Rule, now: float) -> ActiveAlert:
         value=float(saved["value"]),
         since=int(saved["since"]),
         updated=int(saved["updated"]),
-        began=now - max(0.0, float(saved["held"])),
-        changed=now - max(0.0, float(saved["settled"])),
+        active_at=now - max(0.0, float(saved["held"])),
+        state_changed_at=now - max(0.0, float(saved["settled"])),
         state=AlertState(saved["state"]),
-        known=False,
-        cleared=None if clear is None else now - max(0.0, float(clear)),
+        value_known=False,
+        cleared_at=None if clear is None else now - max(0.0, float(clear)),
     )

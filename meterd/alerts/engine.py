@@ -1,4 +1,4 @@
-"""The sink that watches rules and tells hooks."""
+"""The alert engine: a sink that evaluates rules on polls and posts notifications to hooks."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,16 +17,16 @@ from meterd.model.sample import Poll
 
 log = logging.getLogger(__name__)
 
-# How often `for` is looked at between polls, in seconds.
-TICK = 1.0
+# Seconds between checks of elapsed `for` and `clear_for` without a poll.
+TICK_S = 1.0
 
-_TOLD = (AlertState.FIRING, AlertState.RESOLVED)
+_NOTIFIED_STATES = (AlertState.FIRING, AlertState.RESOLVED)
 
 
 class Alerts:
-    """Takes polls, never waits. Who builds it starts and closes the hooks.
+    """Rule states, acknowledgements and silences of a site; `take` never waits.
 
-    `labels` are those of the devices, by device.
+    The caller starts and closes the hooks. `labels` are the devices' labels by device id.
     """
 
     def __init__(
@@ -42,58 +42,58 @@ class Alerts:
         rules = tuple(rules)
         _check_hooks(rules, hooks)
         self._rules = RuleStates(rules, new_id=new_id) if new_id else RuleStates(rules)
-        self._named = {rule.name: rule for rule in rules}
+        self._rules_by_name = {rule.name: rule for rule in rules}
         self._hooks = hooks
         self._clock = clock
         self._site = site
         self._labels = labels or {}
         self._silences = ActiveSilences(new_id) if new_id else ActiveSilences()
         self._acks: dict[str, Ack] = {}
-        # Fired while a silence covered them: no hook has heard of them.
-        self._untold: set[str] = set()
-        # Counts what `saved` would say otherwise than before.
+        # Ids of alerts that fired under a silence: no hook was notified.
+        self._suppressed: set[str] = set()
+        # Incremented with each change of what `snapshot` returns.
         self.version = 0
 
     @property
     def rule_names(self) -> list[str]:
-        """The rules that are watched, meterd's own among them."""
-        return list(self._named)
+        """The names of all rules, meterd's own among them."""
+        return list(self._rules_by_name)
 
     def take(self, poll: Poll) -> None:
-        self._tell(self._rules.take(poll, self._clock.monotonic()))
+        self._notify_changes(self._rules.take(poll, self._clock.monotonic()))
 
     async def run(self) -> None:
-        """Looks once a second whether an alert has pended long enough; never returns."""
+        """Calls `tick` every TICK_S seconds; never returns."""
         while True:
-            await self._clock.sleep(TICK)
+            await self._clock.sleep(TICK_S)
             self.tick()
 
     def tick(self) -> None:
-        """One look at the clock."""
+        """State changes by time alone; notifies of alerts whose silence has ended."""
         now = self._clock.now_ms()
-        self._tell(self._rules.tick(self._clock.monotonic(), now))
+        self._notify_changes(self._rules.tick(self._clock.monotonic(), now))
         if self._silences.prune(now):
             self.version += 1
-        for alert in self.active() if self._untold else ():
-            if alert.id in self._untold and self._is_due(alert, now):
-                self._untold.discard(alert.id)
-                self._announce(alert, self._named[alert.rule])
+        for alert in self.active() if self._suppressed else ():
+            if alert.id in self._suppressed and self._is_due(alert, now):
+                self._suppressed.discard(alert.id)
+                self._notify(alert, self._rules_by_name[alert.rule])
                 self.version += 1
 
     def _is_due(self, alert: Alert, now: int) -> bool:
-        """Whether its silence is over, and nobody has said that they know."""
+        """Whether a suppressed alert still fires, unacknowledged and no longer silenced."""
         is_open = alert.state is AlertState.FIRING and alert.id not in self._acks
         return is_open and not self._silences.covers(alert, now)
 
-    # -- who knows, and who does not want to ---------------------------------------------------
+    # -- acknowledgements and silences ---------------------------------------------------------
 
     def ack(self, alert: str, by: str, comment: str) -> Ack:
-        """Somebody knows of it. Raises LookupError where there is no such alert any more."""
-        known = {one.id: one for one in self.active()}
-        if alert not in known:
+        """Acknowledges an alert by its id. Raises LookupError where there is none."""
+        alerts = {active.id: active for active in self.active()}
+        if alert not in alerts:
             raise LookupError(alert)
         ack = Ack(alert, by, comment, self._clock.now_ms())
-        self._acks = {key: one for key, one in self._acks.items() if key in known} | {alert: ack}
+        self._acks = {key: old for key, old in self._acks.items() if key in alerts} | {alert: ack}
         self.version += 1
         return ack
 
@@ -101,65 +101,65 @@ class Alerts:
         return self._acks.get(alert)
 
     def silence(self, silence: Silence) -> Silence:
-        """From now on; its id is given here. Raises ValueError where there are too many."""
-        made = replace(silence, id=self._silences.next_id())
-        self._silences.add(made)
+        """Adds a silence under a new id. Raises ValueError at MAX_SILENCES."""
+        created = replace(silence, id=self._silences.next_id())
+        self._silences.add(created)
         self.version += 1
-        return made
+        return created
 
     def unsilence(self, silence: str) -> bool:
-        """End it early; False where there is none of that id."""
-        found = self._silences.remove(silence)
-        self.version += found
-        return found
+        """Removes a silence before its end; False where there is none of that id."""
+        was_active = self._silences.remove(silence)
+        self.version += was_active
+        return was_active
 
     def silences(self) -> list[Silence]:
-        """Those that are not over; the first to end comes first."""
+        """The silences that have not ended, ordered by their end."""
         return self._silences.listed()
 
     def silenced_by(self, alert: Alert) -> list[str]:
-        """The ids of the silences that cover it now."""
+        """The ids of the silences that cover the alert now."""
         return self._silences.covering(alert, self._clock.now_ms())
 
-    # -- over a restart ------------------------------------------------------------------------
+    # -- state across a restart ----------------------------------------------------------------
 
     @property
-    def is_ripening(self) -> bool:
-        """Whether a `for` runs, so that `saved` differs from moment to moment."""
+    def has_pending(self) -> bool:
+        """Whether any alert is pending: its age in `snapshot` changes with time."""
         return any(alert.state is AlertState.PENDING for alert in self.active())
 
     @property
-    def owed(self) -> int:
-        """Notices that some hook has not delivered yet."""
+    def undelivered_count(self) -> int:
+        """Notifications not yet delivered, over all hooks."""
         return undelivered.count(self._hooks)
 
-    def saved_past(self) -> list[dict[str, Any]]:
-        """The alerts that were resolved lately, as plain data."""
-        return self._rules.saved_past(self._clock.monotonic())
+    def snapshot_resolved(self) -> list[dict[str, Any]]:
+        """The recently resolved alerts, JSON-serialisable."""
+        return self._rules.snapshot_resolved(self._clock.monotonic())
 
-    def saved(self) -> dict[str, Any]:
-        """All else that is to outlive the process, as plain data."""
+    def snapshot(self) -> dict[str, Any]:
+        """All other state that outlives the process, JSON-serialisable."""
         return {
-            "alerts": self._rules.saved(self._clock.monotonic()),
+            "alerts": self._rules.snapshot(self._clock.monotonic()),
             "acks": [asdict(ack) for ack in self._acks.values()],
             "silences": [asdict(silence) for silence in self.silences()],
-            "untold": sorted(self._untold),
-            "owed": undelivered.saved(self._hooks),
+            "untold": sorted(self._suppressed),
+            "owed": undelivered.snapshot(self._hooks),
         }
 
     def restore(self, saved: Mapping[str, Any], past: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Go on where `saved` and `saved_past` ended.
+        """Restores the state of `snapshot` and `snapshot_resolved` (`past`).
 
         Raises ValueError, TypeError or KeyError for other data.
         """
-        acks = [Ack(**one) for one in saved["acks"]]
-        silences = [Silence(**one) for one in saved["silences"]]
-        waiting = undelivered.restored(saved.get("owed", {}))  # older notes have none
+        acks = [Ack(**fields) for fields in saved["acks"]]
+        silences = [Silence(**fields) for fields in saved["silences"]]
+        notices_by_hook = undelivered.restore(saved.get("owed", {}))  # older snapshots have none
         self._rules.restore([*past, *saved["alerts"]], self._clock.monotonic())
         self._acks = {ack.alert: ack for ack in acks}
         self._silences.restore(silences)
-        self._untold = set(saved["untold"])
-        for name, notices in waiting.items():
+        self._suppressed = set(saved["untold"])
+        for name, notices in notices_by_hook.items():
             for notice in notices if name in self._hooks else ():
                 self._hooks[name].post(notice)
 
@@ -168,9 +168,9 @@ class Alerts:
         return self._rules.active()
 
     def text_of(self, alert: Alert) -> str:
-        """What the alert says to people: its rule's own text, else what the quantity is."""
-        rule = self._named.get(alert.rule)
-        return (rule.text if rule is not None else "") or _sentence(alert)
+        """The alert's message: the rule's `text`, else the quantity and its value."""
+        rule = self._rules_by_name.get(alert.rule)
+        return (rule.text if rule is not None else "") or _default_text(alert)
 
     def replace(
         self,
@@ -181,18 +181,19 @@ class Alerts:
         labels: Mapping[str, Mapping[str, str]] | None = None,
         devices: Collection[str] | None = None,
     ) -> None:
-        """After a reload; alerts whose rule and device are still there go on (see Rules.replace).
+        """Replaces rules, hooks and labels on a reload (see RuleStates.replace for the alerts).
 
-        Raises ConfigError before anything changes. Ends of alerts, and what the old hooks did not
-        deliver yet, go to the new hooks of the same name: start those before, close the old after.
+        Raises ConfigError before anything changes. Resolved notifications and those that the old
+        hooks have not delivered go to the new hooks of the same name: start the new hooks before
+        this call, close the old ones after it.
         """
         rules = tuple(rules)
         _check_hooks(rules, hooks)
-        ended = self._rules.replace(rules, self._clock.monotonic(), self._clock.now_ms(), devices)
+        changes = self._rules.replace(rules, self._clock.monotonic(), self._clock.now_ms(), devices)
         undelivered.hand_over(self._hooks, hooks)
         self._hooks, self._site, self._labels = hooks, site, labels or {}
-        self._tell(ended)
-        self._named = {rule.name: rule for rule in rules}
+        self._notify_changes(changes)
+        self._rules_by_name = {rule.name: rule for rule in rules}
 
     @staticmethod
     def check(rules: Iterable[Rule], hooks: Collection[str]) -> None:
@@ -202,31 +203,33 @@ class Alerts:
         RuleStates(rules)
 
     def rename(self, old: str, new: str) -> None:
-        """A device goes on under another name, with its alerts and silences."""
-        self._named = self._rules.rename(old, new)
+        """Renames a device in its alerts, silences and labels."""
+        self._rules_by_name = self._rules.rename(old, new)
         self._silences.rename(old, new)
-        self._labels = {new if name == old else name: one for name, one in self._labels.items()}
+        self._labels = {
+            new if name == old else name: labels for name, labels in self._labels.items()
+        }
         self.version += 1
 
-    def _tell(self, changes: Iterable[Alert]) -> None:
+    def _notify_changes(self, changes: Iterable[Alert]) -> None:
         for alert in changes:
             self.version += 1
-            if alert.state in _TOLD and self._may_tell(alert):
-                self._announce(alert, self._named[alert.rule])
+            if alert.state in _NOTIFIED_STATES and self._may_notify(alert):
+                self._notify(alert, self._rules_by_name[alert.rule])
 
-    def _may_tell(self, alert: Alert) -> bool:
-        """Who was never told of an alert is not told of its end, either."""
+    def _may_notify(self, alert: Alert) -> bool:
+        """Whether hooks are notified: not of a silenced alert, nor of its resolution."""
         if alert.state is AlertState.RESOLVED:
-            was_told = alert.id not in self._untold
-            self._untold.discard(alert.id)
-            return was_told
+            was_notified = alert.id not in self._suppressed
+            self._suppressed.discard(alert.id)
+            return was_notified
         if not (silenced := self._silences.covering(alert, self._clock.now_ms())):
             return True
         log.info("alert %s on %s is silenced by %s", alert.rule, alert.device, silenced[0])
-        self._untold.add(alert.id)
+        self._suppressed.add(alert.id)
         return False
 
-    def _announce(self, alert: Alert, rule: Rule) -> None:
+    def _notify(self, alert: Alert, rule: Rule) -> None:
         text = self.text_of(alert)
         log.warning("alert %s %s on %s: %s", alert.rule, alert.state, alert.device, text)
         notice = Notification(alert, self._site, text, self._labels.get(alert.device, {}))
@@ -235,7 +238,7 @@ class Alerts:
                 hook.post(notice)
 
 
-def _sentence(alert: Alert) -> str:
+def _default_text(alert: Alert) -> str:
     value = "unknown" if alert.value is None else f"{alert.value:g}"
     unit = "" if alert.unit == "1" else f" {alert.unit}"
     return f"{alert.quantity} is {value}{unit}"
@@ -245,5 +248,5 @@ def _check_hooks(rules: Iterable[Rule], hooks: Collection[str]) -> None:
     for rule in rules:
         for name in rule.notify:
             if name not in hooks:
-                known = ", ".join(sorted(hooks)) or "none"
-                raise ConfigError(f"rule {rule.name} notifies {name}, but the hooks are {known}")
+                names = ", ".join(sorted(hooks)) or "none"
+                raise ConfigError(f"rule {rule.name} notifies {name}, but the hooks are {names}")

@@ -1,4 +1,4 @@
-"""One rule: what it watches, and when it warns."""
+"""An alert rule: a threshold with hysteresis on one quantity of some devices."""
 
 from dataclasses import dataclass, replace
 
@@ -9,10 +9,11 @@ from meterd.errors import ConfigError
 class Rule:
     """A threshold: exactly one of `equals`, `above` and `below`.
 
-    `device` lists those it watches, empty for every one. With `clear_below` an `above` alert
-    ends only below that value, with `clear_above` a `below` alert above it. `hold` ("for") is
-    how many seconds the condition must hold before it fires, `clear_hold` ("clear_for") how many
-    it must have been clear before it ends. `notify` names hooks.
+    `device` lists device ids, empty for all. With `clear_below` an `above` alert is resolved only
+    below that value, with `clear_above` a `below` alert above it. `hold` ("for") is the seconds
+    that the condition must hold before the alert fires, `clear_hold` ("clear_for") the seconds
+    that it must be clear before it is resolved. `notify` names hooks. Limits are in the
+    quantity's canonical unit. Raises ConfigError for none or several conditions.
     """
 
     name: str
@@ -37,14 +38,14 @@ class Rule:
     def watches(self, device: str) -> bool:
         return not self.device or device in self.device
 
-    def renamed(self, old: str, new: str) -> "Rule":
-        """The same rule, with a device called otherwise."""
+    def with_renamed_device(self, old: str, new: str) -> "Rule":
+        """The rule with a device's id replaced."""
         if old not in self.device:
             return self
-        return replace(self, device=tuple(new if one == old else one for one in self.device))
+        return replace(self, device=tuple(new if name == old else name for name in self.device))
 
     def holds(self, value: float) -> bool:
-        """Whether the value is what the rule warns of."""
+        """Whether the value meets the rule's condition."""
         if self.above is not None:
             return value > self.above
         if self.below is not None:
@@ -52,7 +53,7 @@ class Rule:
         return value == self.equals
 
     def clears(self, value: float) -> bool:
-        """Whether the value ends an alert that fires."""
+        """Whether the value clears a firing alert, hysteresis included."""
         if self.above is not None and self.clear_below is not None:
             return value < self.clear_below
         if self.below is not None and self.clear_above is not None:
@@ -61,6 +62,6 @@ class Rule:
 
     @property
     def condition(self) -> tuple[object, ...]:
-        """What an alert's state hangs on; the rest may change under a running alert."""
+        """What an alert's state depends on; a change of anything else keeps an active alert."""
         limits = (self.equals, self.above, self.below, self.clear_below, self.clear_above)
         return (self.quantity, *limits)

@@ -1,4 +1,4 @@
-"""Who knows of an alert already (acks), and what is not to be told for a while (silences)."""
+"""Acknowledgements of alerts, and silences that suppress notifications for a time."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -7,13 +7,13 @@ from itertools import chain
 
 from meterd.model.alert import Alert
 
-# More would be a mistake of a program, and each is looked at for each alert.
-MOST_SILENCES = 1000
+# Bounds the cost of each alert (all silences of its device are checked), and runaway clients.
+MAX_SILENCES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Somebody has seen an alert. `time` is Unix ms, `by` "" where nobody had to log in."""
+    """An acknowledgement. `alert` is an alert's id, `time` Unix ms, `by` "" without a login."""
 
     alert: str
     by: str
@@ -23,9 +23,9 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Alerts that hooks are not told of in start <= time < end (Unix ms).
+    """Suppresses the notifications of matching alerts in start <= time < end (Unix ms).
 
-    An alert is meant where each of `rule`, `device` and `quantity` is "" or its own.
+    An alert matches where each of `rule`, `device` and `quantity` is "" or equal to its own.
     """
 
     id: str
@@ -46,73 +46,73 @@ class Silence:
         )
 
 
-def unique() -> str:
+def new_uuid() -> str:
     return str(uuid.uuid4())
 
 
 class ActiveSilences:
-    """Those that are not over."""
+    """The silences that have not ended, by device, at most MAX_SILENCES."""
 
-    def __init__(self, new_id: Callable[[], str] = unique) -> None:
+    def __init__(self, new_id: Callable[[], str] = new_uuid) -> None:
         self._new_id = new_id
         self._all: dict[str, Silence] = {}
-        # By device, "" for every one; the first to end comes first.
-        self._of: dict[str, list[Silence]] = {}
+        # By device id, "" for all devices; ordered by end.
+        self._by_device: dict[str, list[Silence]] = {}
 
     def next_id(self) -> str:
         return self._new_id()
 
     def add(self, silence: Silence) -> None:
-        """Raises ValueError where there are too many."""
-        if len(self._all) >= MOST_SILENCES:
-            raise ValueError(f"there are {MOST_SILENCES} silences already")
-        self._set(self._all | {silence.id: silence})
+        """Raises ValueError at MAX_SILENCES."""
+        if len(self._all) >= MAX_SILENCES:
+            raise ValueError(f"there are {MAX_SILENCES} silences already")
+        self._reindex(self._all | {silence.id: silence})
 
     def remove(self, silence: str) -> bool:
         """False where there is none of that id."""
         if silence not in self._all:
             return False
-        self._set({key: one for key, one in self._all.items() if key != silence})
+        self._reindex({key: other for key, other in self._all.items() if key != silence})
         return True
 
     def listed(self) -> list[Silence]:
-        """Those that end first come first."""
+        """All, ordered by their end."""
         return list(self._all.values())
 
     def covering(self, alert: Alert, now: int) -> list[str]:
-        """The ids of those that keep it quiet."""
-        return [one.id for one in self._about(alert) if one.covers(alert, now)]
+        """The ids of the silences that cover the alert at `now` (Unix ms)."""
+        return [silence.id for silence in self._candidates(alert) if silence.covers(alert, now)]
 
     def covers(self, alert: Alert, now: int) -> bool:
-        """Whether any keeps it quiet."""
-        return any(one.covers(alert, now) for one in self._about(alert))
+        """Whether any silence covers the alert at `now` (Unix ms)."""
+        return any(silence.covers(alert, now) for silence in self._candidates(alert))
 
     def prune(self, now: int) -> bool:
-        """Forget what is over; whether there was any."""
-        left = {key: one for key, one in self._all.items() if one.end > now}
-        if len(left) == len(self._all):
+        """Removes silences that ended by `now` (Unix ms); whether there was any."""
+        remaining = {key: silence for key, silence in self._all.items() if silence.end > now}
+        if len(remaining) == len(self._all):
             return False
-        self._set(left)
+        self._reindex(remaining)
         return True
 
     def rename(self, old: str, new: str) -> None:
-        """Those of a device are of the one that is called so now."""
-        self._set(
+        """Renames a device."""
+        self._reindex(
             {
-                key: replace(one, device=new) if one.device == old else one
-                for key, one in self._all.items()
+                key: replace(silence, device=new) if silence.device == old else silence
+                for key, silence in self._all.items()
             }
         )
 
     def restore(self, silences: Iterable[Silence]) -> None:
-        self._set({one.id: one for one in silences})
+        self._reindex({silence.id: silence for silence in silences})
 
-    def _about(self, alert: Alert) -> Iterable[Silence]:
-        return chain(self._of.get(alert.device, ()), self._of.get("", ()))
+    def _candidates(self, alert: Alert) -> Iterable[Silence]:
+        return chain(self._by_device.get(alert.device, ()), self._by_device.get("", ()))
 
-    def _set(self, silences: Mapping[str, Silence]) -> None:
-        ordered = sorted(silences.values(), key=lambda one: (one.end, one.id))
-        self._all = {one.id: one for one in ordered}
-        self._of = {}
-        for one in ordered:
-            self._of.setdefault(one.device, []).append(one)
+    def _reindex(self, silences: Mapping[str, Silence]) -> None:
+        ordered = sorted(silences.values(), key=lambda silence: (silence.end, silence.id))
+        self._all = {silence.id: silence for silence in ordered}
+        self._by_device = {}
+        for silence in ordered:
+            self._by_device.setdefault(silence.device, []).append(silence)

@@ -13,7 +13,7 @@ from meterd.api.connection import Connection
 from meterd.api.limits import Guests, ServerLimits
 from meterd.api.log_rate_limit import LogRateLimit
 from meterd.api.tls import LOOK_EVERY, Certificate
-from meterd.model.shares import giving_way, share_of
+from meterd.model.shares import clients_to_close, share_of
 
 log = logging.getLogger("meterd.api")
 
@@ -214,7 +214,7 @@ class Acceptor:
         now = asyncio.get_running_loop().time()
         held = self._guests.held
         # Some at once: each look goes through all connections.
-        for connection in giving_way(share, seats, held, now, _LEAST_IDLE, _AT_ONCE):
+        for connection in clients_to_close(share, seats, held, now, _LEAST_IDLE, _AT_ONCE):
             guest = self._connections.pop(connection)
             guest.leave()
             connection.drop()

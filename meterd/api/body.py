@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from meterd.api.answer import JSON, ApiCall
-from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem import ApiRefusal, ParameterError, quote
 from meterd.api.problem_code import ProblemCode
 from meterd.model.text import has_controls
 
@@ -48,9 +48,10 @@ def read(model: type[B], call: ApiCall) -> B:
     name = ".".join(map(str, first["loc"]))
     what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
     what = what.removeprefix("Value error, ")
-    if first["type"].startswith("bad_"):
-        what = f"{quote(json.dumps(first['input'], ensure_ascii=False))} {what}"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ParameterError):
+        what = f"{quote(json.dumps(first['input'], ensure_ascii=False))} {cause}"
+        hint = cause.hint or hint
     code = ProblemCode.BAD_BODY
-    hint = str(first.get("ctx", {}).get("hint", hint))
     detail = f"{quote(name)}: {what}" if name else f"the body: {what}"
     raise ApiRefusal(422, code, detail, hint=hint, allowed=names, parameter=name[:80])

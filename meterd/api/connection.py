@@ -22,6 +22,8 @@ log = logging.getLogger("meterd.api")
 LONGEST_LINE = 8190  # bytes of the request line, and of one header
 MOST_HEADERS = 64
 _HIGH = re.compile(rb"[\x80-\xff]")
+# The empty line after the headers; some clients end lines with a line feed alone.
+_HEAD_END = re.compile(rb"\n\r?\n")
 LINGER = 5.0  # seconds in which a body that nobody wants is read and dropped
 
 _LATE = (
@@ -48,6 +50,8 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_answered",
         "_bytes",
+        "_end",
+        "_is_head_over",
         "_is_in_line",
         "_left",
         "_limits",
@@ -56,6 +60,7 @@ class Connection(web.RequestHandler):
         "_phase",
         "_quiet",
         "_since",
+        "_time",
         "_unread",
         "is_leaving",
     )
@@ -89,8 +94,11 @@ class Connection(web.RequestHandler):
         self._left = left
         self._lost: Callable[[], None] | None = None
         self._phase = Phase.HEAD
-        self._since = loop.time()
-        self._bytes = 0
+        self._time = loop.time
+        self._since = self._time()
+        self._bytes = 0  # of a head that is not over
+        self._end = b""
+        self._is_head_over = False
         self._unread = 0
         self._answered: float | None = None
         self._is_in_line = True
@@ -105,11 +113,20 @@ class Connection(web.RequestHandler):
             return
         if self._is_in_line:
             data = self._readable(data)
-        self._bytes += len(data)
+        if self._phase is Phase.HEAD and not self._is_head_over:
+            self._count(data)
         super().data_received(data)
-        if self._messages:
-            # The headers are there, and what follows is a body: its limit is told with a 413.
-            self._bytes = 0
+
+    def _count(self, data: bytes) -> None:
+        """Count the bytes of a head until it is over; of what follows a body's limit is told (413).
+
+        That it is over is seen here, as its request is begun some turns of the loop later only.
+        """
+        # Parsers pass over empty lines before a request.
+        head = self._end + data if self._end else data.lstrip(b"\r\n")
+        self._is_head_over = _HEAD_END.search(head) is not None
+        self._bytes = 0 if self._is_head_over else self._bytes + len(data)
+        self._end = head[-2:]  # the end may come in two parts
 
     def _readable(self, data: bytes) -> bytes:
         """What has come of a request line, with UTF-8 escaped: the parser takes ASCII only."""
@@ -140,8 +157,10 @@ class Connection(web.RequestHandler):
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self._since = self._loop.time()
+        self._since = self._time()
         self._bytes = 0
+        self._end = b""
+        self._is_head_over = False
         self._is_in_line = phase is Phase.HEAD
         if self._is_in_line:
             self._line = b""

@@ -15,9 +15,16 @@ from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Between, Moment, Name
 from meterd.api.times import rfc3339
 from meterd.energy.bill import Bill, money
-from meterd.energy.consumption import Consumption, Metered, consume, cut, metered, since
+from meterd.energy.consumption import (
+    Consumption,
+    EnergyQuantity,
+    consume,
+    default_start,
+    energy_quantity,
+    period_spans,
+)
 from meterd.energy.periods import HOUR, Period, PeriodSpan
-from meterd.energy.quarter import COUNTER, Found, floor
+from meterd.energy.quarter import COUNTER, QuarterSeries, quarter_floor
 from meterd.energy.tally import EnergyBucket
 from meterd.energy.tariff import Tariff
 from meterd.energy.zone_clock import DAY
@@ -40,7 +47,7 @@ class EnergySite(Protocol):
     @property
     def tariffs(self) -> Mapping[str, Tariff]: ...
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         """What a counter rose by in each quarter hour of start <= t < end (Unix ms), and how.
 
         `start` and `end` are multiples of 15 min; quarter hours of which nothing is known are
@@ -123,7 +130,7 @@ class _EnergyQuestion(NamedTuple):
     firsts: Mapping[str, int]
 
 
-def row(device: str, asked: Metered, bucket: EnergyBucket, method: str) -> dict[str, Any]:
+def row(device: str, asked: EnergyQuantity, bucket: EnergyBucket, method: str) -> dict[str, Any]:
     """A bucket as answers show it, without costs. Values are exact: thousandths of the unit."""
     return {
         "device": device,
@@ -160,7 +167,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def rows_of(
-    device: str, asked: Metered, found: Consumption, tariff: Tariff | None
+    device: str, asked: EnergyQuantity, found: Consumption, tariff: Tariff | None
 ) -> list[dict[str, Any]]:
     """The rows of one series, as answers show them."""
     return [
@@ -170,13 +177,13 @@ def rows_of(
     ]
 
 
-def need_energy(quantity: str) -> Metered:
+def need_energy(quantity: str) -> EnergyQuantity:
     """What a quantity's name asks for. Raises Refusal."""
-    found = metered(quantity)
+    found = energy_quantity(quantity)
     if found is not None:
         return found
     if not is_known(quantity):
-        energies = [name for name in CATALOGUE if metered(name)]
+        energies = [name for name in CATALOGUE if energy_quantity(name)]
         raise unknown("quantity", quantity, energies, parameter="quantity")
     hint = f"ask for a counter such as {IMPORT}, or for active_energy.net"
     detail = f"{quantity} is no energy that is counted"
@@ -192,7 +199,7 @@ def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | Non
     return tariffs[name]
 
 
-def need_priced(asked: Metered) -> None:
+def need_priced(asked: EnergyQuantity) -> None:
     """Refuse to price what has no price per kWh."""
     if not asked.priced:
         detail = f"a tariff is for active energy, and has no price for {asked.quantity}"
@@ -204,7 +211,7 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan
     """The periods that are asked for. Raises Refusal."""
     period = Period(query.period)
     end = now if query.end is None else query.end
-    start = since(zone, period, min(end, now)) if query.start is None else query.start
+    start = default_start(zone, period, min(end, now)) if query.start is None else query.start
     if start >= end:
         hint = "start has to lie before end; absent, end is now"
         raise ApiRefusal(
@@ -213,7 +220,9 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan
     whole = query.snap == "period"
     # A rough count, before any is worked out.
     count = (min(end, now) - start) // _WIDTH.get(period, 7 * DAY)
-    pieces = [] if count > MOST_BUCKETS else cut(zone, period, start, end, now, whole=whole)
+    pieces = (
+        [] if count > MOST_BUCKETS else period_spans(zone, period, start, end, now, whole=whole)
+    )
     if max(count, len(pieces)) > MOST_BUCKETS:
         detail = f"that is more than {MOST_BUCKETS} {period}s"
         hint = "ask for a shorter range or a longer period"
@@ -276,7 +285,7 @@ async def _firsts(call: ApiCall, pieces: Sequence[PeriodSpan]) -> dict[str, int]
 
 
 async def _in_time(
-    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[Metered], named: bool
+    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[EnergyQuantity], named: bool
 ) -> list[bytes]:
     try:
         async with asyncio.timeout(DEADLINE):
@@ -290,13 +299,13 @@ async def _in_time(
 
 
 async def _energy(
-    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[Metered], named: bool
+    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[EnergyQuantity], named: bool
 ) -> AsyncIterator[bytes]:
     """The rows of each series, in JSON. A UPS that nobody named has no rows of nulls."""
     site, zone, pieces, now, tariff, firsts = question
 
-    async def lookups(device: str, quantity: str, start: int, end: int) -> Found:
-        start = max(start, floor(firsts.get(device, start)))
+    async def lookups(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
+        start = max(start, quarter_floor(firsts.get(device, start)))
         return await site.quarters(device, quantity, start, end) if start < end else ((), COUNTER)
 
     for device, each in product(devices, asked):

@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from typing import Annotated, cast
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from meterd.api import lookups
 from meterd.api.answer import ApiCall, StreamedAnswer
-from meterd.api.problem import ApiRefusal
+from meterd.api.problem import ApiRefusal, ParameterError
 from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Between, Moment, Name
 from meterd.store.head.catalog import Name as SeriesName
@@ -26,18 +25,14 @@ RESOLUTIONS = ("raw", *downsampled_export.RESOLUTIONS)
 
 def _form(value: object) -> object:
     if value not in MEDIA:
-        raise PydanticCustomError(
-            ProblemCode.BAD_FORMAT, "is no format of exports", {"allowed": list(MEDIA)}
-        )
+        raise ParameterError(ProblemCode.BAD_FORMAT, "is no format of exports", allowed=list(MEDIA))
     return value
 
 
 def _resolution(value: object) -> object:
     if value not in RESOLUTIONS:
-        allowed = {"allowed": list(RESOLUTIONS)}
-        raise PydanticCustomError(
-            ProblemCode.BAD_RESOLUTION, "is no resolution of exports", allowed
-        )
+        why = "is no resolution of exports"
+        raise ParameterError(ProblemCode.BAD_RESOLUTION, why, allowed=RESOLUTIONS)
     return value
 
 

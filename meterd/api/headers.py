@@ -3,7 +3,6 @@
 import re
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from meterd.api import problem
 from meterd.api.problem import ApiRefusal
@@ -50,8 +49,9 @@ def shaped(refusal: ApiRefusal, path: str) -> tuple[bytes, str]:
 
 def refuse(refusal: ApiRefusal, path: str = "") -> web.Response:
     """A refusal as a response: a problem, under /prometheus an error in Prometheus' shape."""
-    headers = CIMultiDict({**HEADERS, "Cache-Control": "no-store", **refusal.headers})
-    for challenge in refusal.challenges:
-        headers.add("WWW-Authenticate", challenge)
+    headers = {**HEADERS, "Cache-Control": "no-store", **refusal.headers}
     body, media = shaped(refusal, path)
-    return web.Response(body=body, status=refusal.status, content_type=media, headers=headers)
+    response = web.Response(body=body, status=refusal.status, content_type=media, headers=headers)
+    for challenge in refusal.challenges:
+        response.headers.add("WWW-Authenticate", challenge)
+    return response

@@ -95,6 +95,18 @@ class ApiRefusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
         return json.dumps(problem).encode()
 
 
+class ParameterError(ValueError):
+    """A validator refuses a parameter: what makes an ApiRefusal of it, once its name is known."""
+
+    def __init__(
+        self, code: ProblemCode, why: str, *, hint: str = "", allowed: Sequence[str] = ()
+    ) -> None:
+        super().__init__(why)
+        self.code = code
+        self.hint = hint
+        self.allowed = allowed
+
+
 def quote(text: str) -> str:
     """What a client sent, safe and short enough to send back."""
     shown = repr(text)

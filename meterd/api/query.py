@@ -15,10 +15,9 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meterd.api import times
-from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem import ApiRefusal, ParameterError, quote
 from meterd.api.problem_code import ProblemCode
 from meterd.api.window import Calendar, Width
 
@@ -26,8 +25,6 @@ AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
 
 # As long as any name of a device or quantity may sensibly be.
 _LONGEST_NAME = 128
-# The types of errors that are codes by themselves; all of pydantic's own are BAD_PARAMETER.
-_CODES = {str(code): code for code in ProblemCode if code.startswith("bad_")}
 
 MOST_COUNTED = 11_000
 _DIGITS = re.compile(r"0*[0-9]{1,5}", re.ASCII)
@@ -72,9 +69,7 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
     try:
         return times.moment(value, context["now"])
     except ValueError as error:
-        raise PydanticCustomError(
-            ProblemCode.BAD_TIME, "{why}", {"why": str(error), "hint": times.MOMENT_HINT}
-        ) from error
+        raise ParameterError(ProblemCode.BAD_TIME, str(error), hint=times.MOMENT_HINT) from error
 
 
 def _step(value: Any) -> Any:
@@ -86,14 +81,12 @@ def _step(value: Any) -> Any:
     except ValueError as error:
         hint = f"{times.DURATION_HINT}; 1d, 1w, 1mo and 1y are those of the site's clock; "
         hint += "raw gives every sample as polled"
-        raise PydanticCustomError(
-            ProblemCode.BAD_STEP, "{why}", {"why": str(error), "hint": hint}
-        ) from error
+        raise ParameterError(ProblemCode.BAD_STEP, str(error), hint=hint) from error
 
 
 def _aggregate(value: Any) -> Any:
     if value not in AGGREGATES:
-        raise PydanticCustomError(ProblemCode.BAD_AGG, "is no aggregate", {"allowed": AGGREGATES})
+        raise ParameterError(ProblemCode.BAD_AGG, "is no aggregate", allowed=AGGREGATES)
     return value
 
 
@@ -102,8 +95,8 @@ def _count(value: Any) -> Any:
         return value
     if not _DIGITS.fullmatch(value) or not int(value):
         hint = f"write a whole number from 1 to {MOST_COUNTED}"
-        raise PydanticCustomError(
-            ProblemCode.BAD_NUMBER, "is no number that is possible here", {"hint": hint}
+        raise ParameterError(
+            ProblemCode.BAD_NUMBER, "is no number that is possible here", hint=hint
         )
     return int(value)
 
@@ -184,7 +177,7 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
     try:
         return model.model_validate(given, context={"now": now})
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False)[0], model) from error
+        raise _refusal(dict(error.errors(include_url=False)[0]), model) from error
 
 
 @cache
@@ -229,7 +222,8 @@ def _settle(given: dict[str, Any]) -> None:
         given[name] = times.rfc3339(int(text))
 
 
-def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
+def _refusal(error: Mapping[str, Any], model: type[ApiQuery]) -> ApiRefusal:
+    """`error` is pydantic's: type, loc, msg, input, and ctx where it has one."""
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         allowed = names_of(model)
@@ -241,21 +235,26 @@ def _refusal(error: ErrorDetails, model: type[ApiQuery]) -> ApiRefusal:
             allowed=allowed,
             parameter=name[:_LONGEST_NAME],
         )
-    context = error.get("ctx", {})
+    value = quote(str(error["input"]))
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ParameterError):
+        return ApiRefusal(
+            400,
+            cause.code,
+            f"{name}: {value} {cause}",
+            hint=cause.hint,
+            allowed=cause.allowed,
+            parameter=name,
+        )
     return ApiRefusal(
-        400,
-        _CODES.get(error["type"], ProblemCode.BAD_PARAMETER),
-        f"{name}: {quote(str(error['input']))} {_why(error)}",
-        hint=str(context.get("hint", "")),
-        allowed=context.get("allowed", ()),
-        parameter=name,
+        400, ProblemCode.BAD_PARAMETER, f"{name}: {value} {_why(error)}", parameter=name
     )
 
 
-def _why(error: ErrorDetails) -> str:
+def _why(error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "string_too_short":
             return "is empty: name one, or leave the parameter out"
         case "string_too_long":
             return f"is longer than {_LONGEST_NAME} characters"
-    return error["msg"]
+    return str(error["msg"])

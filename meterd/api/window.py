@@ -8,7 +8,7 @@ from typing import NamedTuple
 from meterd.api.problem import ApiRefusal
 from meterd.api.problem_code import ProblemCode
 from meterd.api.times import rfc3339, spell
-from meterd.energy.periods import Period, edges
+from meterd.energy.periods import Period, run_starts
 
 MOST_POINTS = 11_000  # a series; Prometheus' limit, which clients know
 MOST_ALTOGETHER = 500_000  # an answer: about 12 MB of JSON
@@ -64,7 +64,7 @@ class Calendar:
 
         Empty where they are those of the same step in UTC: its roll-ups are the faster ones.
         """
-        found = edges(zone, self.period, self.count, start, end)
+        found = run_starts(zone, self.period, self.count, start, end)
         is_utc = self.period is Period.DAY and all(edge % self.nominal == 0 for edge in found)
         return [] if is_utc else found
 

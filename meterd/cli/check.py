@@ -15,6 +15,7 @@ from meterd.cli.logging_setup import tell_of_values, warn_of_maps
 from meterd.cli.main import EXIT_ALL_FAILED, EXIT_CONFIG, EXIT_FINDINGS, EXIT_SOME_FAILED
 from meterd.cli.servers import check_certificate, check_login
 from meterd.cli.times import now_ms
+from meterd.config.codes import Code
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
 from meterd.daemon import alerting, config_warnings, rule_warnings
@@ -23,7 +24,7 @@ from meterd.daemon.config_warnings import ConfigWarning
 from meterd.daemon.device_names import of_names
 from meterd.daemon.link_plan import Built, build, link_plans
 from meterd.daemon.saved_alerts import silenced
-from meterd.errors import Problem
+from meterd.errors import ConfigError, Problem
 from meterd.model.duration import spell
 from meterd.model.sample import Poll
 
@@ -80,13 +81,14 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
     """Check the configuration; print each bus's plan: reads, bytes, seconds, load.
 
     Every mistake is printed with its place and what to do. Exit code 78 if there is one, if
-    nobody could log in where the API listens to the network, or
-    if a bus cannot keep the intervals that are asked of it.
+    nobody could log in where the API listens to the network, if the driver of the store's server is
+    not installed, or if a bus cannot keep the intervals that are asked of it.
     What can be loaded and hardly is what was meant is a warning: two devices that are one meter,
     rules that can never fire or that tell nobody, hooks that hear nothing.
     """
     loaded = load_file(config)
     settings = loaded.settings
+    _check_driver(loaded)
     check_login(settings.api, settings.api.token_file(settings.store.url))
     if flaw := check_certificate(settings.api, time.time()):
         click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
@@ -106,6 +108,21 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
 
 
 # -- what is found ---------------------------------------------------------------------------------
+
+
+def _check_driver(loaded: Loaded) -> None:
+    """Raises ConfigError where the store is on a server and the driver for it is not installed."""
+    from meterd.store.db.extras import MissingDriverError, need_driver
+
+    url = loaded.settings.store.url
+    scheme, _, _ = (url if isinstance(url, str) else url[0]).partition(":")
+    try:
+        need_driver(scheme)
+    except MissingDriverError as error:
+        place = loaded.place("store", "url")
+        code, hint = Code.STORE_DRIVER.value, f"install it: {error.todo}"
+        found = Problem(loaded.file, place.line, place.column, code, error.what, hint)
+        raise ConfigError([found]) from error
 
 
 def _offline(settings: Settings, built: Sequence[Built]) -> _CheckReport:

@@ -88,9 +88,13 @@ def store(url: str | Sequence[str], spool: Path | None = None) -> Iterator[Findi
     `spool` is where polls wait, if it is not beside the store.
     """
     from meterd.store.db import store_url
+    from meterd.store.db.extras import MissingDriverError
 
     try:
         place = store_url.find(url)
+    except MissingDriverError as error:
+        yield Finding("store", WRONG, error.what, error.todo)
+        return
     except StoreError as error:
         yield Finding("store", WRONG, str(error), "correct store.url")
         return

@@ -159,7 +159,8 @@ def _need_id(name: str) -> None:
     try:
         TypeAdapter(DeviceId).validate_python(name)
     except ValidationError as error:
-        raise click.UsageError(f"NEW {name!r} {error.errors()[0]['msg']}.") from error
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"NEW {name!r} {what}.") from error
 
 
 def _renamed(settings: Settings, old: str, new: str, who: str, *, is_merge: bool) -> dict[str, Any]:

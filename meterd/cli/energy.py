@@ -20,7 +20,7 @@ from meterd.energy.periods import Period
 
 if TYPE_CHECKING:
     from meterd.api.problem import ApiRefusal
-    from meterd.energy.consumption import Metered
+    from meterd.energy.consumption import EnergyQuantity
     from meterd.energy.periods import PeriodSpan
     from meterd.energy.quarter import Fetch
 
@@ -226,10 +226,10 @@ def _kilo(value: float | None) -> str | None:
 
 def _shown(time: str, zone: ZoneInfo, between: str, period: Period) -> str:
     """The local date where a day begins; else the local time, with what it is ahead of UTC."""
-    from meterd.energy.calendar import local
+    from meterd.energy.calendar import day_label
 
     moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
-    found = local(zone, round(moment.timestamp() * 1000)) if period in _DATED else None
+    found = day_label(zone, round(moment.timestamp() * 1000)) if period in _DATED else None
     return found or moment.astimezone(zone).isoformat(between, "minutes")
 
 
@@ -265,7 +265,7 @@ def _devices(
     return list(dict.fromkeys((*configured, *left)))
 
 
-def _energies(question: Question) -> "list[Metered]":
+def _energies(question: Question) -> "list[EnergyQuantity]":
     from meterd.api.energy import IMPORT, need_energy, need_priced
     from meterd.api.problem import ApiRefusal
 

@@ -5,13 +5,12 @@ from meterd.errors import ConfigError
 
 def place(listen: str) -> tuple[str, int]:
     """Host and port. Raises ConfigError."""
-    from pydantic_core import PydanticCustomError
-
+    from meterd.config.codes import ValueFlawError
     from meterd.config.listen import split_listen
 
     try:
         return split_listen(listen)
-    except PydanticCustomError as error:
+    except ValueFlawError as error:
         text = f"--listen {listen!r} is not HOST:PORT, such as 127.0.0.1:8420"
         raise ConfigError(text) from error
 

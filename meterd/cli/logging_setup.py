@@ -36,7 +36,7 @@ def warn_of_maps(settings: Settings) -> None:
 
 def _unsaid(found: RegisterMap) -> str:
     """Which rows of a map look as if they were not all of the meter's number."""
-    rows = dict.fromkeys(row.quantity for row, *_ in map_omissions.suspicions(found) if row)
+    rows = dict.fromkeys(row.quantity for row, *_ in map_omissions.map_warnings(found) if row)
     return f"perhaps not the whole number: {', '.join(rows)}" if rows else ""
 
 

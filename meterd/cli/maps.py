@@ -136,7 +136,7 @@ def _check(file: str, format_: str | None) -> None:
     places = map_file.places(text, file)
     if problems := map_check.problems(found, file, places):
         raise ConfigError(problems)
-    doubts = map_check.doubts(found, file, places)
+    doubts = map_check.map_warnings(found, file, places)
     plan = map_check.requests(found)
     for line in map(str, doubts):
         click.echo(line, err=True)
@@ -152,7 +152,7 @@ def _check(file: str, format_: str | None) -> None:
     registers = sum(one.registers for one in plan)
     told = f"{len(found.rows)} rows in {len(plan)} reads of {registers} registers"
     click.echo(f"{file}: no mistakes, {len(doubts)} warnings, {told}", err=True)
-    if (fewer := map_check.fewer(found)) < len(plan):
+    if (fewer := map_check.requests_with_bridge(found)) < len(plan):
         told = f"limits: {{bridge: {BRIDGE}}} makes {fewer} reads of them"
         click.echo(f"if the meter answers to registers between the rows, {told}", err=True)
 

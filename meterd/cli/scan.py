@@ -1,18 +1,15 @@
 """`meterd scan`: who answers on a bus, and which register map each of them seems to have."""
 
 import asyncio
-import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any
 
 import click
 
 from meterd.cli import output
 from meterd.cli.main import EXIT_FAILURE
-from meterd.cli.terminal import raw
+from meterd.cli.progress import ProgressLine, progress_line
 from meterd.config.link_urls import check_link
 from meterd.drivers.link_scan import FoundUnit, LinkScan, ways
 from meterd.drivers.map_library import load_map, loadable
@@ -68,7 +65,8 @@ def command(
     if timeout and not patience:
         raise ConfigError(f"--timeout {timeout!r} is no duration such as 300ms")
     tries = list(ways(address, _listed(baud), _listed(parity)))
-    with _Bar() as bar:
+    with progress_line() as line:
+        bar = _Bar(line)
         survey = LinkScan(tries, _units(units), SystemClock(), bar, timeout=patience, only=only)
         done = _run(survey, only)
     if not done:
@@ -188,37 +186,15 @@ def _url(found: FoundUnit) -> str:
 
 
 class _Bar:
-    """A bar on stderr, where stderr is a terminal that may be drawn on."""
+    """The stages of a scan as a line on stderr, where there is one."""
 
-    def __init__(self) -> None:
-        self._progress: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> "_Bar":
-        if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._progress = Progress(console=Console(file=raw(sys.stderr)), transient=True)
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+    def __init__(self, line: ProgressLine | None) -> None:
+        self._line = line
 
     def begin(self, what: str, steps: int) -> None:
-        if self._progress is None:
-            return
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(what, total=steps or None)
+        if self._line is not None:
+            self._line.begin(what, steps or None)
 
     def step(self) -> None:
-        if self._progress is not None:
-            self._progress.advance(self._task)
+        if self._line is not None:
+            self._line.advance(1)

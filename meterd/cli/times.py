@@ -18,11 +18,11 @@ def moment(option: str, text: str, now: int, zone: ZoneInfo | None = None) -> in
     """
     from meterd.api.times import MOMENT_HINT
     from meterd.api.times import moment as parse
-    from meterd.energy.calendar import HINT, named
+    from meterd.energy.calendar import HINT, parse_date
 
     hint = f"{HINT}, or {MOMENT_HINT.removeprefix('write ')}" if zone else MOMENT_HINT
     try:
-        found = named(text, zone, now) if zone else None
+        found = parse_date(text, zone, now) if zone else None
         return parse(text, now) if found is None else found.start
     except ValueError as error:
         raise click.UsageError(f"{option} {text!r} {error}: {hint}.") from error
@@ -30,10 +30,10 @@ def moment(option: str, text: str, now: int, zone: ZoneInfo | None = None) -> in
 
 def stretch(option: str, text: str, now: int, zone: ZoneInfo) -> tuple[int, int]:
     """Beginning and end of a day, a month or a year, as Unix ms. Raises UsageError."""
-    from meterd.energy.calendar import HINT, named
+    from meterd.energy.calendar import HINT, parse_date
 
     try:
-        found = named(text, zone, now)
+        found = parse_date(text, zone, now)
         if found is None or found.start == found.end:
             raise ValueError("names no day, month or year")
     except ValueError as error:

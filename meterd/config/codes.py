@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic_core import PydanticCustomError
-
 
 class Code(StrEnum):
     """Stable: scripts and searches rely on them. A code is never given a second meaning."""
@@ -51,6 +49,7 @@ class Code(StrEnum):
     BASE_PATH = "C052"
     PROXY = "C053"
     ORIGIN = "C054"
+    STORE_DRIVER = "C055"
     TARIFF_TIME = "C060"
     TARIFF_DAY = "C061"
     PRICE = "C062"
@@ -100,6 +99,7 @@ MEANING: dict[Code, str] = {
     Code.BASE_PATH: "api.base_path is no path such as /meterd.",
     Code.PROXY: "A trusted proxy is no address or network.",
     Code.ORIGIN: "An origin of api.cors is none such as https://dash.example.",
+    Code.STORE_DRIVER: "The store is on a server whose driver package is not installed.",
     Code.TARIFF_TIME: "A tariff's times of day are no HH:MM-HH:MM, or are on no quarter hours.",
     Code.TARIFF_DAY: "A tariff names a day, a month, a season or a date that does not exist.",
     Code.PRICE: "A price is no decimal number, is too large, or has too many decimal places.",
@@ -166,8 +166,14 @@ class ValueFlaw:
     hint: str = ""
     show: bool = True
 
-    def error(self) -> PydanticCustomError:
-        """To raise in a validator: it carries the code and the hint through pydantic."""
-        return PydanticCustomError(
-            "flaw", "{text}", {"text": self.what.replace("{}", "this value"), "flaw": self}
-        )
+    def error(self) -> "ValueFlawError":
+        """To raise in a validator: pydantic hands it on, with the code and the hint in it."""
+        return ValueFlawError(self)
+
+
+class ValueFlawError(ValueError):
+    """A validator refuses a value, for its `flaw`."""
+
+    def __init__(self, flaw: ValueFlaw) -> None:
+        super().__init__(flaw.what.replace("{}", "this value"))
+        self.flaw = flaw

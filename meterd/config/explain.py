@@ -2,14 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from meterd.config.codes import Code, ValueFlaw
+from meterd.config.codes import Code, ValueFlaw, ValueFlawError
 from meterd.config.duration import meant
 from meterd.config.names import near
 from meterd.config.problems import START, FilePosition, Problems, excerpt
@@ -17,6 +16,8 @@ from meterd.config.settings import fits, keys_at
 from meterd.config.yaml_tree import Items, Keys, Node, Scalar, is_unknown
 
 Loc: TypeAlias = Sequence[str | int]
+ErrorDetails: TypeAlias = Mapping[str, Any]
+"""One error of a ValidationError: its `type`, `loc`, `msg`, `input`, and `ctx` where it has one."""
 
 # The beginnings of pydantic's types of error, and what the value should have been.
 _KINDS = {
@@ -100,7 +101,7 @@ def explain(
 ) -> None:
     """Add a problem for each error. `prefix` leads to what was validated, `keys` are its keys."""
     for detail in error.errors(include_url=False):
-        _explain_one(detail, root, problems, (*prefix, *detail["loc"]), keys)
+        _explain_one(dict(detail), root, problems, (*prefix, *detail["loc"]), keys)
 
 
 def _explain_one(detail: ErrorDetails, root: Node, problems: Problems, loc: Loc, keys: Loc) -> None:
@@ -203,8 +204,8 @@ def _sentence(flaw: ValueFlaw, spot: Spot, shown: str) -> str:
 def _flaw(detail: ErrorDetails, node: Node, path: Sequence[str] = ()) -> ValueFlaw:
     """What pydantic found, as we say it."""
     kind, context = detail["type"], detail.get("ctx", {})
-    if isinstance(flaw := context.get("flaw"), ValueFlaw):
-        return flaw
+    if isinstance(error := context.get("error"), ValueFlawError):
+        return error.flaw
     if kind in _RANGES:
         words, key = _RANGES[kind]
         return ValueFlaw(Code.RANGE, f"must be {words.replace('{}', str(context.get(key, '…')))}")

@@ -11,7 +11,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import InitErrorDetails
 
 from meterd.config.codes import Code, ValueFlaw
 from meterd.config.names import near
@@ -43,8 +42,10 @@ class HolidayWords:
 
 def mistakes(found: Iterable[tuple[tuple[int | str, ...], object, ValueFlaw]]) -> None:
     """Raise for each (where below this value, what stands there, what is wrong with it)."""
-    errors = [
-        InitErrorDetails(type=flaw.error(), loc=loc, input=value) for loc, value, flaw in found
+    # pydantic's own type for a ValueError of a validator; its words are those of `ctx.error`.
+    errors: list[Any] = [
+        {"type": "value_error", "loc": loc, "input": value, "ctx": {"error": flaw.error()}}
+        for loc, value, flaw in found
     ]
     if errors:
         raise ValidationError.from_exception_data("tariff", errors)

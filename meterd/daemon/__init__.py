@@ -2,6 +2,5 @@
 
 May import every room below; the API and the command line stand on top of it and are not known
 here. Start is `apply` from empty, stop is `apply(Settings())`: one way to change a site.
-Decided against: a container of services with names (the object graph is one function long),
-and restarting everything on a reload (a meter polled for weeks keeps its connection).
+Decision: docs/decisions/0014.
 """

@@ -24,8 +24,8 @@ from meterd.poll.counter_replay import (
     STANDING,
     CounterReplay,
     CounterTerms,
-    Happened,
     Raw,
+    ReplayEvent,
     Total,
 )
 from meterd.poll.counter_segments import GuardState
@@ -370,7 +370,7 @@ class Work:
                     found.setdefault(total.time, {})[run.quantity] = total
         return found, is_all
 
-    def happened(self) -> Iterator[tuple[str, Happened]]:
+    def happened(self) -> Iterator[tuple[str, ReplayEvent]]:
         """And forgets it."""
         for run in self._runs:
             for one in run.fold.happened:

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterator
 
-from meterd.energy.quarter import COUNTER, QUARTER, Found, Quarter
-from meterd.energy.sampled import BESIDE, Sampled, quarters
+from meterd.energy.quarter import COUNTER, QUARTER, Quarter, QuarterSeries
+from meterd.energy.sampled import MARGIN_SAMPLES, PowerSamples, quarters
 from meterd.energy.zone_clock import DAY
 from meterd.model.quantity import GUARDED, describe
 from meterd.store.blocks.rollup import QuarterRollup as Rolled
@@ -27,7 +27,7 @@ class EnergyQueries:
         self._reader = reader
         self._interval = interval
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         """What is known of each quarter hour of start <= t < end (Unix ms), and how.
 
         Raises StoreError.
@@ -75,7 +75,7 @@ class EnergyQueries:
             if one.increase is not None and one.covered > 0
         ]
 
-    async def _power(self, device: str, quantity: str, start: int, end: int) -> Sampled | None:
+    async def _power(self, device: str, quantity: str, start: int, end: int) -> PowerSamples | None:
         described = describe(quantity)
         name = device, quantity, described.unit if described else "1"
         reader = self._reader()
@@ -84,7 +84,7 @@ class EnergyQueries:
         columns = reader.columns
         (track,) = await asyncio.to_thread(columns, [name], start - _NEAR, end + _NEAR)
         low, high = track.times.searchsorted((start, end))
-        around = slice(max(0, low - BESIDE), high + BESIDE)
+        around = slice(max(0, low - MARGIN_SAMPLES), high + MARGIN_SAMPLES)
         values = [None if value != value else value for value in track.values[around].tolist()]
         return list(zip(track.times[around].tolist(), values, strict=True))
 

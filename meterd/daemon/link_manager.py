@@ -226,7 +226,7 @@ class LinkManager:
         return {
             f"bus {key}": now - running.bus.last_poll
             for key, running in self._running.items()
-            if now - running.bus.last_poll > running.bus.patience
+            if now - running.bus.last_poll > running.bus.stuck_after
         }
 
     def modbus(self, device: str) -> tuple[ModbusMeter, Link, asyncio.Lock] | None:

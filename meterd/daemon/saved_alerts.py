@@ -79,7 +79,7 @@ class SavedAlerts:
     def look(self, memos: Memos) -> None:
         """To be called each second."""
         now = self._clock.monotonic()
-        ripens = now - self._noted >= _EVERY and self._alerts.is_ripening
+        ripens = now - self._noted >= _EVERY and self._alerts.has_pending
         if (self._now() != self._state or ripens) and now >= self._rests_until:
             self._save(memos)
         if now - self._noted_past >= _PAST_EVERY:
@@ -92,13 +92,13 @@ class SavedAlerts:
 
     def _save(self, memos: Memos) -> None:
         self._state, self._noted = self._now(), self._clock.monotonic()
-        body = json.dumps(self._alerts.saved())
+        body = json.dumps(self._alerts.snapshot())
         self._rests_until = self._noted + len(body) // _MOST_BYTES_A_S
         memos.remember(_NAME, body)
 
     def _save_past(self, memos: Memos) -> None:
         self._noted_past = self._clock.monotonic()
-        memos.remember(_PAST, json.dumps(self._alerts.saved_past()))
+        memos.remember(_PAST, json.dumps(self._alerts.snapshot_resolved()))
 
     def _now(self) -> tuple[int, int]:
-        return self._alerts.version, self._alerts.owed
+        return self._alerts.version, self._alerts.undelivered_count

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from functools import partial
 
-from meterd.alerts.engine import TICK, Alerts
+from meterd.alerts.engine import TICK_S, Alerts
 from meterd.config.renamed_devices import outdated, renamed
 from meterd.config.settings import Settings
 from meterd.daemon import self_monitoring
@@ -37,7 +37,7 @@ from meterd.daemon.service import ContainedSink, forever
 from meterd.daemon.store_lifecycle import Store, StorePart
 from meterd.daemon.timeline import Timeline
 from meterd.drivers.modbus import ModbusMeter
-from meterd.energy.quarter import Found
+from meterd.energy.quarter import QuarterSeries
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreCode, StoreError
 from meterd.model.alert import Alert
@@ -160,7 +160,7 @@ class Site:
     def tariffs(self) -> Mapping[str, Tariff]:
         return self.settings.tariffs
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         """What a device consumed in each quarter hour, and how that is known."""
         return await self._consumed.quarters(device, quantity, start, end)
 
@@ -473,7 +473,7 @@ class Site:
 
     async def _watch_alerts(self) -> None:
         while True:
-            await self._clock.sleep(TICK)
+            await self._clock.sleep(TICK_S)
             await self._follow()
             status = self.store_status()
             self._alerts.take(self_monitoring.health(status, self._clock.now_ms()))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from meterd.model.clock import EARLIEST_MS, Clock, slept
+from meterd.model.clock import EARLIEST_MS, Clock, suspended_s
 from meterd.model.event import EventKind, Scalar
 from meterd.model.sample import Poll, Quality, QualityFlag, Sink
 
@@ -194,7 +194,7 @@ class Timeline:
             self._go_on()
 
     def _elapsed(self) -> float:
-        return self._clock.monotonic() + slept()
+        return self._clock.monotonic() + suspended_s()
 
     def _go_on(self) -> None:
         """One piece of what is under way, and the loop comes back for the next one."""

@@ -1,4 +1,4 @@
-"""Ground: which registers of a meter one request may touch, by its map and by what it refused."""
+"""Address constraints: the registers that one request may span, by the map and by exclusions."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -9,12 +9,11 @@ Range = tuple[int, int]
 
 
 class AddressConstraints:
-    """The limits of one meter. Never changed: what is learned makes a new one.
+    """The constraints of one meter. Immutable: what is learned makes a new object.
 
-    `refused` are rows that the meter will not answer. `closed` are (function, first, last)
-    ranges between rows that it was found not to let a request cross; one of no width, where last
-    is first - 1, is a border. `most` is how many
-    registers it gives at once, if that is known better than the map knows it.
+    `refused` are rows that the meter does not answer. `closed` are gaps (function, first, last)
+    between rows that no request may span; an empty one, where last is first - 1, is a border.
+    `most` is the register limit that was found, None for the map's.
     """
 
     def __init__(
@@ -30,11 +29,11 @@ class AddressConstraints:
         self.refused = tuple(refused)
         self.closed = tuple(closed)
         names = {row.quantity for row in self.refused}
-        self._good = [
+        self._readable = [
             row for row in register_map.rows if not row.alone and row.quantity not in names
         ]
-        self._shut: dict[int, list[Range]] = {}
-        self._known: dict[int, list[Range]] = {}
+        self._blocked: dict[int, list[Range]] = {}
+        self._claimed_ranges: dict[int, list[Range]] = {}
 
     def without(
         self,
@@ -42,30 +41,30 @@ class AddressConstraints:
         closed: Iterable[tuple[int, int, int]] = (),
         most: int | None = None,
     ) -> "AddressConstraints":
-        """The same meter, of which more is known."""
+        """A copy with further exclusions."""
         fewest = self.most if most is None else min(most, self.most)
         return AddressConstraints(
             self.map, (*self.refused, *refused), (*self.closed, *closed), fewest
         )
 
     def widened(self, first: int, last: int) -> Range:
-        """First and last register of the request that the meter takes for these."""
+        """First and last register of a request for these, aligned as the meter requires."""
         align = self.map.align
         return first // align * align, -(-(last + 1) // align) * align - 1
 
     def limit(self, function: int, first: int) -> int:
-        """The last register that a request may reach which has to begin at `first`."""
+        """The last register that a request from `first` on may have."""
         align = self.map.align
         start = first // align * align
         size = self.most // align * align
-        return min(start + size, self._wall(function, start)) - 1
+        return min(start + size, self._next_blocked(function, start)) - 1
 
     def fits(self, function: int, first: int, last: int) -> bool:
         """Whether one request may fetch all of these registers."""
         return self.widened(first, last)[1] <= self.limit(function, first)
 
-    def hole(self, function: int, first: int, last: int) -> int:
-        """The longest run in `first`..`last` of registers that no readable row claims."""
+    def gap(self, function: int, first: int, last: int) -> int:
+        """Length of the longest run of registers without a readable row in `first`..`last`."""
         longest = 0
         for low, high in self._claimed(function):
             if high < first:
@@ -78,51 +77,56 @@ class AddressConstraints:
 
     def rows(self, function: int) -> list[Row]:
         """The rows of this function that may share a request, none of them refused."""
-        return [row for row in self._good if row.function == function]
+        return [row for row in self._readable if row.function == function]
 
-    def _wall(self, function: int, start: int) -> int:
-        """The first register from `start` on that no request may touch."""
-        shut = self._shut.get(function)
-        if shut is None:
-            shut = self._shut[function] = self._find_shut(function)
-        i = bisect_left(shut, start, key=lambda pair: pair[1])
-        return max(shut[i][0], start) if i < len(shut) else self._end
+    def _next_blocked(self, function: int, start: int) -> int:
+        """The first register from `start` on that no request may span."""
+        blocked = self._blocked.get(function)
+        if blocked is None:
+            blocked = self._blocked[function] = self._find_blocked(function)
+        i = bisect_left(blocked, start, key=lambda pair: pair[1])
+        return max(blocked[i][0], start) if i < len(blocked) else self._end
 
-    def _find_shut(self, function: int) -> list[Range]:
-        """What the map calls unreadable, and what was refused, unless a good row needs it."""
-        needed = {register for row in self.rows(function) for register in _needed(row)}
+    def _find_blocked(self, function: int) -> list[Range]:
+        """Ranges that no request may span: the map's `unreadable`, gaps, and registers of refused
+        rows that no other row needs."""
+        needed = {register for row in self.rows(function) for register in _row_registers(row)}
         refused = {
             register
             for row in self.refused
             if row.function == function
-            for register in _needed(row)
+            for register in _row_registers(row)
         }
-        closed = [(first, last) for where, first, last in self.closed if where == function]
+        closed = [
+            (first, last)
+            for closed_function, first, last in self.closed
+            if closed_function == function
+        ]
         single = [(register, register) for register in refused - needed]
-        return _merged([*self.map.unreadable, *closed, *single])
+        return _joined([*self.map.unreadable, *closed, *single])
 
     def _claimed(self, function: int) -> list[Range]:
-        known = self._known.get(function)
-        if known is None:
+        claimed = self._claimed_ranges.get(function)
+        if claimed is None:
             spans = [(row.first, row.last) for row in self.rows(function)]
-            known = self._known[function] = _merged(spans)
-        return known
+            claimed = self._claimed_ranges[function] = _joined(spans)
+        return claimed
 
 
-def _needed(row: Row) -> list[int]:
-    """The registers that hold the value, and those beside them that are read with it."""
+def _row_registers(row: Row) -> list[int]:
+    """The registers of a row's value, and of its scale if that is read in the same request."""
     if row.terms and not row.apart:
         return [register for _, register in row.places()]
     scale = () if row.near_scale is None else (row.near_scale,)
     return [*range(row.address, row.address + row.words), *scale]
 
 
-def _merged(ranges: Iterable[Range]) -> list[Range]:
-    """Sorted, and none of them touching the next."""
-    found: list[Range] = []
+def _joined(ranges: Iterable[Range]) -> list[Range]:
+    """The ranges sorted, with overlapping and adjacent ones joined."""
+    joined: list[Range] = []
     for low, high in sorted(ranges):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
         else:
-            found.append((low, high))
-    return found
+            joined.append((low, high))
+    return joined

@@ -1,7 +1,7 @@
-"""Blocks: which registers to read in one request, and what they say.
+"""Blocks: one read request each, and the decoder of its reply to the values of rows.
 
 request   | first register ............................ last register |
-rows      | voltage.l1 | voltage.l2 |   hole   | current.l1 | @scale   |
+rows      | voltage.l1 | voltage.l2 |   gap    | current.l1 | @scale   |
 """
 
 import functools
@@ -18,18 +18,18 @@ from meterd.model.sample import Quality, Reading
 
 _GOOD = Quality.GOOD
 _WHOLE = values.WHOLE
-Far = Mapping[Place, int]
-"""What registers hold that were read in other requests, by function and address."""
+RemoteValues = Mapping[Place, int]
+"""Values of remote registers, which were read in other requests, by function and address."""
 
-NOTHING_FAR: Far = {}
-# Beyond, whole numbers lose digits as floats.
-_EXACT = 2**53
+NO_REMOTE_VALUES: RemoteValues = {}
+# Integers above this are not exact as floats.
+_EXACT_INTEGER_MAX = 2**53
 # Functions whose replies are registers, not single bits.
-_REGISTERS = (3, 4)
+_REGISTER_FUNCTIONS = (3, 4)
 
 
 class Block:
-    """One request, and the rows that its reply answers. Never changed, so that meters share it."""
+    """One request, and the rows that its reply contains. Immutable, so that meters share it."""
 
     def __init__(self, function: int, address: int, words: int, rows: Iterable[Row]) -> None:
         self.function = function
@@ -41,28 +41,28 @@ class Block:
             tuple(row.quantity for row in self.rows),
             tuple("" if text else row.unit for row, text in zip(self.rows, texts, strict=True)),
         )
-        self._raws = self._in_place() or self._picked()
-        if function not in _REGISTERS:
-            self._raws = self._of_bits(self._raws)
+        self._unpack = self._ordered_unpacker() or self._copying_unpacker()
+        if function not in _REGISTER_FUNCTIONS:
+            self._unpack = self._bit_unpacker(self._unpack)
         self._linear = tuple(values.linear(row) for row in self.rows)
-        self._absent = tuple(values.sentinels(row) for row in self.rows)
-        # Where every row is a plain number, a few looks at all of them at once tell.
-        self._easy = None not in self._linear
-        self._any_absent = frozenset[float]().union(*self._absent)
+        self._sentinels = tuple(values.sentinels(row) for row in self.rows)
+        # If every row is a plain number, `columns` checks all values at once.
+        self._all_linear = None not in self._linear
+        self._all_sentinels = frozenset[float]().union(*self._sentinels)
         scaled = any(row.type[0] != "f" for row in self.rows) or set(self._linear) != {(1.0, 1.0)}
         self._scales = self._linear if scaled else None
         floats = (i for i, row in enumerate(self.rows) if row.type == "f32" and not row.terms)
         self._floats = tuple(floats)
         self._composed = {i: values.Composed(row) for i, row in enumerate(self.rows) if row.terms}
         self.apart = any(row.apart for row in self.rows)
-        self._packed = struct.Struct(f">{len(self._floats)}f")
+        self._float_struct = struct.Struct(f">{len(self._floats)}f")
 
     def __repr__(self) -> str:
         last = self.address + self.words - 1
         return f"Block(function={self.function}, registers={self.address}..{last})"
 
-    def _in_place(self) -> Callable[[bytes], tuple[Any, ...]] | None:
-        """Unpacks rows that lie one after the other with their bytes in order; else None."""
+    def _ordered_unpacker(self) -> Callable[[bytes], tuple[Any, ...]] | None:
+        """The unpacker of rows in ascending order with big-endian bytes; None for others."""
         form, end = ">", 0
         for row in self.rows:
             start = 2 * (row.address - self.address)
@@ -73,8 +73,8 @@ class Block:
             end = after
         return struct.Struct(form).unpack_from
 
-    def _picked(self) -> Callable[[bytes], tuple[Any, ...]]:
-        """Picks the rows' bytes, each in big-endian order, out of a reply, then unpacks them."""
+    def _copying_unpacker(self) -> Callable[[bytes], tuple[Any, ...]]:
+        """The unpacker of other rows: copies their bytes in big-endian order, then unpacks."""
         pick = itemgetter(
             *(
                 position
@@ -85,88 +85,90 @@ class Block:
         unpack = struct.Struct(">" + "".join(values.code(row) for row in self.rows)).unpack
         return lambda data: unpack(bytes(pick(data)))
 
-    def _of_bits(
+    def _bit_unpacker(
         self, raws: Callable[[bytes], tuple[Any, ...]]
     ) -> Callable[[bytes], tuple[Any, ...]]:
-        """Single bits, the first one lowest, taken as registers that hold 0 or 1."""
+        """Expands single bits, the lowest first, to registers of 0 or 1 for an unpacker."""
         places = [(n >> 3, n & 7) for n in range(self.words)]
         return lambda data: raws(bytes(x for i, n in places for x in (0, data[i] >> n & 1)))
 
-    def decode(self, data: bytes, far: Far = NOTHING_FAR) -> list[Reading]:
-        """One reading a row, from the reply's registers (2 bytes each).
+    def decode(self, data: bytes, remote: RemoteValues = NO_REMOTE_VALUES) -> list[Reading]:
+        """A reading per row, from the reply's registers (2 bytes each).
 
-        `far` are the registers that rows have apart.
+        `remote` are the values of remote registers.
         """
-        return list(self.columns(data, far))
+        return list(self.columns(data, remote))
 
-    def columns(self, data: bytes, far: Far = NOTHING_FAR) -> Columns:
-        """The same as columns."""
-        raws: Sequence[Any] = self._raws(data)
+    def columns(self, data: bytes, remote: RemoteValues = NO_REMOTE_VALUES) -> Columns:
+        """The readings of `decode` as columns."""
+        raws: Sequence[Any] = self._unpack(data)
         if self._floats:
             raws = self._shortened(raws)
-        # A sum with a NaN or an infinity in it is none that is finite.
-        if self._easy and self._any_absent.isdisjoint(raws) and math.isfinite(sum(raws)):
+        # The sum is finite only if no value is NaN or infinite.
+        if self._all_linear and self._all_sentinels.isdisjoint(raws) and math.isfinite(sum(raws)):
             if self._scales is None:
                 return Columns(self.shape, raws)
             pairs = zip(raws, self._scales, strict=True)
             return Columns(self.shape, [raw * f / d for raw, (f, d) in pairs])  # type: ignore[misc]
-        return self._looked_at(raws, data, far)
+        return self._row_by_row(raws, data, remote)
 
-    def _looked_at(self, raws: Sequence[Any], data: bytes, far: Far) -> Columns:
-        """Row by row, where one of them is not simply a number that is there."""
-        found: list[Any] = []
+    def _row_by_row(self, raws: Sequence[Any], data: bytes, remote: RemoteValues) -> Columns:
+        """Decodes row by row, where some value is no plain number or not available."""
+        decoded: list[Any] = []
         remarks: dict[int, Remark] = {}
-        rows = zip(self.rows, self._linear, self._absent, raws, strict=True)
+        rows = zip(self.rows, self._linear, self._sentinels, raws, strict=True)
         for i, (row, linear, absent, raw) in enumerate(rows):
             if linear is not None and -math.inf < raw < math.inf and raw not in absent:
-                found.append(raw * linear[0] / linear[1])
+                decoded.append(raw * linear[0] / linear[1])
                 continue
-            exponent = self._exponent(row, data, far)
+            exponent = self._exponent(row, data, remote)
             if row.terms:
-                word = functools.partial(self._word, data, far)
+                word = functools.partial(self._word, data, remote)
                 reading = self._composed[i].reading(word, exponent)
             else:
                 reading = values.reading(row, raw, absent, exponent)
             value: Any = reading.value
-            if isinstance(value, int) and -_EXACT <= value <= _EXACT:
+            if isinstance(value, int) and -_EXACT_INTEGER_MAX <= value <= _EXACT_INTEGER_MAX:
                 value = float(value)
-            found.append(value)
+            decoded.append(value)
             if reading.quality is not _GOOD or value.__class__ is not float:
                 remarks[i] = Remark(reading.reason, reading.quality)
-        return Columns(self.shape, found, remarks)
+        return Columns(self.shape, decoded, remarks)
 
-    def _exponent(self, row: Row, data: bytes, far: Far) -> int | None:
+    def _exponent(self, row: Row, data: bytes, remote: RemoteValues) -> int | None:
         if row.scale_register is None:
             return None
-        word = self._word(data, far, (row.function, row.scale_register))
+        word = self._word(data, remote, (row.function, row.scale_register))
         return word - 0x10000 if word is not None and word > 0x7FFF else word
 
-    def _word(self, data: bytes, far: Far, place: Place) -> int | None:
-        """A register: of this reply if it is in it, as it belongs to the same moment."""
+    def _word(self, data: bytes, remote: RemoteValues, place: Place) -> int | None:
+        """A register's value: from this reply if it has it, as of the same time; else remote."""
         function, register = place
-        at = register - self.address
-        if function != self.function or not 0 <= at < self.words:
-            return far.get(place)
-        if function not in _REGISTERS:
-            return data[at >> 3] >> (at & 7) & 1
-        return int.from_bytes(data[2 * at : 2 * at + 2], "big")
+        offset = register - self.address
+        if function != self.function or not 0 <= offset < self.words:
+            return remote.get(place)
+        if function not in _REGISTER_FUNCTIONS:
+            return data[offset >> 3] >> (offset & 7) & 1
+        return int.from_bytes(data[2 * offset : 2 * offset + 2], "big")
 
     def _shortened(self, raws: Sequence[Any]) -> Sequence[Any]:
-        """All float32 at once: three decimals name most, and one comparison tells."""
-        before = [raws[i] for i in self._floats] if len(self._floats) < len(raws) else raws
-        shortest, packed = values.shortest, self._packed
+        """Shortest decimals of all float32 at once: three decimals suffice for most of them."""
+        floats = [raws[i] for i in self._floats] if len(self._floats) < len(raws) else raws
+        shortest, packed = values.shortest, self._float_struct
         # As in `shortest`; up to 10,000 three decimals are seven digits, or fewer.
-        after = [
+        decimals = [
             (raw * 1e3 + _WHOLE - _WHOLE) / 1e3 if -1e4 < raw < 1e4 else shortest(raw)
-            for raw in before
+            for raw in floats
         ]
-        named = packed.unpack(packed.pack(*after))
-        if named != tuple(before):
-            pairs = zip(before, named, after, strict=True)
-            after = [new if name == raw else shortest(raw) for raw, name, new in pairs]
-        if before is raws:
-            return after
-        whole = list(raws)
-        for i, value in zip(self._floats, after, strict=True):
-            whole[i] = value
-        return whole
+        rounded = packed.unpack(packed.pack(*decimals))
+        if rounded != tuple(floats):
+            pairs = zip(floats, rounded, decimals, strict=True)
+            decimals = [
+                new if round_trip == raw else shortest(raw) for raw, round_trip, new in pairs
+            ]
+        if floats is raws:
+            return decimals
+        all_raws = list(raws)
+        for i, value in zip(self._floats, decimals, strict=True):
+            all_raws[i] = value
+        return all_raws

@@ -1,4 +1,4 @@
-"""What a request costs on a link, in seconds: by arithmetic first, by measurement later.
+"""Cost model of requests on a link, in seconds: computed at first, measured later.
 
 serial RTU | gap 3.5 | request 8 | tau | address function count 3 | registers 2n | CRC 2 | gap 3.5 |
 """
@@ -11,43 +11,43 @@ from dataclasses import dataclass, replace
 from meterd.drivers.blocks import Block
 from meterd.wire.link import Link
 
-# Assumed until the link is measured: how long a device thinks before it answers, in seconds,
+# Seconds, assumed until the link is measured: a device's time between request and reply,
 TURNAROUND = 0.02
-# and what one exchange over a local network takes in all.
+# and the whole of an exchange over a local network.
 NETWORK = 0.01
 
 # Modbus over serial line V1.02, 2.5.1.1: frames are kept apart by 3.5 characters of silence.
-_SILENCE = 3.5
+_FRAME_GAP_CHARACTERS = 3.5
 # Characters around the registers, silence included, and characters of one register. ASCII
 # (2.5.2) writes each byte as two and needs no silence.
-_RTU = (20.0, 2)
-_ASCII = (28.0, 4)
+_RTU_CHARACTERS = (20.0, 2)
+_ASCII_CHARACTERS = (28.0, 4)
 # Bytes of a request and of its reply without the values, in each kind of frame.
-_FRAMES = {"rtu": 13, "ascii": 28, "socket": 21}
+_FRAME_BYTES = {"rtu": 13, "ascii": 28, "socket": 21}
 
-# A median of the last so many measures: four in ten may be wild without an effect.
-_WINDOW = 25
-# Measures before they are believed, and different sizes of request that are kept apart.
-_ENOUGH = 7
-_SIZES = 16
-# Requests closer in size than this say nothing about the cost of one register.
-_APART = 8
+# Measurements per median: up to 40 % of outliers have no effect.
+_MEDIAN_WINDOW = 25
+# Measurements needed, and different request sizes that are kept.
+_MEASUREMENTS_MIN = 7
+_SIZES_MAX = 16
+# Registers by which two sizes must differ for the cost of one register to be derived.
+_SIZE_DIFFERENCE_MIN = 8
 # No wire in use is slower than 1200 baud at 12 bits.
-_SLOWEST_REGISTER = 2 * 12 / 1200
+_REGISTER_MAX_S = 2 * 12 / 1200
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds of a request: `fixed`, and `register` for each register that it reads.
+    """Duration of a request in seconds: `fixed`, plus `register` for each register that it reads.
 
-    `after` is the part of `fixed` that follows the reply, which no measure of an exchange sees.
-    `frame` and `width` are bytes: of both frames without values, and of one register in them.
+    `after` is the part of `fixed` that follows the reply, which the measured duration lacks.
+    `frame` and `width` are bytes: of both frames without values, and of one register.
     """
 
     fixed: float
     register: float
     after: float = 0.0
-    frame: int = _FRAMES["socket"]
+    frame: int = _FRAME_BYTES["socket"]
     width: int = 2
 
     @classmethod
@@ -61,16 +61,18 @@ class Costs:
         data: int = 8,
         framer: str = "rtu",
     ) -> "Costs":
-        """On a serial bus, whose device takes `tau` seconds before it answers."""
+        """On a serial bus with a device whose turnaround is `tau` seconds."""
         character = (1 + data + (parity != "N") + stop) / baud
-        around, width = _ASCII if framer == "ascii" else _RTU
-        after = 0.0 if framer == "ascii" else _SILENCE * character
-        return cls(around * character + tau, width * character, after, _FRAMES[framer], width)
+        overhead, width = _ASCII_CHARACTERS if framer == "ascii" else _RTU_CHARACTERS
+        after = 0.0 if framer == "ascii" else _FRAME_GAP_CHARACTERS * character
+        return cls(
+            overhead * character + tau, width * character, after, _FRAME_BYTES[framer], width
+        )
 
     @classmethod
     def tcp(cls, fixed: float = NETWORK, *, framer: str = "socket") -> "Costs":
         """Over a network: a register more costs nothing until it is measured."""
-        return cls(fixed, 0.0, 0.0, _FRAMES[framer])
+        return cls(fixed, 0.0, 0.0, _FRAME_BYTES[framer])
 
     def seconds(self, function: int, count: int) -> float:
         """One request for `count` registers (coils and inputs: bits)."""
@@ -82,26 +84,26 @@ class Costs:
         return self.frame + values * (self.width if function > 2 else self.width // 2)
 
 
-# Where nothing is known of the link, as in checks of a map: 9600 baud is what most meters speak.
+# For an unknown link, as in checks of a map: 9600 baud is the default of most meters.
 ASSUMED = Costs.serial(9600)
 
 
 def units(function: int, count: int) -> int:
-    """How many registers long the values of a reply are: 16 coils travel as one register."""
+    """Length of a reply's values in registers: 16 coils take the place of one."""
     return count if function > 2 else -(-count // 16)
 
 
 class Learner:
-    """Learns a link's costs from the exchanges that went well; wild ones do not disturb.
+    """Estimates a link's costs from successful exchanges by medians, which ignore outliers.
 
-    On a serial bus the wire is known by arithmetic and only the turn-around is learned. Over a
-    network both parts are: behind many a gateway there is a slow serial bus.
+    On a serial bus the time on the wire is computed and only the turnaround is measured. Over a
+    network both parts are: there may be a gateway with a slow serial bus.
     """
 
     __slots__ = ("_measured", "_start", "_total", "_wire")
 
     def __init__(self, start: Costs, *, wire: bool) -> None:
-        """`start` holds until enough was measured; `wire`: whether its `register` is a law."""
+        """`start` holds until enough was measured; `wire`: whether its `register` is exact."""
         self._start = start
         self._wire = wire
         self._measured: dict[int, array[float]] = {}
@@ -117,66 +119,68 @@ class Learner:
         """For a network: learns `fixed` and `register`."""
         return cls(start, wire=False)
 
-    def saw(self, registers: int, seconds: float) -> None:
-        """One good exchange: how long its reply was, in registers, and what it took."""
+    def add(self, registers: int, seconds: float) -> None:
+        """Add a successful exchange: its reply's length in registers, and its duration."""
         window = self._measured.get(registers)
         if window is None:
-            if len(self._measured) == _SIZES:
+            if len(self._measured) == _SIZES_MAX:
                 del self._measured[next(iter(self._measured))]
             window = self._measured[registers] = array("f")
-        if len(window) == _WINDOW:
+        if len(window) == _MEDIAN_WINDOW:
             del window[0]
         window.append(seconds)
         self._total += 1
 
     @property
     def is_sure(self) -> bool:
-        """Whether enough was measured to be believed."""
-        return self._total >= _ENOUGH
+        """Whether there are enough measurements to use them."""
+        return self._total >= _MEASUREMENTS_MIN
 
     @classmethod
     def joined(cls, learners: Sequence["Learner"]) -> "Learner":
-        """One that saw what each of these did: those of the devices on one link, at least one."""
+        """A learner with the measurements of all these (one or more), of devices on one link."""
         first = learners[0]
-        found = cls(first._start, wire=first._wire)
-        for learner in learners:
-            for size, times in learner._measured.items():
-                for taken in times:
-                    found.saw(size, taken)
-        return found
+        joint = cls(first._start, wire=first._wire)
+        for source in learners:
+            for size, times in source._measured.items():
+                for duration in times:
+                    joint.add(size, duration)
+        return joint
 
     def costs(self) -> Costs:
-        """What a request costs by all that is known now."""
+        """The costs by the measurements, or `start` while there are too few."""
         if not self.is_sure:
             return self._start
         register = self._start.register if self._wire else self._slope()
-        rest = [
-            taken - register * size for size, times in self._measured.items() for taken in times
+        fixed_parts = [
+            duration - register * size
+            for size, times in self._measured.items()
+            for duration in times
         ]
-        fixed = max(statistics.median(rest), 0.0) + self._start.after
+        fixed = max(statistics.median(fixed_parts), 0.0) + self._start.after
         return replace(self._start, fixed=fixed, register=register)
 
     def _slope(self) -> float:
-        """Seconds a register: the median slope between requests of different size."""
+        """Seconds per register: the median slope between requests of different sizes."""
         points = sorted(
             (size, statistics.median(times))
             for size, times in self._measured.items()
-            if len(times) >= _ENOUGH
+            if len(times) >= _MEASUREMENTS_MIN
         )
         slopes = [
-            (much - little) / (large - small)
-            for i, (small, little) in enumerate(points)
-            for large, much in points[i + 1 :]
-            if large - small >= _APART
+            (longer - shorter) / (large - small)
+            for i, (small, shorter) in enumerate(points)
+            for large, longer in points[i + 1 :]
+            if large - small >= _SIZE_DIFFERENCE_MIN
         ]
         if not slopes:
             return self._start.register
-        return min(max(statistics.median(slopes), 0.0), _SLOWEST_REGISTER)
+        return min(max(statistics.median(slopes), 0.0), _REGISTER_MAX_S)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """A poll in numbers. `load` is the share of the interval that it keeps its bus busy."""
+    """Cost of a poll. `load` is the part of the interval for which it occupies the bus."""
 
     reads: int
     registers: int
@@ -186,43 +190,40 @@ class PlanReport:
 
 
 def seconds(blocks: Iterable[Block], costs: Costs) -> float:
-    """What reading these blocks takes."""
+    """Seconds to read these blocks."""
     return sum(costs.seconds(block.function, block.words) for block in blocks)
 
 
 def describe(blocks: Iterable[Block], costs: Costs, interval: float) -> PlanReport:
-    """The numbers of a poll each `interval` seconds."""
+    """The cost of a poll with these blocks, done every `interval` seconds."""
     parts = list(blocks)
-    taken = seconds(parts, costs)
+    duration = seconds(parts, costs)
     return PlanReport(
         reads=len(parts),
         registers=sum(part.words for part in parts),
         bytes=sum(costs.size(part.function, part.words) for part in parts),
-        seconds=taken,
-        load=taken / interval,
+        seconds=duration,
+        load=duration / interval,
     )
 
 
 def link_costs(link: Link) -> Costs:
-    """What requests cost on a link by arithmetic, before any is measured."""
+    """Computed costs of requests on a link, for the time before any is measured."""
     if "baud" not in link.options:
         return Costs.tcp(framer=link.options["framer"])
     return line_costs(link, link.options)
 
 
-def line_costs(link: Link, said: Mapping[str, str]) -> Costs:
-    """As `link_costs()`, where the serial line of a link is set as these options say.
-
-    They are `baud parity stop bytes framer`.
-    """
+def line_costs(link: Link, options: Mapping[str, str]) -> Costs:
+    """As `link_costs()`, for a serial line with the options `baud parity stop bytes framer`."""
     costs = Costs.serial(
-        int(said["baud"]),
-        said["parity"],
-        int(said["stop"]),
-        data=int(said["bytes"]),
-        framer=said["framer"],
+        int(options["baud"]),
+        options["parity"],
+        int(options["stop"]),
+        data=int(options["bytes"]),
+        framer=options["framer"],
     )
     if link.url.startswith("serial:"):
         return costs
-    # Behind a gateway: the line's time and the network's, and the frames of the network.
-    return replace(costs, fixed=costs.fixed + NETWORK, frame=_FRAMES[said["framer"]])
+    # Behind a gateway: the durations of line and network, and the framing of the network.
+    return replace(costs, fixed=costs.fixed + NETWORK, frame=_FRAME_BYTES[options["framer"]])

@@ -1,9 +1,9 @@
-"""Lengths: requests of all meters on one link, made unlike each other where that is free.
+"""Distinct request lengths: requests of all meters on a link differ in length where that is free.
 
-Some gateways answer with what came over their serial bus last, under the transaction id and the
-unit of the request in hand. Nothing but its length then tells such a reply from the right one:
+Some gateways reply with the last frame of their serial bus, under the transaction id and unit of
+the current request. Only its length tells such a stale reply from the right one:
 
-unit 1 asks for 20 registers | unit 2 asks for 22 | unit 3 asks for 24 | unit 4 for 20 again ...
+unit 1: 20 registers | unit 2: 22 registers | unit 3: 24 registers | unit 4: 20 registers again ...
 """
 
 from collections import Counter
@@ -15,82 +15,82 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.planner import choices, claim
 
 Length = tuple[int, int]
-"""Function and registers: what a reply tells of its request."""
+"""Function and registers: what a reply reveals of its request."""
 
 Tiers = frozenset[str]
 
-# Outcomes by what they depend on, so that meters of one model on like links have one; the plan
-# is kept beside its id.
-_SHARED: dict[tuple[object, ...], tuple[list[Block], list[Block], tuple[Length, ...]]] = {}
-_MOST_SHARED = 500
+# Results by all that they depend on, shared by meters of one model on similar links; entries refer
+# to the plan, so that its id is not reused.
+_RESULTS: dict[tuple[object, ...], tuple[list[Block], list[Block], tuple[Length, ...]]] = {}
+_RESULTS_CACHED_MAX = 500
 
 
 class DistinctLengths:
-    """Which lengths the meters on one link ask for, in the order in which they first planned."""
+    """The request lengths of the meters on one link."""
 
-    __slots__ = ("_taken",)
+    __slots__ = ("_lengths",)
 
     def __init__(self) -> None:
-        self._taken: dict[tuple[Hashable, Tiers], tuple[Length, ...]] = {}
+        self._lengths: dict[tuple[Hashable, Tiers], tuple[Length, ...]] = {}
 
     def apart(
-        self, meter: Hashable, tiers: Tiers, ground: AddressConstraints, blocks: list[Block]
+        self, meter: Hashable, tiers: Tiers, constraints: AddressConstraints, blocks: list[Block]
     ) -> list[Block]:
-        """A meter's requests for these tiers, of lengths that are rare on the link.
+        """A meter's requests for these tiers, lengthened to lengths that are rare on the link.
 
-        `blocks` as `plan` made them. They become different from each other where they can, which
-        goes first, and different from other meters' next. None gets longer than by
-        `planner.LENGTHENING`, and only over rows that the map knows. A meter alone on its link
-        gets what `planner.distinct` gives.
+        `blocks` are the result of `plan`. First they are made different from each other where
+        possible, then from other meters'. None grows by more than `planner.LENGTHENING_MAX`,
+        and only over rows of the map. A meter alone on its link gets the result of
+        `planner.distinct`.
         """
         others = self._others(meter)
         key = id(blocks), frozenset(others.items())
-        if key not in _SHARED:
-            if len(_SHARED) >= _MOST_SHARED:
-                _SHARED.clear()
-            found = _chosen(ground, blocks, others)
-            _SHARED[key] = blocks, found, tuple((one.function, one.words) for one in found)
-        _, found, self._taken[meter, tiers] = _SHARED[key]
-        return found
+        if key not in _RESULTS:
+            if len(_RESULTS) >= _RESULTS_CACHED_MAX:
+                _RESULTS.clear()
+            chosen = _choose(constraints, blocks, others)
+            _RESULTS[key] = blocks, chosen, tuple((block.function, block.words) for block in chosen)
+        _, chosen, self._lengths[meter, tiers] = _RESULTS[key]
+        return chosen
 
     def forget(self, meter: Hashable) -> None:
-        """It is gone, or plans anew: its lengths are free again."""
-        for key in [key for key in self._taken if key[0] == meter]:
-            del self._taken[key]
+        """The meter is gone, or plans again: release its lengths."""
+        for key in [key for key in self._lengths if key[0] == meter]:
+            del self._lengths[key]
 
     def _others(self, meter: Hashable) -> Counter[Length]:
-        """How many meters ask for each length, this one left out."""
-        taken = {
+        """Number of other meters that use each length."""
+        lengths = {
             (other, length)
-            for (other, _), plan in self._taken.items()
+            for (other, _), plan in self._lengths.items()
             if other != meter
             for length in plan
         }
-        return Counter(length for _, length in taken)
+        return Counter(length for _, length in lengths)
 
 
-def _chosen(
-    ground: AddressConstraints, blocks: Sequence[Block], others: Counter[Length]
+def _choose(
+    constraints: AddressConstraints, blocks: Sequence[Block], others: Counter[Length]
 ) -> list[Block]:
-    """For each request the choice whose length fewest others have; of those, the shortest."""
+    """For each request the choice whose length fewest other meters use; of those, the shortest."""
 
-    def rank(one: Block) -> tuple[int, int]:
-        return others[one.function, one.words], one.words
+    def rank(block: Block) -> tuple[int, int]:
+        return others[block.function, block.words], block.words
 
-    offers = [sorted(choices(ground, one), key=rank) for one in blocks]
+    offers = [sorted(choices(constraints, block), key=rank) for block in blocks]
     holder: dict[Length, int] = {}
     chosen: dict[int, Block] = {}
     for i in range(len(blocks)):
         claim(i, offers, holder, chosen, set())
-    return [chosen.get(i, one) for i, one in enumerate(blocks)]
+    return [chosen.get(i, block) for i, block in enumerate(blocks)]
 
 
-_OF: WeakKeyDictionary[object, DistinctLengths] = WeakKeyDictionary()
+_LENGTHS_BY_LINK: WeakKeyDictionary[object, DistinctLengths] = WeakKeyDictionary()
 
 
 def on(link: object) -> DistinctLengths:
-    """The lengths on this link: one and the same for all meters that share it."""
-    found = _OF.get(link)
-    if found is None:
-        found = _OF[link] = DistinctLengths()
-    return found
+    """The lengths of this link, one object for all its meters."""
+    lengths = _LENGTHS_BY_LINK.get(link)
+    if lengths is None:
+        lengths = _LENGTHS_BY_LINK[link] = DistinctLengths()
+    return lengths

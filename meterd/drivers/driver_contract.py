@@ -1,4 +1,4 @@
-"""What a driver of somebody else's has to be: judged when it is loaded, and when it is built.
+"""Validation of other packages' drivers: of the class when it is loaded, of the object when built.
 
 Each mistake is one sentence for the driver's author: what is wrong, and how it is mended.
 """
@@ -50,7 +50,7 @@ def _is_model(options: object) -> bool:
 
 
 def _is_async(function: Any) -> bool:
-    """Whether calling it gives something to wait for. Of what is no plain function nobody knows."""
+    """Whether calling it gives an awaitable; True for callables that are no plain function."""
     inner = inspect.unwrap(function)
     return not inspect.isfunction(inner) or any(map(inspect.iscoroutinefunction, (function, inner)))
 

@@ -1,10 +1,10 @@
-"""Exclusions: what a meter is not asked for now, why, since when, and when it is tried again.
+"""Exclusions: requests that a meter does not answer, left out of the plan and retried with backoff.
 
  0 s | a b c d |           refused; the bisection finds c
-     | a b   d |           planned without it
- 5 s | a b   d | c |       one more request at the end of a poll: refused, next in 10 s
+     | a b   d |           planned without c
+ 5 s | a b   d | c |       trial at the end of a poll: refused, the next in 10 s
 15 s | a b   d | c |       answered
-     | a b c d |           planned with it again
+     | a b c d |           planned with c again
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,27 +13,27 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from meterd.drivers.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, longer
-from meterd.drivers.refused_rows import Findings, Hole
+from meterd.drivers.refused_rows import Findings, Gap
 from meterd.drivers.registers import Row
 from meterd.model.columns import Columns
 from meterd.model.event import EventKind, Notice, Scalar
 from meterd.model.sample import Reading
 
-# The pause before a row that met silence is first tried again, in seconds: it holds up the bus.
+# Pause before the first trial of a row without reply, in seconds: its timeout holds up the bus.
 FIRST_PAUSE_SILENT_S = 30.0
-# A try that failed is followed by a rest of so many times what it took: 2 % of the bus's time.
-_REST = 50.0
-# What was left out within so many seconds is likely to have one cause, and to come back at once.
+# After a failed trial there is none for so many times its duration: 2 % of the bus's time.
+_REST_FACTOR = 50.0
+# Rows excluded within this time probably have one cause, and are retried together.
 _INCIDENT_S = 60.0
-# For so long what came back is suspected first where something is refused.
+# For this time after its return a row is the first suspect where a request is refused.
 _SUSPECT_S = 3600.0
 
 Together = Callable[[Sequence[Row]], Sequence[Row]]
-"""Of these rows, those that the largest single request for some of them can fetch."""
+"""Returns the rows of the largest single request for some of these."""
 
 
 class Cause(StrEnum):
-    """What the meter did when it was asked."""
+    """Reaction of the meter to the request."""
 
     REFUSED = "refused"
     SILENT = "silent"
@@ -41,16 +41,16 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A request that a meter does not answer, and when it is tried again.
+    """A request that a meter does not answer, and the time of its next trial.
 
-    It is one of `rows`, which share a function; or one that crosses the hole `closed`; or one for
-    more than `most` registers. `why` is the meter's answer. Times are monotonic seconds.
+    It is a request for `rows`, which share a function; or one that spans the gap `closed`; or one
+    for more than `most` registers. `error` is the error's text. Times are monotonic seconds.
     """
 
     cause: Cause
-    why: str
+    error: str
     rows: tuple[Row, ...] = ()
-    closed: Hole | None = None
+    closed: Gap | None = None
     most: int | None = None
     since: float = 0.0
     pause: float = FIRST_PAUSE_S
@@ -58,27 +58,27 @@ class Exclusion:
 
     @property
     def optional(self) -> bool:
-        """Whether nothing is missing without it."""
+        """Whether all its rows are optional."""
         return bool(self.rows) and all(row.optional for row in self.rows)
 
     def reason(self, row: Row) -> str:
-        """Why this one of its rows has no value."""
+        """The reason, for people, why this one of its rows has no value."""
         where = f"register {row.address} (function {row.function})"
         if self.cause is Cause.SILENT:
-            said = f"the meter answers others, but not {where}: {self.why}"
+            text = f"the meter answers others, but not {where}: {self.error}"
         elif len(self.rows) == 1:
-            said = f"the meter refuses {where}: {self.why}"
+            text = f"the meter refuses {where}: {self.error}"
         else:
-            said = (
-                f"the meter refuses a request with {where}: {self.why}; "
+            text = (
+                f"the meter refuses a request with {where}: {self.error}; "
                 f"which of its {len(self.rows)} rows it means is not known yet"
             )
-        return f"{said}; it is asked again at most {LONGEST_PAUSE_S / 60:g} min apart"
+        return f"{text}; it is asked again at most {LONGEST_PAUSE_S / 60:g} min apart"
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An exclusion for people and programs: for how many seconds, and in how many it is tried."""
+    """An exclusion for people and programs: `lasts` is its age, `again` the next trial, both s."""
 
     rows: tuple[str, ...]
     function: int
@@ -99,19 +99,19 @@ class LeavesOut(Protocol):
 
 
 class Exclusions:
-    """Of one meter. What is learned here is never for ever: each entry is tried again.
+    """The exclusions of one meter. None is permanent: each one is retried.
 
-    `notices` get one notice for all rows that went missing in a poll for the same cause, and one
+    `notices` get one notice for all rows that were excluded in a poll for the same cause, and one
     for all that came back.
     """
 
     __slots__ = (
         "_columns",
-        "_past",
-        "_rests_until",
+        "_history",
+        "_next_trial_at",
+        "_reported",
         "_settled",
         "_table",
-        "_told",
         "_trial",
         "changed",
         "idle",
@@ -121,100 +121,107 @@ class Exclusions:
     def __init__(self) -> None:
         self.notices: list[Notice] = []
         self.changed = False
-        """Whether the meter has to be planned anew; whoever does so says that it is done."""
+        """Whether the meter has to be planned again; the planner sets it back."""
         self.idle = True
-        """Whether nothing is left out, and nothing is to be told."""
+        """Whether nothing is excluded and no notice is due."""
         self._table: list[Exclusion] = []
-        # Tried together, as something that was left out with them is answered again.
+        # Exclusions to retry in one request, as one of the same incident was answered.
         self._trial: tuple[Exclusion, ...] = ()
-        # By quantity: the last pause of what came back or was forgotten, and when that was.
-        self._past: dict[str, tuple[float, float]] = {}
-        self._told: dict[str, Row] = {}
+        # By quantity: last pause of an exclusion that ended or was forgotten, and when it ended.
+        self._history: dict[str, tuple[float, float]] = {}
+        self._reported: dict[str, Row] = {}
         self._settled = True
-        self._rests_until = 0.0
+        self._next_trial_at = 0.0
         self._columns: Columns | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """All rows that are left out, in the order of their registers."""
-        found = (row for one in self._table for row in one.rows)
-        return tuple(sorted(found, key=lambda row: (row.function, row.address, row.quantity)))
+        """All excluded rows, in the order of their registers."""
+        rows = (row for exclusion in self._table for row in exclusion.rows)
+        return tuple(sorted(rows, key=lambda row: (row.function, row.address, row.quantity)))
 
     @property
-    def closed(self) -> tuple[Hole, ...]:
-        """As in `Findings`."""
-        return tuple(sorted(one.closed for one in self._table if one.closed is not None))
+    def closed(self) -> tuple[Gap, ...]:
+        """Gaps that no request may span, sorted."""
+        return tuple(
+            sorted(exclusion.closed for exclusion in self._table if exclusion.closed is not None)
+        )
 
     @property
     def most(self) -> int | None:
-        """As in `Findings`."""
-        return min((one.most for one in self._table if one.most is not None), default=None)
+        """The lowest register limit that was found; None for the map's."""
+        return min(
+            (exclusion.most for exclusion in self._table if exclusion.most is not None),
+            default=None,
+        )
 
     @property
     def columns(self) -> Columns | None:
-        """What to say of the rows that are left out; None where nothing is to be said."""
+        """Readings without value, with the reason, of the excluded rows; None if there are none."""
         if self._columns is None:
-            found = [
-                Reading(row.quantity, None, row.unit, one.reason(row))
-                for one in self._table
-                for row in one.rows
+            readings = [
+                Reading(row.quantity, None, row.unit, exclusion.reason(row))
+                for exclusion in self._table
+                for row in exclusion.rows
                 if not row.optional and not row.quantity.startswith("@")
             ]
-            self._columns = Columns.of(found)
+            self._columns = Columns.of(readings)
         return self._columns if len(self._columns) else None
 
-    def add(self, found: Findings, cause: Cause, why: str, now: float) -> None:
-        """Leave out what was found; rows of which none was asked alone are one entry."""
-        for rows in _groups(found):
-            self._put(Exclusion(cause, why, rows), now)
-        for hole in found.closed:
-            self._put(Exclusion(cause, why, closed=hole), now)
-        if found.most is not None:
-            self._put(Exclusion(cause, why, most=found.most), now)
+    def add(self, findings: Findings, cause: Cause, error: str, now: float) -> None:
+        """Exclude what a search found; adjacent rows that were not read alone are one exclusion."""
+        for rows in _groups(findings):
+            self._put(Exclusion(cause, error, rows), now)
+        for gap in findings.closed:
+            self._put(Exclusion(cause, error, closed=gap), now)
+        if findings.most is not None:
+            self._put(Exclusion(cause, error, most=findings.most), now)
 
     def suspects(self, rows: Iterable[Row], now: float) -> list[Row]:
-        """Those of these rows that were left out not long ago."""
-        if not self._past:
+        """Those of these rows that were excluded not long ago."""
+        if not self._history:
             return []
         return [
             row
             for row in rows
-            if row.quantity in self._past and now - self._past[row.quantity][1] <= _SUSPECT_S
+            if row.quantity in self._history and now - self._history[row.quantity][1] <= _SUSPECT_S
         ]
 
     def acquit(self, row: Row) -> None:
-        """A suspect was answered."""
-        self._past.pop(row.quantity, None)
+        """A suspect was answered: it is none any more."""
+        self._history.pop(row.quantity, None)
 
     def due(self, now: float) -> Exclusion | None:
-        """What to try again now: the same request is sent once more."""
-        if not self._table or now < self._rests_until:
+        """The exclusion to retry now, if any."""
+        if not self._table or now < self._next_trial_at:
             return None
         if self._trial:
             first = self._trial[0]
-            return replace(first, rows=tuple(row for one in self._trial for row in one.rows))
-        ripe = [one for one in self._table if one.due <= now]
-        # What is not settled yet goes before what was refused again and again.
-        return min(ripe, key=lambda one: (one.pause, one.due), default=None)
+            return replace(
+                first, rows=tuple(row for exclusion in self._trial for row in exclusion.rows)
+            )
+        candidates = [exclusion for exclusion in self._table if exclusion.due <= now]
+        # Short pauses first: recent exclusions before those that were refused repeatedly.
+        return min(candidates, key=lambda exclusion: (exclusion.pause, exclusion.due), default=None)
 
     def answered(self, tried: Exclusion, now: float, together: Together) -> None:
-        """What `due` gave was answered, or means nothing any more: back into the plan."""
+        """The trial from `due` was answered, or its request does not exist any more: end it."""
         gone = self._trial or (tried,)
         self._trial = ()
-        for one in gone:
-            self._table.remove(one)
-            self._remember(one, now)
-        self._is_changed()
-        self._trial = self._gathered(tried, now, together)
+        for exclusion in gone:
+            self._table.remove(exclusion)
+            self._add_history(exclusion, now)
+        self._set_changed()
+        self._trial = self._incident(tried, now, together)
 
     def failed(
-        self, tried: Exclusion, cause: Cause, why: str, now: float, *, took: float, splits: bool
+        self, tried: Exclusion, cause: Cause, error: str, now: float, *, took: float, splits: bool
     ) -> None:
-        """What `due` gave was not answered. `took` in seconds; `splits`: rows are at fault.
+        """The trial from `due` failed. `took` in seconds; `splits`: some row is the cause.
 
-        An entry of several rows is halved then, and its halves are tried at the next polls.
+        An exclusion of several rows is halved then, and its halves are tried at the next polls.
         """
-        self._rests_until = now + took * _REST
+        self._next_trial_at = now + took * _REST_FACTOR
         if self._trial:
             self._trial = ()
             return
@@ -222,129 +229,142 @@ class Exclusions:
         if splits and len(tried.rows) > 1:
             middle = len(tried.rows) // 2
             for rows in (tried.rows[:middle], tried.rows[middle:]):
-                half = replace(tried, cause=cause, why=why, rows=rows)
+                half = replace(tried, cause=cause, error=error, rows=rows)
                 self._table.append(replace(half, pause=FIRST_PAUSE_S, due=now))
-            self._is_changed()
+            self._set_changed()
             return
         pause = longer(tried.pause)
         if tried.optional:
             pause = LONGEST_PAUSE_S
-        if (cause, why) != (tried.cause, tried.why):
+        if (cause, error) != (tried.cause, tried.error):
             self._columns = None
-        self._table.append(replace(tried, cause=cause, why=why, pause=pause, due=now + pause))
+        self._table.append(replace(tried, cause=cause, error=error, pause=pause, due=now + pause))
 
     def start_over(self, now: float) -> None:
-        """The link was opened anew, perhaps to another meter: ask again for what it refused.
+        """The link was reopened, perhaps to another meter: end exclusions of refused rows.
 
-        Not so for what met silence, which itself has links reopened; nor is a limit of length
-        searched for anew, which would cost more than it could gain.
+        Silent rows stay excluded, as their timeouts cause reconnects; so does the register limit,
+        whose search would cost more than it could gain.
         """
-        self._forget(lambda one: one.cause is Cause.REFUSED and one.most is None, now)
+        self._forget(
+            lambda exclusion: exclusion.cause is Cause.REFUSED and exclusion.most is None, now
+        )
 
     def forget(self, now: float) -> None:
-        """The meter did not answer anything for a while: none of what was learned counts."""
-        self._forget(lambda one: True, now)
+        """The meter did not answer at all for a while: end all exclusions."""
+        self._forget(lambda exclusion: True, now)
 
     def settle(self, now: float) -> None:
-        """After a good poll: tell what is left out since the one before, and what is back."""
+        """After a good poll: notices of rows excluded since the one before, and of those back."""
         if self._settled:
             return
         self._settled = True
         self.idle = not self._table
-        current = {row.quantity: (row, one) for one in self._table for row in one.rows}
-        gone = [pair for name, pair in current.items() if name not in self._told]
-        back = [row for name, row in self._told.items() if name not in current]
-        self._told = {name: row for name, (row, _) in current.items()}
-        self.notices += _left_out([(row, one) for row, one in gone if not row.optional], now)
+        current = {
+            row.quantity: (row, exclusion) for exclusion in self._table for row in exclusion.rows
+        }
+        gone = [pair for name, pair in current.items() if name not in self._reported]
+        back = [row for name, row in self._reported.items() if name not in current]
+        self._reported = {name: row for name, (row, _) in current.items()}
+        self.notices += _left_out(
+            [(row, exclusion) for row, exclusion in gone if not row.optional], now
+        )
         if back:
             text = f"back: the meter answers {_registers(back)} now"
             self.notices.append(Notice(EventKind.ROWS_BACK, _named(back, text), _facts(back)))
 
     def listed(self, now: float) -> list[LeftOut]:
-        """All that is left out now."""
+        """All exclusions, for people and programs."""
         return [
             LeftOut(
-                tuple(row.quantity for row in one.rows),
-                one.rows[0].function if one.rows else (one.closed or (0,))[0],
-                tuple(row.address for row in one.rows) or (one.closed or (0, 0))[1:],
-                one.most,
-                str(one.cause),
-                one.reason(one.rows[0]) if one.rows else one.why,
-                now - one.since,
-                max(one.due - now, 0.0),
+                tuple(row.quantity for row in exclusion.rows),
+                exclusion.rows[0].function if exclusion.rows else (exclusion.closed or (0,))[0],
+                tuple(row.address for row in exclusion.rows) or (exclusion.closed or (0, 0))[1:],
+                exclusion.most,
+                str(exclusion.cause),
+                exclusion.reason(exclusion.rows[0]) if exclusion.rows else exclusion.error,
+                now - exclusion.since,
+                max(exclusion.due - now, 0.0),
             )
-            for one in self._table
+            for exclusion in self._table
         ]
 
-    def _put(self, one: Exclusion, now: float) -> None:
-        pause = FIRST_PAUSE_SILENT_S if one.cause is Cause.SILENT else FIRST_PAUSE_S
-        for name in _names(one):
-            before, then = self._past.pop(name, (0.0, now))
-            if before and now - then <= before:
-                pause = max(pause, longer(before))
-        if one.optional and len(one.rows) == 1:
+    def _put(self, exclusion: Exclusion, now: float) -> None:
+        pause = FIRST_PAUSE_SILENT_S if exclusion.cause is Cause.SILENT else FIRST_PAUSE_S
+        for name in _names(exclusion):
+            last_pause, ended = self._history.pop(name, (0.0, now))
+            if last_pause and now - ended <= last_pause:
+                pause = max(pause, longer(last_pause))
+        if exclusion.optional and len(exclusion.rows) == 1:
             pause = LONGEST_PAUSE_S
-        if one.most is not None:
+        if exclusion.most is not None:
             self._table = [other for other in self._table if other.most is None]
-        known = {name for other in self._table for name in _names(other)}
-        if known.issuperset(_names(one)):
+        excluded = {name for other in self._table for name in _names(other)}
+        if excluded.issuperset(_names(exclusion)):
             return
-        rows = tuple(row for row in one.rows if row.quantity not in known)
-        self._table.append(replace(one, rows=rows, since=now, pause=pause, due=now + pause))
-        self._is_changed()
+        rows = tuple(row for row in exclusion.rows if row.quantity not in excluded)
+        self._table.append(replace(exclusion, rows=rows, since=now, pause=pause, due=now + pause))
+        self._set_changed()
 
-    def _gathered(self, back: Exclusion, now: float, together: Together) -> tuple[Exclusion, ...]:
-        """What was left out with it, for one request: nothing that is optional goes first."""
-        mates = [
-            one
-            for one in self._table
-            if one.rows
-            and back.rows
-            and one.cause is back.cause is Cause.REFUSED
-            and one.rows[0].function == back.rows[0].function
-            and abs(one.since - back.since) <= _INCIDENT_S
+    def _incident(self, ended: Exclusion, now: float, together: Together) -> tuple[Exclusion, ...]:
+        """Exclusions of the same incident to retry in one request; those not optional first."""
+        same_incident = [
+            exclusion
+            for exclusion in self._table
+            if exclusion.rows
+            and ended.rows
+            and exclusion.cause is ended.cause is Cause.REFUSED
+            and exclusion.rows[0].function == ended.rows[0].function
+            and abs(exclusion.since - ended.since) <= _INCIDENT_S
         ]
-        if plain := [one for one in mates if not one.optional]:
-            mates = plain
-        if not mates:
+        if required := [exclusion for exclusion in same_incident if not exclusion.optional]:
+            same_incident = required
+        if not same_incident:
             return ()
-        rows = {row.quantity for row in together([row for one in mates for row in one.rows])}
-        return tuple(one for one in mates if all(row.quantity in rows for row in one.rows))
+        rows = {
+            row.quantity
+            for row in together([row for exclusion in same_incident for row in exclusion.rows])
+        }
+        return tuple(
+            exclusion
+            for exclusion in same_incident
+            if all(row.quantity in rows for row in exclusion.rows)
+        )
 
     def _forget(self, which: Callable[[Exclusion], bool], now: float) -> None:
-        gone = [one for one in self._table if which(one)]
+        gone = [exclusion for exclusion in self._table if which(exclusion)]
         self._trial = ()
         if not gone:
             return
-        self._table = [one for one in self._table if not which(one)]
-        for one in gone:
-            self._remember(one, now)
-        self._is_changed()
+        self._table = [exclusion for exclusion in self._table if not which(exclusion)]
+        for exclusion in gone:
+            self._add_history(exclusion, now)
+        self._set_changed()
 
-    def _remember(self, one: Exclusion, now: float) -> None:
-        for name in _names(one):
-            self._past[name] = one.pause, now
+    def _add_history(self, exclusion: Exclusion, now: float) -> None:
+        for name in _names(exclusion):
+            self._history[name] = exclusion.pause, now
 
-    def _is_changed(self) -> None:
+    def _set_changed(self) -> None:
         self.changed = True
         self._settled = self.idle = False
         self._columns = None
 
 
-def _names(one: Exclusion) -> Iterator[str]:
-    """What to remember it by."""
-    yield from (row.quantity for row in one.rows)
-    if one.closed is not None:
-        yield f"closed {one.closed}"
-    if one.most is not None:
+def _names(exclusion: Exclusion) -> Iterator[str]:
+    """Keys of an exclusion in the history of pauses."""
+    yield from (row.quantity for row in exclusion.rows)
+    if exclusion.closed is not None:
+        yield f"closed {exclusion.closed}"
+    if exclusion.most is not None:
         yield "most"
 
 
-def _groups(found: Findings) -> Iterator[tuple[Row, ...]]:
-    """Each refused row that was asked alone; those between two of them together."""
-    unclear = {row.quantity for row in found.unclear}
+def _groups(findings: Findings) -> Iterator[tuple[Row, ...]]:
+    """Each refused row that was read alone; unclear rows between two of them together."""
+    unclear = {row.quantity for row in findings.unclear}
     group: list[Row] = []
-    for row in found.refused:
+    for row in findings.refused:
         if row.quantity in unclear:
             group.append(row)
             continue
@@ -356,33 +376,37 @@ def _groups(found: Findings) -> Iterator[tuple[Row, ...]]:
         yield tuple(group)
 
 
-# -- for people ----------------------------------------------------------------------------------
+# -- notices -------------------------------------------------------------------------------------
 
 
 def _left_out(gone: Sequence[tuple[Row, Exclusion]], now: float) -> Iterator[Notice]:
-    """One notice for all that have the same cause."""
-    causes = dict.fromkeys((one.cause, one.why) for _, one in gone)
-    for cause, why in causes:
-        pairs = [(row, one) for row, one in gone if (one.cause, one.why) == (cause, why)]
+    """One notice for all exclusions with the same cause."""
+    causes = dict.fromkeys((exclusion.cause, exclusion.error) for _, exclusion in gone)
+    for cause, error in causes:
+        pairs = [
+            (row, exclusion)
+            for row, exclusion in gone
+            if (exclusion.cause, exclusion.error) == (cause, error)
+        ]
         rows = [row for row, _ in pairs]
-        again = max(min(one.due for _, one in pairs) - now, 0.0)
+        again = max(min(exclusion.due for _, exclusion in pairs) - now, 0.0)
         verb = "refuses" if cause is Cause.REFUSED else "answers others, but not"
         text = (
-            f"left out: the meter {verb} {_registers(rows)}: {why}; "
+            f"left out: the meter {verb} {_registers(rows)}: {error}; "
             f"asked again in {again:.0f} s, then more and more rarely, "
             f"at most {LONGEST_PAUSE_S / 60:g} min apart"
         )
         facts: dict[str, Scalar] = {
             **_facts(rows),
             "cause": str(cause),
-            "reason": why,
+            "reason": error,
             "again_s": round(again, 3),
         }
         yield Notice(EventKind.ROWS_LEFT_OUT, _named(rows, text), {**_facts(rows), **facts})
 
 
 def _named(rows: Sequence[Row], text: str) -> str:
-    """A single row's name stands before the text anyhow."""
+    """The text with the number of rows; a single row's name precedes it in the event anyway."""
     return text if len(rows) == 1 else f"{len(rows)} rows {text}"
 
 

@@ -1,7 +1,7 @@
-"""Which register map a Modbus unit has: by what it says of itself, and by what values would mean.
+"""Identification of a Modbus unit: scores register maps by its names and by plausible values.
 
-round 1   the one telling row of every map        (frequency, else a voltage)
-round 2   more rows of the maps that were not absurd
+round 1   one significant row of every map         (frequency, else a voltage)
+round 2   more rows of the maps without absurd values
 verdict   right, empty (0 or not available), refused, absurd
 """
 
@@ -19,21 +19,21 @@ from meterd.model.sample import Reading
 
 Request = tuple[int, int, int]
 Read = Callable[[int, int, int], Awaitable[bytes | None]]
-"""function, address, count -> registers, or None for a refusal; raises TimeoutError at silence."""
+"""function, address, count -> registers, or None for an exception; TimeoutError for no reply."""
 
-# A unit that stays silent instead of refusing costs a timeout a request: then that is it.
-SILENCES = 8
-# So many guesses are shown.
-MOST = 5
+# Requests without reply after which no more are sent: each costs a timeout.
+TIMEOUTS_MAX = 8
+# Guesses returned at most.
+GUESSES_MAX = 5
 
 SUNSPEC = "sunspec"
-_SUNSPEC_PLACES = (40000, 50000, 0)
-_SUNSPEC_MARK = b"SunS"
-# The common model: 4 words on from the mark, 16 words of maker and 16 of model.
+_SUNSPEC_BASES = (40000, 50000, 0)
+_SUNSPEC_MARKER = b"SunS"
+# Common model (1): offset of the maker from the marker, and words of maker (16) and model (16).
 _COMMON = (4, 32)
 
-# Magnitudes in the catalogue's units that an installation on the public grid has.
-_RANGES = (
+# Plausible magnitudes in canonical units of an installation on the public grid.
+_PLAUSIBLE_RANGES = (
     ("frequency", 45, 65),
     ("voltage.l12", 130, 520),
     ("voltage.l23", 130, 520),
@@ -54,7 +54,7 @@ _RANGES = (
     ("output.frequency", 45, 65),
     ("battery.charge", 1, 100),
 )
-_TELLING = (
+_FIRST_QUANTITIES = (
     "frequency",
     "voltage.l1",
     "voltage",
@@ -63,8 +63,8 @@ _TELLING = (
     "voltage.dc",
     "input.voltage",
 )
-_ASKED = (
-    *_TELLING,
+_FURTHER_QUANTITIES = (
+    *_FIRST_QUANTITIES,
     "voltage.l2",
     "voltage.l3",
     "current.l1",
@@ -85,9 +85,9 @@ _CONFIDENCES = ("high", "medium", "low")
 _NAMES = ("info.manufacturer", "info.model", "info.name")
 
 Verdict = Literal["right", "empty", "refused", "absurd", "named", "unnamed"]
-# What a row counts for. Energy and power look right in many wrong places.
+# Weights of rows in the score, 1 for others: power and energy look right at many wrong registers.
 _WEIGHT = {"frequency": 3.0, "voltage": 2.0}
-_PART: dict[Verdict, float] = {
+_VERDICT_SCORES: dict[Verdict, float] = {
     "right": 1.0,
     "empty": -0.25,
     "refused": -0.75,
@@ -95,15 +95,15 @@ _PART: dict[Verdict, float] = {
     "named": 10.0,
     "unnamed": -1.0,
 }
-# Of the best guess' score: from here on another one is likely too, or at least possible.
+# Parts of the best score from which another guess is likely, or possible.
 _LIKELY, _POSSIBLE = 0.85, 0.5
-_ENOUGH = 6.0
-_LEAST = 2.0
+_LIKELY_SCORE_MIN = 6.0
+_SCORE_MIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A map that a unit may have, in words, with the values that speak for it."""
+    """A map that a unit may have, its likelihood, and the values that support it."""
 
     map: str
     word: Literal["likely", "possible"]
@@ -122,68 +122,72 @@ class _Candidate:
 
 
 class Registers:
-    """What a unit's registers hold, each request sent once; `silent` counts unanswered ones."""
+    """Cache of a unit's registers: each request is sent once; `silent` counts missing replies."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._known: dict[Request, bytes | None] = {}
+        self._cache: dict[Request, bytes | None] = {}
         self.silent = 0
 
     @property
     def sent(self) -> int:
-        return len(self._known)
+        return len(self._cache)
 
     async def get(self, request: Request) -> bytes | None:
-        """The registers; None where they were refused, or the unit stays silent."""
-        if request in self._known:
-            return self._known[request]
-        if self.silent >= SILENCES:
+        """The registers; None where they were refused, or there was no reply."""
+        if request in self._cache:
+            return self._cache[request]
+        if self.silent >= TIMEOUTS_MAX:
             return None
         try:
-            self._known[request] = await self._read(*request)
+            self._cache[request] = await self._read(*request)
         except TimeoutError:
             self.silent += 1
-            self._known[request] = None
-        return self._known[request]
+            self._cache[request] = None
+        return self._cache[request]
 
 
 async def identify(registers: Registers, maps: Iterable[RegisterMap]) -> list[Guess]:
-    """The maps that fit what the unit answers, best first; at most MOST."""
-    found = await _sunspec(registers)
+    """The maps that fit the unit's replies, best first; at most GUESSES_MAX."""
+    sunspec = await _sunspec(registers)
     candidates = [_Candidate(register_map) for register_map in maps]
     for candidate in candidates:
-        for row in _first(candidate.map):
+        for row in _first_rows(candidate.map):
             await _judge(registers, candidate, row)
-    remaining = [one for one in candidates if not one.absurd and (one.right or one.named)]
+    remaining = [
+        candidate
+        for candidate in candidates
+        if not candidate.absurd and (candidate.right or candidate.named)
+    ]
     for candidate in remaining:
-        for row in _more(candidate.map):
+        for row in _further_rows(candidate.map):
             await _judge(registers, candidate, row)
-    return ([found] if found else []) + _ranked(remaining)
+    return ([sunspec] if sunspec else []) + _ranked(remaining)
 
 
-def telling(register_map: RegisterMap) -> list[Request]:
-    """The requests that a unit with this map answers, for finding units at all."""
-    return [_request(register_map, row) for row in _first(register_map)][:1]
+def probe_requests(register_map: RegisterMap) -> list[Request]:
+    """Requests that a unit with this map answers, to find units with."""
+    return [_request(register_map, row) for row in _first_rows(register_map)][:1]
 
 
-def _first(register_map: RegisterMap) -> Iterator[Row]:
-    """The row that tells most, and the names that the unit gives itself."""
+def _first_rows(register_map: RegisterMap) -> Iterator[Row]:
+    """The most significant row, and the rows with the unit's names."""
     rows = _by_quantity(register_map)
-    named = (rows[name] for name in _TELLING if name in rows)
+    named = (rows[name] for name in _FIRST_QUANTITIES if name in rows)
     fallback = (row for row in rows.values() if _range(row.quantity))
     if (row := next(named, None) or next(fallback, None)) is not None:
         yield row
     yield from (rows[name] for name in _NAMES if name in rows and rows[name].type == "str")
 
 
-def _more(register_map: RegisterMap) -> Iterator[Row]:
-    first = {row.quantity for row in _first(register_map)}
+def _further_rows(register_map: RegisterMap) -> Iterator[Row]:
+    first = {row.quantity for row in _first_rows(register_map)}
     rows = _by_quantity(register_map)
-    yield from (rows[name] for name in _ASKED if name in rows and name not in first)
+    yield from (rows[name] for name in _FURTHER_QUANTITIES if name in rows and name not in first)
 
 
 def _by_quantity(register_map: RegisterMap) -> dict[str, Row]:
-    """Rows that tell something by themselves: not those whose scale is elsewhere."""
+    """Rows by quantity, without those that need remote registers."""
     return {row.quantity: row for row in register_map.rows if not row.apart}
 
 
@@ -200,16 +204,16 @@ async def _judge(registers: Registers, candidate: _Candidate, row: Row) -> None:
     verdict = _verdict(candidate.map, row, reading)
     family = row.quantity.split(".")[0]
     names = verdict in ("named", "unnamed")
-    candidate.score += _PART[verdict] * (1.0 if names else _WEIGHT.get(family, 1.0))
+    candidate.score += _VERDICT_SCORES[verdict] * (1.0 if names else _WEIGHT.get(family, 1.0))
     if verdict == "absurd" and family in _WEIGHT:
         candidate.absurd = True
     if verdict in ("right", "named") and reading is not None:
         candidate.right.add(row.quantity)
-        candidate.because.append(f"{row.quantity} {_shown(reading)}")
+        candidate.because.append(f"{row.quantity} {_reading_text(reading)}")
     candidate.named = candidate.named or verdict == "named"
 
 
-def _shown(reading: Reading) -> str:
+def _reading_text(reading: Reading) -> str:
     unit = "" if reading.unit == "1" else f" {reading.unit}"
     value = reading.value
     return f"{value:g}{unit}" if isinstance(value, float) else f"{value}{unit}"
@@ -228,23 +232,23 @@ def _verdict(register_map: RegisterMap, row: Row, reading: Reading | None) -> Ve
 
 
 def _name_verdict(register_map: RegisterMap, reading: Reading) -> Verdict:
-    """Whether maker or model of the map is in the text; the maker alone names no model."""
+    """Whether the map's maker or model is in the text; the maker alone is no match."""
     if not isinstance(reading.value, str):
         return "empty"
-    said = _plain(reading.value)
+    text = _normalised(reading.value)
     words = re.split(r"[\s,;/()]+", register_map.model)
     if reading.quantity == "info.manufacturer":
-        return "empty" if _plain(register_map.maker.split()[0]) in said else "unnamed"
-    models = [plain for word in words if len(plain := _plain(word)) > 2]
-    return "named" if any(model in said or said in model for model in models) else "unnamed"
+        return "empty" if _normalised(register_map.maker.split()[0]) in text else "unnamed"
+    models = [model for word in words if len(model := _normalised(word)) > 2]
+    return "named" if any(model in text or text in model for model in models) else "unnamed"
 
 
-def _plain(text: str) -> str:
+def _normalised(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def _canonical(row: Row, reading: Reading) -> float | None:
-    """The value in the catalogue's unit; None where there is none."""
+    """The value in its canonical unit; None where there is none."""
     quantity = describe(row.quantity, row.unit)
     factor = units.factor(row.unit, quantity.unit) if quantity else None
     if factor is None or not isinstance(reading.value, int | float):
@@ -253,8 +257,8 @@ def _canonical(row: Row, reading: Reading) -> float | None:
 
 
 def _range(quantity: str) -> tuple[float, float] | None:
-    """By the longest beginning that is listed; demands and distortions are not."""
-    for name, low, high in _RANGES:
+    """The plausible range of a quantity and its phases; None if it is not listed."""
+    for name, low, high in _PLAUSIBLE_RANGES:
         if quantity == name or quantity.startswith(f"{name}."):
             return low, high
     return None
@@ -264,31 +268,35 @@ def _ranked(candidates: list[_Candidate]) -> list[Guess]:
     ranked = sorted(candidates, key=_rank)
     best = ranked[0].score if ranked else 0.0
     guesses = []
-    for one in ranked[:MOST]:
-        if one.absurd or one.score < max(_LEAST, _POSSIBLE * best):
+    for candidate in ranked[:GUESSES_MAX]:
+        if candidate.absurd or candidate.score < max(_SCORE_MIN, _POSSIBLE * best):
             continue
-        sure = one.named or ("frequency" in one.right and one.score >= _ENOUGH)
+        certain = candidate.named or (
+            "frequency" in candidate.right and candidate.score >= _LIKELY_SCORE_MIN
+        )
         word: Literal["likely", "possible"] = "possible"
-        if sure and one.score >= _LIKELY * best:
+        if certain and candidate.score >= _LIKELY * best:
             word = "likely"
-        guesses.append(Guess(one.map.name, word, round(one.score, 2), tuple(one.because)))
+        guesses.append(
+            Guess(candidate.map.name, word, round(candidate.score, 2), tuple(candidate.because))
+        )
     return guesses
 
 
 def _rank(candidate: _Candidate) -> tuple[float, int]:
-    """The best first; of two that fit alike, the one whose document was better."""
+    """Sort key: best score first, then the map's confidence."""
     return -candidate.score, _CONFIDENCES.index(candidate.map.confidence)
 
 
 async def _sunspec(registers: Registers) -> Guess | None:
-    """SunSpec devices say so at one of three places."""
-    for place in _SUNSPEC_PLACES:
-        if await registers.get((3, place, 2)) != _SUNSPEC_MARK:
+    """The guess of a SunSpec device, whose marker is at one of three registers."""
+    for base in _SUNSPEC_BASES:
+        if await registers.get((3, base, 2)) != _SUNSPEC_MARKER:
             continue
-        names = await registers.get((3, place + _COMMON[0], _COMMON[1])) or b""
+        names = await registers.get((3, base + _COMMON[0], _COMMON[1])) or b""
         texts = [_text(names[:32]), _text(names[32:])]
-        because = (f"SunS at {place}", *(text for text in texts if text))
-        return Guess(SUNSPEC, "likely", _PART["named"], because)
+        because = (f"SunS at {base}", *(text for text in texts if text))
+        return Guess(SUNSPEC, "likely", _VERDICT_SCORES["named"], because)
     return None
 
 

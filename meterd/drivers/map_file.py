@@ -1,4 +1,4 @@
-"""Map files: from YAML to a RegisterMap, with every mistake at its line and column."""
+"""Parser of map files: YAML to RegisterMap, with line and column of every mistake."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,27 +23,27 @@ KEYS = (
     *map_header.KEYS,
 )
 LIMITS = ("max_registers", "unreadable", "bridge", "align", "words")
-# What a map of one's own need not say.
-UNSAID = {"maker": "unknown maker", "model": "unknown model", "source": "no source named"}
+# Defaults of keys that users' own maps may omit; `meterd maps --check` asks for them.
+DEFAULT_TEXTS = {"maker": "unknown maker", "model": "unknown model", "source": "no source named"}
 TIMES = ("gap", "unit_gap", "connect_delay", "timeout")
 DEFAULTS = ("unit", "serial", "tcp", *TIMES)
-# Keys of a map at the places where people look for them.
-_ELSEWHERE = (
+# Hints for keys at the wrong level, and for other names of keys.
+_MISPLACED_KEYS = (
     (("unit", "serial", "tcp", *TIMES), "it belongs below defaults:"),
     (LIMITS, "it belongs below limits:"),
     (("baud", "baudrate", "parity", "stop", "stopbits", "bytes"), "defaults: {serial: 9600 8N1}"),
     (("registers", "values", "points", "quantities"), "the values stand below rows:"),
 )
-# The YAML reader tells both values of a key that is there twice.
-_VALUE = re.compile(r" with value .*")
+# Part of ruamel's message about a duplicate key that quotes both values; it is cut.
+_DUPLICATE_VALUE = re.compile(r" with value .*")
 _SERIAL = re.compile(r"(\d+) ([78])([NEO])([12])")
 
 
 def parse(text: str, name: str, file: str, *, own: bool = True) -> RegisterMap:
-    """A map from its text; `file` is named in the mistakes.
+    """A map from its text; `file` names it in mistakes. Raises ConfigError with all of them.
 
-    Where it is people's own and does not say how far a request may run over registers of no row,
-    none does: many meters refuse that, and nobody has tried this one.
+    `own` maps (users', not shipped ones) without `bridge` have 0: many meters refuse requests over
+    registers that the map does not have, and nobody has tested this one.
     """
     return _MapReader(_yaml(text, file), name, file).map(0 if own else BRIDGE)
 
@@ -51,8 +51,8 @@ def parse(text: str, name: str, file: str, *, own: bool = True) -> RegisterMap:
 def places(text: str, file: str) -> dict[str, tuple[int, int]]:
     """Line and column, counted from 1, of each row of a map that parses."""
     rows = _yaml(text, file)["rows"]
-    found = {str(name): rows.lc.key(name) for name in rows}
-    return {name: (line + 1, column + 1) for name, (line, column) in found.items()}
+    positions = {str(name): rows.lc.key(name) for name in rows}
+    return {name: (line + 1, column + 1) for name, (line, column) in positions.items()}
 
 
 def _yaml(text: str, file: str) -> Any:
@@ -62,7 +62,7 @@ def _yaml(text: str, file: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = str(getattr(error, "problem", None) or error).splitlines()[0]
-        what = _VALUE.sub("", what)
+        what = _DUPLICATE_VALUE.sub("", what)
         problem = Problem(file, line, column, "M001", f"no YAML: {what}", map_hints.of_yaml(what))
         raise ConfigError([problem]) from error
     except TypeError as error:  # a list in a list as a key: the loader's own check misses it
@@ -77,7 +77,7 @@ def _yaml(text: str, file: str) -> Any:
 
 
 class _MapReader:
-    """Turns the YAML of one map into a RegisterMap, collecting mistakes with their places."""
+    """Converts the YAML of one map to a RegisterMap, and collects all mistakes."""
 
     def __init__(self, data: Any, name: str, file: str) -> None:
         self._data = data
@@ -86,7 +86,7 @@ class _MapReader:
         self._problems: list[Problem] = []
 
     def map(self, bridge: int) -> RegisterMap:
-        """`bridge` is the limit of that name where the map has none."""
+        """The map; `bridge` is the default of that limit."""
         data = self._data
         if not isinstance(data, dict) or not isinstance(data.get("rows"), dict):
             raise ConfigError([_no_rows(data, self._file)])
@@ -94,8 +94,8 @@ class _MapReader:
         limits = self._section("limits", LIMITS)
         defaults = self._section("defaults", DEFAULTS)
         tell = self._problem
-        head = map_header.HeaderReader(tell, data)
-        found = RegisterMap(
+        header = map_header.HeaderReader(tell, data)
+        register_map = RegisterMap(
             name=self._name,
             maker=self._text("maker"),
             model=self._text("model"),
@@ -112,18 +112,18 @@ class _MapReader:
             aliases=self._aliases(),
             remark=str(data.get("remark", "")),
             times=self._times(defaults),
-            max_power=head.max_power(),
-            turned=head.turned(),
-            instances=head.instances(),
-            wake=head.wake(),
+            max_power=header.max_power(),
+            turned=header.turned(),
+            instances=header.instances(),
+            wake=header.wake(),
         )
         words = limits.get("words", NORMAL)
         if words not in (NORMAL, WIDE):
             self._problem(limits, "words", f"words is {words!r}, allowed normal or wide")
         if self._problems:
             raise ConfigError(self._problems)
-        found = widened(found) if words == WIDE else found
-        return replace(found, rows=_parted(found))
+        register_map = widened(register_map) if words == WIDE else register_map
+        return replace(register_map, rows=_with_remote_rows(register_map))
 
     def _problem(self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
         try:
@@ -132,33 +132,33 @@ class _MapReader:
             line, column = (node.lc.line, node.lc.col) if hasattr(node, "lc") else (0, 0)
         self._problems.append(Problem(self._file, line + 1, column + 1, code, what, hint))
 
-    def _keys(self, node: Mapping[str, Any], known: Any) -> None:
+    def _keys(self, node: Mapping[str, Any], allowed: Any) -> None:
         for key in node:
-            if key not in known:
-                elsewhere = next((hint for keys, hint in _ELSEWHERE if key in keys), "")
-                hint = map_hints.of_key(key, known, elsewhere)
+            if key not in allowed:
+                elsewhere = next((hint for keys, hint in _MISPLACED_KEYS if key in keys), "")
+                hint = map_hints.of_key(key, allowed, elsewhere)
                 self._problem(node, key, f"unknown key {key!r}", hint)
 
-    def _section(self, key: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    def _section(self, key: str, allowed: tuple[str, ...]) -> Mapping[str, Any]:
         node = self._data.get(key) or {}
         if not isinstance(node, dict):
-            self._problem(self._data, key, f"{key} has keys: {', '.join(known)}")
+            self._problem(self._data, key, f"{key} has keys: {', '.join(allowed)}")
             return {}
-        self._keys(node, known)
+        self._keys(node, allowed)
         return node
 
     def _times(self, defaults: Mapping[str, Any]) -> Mapping[str, str]:
-        found = {}
+        times = {}
         for key in TIMES:
             if key in defaults:
-                found[key] = str(defaults[key])
-                if seconds(found[key]) is None:
+                times[key] = str(defaults[key])
+                if seconds(times[key]) is None:
                     self._problem(defaults, key, f"{key} is a duration such as 50ms")
-        return found
+        return times
 
     def _text(self, key: str) -> str:
-        """What a map says of itself; `meterd maps --check` misses it where it is not there."""
-        value = self._data.get(key, UNSAID.get(key))
+        """A text at the top level of the map, or its default."""
+        value = self._data.get(key, DEFAULT_TEXTS.get(key))
         if isinstance(value, float) or whole(value):  # a model such as 3000
             value = str(value)
         if not isinstance(value, str) or not value.strip():
@@ -177,23 +177,23 @@ class _MapReader:
     def _serial(self, defaults: Mapping[str, Any]) -> Mapping[str, str] | None:
         if "serial" not in defaults:
             return None
-        found = _SERIAL.fullmatch(str(defaults["serial"]))
-        if found is None:
+        match = _SERIAL.fullmatch(str(defaults["serial"]))
+        if match is None:
             self._problem(defaults, "serial", "serial is written like 9600 8N1")
             return None
-        return dict(zip(("baud", "bytes", "parity", "stop"), found.groups(), strict=True))
+        return dict(zip(("baud", "bytes", "parity", "stop"), match.groups(), strict=True))
 
     def _ranges(self, limits: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
-        found = []
+        ranges = []
         pairs = limits.get("unreadable", [])
         for pair in pairs if isinstance(pairs, list) else [pairs]:
             ends = [register for register in pair if whole(register)] if _is_pair(pair) else []
             if len(ends) == 2 and ends[0] <= ends[1]:
-                found.append((ends[0], ends[1]))
+                ranges.append((ends[0], ends[1]))
                 continue
             hint = "ranges are written unreadable: [[20, 20], [31, 48]]"
             self._problem(limits, "unreadable", f"{pair!r} is no [first, last]", hint)
-        return tuple(found)
+        return tuple(ranges)
 
     def _aliases(self) -> tuple[str, ...]:
         value = self._data.get("aliases", ())
@@ -212,47 +212,47 @@ class _MapReader:
             if not isinstance(name, str):
                 self._problem(rows, name, f"a row is named by a quantity, not {name!r}")
                 continue
-            known = len(self._problems)
+            mistakes = len(self._problems)
             self._keys(node, map_rows.KEYS)
             row = map_rows.RowReader(self._problem, rows, name).row()
-            if len(self._problems) == known:
+            if len(self._problems) == mistakes:
                 yield row
 
 
-def _parted(found: RegisterMap) -> tuple[Row, ...]:
-    """The rows, those marked that no request within the limits can hold with all they need.
+def _with_remote_rows(register_map: RegisterMap) -> tuple[Row, ...]:
+    """The rows, with `apart` set where no single request within the limits has all their registers.
 
-    Composed rows are read in one request only over registers that the map knows, or that its
-    `bridge` lets a request run over.
+    Composed rows are read in one request only if all registers between theirs are in the map, or
+    within its `bridge`.
     """
-    rows = [replace(row, apart=True) if row.terms else row for row in found.rows]
-    ground = AddressConstraints(replace(found, rows=tuple(rows)))
+    rows = [replace(row, apart=True) if row.terms else row for row in register_map.rows]
+    constraints = AddressConstraints(replace(register_map, rows=tuple(rows)))
 
     def is_apart(row: Row) -> bool:
         if row.terms:
-            return not _is_near(ground, replace(row, apart=False))
-        if row.scale_register is None or ground.fits(row.function, row.first, row.last):
+            return not _fits_request(constraints, replace(row, apart=False))
+        if row.scale_register is None or constraints.fits(row.function, row.first, row.last):
             return False
-        parted = replace(row, apart=True)
-        spans = [(row.function, parted.first, parted.last), *parted.far_runs()]
-        return all(ground.fits(*span) for span in spans)
+        remote = replace(row, apart=True)
+        spans = [(row.function, remote.first, remote.last), *remote.remote_runs()]
+        return all(constraints.fits(*span) for span in spans)
 
-    return tuple(replace(row, apart=True) if is_apart(row) else row for row in found.rows)
+    return tuple(replace(row, apart=True) if is_apart(row) else row for row in register_map.rows)
 
 
-def _is_near(ground: AddressConstraints, row: Row) -> bool:
-    """Whether all registers of a composed row are read in one request."""
+def _fits_request(constraints: AddressConstraints, row: Row) -> bool:
+    """Whether all registers of a composed row fit one request."""
     if any(function != row.function for function, _ in row.places()):
         return False
-    if not ground.fits(row.function, row.first, row.last):
+    if not constraints.fits(row.function, row.first, row.last):
         return False
     ordered = sorted(register for _, register in row.places())
-    holes = (ground.hole(row.function, a + 1, b - 1) for a, b in pairwise(ordered))
-    return max(holes, default=0) <= ground.map.bridge
+    gaps = (constraints.gap(row.function, a + 1, b - 1) for a, b in pairwise(ordered))
+    return max(gaps, default=0) <= constraints.map.bridge
 
 
 def _no_rows(data: Any, file: str) -> Problem:
-    """What to say of a file that has no rows to read."""
+    """The mistake of a file without rows."""
     hint = "below rows: stands a line a value, voltage.l1: {function: 4, address: 0, …}"
     what, key = "a map has keys, and `rows` with rows", ""
     if isinstance(data, dict) and "rows" in data:

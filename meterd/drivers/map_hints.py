@@ -1,4 +1,4 @@
-"""What to tell who wrote a map: from the usual mistakes to what was probably meant."""
+"""Hints for authors of maps: from usual mistakes to what was probably meant."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from meterd.model import quantity, units
 
 FUNCTIONS = "3 reads holding, 4 input registers, 1 coils, 2 discrete inputs"
-# What other programs and manuals call the types.
+# Names of types in other programs and manuals.
 _TYPES = {
     "float": "f32",
     "real": "f32",
@@ -43,7 +43,7 @@ _TYPES = {
 
 
 def words_of(one: object, other: object) -> str:
-    """How two registers of one number are written."""
+    """The notation of a number in two registers."""
     return (
         f"words: [{one}, {other}] with word_order: little where {one} has the low word, "
         "big where it has the high one"
@@ -56,7 +56,7 @@ ORDERS = (
     "a list says which word of the number each register holds, 1 the highest: "
     "big is [1, 2, 3, 4], little [4, 3, 2, 1], swapped halves are [3, 4, 1, 2]"
 )
-# Keys of other programs, and what people try, for values that are made of several registers.
+# Keys of other programs, and guesses, for values that are composed of several registers.
 _HALVES = f"halves of one number: {WORDS}; two numbers that are added: {SUM}"
 _RATIO = 'multiply: "@ADDRESS" or divide: "@ADDRESS", or {address: 4000, type: f32}'
 _KEYS = {
@@ -76,7 +76,7 @@ _KEYS = {
     ),
     **dict.fromkeys("exponent decade".split(), 'scale: "@ADDRESS", or type: e8s24'),  # noqa: SIM905
 }
-# Words that are too short, or too far off, to be near to a quantity's name.
+# Words that difflib does not match to the quantity's name.
 _QUANTITIES = {
     "power": ["active_power"],
     "energy": ["active_energy.import"],
@@ -95,9 +95,9 @@ _ROWS = ("registers", "values", "points", "quantities", "row")
 _SIZED = re.compile(r"(uint|int|float|real|sint|i|u|s|f)_?(16|32|48|64)")
 _LETTERS = {"uint": "u", "u": "u", "int": "s", "sint": "s", "i": "s", "s": "s"}
 _HEX = re.compile(r"(?:0x|\$)?([0-9a-f]+)h?", re.IGNORECASE)
-# Beginning of the reference numbers that manuals print, and the function that reads them.
+# First digit of reference numbers in manuals (30001, 40001), and the function that reads them.
 _REFERENCES = {3: 4, 4: 3}
-# Parts of what the YAML reader says, and what the person did.
+# Parts of the YAML reader's messages, and hints.
 _YAML = (
     ("'\\t'", "indent with blanks, not with tabs"),
     ("character '@'", 'put it in quotes: "@5"'),
@@ -118,7 +118,7 @@ def of_yaml(what: str) -> str:
 
 
 def of_key(key: object, known: Iterable[str], elsewhere: str = "") -> str:
-    """A hint to a key that is not known. `elsewhere` is where it belongs, if that is known."""
+    """A hint to an unknown key. `elsewhere` is the hint where it belongs, if there is one."""
     words = list(known)
     if isinstance(key, str) and key.lower() in _KEYS and "scale" in words:
         return _KEYS[key.lower()]
@@ -131,19 +131,19 @@ def of_key(key: object, known: Iterable[str], elsewhere: str = "") -> str:
 
 
 def instead_of_rows(keys: Iterable[object]) -> str:
-    """The key of a file without rows that was probably meant to be them; empty if there is none."""
-    found = (str(key) for key in keys if str(key).lower() in _ROWS)
-    return next(found, "")
+    """The key that was probably meant to be `rows`; empty if there is none."""
+    names = (str(key) for key in keys if str(key).lower() in _ROWS)
+    return next(names, "")
 
 
 def of_address(value: object) -> str:
-    """A hint to an address that is none."""
+    """A hint to an invalid address."""
     if isinstance(value, list) and len(value) == 2:
         return f"halves of one number: {words_of(*value)}; two numbers that are added: {SUM}"
     if isinstance(value, list):
         return _HALVES
-    if isinstance(value, str) and (found := _HEX.fullmatch(value)):
-        return f"hexadecimal is written 0x{found[1].upper()}, without quotes"
+    if isinstance(value, str) and (match := _HEX.fullmatch(value)):
+        return f"hexadecimal is written 0x{match[1].upper()}, without quotes"
     if isinstance(value, int) and 300_001 <= value < 500_000:
         kind, register = divmod(value, 100_000)
         return (
@@ -154,22 +154,22 @@ def of_address(value: object) -> str:
 
 
 def of_type(kind: str) -> str:
-    """A hint to a type that is none."""
+    """A hint to an unknown type."""
     word = kind.lower()
-    if found := _SIZED.fullmatch(word):
-        return f"did you mean {_LETTERS.get(found[1], 'f')}{found[2]}?"
+    if match := _SIZED.fullmatch(word):
+        return f"did you mean {_LETTERS.get(match[1], 'f')}{match[2]}?"
     return f"did you mean {_TYPES[word]}?" if word in _TYPES else ""
 
 
 def of_words(registers: list[int], wanted: int) -> str:
-    """A hint to a list of registers that is not as long as the number has words."""
+    """A hint to a list of registers whose length is not the type's number of words."""
     if len(registers) == 2 and wanted == 1:
         return "two registers are a u32, s32 or f32"
     return f"{wanted} registers, one by one" if wanted > 1 else "address: the register"
 
 
 def of_term(key: str, value: object) -> str:
-    """A hint to a sign or a ratio that names no register."""
+    """A hint to a sign or ratio without a register."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if key == "sign":
             return "the register that holds the sign: sign: {address: 12, negative: 1}"
@@ -183,7 +183,7 @@ def of_unit(unit: str, base: str) -> str:
 
 
 def of_quantity(name: str) -> str:
-    """A hint to a name that is not in the catalogue."""
+    """A hint to an unknown quantity."""
     if name.startswith(quantity.GUARDED):
         return f"{quantity.GUARDED}… is made by meterd from {name.removeprefix(quantity.GUARDED)}"
     if name == quantity.DEVICE_UP:
@@ -191,18 +191,18 @@ def of_quantity(name: str) -> str:
     if name.lower().startswith("x."):
         return "a name of your own is x. and small letters, digits and _: x.door_open"
     word = name.lower()
-    longer = [known for known in quantity.CATALOGUE if known.startswith(f"{word}.")]
-    found = _QUANTITIES.get(word, longer[:3])
-    return f"did you mean {' or '.join(found)}?" if found else quantity.suggest(word)
+    longer = [entry for entry in quantity.CATALOGUE if entry.startswith(f"{word}.")]
+    names = _QUANTITIES.get(word, longer[:3])
+    return f"did you mean {' or '.join(names)}?" if names else quantity.suggest(word)
 
 
 def of_scale(value: object) -> str:
-    """A hint to a scale that is none."""
+    """A hint to an invalid scale."""
     text = str(value).replace(" ", "")
-    if found := re.fullmatch(r"@(\d+)/(\d+)", text):
-        return f'write "@{found[1]}*{1 / max(int(found[2]), 1):g}"'
-    if found := re.fullmatch(r"1/(\d+)", text):
-        return f"write {1 / max(int(found[1]), 1):g}"
+    if match := re.fullmatch(r"@(\d+)/(\d+)", text):
+        return f'write "@{match[1]}*{1 / max(int(match[2]), 1):g}"'
+    if match := re.fullmatch(r"1/(\d+)", text):
+        return f"write {1 / max(int(match[1]), 1):g}"
     try:
         return f"write {float(text):g}, without quotes" if isinstance(value, str) else ""
     except ValueError:

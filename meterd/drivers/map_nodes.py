@@ -1,11 +1,11 @@
-"""Values of a map file's keys, each mistake told at its key."""
+"""Readers of scalar values in map files; mistakes are reported with the position of their key."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeGuard
 
 
 class Tell(Protocol):
-    """Notes a mistake at a key of a node of the file."""
+    """Reports a mistake at a key of a YAML node."""
 
     def __call__(
         self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003"
@@ -27,14 +27,14 @@ def number(
     if isinstance(value, float) and value.is_integer():  # YAML has 1e8 for a float
         value = int(value)
     if not whole(value) or not low <= value <= high:
-        told = f"is {value!r}" if key in node else "is missing"
-        tell(node, key, f"{of}{key} {told}, allowed {low}..{high}", hint)
+        state = f"is {value!r}" if key in node else "is missing"
+        tell(node, key, f"{of}{key} {state}, allowed {low}..{high}", hint)
         return default
     return int(value)
 
 
 def flag(tell: Tell, node: Mapping[str, Any], key: str, of: str = "") -> bool:
-    """True or false; YAML 1.2 reads yes and no as words, and a word must not pass as true."""
+    """True or false only: YAML 1.2 reads yes and no as texts, which would be true in Python."""
     value = node.get(key, False)
     if not isinstance(value, bool):
         tell(node, key, f"{of}{key} is true or false, not {value!r}")
@@ -43,5 +43,5 @@ def flag(tell: Tell, node: Mapping[str, Any], key: str, of: str = "") -> bool:
 
 
 def whole(value: object) -> TypeGuard[int]:
-    """Whether it is an integer; true and false are none."""
+    """Whether it is an integer and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,6 +1,6 @@
-"""Numbers of a map file: type, registers, orders, scale and sentinels of what registers hold.
+"""Parser of numbers in map files: type, registers, word and byte order, scale, sentinels.
 
-A row is one number, or made of several: each of them is written with these keys.
+A row is one number or composed of several; all of them have these keys.
 """
 
 import math
@@ -29,7 +29,7 @@ WORDS = {
     **dict.fromkeys(DECADES, 2),
 }
 COUNTED = {"str": 16, "bits": 1, "bcd": 2, "m10k": 2}
-_MOST_GROUPS = 4
+_GROUPS_MAX = 4
 # Functions whose registers are single bits.
 BITS = (1, 2)
 # Digits of the whole number in a decade float, before its power of ten.
@@ -37,12 +37,12 @@ _DECADE_BITS = 24
 _SCALE = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})(?:\*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))?")
 _FLOATS = {"f16": ">e", "f32": ">f", "f64": ">d"}
 _ORDERS = ("big", "little")
-# In place of a raw value of `na`: all patterns are numbers.
+# In place of a raw value of `na`: the type has no sentinels.
 NONE = "none"
 
 
 class NumberReader:
-    """The keys of one number."""
+    """Reads one number from its YAML node; mistakes go to `tell`."""
 
     def __init__(self, tell: Tell, node: Mapping[str, Any], of: str) -> None:
         """`of` names the row in the mistakes."""
@@ -51,9 +51,9 @@ class NumberReader:
         self._of = of
 
     def number(self, quantity: str, unit: str) -> tuple[Row, tuple[int, ...]]:
-        """The number, as a row, and its registers in the order in which its words are listed.
+        """The number, as a row, and its registers in the order of `words`.
 
-        Where mistakes were told neither is to be used.
+        Neither may be used if there were mistakes.
         """
         node, tell, of = self._node, self._tell, self._of
         function = number(tell, node, "function", 0, 1, 4, of, map_hints.FUNCTIONS)
@@ -79,8 +79,8 @@ class NumberReader:
             scale=scale,
             scale_register=register,
             scale_factor=factor,
-            na=tuple(one for one in na if isinstance(one, int)),
-            na_ranges=tuple(one for one in na if not isinstance(one, int)),
+            na=tuple(sentinel for sentinel in na if isinstance(sentinel, int)),
+            na_ranges=tuple(sentinel for sentinel in na if not isinstance(sentinel, int)),
             wrap=self._wrap(kind, words),
             bit=bit,
             bits=bits,
@@ -90,26 +90,31 @@ class NumberReader:
         return row, tuple(listed) or tuple(range(address, address + words))
 
     def absent(self, row: Row) -> tuple[int, ...]:
-        """What means "not available" by itself, unless `na` is empty or says `none`."""
+        """Sentinels of the row's type, unless `na` is empty or `none`."""
         value = self._node.get("na", ())
         if "na" in self._node and (value == [] or NONE in (value, *_values(value))):
             return ()
         return sentinels.unavailable(row)
 
     def _listed(self, function: int, kind: str) -> Sequence[int]:
-        """The registers of `words`, one by one; none where they follow the address."""
+        """The registers of `words`; empty without this key: they follow the address then."""
         if "words" not in self._node:
             return ()
         node, value, of = self._node, self._node["words"], self._of
         registers = value if isinstance(value, list) else []
         wanted = WORDS.get(kind, len(registers))
-        odd = [one for one in registers if not whole(one) or not 0 <= one <= 0xFFFF]
+        invalid = [
+            register for register in registers if not whole(register) or not 0 <= register <= 0xFFFF
+        ]
         what = hint = ""
         if not registers:
             what = f"words is a list of the registers of one number, not {value!r}"
             hint = map_hints.WORDS
-        elif odd:
-            what, hint = f"words has {odd[0]!r}, allowed 0..65535", map_hints.of_address(odd[0])
+        elif invalid:
+            what, hint = (
+                f"words has {invalid[0]!r}, allowed 0..65535",
+                map_hints.of_address(invalid[0]),
+            )
         elif len(set(registers)) < len(registers):
             what = "words names a register twice"
         elif function in BITS:
@@ -128,10 +133,10 @@ class NumberReader:
         if "address" in node:
             what = f"{of}words names all registers of the number, address none besides"
             self._tell(node, "address", what, "leave address out")
-        return registers if registers and not odd else range(max(1, wanted))
+        return registers if registers and not invalid else range(max(1, wanted))
 
     def _word_order(self, kind: str, words: int) -> tuple[str, tuple[int, ...]]:
-        """A word for the order, and which word of the number each register holds if it has none."""
+        """`word_order`, and for other orders the word of the number in each register."""
         value = self._node.get("word_order", "big")
         if not isinstance(value, list):
             return self._one_of("word_order", "big", _ORDERS, map_hints.ORDERS), ()
@@ -148,12 +153,12 @@ class NumberReader:
         return "big", ()
 
     def _type(self, function: int) -> str:
-        node, known = self._node, (*WORDS, *COUNTED)
+        node, types = self._node, (*WORDS, *COUNTED)
         kind = str(node.get("type"))
-        if kind not in known:
-            told = f"type {kind!r}" if "type" in node else "type is missing"
+        if kind not in types:
+            problem = f"type {kind!r}" if "type" in node else "type is missing"
             hint = map_hints.of_type(kind) if "type" in node else ""
-            self._tell(node, "type", f"{self._of}{told}, allowed {', '.join(known)}", hint)
+            self._tell(node, "type", f"{self._of}{problem}, allowed {', '.join(types)}", hint)
             return "u16"  # no other mistake comes of it
         if function in BITS and kind != "u16":  # a single bit counts as 0 or 1 in both
             if kind != "bits":
@@ -173,7 +178,7 @@ class NumberReader:
 
     def _words(self, kind: str) -> int:
         if kind in COUNTED:
-            most = _MOST_GROUPS if kind == "m10k" else 125
+            most = _GROUPS_MAX if kind == "m10k" else 125
             return number(self._tell, self._node, "count", COUNTED[kind], 1, most, self._of)
         words = WORDS.get(kind, 1)
         if kind in WORDS and self._node.get("count", words) != words:
@@ -183,7 +188,7 @@ class NumberReader:
         return words
 
     def _coil(self, address: int, count: int, bit: int | None) -> tuple[int, int, int | None]:
-        """Address, count and bit of a row of functions 1 and 2: always one."""
+        """Address, count (always 1) and bit of a row of functions 1 and 2."""
         if isinstance(self._node.get("bit"), list):
             self._tell(self._node, "bit", f"{self._of}a row of functions 1 and 2 is one bit")
         if count > 1 and bit is None and "count" in self._node:
@@ -192,7 +197,7 @@ class NumberReader:
         return address + (bit or 0), 1, None
 
     def _bit(self, kind: str, words: int) -> tuple[int | None, int]:
-        """The first bit of the value, and how many they are."""
+        """The first bit of the value, and the number of bits."""
         if "bit" not in self._node:
             return None, 1
         if kind != "bits":
@@ -200,7 +205,7 @@ class NumberReader:
         value = self._node["bit"]
         if not isinstance(value, list):
             return number(self._tell, self._node, "bit", 0, 0, 16 * words - 1, self._of), 1
-        ends = [one for one in value if whole(one)]
+        ends = [end for end in value if whole(end)]
         if len(value) == len(ends) == 2 and 0 <= ends[0] <= ends[1] < 16 * words:
             return ends[0], ends[1] - ends[0] + 1
         what = f"{self._of}bit is {value!r}, allowed one, or [first, last], of 0..{16 * words - 1}"
@@ -241,8 +246,8 @@ class NumberReader:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if value != 0 and math.isfinite(value):
                 return float(value), None, 1.0
-        elif found := _SCALE.fullmatch(str(value).replace(" ", "")):
-            register, factor = _register(found[1]), float(found[2] or 1)
+        elif match := _SCALE.fullmatch(str(value).replace(" ", "")):
+            register, factor = _register(match[1]), float(match[2] or 1)
             if register <= 0xFFFF and factor != 0 and math.isfinite(factor):
                 return 1.0, register, factor
         what = f'{self._of}scale is a number that is not 0, or "@ADDRESS", not {value!r}'
@@ -257,17 +262,17 @@ class NumberReader:
         return value
 
     def _na(self, kind: str, words: int) -> list[int | tuple[int, int]]:
-        """Raw values, and [first, last] ranges of them, that fit the row's registers."""
-        found: list[int | tuple[int, int]] = []
-        for one in _values(self._node.get("na", ())):
-            if one == NONE:
+        """The sentinels of `na`: raw values, and (first, last) ranges of them."""
+        values: list[int | tuple[int, int]] = []
+        for item in _values(self._node.get("na", ())):
+            if item == NONE:
                 continue
-            ends = [_raw(raw, kind) for raw in (one if isinstance(one, list) else [one, one])]
+            ends = [_raw(raw, kind) for raw in (item if isinstance(item, list) else [item, item])]
             pair = [raw for raw in ends if whole(raw)]
             if not len(pair) == len(ends) == 2:
                 what = (
                     f"{self._of}na is a raw value such as 0xFFFF, a list of them, "
-                    f"or none, not {one!r}"
+                    f"or none, not {item!r}"
                 )
                 hint = "without quotes; a range of raw values is [[0x7FFF0000, 0x7FFFFFFF]]"
                 self._tell(self._node, "na", what, hint)
@@ -279,8 +284,8 @@ class NumberReader:
                 hint = "raw words count as one number without a sign, the highest word first"
                 self._tell(self._node, "na", what, hint)
                 return []
-            found.append((first, last) if isinstance(one, list) else first)
-        return found
+            values.append((first, last) if isinstance(item, list) else first)
+        return values
 
 
 def _values(value: Any) -> Sequence[Any]:
@@ -288,7 +293,7 @@ def _values(value: Any) -> Sequence[Any]:
 
 
 def _raw(value: object, kind: str) -> object:
-    """A float such as 1e20 that a meter of floats gives, as the raw words that it travels in."""
+    """A float sentinel such as 1e20 as its raw words; other values unchanged."""
     if not isinstance(value, float) or kind not in _FLOATS:
         return value
     try:

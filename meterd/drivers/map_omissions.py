@@ -1,6 +1,6 @@
-"""What a map looks as if it left unsaid: other halves of a number, signs and ratios elsewhere.
+"""Lint of maps for registers that they may lack: halves of a number, signs and ratios elsewhere.
 
-Each suspicion is a row (None: the map as a whole), a code, what is odd, and how it is said.
+Each warning is a row (None: the map as a whole), a code, a text, and a hint how to write it.
 """
 
 import re
@@ -12,7 +12,7 @@ from meterd.drivers.registers import RegisterMap, Role, Row
 from meterd.model import units
 from meterd.model.quantity import COUNTED_UNITS, Kind, describe
 
-Suspicion = tuple[Row | None, str, str, str]
+MapWarning = tuple[Row | None, str, str, str]
 
 _NUMBER = r"(?:0x[0-9a-f]+|[1-9]\d*)"
 # "high word at 690", "upper half in register 12"; but not "high word first", which is an order.
@@ -34,29 +34,29 @@ _RATIO = re.compile(
     rf"(?:register )?{_NUMBER}|\bratio\b[^.;]*\b(?:at|in|registers?) (?:register )?{_NUMBER}",
     re.IGNORECASE,
 )
-# A name in which a maker says what its device is made for: SUN-50K, 10KTL, 30 kW.
+# Rated power in a model's name: SUN-50K, 10KTL, 30 kW.
 _RATING = re.compile(r"(?<![\w.])(?:[A-Za-z]+-)?(\d{1,4}(?:\.\d+)?) ?[kK](?:[wW]|VA|TL)?\b")
-# Words of names that set two halves of one number apart.
+# Suffixes of names that tell two halves of one number apart.
 _HALF_NAMES = re.compile(r"[_.]?(?:[kmg]?wh|hi|high|lo|low|msw|lsw|upper|lower|int|frac\w*)$")
-# A counter that starts again below this had better say so: five years of a small house.
+# A counter that rolls over below this should have `wrap`: it is five years of a small house.
 _NARROW_WH = 1e8
-# A counter with larger steps says less than its meter does.
+# A counter with larger steps is probably coarser than its meter.
 _COARSE_WH = 1e6
 
 
-def suspicions(found: RegisterMap) -> Iterator[Suspicion]:
-    """All of them, row by row; shipped maps raise none that was not looked into."""
-    for row in found.rows:
-        yield from _of_note(row)
-        yield from _of_counter(row)
-        yield from _of_power_factor(row)
-    yield from _pairs(found)
-    yield from _ratings(found)
-    yield from _ratios(found)
+def map_warnings(register_map: RegisterMap) -> Iterator[MapWarning]:
+    """All warnings, row by row; those of shipped maps were all examined."""
+    for row in register_map.rows:
+        yield from _note_warnings(row)
+        yield from _counter_warnings(row)
+        yield from _power_factor_warnings(row)
+    yield from _pair_warnings(register_map)
+    yield from _rating_warnings(register_map)
+    yield from _ratio_warnings(register_map)
 
 
-def _of_note(row: Row) -> Iterator[Suspicion]:
-    """A note that speaks of a register which the row does not read."""
+def _note_warnings(row: Row) -> Iterator[MapWarning]:
+    """A note that mentions a register which the row does not read."""
     roles = {term.role for term in row.terms}
     parts = [term for term in row.terms if term.role is Role.SUM]
     if not any(term.registers for term in parts if len(term.registers) > 1 or len(parts) > 1):
@@ -76,25 +76,25 @@ def _of_note(row: Row) -> Iterator[Suspicion]:
         yield row, "W111", what, 'multiply: "@ADDRESS", or divide'
 
 
-def _of_counter(row: Row) -> Iterator[Suspicion]:
-    """Energy counters that are too short, or too coarse, to be all that the meter has."""
-    known, grain = describe(row.quantity, row.unit), values.grain(row)
-    if known is None or known.unit not in COUNTED_UNITS or grain is None:
+def _counter_warnings(row: Row) -> Iterator[MapWarning]:
+    """Energy counters that are too short, or too coarse, to be the whole number."""
+    quantity, grain = describe(row.quantity, row.unit), values.grain(row)
+    if quantity is None or quantity.unit not in COUNTED_UNITS or grain is None:
         return
-    if known.kind is not Kind.COUNTER or row.type[0] not in "us" or row.type == values.SUM:
+    if quantity.kind is not Kind.COUNTER or row.type[0] not in "us" or row.type == values.SUM:
         return
-    step = grain * (units.factor(row.unit, known.unit) or 1.0)
+    step = grain * (units.factor(row.unit, quantity.unit) or 1.0)
     most = step * (1 << 16 * row.words)
     if row.words == 1 and not row.terms and row.wrap is None and most <= _NARROW_WH:
-        what = f"is one register, and starts again at {most / 1000:g} k{known.unit}"
+        what = f"is one register, and starts again at {most / 1000:g} k{quantity.unit}"
         hint = "where the meter has a second one: type: u32, words: or sum:; else say wrap: 65536"
         yield row, "W112", what, hint
     if step >= _COARSE_WH:
-        what = f"counts in steps of {step / 1000:g} k{known.unit}"
+        what = f"counts in steps of {step / 1000:g} k{quantity.unit}"
         yield row, "W112", what, f"where what is below is in another register: {map_hints.SUM}"
 
 
-def _of_power_factor(row: Row) -> Iterator[Suspicion]:
+def _power_factor_warnings(row: Row) -> Iterator[MapWarning]:
     grain = values.grain(row)
     if not row.quantity.startswith("power_factor") or "angle" in row.quantity or grain is None:
         return
@@ -104,39 +104,39 @@ def _of_power_factor(row: Row) -> Iterator[Suspicion]:
         yield row, "W116", what, "unit: '%', or scale: 0.01 or 0.001"
 
 
-def _pairs(found: RegisterMap) -> Iterator[Suspicion]:
-    """Two quantities of one's own that look like two parts of one number."""
-    own = [row for row in found.rows if row.quantity.startswith("x.") and not row.terms]
-    for one, other in combinations(own, 2):
-        stem = _HALF_NAMES.sub("", one.quantity)
-        halves = stem != one.quantity and stem == _HALF_NAMES.sub("", other.quantity)
-        if halves and one.type[0] in "us" and other.type[0] in "us":
-            what = f"and {one.quantity} look like two parts of one number"
+def _pair_warnings(register_map: RegisterMap) -> Iterator[MapWarning]:
+    """Pairs of own quantities (`x.`) that look like two parts of one number."""
+    own = [row for row in register_map.rows if row.quantity.startswith("x.") and not row.terms]
+    for first, second in combinations(own, 2):
+        stem = _HALF_NAMES.sub("", first.quantity)
+        halves = stem != first.quantity and stem == _HALF_NAMES.sub("", second.quantity)
+        if halves and first.type[0] in "us" and second.type[0] in "us":
+            what = f"and {first.quantity} look like two parts of one number"
             hint = f"two numbers that are added: {map_hints.SUM}; halves: {map_hints.WORDS}"
-            yield other, "W113", what, hint
+            yield second, "W113", what, hint
 
 
-def _ratings(found: RegisterMap) -> Iterator[Suspicion]:
-    """Powers that cannot hold what the device is made for."""
-    ratings = [float(text) * 1000 for text in _RATING.findall(found.model)]
-    for row in found.rows:
-        known, grain = describe(row.quantity, row.unit), values.grain(row)
-        if known is None or known.unit not in ("W", "VA") or grain is None or not ratings:
+def _rating_warnings(register_map: RegisterMap) -> Iterator[MapWarning]:
+    """Powers whose registers cannot hold the model's rated power."""
+    ratings = [float(text) * 1000 for text in _RATING.findall(register_map.model)]
+    for row in register_map.rows:
+        quantity, grain = describe(row.quantity, row.unit), values.grain(row)
+        if quantity is None or quantity.unit not in ("W", "VA") or grain is None or not ratings:
             continue
         if row.words > 1 or row.terms or row.type[0] not in "us":
             continue
         bits = 15 if row.type[0] == "s" else 16
-        most = grain * (units.factor(row.unit, known.unit) or 1.0) * (1 << bits)
+        most = grain * (units.factor(row.unit, quantity.unit) or 1.0) * (1 << bits)
         if most < max(ratings):
-            what = f"ends at {most / 1000:g} k{known.unit}, and the model has {max(ratings):g} W"
+            what = f"ends at {most / 1000:g} k{quantity.unit}, and the model has {max(ratings):g} W"
             hint = f"where the meter has a second register: type: s32, or {map_hints.WORDS}"
             yield row, "W114", what, hint
 
 
-def _ratios(found: RegisterMap) -> Iterator[Suspicion]:
-    """A remark of a register with a ratio, where no row has any."""
-    roles = {term.role for row in found.rows for term in row.terms}
-    remark = re.search(_RATIO, found.remark)
+def _ratio_warnings(register_map: RegisterMap) -> Iterator[MapWarning]:
+    """A remark that mentions a register with a ratio, where no row has one."""
+    roles = {term.role for row in register_map.rows for term in row.terms}
+    remark = re.search(_RATIO, register_map.remark)
     if remark is not None and not roles & {Role.MULTIPLY, Role.DIVIDE}:
         what = f"the remark has a ratio in a register, {remark[0]!r}, and no row reads it"
         yield None, "W115", what, 'where values are to be multiplied with it: multiply: "@ADDRESS"'

@@ -3,7 +3,7 @@
     [project.entry-points."meterd.maps"]
     acme = "meterd_acme.maps"        a package with <maker>_<model>.yaml files in it
 
-The entry point's name is the package's own affair; a map is named by its file.
+A map is named by its file; the entry point's name has no meaning.
 """
 
 import re
@@ -43,7 +43,7 @@ class PackagedMap:
 
 @dataclass(frozen=True, slots=True)
 class PackagedMaps:
-    """The maps that can be named, what is wrong with others, by name, and with whole packages."""
+    """Usable maps by name, mistakes of others by name, and mistakes of whole packages."""
 
     maps: Mapping[str, PackagedMap]
     mistakes: Mapping[str, str]
@@ -51,14 +51,14 @@ class PackagedMaps:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """All that is wrong, as sentences for people."""
+        """All mistakes, as sentences for people."""
         return (*self.broken, *self.mistakes.values())
 
 
 def packaged_maps(taken: Collection[str]) -> PackagedMaps:
-    """All maps of other packages. No one gets a name that is `taken`, or that two packages claim.
+    """All maps of other packages, except those whose name is `taken` or claimed by two packages.
 
-    A package that cannot be imported takes nothing from the others.
+    A package that cannot be imported does not affect the others.
     """
     claims: dict[str, list[PackagedMap]] = {}
     mistakes: dict[str, str] = {}
@@ -66,8 +66,8 @@ def packaged_maps(taken: Collection[str]) -> PackagedMaps:
     for group in plugins(GROUP).values():
         for plugin in group:
             try:
-                for one in _maps_of(plugin):
-                    claims.setdefault(one.name, []).append(one)
+                for packaged_map in _maps_of(plugin):
+                    claims.setdefault(packaged_map.name, []).append(packaged_map)
             except ConfigError as error:
                 broken.append(str(error))
     for name, claim in claims.items():
@@ -91,7 +91,7 @@ def _maps_of(plugin: Plugin) -> Iterator[PackagedMap]:
 
 def _mistake(name: str, claims: list[PackagedMap], taken: Collection[str]) -> str:
     """Why a name cannot be used; empty where it can."""
-    places = " and ".join(one.place for one in claims)
+    places = " and ".join(claim.place for claim in claims)
     if not _NAME.fullmatch(name):
         return f"register map {name!r} ({places}): name it <maker>_<model>.yaml, in lower case"
     if name in taken:

@@ -1,4 +1,4 @@
-"""One row of a map file: from its YAML keys to a Row, each mistake told at its key."""
+"""Parser of a row in map files: from its YAML keys to a Row."""
 
 import re
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from meterd.model import units
 __all__ = ["COUNTED", "KEYS", "WORDS", "RowReader"]
 
 TIERS = ("fast", "slow", "static")
-# In which users' own counters may count.
+# Units of users' own counters.
 COUNTER_UNITS = (*catalogue.COUNTED_UNITS, "J", "m³", "l", "1")
 KEYS = (
     *"function address words type count word_order byte_order scale offset unit na wrap".split(),  # noqa: SIM905
     *"enum bit tier optional alone common note kind max_rate".split(),  # noqa: SIM905
     *TERMS,
 )
-# Texts that name a device; those of the catalogue's INFO are the usual ones.
+# Quantities that are texts about the device; the catalogue's INFO has the usual ones.
 _TEXT = re.compile(r"info(\.[a-z0-9_]+)+")
 
 
 class RowReader(NumberReader):
-    """The keys of one row."""
+    """Reads the keys of one row; mistakes go to `tell`."""
 
     def __init__(self, tell: Tell, rows: Any, name: str) -> None:
         super().__init__(tell, rows[name], f"{name}: ")
@@ -36,7 +36,7 @@ class RowReader(NumberReader):
         self._name = name
 
     def row(self) -> Row:
-        """The row; where mistakes were told it is not to be used."""
+        """The row; it may not be used if there were mistakes."""
         node, tell, of = self._node, self._tell, self._of
         unit = "" if node.get("unit", "1") is None else str(node.get("unit", "1"))
         kind, enum = self._kind(unit), self._enum()
@@ -61,49 +61,49 @@ class RowReader(NumberReader):
         )
 
     def _known(self, unit: str, kind: str) -> None:
-        """The quantity is in the catalogue, its type is one of a number, its unit converts."""
+        """Checks that the quantity is in the catalogue, is a number, and that its unit converts."""
         name = self._name
         if _TEXT.fullmatch(name):
             return
-        ours = name == catalogue.DEVICE_UP or name.startswith(catalogue.GUARDED)
-        known = None if ours else catalogue.describe(name, unit)
-        if known is None:
-            what = f"{name} is meterd's own" if ours else f"unknown quantity {name}"
+        is_own = name == catalogue.DEVICE_UP or name.startswith(catalogue.GUARDED)
+        quantity = None if is_own else catalogue.describe(name, unit)
+        if quantity is None:
+            what = f"{name} is meterd's own" if is_own else f"unknown quantity {name}"
             self._tell(self._rows, name, what, map_hints.of_quantity(name), "M004")
             return
         if kind == "str":
             self._tell(
                 self._node, "type", f"{self._of}a text is no number", "texts are named info.model …"
             )
-        # Without a unit nothing says whether a percentage is one already.
-        unsaid = "unit" not in self._node and known.unit != "1"
-        if not name.startswith("x.") and (unsaid or units.factor(unit, known.unit) is None):
-            told = (
+        # Without `unit` it is unclear whether a ratio is in % already.
+        lacks_unit = "unit" not in self._node and quantity.unit != "1"
+        if not name.startswith("x.") and (lacks_unit or units.factor(unit, quantity.unit) is None):
+            problem = (
                 f"unit {unit!r} does not" if "unit" in self._node else "unit is missing: 1 does not"
             )
-            what = f"{self._of}{told} convert to {known.unit}"
-            self._tell(self._node, "unit", what, map_hints.of_unit(unit, known.unit), "M005")
+            what = f"{self._of}{problem} convert to {quantity.unit}"
+            self._tell(self._node, "unit", what, map_hints.of_unit(unit, quantity.unit), "M005")
 
     def _kind(self, unit: str) -> catalogue.Kind:
-        """How it counts: of the catalogue's quantities that is known, of users' own it is said."""
+        """Gauge or counter: by the catalogue, for users' own quantities by the key `kind`."""
         node, of = self._node, self._of
-        known = None if catalogue.is_own(self._name) else catalogue.describe(self._name)
-        said = node.get("kind")
-        if said is None:
-            return known.kind if known else catalogue.Kind.GAUGE
-        if said not in tuple(catalogue.Kind):
-            self._tell(node, "kind", f"{of}kind is gauge or counter, not {said!r}")
-        elif known is not None and said != known.kind:
-            self._tell(node, "kind", f"{of}it is a {known.kind}, and no {said}")
-        elif said == catalogue.Kind.COUNTER and units.base_of(unit) not in COUNTER_UNITS:
+        quantity = None if catalogue.is_own(self._name) else catalogue.describe(self._name)
+        written = node.get("kind")
+        if written is None:
+            return quantity.kind if quantity else catalogue.Kind.GAUGE
+        if written not in tuple(catalogue.Kind):
+            self._tell(node, "kind", f"{of}kind is gauge or counter, not {written!r}")
+        elif quantity is not None and written != quantity.kind:
+            self._tell(node, "kind", f"{of}it is a {quantity.kind}, and no {written}")
+        elif written == catalogue.Kind.COUNTER and units.base_of(unit) not in COUNTER_UNITS:
             what = f"{of}a counter's unit is one of Wh varh VAh J m³ l 1, or what becomes it"
             self._tell(node, "unit" if "unit" in node else "kind", f"{what}, not {unit!r}")
         else:
-            return catalogue.Kind(said)
+            return catalogue.Kind(written)
         return catalogue.Kind.GAUGE
 
     def _max_rate(self) -> float | None:
-        """The most that a counter of one's own rises by in an hour, in the unit of the row."""
+        """The largest rise per hour of a user's own counter, in the unit of the row."""
         value = self._node.get("max_rate")
         if value is None:
             return None

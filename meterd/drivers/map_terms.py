@@ -1,4 +1,4 @@
-"""Values of a map file that are made of several numbers: a sum, a sign, ratios, scattered words.
+"""Parser of composed values in map files: a sum, a sign, ratios, scattered words.
 
 sum:      [{address: 3500, unit: kWh}, {address: 3501, unit: MWh}]
 sign:     {address: 12, negative: 1}
@@ -25,19 +25,19 @@ _NUMBER = ("function", "address", "words", "type", "count", "word_order", "byte_
 _PART = (*_NUMBER, "scale", "unit", "na", "wrap", "note")
 _SIGN = (*_NUMBER, "note", "negative", "positive")
 _RATIO = (*_NUMBER, "scale", "na", "note")
-# What a number has from its row where it does not say it itself.
+# Keys that a number inherits from its row.
 _INHERITED = ("function", "type", "word_order", "byte_order")
-# What a row that is a sum says of none of its parts.
+# Keys of the parts that a row with a sum must not have.
 _OF_PARTS = ("address", "words", "bit", "na", "count")
-# What a sum says of the number that it is.
+# Keys of the sum itself.
 _OF_SUM = ("scale", "offset", "wrap")
 _REGISTER = re.compile(r"@(\d{1,5}|0x[0-9a-fA-F]{1,4})")
-# The name of a number in a value; nobody sees it.
+# Internal quantity name of a part.
 _NAME = "x.part"
 
 
 class TermReader:
-    """The terms of one row."""
+    """Reads the terms of one row from its YAML node."""
 
     def __init__(
         self, tell: Tell, node: Mapping[str, Any], of: str, quantity: str, unit: str, kind: Kind
@@ -51,8 +51,8 @@ class TermReader:
         self._kind = kind
 
     def value(self, row: Row, registers: tuple[int, ...]) -> Row:
-        """A row of one number, with what its other keys make of it."""
-        others = list(self._others())
+        """The row of a single number, composed if it has a sign, ratios or scattered words."""
+        others = list(self._sign_and_ratios())
         in_place = registers == tuple(range(row.address, row.address + row.words))
         if not others and in_place:
             return row
@@ -63,30 +63,30 @@ class TermReader:
             row, quantity=_NAME, scale=1.0, scale_register=None, scale_factor=1.0, offset=0.0
         )
         bare = replace(row, bit=None, bits=1, na=(), na_ranges=(), absent=())
-        return bare.made_of((Term(Role.SUM, form, registers), *others))
+        return bare.with_terms((Term(Role.SUM, form, registers), *others))
 
     def total(self) -> Row:
-        """A row that is a sum."""
+        """The row of a sum."""
         for key in _OF_PARTS:
             if key in self._node:
                 what = f"{self._of}{key} belongs to the parts of a sum"
                 self._tell(self._node, key, what, map_hints.SUM)
         parts = [term for node in self._parts() if (term := self._part(node)) is not None]
-        reader = NumberReader(self._at_row, self._plain(), self._of)
+        reader = NumberReader(self._at_row, self._sum_node(), self._of)
         scaled, _ = reader.number(self._quantity, self._unit)
-        others = list(self._others())
+        others = list(self._sign_and_ratios())
         if len(parts) < 2:
             return replace(scaled, type=SUM)
         plain = [place for term in parts if term.form.bit is None for place in term.places]
         if twice := next((place for place in plain if plain.count(place) > 1), None):
             what = f"{self._of}register {twice[1]} is in two parts of the sum"
             self._tell(self._node, "sum", what, "it would be added twice")
-        return replace(scaled, type=SUM).made_of((*_limited(parts), *others))
+        return replace(scaled, type=SUM).with_terms((*_limited(parts), *others))
 
-    def _plain(self) -> Mapping[str, Any]:
-        """What a sum says of itself: the number it is, before it is scaled."""
-        said = {key: self._node[key] for key in _OF_SUM if key in self._node}
-        return {"function": 3, "address": 0, "type": "u64", **said}
+    def _sum_node(self) -> Mapping[str, Any]:
+        """The keys of the sum itself, with a number format for it."""
+        own = {key: self._node[key] for key in _OF_SUM if key in self._node}
+        return {"function": 3, "address": 0, "type": "u64", **own}
 
     def _at_row(self, node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
         del node  # what was read is a part of the row
@@ -98,64 +98,66 @@ class TermReader:
             what = f"{self._of}sum is a list of two numbers or more, not {value!r}"
             self._tell(self._node, "sum", what, map_hints.SUM)
             return
-        for one in value:
-            if isinstance(one, dict):
-                yield one
+        for part in value:
+            if isinstance(part, dict):
+                yield part
             else:
-                what = f"{self._of}a part of a sum has keys, address and others, not {one!r}"
+                what = f"{self._of}a part of a sum has keys, address and others, not {part!r}"
                 self._tell(self._node, "sum", what, map_hints.SUM)
 
     def _part(self, node: Mapping[str, Any]) -> Term | None:
-        found = self._number(Role.SUM, node, "sum", _PART, {})
-        if found is None:
+        term = self._number(Role.SUM, node, "sum", _PART, {})
+        if term is None:
             return None
-        if not _is_number(found.form):
+        if not _is_number(term.form):
             what = f"{self._of}a part of a sum is a number, and its scale is one"
             self._tell(self._node, "sum", what, map_hints.SUM)
             return None
         step = self._in_unit(node)
-        return replace(found, form=replace(found.form, scale=found.form.scale * step))
+        return replace(term, form=replace(term.form, scale=term.form.scale * step))
 
     def _in_unit(self, node: Mapping[str, Any]) -> float:
-        """The row's units in one of a part's."""
+        """Factor from a part's unit to the row's."""
         if "unit" not in node:
             return 1.0
         unit, base = str(node["unit"]), units.base_of(self._unit or "1")
         part, row = units.factor(unit, base), units.factor(self._unit or "1", base)
         if part is None or row is None:
-            told = f"unit {unit!r} does not convert to {self._unit or '1'!r}, the row's"
-            self._tell(node, "unit", f"{self._of}{told}", map_hints.of_unit(unit, base), "M005")
+            what = f"unit {unit!r} does not convert to {self._unit or '1'!r}, the row's"
+            self._tell(node, "unit", f"{self._of}{what}", map_hints.of_unit(unit, base), "M005")
             return 1.0
         return part / row
 
-    def _others(self) -> Iterator[Term]:
-        """Sign and ratios."""
+    def _sign_and_ratios(self) -> Iterator[Term]:
+        """The terms of sign and ratios."""
         if "sign" in self._node:
             yield from self._sign(self._node["sign"])
         for role in (Role.MULTIPLY, Role.DIVIDE):
             if role.value in self._node:
                 value = self._node[role.value]
-                for one in value if isinstance(value, list) else [value]:
-                    found = self._referred(role, one, role.value, _RATIO)
-                    if found is not None:
-                        yield found
+                for item in value if isinstance(value, list) else [value]:
+                    term = self._register_term(role, item, role.value, _RATIO)
+                    if term is not None:
+                        yield term
 
     def _sign(self, value: Any) -> Iterator[Term]:
         node = {"address": value} if whole(value) else value
-        found = self._referred(Role.SIGN, node, "sign", _SIGN)
-        if found is None:
+        term = self._register_term(Role.SIGN, node, "sign", _SIGN)
+        if term is None:
             return
-        known = node if isinstance(node, dict) else {}
-        negative = known.get("negative", 0 if known.get("positive") == 1 else 1)
-        positive = known.get("positive", 1 if negative == 0 else 0)
+        keys = node if isinstance(node, dict) else {}
+        negative = keys.get("negative", 0 if keys.get("positive") == 1 else 1)
+        positive = keys.get("positive", 1 if negative == 0 else 0)
         if not whole(negative) or not whole(positive) or negative == positive:
             what = f"{self._of}sign is negative at {negative!r} and positive at {positive!r}"
             hint = "two numbers that the register holds: sign: {address: 12, negative: 1}"
             self._tell(self._node, "sign", what, hint)
             return
-        yield replace(found, negative=negative, positive=positive)
+        yield replace(term, negative=negative, positive=positive)
 
-    def _referred(self, role: Role, value: Any, key: str, known: Sequence[str]) -> Term | None:
+    def _register_term(
+        self, role: Role, value: Any, key: str, allowed: Sequence[str]
+    ) -> Term | None:
         """A number that is named by its register, "@40", or has keys of its own."""
         register = _REGISTER.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
         if register is not None:
@@ -165,47 +167,45 @@ class TermReader:
             self._tell(self._node, key, what, map_hints.of_term(key, value))
             return None
         kind = "bits" if "bit" in value or value.get("function") in BITS else "u16"
-        found = self._number(role, value, key, known, {"type": kind})
-        if found is not None and (
-            found.form.type == "str" or found.form.scale_register is not None
-        ):
+        term = self._number(role, value, key, allowed, {"type": kind})
+        if term is not None and (term.form.type == "str" or term.form.scale_register is not None):
             self._tell(self._node, key, f"{self._of}{key} is a number, and its scale is one")
             return None
-        return found
+        return term
 
     def _number(
         self,
         role: Role,
         written: Mapping[str, Any],
         name: str,
-        known: Sequence[str],
+        allowed: Sequence[str],
         default: Mapping[str, Any],
     ) -> Term | None:
-        """One number; None where it has mistakes. `default` goes before what the row says."""
-        told = 0
+        """One number; None where it has mistakes. `default` goes before the row's keys."""
+        mistakes = 0
 
         def tell(node: Any, key: Any, what: str, hint: str = "", code: str = "M003") -> None:
-            nonlocal told
-            told += 1
+            nonlocal mistakes
+            mistakes += 1
             if key in written and hasattr(written, "lc"):
                 self._tell(written, key, what, hint, code)
             else:
                 self._tell(self._node, name, what, hint, code)
 
         of = f"{self._of}{name}: "
-        for one in written:
-            if one not in known:
-                tell(written, one, f"{of}unknown key {one!r}", map_hints.of_key(one, known))
-        inherited = {one: self._node[one] for one in _INHERITED if one in self._node}
+        for key in written:
+            if key not in allowed:
+                tell(written, key, f"{of}unknown key {key!r}", map_hints.of_key(key, allowed))
+        inherited = {key: self._node[key] for key in _INHERITED if key in self._node}
         if isinstance(inherited.get("word_order"), list):
             del inherited["word_order"]
         merged = {**inherited, **default, **written}
         reader = NumberReader(tell, merged, of)
         row, registers = reader.number(_NAME, "")
         if role is Role.SUM:
-            like = replace(row, quantity=self._quantity, unit=self._unit, kind=self._kind)
-            row = replace(row, absent=reader.absent(like))
-        return None if told else Term(role, row, registers)
+            of_row = replace(row, quantity=self._quantity, unit=self._unit, kind=self._kind)
+            row = replace(row, absent=reader.absent(of_row))
+        return None if mistakes else Term(role, row, registers)
 
 
 def _is_number(form: Row) -> bool:
@@ -213,9 +213,9 @@ def _is_number(form: Row) -> bool:
 
 
 def _limited(parts: Sequence[Term]) -> Iterator[Term]:
-    """The parts, each with the value from which on the next greater one counts instead.
+    """The parts with their `limit`: the step of the next larger part, if that has whole steps.
 
-    A part that reaches it is none: it counts everything itself, and would be added twice.
+    A part that reaches it counts the whole sum itself, and would be added twice.
     """
     steps = sorted({abs(term.form.scale) for term in parts})
     above = dict(pairwise(steps))

@@ -30,15 +30,15 @@ from meterd.model.quantity import Kind, describe, suggest
 
 
 def _duration(value: object) -> object:
-    found = seconds(value) if isinstance(value, str) else value
-    if found is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+    duration = seconds(value) if isinstance(value, str) else value
+    if duration is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         raise ValueError("must be a duration with its unit, such as 1m")
-    return found
+    return duration
 
 
 def _number(value: object) -> object:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not math.isfinite(float(str(value))):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(float(str(value))):
         raise ValueError("must be a number")
     return float(str(value))
 
@@ -49,7 +49,7 @@ def _ratio(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_number)]
 Ratios = Annotated[Ratio | None, PlainValidator(_ratio)]
-# Which kinds of quantities a transformer multiplies.
+# Kinds of quantities that a transformer's ratio multiplies.
 _CT_KINDS = ("current", "power", "energy")
 _VT_KINDS = ("voltage", "power", "energy")
 _PLURALS = {"voltage": "voltages", "current": "currents", "power": "powers", "energy": "energies"}
@@ -87,17 +87,17 @@ class ModbusOptions(BaseModel):
         None, description="sunspec only: meter, inverter or a model's number"
     )
     index: Index = Field(1, description="sunspec only: which one of several")
-    # What the map said when these were read: another text of the file makes other options.
+    # The map as it was loaded with these options; a changed file makes options that differ.
     _unmoved: RegisterMap | None = PrivateAttr(None)
 
     @model_validator(mode="after")
-    def _pinned(self, info: ValidationInfo) -> "ModbusOptions":
+    def _load_map(self, info: ValidationInfo) -> "ModbusOptions":
         if self.map != SUNSPEC:
             self._unmoved = _map_of(self.map, info)
         return self
 
     @model_validator(mode="after")
-    def _parts(self) -> "ModbusOptions":
+    def _check_part(self) -> "ModbusOptions":
         if self.map != SUNSPEC and (self.part is not None or self.index != 1):
             raise ValueError("part and index belong to `map: sunspec`")
         if self.map == SUNSPEC and (self.shift or self.instance or self.allow_wake):
@@ -105,14 +105,14 @@ class ModbusOptions(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _placed(self) -> "ModbusOptions":
-        """Where the registers are: the rows must lie in the register space."""
+    def _check_addresses(self) -> "ModbusOptions":
+        """Validates shift and instance: all rows must be within 0 to 65535."""
         if self._unmoved is None:
             return self
         circuits = self._unmoved.instances
         if self.instance is not None and (circuits is None or self.instance > circuits.count):
-            known = f"{circuits.count} of them" if circuits else "no instances: use shift"
-            raise ValueError(f"instance {self.instance}: the map {self.map} has {known}")
+            available = f"{circuits.count} of them" if circuits else "no instances: use shift"
+            raise ValueError(f"instance {self.instance}: the map {self.map} has {available}")
         try:
             moved(self._unmoved, self.registers)
         except ValueError as error:
@@ -120,68 +120,68 @@ class ModbusOptions(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _scaled(self) -> "ModbusOptions":
-        """Each kind is multiplied once, and each name is one that the device can have."""
+    def _check_scaling(self) -> "ModbusOptions":
+        """Validates scale and offset: each kind is scaled once, and names are rows of the map."""
         for key, ratio, kinds in (("ct", self.ct, _CT_KINDS), ("vt", self.vt, _VT_KINDS)):
             if ratio is not None and (twice := [kind for kind in kinds if kind in self.scale]):
                 raise ValueError(
                     f"{key} and scale both say what {twice[0]} is multiplied by: write one of them"
                 )
         for name, number in self.scale.items():
-            self._known("scale", name, (*KINDS,))
-            if number == 0 or (number < 0 and _cannot_turn(name)):
+            self._check_quantity("scale", name, (*KINDS,))
+            if number == 0 or (number < 0 and _is_never_negative(name)):
                 what = "a factor is more than 0; only a gauge of its own may have a negative one"
                 raise ValueError(f"scale: {name}: {what}")
         for name in self.offset:
-            self._known("offset", name, ())
-            if _counts(name):
+            self._check_quantity("offset", name, ())
+            if _is_counter(name):
                 raise ValueError(f"offset: {name} is a counter: what is added would be no energy")
         return self
 
-    def _known(self, key: str, name: str, also: tuple[str, ...]) -> None:
+    def _check_quantity(self, key: str, name: str, extra_kinds: tuple[str, ...]) -> None:
         if self._unmoved is None:
             rows = [name] if describe(name) else []
         else:
             rows = [row.quantity for row in self._unmoved.rows]
-        if name in also or (name in rows and not name.startswith("info.")):
+        if name in extra_kinds or (name in rows and not name.startswith("info.")):
             return
-        kinds = f", or one of {', '.join(also)}" if also else ""
+        kinds_text = f", or one of {', '.join(extra_kinds)}" if extra_kinds else ""
         hint = suggest(name) if describe(name) is None else "the map has no such row"
-        raise ValueError(f"{key}: {name} is no quantity of the map {self.map}{kinds}; {hint}")
+        raise ValueError(f"{key}: {name} is no quantity of the map {self.map}{kinds_text}; {hint}")
 
     @property
     def unmoved(self) -> RegisterMap | None:
-        """The map as its file has it; None for SunSpec."""
+        """The map at its own addresses; None for SunSpec."""
         return self._unmoved
 
     @property
     def registers(self) -> int:
-        """How many registers further on than in the map everything is."""
+        """Registers to add to the map's addresses, by `shift` and `instance`."""
         circuits = None if self._unmoved is None else self._unmoved.instances
         step = circuits.step * (self.instance - 1) if circuits and self.instance else 0
         return self.shift + step
 
     @property
     def register_map(self) -> RegisterMap:
-        """The map, at this device's registers. Raises ConfigError for SunSpec, which has none."""
+        """The map at this device's addresses. Raises ConfigError for SunSpec, which has none."""
         if self._unmoved is None:
             raise ConfigError(f"{self.map} describes itself: it has no register map")
         return moved(self._unmoved, self.registers)
 
     @cached_property
     def calibration(self) -> Calibration:
-        """What its values are multiplied by, and what is added."""
+        """Factors and offsets of its values, from ct, vt, scale and offset."""
         kinds = dict.fromkeys(KINDS, 1.0)
-        for ratio, those in ((self.ct, _CT_KINDS), (self.vt, _VT_KINDS)):
+        for ratio, scaled_kinds in ((self.ct, _CT_KINDS), (self.vt, _VT_KINDS)):
             if ratio is not None:
-                kinds.update({kind: kinds[kind] * ratio.factor for kind in those})
+                kinds.update({kind: kinds[kind] * ratio.factor for kind in scaled_kinds})
         factors = {kind: number for kind, number in kinds.items() if number != 1}
         factors.update(self.scale)
         return Calibration(tuple(factors.items()), tuple(self.offset.items()))
 
     @property
     def power_limit(self) -> tuple[float, str] | None:
-        """The most that can flow, in W, and who says so; None where nobody does."""
+        """The maximum power in W, and its source as a text; None where it is unknown."""
         if self.max_power is not None:
             return self.max_power, "as the device says"
         if self.ct is not None:
@@ -195,7 +195,7 @@ class ModbusOptions(BaseModel):
 
     @property
     def sizes(self) -> frozenset[str]:
-        """Power factors that the registers give without a sign, though the power has one."""
+        """Power factors in unsigned registers of a meter whose power is signed."""
         if self._unmoved is None:
             return frozenset()
         rows = {row.quantity: row.type[0] not in "ub" for row in self._unmoved.rows}
@@ -203,7 +203,7 @@ class ModbusOptions(BaseModel):
         return frozenset(n for n in factors if not rows[n] and rows.get("active_power"))
 
     def notes(self) -> Iterator[str]:
-        """What is done to this device's registers and values, for people."""
+        """Texts, for people, on changes to this device's addresses and values."""
         yield from self._factors()
         for name, number in self.offset.items():
             described = describe(name)
@@ -222,14 +222,18 @@ class ModbusOptions(BaseModel):
         ratios = (("ct", self.ct, _CT_KINDS), ("vt", self.vt, _VT_KINDS))
         for number in dict.fromkeys(factors.values()):
             names = [name for name, factor in factors.items() if factor == number]
-            why = [f"{k} {r.text}" for k, r, those in ratios if r and set(names) & {*those}]
-            told = f" ({', '.join(why)})" if why else ""
-            yield f"{_listed([_PLURALS.get(name, name) for name in names])} × {number:g}{told}"
+            sources = [
+                f"{k} {r.text}"
+                for k, r, scaled_kinds in ratios
+                if r and set(names) & {*scaled_kinds}
+            ]
+            source = f" ({', '.join(sources)})" if sources else ""
+            yield f"{_listed([_PLURALS.get(name, name) for name in names])} × {number:g}{source}"
 
     @field_validator("map")
     @classmethod
-    def _there(cls, name: str, info: ValidationInfo) -> str:
-        """A path counts from the folder of the configuration; the map must be without mistakes."""
+    def _check_map(cls, name: str, info: ValidationInfo) -> str:
+        """Validates `map`: a path is relative to the configuration's folder, the map must load."""
         if name == SUNSPEC:
             return name
         if is_file(name) and info.context and (folder := info.context.get("folder")):
@@ -244,23 +248,23 @@ class ModbusOptions(BaseModel):
 
 
 def _map_of(name: str, info: ValidationInfo) -> RegisterMap:
-    """All devices of a configuration that name a file have what one look at it found."""
-    seen = {} if info.context is None else info.context.setdefault("maps", {})
-    if name not in seen:
-        seen[name] = load_map(name)
-    found: RegisterMap = seen[name]
-    return found
+    """Loads a map once per configuration, so that all its devices have the same version."""
+    maps = {} if info.context is None else info.context.setdefault("maps", {})
+    if name not in maps:
+        maps[name] = load_map(name)
+    register_map: RegisterMap = maps[name]
+    return register_map
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _counts(name: str) -> bool:
+def _is_counter(name: str) -> bool:
     described = describe(name)
     return described is not None and described.kind is Kind.COUNTER
 
 
-def _cannot_turn(name: str) -> bool:
-    """Whether a negative factor makes no sense: for whole kinds, and for counters."""
-    return name in KINDS or _counts(name)
+def _is_never_negative(name: str) -> bool:
+    """Whether a negative factor is invalid: for whole kinds, and for counters."""
+    return name in KINDS or _is_counter(name)

@@ -1,4 +1,4 @@
-"""Packages that bring drivers and maps: their entry points, and how each is named to people."""
+"""Entry points of packages that provide drivers and maps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ OWN_PACKAGE = "meterd"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One entry point, and the distribution that brought it (empty where nobody knows)."""
+    """One entry point, and its distribution's name and version (empty if unknown)."""
 
     name: str
     point: EntryPoint
@@ -36,24 +36,24 @@ class Plugin:
 
 @cache
 def plugins(group: str) -> Mapping[str, tuple[Plugin, ...]]:
-    """The entry points of a group by name. More than one has a name that several packages claim.
+    """The entry points of a group by name; several where packages claim the same name.
 
-    What comes with meterd keeps its name, and is the first.
+    meterd's own one is first, and the one that is used.
     """
     by_name: dict[str, list[Plugin]] = {}
     for point in entry_points(group=group):
         package, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
         by_name.setdefault(point.name, []).append(Plugin(point.name, point, package, version))
     return {
-        name: tuple(sorted(claims, key=lambda one: (not one.is_own, one.package)))
+        name: tuple(sorted(claims, key=lambda plugin: (not plugin.is_own, plugin.package)))
         for name, claims in by_name.items()
     }
 
 
 def guarded(what: str, call: Callable[[], T]) -> T:
-    """What a plug-in's code returns. Raises ConfigError where it raises anything foreign.
+    """Calls a plug-in's code. Raises ConfigError for any exception that is not meterd's own.
 
-    `what` names the plug-in and what it was asked for.
+    `what` begins the error's text: it names the plug-in and the call.
     """
     try:
         return call()

@@ -1,12 +1,12 @@
-"""The planner: which requests fetch the rows of a map in the least time.
+"""Planner of read requests: finds the requests that fetch the rows of a map in the least time.
 
-Rows sorted by their first register are cut into batches, each batch is one request, and a
-dynamic programme finds the cuts. Why no plan that interleaves can be better: take two
-requests S and T of a best plan. Where T's span lies within S's, one request S fetches both,
-and fewer holes are left in it. Where they overlap, S beginning first, let T take over every row
-of S that begins where T does or later. T's span stays, S's can only shrink, and T's holes can only
-close. What S loses began behind T's first register, and so did every hole that it closed, except
-where a row that S keeps reaches over it. So the rows may as well be cut where T begins.
+Rows sorted by their first register are cut into batches, each batch is one request, and dynamic
+programming finds the cuts. Proof that no plan with interleaved requests is better: take two
+requests S and T of an optimal plan. If T's span is within S's, one request S fetches both rows,
+with fewer gaps. If they overlap and S begins first, move every row of S that begins at or after T's
+first register to T. T's span stays, S's can only shrink, and T's gaps can only close. The rows that
+S loses began after T's first register, and so did every gap that they closed, except where a row
+that S keeps spans it. So the rows may as well be cut where T begins.
 """
 
 import itertools
@@ -17,71 +17,75 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs, seconds, units
 from meterd.drivers.registers import RegisterMap, Row
 
-# A plan is exchanged for a better one only if that saves more than this share of the time.
-GAIN = 0.05
-# Registers that a request may be lengthened by to give it a length of its own.
-LENGTHENING = 4
+# A plan is replaced only by one that saves more than this part of its time.
+GAIN_MIN = 0.05
+# Registers by which a request may be lengthened to make its length unique.
+LENGTHENING_MAX = 4
 
 
 def plan(
     register_map: RegisterMap,
     rows: Iterable[Row],
     costs: Costs = ASSUMED,
-    ground: AddressConstraints | None = None,
+    constraints: AddressConstraints | None = None,
 ) -> list[Block]:
     """The requests that fetch these rows in the least time, in order of their registers.
 
-    A hole between rows may be crossed if no run of registers in it that the map does not know
-    is longer than the map's `bridge`. A row that fits no request (see `unplannable`) gets one
-    of its own, so that the meter says no to that row and to no other.
+    A request may span a gap between rows if no run of registers in it without a row is longer than
+    the map's `bridge`. A row that fits no request (see `unplannable`) gets one of its own, so that
+    the meter refuses only that row.
     """
-    where = ground or AddressConstraints(register_map)
+    limits = constraints or AddressConstraints(register_map)
     ordered = sorted(rows, key=lambda row: (row.function, row.first, row.last))
     blocks: list[Block] = []
     for _, group in itertools.groupby(ordered, key=lambda row: row.function):
         shared: list[Row] = []
         for row in group:
-            if row.alone or not where.fits(row.function, row.first, row.last):
-                blocks.append(block(where, [row]))
+            if row.alone or not limits.fits(row.function, row.first, row.last):
+                blocks.append(block(limits, [row]))
             else:
                 shared.append(row)
-        blocks += [block(where, batch) for batch in _cut(where, costs, shared)]
-    return sorted(blocks, key=lambda one: (one.function, one.address))
+        blocks += [block(limits, batch) for batch in _batches(limits, costs, shared)]
+    return sorted(blocks, key=lambda request: (request.function, request.address))
 
 
-def block(ground: AddressConstraints, rows: Sequence[Row]) -> Block:
+def block(constraints: AddressConstraints, rows: Sequence[Row]) -> Block:
     """One request for these rows, which share a function."""
-    first, last = ground.widened(min(row.first for row in rows), max(row.last for row in rows))
+    first, last = constraints.widened(min(row.first for row in rows), max(row.last for row in rows))
     return Block(rows[0].function, first, last - first + 1, rows)
 
 
 def unplannable(register_map: RegisterMap) -> list[tuple[Row, str]]:
     """Rows that no request within the map's limits can fetch, each with the reason."""
-    ground = AddressConstraints(register_map)
-    found = []
+    constraints = AddressConstraints(register_map)
+    unfit_rows = []
     for row in register_map.rows:
-        spans = [(row.function, row.first, row.last), *row.far_runs()]
-        unfit = (span for span in spans if not ground.fits(*span))
+        spans = [(row.function, row.first, row.last), *row.remote_runs()]
+        unfit = (span for span in spans if not constraints.fits(*span))
         if (span := next(unfit, None)) is None:
             continue
-        first, last = ground.widened(*span[1:])
+        first, last = constraints.widened(*span[1:])
         words = last - first + 1
         if words > register_map.max_registers:
-            why = f"needs {words} registers at once, max_registers is {register_map.max_registers}"
+            reason = (
+                f"needs {words} registers at once, max_registers is {register_map.max_registers}"
+            )
         elif row.terms:
-            why = f"has a register in an unreadable range: {first} to {last}"
+            reason = f"has a register in an unreadable range: {first} to {last}"
         else:
-            why = f"lies, with its scale, in an unreadable range: {first} to {last}"
-        found.append((row, why))
-    return found
+            reason = f"lies, with its scale, in an unreadable range: {first} to {last}"
+        unfit_rows.append((row, reason))
+    return unfit_rows
 
 
 def better(new: Sequence[Block], old: Sequence[Block], costs: Costs) -> bool:
-    """Whether this plan for the same rows saves more than GAIN."""
-    return seconds(new, costs) < (1 - GAIN) * seconds(old, costs)
+    """Whether this plan for the same rows saves more than GAIN_MIN."""
+    return seconds(new, costs) < (1 - GAIN_MIN) * seconds(old, costs)
 
 
-def _cut(ground: AddressConstraints, costs: Costs, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _batches(
+    constraints: AddressConstraints, costs: Costs, rows: Sequence[Row]
+) -> Iterator[Sequence[Row]]:
     """Rows of one function, sorted, in the batches that cost least.
 
     Totals are kept as whole numbers of requests and registers, so that plans which cost the
@@ -93,30 +97,30 @@ def _cut(ground: AddressConstraints, costs: Costs, rows: Sequence[Row]) -> Itera
     best = [(0.0, 0, 0)] * (count + 1)
     end = [count] * (count + 1)
     for i in range(count - 1, -1, -1):
-        found = None
-        for j, words in enumerate(_reach(ground, function, spans, i), i + 1):
+        cheapest = None
+        for j, words in enumerate(_request_lengths(constraints, function, spans, i), i + 1):
             _, requests, registers = best[j]
             requests, registers = requests + 1, registers + units(function, words)
             total = (requests * costs.fixed + registers * costs.register, requests, registers)
-            if found is None or total < found:
-                found, end[i] = total, j
-        assert found is not None, "a row that fits no request was set apart"  # noqa: S101
-        best[i] = found
+            if cheapest is None or total < cheapest:
+                cheapest, end[i] = total, j
+        assert cheapest is not None, "a row that fits no request was set apart"  # noqa: S101
+        best[i] = cheapest
     i = 0
     while i < count:
         yield rows[i : end[i]]
         i = end[i]
 
 
-def _reach(
-    ground: AddressConstraints, function: int, spans: Sequence[Range], start: int
+def _request_lengths(
+    constraints: AddressConstraints, function: int, spans: Sequence[Range], start: int
 ) -> Iterator[int]:
-    """The registers of a request for spans[start], then with the next too, while it may be."""
-    align, bridge = ground.map.align, ground.map.bridge
+    """Lengths of requests for spans[start] alone, then with each further span that is allowed."""
+    align, bridge = constraints.map.align, constraints.map.bridge
     begin, last = spans[start][0] // align * align, spans[start][0] - 1
-    limit = ground.limit(function, begin)
+    limit = constraints.limit(function, begin)
     for low, high in itertools.islice(spans, start, None):
-        if low - last - 1 > bridge and ground.hole(function, last + 1, low - 1) > bridge:
+        if low - last - 1 > bridge and constraints.gap(function, last + 1, low - 1) > bridge:
             return
         if high > last:
             last = high
@@ -129,19 +133,18 @@ def _reach(
 # -- different lengths ---------------------------------------------------------------------------
 
 
-def distinct(ground: AddressConstraints, blocks: Sequence[Block]) -> list[Block]:
-    """The same requests, lengthened where the map allows until no two are equally long.
+def distinct(constraints: AddressConstraints, blocks: Sequence[Block]) -> list[Block]:
+    """The requests, lengthened so that as many as possible have a unique length.
 
-    A gateway that answers old serial data under a new id is then found out by its length. A
-    request is lengthened by whole known rows beside it only, and by LENGTHENING at most; as
-    many as can get a length of their own, the others stay as they are.
+    The length then reveals a gateway's stale reply under a new transaction id. A request is
+    lengthened by whole adjacent rows of the map only, by LENGTHENING_MAX at most.
     """
-    offers = [list(choices(ground, one)) for one in blocks]
+    offers = [list(choices(constraints, request)) for request in blocks]
     holder: dict[tuple[int, int], int] = {}
     chosen: dict[int, Block] = {}
     for i in range(len(blocks)):
         claim(i, offers, holder, chosen, set())
-    return [chosen.get(i, one) for i, one in enumerate(blocks)]
+    return [chosen.get(i, request) for i, request in enumerate(blocks)]
 
 
 def claim(
@@ -151,7 +154,7 @@ def claim(
     chosen: dict[int, Block],
     tried: set[tuple[int, int]],
 ) -> bool:
-    """Give request i a length; a request that holds it may have to take another one."""
+    """Assign request i a length, by an augmenting path of a matching; False if none is free."""
     for choice in offers[i]:
         length = (choice.function, choice.words)
         if length in tried:
@@ -163,21 +166,21 @@ def claim(
     return False
 
 
-def choices(ground: AddressConstraints, one: Block) -> Iterator[Block]:
-    """The request, then longer ones: by rows behind it, and by rows before it."""
-    yield one
-    if any(row.alone for row in one.rows):
+def choices(constraints: AddressConstraints, request: Block) -> Iterator[Block]:
+    """The request, then longer ones, by rows after it and by rows before it."""
+    yield request
+    if any(row.alone for row in request.rows):
         return
-    last = one.address + one.words - 1
-    found = {}
-    for row in ground.rows(one.function):
-        first, end = ground.widened(min(row.first, one.address), max(row.last, last))
+    last = request.address + request.words - 1
+    longer = {}
+    for row in constraints.rows(request.function):
+        first, end = constraints.widened(min(row.first, request.address), max(row.last, last))
         words = end - first + 1
-        hole = max(
-            ground.hole(one.function, last + 1, row.first - 1),
-            ground.hole(one.function, row.last + 1, one.address - 1),
+        gap = max(
+            constraints.gap(request.function, last + 1, row.first - 1),
+            constraints.gap(request.function, row.last + 1, request.address - 1),
         )
-        fits = hole <= ground.map.bridge and ground.fits(one.function, first, end)
-        if fits and one.words < words <= one.words + LENGTHENING:
-            found[words] = Block(one.function, first, words, one.rows)
-    yield from (found[words] for words in sorted(found))
+        fits = gap <= constraints.map.bridge and constraints.fits(request.function, first, end)
+        if fits and request.words < words <= request.words + LENGTHENING_MAX:
+            longer[words] = Block(request.function, first, words, request.rows)
+    yield from (longer[words] for words in sorted(longer))

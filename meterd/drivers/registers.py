@@ -1,4 +1,4 @@
-"""Register maps: which quantity is where in which form."""
+"""Data model of register maps: rows (quantity, registers, number format, unit) and limits."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,16 +8,16 @@ from itertools import groupby
 from meterd.model.quantity import Kind
 
 PROTOCOL_LIMIT = 125
-# The largest hole that one read may span unless the map says otherwise.
+# Default of the largest gap, in registers without a row, that one request may span.
 BRIDGE = 16
-_LAST = 0xFFFF
+_REGISTER_LAST = 0xFFFF
 
 Place = tuple[int, int]
 """Function and address of one register."""
 
 
 class Role(StrEnum):
-    """What a number does in a value that is made of several."""
+    """Role of a number in a composed value."""
 
     SUM = "sum"
     SIGN = "sign"
@@ -27,11 +27,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One of the numbers that a composed value is made of.
+    """One of the numbers of a composed value.
 
-    `form` says what the registers mean when they lie one after the other, and `registers` where
-    each of them is, in that order. A part of a sum stays below `limit`, in the unit of the sum:
-    from there on the next greater part counts. `negative` and `positive` are what a sign holds.
+    `form` is the number's format, as of adjacent registers; `registers` are their real addresses,
+    in that order. A part of a sum is less than `limit`, in the unit of the sum: above it the next
+    larger part counts. `negative` and `positive` are the values of a sign register.
     """
 
     role: Role
@@ -47,12 +47,12 @@ class Term:
         return ((self.form.function, register) for register in self.registers)
 
     def at(self, registers: Iterable[int]) -> "Term":
-        """The same in other registers."""
-        there = tuple(registers)
-        return replace(self, form=replace(self.form, address=there[0]), registers=there)
+        """A copy at other registers."""
+        addresses = tuple(registers)
+        return replace(self, form=replace(self.form, address=addresses[0]), registers=addresses)
 
     def lowest(self) -> tuple[int, int]:
-        """First register and count of those beside the lowest word, which changes most often."""
+        """First register and count of the run with the lowest word, which changes most often."""
         form, registers = self.form, self.registers
         lowest = 0 if form.word_order == "little" or form.type == "str" else len(registers) - 1
         if form.order:
@@ -71,14 +71,14 @@ class Row:
     """One value. value = raw * scale, or raw * 10**(register at scale_register) * scale_factor,
     and in either case plus `offset`, which is in `unit`.
 
-    `na` and `na_ranges` are raw words as one unsigned number, `absent` are those that mean "not
-    available" though the map does not name them; `bit` counts from the lowest, 0, and is the first
-    of `bits` that are the value. `order` names the word of the number that each register holds, 1
-    the highest, where `word_order` has no word for it.
+    `na` and `na_ranges` are sentinels, as raw words in one unsigned number; `absent` are sentinels
+    of the type that the map does not name. `bit` counts from 0, the lowest, and is the first of the
+    `bits` that are the value. `order` is the word of the number in each register, 1 the highest,
+    for orders other than `word_order`'s big and little.
     A composed value has `terms`: raw is then their sum, with sign, multiplied and divided, and
     `address` and `words` are those of its registers that change most often.
-    `apart`: the other registers, or the scale's, lie too far to be read in the same request.
-    `common`: it is one value of the whole unit, which does not move with an instance of the map.
+    `apart`: the other registers, or the scale's, are remote: they need requests of their own.
+    `common`: it is a value of the whole unit, which stays when the map is moved to an instance.
     """
 
     quantity: str
@@ -132,13 +132,13 @@ class Row:
         end = self.address + self.words - 1
         return max(end, end if self.near_scale is None else self.near_scale)
 
-    def made_of(self, terms: tuple["Term", ...]) -> "Row":
-        """The same with these terms, at the registers of the part that changes most often."""
+    def with_terms(self, terms: tuple["Term", ...]) -> "Row":
+        """A copy with these terms, at the registers of the part that changes most often."""
         parts = [term for term in reversed(terms) if term.role is Role.SUM]
-        least = min(parts, key=lambda term: abs(term.form.scale))
-        address, words = least.lowest()
+        finest = min(parts, key=lambda term: abs(term.form.scale))
+        address, words = finest.lowest()
         return replace(
-            self, function=least.form.function, address=address, words=words, terms=terms
+            self, function=finest.form.function, address=address, words=words, terms=terms
         )
 
     def places(self) -> set[Place]:
@@ -147,22 +147,24 @@ class Row:
         scale = () if self.scale_register is None else ((self.function, self.scale_register),)
         return own.union(scale, *(term.places for term in self.terms))
 
-    def far_places(self) -> set[Place]:
-        """Those of them that are read in requests of their own."""
+    def remote_places(self) -> set[Place]:
+        """Those of them that are remote, read in requests of their own."""
         if not self.apart:
             return set()
         own = {(self.function, self.address + offset) for offset in range(self.words)}
         return self.places() - own
 
-    def far_runs(self) -> Iterator[tuple[int, int, int]]:
-        """Function, first and last register of those that follow each other among them."""
-        ordered = sorted(self.far_places())
-        for _, group in groupby(enumerate(ordered), lambda one: (one[1][0], one[1][1] - one[0])):
+    def remote_runs(self) -> Iterator[tuple[int, int, int]]:
+        """Function, first and last register of each run of remote registers."""
+        ordered = sorted(self.remote_places())
+        for _, group in groupby(
+            enumerate(ordered), lambda item: (item[1][0], item[1][1] - item[0])
+        ):
             run = [place for _, place in group]
             yield *run[0], run[-1][1]
 
     def settings(self) -> set[Place]:
-        """Those that hold a setting of the meter: a scale, a ratio of transformers."""
+        """Places that hold a setting of the meter: a scale, a transformer ratio."""
         scale = () if self.scale_register is None else ((self.function, self.scale_register),)
         ratios = (term for term in self.terms if term.role in (Role.MULTIPLY, Role.DIVIDE))
         return set(scale).union(*(term.places for term in ratios))
@@ -170,7 +172,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """Equal circuits of one unit: how many, and how many registers from one to the next."""
+    """Equal circuits of one unit: their number, and the registers from one to the next."""
 
     count: int
     step: int
@@ -187,14 +189,14 @@ class WakeWrite:
 
 @dataclass(frozen=True, slots=True)
 class RegisterMap:
-    """One meter model. `unreadable` are [first, last] ranges that no request may touch.
+    """The map of one meter model. `unreadable` are [first, last] ranges that no request may touch.
 
-    `max_power` is the most that its documents say it measures, in W. `turned`: it counts as
-    positive what the house gives, so its device needs the reversed direction. `wake` is sent
-    before the meter is read, where the device allows it.
+    `max_power` is the documented maximum in W. `turned`: the meter's positive direction is export,
+    so its device needs the reversed direction. `wake` is written before the meter is read, where
+    the device's options allow it.
 
-    `times` are pauses and a timeout that the device needs, by the names that links have for
-    them, as durations: {"connect_delay": "1s"}.
+    `times` are pauses and a timeout that the device needs, as link options:
+    {"connect_delay": "1s"}.
     """
 
     name: str
@@ -221,33 +223,33 @@ class RegisterMap:
     wake: tuple[WakeWrite, ...] = ()
 
     def moved(self, registers: int) -> "RegisterMap":
-        """The same so many registers further on; rows that are common stay.
+        """A copy with all addresses shifted by `registers`; rows that are common stay.
 
-        Raises ValueError where a row would lie outside of 0 to 65535.
+        Raises ValueError where a row would be outside of 0 to 65535.
         """
-        # Halves of the registers are what a wide map counts.
+        # A wide map's addresses are halves of registers.
         halves = 2 if self.wide else 1
         registers *= halves
-        end = halves * (_LAST + 1)
-        rows = tuple(row if row.common else _moved(row, registers) for row in self.rows)
+        end = halves * (_REGISTER_LAST + 1)
+        rows = tuple(row if row.common else _shifted(row, registers) for row in self.rows)
         outside = next((row for row in rows if not _exists(row, end)), None)
         if outside is not None:
-            place = outside.address // halves
-            raise ValueError(f"{outside.quantity} would be at register {place}")
-        there = ((low + registers, high + registers) for low, high in self.unreadable)
-        kept = self.unreadable if any(row.common for row in rows) else ()
-        return replace(self, rows=rows, unreadable=(*kept, *there))
+            register = outside.address // halves
+            raise ValueError(f"{outside.quantity} would be at register {register}")
+        shifted = ((low + registers, high + registers) for low, high in self.unreadable)
+        common = self.unreadable if any(row.common for row in rows) else ()
+        return replace(self, rows=rows, unreadable=(*common, *shifted))
 
 
 def _exists(row: Row, end: int) -> bool:
     return all(0 <= register < end for _, register in row.places())
 
 
-def _moved(row: Row, registers: int) -> Row:
+def _shifted(row: Row, registers: int) -> Row:
     scale = row.scale_register
     scale = None if scale is None else scale + registers
-    found = replace(row, address=row.address + registers, scale_register=scale)
+    shifted = replace(row, address=row.address + registers, scale_register=scale)
     terms = tuple(
         term.at(register + registers for register in term.registers) for term in row.terms
     )
-    return found.made_of(terms) if terms else found
+    return shifted.with_terms(terms) if terms else shifted

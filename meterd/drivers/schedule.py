@@ -1,4 +1,4 @@
-"""Schedule: which rows of a map are due at a poll, and the requests that fetch them together."""
+"""Schedule of one meter: the rows due at each poll by tier, and the requests planned for them."""
 
 import math
 from collections.abc import Hashable, Iterable
@@ -9,25 +9,25 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.costs import ASSUMED, Costs
 from meterd.drivers.distinct_lengths import DistinctLengths
 from meterd.drivers.planner import better, plan
-from meterd.drivers.refused_rows import Hole
+from meterd.drivers.refused_rows import Gap
 from meterd.drivers.registers import RegisterMap, Row
 
-# How often rows of the tier `slow` are read, in seconds.
+# Default interval of rows of the tier `slow`, in seconds.
 SLOW = 60.0
 
-# Slow rows come with each of the first polls, too: a counter is believed after three reads.
-_FIRST = 3
+# Slow rows are read in each of the first polls, too: the counter guard needs three reads.
+_FIRST_POLLS = 3
 
-# Plans by what they depend on, and what is known of a meter of which nothing is learned yet; the
-# map is kept beside its id.
-_SHARED: dict[tuple[object, ...], tuple[RegisterMap, list[Block]]] = {}
-_GROUNDS: dict[int, AddressConstraints] = {}
-_MOST_SHARED = 500
-# Measured costs are rounded to such steps, so that meters on like links share a plan: a plan is
-# off by half a step at most, which is less than what a new one has to gain.
-_STEP = math.log(1.05)
-# Costs that moved by less are not worth a new plan.
-_MOVED = 0.3
+# Plans by all that they depend on, and address constraints of maps without exclusions, by id of
+# the map; entries refer to the map, so that its id is not reused.
+_PLANS: dict[tuple[object, ...], tuple[RegisterMap, list[Block]]] = {}
+_MAP_CONSTRAINTS: dict[int, AddressConstraints] = {}
+_PLANS_CACHED_MAX = 500
+# Measured costs are rounded to steps of 5 %, so that meters on similar links share a plan; half a
+# step of error is less than the gain that a new plan must have.
+_COST_STEP_LOG = math.log(1.05)
+# Relative change of costs below which no new plan is made.
+_COST_CHANGE_MIN = 0.3
 
 FAST = frozenset(("fast",))
 SLOWER = frozenset(("fast", "slow"))
@@ -35,27 +35,27 @@ ALL = frozenset(("fast", "slow", "static"))
 
 
 def every(slow: float, interval: float) -> int:
-    """Each how many-th poll has slow rows; both in seconds."""
+    """n if every n-th poll reads slow rows; both arguments in seconds."""
     return max(1, round(slow / interval))
 
 
 def due(poll: int, every: int) -> frozenset[str]:
-    """The tiers to read at this poll, counted from 0, if slow rows come with each `every`-th."""
+    """The tiers to read at this poll, counted from 0, if every `every`-th reads slow rows."""
     if poll == 0:
         return ALL
-    return SLOWER if poll % every == 0 or poll < _FIRST else FAST
+    return SLOWER if poll % every == 0 or poll < _FIRST_POLLS else FAST
 
 
 class Schedule:
     """The requests of each poll of one meter, counted from 0 since its link was opened.
 
-    Fast rows are due at every poll, slow ones at the first three and each n-th, static ones at
-    the first. A poll's rows are planned together: slow rows between fast ones may cost no request
-    of their own.
-    Count a poll only when it succeeded, so that what a failed one owed is asked again.
+    Fast rows are due at every poll, slow ones at the first three and every n-th, static ones at
+    the first. A poll's rows are planned together, so that slow rows between fast ones may need no
+    request of their own.
+    Callers count successful polls only, so that rows of a failed poll are read by the next one.
     """
 
-    __slots__ = ("_lengths", "_meter", "_plans", "costs", "every", "ground")
+    __slots__ = ("_lengths", "_meter", "_plans", "constraints", "costs", "every")
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class Schedule:
         lengths: DistinctLengths | None = None,
         meter: Hashable = None,
     ) -> None:
-        """Times in seconds. `lengths`: the requests of all meters on the link, of which this is
-        `meter`, are given different lengths where that is free."""
+        """Times in seconds. `lengths` gives the requests of all meters on the link different
+        lengths where that costs nothing; `meter` is this one's key there."""
         self.every = every(slow, interval)
-        self.ground = _ground(register_map)
+        self.constraints = _map_constraints(register_map)
         self.costs = costs
         self._lengths = lengths
         self._meter = meter
-        # By what is due: what is asked, and the best plan, which differs by its lengths only.
+        # By tiers: the requests that are sent, and the plan before its lengths were changed.
         self._plans: dict[frozenset[str], tuple[list[Block], list[Block]]] = {}
 
     def due(self, poll: int) -> frozenset[str]:
@@ -83,36 +83,38 @@ class Schedule:
 
     @property
     def ordinary(self) -> int:
-        """The number of a poll with no more than is due most of the time."""
-        return self.every * _FIRST + 1
+        """The number of a poll that reads fast rows only."""
+        return self.every * _FIRST_POLLS + 1
 
     def blocks(self, poll: int) -> list[Block]:
-        """The requests of this poll; the same list while nothing new is learned."""
+        """The requests of this poll; the same list object until the plan changes."""
         tiers = self.due(poll)
         plans = self._plans.get(tiers)
-        return self._adopt(tiers, self._planned(tiers)) if plans is None else plans[0]
+        return self._adopt(tiers, self._cached_plan(tiers)) if plans is None else plans[0]
 
     def learn(self, costs: Costs) -> bool:
-        """Plan by these costs; whether a plan changed. One that gains little is left alone."""
-        if _alike(costs.fixed, self.costs.fixed) and _alike(costs.register, self.costs.register):
+        """Plan by these costs where that gains enough; returns whether a plan changed."""
+        if _is_close(costs.fixed, self.costs.fixed) and _is_close(
+            costs.register, self.costs.register
+        ):
             return False
         self.costs = replace(costs, fixed=_rounded(costs.fixed), register=_rounded(costs.register))
         changed = False
         for tiers, (_, old) in list(self._plans.items()):
-            new = self._planned(tiers)
+            new = self._cached_plan(tiers)
             if better(new, old, costs):
                 self._adopt(tiers, new)
                 changed = True
         return changed
 
     def leave_out(
-        self, rows: Iterable[Row] = (), closed: Iterable[Hole] = (), most: int | None = None
+        self, rows: Iterable[Row] = (), closed: Iterable[Gap] = (), most: int | None = None
     ) -> None:
-        """From now on leave out just these rows, cross just these holes no more, and ask for no
-        more registers at once (None: as many as the map says)."""
-        found = AddressConstraints(self.ground.map, rows, closed, most)
-        learned = found.refused or found.closed or most is not None
-        self.ground = found if learned else _ground(self.ground.map)
+        """Replace the exclusions: rows, gaps that no request may span, and the most registers per
+        request (None: the map's limit)."""
+        new = AddressConstraints(self.constraints.map, rows, closed, most)
+        learned = new.refused or new.closed or most is not None
+        self.constraints = new if learned else _map_constraints(self.constraints.map)
         self._forget()
 
     def _forget(self) -> None:
@@ -120,54 +122,56 @@ class Schedule:
         if self._lengths is not None:
             self._lengths.forget(self._meter)
 
-    def _adopt(self, tiers: frozenset[str], plain: list[Block]) -> list[Block]:
-        """Ask by this plan from now on."""
-        asked = plain
+    def _adopt(self, tiers: frozenset[str], planned: list[Block]) -> list[Block]:
+        """Use this plan for these tiers, with distinct lengths if there are any."""
+        blocks = planned
         if self._lengths is not None:
-            asked = self._lengths.apart(self._meter, tiers, self.ground, plain)
-        self._plans[tiers] = asked, plain
-        return asked
+            blocks = self._lengths.apart(self._meter, tiers, self.constraints, planned)
+        self._plans[tiers] = blocks, planned
+        return blocks
 
-    def _planned(self, tiers: frozenset[str]) -> list[Block]:
-        # Meters of one model on like links share their plans: blocks have no state.
-        ground = self.ground
-        refused = tuple(row.quantity for row in ground.refused)
-        known = id(ground.map), refused, ground.closed, ground.most
-        key = (*known, tiers, self.costs)
-        if key not in _SHARED:
-            if len(_SHARED) >= _MOST_SHARED:
-                _SHARED.clear()
-            _SHARED[key] = ground.map, self._made(tiers)
-        return _SHARED[key][1]
+    def _cached_plan(self, tiers: frozenset[str]) -> list[Block]:
+        # Meters of one model on similar links share their plans: blocks have no state.
+        constraints = self.constraints
+        refused = tuple(row.quantity for row in constraints.refused)
+        constraints_key = id(constraints.map), refused, constraints.closed, constraints.most
+        key = (*constraints_key, tiers, self.costs)
+        if key not in _PLANS:
+            if len(_PLANS) >= _PLANS_CACHED_MAX:
+                _PLANS.clear()
+            _PLANS[key] = constraints.map, self._plan(tiers)
+        return _PLANS[key][1]
 
-    def _made(self, tiers: frozenset[str]) -> list[Block]:
-        refused = {row.quantity for row in self.ground.refused}
-        asked = [row for row in self.ground.map.rows if row.quantity not in refused]
-        # A poll that asks nothing would call a meter up that is long gone.
-        rows = [row for row in asked if row.tier in tiers] or sorted(asked, key=_price)[:1]
-        return plan(self.ground.map, rows, self.costs, self.ground)
-
-
-def _ground(register_map: RegisterMap) -> AddressConstraints:
-    """The whole map, one object for all meters that have it."""
-    known = _GROUNDS.get(id(register_map))
-    if known is None:
-        if len(_GROUNDS) >= _MOST_SHARED:
-            _GROUNDS.clear()
-        known = _GROUNDS[id(register_map)] = AddressConstraints(register_map)
-    return known
+    def _plan(self, tiers: frozenset[str]) -> list[Block]:
+        refused = {row.quantity for row in self.constraints.refused}
+        candidates = [row for row in self.constraints.map.rows if row.quantity not in refused]
+        # A poll without any request would report a meter as up that is gone: read one row then.
+        rows = [row for row in candidates if row.tier in tiers] or sorted(
+            candidates, key=_probe_cost
+        )[:1]
+        return plan(self.constraints.map, rows, self.costs, self.constraints)
 
 
-def _price(row: Row) -> tuple[bool, bool, bool, int]:
-    """How dear it is to ask for a row only to hear whether the meter is there."""
+def _map_constraints(register_map: RegisterMap) -> AddressConstraints:
+    """The constraints of a map without exclusions, one object for all meters that have it."""
+    cached = _MAP_CONSTRAINTS.get(id(register_map))
+    if cached is None:
+        if len(_MAP_CONSTRAINTS) >= _PLANS_CACHED_MAX:
+            _MAP_CONSTRAINTS.clear()
+        cached = _MAP_CONSTRAINTS[id(register_map)] = AddressConstraints(register_map)
+    return cached
+
+
+def _probe_cost(row: Row) -> tuple[bool, bool, bool, int]:
+    """Sort key: cost of reading a row only to see whether the meter is there."""
     text = row.type == "str" or row.quantity.startswith("info.")
     return row.tier == "static", text, row.apart or row.alone, row.last - row.first
 
 
 def _rounded(cost: float) -> float:
-    return math.exp(round(math.log(cost) / _STEP) * _STEP) if cost > 0 else 0.0
+    return math.exp(round(math.log(cost) / _COST_STEP_LOG) * _COST_STEP_LOG) if cost > 0 else 0.0
 
 
-def _alike(one: float, other: float) -> bool:
-    """So near that no plan could gain by the difference."""
-    return abs(one - other) <= _MOVED * max(one, other)
+def _is_close(first: float, second: float) -> bool:
+    """Whether two costs are so close that a new plan would gain too little."""
+    return abs(first - second) <= _COST_CHANGE_MIN * max(first, second)

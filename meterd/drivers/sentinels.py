@@ -1,4 +1,4 @@
-"""The raw values that mean "not available" in registers of each type, where a map names none.
+"""Sentinels: raw values of each register type that mean "not available", where a map names none.
 
 type      | all ones    | lowest      | highest     | ±the largest float
 u16 … u64 | 0xFFFF      |             |             |
@@ -6,8 +6,8 @@ s16 … s64 |             | 0x8000      | 0x7FFF      |
 m16, m32  | 0xFFFF      |             |             |
 f32, f64  |             |             |             | 0x7F7FFFFF, 0xFF7FFFFF
 
-SunSpec has all ones and the lowest; Huawei, Sungrow and ABB have the highest. None of them is a
-number that a meter reaches but by running over. (NaN and the infinities are never a number.)
+SunSpec uses all ones and the lowest; Huawei, Sungrow and ABB use the highest. A meter reaches them
+only by overflow. (NaN and infinities are never a number.)
 """
 
 import struct
@@ -18,7 +18,7 @@ from meterd.model.quantity import Kind
 from meterd.model.units import base_of
 
 _FLT_MAX = struct.unpack(">f", b"\x7f\x7f\xff\xff")[0]
-# Codes of floats, and what they hold where nothing was measured.
+# Struct codes of floats, and the magnitudes that mean "not available".
 _FLOATS = {
     "f32": (">f", (_FLT_MAX,)),
     "f64": (">d", (_FLT_MAX, sys.float_info.max)),
@@ -26,19 +26,20 @@ _FLOATS = {
 
 
 def unavailable(row: Row) -> tuple[int, ...]:
-    """The raw words, as one unsigned number, that are no value of such a row.
+    """The sentinels of a row: raw words as one unsigned number.
 
-    Where the map names the numbers (`enum`) each of them is a state. So are the numbers of
-    quantities without a unit, except power factors, counters, and texts that tell what it is:
-    there all ones are as good as any other pattern of bits. A counter of one register passes
-    through each of its numbers whenever it runs over.
+    None for enumerations (`enum`) and for quantities without a unit other than power factors,
+    counters and texts: there all ones are a valid state. None for a counter of one register, which
+    passes through every number whenever it rolls over.
     """
     kind = row.type
     if kind in _FLOATS:
         code, largest = _FLOATS[kind]
-        return tuple(_words(code, value) for size in largest for value in (size, -size))
+        return tuple(
+            _words(code, value) for magnitude in largest for value in (magnitude, -magnitude)
+        )
     counts = row.kind is Kind.COUNTER
-    if row.enum or not (counts or _is_size(row)) or (counts and row.words == 1):
+    if row.enum or not (counts or _is_measurement(row)) or (counts and row.words == 1):
         return ()
     ones, top = (1 << 16 * row.words) - 1, 1 << 16 * row.words - 1
     if kind.startswith("s") and kind != "str":
@@ -46,8 +47,8 @@ def unavailable(row: Row) -> tuple[int, ...]:
     return (ones,) if kind.startswith(("u", "m")) and kind != "m10k" else ()
 
 
-def _is_size(row: Row) -> bool:
-    """Whether a row's number is a size, or a name, and not a state."""
+def _is_measurement(row: Row) -> bool:
+    """Whether a row's number is a measurement or a name, not a state."""
     return base_of(row.unit) != "1" or row.quantity.startswith(("info.", "power_factor"))
 
 

@@ -1,10 +1,10 @@
-"""Silence: rows that a meter gives no answer for, though it answers for all others.
+"""Bisection of requests without reply: finds rows that a meter is silent on, and excludes them.
 
-poll 1 | a b | c d e f |               the second request is lost, and the poll with it
-poll 2 | a b | c d e f |               and again, so it is no accident
-poll 3 | a |                           a witness: somebody is there
-       | c d e f | c d | e | e | f |   lost again, so it is halved; e is lost alone, and once more
-       | a b | c d | f |               the poll itself; e is left out (see exclusions.py)
+poll 1 | a b | c d e f |               the second request has no reply, so the poll fails
+poll 2 | a b | c d e f |               the same again: no accident
+poll 3 | a |                           a witness is answered: the meter is there
+       | c d e f | c d | e | e | f |   no reply again, so it is halved; e has none alone, and twice
+       | a b | c d | f |               the poll itself, without e (see exclusions.py)
 """
 
 import contextlib
@@ -21,30 +21,30 @@ from meterd.drivers.schedule import Schedule
 from meterd.errors import DeviceError, LinkCode, LinkError, Unsupported
 
 Fetch = Callable[[Block], Awaitable[bytes]]
-"""One request: its values, or LinkError or DeviceError."""
+"""Sends one request; returns its data, or raises LinkError or DeviceError."""
 
-# What searching may cost in LONGEST_PAUSE_S; a request that nobody answers costs its timeout
-# and the listening after it.
+# Cost of searches per LONGEST_PAUSE_S: an answered request costs 1, a lost one 2, as its timeout is
+# followed by a drain of the line.
 BUDGET = 60
-_ANSWERED, _LOST = 1, 2
-# Failures after which the link is as it was.
-_HARMLESS = (LinkCode.TIMEOUT, LinkCode.BAD_REPLY)
+_ANSWERED_COST, _LOST_COST = 1, 2
+# Codes of failures that leave the link open.
+_LINK_OPEN_CODES = (LinkCode.TIMEOUT, LinkCode.BAD_REPLY)
 
 
 class SilentRows:
-    """Of one meter. What it finds is put into `exclusions`, and `replan` called."""
+    """The search of one meter. Findings go into `exclusions`; `replan` is called after each."""
 
     __slots__ = (
-        "_before",
         "_budget",
+        "_budget_renewed",
         "_exclusions",
         "_fetch",
+        "_last_failed",
         "_monotonic",
-        "_renewed",
         "_replan",
         "_schedule",
         "_suspect",
-        "_tries",
+        "_witness_count",
     )
 
     def __init__(
@@ -60,44 +60,44 @@ class SilentRows:
         self._exclusions = exclusions
         self._replan = replan
         self._monotonic = monotonic
-        self._tries = 0
+        self._witness_count = 0
         self._budget = BUDGET
-        self._renewed = 0.0
+        self._budget_renewed = 0.0
         self._suspect: Block | None = None
-        # What the poll before was lost for.
-        self._before: tuple[Row, ...] = ()
+        # Rows of the request that failed in the poll before.
+        self._last_failed: tuple[Row, ...] = ()
 
     def lost(self, part: Block, error: LinkError | DeviceError, *, long: bool) -> None:
-        """A request of a poll had no answer, or a no that says nothing of its registers.
+        """A request of a poll had no reply, or an error that does not concern its registers.
 
-        Looked into when it happens twice in a row; at once if no answer came to one that may be
-        too `long`.
+        The search begins when that happens twice in a row; at once after a timeout of a request
+        that may be too `long`.
         """
-        before, self._before = self._before, part.rows
-        harmless = isinstance(error, DeviceError) or error.code in _HARMLESS
-        odd = (long and error.code == LinkCode.TIMEOUT) or before == part.rows
-        if harmless and odd and self._may_search():
+        last_failed, self._last_failed = self._last_failed, part.rows
+        harmless = isinstance(error, DeviceError) or error.code in _LINK_OPEN_CODES
+        is_suspect = (long and error.code == LinkCode.TIMEOUT) or last_failed == part.rows
+        if harmless and is_suspect and self._may_search():
             self._suspect = part
 
     def _may_search(self) -> bool:
         now = self._monotonic()
-        if now - self._renewed >= LONGEST_PAUSE_S:
-            self._budget, self._renewed = BUDGET, now
+        if now - self._budget_renewed >= LONGEST_PAUSE_S:
+            self._budget, self._budget_renewed = BUDGET, now
         return self._budget > 0
 
     def begin(self) -> bool:
-        """Before each poll: whether there is something to look into first."""
+        """Before each poll: whether a search is due."""
         return self._suspect is not None
 
     def end(self) -> None:
-        """After each good poll."""
-        self._before = ()
+        """Called after each good poll."""
+        self._last_failed = ()
 
-    async def look(self, *, long: Callable[[Block], bool]) -> None:
-        """Was it these registers that the poll before was lost for?
+    async def search(self, *, long: Callable[[Block], bool]) -> None:
+        """Search the request that the poll before failed at.
 
-        `long`: whether a request may have been too long. Raises what the witness fails by: so
-        does the poll then, at the cost of one request.
+        `long`: whether a request may have been too long. Raises the error of the witness; the poll
+        fails with it then, at the cost of one request.
         """
         part = self._suspect
         if part is None:
@@ -105,76 +105,79 @@ class SilentRows:
         if (witness := self._witness(part)) is not None:
             with contextlib.suppress(Unsupported):
                 await self._fetch(witness)
-            self._tries = 0
-            await self._examine(part, long=long(part))
+            self._witness_count = 0
+            await self._bisect(part, long=long(part))
         self._suspect = None
 
     def _witness(self, part: Block) -> Block | None:
-        """Another request that anybody would answer: each time another one, as it may be mute too.
+        """A request for one other row; it changes each time, as the row may be silent, too.
 
-        None where the map has no other.
+        None where the map has no other row.
         """
         plan = self._schedule.blocks(0)
-        others = [one.rows[:1] for one in plan if one.rows != part.rows]
+        others = [request.rows[:1] for request in plan if request.rows != part.rows]
         middle = len(part.rows) // 2
-        mine = [part.rows[:1], part.rows[-1:], part.rows[middle : middle + 1]]
-        places = [*others, *(mine if len(part.rows) > 1 else ())]
-        if not places:
+        own_rows = [part.rows[:1], part.rows[-1:], part.rows[middle : middle + 1]]
+        candidates = [*others, *(own_rows if len(part.rows) > 1 else ())]
+        if not candidates:
             return None
-        self._tries += 1
-        return block(self._schedule.ground, places[(self._tries - 1) % len(places)])
+        self._witness_count += 1
+        return block(
+            self._schedule.constraints, candidates[(self._witness_count - 1) % len(candidates)]
+        )
 
-    async def _examine(self, part: Block, *, long: bool) -> None:
-        """Somebody is there, so find out what it is that he does not answer."""
-        if self._budget <= 0 or (why := await self._failure(part.rows)) is None:
+    async def _bisect(self, part: Block, *, long: bool) -> None:
+        """The meter is there: find the rows that it does not answer."""
+        if self._budget <= 0 or (reason := await self._failure(part.rows)) is None:
             return
         if long:
-            reach = RegisterLimit(self._schedule.ground, part.rows)
-            await self._ask(reach)
-            found = reach.findings()
-            self._note(found, why)
-            if found.most is not None or found.closed:
+            limit_search = RegisterLimit(self._schedule.constraints, part.rows)
+            await self._run(limit_search)
+            findings = limit_search.findings()
+            self._exclude(findings, reason)
+            if findings.most is not None or findings.closed:
                 return
-            rest = [row for row in part.rows if row not in found.refused]
-            await self._examine_all(
-                plan(self._schedule.ground.map, rest, ground=self._schedule.ground)
+            rows = [row for row in part.rows if row not in findings.refused]
+            await self._bisect_all(
+                plan(self._schedule.constraints.map, rows, constraints=self._schedule.constraints)
             )
             return
-        search = RefusedRowSearch(self._schedule.ground, part.rows)
-        await self._ask(search)
-        found = search.findings()
-        # What was ever answered at this length is not too long.
-        self._note(Findings(found.refused, found.unclear, found.closed), why)
+        search = RefusedRowSearch(self._schedule.constraints, part.rows)
+        await self._run(search)
+        findings = search.findings()
+        # A request of this length was answered before: no register limit follows from this one.
+        self._exclude(Findings(findings.refused, findings.unclear, findings.closed), reason)
 
-    async def _examine_all(self, parts: Iterable[Block]) -> None:
+    async def _bisect_all(self, parts: Iterable[Block]) -> None:
         for part in parts:
-            await self._examine(part, long=False)
+            await self._bisect(part, long=False)
 
-    async def _ask(self, search: RegisterLimit | RefusedRowSearch) -> None:
+    async def _run(self, search: RegisterLimit | RefusedRowSearch) -> None:
         while self._budget > 0 and (rows := search.batch()) is not None:
             search.note(answered=await self._failure(rows) is None)
 
     async def _failure(self, rows: Sequence[Row]) -> str | None:
-        """Why these rows are not answered in one request; a single one gets a second chance.
+        """Error text of one request for these rows, None if it is answered; a single row is read
+        twice.
 
-        Raises LinkError where the link is gone.
+        Raises LinkError where the link is closed.
         """
-        why = None
+        reason = None
         for _ in range(2 if len(rows) == 1 else 1):
-            self._budget -= _ANSWERED
+            self._budget -= _ANSWERED_COST
             try:
-                await self._fetch(block(self._schedule.ground, rows))
+                await self._fetch(block(self._schedule.constraints, rows))
             except DeviceError as error:
-                why = str(error)
+                reason = str(error)
             except LinkError as error:
-                if error.code not in _HARMLESS:
+                if error.code not in _LINK_OPEN_CODES:
                     raise
-                self._budget -= _LOST - _ANSWERED
-                why = str(error)
+                self._budget -= _LOST_COST - _ANSWERED_COST
+                reason = str(error)
             else:
                 return None
-        return why
+        return reason
 
-    def _note(self, found: Findings, why: str) -> None:
-        self._exclusions.add(found, Cause.SILENT, why, self._monotonic())
+    def _exclude(self, findings: Findings, reason: str) -> None:
+        self._exclusions.add(findings, Cause.SILENT, reason, self._monotonic())
         self._replan()

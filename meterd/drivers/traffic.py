@@ -1,4 +1,4 @@
-"""What a Modbus meter says of its link beside its values: whether somebody else asks there."""
+"""Foreign traffic as Modbus drivers report it: notices, a reading, and the repetition of a poll."""
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,7 +11,7 @@ from meterd.wire.modbus import ModbusClient
 
 
 class _Meter(Protocol):
-    """A driver over one Modbus client."""
+    """A driver with one Modbus client."""
 
     _listener: ModbusClient
     notices: list[Notice]
@@ -24,28 +24,28 @@ M = TypeVar("M", bound=_Meter)
 def with_traffic(
     read: Callable[[M], Coroutine[Any, Any, Sequence[Reading]]],
 ) -> Callable[[M], Coroutine[Any, Any, Sequence[Reading]]]:
-    """A driver's `read` that notices other traffic on its link.
+    """Decorates a driver's `read`: adds what the client noticed of foreign traffic on its link.
 
-    Where it turns out during a poll that answers before may have been somebody else's, all is
-    asked once more, with the care that the link now takes.
+    Where replies of a poll turn out to be possibly another master's, the whole poll is repeated,
+    with the confirmations that the client now asks for.
     """
 
     @functools.wraps(read)
-    async def careful(meter: M) -> Sequence[Reading]:
+    async def read_with_traffic(meter: M) -> Sequence[Reading]:
         client = meter._listener
         try:
-            shaken = client.shaken
-            said = await read(meter)
-            if client.shaken != shaken:
+            suspect_count = client.suspect_count
+            readings = await read(meter)
+            if client.suspect_count != suspect_count:
                 meter._poll = 0
-                said = await read(meter)
+                readings = await read(meter)
         finally:
-            if noticed := client.notices():
-                meter.notices += noticed
-        if beside := client.readings():
-            if not isinstance(said, Columns):
-                return [*said, *beside]
-            said = Columns.joined([said, Columns.of(beside)])
-        return said
+            if notices := client.notices():
+                meter.notices += notices
+        if link_readings := client.readings():
+            if not isinstance(readings, Columns):
+                return [*readings, *link_readings]
+            readings = Columns.joined([readings, Columns.of(link_readings)])
+        return readings
 
-    return careful
+    return read_with_traffic

@@ -1,4 +1,4 @@
-"""Unlocking a meter: the writes of its map, sent before it is read, where its device allows it."""
+"""Unlocking of meters: sends the writes of a map's `wake`, where the device has `allow_wake`."""
 
 from collections.abc import Sequence
 
@@ -8,57 +8,57 @@ from meterd.model.event import EventKind, Notice
 from meterd.wire.link import Link
 from meterd.wire.write import write
 
-_NEVER = -1
+_NO_EPOCH = -1
 
 
 class Unlocking:
-    """Of one meter. Each connection begins with the writes; a refused read sends them once more."""
+    """The unlock writes of one meter: sent on each connection, and again after a refused read."""
 
-    __slots__ = ("_epoch", "_link", "_notices", "_told", "_tried", "_unit", "_writes")
+    __slots__ = ("_epoch", "_link", "_notices", "_reported", "_retried", "_unit", "_writes")
 
     def __init__(
         self, link: Link, unit: int, writes: Sequence[WakeWrite], notices: list[Notice]
     ) -> None:
-        """`writes` is empty where there is nothing to send, or it is not allowed."""
+        """`writes` is empty where the map has none, or the device does not allow them."""
         self._link = link
         self._unit = unit
         self._writes = writes
         self._notices = notices
-        self._epoch = _NEVER
-        self._tried = False
-        self._told = False
+        self._epoch = _NO_EPOCH
+        self._retried = False
+        self._reported = False
 
     async def begin(self) -> None:
-        """At the beginning of a poll: after the link was opened, unlock. Raises LinkError."""
-        self._tried = False
+        """Start of a poll: unlock if the link was reopened. Raises LinkError."""
+        self._retried = False
         if not self._writes:
             return
-        # A link that is closed after each poll is not open yet though its epoch is the last one.
+        # A link that is closed after each poll is about to be reopened; its epoch is still the old.
         if self._epoch != self._link.epoch or not getattr(self._link, "is_open", True):
             await self._send()
 
     async def again(self) -> bool:
-        """After a read was refused: whether the meter was unlocked anew, once in each poll."""
-        if not self._writes or self._tried:
+        """A read was refused: unlock again, once per poll; returns whether that succeeded."""
+        if not self._writes or self._retried:
             return False
-        self._tried = True
+        self._retried = True
         return await self._send()
 
     async def _send(self) -> bool:
-        """A no is told once, until it is taken again: the meter may be readable all the same."""
+        """Send all writes; a refusal gives one notice only, as the meter may be readable anyway."""
         try:
-            for one in self._writes:
-                await write(self._link, self._unit, one.function, one.address, one.values)
+            for wake in self._writes:
+                await write(self._link, self._unit, wake.function, wake.address, wake.values)
         except DeviceError as error:
-            if not self._told:
-                text = f"the meter refuses to be unlocked at register {one.address}: {error}"
+            if not self._reported:
+                text = f"the meter refuses to be unlocked at register {wake.address}: {error}"
                 self._notices.append(
-                    Notice(EventKind.WAKE_REFUSED, text, {"register": one.address})
+                    Notice(EventKind.WAKE_REFUSED, text, {"register": wake.address})
                 )
-            self._told = True
-            # The link is open now: at its next opening it is tried again.
+            self._reported = True
+            # Not again on this connection.
             self._epoch = self._link.epoch
             return False
-        self._told = False
+        self._reported = False
         self._epoch = self._link.epoch
         return True

@@ -1,6 +1,6 @@
-"""From raw registers to values: types, word orders, sentinels, scales.
+"""Decoding of raw registers to values: types, word orders, sentinels, scales.
 
-A multi-word value is brought into big-endian order first; then one struct takes it.
+A multi-word value is brought into big-endian order first and then unpacked by a struct.
 """
 
 import functools
@@ -24,33 +24,33 @@ CODES = {
     "f32": "f",
     "f64": "d",
 }
-# Whole numbers that no struct code takes; `m`: the highest bit is the sign, the rest the size.
+# Words of integer types without a struct code; `m`: sign bit and magnitude.
 WHOLES = {"u48": 3, "s48": 3, "m16": 1, "m32": 2}
-# Decade floats: a whole number of 24 bits, and a signed byte with its power of ten, before or
-# behind it. Each has two registers.
+# Decade floats of two registers: an integer of 24 bits, and a signed byte with its power of ten
+# before or after it.
 DECADES = ("e8u24", "e8s24", "u24e8", "s24e8")
 # The type of a value that is a sum of numbers of different types.
 SUM = "sum"
 # Values of one group of decimals, where each register holds four of them.
-_GROUP = 10_000
-# What a sleeping or unprogrammed chip answers; no meter counts to exactly this.
-_DEAD = 0xDEADBEEF
+_GROUP_VALUES = 10_000
+# Reply of a sleeping or unprogrammed chip; no meter counts to exactly this.
+_DEAD_CHIP = 0xDEADBEEF
 _F32 = struct.Struct(">f")
-# Beside it a float has no room for a fraction: added and taken away again, it rounds what is
-# below 2**51 to a whole number, half to even, as round() does at thrice the price.
+# Doubles of this magnitude have no fraction: adding and subtracting it rounds numbers below 2**51
+# to integers, half to even, in a third of round()'s time.
 WHOLE = 1.5 * 2.0**52
-# Scale registers hold small exponents (SunSpec: -10 to 10); anything else is no scale.
+# Valid contents of scale registers (SunSpec: -10 to 10).
 _EXPONENTS = range(-10, 11)
-_ABSENT = "the meter answers: not available"
-# What bytes of a type are not, where they are no number.
+_NOT_AVAILABLE = "the meter answers: not available"
+# Reasons why raw bytes of a type are no number.
 _NO_NUMBER = {"bcd": "no BCD digits", "m10k": "no groups of four decimals"}
 
 Word = Callable[[Place], int | None]
-"""What a register holds; None where it could not be read."""
+"""Returns the value of a register; None where it could not be read."""
 
 
 def code(row: Row) -> str:
-    """The struct code that takes this row's bytes: of a composed one, those at its address."""
+    """The struct code of this row's bytes; for a composed row, of those at its address."""
     if row.terms:
         return f"{2 * row.words}s"
     return CODES.get(row.type) or f"{2 * row.words}s"
@@ -71,28 +71,28 @@ def ordered(row: Row, start: int) -> list[int]:
 
 
 def sentinels(row: Row) -> frozenset[float]:
-    """The raw values that mean "not available", as the row's struct code unpacks them."""
+    """The row's sentinels, as its struct code unpacks them."""
     if row.type not in CODES or row.terms:
         return frozenset()
-    raw = (*row.na, *row.absent, *((_DEAD,) if row.words == 2 else ()))
+    raw = (*row.na, *row.absent, *((_DEAD_CHIP,) if row.words == 2 else ()))
     return _unpacked(code(row), 2 * row.words, raw)
 
 
-# Nearly all rows of a map, in each plan that is kept, have the same few: one set serves them.
+# Nearly all rows of all plans have the same few sentinels, so they share the sets.
 @functools.lru_cache(maxsize=1024)
 def _unpacked(code: str, size: int, raw: tuple[int, ...]) -> frozenset[float]:
     mask = (1 << 8 * size) - 1
     unpacked = [struct.unpack(f">{code}", (n & mask).to_bytes(size, "big"))[0] for n in raw]
-    if code == "f":  # both as it travels and as it is shortened
+    if code == "f":  # both as received and as shortened
         unpacked += [shortest(value) for value in unpacked]
     return frozenset(value for value in unpacked if not math.isnan(value))
 
 
 def linear(row: Row) -> tuple[float, float] | None:
-    """(factor, divisor) where the value is raw * factor / divisor and the row says nothing else.
+    """(factor, divisor) of a plain row, whose value is raw * factor / divisor.
 
-    None where the raw number is no number, where a register beside it or a range has a say, and
-    where it may have more digits than a float.
+    None for types without a struct code, for rows with a scale register, sentinel ranges, an offset
+    or terms, and for integers that may have more digits than a float.
     """
     if (
         row.type not in CODES
@@ -109,9 +109,10 @@ def linear(row: Row) -> tuple[float, float] | None:
 
 
 class _Scales(NamedTuple):
-    """For the floats of one binary exponent: what brings their 7th, 8th, 9th digit to the ones.
+    """Powers of ten that bring the 7th, 8th, 9th digit of floats of one exponent to the ones.
 
-    `half` is half the distance to the next float32; `below` counts under `border`, a power of ten.
+    `half` is half the distance to the next float32. `below` is for magnitudes below `border`, a
+    power of ten, `above` for the others.
     """
 
     half: float
@@ -121,7 +122,7 @@ class _Scales(NamedTuple):
 
 
 def _scales(exponent: int) -> _Scales:
-    """For 2**(exponent - 1) <= value < 2**exponent, in which lies one power of ten at most."""
+    """For 2**(exponent - 1) <= value < 2**exponent, a range with at most one power of ten."""
     power = math.floor(math.log10(2.0 ** (exponent - 1)))
     border = float(f"1e{power + 1}")
     below, above = (
@@ -132,21 +133,21 @@ def _scales(exponent: int) -> _Scales:
 
 
 # For 0.00013 to 8,388,608, where a float32 times the scale of its ninth digit is exact: 24 bits and
-# 12 powers of five. (0, NaN and the infinities have the exponent 0, too, and stay what they are.)
+# 12 powers of five. (0, NaN and infinities have the exponent 0, too, and are not changed.)
 _SCALES = {n: _scales(n) for n in range(-12, 24)}
 
 
 def shortest(value: float) -> float:
-    """A float32 as the shortest decimal that names it: 230.1, not 230.10000610351562.
+    """The shortest decimal that rounds to this float32: 230.1, not 230.10000610351562.
 
-    Of those with 7 digits, then 8, then 9, the nearest one.
+    It is the nearest one with 7 digits, else with 8, else with 9.
     """
-    known = _SCALES.get(math.frexp(value)[1])
-    if known is None:
-        return _spelled(value)
-    half, border, below, above = known
+    scales = _SCALES.get(math.frexp(value)[1])
+    if scales is None:
+        return _shortest_by_text(value)
+    half, border, below, above = scales
     seven, eight, nine = below if -border < value < border else above
-    # The product is exact, and so is the quotient of two whole numbers as far as floats can be.
+    # The product is exact, and the quotient of two integers is correctly rounded.
     decimal = (value * seven + WHOLE - WHOLE) / seven
     if -half < decimal - value < half:
         return decimal
@@ -156,8 +157,8 @@ def shortest(value: float) -> float:
     return (value * nine + WHOLE - WHOLE) / nine
 
 
-def _spelled(value: float) -> float:
-    """The same for any float32, by way of its text."""
+def _shortest_by_text(value: float) -> float:
+    """`shortest` for any float32, by its text."""
     if not math.isfinite(value):
         return value
     for digits in (7, 8):
@@ -168,16 +169,16 @@ def _spelled(value: float) -> float:
 
 
 def _inverse(factor: float) -> int:
-    """10 for 0.1: dividing keeps decimals exact; 0 where the factor is no such fraction."""
+    """10 for 0.1, as division keeps decimals exact; 0 where the factor is no such fraction."""
     if 0 < factor < 1 and (inverse := round(1 / factor)) and 1 / inverse == factor:
         return inverse
     return 0
 
 
 def scaled(row: Row, raw: float, exponent: int | None = None) -> float:
-    """Raw to the row's unit. A scale of 0.1 divides by 10, so that decimals stay exact."""
+    """Converts raw to the row's unit. A scale of 0.1 divides by 10, to keep decimals exact."""
     if row.offset:
-        # A sum of decimals carries a rounding error, which nine digits have not.
+        # The sum of decimals has a rounding error, which rounding to nine decimals removes.
         bare = replace(row, offset=0.0)
         return round(scaled(bare, raw, exponent) + row.offset, 9)
     factor = row.scale if exponent is None else row.scale_factor
@@ -192,11 +193,11 @@ def scaled(row: Row, raw: float, exponent: int | None = None) -> float:
 
 
 def reading(row: Row, raw: float | bytes, absent: frozenset[float], exponent: object) -> Reading:
-    """What one row says. `exponent` is the content of its scale register, if it has one."""
+    """The reading of one row. `exponent` is the content of its scale register, if it has one."""
     if isinstance(raw, bytes):
         return _of_bytes(row, raw, exponent)
     if raw in absent or not math.isfinite(raw) or _in_ranges(row, raw):
-        return Reading(row.quantity, None, row.unit, _ABSENT)
+        return Reading(row.quantity, None, row.unit, _NOT_AVAILABLE)
     if row.quantity.startswith("info."):
         value = scaled(row, raw)
         return Reading(row.quantity, f"{value:.9g}" if value != int(value) else str(int(value)), "")
@@ -213,7 +214,7 @@ def _measured(row: Row, raw: float, exponent: object) -> Reading:
 
 
 def _in_ranges(row: Row, raw: float) -> bool:
-    """Whether the raw words, as an unsigned number, lie in a range that means "not available"."""
+    """Whether the raw words, as an unsigned number, are in a range of sentinels."""
     if not row.na_ranges:
         return False
     if isinstance(raw, int):
@@ -228,18 +229,18 @@ def _of_bytes(row: Row, raw: bytes, exponent: object) -> Reading:
         return _text(row, raw)
     number = int.from_bytes(raw, "big")
     if number in row.na or number in row.absent or _in_ranges(row, number):
-        return Reading(row.quantity, None, row.unit, _ABSENT)
-    value = _whole(row, raw, number)
+        return Reading(row.quantity, None, row.unit, _NOT_AVAILABLE)
+    value = _integer(row, raw, number)
     if value is None:
-        why = _NO_NUMBER.get(row.type, "the power of ten in it is none that a meter has")
-        return Reading(row.quantity, None, row.unit, why)
+        reason = _NO_NUMBER.get(row.type, "the power of ten in it is none that a meter has")
+        return Reading(row.quantity, None, row.unit, reason)
     if row.quantity.startswith("info."):
         return Reading(row.quantity, str(value), "")
     return _measured(row, value, exponent)
 
 
-def _whole(row: Row, raw: bytes, number: int) -> float | None:
-    """The number that these bytes are, `number` if they are one; None if they are none."""
+def _integer(row: Row, raw: bytes, number: int) -> float | None:
+    """The number in these bytes (`number` is their unsigned value); None if there is none."""
     top = 1 << 8 * len(raw) - 1
     match row.type:
         case "bits":
@@ -248,9 +249,9 @@ def _whole(row: Row, raw: bytes, number: int) -> float | None:
             return int(raw.hex()) if raw.hex().isdecimal() else None
         case "m10k":
             groups = [int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)]
-            if max(groups) >= _GROUP:
+            if max(groups) >= _GROUP_VALUES:
                 return None
-            return functools.reduce(lambda total, group: total * _GROUP + group, groups)
+            return functools.reduce(lambda total, group: total * _GROUP_VALUES + group, groups)
         case "s48":
             return number - 2 * top if number >= top else number
         case "m16" | "m32":
@@ -263,7 +264,7 @@ def _whole(row: Row, raw: bytes, number: int) -> float | None:
 
 
 def _decade(mantissa: bytes, power: bytes, *, signed: bool) -> float | None:
-    """mantissa * 10**power; None where the power is none that a meter has."""
+    """mantissa * 10**power; None for an invalid power."""
     exponent = int.from_bytes(power, "big", signed=True)
     if exponent not in _EXPONENTS:
         return None
@@ -272,7 +273,7 @@ def _decade(mantissa: bytes, power: bytes, *, signed: bool) -> float | None:
 
 
 def _text(row: Row, raw: bytes) -> Reading:
-    """Two characters a register, or one in its low byte; padded with NUL, blanks or 0xFF."""
+    """Text of two characters per register, or one in its low byte; padding is NUL, blank, 0xFF."""
     text = raw.replace(b"\0", b"").strip(b" \xff").decode("latin-1")
     if not text or not text.isprintable():
         return Reading(row.quantity, None, "", "no text")
@@ -283,11 +284,11 @@ def _text(row: Row, raw: bytes) -> Reading:
 
 
 class _UnknownError(Exception):
-    """A value has a part that is not there; the message says why."""
+    """A term of a composed value is not available; the message is the reason."""
 
 
 class Composed:
-    """A row with terms: the sum of its parts, with its sign, by its ratios, scaled."""
+    """Decoder of a composed row: sum of its parts, sign, ratios, scale."""
 
     __slots__ = ("_decoders", "_row")
 
@@ -296,23 +297,23 @@ class Composed:
         self._decoders = [(term, decoder(term.form)) for term in row.terms]
 
     def reading(self, word: Word, exponent: object) -> Reading:
-        """What it says. `exponent` is the content of its scale register, if it has one."""
+        """The reading. `exponent` is the content of its scale register, if it has one."""
         row = self._row
         total: Any = None
         parts: list[float | str] = []
         try:
             for term, decode_words in self._decoders:
-                held = _held(term, decode_words, word)
+                value = _term_value(term, decode_words, word)
                 if term.role is Role.SUM:
-                    parts.append(_part(term, held))
+                    parts.append(_part(term, value))
                     continue
                 total = _total(parts) if total is None else total
                 if term.role is Role.SIGN:
-                    total *= _sign(term, held)
+                    total *= _sign(term, value)
                 else:
-                    total = _proportional(total, _ratio(term, held), term.role)
-        except _UnknownError as why:
-            return Reading(row.quantity, None, row.unit, str(why))
+                    total = _proportional(total, _ratio(term, value), term.role)
+        except _UnknownError as error:
+            return Reading(row.quantity, None, row.unit, str(error))
         total = _total(parts) if total is None else total
         if isinstance(total, str):
             return Reading(row.quantity, total, "")
@@ -321,14 +322,14 @@ class Composed:
         return _measured(row, total, exponent)
 
 
-def _held(term: Term, decode_words: "Decoder", word: Word) -> float | str:
-    """The number, or the text, that a term's registers hold."""
+def _term_value(term: Term, decode_words: "Decoder", word: Word) -> float | str:
+    """The number, or text, in a term's registers. Raises _UnknownError."""
     words = [word(place) for place in term.places]
-    known = [one for one in words if one is not None]
-    if len(known) < len(words):
+    read = [content for content in words if content is not None]
+    if len(read) < len(words):
         missing = term.registers[words.index(None)]
         raise _UnknownError(f"its register {missing} could not be read")
-    value = decode_words(known)
+    value = decode_words(read)
     if value is None:
         raise _UnknownError(f"its register {term.registers[0]} is not available")
     return value
@@ -336,41 +337,43 @@ def _held(term: Term, decode_words: "Decoder", word: Word) -> float | str:
 
 def _part(term: Term, value: float | str) -> float | str:
     if term.limit is not None and isinstance(value, int | float) and abs(value) >= term.limit:
-        why = f"holds {value:g}, and counts to {term.limit:g} only: is it a part of the sum?"
-        raise _UnknownError(f"its register {term.registers[0]} {why}")
+        reason = f"holds {value:g}, and counts to {term.limit:g} only: is it a part of the sum?"
+        raise _UnknownError(f"its register {term.registers[0]} {reason}")
     return value
 
 
 def _total(parts: Sequence[float | str]) -> Any:
-    """The sum: a sum of decimals carries a rounding error, which nine digits have not."""
+    """The sum of the parts; rounding to nine decimals removes the error of a sum of decimals."""
     if len(parts) == 1:
         return parts[0]
     total = sum(part for part in parts if not isinstance(part, str))
     return round(total, 9) if isinstance(total, float) else total
 
 
-def _sign(term: Term, held: float | str) -> int:
-    if held in (term.negative, term.positive):
-        return -1 if held == term.negative else 1
-    known = f"{term.negative} for minus and {term.positive} for plus"
-    raise _UnknownError(f"its sign, register {term.registers[0]}, holds {held}; known are {known}")
+def _sign(term: Term, value: float | str) -> int:
+    if value in (term.negative, term.positive):
+        return -1 if value == term.negative else 1
+    allowed = f"{term.negative} for minus and {term.positive} for plus"
+    raise _UnknownError(
+        f"its sign, register {term.registers[0]}, holds {value}; known are {allowed}"
+    )
 
 
-def _ratio(term: Term, held: float | str) -> float:
-    """A ratio of 0 is one that nobody has set."""
-    if not held or isinstance(held, str):
-        raise _UnknownError(f"its ratio, register {term.registers[0]}, holds {held}")
-    return held
+def _ratio(term: Term, value: float | str) -> float:
+    """A ratio's value; 0 means that it was never set and raises _UnknownError."""
+    if not value or isinstance(value, str):
+        raise _UnknownError(f"its ratio, register {term.registers[0]}, holds {value}")
+    return value
 
 
 def _proportional(value: float, ratio: float, role: Role) -> float:
-    """Whole numbers stay exact; else 15 digits are what a float has for certain."""
-    found = value * ratio if role is Role.MULTIPLY else value / ratio
-    return found if isinstance(found, int) else float(f"{found:.15g}")
+    """The value times or divided by a ratio, rounded to the 15 digits that a double has."""
+    result = value * ratio if role is Role.MULTIPLY else value / ratio
+    return result if isinstance(result, int) else float(f"{result:.15g}")
 
 
 def grain(row: Row) -> float | None:
-    """What one step of the raw number is, in the row's unit; None where the meter can change it."""
+    """One step of the raw number in the row's unit; None where the meter can change it."""
     sums = [term for term in row.terms if term.role is Role.SUM]
     if row.scale_register is not None or row.offset or row.type in DECADES:
         return None
@@ -382,20 +385,19 @@ def grain(row: Row) -> float | None:
 
 
 def wrap(row: Row) -> int | None:
-    """The raw number, in steps of `grain`, at which the row starts at 0 again, if it is no matter
-    of its type."""
+    """The rollover value in steps of `grain`, where it does not follow from the row's type."""
     sums = [term.form for term in row.terms if term.role is Role.SUM]
     if row.wrap is not None or row.type != SUM or not sums:
         return row.wrap
     top = max(sums, key=lambda form: abs(form.scale))
-    most = _most(top)
-    if most is None or sum(form.scale == top.scale for form in sums) > 1:
+    rollover = _rollover(top)
+    if rollover is None or sum(form.scale == top.scale for form in sums) > 1:
         return None
-    return round(most * abs(top.scale) / min(abs(form.scale) for form in sums))
+    return round(rollover * abs(top.scale) / min(abs(form.scale) for form in sums))
 
 
-def _most(form: Row) -> int | None:
-    """The number at which a plain row starts again; None where that is not known."""
+def _rollover(form: Row) -> int | None:
+    """The raw rollover value of a plain row; None where that is unknown."""
     if form.wrap is not None:
         return form.wrap
     if form.type in ("bcd", "m10k"):
@@ -406,11 +408,11 @@ def _most(form: Row) -> int | None:
 
 
 Decoder = Callable[[Sequence[int]], float | str | None]
-"""Registers, as a row has them, to its value in its own unit; None if it is not available."""
+"""Converts a row's registers to its value in its own unit; None if it is not available."""
 
 
 def decoder(row: Row) -> Decoder:
-    """What decodes a row that has no scale register."""
+    """The decoder of a row without a scale register."""
     positions, unpack = ordered(row, 0), struct.Struct(f">{code(row)}").unpack
     pack, absent = struct.Struct(f">{row.words}H").pack, sentinels(row)
 

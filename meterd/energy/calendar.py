@@ -1,11 +1,11 @@
-"""Days, months and years by their names, on the clock of a zone: `2026-10`, `last-month`."""
+"""Parses dates and relative periods in a time zone: `2026-10`, `2026-W40`, `last-month`."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from meterd.energy.periods import Period, begin, date_of, day_starts, finish
+from meterd.energy.periods import Period, date_of, day_starts, period_ceil, period_floor
 from meterd.energy.zone_clock import DAY, ZoneClock
 
 HINT = (
@@ -17,63 +17,63 @@ _YEAR = re.compile(r"(\d{4})", re.ASCII)
 _MONTH = re.compile(r"(\d{4})-(\d\d)", re.ASCII)
 _WEEK = re.compile(r"(\d{4})-w(\d\d)", re.ASCII)
 _DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
-_CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[t-](\d\d:\d\d(?::\d\d)?)", re.ASCII)
+_DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[t-](\d\d:\d\d(?::\d\d)?)", re.ASCII)
 _RELATIVE = re.compile(r"(this|last)-(day|week|month|year|hour)")
 _WORDS = {"today": "this-day", "yesterday": "last-day"}
 _EPOCH = date(1970, 1, 1)
 
 
-class Named(NamedTuple):
-    """From `start` to before `end`, Unix ms; of a moment they are the same."""
+class TimeSpan(NamedTuple):
+    """start <= time < end in Unix ms; equal for a moment."""
 
     start: int
     end: int
 
 
-def named(text: str, zone: ZoneInfo, now: int) -> Named | None:
-    """What a text names on this zone's clock at `now` (Unix ms); None where it is no such name.
+def parse_date(text: str, zone: ZoneInfo, now: int) -> TimeSpan | None:
+    """The time span that a text means in this zone at `now` (Unix ms); None for any other text.
 
-    Raises ValueError with the rest of a sentence for days that do not exist.
+    Raises ValueError, whose text continues a sentence, for dates and times that do not exist.
     """
     word = re.sub(r"[\s_]+", "-", text.strip().lower())
     word = _WORDS.get(word, word)
-    if found := _RELATIVE.fullmatch(word):
-        return _relative(found[1], Period(found[2]), zone, now)
-    if found := _CLOCK.fullmatch(word):
-        return _moment(found[1], found[2], zone)
-    if found := _YEAR.fullmatch(word):
-        return _around(zone, Period.YEAR, _date(found[1], "1", "1"))
-    if found := _MONTH.fullmatch(word):
-        return _around(zone, Period.MONTH, _date(found[1], found[2], "1"))
-    if found := _WEEK.fullmatch(word):
-        return _around(zone, Period.WEEK, _week(int(found[1]), int(found[2])))
-    if found := _DAY.fullmatch(word):
-        return _around(zone, Period.DAY, _date(*found.groups()))
+    if match := _RELATIVE.fullmatch(word):
+        return _relative(match[1], Period(match[2]), zone, now)
+    if match := _DATE_TIME.fullmatch(word):
+        return _parse_time(match[1], match[2], zone)
+    if match := _YEAR.fullmatch(word):
+        return _period_from(zone, Period.YEAR, _date(match[1], "1", "1"))
+    if match := _MONTH.fullmatch(word):
+        return _period_from(zone, Period.MONTH, _date(match[1], match[2], "1"))
+    if match := _WEEK.fullmatch(word):
+        return _period_from(zone, Period.WEEK, _week(int(match[1]), int(match[2])))
+    if match := _DAY.fullmatch(word):
+        return _period_from(zone, Period.DAY, _date(*match.groups()))
     return None
 
 
-def local(zone: ZoneInfo, ms: int) -> str | None:
-    """The local date of a moment at which a day begins; None for any other moment."""
-    if begin(zone, Period.DAY, ms) != ms:
+def day_label(zone: ZoneInfo, ms: int) -> str | None:
+    """The local ISO date of a moment (Unix ms) at which a day begins; None for any other."""
+    if period_floor(zone, Period.DAY, ms) != ms:
         return None
-    return _shown(zone, ms).isoformat()
+    return _date_at(zone, ms).isoformat()
 
 
-def _relative(which: str, period: Period, zone: ZoneInfo, now: int) -> Named:
-    start = begin(zone, period, now)
+def _relative(which: str, period: Period, zone: ZoneInfo, now: int) -> TimeSpan:
+    start = period_floor(zone, period, now)
     if which == "this":
-        return Named(start, finish(zone, period, start + 1))
-    return Named(begin(zone, period, start - 1), start)
+        return TimeSpan(start, period_ceil(zone, period, start + 1))
+    return TimeSpan(period_floor(zone, period, start - 1), start)
 
 
 def _date(year: str, month: str, day: str) -> date:
     try:
-        found = date(int(year), int(month), int(day))
+        parsed = date(int(year), int(month), int(day))
     except ValueError as error:
         raise ValueError("is a day or a month that does not exist") from error
-    if not _EPOCH.year <= found.year < 9999:
+    if not _EPOCH.year <= parsed.year < 9999:
         raise ValueError("lies outside the years 1970 to 9998")
-    return found
+    return parsed
 
 
 def _week(year: int, number: int) -> date:
@@ -83,32 +83,32 @@ def _week(year: int, number: int) -> date:
         raise ValueError("is a week that does not exist") from error
 
 
-def _around(zone: ZoneInfo, period: Period, first: date) -> Named:
-    """The period whose first day this is."""
+def _period_from(zone: ZoneInfo, period: Period, first: date) -> TimeSpan:
+    """The period whose first day is `first`."""
     start = _day_start(zone, first)
-    return Named(start, finish(zone, period, start + 1))
+    return TimeSpan(start, period_ceil(zone, period, start + 1))
 
 
 def _day_start(zone: ZoneInfo, day: date) -> int:
-    there = (day - _EPOCH).days * DAY
-    for start in day_starts(zone, there - 2 * DAY, there + 2 * DAY):
-        if _shown(zone, start) == day:
+    day_utc = (day - _EPOCH).days * DAY
+    for start in day_starts(zone, day_utc - 2 * DAY, day_utc + 2 * DAY):
+        if _date_at(zone, start) == day:
             return start
     raise ValueError(f"is a day that was skipped in {zone.key}")
 
 
-def _shown(zone: ZoneInfo, ms: int) -> date:
+def _date_at(zone: ZoneInfo, ms: int) -> date:
     return date_of(ZoneClock(zone, ms, ms + 1).local(ms) // DAY)
 
 
-def _moment(day: str, clock: str, zone: ZoneInfo) -> Named:
-    """Of a time that comes twice the first; one that is skipped is refused."""
+def _parse_time(day: str, clock: str, zone: ZoneInfo) -> TimeSpan:
+    """A local date and time; the first of an ambiguous one. Raises ValueError for a skipped one."""
     try:
-        said = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=zone)
+        local = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=zone)
     except ValueError as error:
         raise ValueError("is a day or an hour that does not exist") from error
-    absolute = said.astimezone(UTC)
-    if absolute.astimezone(zone).replace(tzinfo=None) != said.replace(tzinfo=None):
+    utc = local.astimezone(UTC)
+    if utc.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
         raise ValueError(f"was skipped by the clocks of {zone.key}")
-    ms = (absolute - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    return Named(ms, ms)
+    ms = (utc - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return TimeSpan(ms, ms)

@@ -1,4 +1,4 @@
-"""One question about energy, from its words to its buckets; whoever asks brings the quarters."""
+"""Computes the consumption per period of a device, from quarter hours that a callback fetches."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,86 +6,110 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import islice
 
-from meterd.energy.periods import Period, PeriodSpan, back, begin, day_starts, finish, spans
-from meterd.energy.quarter import MIXED, Fetch, Quarter, ceil, floor
+from meterd.energy.periods import (
+    Period,
+    PeriodSpan,
+    day_starts,
+    period_ceil,
+    period_floor,
+    periods_before,
+    spans,
+)
+from meterd.energy.quarter import MIXED, Fetch, Quarter, quarter_ceil, quarter_floor
 from meterd.energy.tally import EnergyBucket, EnergyDirection, EnergyFlow, Tally, flows
 from meterd.energy.tariff import Pricer, Tariff
 from meterd.energy.zone_clock import DAY, ZoneClock
 from meterd.model.quantity import COUNTED_UNITS, GUARDED, Kind, describe, is_own
 
-# So much is fetched at once: a quarter of a year is 9000 quarter hours.
-_AT_ONCE = 92 * DAY
-_PORTION = 1000
-# What is shown where nobody says from when on: this many periods before the present one.
-_BEFORE = {Period.HOUR: 23, Period.DAY: 30, Period.WEEK: 12, Period.MONTH: 12, Period.YEAR: 9}
+# Time range of one fetch in ms: a quarter of a year is 9000 quarter hours.
+_FETCH_MS = 92 * DAY
+# Quarter hours summed before other tasks get their turn.
+_FLOWS_PER_TURN = 1000
+# The default range of a query: this many periods before the current one.
+_DEFAULT_PERIODS = {
+    Period.HOUR: 23,
+    Period.DAY: 30,
+    Period.WEEK: 12,
+    Period.MONTH: 12,
+    Period.YEAR: 9,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
-    """A quantity of energy. `taken` and `given` are the counters that it takes."""
+class EnergyQuantity:
+    """An energy that can be summed over periods.
+
+    `imported` and `exported` are the names of the counters it is computed from, "" for none.
+    """
 
     quantity: str
     unit: str
-    way: EnergyDirection
-    taken: str = ""
-    given: str = ""
+    direction: EnergyDirection
+    imported: str = ""
+    exported: str = ""
 
     @property
     def priced(self) -> bool:
-        """Whether a price per kWh means it; import plus export has no price."""
+        """Whether prices per kWh apply: to Wh, but not to the sum of import and export."""
         return self.unit == "Wh" and "total" not in self.quantity.split(".")
 
 
-def metered(quantity: str) -> Metered | None:
-    """What a quantity's name asks for; None where it is no counter, and no net of two.
+def energy_quantity(quantity: str) -> EnergyQuantity | None:
+    """The counters of a quantity; None where it is neither a counter nor the net of two.
 
-    Those of energy, and users' own of anything. What is no export counts as taken.
+    Counters of energy, and users' own (`x.`) of any unit. A counter that is not an export counts
+    as import.
     """
-    known = describe(quantity)
-    if known is None or quantity.startswith(GUARDED):
+    description = describe(quantity)
+    if description is None or quantity.startswith(GUARDED):
         return None
-    if known.unit not in COUNTED_UNITS and not is_own(quantity):
+    if description.unit not in COUNTED_UNITS and not is_own(quantity):
         return None
     words = quantity.split(".")
     if "net" in words and not is_own(quantity):
-        taken, given = (
-            ".".join(way if w == "net" else w for w in words)
-            for way in EnergyDirection
-            if way != "net"
+        imported, exported = (
+            ".".join(direction if word == "net" else word for word in words)
+            for direction in EnergyDirection
+            if direction != "net"
         )
-        both = all(
-            (side := describe(name)) and side.kind is Kind.COUNTER for name in (taken, given)
+        are_counters = all(
+            (counter := describe(name)) and counter.kind is Kind.COUNTER
+            for name in (imported, exported)
         )
-        return Metered(quantity, known.unit, EnergyDirection.NET, taken, given) if both else None
-    if known.kind is not Kind.COUNTER:
+        return (
+            EnergyQuantity(quantity, description.unit, EnergyDirection.NET, imported, exported)
+            if are_counters
+            else None
+        )
+    if description.kind is not Kind.COUNTER:
         return None
     if "export" in words:
-        return Metered(quantity, known.unit, EnergyDirection.EXPORT, given=quantity)
-    return Metered(quantity, known.unit, EnergyDirection.IMPORT, taken=quantity)
+        return EnergyQuantity(quantity, description.unit, EnergyDirection.EXPORT, exported=quantity)
+    return EnergyQuantity(quantity, description.unit, EnergyDirection.IMPORT, imported=quantity)
 
 
-def since(zone: tzinfo, period: Period, end: int) -> int:
-    """Where to begin where nobody says: some whole periods before the one that ends at `end`."""
-    return max(0, ceil(back(zone, period, end - 1, _BEFORE[period])))
+def default_start(zone: tzinfo, period: Period, end: int) -> int:
+    """The default start (Unix ms): _DEFAULT_PERIODS before the period that ends at `end`."""
+    return max(0, quarter_ceil(periods_before(zone, period, end - 1, _DEFAULT_PERIODS[period])))
 
 
-def cut(
+def period_spans(
     zone: tzinfo, period: Period, start: int, end: int, now: int, *, whole: bool = False
 ) -> list[PeriodSpan]:
-    """The periods of what is asked for, rounded outwards to quarter hours or `whole` periods.
+    """The periods from `start` to `end`, rounded outwards to quarter hours or `whole` periods.
 
-    Periods that have not begun by `now` (Unix ms) are left out.
+    Times are Unix ms. Periods that begin after `now` are left out.
     """
-    start, end = floor(start), ceil(end)
+    start, end = quarter_floor(start), quarter_ceil(end)
     if whole:
-        start, end = begin(zone, period, start), finish(zone, period, end)
-    end = min(end, finish(zone, period, ceil(now)))
+        start, end = period_floor(zone, period, start), period_ceil(zone, period, end)
+    end = min(end, period_ceil(zone, period, quarter_ceil(now)))
     return spans(zone, period, start, end) if start < end else []
 
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """The answer: buckets in time order; `method` is one of METHODS, empty if nothing is known."""
+    """Buckets in time order; `method` is one of quarter.METHODS, "" where nothing is known."""
 
     buckets: list[EnergyBucket]
     method: str
@@ -94,38 +118,38 @@ class Consumption:
 async def consume(
     fetch: Fetch,
     device: str,
-    asked: Metered,
-    pieces: list[PeriodSpan],
+    quantity: EnergyQuantity,
+    spans: list[PeriodSpan],
     *,
     zone: tzinfo,
     now: int,
     tariff: Tariff | None = None,
 ) -> Consumption:
-    """What a device consumed in each of these pieces, which follow one another."""
-    if not pieces:
+    """The consumption of a device in each of the spans, which must be contiguous and ascending."""
+    if not spans:
         return Consumption([], "")
-    start, end = pieces[0].start, pieces[-1].end
+    start, end = spans[0].start, spans[-1].end
     pricer = None if tariff is None else Pricer(tariff, ZoneClock(zone, start, end))
     days = () if pricer is None else day_starts(zone, start, min(end, now))
-    tally = Tally(pieces, asked.way, pricer, days)
+    tally = Tally(spans, quantity.direction, pricer, days)
     methods: set[str] = set()
     for first, last in _windows(start, end):
         sides: list[list[Quarter]] = []
-        for name in (asked.taken, asked.given):
+        for name in (quantity.imported, quantity.exported):
             quarters, method = await fetch(device, name, first, last) if name else ((), "")
-            sides.append([each for each in quarters if first <= each.start < last])
+            sides.append([quarter for quarter in quarters if first <= quarter.start < last])
             methods |= {method} if quarters else set()
-        await _add(tally, flows(asked.way, *sides))
+        await _add(tally, flows(quantity.direction, *sides))
     return Consumption(tally.buckets(now), MIXED if len(methods) > 1 else "".join(methods))
 
 
-async def _add(tally: Tally, found: Iterator[EnergyFlow]) -> None:
-    """In portions: others go on while a year is added up."""
-    while portion := list(islice(found, _PORTION)):
-        tally.add(portion)
+async def _add(tally: Tally, flows: Iterator[EnergyFlow]) -> None:
+    """Adds flows, and yields to the event loop after each batch: a year has 35,000 of them."""
+    while batch := list(islice(flows, _FLOWS_PER_TURN)):
+        tally.add(batch)
         await asyncio.sleep(0)
 
 
 def _windows(start: int, end: int) -> Iterator[tuple[int, int]]:
-    for first in range(start, end, _AT_ONCE):
-        yield first, min(first + _AT_ONCE, end)
+    for first in range(start, end, _FETCH_MS):
+        yield first, min(first + _FETCH_MS, end)

@@ -1,18 +1,18 @@
-"""A quarter hour: the smallest step that every time zone's clock is a multiple of."""
+"""Quarter hours, the resolution of energy: every zone's UTC offset today is a multiple of it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 QUARTER = 900_000
-"""Milliseconds."""
+"""The length of a quarter hour in ms."""
 
 
 class Quarter(NamedTuple):
-    """What a counter rose by from `start` (Unix ms, a multiple of QUARTER) on.
+    """The increase of a counter in the quarter hour from `start` (Unix ms, a multiple of QUARTER).
 
-    `increase` is in thousandths of the unit. `estimated`: it was interpolated over a hole, or
-    integrated from power. `covered` of its ms lie between two readings, so that only this part
-    is known. A quarter hour of which nothing is known has no Quarter.
+    `increase` is in thousandths of the unit. `estimated`: interpolated over a gap, or integrated
+    from power. `covered` are the ms of it that lie between two readings: only their increase is
+    known. A quarter hour without any has no Quarter.
     """
 
     start: int
@@ -21,11 +21,11 @@ class Quarter(NamedTuple):
     covered: int = QUARTER
 
 
-Found: TypeAlias = tuple[Sequence[Quarter], str]
-"""Quarters in time order, and how they came about: METHODS."""
+QuarterSeries: TypeAlias = tuple[Sequence[Quarter], str]
+"""Quarters in time order, and how they were determined: one of METHODS."""
 
-Fetch: TypeAlias = Callable[[str, str, int, int], Awaitable[Found]]
-"""Device, quantity, start and end (Unix ms, multiples of QUARTER) -> what is known there."""
+Fetch: TypeAlias = Callable[[str, str, int, int], Awaitable[QuarterSeries]]
+"""(device, quantity, start, end: Unix ms, multiples of QUARTER) -> the quarters in between."""
 
 COUNTER = "counter"
 INTEGRATED = "integrated"
@@ -33,11 +33,11 @@ MIXED = "mixed"
 METHODS = (COUNTER, INTEGRATED, MIXED)
 
 
-def floor(ms: int) -> int:
-    """The start of the quarter hour that this moment is in."""
+def quarter_floor(ms: int) -> int:
+    """The start of the quarter hour that contains the moment (Unix ms)."""
     return ms - ms % QUARTER
 
 
-def ceil(ms: int) -> int:
-    """This moment, or the first quarter hour after it."""
+def quarter_ceil(ms: int) -> int:
+    """The moment (Unix ms) if a quarter hour begins at it, else the start of the next."""
     return -(-ms // QUARTER) * QUARTER

@@ -1,4 +1,4 @@
-"""Quarter hours become the sums of periods: whole numbers, so that parts add up to the whole."""
+"""Sums quarter hours per period, in integers, so that parts add up to the whole."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from meterd.energy.tariff import Pricer
 
 
 class EnergyDirection(StrEnum):
-    """What is counted: what was taken, what was given, or the one less the other."""
+    """What is summed: import, export, or net (import less export)."""
 
     IMPORT = "import"
     EXPORT = "export"
@@ -21,23 +21,22 @@ class EnergyDirection(StrEnum):
 
 
 class EnergyFlow(NamedTuple):
-    """One quarter hour from `start` (Unix ms) on, in thousandths of the unit."""
+    """Import and export of the quarter hour from `start` (Unix ms), in thousandths of the unit."""
 
     start: int
-    taken: int
-    given: int
+    imported: int
+    exported: int
     estimated: bool
     covered: int = QUARTER
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyBucket:
-    """The sum of one period, or of the part of it from `start` to `end` (Unix ms) asked for.
+    """The sum of one period, or of its part from `start` to `end` (Unix ms).
 
-    `value` is in thousandths of the unit, None where nothing is known. `known` of its
-    quarter hours were known, `estimated` of those were interpolated or integrated; both count a
-    quarter hour in part whose part is known. `complete`: it is a whole period, it is over, and
-    known from end to end.
+    `value` is in thousandths of the unit, None where nothing is known. `known` is the number of
+    quarter hours with data, `estimated` the number of those that were interpolated or integrated;
+    partly covered ones count in part. `complete`: a whole period that has ended, fully covered.
     """
 
     start: int
@@ -50,7 +49,7 @@ class EnergyBucket:
 
     @property
     def quarters(self) -> int:
-        """How many quarter hours it spans."""
+        """The number of quarter hours from `start` to `end`."""
         return (self.end - self.start) // QUARTER
 
 
@@ -65,91 +64,97 @@ class _Sum:
 
 
 def flows(
-    way: EnergyDirection, taken: Sequence[Quarter], given: Sequence[Quarter]
+    direction: EnergyDirection, imported: Sequence[Quarter], exported: Sequence[Quarter]
 ) -> Iterator[EnergyFlow]:
-    """Quarter hours as flows; a net is known where both of its sides are."""
-    if way is EnergyDirection.IMPORT:
+    """Quarter hours as flows; a net needs both counters in the same quarter hour."""
+    if direction is EnergyDirection.IMPORT:
         yield from (
-            EnergyFlow(start, rise, 0, doubt, covered) for start, rise, doubt, covered in taken
+            EnergyFlow(start, increase, 0, estimated, covered)
+            for start, increase, estimated, covered in imported
         )
-    elif way is EnergyDirection.EXPORT:
+    elif direction is EnergyDirection.EXPORT:
         yield from (
-            EnergyFlow(start, 0, rise, doubt, covered) for start, rise, doubt, covered in given
+            EnergyFlow(start, 0, increase, estimated, covered)
+            for start, increase, estimated, covered in exported
         )
     else:
-        back = {quarter.start: quarter for quarter in given}
-        for start, rise, doubt, covered in taken:
-            if (other := back.get(start)) is not None:
-                both = min(covered, other.covered)
-                yield EnergyFlow(start, rise, other.increase, doubt or other.estimated, both)
+        export_quarters = {quarter.start: quarter for quarter in exported}
+        for start, increase, estimated, covered in imported:
+            if (export := export_quarters.get(start)) is not None:
+                covered_by_both = min(covered, export.covered)
+                yield EnergyFlow(
+                    start, increase, export.increase, estimated or export.estimated, covered_by_both
+                )
 
 
 class Tally:
-    """Sums flows by spans, which follow one another.
+    """Sums flows by spans, which must be contiguous and ascending.
 
-    `days` are the moments (Unix ms) at which a daily charge falls due.
+    `days` are the starts of days (Unix ms), each of which adds a daily charge.
     """
 
     def __init__(
         self,
         spans: Sequence[PeriodSpan],
-        way: EnergyDirection,
+        direction: EnergyDirection,
         pricer: Pricer | None = None,
         days: Iterable[int] = (),
     ) -> None:
-        self._way = way
+        self._way = direction
         self._sums = [_Sum(span, None if pricer is None else Account(pricer)) for span in spans]
         self._starts = [span.start for span in spans]
         for day in days if pricer is not None else ():
-            if (found := self._at(day)) is not None and pricer is not None:
-                found.standing += pricer.standing(day)
+            if (period_sum := self._sum_at(day)) is not None and pricer is not None:
+                period_sum.standing += pricer.standing(day)
 
     def add(self, flows: Iterable[EnergyFlow]) -> None:
-        """Flows of quarter hours that were not added before; those outside all spans are not."""
-        found = None
+        """Adds flows, each quarter hour once; those outside all spans are ignored."""
+        period_sum = None
         for flow in flows:
-            # In time order, most are in the span of the one before.
-            if found is None or not found.span.start <= flow.start < found.span.end:
-                found = self._at(flow.start)
-            if found is not None:
-                self._count(found, flow)
+            # In time order, so mostly in the same span as the flow before.
+            if period_sum is None or not period_sum.span.start <= flow.start < period_sum.span.end:
+                period_sum = self._sum_at(flow.start)
+            if period_sum is not None:
+                self._add_flow(period_sum, flow)
 
     def buckets(self, now: int) -> list[EnergyBucket]:
-        """All sums, in the order of their spans. `now` is Unix ms."""
-        return [self._bucket(each, now) for each in self._sums]
+        """The buckets in the order of the spans; `now` (Unix ms) decides which are complete."""
+        return [self._bucket(period_sum, now) for period_sum in self._sums]
 
-    def _at(self, ms: int) -> _Sum | None:
-        place = bisect_right(self._starts, ms) - 1
-        found = self._sums[place] if place >= 0 else None
-        return found if found is not None and ms < found.span.end else None
+    def _sum_at(self, ms: int) -> _Sum | None:
+        index = bisect_right(self._starts, ms) - 1
+        period_sum = self._sums[index] if index >= 0 else None
+        return period_sum if period_sum is not None and ms < period_sum.span.end else None
 
-    def _count(self, found: _Sum, flow: EnergyFlow) -> None:
-        start, taken, given, estimated, covered = flow
-        found.value += given if self._way is EnergyDirection.EXPORT else taken - given
-        found.known += covered
+    def _add_flow(self, period_sum: _Sum, flow: EnergyFlow) -> None:
+        start, imported, exported, estimated, covered = flow
+        period_sum.value += exported if self._way is EnergyDirection.EXPORT else imported - exported
+        period_sum.known += covered
         if estimated:
-            found.estimated += covered
-        if found.account is None:
+            period_sum.estimated += covered
+        if period_sum.account is None:
             return
         if self._way is not EnergyDirection.EXPORT:
-            found.account.take(start, taken)
+            period_sum.account.add_import(start, imported)
         if self._way is not EnergyDirection.IMPORT:
-            found.account.give(start, given, 1 if self._way is EnergyDirection.EXPORT else -1)
+            period_sum.account.add_export(
+                start, exported, 1 if self._way is EnergyDirection.EXPORT else -1
+            )
 
-    def _bucket(self, found: _Sum, now: int) -> EnergyBucket:
-        span = found.span
-        known = found.known > 0
+    def _bucket(self, period_sum: _Sum, now: int) -> EnergyBucket:
+        span = period_sum.span
+        is_known = period_sum.known > 0
         bill = None
-        if found.account is not None:
-            # What is given to the grid has no daily charge of its own.
-            standing = 0 if self._way is EnergyDirection.EXPORT else found.standing
-            bill = found.account.bill(known=known, standing=standing)
+        if period_sum.account is not None:
+            # The daily charge belongs to the import.
+            standing = 0 if self._way is EnergyDirection.EXPORT else period_sum.standing
+            bill = period_sum.account.bill(has_energy=is_known, standing=standing)
         return EnergyBucket(
             span.start,
             span.end,
-            found.value if known else None,
-            found.known / QUARTER,
-            found.estimated / QUARTER,
-            found.known == span.quarters * QUARTER and span.end <= now,
+            period_sum.value if is_known else None,
+            period_sum.known / QUARTER,
+            period_sum.estimated / QUARTER,
+            period_sum.known == span.quarters * QUARTER and span.end <= now,
             bill,
         )

@@ -1,6 +1,6 @@
-"""What a kilowatt hour costs at any moment: rules by the local clock, first match wins.
+"""Time-of-use tariffs: the price per kWh in each quarter hour by local time; first rule wins.
 
-The shapes here are those of the `tariffs:` section, so that its settings fit as they are.
+The protocols mirror the `tariffs:` section of the configuration, whose settings implement them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,20 +13,21 @@ from meterd.energy.quarter import QUARTER
 from meterd.energy.zone_clock import DAY, ZoneClock
 
 HOLIDAY = 7
-"""A holiday is no weekday: it has a number of its own after Sunday's 6."""
+"""The weekday number of a holiday, after Sunday's 6: a holiday is no other weekday."""
 
 DIGITS = 9
-"""Decimal places of a price. A cost is a whole number of 10 ** -(DIGITS + 6): per mWh."""
+"""Decimal places of a price per kWh. A cost is an integer of 10 ** -(DIGITS + 6), as energy is
+in mWh."""
 
-SLOTS = DAY // QUARTER
+SLOTS_PER_DAY = DAY // QUARTER
 
 
 class TariffRule(Protocol):
-    """When a rate applies; what is empty is no condition. All are by the local clock.
+    """When a rate applies, in local time; an empty field is no condition.
 
-    `days`: 0 Monday to 6 Sunday, 7 holiday. `months`: 1 to 12. `season`: ((month, day) of the
-    first day, that of the last), over the new year where the first is the later. `time`: pairs
-    of quarter hours since midnight (0 to 96), the second not included, over midnight likewise.
+    `days`: 0 Monday to 6 Sunday, 7 holiday. `months`: 1 to 12. `season`: (month, day) of the
+    first and the last day, across the new year where the first is later. `time`: pairs of
+    quarter hours since midnight (0 to 96), end excluded, across midnight where the first is later.
     """
 
     @property
@@ -42,9 +43,9 @@ class TariffRule(Protocol):
 
 
 class RulePrices(Protocol):
-    """The prices from one day on (None: always), per kWh; `standing` is per day.
+    """The prices valid from a day on (None: from the beginning), per kWh; `standing` is per day.
 
-    `else_` is the rate where no rule matches. `feed_in` None: no price for what is exported.
+    `else_` is the rate where no rule matches. `feed_in` is the price of exported energy, or None.
     """
 
     @property
@@ -62,7 +63,7 @@ class RulePrices(Protocol):
 
 
 class Holidays(Protocol):
-    """Days of one year, and (month, day) of those that come every year."""
+    """Holidays: single dates, and (month, day) of yearly ones."""
 
     @property
     def dates(self) -> frozenset[date]: ...
@@ -71,7 +72,7 @@ class Holidays(Protocol):
 
 
 class Tariff(Protocol):
-    """Prices that follow one another, the earliest first. `currency` is such as EUR."""
+    """Price periods in ascending order of `from_`. `currency` is a code such as EUR."""
 
     @property
     def currency(self) -> str: ...
@@ -82,14 +83,14 @@ class Tariff(Protocol):
 
 
 class Rate(NamedTuple):
-    """A price by its name, in whole units of 10 ** -DIGITS per kWh."""
+    """A named price, an integer of 10 ** -DIGITS per kWh."""
 
     name: str
     price: int
 
 
 class Day(NamedTuple):
-    """What applies on one local day: a rate for each quarter hour since midnight."""
+    """The prices of one local day: a rate for each quarter hour since midnight."""
 
     rates: Sequence[Rate]
     feed_in: int | None
@@ -97,74 +98,77 @@ class Day(NamedTuple):
 
 
 class Pricer:
-    """A tariff on a clock. Days are worked out once each."""
+    """Looks up a tariff's prices by time; caches days."""
 
     def __init__(self, tariff: Tariff, clock: ZoneClock) -> None:
         self.tariff = tariff
         self._clock = clock
         self._days: dict[int, Day | None] = {}
-        self._kinds: dict[tuple[date | None, tuple[int, ...]], Day] = {}
+        self._rates_cache: dict[tuple[date | None, tuple[int, ...]], Day] = {}
 
     def at(self, ms: int) -> tuple[Day, Rate] | None:
-        """What applies in the quarter hour from `ms` on; None where no prices do.
+        """The prices of the quarter hour from `ms` (Unix ms); None before the first price period.
 
-        The clock decides: a clock time that is skipped never applies, one that comes twice
-        applies twice.
+        Rules are matched by local time, so a skipped hour never applies and a repeated one twice.
         """
         local = self._clock.local(ms)
         day = self._day(local // DAY)
         return None if day is None else (day, day.rates[local % DAY // QUARTER])
 
     def standing(self, ms: int) -> int:
-        """What the local day costs that this moment is in, in units of 10 ** -DIGITS."""
+        """The daily charge of the local day of a moment (Unix ms), in units of 10 ** -DIGITS."""
         day = self._day(self._clock.local(ms) // DAY)
         return 0 if day is None else day.standing
 
     def _day(self, number: int) -> Day | None:
         if number not in self._days:
-            self._days[number] = self._work_out(date_of(number))
+            self._days[number] = self._resolve_day(date_of(number))
         return self._days[number]
 
-    def _work_out(self, day: date) -> Day | None:
+    def _resolve_day(self, day: date) -> Day | None:
         if (prices := _prices_on(self.tariff, day)) is None:
             return None
-        free = self.tariff.holidays
-        holiday = day in free.dates or (day.month, day.day) in free.yearly
-        kind = HOLIDAY if holiday else day.weekday()
-        counting = tuple(n for n, rule in enumerate(prices.rules) if _on(rule, day, kind))
-        # Most days are like another.
-        if (alike := (prices.from_, counting)) not in self._kinds:
-            self._kinds[alike] = _day_of(prices, [prices.rules[n] for n in counting])
-        return self._kinds[alike]
+        holidays = self.tariff.holidays
+        is_holiday = day in holidays.dates or (day.month, day.day) in holidays.yearly
+        kind = HOLIDAY if is_holiday else day.weekday()
+        rule_indices = tuple(
+            n for n, rule in enumerate(prices.rules) if _applies_on(rule, day, kind)
+        )
+        # Cached by matching rules: most days have the same.
+        if (cache_key := (prices.from_, rule_indices)) not in self._rates_cache:
+            self._rates_cache[cache_key] = _resolve_rates(
+                prices, [prices.rules[n] for n in rule_indices]
+            )
+        return self._rates_cache[cache_key]
 
 
-def units(price: Decimal) -> int:
-    """A price as a whole number of 10 ** -DIGITS."""
+def price_units(price: Decimal) -> int:
+    """A price as an integer of 10 ** -DIGITS."""
     return int(price.scaleb(DIGITS))
 
 
 def _prices_on(tariff: Tariff, day: date) -> RulePrices | None:
-    found = None
-    for each in tariff.prices:
-        if each.from_ is None or each.from_ <= day:
-            found = each
-    return found
+    prices = None
+    for candidate in tariff.prices:
+        if candidate.from_ is None or candidate.from_ <= day:
+            prices = candidate
+    return prices
 
 
-def _day_of(prices: RulePrices, rules: Sequence[TariffRule]) -> Day:
-    rates = {name: Rate(name, units(price)) for name, price in prices.rates.items()}
-    feed_in = None if prices.feed_in is None else units(prices.feed_in)
+def _resolve_rates(prices: RulePrices, rules: Sequence[TariffRule]) -> Day:
+    rates = {name: Rate(name, price_units(price)) for name, price in prices.rates.items()}
+    feed_in = None if prices.feed_in is None else price_units(prices.feed_in)
     slots = [rates[name] for name in _slots(rules, prices.else_)]
-    return Day(slots, feed_in, units(prices.standing))
+    return Day(slots, feed_in, price_units(prices.standing))
 
 
 def _slots(rules: Sequence[TariffRule], otherwise: str) -> Iterator[str]:
-    """The name of the rate in each quarter hour of a day on which these rules count."""
-    for slot in range(SLOTS):
-        yield next((rule.rate for rule in rules if _during(rule, slot)), otherwise)
+    """The name of the rate in each quarter hour of a day on which these rules apply."""
+    for slot in range(SLOTS_PER_DAY):
+        yield next((rule.rate for rule in rules if _applies_at(rule, slot)), otherwise)
 
 
-def _on(rule: TariffRule, day: date, kind: int) -> bool:
+def _applies_on(rule: TariffRule, day: date, kind: int) -> bool:
     if rule.days and kind not in rule.days:
         return False
     if rule.months and day.month not in rule.months:
@@ -172,11 +176,11 @@ def _on(rule: TariffRule, day: date, kind: int) -> bool:
     if rule.season is None:
         return True
     first, last = rule.season
-    here = (day.month, day.day)
-    return first <= here <= last if first <= last else here >= first or here <= last
+    month_day = (day.month, day.day)
+    return first <= month_day <= last if first <= last else month_day >= first or month_day <= last
 
 
-def _during(rule: TariffRule, slot: int) -> bool:
+def _applies_at(rule: TariffRule, slot: int) -> bool:
     if not rule.time:
         return True
     return any(

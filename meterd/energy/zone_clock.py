@@ -1,9 +1,9 @@
-"""A zone's clock between two moments, as stretches of one offset: local time by addition.
+"""A time zone's UTC offsets in a time range: local time is UTC plus the offset of its period.
 
         UTC ──────────────┬───────────────────┬──────────
         local = UTC +     1 h        2 h           1 h        (Berlin)
 
-Neither clock times that do not exist nor those that come twice need a rule of their own so.
+Converting from UTC to local time only, skipped and repeated local times need no rules.
 """
 
 from bisect import bisect_right
@@ -14,8 +14,9 @@ from typing import NamedTuple
 DAY = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-# No zone's clock was changed twice in six days since 1970: Recife's was after seven, in 2000.
-_LOOK = 3 * DAY
+# Distance of offset probes in ms. No zone changed its clock twice within six days since 1970:
+# the closest are seven days (Recife, 2000).
+_PROBE_MS = 3 * DAY
 
 
 class OffsetPeriod(NamedTuple):
@@ -27,42 +28,42 @@ class OffsetPeriod(NamedTuple):
 
 
 class ZoneClock:
-    """The clock of `zone` from `start` to `end` (Unix ms)."""
+    """Local time of `zone` from `start` to `end` (Unix ms)."""
 
     def __init__(self, zone: tzinfo, start: int, end: int) -> None:
-        self.stretches = tuple(_stretches(zone, start, end))
-        self._starts = [stretch.start for stretch in self.stretches]
+        self.offset_periods = tuple(_offset_periods(zone, start, end))
+        self._starts = [period.start for period in self.offset_periods]
 
     def at(self, ms: int) -> OffsetPeriod:
-        """The stretch that a moment lies in; before the first and after the last: these."""
-        return self.stretches[max(0, bisect_right(self._starts, ms) - 1)]
+        """The period that contains a moment; the first or last one for a moment outside of all."""
+        return self.offset_periods[max(0, bisect_right(self._starts, ms) - 1)]
 
     def local(self, ms: int) -> int:
-        """What the clock shows, as if it were UTC, in ms."""
+        """Local time in ms, as if it were UTC."""
         return ms + self.at(ms).offset
 
 
 def offset_at(zone: tzinfo, ms: int) -> int:
-    """What local time is ahead of UTC, in ms."""
-    ahead = (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).utcoffset()
-    return 0 if ahead is None else ahead // _MS
+    """The zone's UTC offset at a moment (Unix ms), in ms."""
+    offset = (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).utcoffset()
+    return 0 if offset is None else offset // _MS
 
 
-def _stretches(zone: tzinfo, start: int, end: int) -> Iterator[OffsetPeriod]:
-    begun, offset = start, offset_at(zone, start)
-    here = start
-    while here < end:
-        there = min(here + _LOOK, end)
-        if (after := offset_at(zone, there)) != offset:
-            change = _change(zone, here, there, offset)
-            yield OffsetPeriod(begun, change, offset)
-            begun, offset = change, after
-        here = there
-    yield OffsetPeriod(begun, max(end, begun + 1), offset)
+def _offset_periods(zone: tzinfo, start: int, end: int) -> Iterator[OffsetPeriod]:
+    period_start, offset = start, offset_at(zone, start)
+    probed = start
+    while probed < end:
+        next_probe = min(probed + _PROBE_MS, end)
+        if (next_offset := offset_at(zone, next_probe)) != offset:
+            changed_at = _find_change(zone, probed, next_probe, offset)
+            yield OffsetPeriod(period_start, changed_at, offset)
+            period_start, offset = changed_at, next_offset
+        probed = next_probe
+    yield OffsetPeriod(period_start, max(end, period_start + 1), offset)
 
 
-def _change(zone: tzinfo, low: int, high: int, before: int) -> int:
-    """The first moment after `low` whose offset is another; at `high` it is."""
+def _find_change(zone: tzinfo, low: int, high: int, before: int) -> int:
+    """The first moment after `low` with another offset, by bisection; `high` has another one."""
     while high - low > 1:
         middle = (low + high) // 2
         if offset_at(zone, middle) == before:

@@ -1,4 +1,4 @@
-"""An alert: a rule that holds for one device, and what has become of it."""
+"""Alerts: the state of a rule on a device, as hooks and the API get it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a device's values are multiplied by and what is added to them: transformers, calibration."""
+"""Factors and offsets applied to a device's values: transformer ratios and calibration."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,30 @@ from meterd.model.quantity import Quantity, describe
 KINDS = ("voltage", "current", "power", "energy")
 _POWERS = ("W", "var", "VA")
 _ENERGIES = ("Wh", "varh", "VAh")
-# Measured by a transformer of their own, whatever the one of the phases is.
+# Measured by separate transformers: the ratio of the phases' does not apply.
 _OWN_TRANSFORMER = ("residual", "ground")
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`factors` are by kind of quantity (KINDS) or by quantity, which goes first; `offsets` by
-    quantity, in its canonical unit, added after multiplying. Quantities are named as the device
-    has them: its direction comes after.
+    """Factors by kind of quantity (KINDS) or by quantity, which takes precedence; offsets by
+    quantity, in its canonical unit, added after multiplication. Names are those of the device:
+    the device's `direction` setting is applied afterwards.
     """
 
     factors: tuple[tuple[str, float], ...] = ()
     offsets: tuple[tuple[str, float], ...] = ()
 
     def factor(self, quantity: str) -> float:
-        """What to multiply a value of this quantity by."""
-        known = dict(self.factors)
-        if quantity in known:
-            return known[quantity]
-        described = describe(quantity)
-        return known.get(kind_of(described), 1.0) if described is not None else 1.0
+        """The factor of a quantity's values; 1.0 where none is set."""
+        factors = dict(self.factors)
+        if quantity in factors:
+            return factors[quantity]
+        description = describe(quantity)
+        return factors.get(kind_of(description), 1.0) if description is not None else 1.0
 
     def offset(self, quantity: str) -> float:
-        """What to add then."""
+        """The offset of a quantity, added after multiplication; 0.0 where none is set."""
         return dict(self.offsets).get(quantity, 0.0)
 
 
@@ -38,7 +38,7 @@ NO_CALIBRATION = Calibration()
 
 
 def kind_of(quantity: Quantity) -> str:
-    """Which of KINDS a transformer would multiply it as; empty where none does."""
+    """The quantity's kind (KINDS) for transformer ratios; "" where none applies."""
     parts = quantity.name.removeprefix("guarded.").removeprefix("demand.").split(".")
     match parts[0], quantity.unit:
         case "voltage", "V":

@@ -1,60 +1,60 @@
-"""Time as meterd asks for it, so that tests can pass their own."""
+"""The Clock protocol: monotonic time, UTC and sleep, which tests replace; the system's clock."""
 
 import asyncio
 import math
 import time
 from typing import Protocol
 
-# 2020-01-01: no clock that was set shows less. One that nobody set begins in 1970, or in 2000.
+# 2020-01-01. A clock that shows less was not set: they start in 1970, some in 2000.
 EARLIEST_MS = 1_577_836_800_000
 
 
 class Clock(Protocol):
-    """Two clocks: one for durations, one for people."""
+    """A monotonic clock for durations, a UTC clock for timestamps."""
 
     def monotonic(self) -> float:
-        """Seconds since some start; never steps."""
+        """Seconds since an arbitrary start; never steps."""
 
     def now_ms(self) -> int:
-        """UTC as Unix milliseconds; may step when NTP corrects it."""
+        """UTC in Unix ms; may step when it is set or corrected by NTP."""
 
     async def sleep(self, seconds: float) -> None:
-        """Pause this task."""
+        """Suspends the current task."""
 
 
-# Where the process was preempted between two looks at clocks it looks again, so often at most.
-_LOOKS = 5
-_UNTOUCHED = 0.0002  # seconds between two looks one after the other, at most
+# Two clocks are read one after the other; the pair is read again if the process was preempted.
+_READ_ATTEMPTS = 5
+_READ_MAX_S = 0.0002  # a pair that took longer was interrupted
 
 
-def slept() -> float:
-    """Seconds that the machine was suspended since it was started; what is monotonic stood still.
+def suspended_s() -> float:
+    """Seconds that the machine was suspended since boot: CLOCK_BOOTTIME less CLOCK_MONOTONIC.
 
-    0 where the system does not tell it.
+    0.0 where the system has no CLOCK_BOOTTIME.
     """
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return 0.0
-    apart, between = 0.0, math.inf
-    for _ in range(_LOOKS):
+    offset, narrowest = 0.0, math.inf
+    for _ in range(_READ_ATTEMPTS):
         before = time.clock_gettime(time.CLOCK_MONOTONIC)
-        found = time.clock_gettime(time.CLOCK_BOOTTIME)
+        boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
         width = time.clock_gettime(time.CLOCK_MONOTONIC) - before
-        if width < between:
-            apart, between = found - before, width
-        if between < _UNTOUCHED:
+        if width < narrowest:
+            offset, narrowest = boottime - before, width
+        if narrowest < _READ_MAX_S:
             break
-    return round(apart, 3)
+    return round(offset, 3)
 
 
-# Sleepers that are to wake within so many seconds of each other wake together.
-_TICK = 0.001
+# Sleeps are rounded up to multiples of it, in seconds: those that end together share a timer.
+_TIMER_RESOLUTION_S = 0.001
 
 
 class SystemClock:
-    """The machine's own clocks.
+    """The machine's clocks.
 
-    A thousand buses that wait for the same slot wait behind one timer: each timer of the loop
-    costs as much as a send.
+    Tasks that sleep until the same millisecond share one timer of the event loop, each of which
+    costs as much as a send: a thousand buses wait for the same slot.
     """
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -70,13 +70,13 @@ class SystemClock:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop, self._sleepers = loop, {}
-        tick = math.ceil((loop.time() + max(seconds, 0.0)) / _TICK)
-        together = self._sleepers.get(tick)
-        if together is None:
-            together = self._sleepers[tick] = []
-            loop.call_at(tick * _TICK, self._wake, self._sleepers, tick)
+        tick = math.ceil((loop.time() + max(seconds, 0.0)) / _TIMER_RESOLUTION_S)
+        sleepers = self._sleepers.get(tick)
+        if sleepers is None:
+            sleepers = self._sleepers[tick] = []
+            loop.call_at(tick * _TIMER_RESOLUTION_S, self._wake, self._sleepers, tick)
         sleeper = loop.create_future()
-        together.append(sleeper)
+        sleepers.append(sleeper)
         await sleeper
 
     @staticmethod

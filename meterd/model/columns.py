@@ -1,4 +1,4 @@
-"""Readings as columns: what a driver says each time in the same order, no object a value."""
+"""Readings in columnar form: quantities and units once per layout, values per poll."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, overload
 from meterd.model.sample import Quality, Reading
 
 _GOOD = Quality.GOOD
-# A site has a few shapes for each model of meter that it polls.
-_MOST_SHAPES = 2000
+# A site has a few shapes per model of meter.
+_SHAPE_CACHE_SIZE = 2000
 
 
 class Shape:
-    """Which quantities in which units. Two of them are the same only if they are one object."""
+    """The quantities and units of Columns, by index; compared by identity (see `shape_of`)."""
 
     __slots__ = ("quantities", "units")
 
@@ -22,7 +22,7 @@ class Shape:
 
 
 class Remark(NamedTuple):
-    """What a value that is not simply a good float has with it."""
+    """The reason and quality of a value that is not a good float."""
 
     reason: str
     quality: Quality
@@ -32,10 +32,10 @@ NO_REMARKS: Mapping[int, Remark] = {}
 
 
 class Columns(Sequence[Reading]):
-    """Readings, held as columns; reads as a sequence of Reading.
+    """Readings in columnar form; a Sequence of Reading. Immutable by convention.
 
-    `values[i]` belongs to `shape.quantities[i]`. A column without a remark holds a float, and
-    it is good; every other one has its remark. Not to be changed once it is made.
+    `values[i]` belongs to `shape.quantities[i]`. A column without a remark holds a float of
+    quality good; every other column has a remark.
     """
 
     __slots__ = ("remarks", "shape", "values")
@@ -52,7 +52,7 @@ class Columns(Sequence[Reading]):
 
     @classmethod
     def of(cls, readings: Sequence[Reading]) -> "Columns":
-        """From single readings."""
+        """Columns of single readings; Columns are returned as they are."""
         if isinstance(readings, Columns):
             return readings
         names = tuple(reading.quantity for reading in readings)
@@ -66,7 +66,7 @@ class Columns(Sequence[Reading]):
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
-        """All of the parts' columns, one part after the other."""
+        """The concatenation of the parts."""
         if len(parts) == 1:
             return parts[0]
         values: list[Any] = []
@@ -75,7 +75,7 @@ class Columns(Sequence[Reading]):
             if part.remarks:
                 remarks |= {len(values) + i: remark for i, remark in part.remarks.items()}
             values += part.values
-        return cls(_joined(*[part.shape for part in parts]), values, remarks)
+        return cls(_join_shapes(*[part.shape for part in parts]), values, remarks)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -85,34 +85,38 @@ class Columns(Sequence[Reading]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Reading]: ...
     def __getitem__(self, index: int | slice) -> Reading | Sequence[Reading]:
-        places = range(len(self.values))[index]
-        return self._at(places) if isinstance(places, int) else [self._at(i) for i in places]
+        columns = range(len(self.values))[index]
+        return (
+            self._reading(columns)
+            if isinstance(columns, int)
+            else [self._reading(i) for i in columns]
+        )
 
     def __iter__(self) -> Iterator[Reading]:
-        return map(self._at, range(len(self.values)))
+        return map(self._reading, range(len(self.values)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as lists: what can be equal to one has no hash
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have no hash either
 
     def __repr__(self) -> str:
         return f"Columns({list(self)!r})"
 
-    def _at(self, i: int) -> Reading:
+    def _reading(self, i: int) -> Reading:
         reason, quality = self.remarks.get(i, ("", _GOOD))
         return Reading(
             self.shape.quantities[i], self.values[i], self.shape.units[i], reason, quality
         )
 
 
-@lru_cache(maxsize=_MOST_SHAPES)
+@lru_cache(maxsize=_SHAPE_CACHE_SIZE)
 def shape_of(quantities: tuple[str, ...], units: tuple[str, ...]) -> Shape:
-    """The one shape with these columns."""
+    """The Shape of these columns, the same object for equal arguments."""
     return Shape(quantities, units)
 
 
-@lru_cache(maxsize=_MOST_SHAPES)
-def _joined(*shapes: Shape) -> Shape:
+@lru_cache(maxsize=_SHAPE_CACHE_SIZE)
+def _join_shapes(*shapes: Shape) -> Shape:
     quantities = tuple(name for shape in shapes for name in shape.quantities)
     return shape_of(quantities, tuple(unit for shape in shapes for unit in shape.units))

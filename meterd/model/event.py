@@ -1,7 +1,7 @@
-"""Events: what was noticed of a device or of meterd itself, beyond its samples.
+"""Events of a device or of meterd itself, such as counter resets and reloads.
 
-A room that knows neither the time nor the device's name (a driver, a link, a counter guard)
-gives a Notice; `poll_once` makes an Event of it. The daemon logs, counts and serves events.
+Code that has neither the time nor the device's name (a driver, a link, a counter guard) makes a
+Notice; `poll_once` makes an Event of it. The daemon logs, counts and serves events.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Scalar = str | int | float | bool | None
 
 
 class EventKind(StrEnum):
-    """What happened, in one word."""
+    """The kinds of events; the values are stable names in the API, logs and metrics."""
 
     DEVICE_DOWN = "device_down"
     DEVICE_BACK = "device_back"
@@ -20,10 +20,10 @@ class EventKind(StrEnum):
     ROWS_BACK = "rows_back"
     FOREIGN_TRAFFIC = "foreign_traffic"
     FOREIGN_TRAFFIC_GONE = "foreign_traffic_gone"
-    # A repeater, or a gateway, sends each answer more than once.
+    # A repeater or gateway sends each response more than once.
     ANSWERS_DOUBLED = "answers_doubled"
     ANSWERS_SINGLE = "answers_single"
-    # Of counters.
+    # Counters (poll/counters.py).
     ROLLOVER = "rollover"
     RESET = "reset"
     GLITCH = "glitch"
@@ -31,44 +31,44 @@ class EventKind(StrEnum):
     SWAP = "swap"
     GUARD_WAITS = "guard_waits"
     GUARD_RESOLVED = "guard_resolved"
-    # A driver gave readings that cannot be kept.
+    # A driver returned invalid readings.
     DRIVER_MISTAKE = "driver_mistake"
-    # A meter's map has writes that unlock it, and it says no.
+    # A meter refused the writes by which its map unlocks it.
     WAKE_REFUSED = "wake_refused"
-    # A bus is asked for more than it can carry.
+    # A bus has more requests than fit into its devices' intervals.
     BUS_OVERLOADED = "bus_overloaded"
     BUS_RELIEVED = "bus_relieved"
-    # The clock was set while meterd ran; or it is behind what is stored.
+    # The UTC clock was set while meterd ran; it is behind the newest stored sample.
     CLOCK_STEPPED = "clock_stepped"
     CLOCK_BEHIND = "clock_behind"
-    # A device has another name, or the configuration still says the one before.
+    # A device was renamed, or the configuration still has its former name.
     RENAMED = "renamed"
-    # Somebody says that another meter took the place of one.
+    # A meter was replaced by another one, as an operator reported.
     REPLACED = "replaced"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     CERTIFICATE = "certificate"
-    # The store's file was deleted or replaced while meterd ran.
+    # The store's file was deleted or replaced while meterd ran; a new one was created.
     STORE_BEGUN_ANEW = "store_begun_anew"
-    # A tool, an import for instance, has the store while meterd starts.
+    # A tool such as an import holds the store while meterd starts.
     STORE_HELD = "store_held"
     STORE_FREE = "store_free"
-    # Something in the store cannot be read; the rest is as it was.
+    # A part of the store cannot be read; the rest is unaffected.
     STORE_DAMAGED = "store_damaged"
-    # Polls wait in memory and in the spool, and go to the store later.
+    # Polls are kept in memory and in the spool until the store is writable.
     STORE_NOT_WRITABLE = "store_not_writable"
     STORE_WRITABLE = "store_writable"
-    # The spool cannot be written, or is full: polls are in memory only, or lost.
+    # The spool cannot be written or is full: polls are kept in memory only, or dropped.
     SPOOL_FAILED = "spool_failed"
     POLLS_LOST = "polls_lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something noticed while a device was read. `text` is a sentence without the device's name.
+    """An event without time and device. `text` is a sentence without the device's name.
 
-    `data` are the facts for programs, under stable names; `quantity` is one of them where it is
-    about one quantity.
+    `data` are machine-readable facts under stable names, `quantity` among them where the event
+    concerns a single quantity.
     """
 
     kind: EventKind
@@ -78,7 +78,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What was noticed, of which device (empty: of meterd itself), when (Unix ms UTC)."""
+    """An event of a device (empty: of meterd itself) at a time in Unix ms UTC."""
 
     kind: EventKind
     device: str
@@ -88,16 +88,16 @@ class Event:
 
     @classmethod
     def of(cls, notice: Notice, device: str, time: int) -> "Event":
-        """The notice, with what only the caller knows."""
+        """The event of a notice."""
         return cls(notice.kind, device, time, notice.text, notice.data)
 
     @property
     def quantity(self) -> str:
-        """The quantity that it is about; empty where there is none."""
+        """The quantity that the event concerns; "" where there is none."""
         return str(self.data.get("quantity", ""))
 
     def __str__(self) -> str:
-        """One line of a log."""
+        """The line for the log."""
         if self.kind in _STATES:
             return f"{self.device} is {self.text}"
         about = "" if self.text.startswith(self.quantity) else self.quantity

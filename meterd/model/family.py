@@ -1,4 +1,4 @@
-"""What a quantity is, and how one name makes a family of phases."""
+"""The Quantity type, and families of quantities: one name at several phases, circuits, tariffs."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """A gauge goes up and down; a counter only rises, until it wraps or is reset."""
+    """A gauge goes up and down; a counter only rises, except when it wraps or is reset."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -15,10 +15,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One row of the catalogue.
+    """A measured quantity: name, canonical unit, kind, description, codes of other systems.
 
-    `low` and `high` bound the magnitude that is plausible, in `unit`; 0 always is.
-    `phase` is a label for Prometheus: metric names leave it out.
+    `low` and `high` bound the plausible magnitude in `unit`; 0 is always plausible. `phase`
+    becomes a label in Prometheus, and is no part of the metric's name. `obis` is C.D.E of the OBIS
+    code, `nut` the variable's name in NUT.
     """
 
     name: str
@@ -33,12 +34,12 @@ class Quantity:
 
     @property
     def prometheus(self) -> str:
-        """The metric's name: base unit as suffix, `_total` on counters."""
+        """The Prometheus metric name: unit as suffix, `_total` for counters."""
         family = self.name.removesuffix(f".{self.phase}") if self.phase else self.name
         return prometheus_name(family, self.unit, self.kind)
 
     def plausible(self, value: float) -> bool:
-        """Whether a real installation could measure this."""
+        """Whether an installation can have such a value."""
         return value == 0 or self.low <= abs(value) <= self.high
 
 
@@ -64,14 +65,14 @@ UNIT_WORDS = {
 }
 
 
-# Prometheus takes ASCII only, and users' own units are not: m³/h.
-_NO_WORD = re.compile(r"\W+", re.ASCII)
+# Metric names are ASCII, users' own units (m³/h) may not be.
+_NON_WORD = re.compile(r"\W+", re.ASCII)
 
 
 def prometheus_name(family: str, unit: str, kind: Kind) -> str:
     """`active_energy.import`, Wh, counter -> `meterd_active_energy_import_watthours_total`."""
-    words = ["meterd", _NO_WORD.sub("_", family.removeprefix("x."))]
-    words.append(UNIT_WORDS.get(unit, _NO_WORD.sub("_", unit)))
+    words = ["meterd", _NON_WORD.sub("_", family.removeprefix("x."))]
+    words.append(UNIT_WORDS.get(unit, _NON_WORD.sub("_", unit)))
     if kind is Kind.COUNTER:
         words.append("total")
     return "_".join(word for word in words if word)
@@ -79,13 +80,13 @@ def prometheus_name(family: str, unit: str, kind: Kind) -> str:
 
 PHASES = ("l1", "l2", "l3")
 LINES = ("l12", "l23", "l31")
-# Circuits of a multi-circuit meter, and the sensors of one with several inputs.
+# Circuits of a multi-circuit meter, or sensors of a meter with several inputs.
 CHANNELS = tuple(f"ch{number}" for number in range(1, 13))
 
-# The phases' offsets to C of an OBIS code.
+# Added to value group C of an OBIS code (IEC 62056-6-1).
 _OBIS_PHASE = {"": 0, "l1": 20, "l2": 40, "l3": 60, "n": 80}
 
-# What a text says of a phase that is no line.
+# Description suffixes of phases that are not lines.
 _PHASE_TEXT = {
     "": "",
     "n": ", neutral",
@@ -97,8 +98,8 @@ _PHASE_TEXT = {
     "pe": ", earth to neutral",
 }
 
-# 1e-6: smaller magnitudes are never measured, but are what a swapped word order makes of floats.
-TINY = 1e-6
+# Smaller magnitudes are never measured: a float with swapped words decodes to such denormals.
+MIN_MAGNITUDE = 1e-6
 
 
 def family(
@@ -108,10 +109,13 @@ def family(
     *phases: str,
     kind: Kind = Kind.GAUGE,
     obis: tuple[int, str] | None = None,
-    low: float = TINY,
+    low: float = MIN_MAGNITUDE,
     high: float = float("inf"),
 ) -> Iterator[Quantity]:
-    """The quantity itself ("" among `phases`) and one for each other phase."""
+    """A quantity for each of `phases`; the phase "" is the quantity without a phase.
+
+    `obis` is (C, "D.E") of the quantity without a phase.
+    """
     for phase in phases or ("",):
         code = ""
         if obis and phase in _OBIS_PHASE:
@@ -128,63 +132,67 @@ def family(
         )
 
 
-# -- places that no list names -------------------------------------------------------------------
+# -- places: tariff, circuit and line, at any of which a family may be measured -------------------
 
-# Where in an installation: a line, two lines, the neutral; a circuit of a meter with several, an
-# input of direct current (a string of panels); and the tariff that an energy was counted in.
+# Place suffixes of a name: a line, a pair of lines or the neutral; a circuit of a multi-circuit
+# meter or a DC input (a string of panels); and the tariff of an energy or demand.
 _LINE = re.compile(r"l[123]|l12|l23|l31|n")
 _CIRCUIT = re.compile(r"(?:ch|dc)[1-9][0-9]{0,2}|dc")
 _TARIFF = re.compile(r"t[1-9][0-9]?")
-# Quantities of the whole meter.
-_WHOLE = frozenset(
+# Quantities of the whole meter, which have no place.
+_METER_WIDE = frozenset(
     "tariff phase_sequence phase_sequence.fault operating_time power_interruptions".split()  # noqa: SIM905
 )
-_COUNTED = ("Wh", "varh", "VAh")
+_ENERGY_UNITS = ("Wh", "varh", "VAh")
 
 
-def places(name: str) -> tuple[str, tuple[str, str, str]]:
-    """A name without what stands for a place at its end, and tariff, circuit and line.
+def split_places(name: str) -> tuple[str, tuple[str, str, str]]:
+    """Splits a name into its stem and (tariff, circuit, line), its suffixes in this order.
 
-    They stand in this order, and each is empty where the name has none.
+    Each is "" where the name has none.
     """
-    words, found = name.split("."), []
-    for form in (_LINE, _CIRCUIT, _TARIFF):
-        here = len(words) > 1 and form.fullmatch(words[-1]) is not None
-        found.append(words.pop() if here else "")
-    return ".".join(words), (found[2], found[1], found[0])
+    words, parts = name.split("."), []
+    for pattern in (_LINE, _CIRCUIT, _TARIFF):
+        is_place = len(words) > 1 and pattern.fullmatch(words[-1]) is not None
+        parts.append(words.pop() if is_place else "")
+    return ".".join(words), (parts[2], parts[1], parts[0])
 
 
-def ordered(name: str) -> str:
-    """The same name with its places in the order that they have: tariff, circuit, line."""
+def with_ordered_places(name: str) -> str:
+    """The name with its place suffixes in canonical order: tariff, circuit, line."""
     words = name.split(".")
-    end: list[str] = []
-    forms = (_TARIFF, _CIRCUIT, _LINE)
-    while len(words) > 1 and any(form.fullmatch(words[-1]) for form in forms):
-        end.append(words.pop())
-    end.sort(key=lambda word: next(i for i, form in enumerate(forms) if form.fullmatch(word)))
-    return ".".join([*words, *end])
+    places_found: list[str] = []
+    patterns = (_TARIFF, _CIRCUIT, _LINE)
+    while len(words) > 1 and any(pattern.fullmatch(words[-1]) for pattern in patterns):
+        places_found.append(words.pop())
+    places_found.sort(
+        key=lambda word: next(i for i, pattern in enumerate(patterns) if pattern.fullmatch(word))
+    )
+    return ".".join([*words, *places_found])
 
 
 def stems(quantities: Iterable[Quantity]) -> Mapping[str, Quantity]:
-    """The families that may be measured at any place, by their name without one."""
-    found: dict[str, Quantity] = {}
-    for one in quantities:
-        stem = one.name.removesuffix(f".{one.phase}") if one.phase else one.name
-        if stem in _WHOLE or (stem in found and one.phase):
+    """The families that may be measured at any place, by their name without a place."""
+    families: dict[str, Quantity] = {}
+    for quantity in quantities:
+        stem = quantity.name.removesuffix(f".{quantity.phase}") if quantity.phase else quantity.name
+        if stem in _METER_WIDE or (stem in families and quantity.phase):
             continue
-        text = one.text.removesuffix(_PHASE_TEXT.get(one.phase, f", {one.phase.upper()}"))
-        bare = replace(one, name=stem, phase="", text=text, nut="", obis="")
-        found[stem] = bare if one.phase else replace(bare, obis=one.obis)
-    return found
+        text = quantity.text.removesuffix(
+            _PHASE_TEXT.get(quantity.phase, f", {quantity.phase.upper()}")
+        )
+        bare = replace(quantity, name=stem, phase="", text=text, nut="", obis="")
+        families[stem] = bare if quantity.phase else replace(bare, obis=quantity.obis)
+    return families
 
 
 def at_place(name: str, families: Mapping[str, Quantity]) -> Quantity | None:
-    """A quantity at a place that no list names, such as `frequency.l2`; None where it has none."""
-    stem, (tariff, circuit, line) = places(name)
+    """A quantity at a place that is not listed, such as `frequency.l2`; None if there is none."""
+    stem, (tariff, circuit, line) = split_places(name)
     base = families.get(stem)
     if base is None or stem == name:
         return None
-    if tariff and base.unit not in _COUNTED and not stem.startswith("demand."):
+    if tariff and base.unit not in _ENERGY_UNITS and not stem.startswith("demand."):
         return None
     phase = ".".join(word for word in (circuit, line) if word)
     text = f"{base.text}, tariff {tariff[1:]}" if tariff else base.text
@@ -198,7 +206,7 @@ def at_place(name: str, families: Mapping[str, Quantity]) -> Quantity | None:
 
 
 def _obis(code: str, tariff: str, phase: str) -> str:
-    """That of the sum, moved to a line and a tariff; empty where there is none."""
+    """The OBIS code of a sum moved to a line and a tariff; "" where there is none."""
     if not code or phase not in _OBIS_PHASE or phase == "n":
         return ""
     c, d, e = code.split(".")

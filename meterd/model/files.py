@@ -1,4 +1,4 @@
-"""Files that people name: they are read no further than what is expected of them is long."""
+"""Reads files named by users, up to a size limit, and without blocking on pipes or devices."""
 
 import errno
 import os
@@ -6,15 +6,15 @@ import select
 import stat
 from pathlib import Path
 
-# Seconds that a pipe may be silent: nobody may ever write to it.
-_PATIENCE = 10.0
-_PIECE = 1 << 16
+# Seconds without data after which reading a pipe fails: it may have no writer.
+_PIPE_TIMEOUT_S = 10.0
+_READ_BYTES = 1 << 16
 
 
-def read(path: Path, most: int, *, pipe: bool = True) -> bytes:
-    """All of a file. Raises OSError, with `strerror` set, for whatever keeps it from being read.
+def read(path: Path, max_bytes: int, *, pipe: bool = True) -> bytes:
+    """Reads a whole file. Raises OSError with `strerror` set, also beyond `max_bytes`.
 
-    Terminals are refused; so are, unless `pipe`, pipes and devices, of which some have no end.
+    Terminals are refused; so are pipes and character devices unless `pipe`: some have no end.
     """
     file = open_regular(path, pipe=pipe)
     try:
@@ -23,28 +23,31 @@ def read(path: Path, most: int, *, pipe: bool = True) -> bytes:
         while True:
             if is_pipe:
                 _wait(file, path)
-            piece = os.read(file, _PIECE)
-            if not piece:
+            chunk = os.read(file, _READ_BYTES)
+            if not chunk:
                 return bytes(data)
-            data += piece
-            if len(data) > most:
-                text = f"it is larger than {most >> 10} KiB: is it the right file?"
+            data += chunk
+            if len(data) > max_bytes:
+                text = f"it is larger than {max_bytes >> 10} KiB: is it the right file?"
                 raise OSError(errno.EFBIG, text, str(path))
     finally:
         os.close(file)
 
 
-def read_text(path: Path, most: int) -> str:
-    """The same as text. Raises OSError; UnicodeDecodeError where it is no UTF-8."""
-    return read(path, most).decode("utf-8")
+def read_text(path: Path, max_bytes: int) -> str:
+    """Reads a whole file as UTF-8. Raises OSError, UnicodeDecodeError."""
+    return read(path, max_bytes).decode("utf-8")
 
 
 def open_regular(path: Path, *, pipe: bool = False) -> int:
-    """A descriptor for reading. Raises OSError where it is no file, too."""
+    """Opens a regular file (or a pipe, if `pipe`) for reading; returns its descriptor.
+
+    Raises OSError, also for folders, terminals and invalid names.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except ValueError as error:
-        # A NUL, or a character that no file's name has.
+        # A NUL, or a lone surrogate.
         raise OSError(errno.EINVAL, "that is no name of a file", ascii(str(path))) from error
     mode = os.fstat(file).st_mode
     is_device = stat.S_ISCHR(mode) and not os.isatty(file)
@@ -56,7 +59,7 @@ def open_regular(path: Path, *, pipe: bool = False) -> int:
 
 
 def _wait(file: int, path: Path) -> None:
-    """For whoever writes to a pipe."""
-    ready, _, _ = select.select([file], [], [], _PATIENCE)
+    """Waits until a pipe is readable. Raises OSError (ETIMEDOUT)."""
+    ready, _, _ = select.select([file], [], [], _PIPE_TIMEOUT_S)
     if not ready:
         raise OSError(errno.ETIMEDOUT, "nobody writes to that pipe", str(path))

@@ -1,14 +1,14 @@
-"""The quantities of energy meters: IEC terms, each with its OBIS code where it has one.
+"""The quantities of energy meters, in IEC terms, with OBIS codes where there are any.
 
 OBIS codes are C.D.E of IEC 62056-6-1 (DLMS UA Blue Book, tables for electricity, A=1):
 the phases add 20, 40 and 60 to C, the neutral 80.
-Energy is kept in Wh, not J: it is what meters, bills and people count in.
+Energy is in Wh, not J, as on meters and bills.
 """
 
 from collections.abc import Iterator
 from itertools import product
 
-from meterd.model.family import CHANNELS, LINES, PHASES, TINY, Kind, Quantity, family
+from meterd.model.family import CHANNELS, LINES, MIN_MAGNITUDE, PHASES, Kind, Quantity, family
 
 
 def _reactive_power() -> Iterator[Quantity]:
@@ -19,7 +19,7 @@ def _reactive_power() -> Iterator[Quantity]:
 
 
 def _energy(name: str, unit: str, text: str, c: int | None) -> Iterator[Quantity]:
-    """A register, its phases, its tariffs t1 to t4, and the part a user may reset."""
+    """An energy register, its phases, its tariffs t1 to t4, and its resettable counter."""
     kind = Kind.COUNTER
     obis = (c, "8.0") if c is not None else None
     yield from family(name, unit, text, "", *PHASES, kind=kind, obis=obis)
@@ -32,7 +32,7 @@ def _energy(name: str, unit: str, text: str, c: int | None) -> Iterator[Quantity
 
 
 def _net(name: str, unit: str, text: str, c: int | None) -> Iterator[Quantity]:
-    """Import less export: it may fall, so it is a gauge."""
+    """Import less export, which may fall, so it is a gauge."""
     obis = (c, "8.0") if c is not None else None
     yield from family(name, unit, text, "", *PHASES, obis=obis)
     yield from family(f"{name}.partial", unit, f"{text}, resettable")
@@ -54,13 +54,15 @@ def _instantaneous() -> Iterator[Quantity]:
     yield from family("voltage", "V", "Voltage to neutral", "avg", high=1e6)
     yield from family("voltage.ll", "V", "Voltage between lines", "avg", high=1e6)
     # C = 90 is the sum of the currents, 91 the neutral's.
-    yield Quantity("current", "A", Kind.GAUGE, "Current, sum", obis="90.7.0", low=TINY, high=1e6)
+    yield Quantity(
+        "current", "A", Kind.GAUGE, "Current, sum", obis="90.7.0", low=MIN_MAGNITUDE, high=1e6
+    )
     yield from family("current", "A", "Current", *PHASES, "n", obis=(11, "7.0"), high=1e6)
     others = ("avg", "dc", "ground", "residual", "i4", *CHANNELS)
     yield from family("current", "A", "Current", *others, high=1e6)
     yield from family("active_power", "W", "Active power", "", *PHASES, obis=(16, "7.0"), high=1e10)
     yield from family("active_power", "W", "Active power", "dc", *CHANNELS, high=1e10)
-    # Meters without a signed power have one register a direction.
+    # Meters without a signed power have a register per direction.
     for direction, c in (("import", 1), ("export", 2)):
         text = f"Active power, {direction} only"
         name = f"active_power.{direction}"
@@ -77,7 +79,7 @@ def _instantaneous() -> Iterator[Quantity]:
     yield from family(
         "power_factor.displacement", "1", "Power factor of the fundamental", "", *PHASES, high=2
     )
-    # 15 Hz: 16.7 Hz railways are real, the denormals of a wrong word order are not.
+    # From 15 Hz: railways have 16.7 Hz; a wrong word order gives denormals.
     yield from family("frequency", "Hz", "Frequency", obis=(14, "7.0"), low=15, high=440)
 
 
@@ -92,7 +94,7 @@ def _angles() -> Iterator[Quantity]:
             f"Current against voltage, {phase.upper()}",
             phase,
             obis=f"81.7.{11 * number + 4}",
-            low=TINY,
+            low=MIN_MAGNITUDE,
             high=360,
         )
     yield from family("power_factor.angle", "°", "Angle of the power factor", "", high=360)
@@ -101,7 +103,7 @@ def _angles() -> Iterator[Quantity]:
 
 
 def _quality() -> Iterator[Quantity]:
-    """How far the waves are from clean and even."""
+    """Power quality: total harmonic distortion and unbalance."""
     for name, text, c, neutral in (("voltage", "voltage", 12, ()), ("current", "current", 11, "n")):
         # E = 124 is the total harmonic distortion.
         phases = (*PHASES, *neutral)
@@ -117,7 +119,7 @@ def _quality() -> Iterator[Quantity]:
 
 
 def _peaks() -> Iterator[Quantity]:
-    """The highest and lowest value since the meter was last reset."""
+    """Minima and maxima since the meter's last reset."""
     yield from family("voltage.max", "V", "Highest voltage", *PHASES, *LINES, high=1e6)
     yield from family("current.max", "A", "Highest current", *PHASES, high=1e6)
     for name, unit, text in (
@@ -130,7 +132,7 @@ def _peaks() -> Iterator[Quantity]:
 
 
 def _demands() -> Iterator[Quantity]:
-    # Whether a plain demand is that of the import or of a sum is not always told: no code.
+    # Makers do not always say whether demand is of import or of the sum: no OBIS code.
     yield from _demand("active_power", "W", "Active power", None, "", *PHASES)
     yield from _demand("active_power.import", "W", "Imported active power", 1, "")
     yield from _demand("active_power.export", "W", "Exported active power", 2, "")
@@ -143,7 +145,7 @@ def _demands() -> Iterator[Quantity]:
 
 
 def _states() -> Iterator[Quantity]:
-    """What a meter says of itself."""
+    """States of the meter itself."""
     sensors = ("ambient", "heatsink", "transformer", "other", *CHANNELS[:4])
     yield from family("temperature", "°C", "Temperature", "", *sensors, high=200)
     yield from family("tariff", "1", "Tariff that counts now")
@@ -167,9 +169,11 @@ def _energies() -> Iterator[Quantity]:
         yield from _energy(f"{name}.export", unit, f"{text} given to the grid", c_out)
         yield from _energy(f"{name}.total", unit, f"{text}, import plus export", c_sum)
         yield from _net(f"{name}.net", unit, f"{text}, import less export", c_net)
-    for way, text in (("import", "taken from"), ("export", "given to")):
-        words = f"Active energy {text} the grid"
-        yield from family(f"active_energy.{way}", "Wh", words, *CHANNELS, kind=Kind.COUNTER)
+    for direction, text in (("import", "taken from"), ("export", "given to")):
+        text_of_direction = f"Active energy {text} the grid"
+        yield from family(
+            f"active_energy.{direction}", "Wh", text_of_direction, *CHANNELS, kind=Kind.COUNTER
+        )
     # Falls to 0 at midnight, so it is no counter that only rises.
     yield from family("active_energy.today", "Wh", "Active energy since midnight")
     yield from _reactive_quadrants()
@@ -180,11 +184,11 @@ def _loads() -> Iterator[Quantity]:
     for load in ("inductive", "capacitive"):
         yield from _energy(f"reactive_energy.{load}", "varh", f"Reactive energy, {load}", None)
     kinds = (("reactive_energy", "varh", "Reactive"), ("apparent_energy", "VAh", "Apparent"))
-    for (name, unit, text), load, way in product(
+    for (name, unit, text), load, direction in product(
         kinds, ("inductive", "capacitive"), ("import", "export")
     ):
-        quantity = f"{name}.{load}.{way}"
-        words = f"{text} energy, {load}, {way}"
+        quantity = f"{name}.{load}.{direction}"
+        words = f"{text} energy, {load}, {direction}"
         yield from family(quantity, unit, words, "", *PHASES, kind=Kind.COUNTER)
 
 

@@ -1,4 +1,4 @@
-"""The catalogue: every quantity's name, unit, kind, OBIS code, NUT name and Prometheus name.
+"""The catalogue of quantities: name, unit, kind, OBIS code, NUT name and Prometheus name.
 
 Names are dotted lower case with the phase last: `voltage.l1`, `active_energy.import`.
 """
@@ -15,9 +15,9 @@ from meterd.model.family import (
     Kind,
     Quantity,
     at_place,
-    ordered,
     prometheus_name,
     stems,
+    with_ordered_places,
 )
 from meterd.model.meters import meters
 from meterd.model.upses import upses
@@ -45,20 +45,22 @@ __all__ = [
 DEVICE_UP = "device.up"
 FOREIGN_TRAFFIC = "device.foreign_traffic"
 
-# In front of a counter's name: meterd's own running total of it, which glitches do not raise and
-# rollovers and resets do not stop (poll/counters.py makes it; no meter has such a register).
+# Name prefix of a counter's running total, which glitches do not raise and rollovers and resets
+# do not lower. poll/counters.py computes it; no meter has such a register.
 GUARDED = "guarded."
 COUNTED_UNITS = ("Wh", "varh", "VAh")
 
 _MEASURED = (*meters(), *upses())
 _STEMS = stems(
-    one for one in _MEASURED if not one.nut or one.name.startswith(("input.", "output."))
+    quantity
+    for quantity in _MEASURED
+    if not quantity.nut or quantity.name.startswith(("input.", "output."))
 )
-# Names that were asked for and are in no list: a site has a few for each model of meter.
-_MOST_PLACES = 10_000
+# Cached lookups of names that are not listed: a site has a few per model of meter.
+_PLACE_CACHE_SIZE = 10_000
 
 
-def _is_guarded(quantity: Quantity) -> bool:
+def _has_guarded_total(quantity: Quantity) -> bool:
     return quantity.kind is Kind.COUNTER and quantity.unit in COUNTED_UNITS
 
 
@@ -67,7 +69,7 @@ def _guarded(quantity: Quantity) -> Quantity:
     return replace(quantity, name=GUARDED + quantity.name, text=text, obis="")
 
 
-_GUARDED = tuple(_guarded(one) for one in _MEASURED if _is_guarded(one))
+_GUARDED = tuple(_guarded(quantity) for quantity in _MEASURED if _has_guarded_total(quantity))
 
 CATALOGUE: dict[str, Quantity] = {
     quantity.name: quantity
@@ -85,7 +87,7 @@ CATALOGUE: dict[str, Quantity] = {
     )
 }
 
-# Texts that name a device; they belong to it and are not samples.
+# Texts that describe a device; they are attributes of it, no samples.
 INFO = (
     "info.manufacturer",
     "info.model",
@@ -97,67 +99,67 @@ INFO = (
     "info.protocol",
 )
 
-_OWN_NAME = re.compile(r"x(\.[a-z0-9_]+)+")
-_GUARDED_OWN = f"{GUARDED}x."
+_USER_NAME = re.compile(r"x(\.[a-z0-9_]+)+")
+_GUARDED_USER_PREFIX = f"{GUARDED}x."
 
-# What is known of the users' own quantities (`x.` names), by name: maps, drivers and the store
-# declare it, in that order of precedence.
+# Unit and kind of users' own quantities (`x.` names): maps, drivers and the store declare them,
+# in that order of precedence.
 _DECLARED: dict[str, tuple[str, Kind]] = {}
 
 
 def is_own(name: str) -> bool:
-    """Whether it is a name that users give to quantities which the catalogue lacks."""
-    return _OWN_NAME.fullmatch(name) is not None
+    """Whether the name is that of a user's own quantity: `x.` and lower case words."""
+    return _USER_NAME.fullmatch(name) is not None
 
 
 def declare(name: str, unit: str, kind: Kind, *, stored: bool = False) -> None:
-    """Of a user's own quantity: the unit in which it is kept, and how it counts.
+    """Declares unit and kind of a user's own quantity.
 
-    One name is one quantity for the whole process: where two maps disagree, it is a counter.
-    `stored`: that is how the store has it from before; whoever reads it now knows better.
+    A name is one quantity in the whole process: where two maps disagree, it is a counter.
+    `stored`: as the store has it; a declaration by a map or driver takes precedence.
     """
-    known = _DECLARED.get(name)
-    if known is None or (kind is Kind.COUNTER and not stored):
+    declared = _DECLARED.get(name)
+    if declared is None or (kind is Kind.COUNTER and not stored):
         _DECLARED[name] = unit, kind
 
 
 def describe(name: str, unit: str | None = None) -> Quantity | None:
-    """The catalogue's row; for an `x.` name of the user's own, what was declared of it.
+    """The quantity of a name; None where the catalogue has none.
 
-    Such a name is a gauge in `unit` where nothing was. Its guarded total is described like it.
-    What is measured at a place is in the catalogue for every place, listed or not: `frequency.l2`,
-    `active_energy.export.ch13`, `active_energy.import.t5.l1`.
+    A user's own name (`x.`) has the unit and kind declared for it, else it is a gauge in `unit`;
+    its guarded total is a counter in the same unit. A family may be measured at any place, listed
+    or not: `frequency.l2`, `active_energy.export.ch13`, `active_energy.import.t5.l1`.
     """
-    if (known := CATALOGUE.get(name)) is not None:
-        return known
-    own = name.removeprefix(GUARDED) if name.startswith(_GUARDED_OWN) else name
-    if not is_own(own):
+    if (quantity := CATALOGUE.get(name)) is not None:
+        return quantity
+    user_name = name.removeprefix(GUARDED) if name.startswith(_GUARDED_USER_PREFIX) else name
+    if not is_own(user_name):
         return _at_place(name)
-    declared, kind = _DECLARED.get(own, (None, Kind.GAUGE))
+    declared, kind = _DECLARED.get(user_name, (None, Kind.GAUGE))
     unit = unit or declared or "1"
-    if own is not name:
+    if user_name is not name:
         return Quantity(name, unit, Kind.COUNTER, "User's own quantity, running total")
     return Quantity(name, unit, kind, "User's own quantity")
 
 
 def is_known(name: str) -> bool:
-    """Whether the catalogue has it, at whatever place."""
+    """Whether the catalogue has the name, at any place."""
     return name in CATALOGUE or _at_place(name) is not None
 
 
-@lru_cache(maxsize=_MOST_PLACES)
+@lru_cache(maxsize=_PLACE_CACHE_SIZE)
 def _at_place(name: str) -> Quantity | None:
-    found = at_place(name.removeprefix(GUARDED), _STEMS)
-    if found is None or not name.startswith(GUARDED):
-        return found
-    return _guarded(found) if _is_guarded(found) else None
+    quantity = at_place(name.removeprefix(GUARDED), _STEMS)
+    if quantity is None or not name.startswith(GUARDED):
+        return quantity
+    return _guarded(quantity) if _has_guarded_total(quantity) else None
 
 
 def suggest(name: str) -> str:
-    """A hint for a name that is not in the catalogue."""
-    if is_known(ordered(name)):
-        return f"did you mean {ordered(name)}?"
-    near = difflib.get_close_matches(name, CATALOGUE, n=3)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
+    """The hint of an error about a name that is not in the catalogue."""
+    if is_known(with_ordered_places(name)):
+        return f"did you mean {with_ordered_places(name)}?"
+    matches = difflib.get_close_matches(name, CATALOGUE, n=3)
+    if matches:
+        return f"did you mean {' or '.join(matches)}?"
     return "see `meterd maps --quantities`; a quantity of your own starts with 'x.'"

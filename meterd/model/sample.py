@@ -1,4 +1,4 @@
-"""What a device said (Reading), what is held to be true (Sample, Poll), and who takes it (Sink).
+"""Readings as devices give them, normalised samples and polls, and the Sink protocol.
 
 Drivers, which give readings, are in model/driver.py.
 """
@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol
 
 from meterd.model.quantity import DEVICE_UP
 
-# No quantity of any unit is measured beyond it, and sums of a lifetime of such values are numbers.
+# Larger values are no measurements; sums of a lifetime of values up to it do not overflow.
 LARGEST = 1e300
 
 
 class Quality(StrEnum):
-    """How far a value may be trusted."""
+    """The quality of a value."""
 
     GOOD = "good"
     ESTIMATED = "estimated"
@@ -25,11 +25,11 @@ class Quality(StrEnum):
 
 
 class Reading(NamedTuple):
-    """One value as the device said it, in the device's unit.
+    """One value as the device gave it, in the device's unit.
 
-    A text is an `info.` quantity. A value that is not there is None, with the reason. Without a
-    unit it is a plain number (1), and never a share of 100.
-    (A tuple, unlike the house's other values: thousands are made a second.)
+    A text is the value of an `info.` quantity. A missing value is None, with the reason. Without a
+    unit it is a plain number (1), never a percentage.
+    (A tuple, not a dataclass: thousands are made per second.)
     """
 
     quantity: str
@@ -40,11 +40,13 @@ class Reading(NamedTuple):
 
 
 class CounterRegister(NamedTuple):
-    """How a register counts: its type, canonical units per raw step (None where the device can
-    change it), the raw value at which it starts again, and the most that it rises by in an hour,
-    in canonical units (None: what the device's power or its unit allows). `source` tells it from
-    any other: where it is and how its words become a number; where that changes, so does the
-    counter."""
+    """How a counter register counts.
+
+    `step` is the canonical units per raw step (None where the device can change it), `wrap` the
+    raw value at which it restarts from 0, `rate` the largest increase per hour in canonical units
+    (None: as the device's power or the unit allows). `source` identifies the register: its
+    address and decoding; where it changes, it is another counter.
+    """
 
     quantity: str
     type: str
@@ -55,7 +57,7 @@ class CounterRegister(NamedTuple):
 
 
 class QualityFlag(NamedTuple):
-    """Why a value is not simply good."""
+    """The quality of a value that is not good, and the reason."""
 
     quality: Quality
     reason: str
@@ -63,7 +65,7 @@ class QualityFlag(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value of one series at one time: canonical unit, house sign, Unix ms UTC."""
+    """One value of one series at one time (Unix ms UTC); canonical unit, import is positive."""
 
     device: str
     quantity: str
@@ -76,7 +78,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a poll failed: a stable code and a sentence for people."""
+    """Why a poll failed: a stable code and a sentence."""
 
     code: str
     text: str
@@ -84,7 +86,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a poll. One object serves all polls that have the same columns."""
+    """The columns of a poll; shared by all polls with the same columns. `index`: by quantity."""
 
     quantities: tuple[str, ...]
     units: tuple[str, ...]
@@ -99,12 +101,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """All that one poll of one device gave, as columns; the last column is `device.up`.
+    """The result of one poll of one device, in columns; the last column is `device.up`.
 
-    `values[i]` belongs to `layout.quantities[i]`. `doubts` names only the columns that are
-    not simply good, so a healthy poll carries none. `took` is in seconds.
-    (A poll whose values are all there may hold them as an array of doubles: a third of the memory,
-    and nothing in it for the collector to look at.)
+    `values[i]` belongs to `layout.quantities[i]`. `doubts` has the quality flags of the columns
+    that are not good, by index. `time` is Unix ms UTC, `took` the poll's duration in seconds.
+    (Without missing values they may be an array of doubles: a third of the memory, and nothing
+    for the garbage collector to traverse.)
     """
 
     device: str
@@ -121,12 +123,12 @@ class Poll:
         return self.fault is None
 
     def value(self, quantity: str) -> float | None:
-        """The value of one quantity; None where it is absent or not known."""
+        """The value of a quantity; None where it is absent or has no value."""
         column = self.layout.index.get(quantity)
         return None if column is None else self.values[column]
 
     def samples(self) -> Iterator[Sample]:
-        """One Sample a column."""
+        """One Sample per column."""
         good = QualityFlag(Quality.GOOD, "")
         columns = zip(self.layout.quantities, self.layout.units, self.values, strict=True)
         for column, (quantity, unit, value) in enumerate(columns):
@@ -138,17 +140,17 @@ DOWN = Layout.of([(DEVICE_UP, "1")])
 
 
 def failed(device: str, time: int, fault: Fault, took: float = 0.0) -> Poll:
-    """The poll of a device that did not answer: `device.up` is 0 and nothing else is known."""
+    """The poll of a device that did not answer: `device.up` is 0, there are no other columns."""
     return Poll(device, time, DOWN, (0.0,), fault=fault, took=took)
 
 
 class Sink(Protocol):
-    """Who wants polls. Takes them at once and never waits: slow work has its own queue."""
+    """A consumer of polls. `take` never blocks: slow work has a queue of its own."""
 
     def take(self, poll: Poll) -> None:
-        """One poll, good or failed."""
+        """Takes one poll, successful or failed."""
 
 
 def finite(value: float) -> float | None:
-    """The value, or None for NaN, infinities and what is beyond LARGEST: no measurements."""
+    """The value; None for NaN, infinities and magnitudes beyond LARGEST."""
     return value if abs(value) <= LARGEST else None

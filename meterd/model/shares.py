@@ -1,4 +1,4 @@
-"""Who gives way where a server has no room for one more client: shares by address."""
+"""Fair limits of a server's connections by client host: which to close for a new one."""
 
 import heapq
 from collections import Counter
@@ -9,14 +9,14 @@ from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 
-# One host has a whole network of this size, and takes as many addresses of it as it likes.
+# A host usually has a whole /64 (RFC 4291), and can use any number of its addresses.
 _IPV6_PREFIX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSlot(Generic[_T]):
-    """One client that is there: its `share`, when it was last used (monotonic seconds, None for
-    one that has not asked yet), and since when it is there."""
+    """A connected client and its host (`share`). `used` is the time of its last request, None
+    before the first one, `since` that of the connection, both in monotonic seconds."""
 
     client: _T
     share: str
@@ -25,53 +25,55 @@ class ClientSlot(Generic[_T]):
 
 
 def share_of(address: str) -> str:
-    """What counts as one host: an IPv4 address, or the network of an IPv6 address."""
+    """The host of an address for fair limits: an IPv4 address, or the /64 of an IPv6 address."""
     try:
-        found = ip_address(address.partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if not isinstance(found, IPv6Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    if found.is_link_local or found.is_loopback:
-        # All hosts of a link share this network.
-        return str(found)
-    return str(IPv6Address(int(found) >> (128 - _IPV6_PREFIX) << (128 - _IPV6_PREFIX)))
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    if parsed.is_link_local or parsed.is_loopback:
+        # fe80::/64 is shared by all hosts of a link.
+        return str(parsed)
+    return str(IPv6Address(int(parsed) >> (128 - _IPV6_PREFIX) << (128 - _IPV6_PREFIX)))
 
 
-def giving_way(
+def clients_to_close(
     share: str,
-    seats: Iterable[ClientSlot[_T]],
-    held: Counter[str],
+    clients: Iterable[ClientSlot[_T]],
+    counts: Counter[str],
     now: float,
     least_idle: float,
-    most: int = 1,
+    count: int = 1,
 ) -> list[_T]:
-    """Who goes, so that one more client of `share` fits in; at most `most`, none where nobody may.
+    """Up to `count` clients to close so that a new one of `share` fits in; none if none may be.
 
-    `seats` are those who may go at all, `held` counts everybody by share. The host with the most
-    connections gives one up: of those the ones that never asked, then the one unused for the
-    longest time. Among hosts that have no more than the newcomer would, only one goes that was
-    not used for `least_idle` seconds.
+    `clients` are those that may be closed, `counts` all connections by share. The host with the
+    most connections loses some: first those without a request, then the longest unused. Of hosts
+    with no more connections than the new client's would have, only clients go that never made a
+    request or were unused for `least_idle` seconds.
     """
-    mine = held[share] + 1
-    able = [
-        seat
-        for seat in seats
-        if (seat.share != share and held[seat.share] > mine)
-        or seat.used is None
-        or now - seat.used >= least_idle
-        if held[seat.share] + (seat.share == share) >= mine
+    share_with_newcomer = counts[share] + 1
+    candidates = [
+        slot
+        for slot in clients
+        if (slot.share != share and counts[slot.share] > share_with_newcomer)
+        or slot.used is None
+        or now - slot.used >= least_idle
+        if counts[slot.share] + (slot.share == share) >= share_with_newcomer
     ]
-    largest = max((held[seat.share] + (seat.share == share) for seat in able), default=0)
-    first = [seat for seat in able if held[seat.share] + (seat.share == share) == largest]
-    found = heapq.nsmallest(most, first, key=_age)
-    return [seat.client for seat in found]
+    largest = max((counts[slot.share] + (slot.share == share) for slot in candidates), default=0)
+    largest_clients = [
+        slot for slot in candidates if counts[slot.share] + (slot.share == share) == largest
+    ]
+    chosen = heapq.nsmallest(count, largest_clients, key=_age)
+    return [slot.client for slot in chosen]
 
 
-def _age(seat: ClientSlot[_T]) -> tuple[bool, float]:
-    """Smallest first: never asked before asked, older before newer."""
-    if seat.used is None:
-        return False, seat.since
-    return True, seat.used
+def _age(slot: ClientSlot[_T]) -> tuple[bool, float]:
+    """Sort key: clients without a request first, then the longest unused."""
+    if slot.used is None:
+        return False, slot.since
+    return True, slot.used

@@ -1,4 +1,4 @@
-"""Times as answers write them."""
+"""Formats timestamps as RFC 3339."""
 
 from datetime import UTC, datetime, timedelta
 

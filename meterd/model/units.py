@@ -1,4 +1,4 @@
-"""Units that devices speak, and how their values become those of the unit the house keeps."""
+"""Units of devices, and their conversion to the canonical units of the store and API."""
 
 import difflib
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class Conversion(NamedTuple):
 
 
 class _Unit(NamedTuple):
-    """What a unit is of its base: base = value * factor + offset."""
+    """A unit in terms of its base unit: base = value * factor + offset."""
 
     base: str
     factor: float
@@ -28,7 +28,7 @@ _BTU_WH = 1055.05585262 / 3600
 _GALLON_L = 3.785411784
 _CUBIC_FOOT_M3 = 0.3048**3
 
-# Factors are powers of ten kept exact where floats can: 0.1 is a division by 10.
+# Prefixed units first; other units by their factor to the base unit.
 _UNITS: dict[str, _Unit] = {
     prefix + unit: _Unit(unit, factor) for unit in _PREFIXED for prefix, factor in _PREFIXES.items()
 } | {
@@ -36,7 +36,7 @@ _UNITS: dict[str, _Unit] = {
     "‰": _Unit("%", 0.1),
     "°C": _Unit("°C", 1.0),
     "°F": _Unit("°C", 5 / 9, -160 / 9),
-    # A difference of temperatures is in K, too: of its own accord it becomes nothing else.
+    # A base unit of its own, as temperature differences are in K, too.
     "K": _Unit("K", 1.0),
     "°": _Unit("°", 1.0),
     "1": _Unit("1", 1.0),
@@ -60,7 +60,7 @@ _UNITS: dict[str, _Unit] = {
     "hp": _Unit("W", 745.69987158227022),
 }
 
-# Between bases of one dimension.
+# Conversions between base units of the same dimension.
 _BASES = {
     ("J", "Wh"): Conversion(1 / 3600),
     ("Wh", "J"): Conversion(3600.0),
@@ -73,46 +73,49 @@ _BASES = {
 
 
 def base_of(unit: str) -> str:
-    """The unit in which the house keeps what comes in `unit`: of an unknown one, itself."""
+    """The base unit of a unit; an unknown unit is its own."""
     return _UNITS[unit].base if unit in _UNITS else unit
 
 
-def conversion(unit: str, wanted: str) -> Conversion | None:
-    """What makes a value in `wanted` of one in `unit`; None where they do not convert."""
-    if unit == wanted:
+def conversion(unit: str, target: str) -> Conversion | None:
+    """The conversion from `unit` to `target`; None where they do not convert."""
+    if unit == target:
         return Conversion(1.0)
-    known = _UNITS.get(unit)
-    if known is None:
+    definition = _UNITS.get(unit)
+    if definition is None:
         return None
-    if known.base == wanted:
-        return Conversion(known.factor, known.offset)
-    across = _BASES.get((known.base, wanted))
-    # Who says no unit may mean any: 5 is as likely 5 % as 500.
-    if across is None or not unit:
+    if definition.base == target:
+        return Conversion(definition.factor, definition.offset)
+    between_bases = _BASES.get((definition.base, target))
+    # Without a unit the scale is ambiguous: 5 may be 5 % or 500 %.
+    if between_bases is None or not unit:
         return None
-    return Conversion(known.factor * across.factor, known.offset * across.factor + across.offset)
+    return Conversion(
+        definition.factor * between_bases.factor,
+        definition.offset * between_bases.factor + between_bases.offset,
+    )
 
 
 def factor(unit: str, base: str) -> float | None:
-    """What to multiply a value in `unit` by to get `base`; None where they do not convert.
+    """The factor from `unit` to `base`; None where they do not convert.
 
-    For differences and rates: a temperature has an offset besides (see `conversion`).
+    For differences and rates: absolute temperatures have an offset, too (see `conversion`).
     """
-    found = conversion(unit, base)
-    return None if found is None else found.factor
+    converted = conversion(unit, base)
+    return None if converted is None else converted.factor
 
 
 def fitting(base: str) -> list[str]:
-    """The units that convert to `base`, itself first."""
+    """The units that convert to `base`, with itself first."""
     others = [unit for unit in _UNITS if unit and unit != base and conversion(unit, base)]
     return [base, *others]
 
 
 def suggest(unit: str, base: str) -> str:
-    """A hint for a unit that does not convert to `base`."""
+    """The hint of an error about a unit that does not convert to `base`."""
     candidates = fitting(base)
     word = unit.lower().removeprefix("deg").strip(" °.")
-    near = [one for one in candidates if one.lower().strip("°") == word]
-    if not near and unit not in _UNITS:
-        near = difflib.get_close_matches(unit, candidates, n=1, cutoff=0.75)
-    return f"did you mean {near[0]}?" if near else f"one of {' '.join(candidates)}"
+    matches = [candidate for candidate in candidates if candidate.lower().strip("°") == word]
+    if not matches and unit not in _UNITS:
+        matches = difflib.get_close_matches(unit, candidates, n=1, cutoff=0.75)
+    return f"did you mean {matches[0]}?" if matches else f"one of {' '.join(candidates)}"

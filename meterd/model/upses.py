@@ -1,8 +1,8 @@
-"""The quantities of UPSes, by the names of NUT's docs/nut-names.txt."""
+"""The quantities of UPSes, named as in NUT's docs/nut-names.txt."""
 
 from collections.abc import Iterator
 
-from meterd.model.family import PHASES, TINY, Kind, Quantity, family
+from meterd.model.family import MIN_MAGNITUDE, PHASES, Kind, Quantity, family
 
 
 def upses() -> Iterator[Quantity]:
@@ -35,7 +35,7 @@ def upses() -> Iterator[Quantity]:
         ("ups.load", "%", "Load", 1000),
         ("ups.temperature", "°C", "UPS temperature", 200),
     ):
-        yield Quantity(name, unit, Kind.GAUGE, text, nut=name, low=TINY, high=high)
+        yield Quantity(name, unit, Kind.GAUGE, text, nut=name, low=MIN_MAGNITUDE, high=high)
     yield from _ups_phases()
     # No NUT name: positive is charging.
     yield from family("battery.power", "W", "Power into the battery", high=1e7)
@@ -78,6 +78,6 @@ def _ups_phases() -> Iterator[Quantity]:
                 f"{text}, {phase.upper()}",
                 phase,
                 nut=nut.format(phase.upper()),
-                low=TINY,
+                low=MIN_MAGNITUDE,
                 high=high,
             )

@@ -1,4 +1,4 @@
-"""One loop per link: who is asked next, on a fixed grid, and how often one that is silent."""
+"""Poll scheduler: one loop per link, fixed poll times per device, backoff for silent devices."""
 
 import asyncio
 import math
@@ -12,15 +12,15 @@ from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll, Sink
 from meterd.poll.cycle import Device, poll_once
 
-# Polls start in slots of 50 ms, common to all buses: one wake-up of the process serves many.
+# Seconds. Polls start at multiples of this on all buses: one wake-up of the process serves many.
 SLOT = 0.05
-# A device may be silent this often in a row before it is asked more rarely than its interval,
-PATIENCE = 3
-# and this is the longest pause then, in seconds, where it has no neighbours to hold up.
-LONGEST_PAUSE = 10.0
-# With neighbours it may cost them this share of the bus's time, silence after it included.
-_SHARE = 0.01
-_NEIGHBOURLY_PAUSE = 60.0
+# After more polls without reply in a row a device is polled at less than its interval,
+MISSED_POLLS_BEFORE_BACKOFF = 3
+# with at most this pause in seconds where it is alone on the bus.
+BACKOFF_MAX_S = 10.0
+# On a shared bus it may take this share of the bus's time, the drain after a timeout included.
+_SILENT_SHARE_MAX = 0.01
+_SHARED_BUS_BACKOFF_MAX_S = 60.0
 # Faults that cost time: after a plain no the bus is free at once.
 _SILENCE: tuple[str, ...] = (
     LinkCode.TIMEOUT,
@@ -29,26 +29,29 @@ _SILENCE: tuple[str, ...] = (
     LinkCode.FLOOD,
 )
 _DOUBLINGS = 10
-# Pauses are shortened to so much, at random, that devices which failed together come one by one.
-_JITTER = (0.8, 1.0)
-# No poll takes longer: the daemon gives up on drivers before that. In seconds.
-_SLOWEST_POLL = 130.0
+# Pauses are multiplied by a random factor of this range: devices that failed together spread.
+_BACKOFF_JITTER = (0.8, 1.0)
+# Seconds. No poll takes longer: the daemon cancels a driver's read before that.
+_POLL_MAX_S = 130.0
 
 
 @dataclass(slots=True)
 class _PollTurn:
-    """When a device's next poll is due. Times are monotonic seconds; the grid starts at `start`."""
+    """Schedule of one device. Times are monotonic seconds; polls are due at `start` + n * interval.
+
+    `missed` counts polls without reply in a row, `cost` is the duration of the last of them (s).
+    """
 
     device: Device
     start: float
     due: float
-    silent: int = 0
+    missed: int = 0
     up: bool = True
     cost: float = 0.0
 
 
 class Bus:
-    """Polls the devices of one link, one after the other, for ever."""
+    """Polls the devices of one link, one at a time, until `run` is cancelled."""
 
     def __init__(
         self,
@@ -59,10 +62,10 @@ class Bus:
         *,
         slot: int = 0,
     ) -> None:
-        """`slot`: by how many slots this bus starts later than others may."""
+        """`slot`: offset of this bus's polls in slots, which spreads the buses over time."""
         self.link = link
         self._slot = slot
-        # Held for each poll; who wants the link between two polls takes it, too.
+        # Held for each poll; whatever else uses the link (commands, the proxy) takes it, too.
         self.turn = asyncio.Lock()
         self.skipped = 0
         self.last_poll = clock.monotonic()
@@ -73,69 +76,75 @@ class Bus:
         self._turns: list[_PollTurn] = []
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Poll until cancelled."""
         start = (math.ceil(self._clock.monotonic() / SLOT) + self._slot) * SLOT
         self._turns = turns = [_PollTurn(device, start, start) for device in self._devices]
         while turns:
-            # Of those that are due, one that answers goes before one that may cost a timeout.
-            turn = min(turns, key=lambda turn: (turn.due, turn.silent))
+            # Of devices due at the same time, one that may cost a timeout comes last.
+            turn = min(turns, key=lambda turn: (turn.due, turn.missed))
             pause = turn.due - self._clock.monotonic()
             if pause > 0:
                 await self._clock.sleep(pause)
             async with self.turn:
                 poll = await poll_once(turn.device, self._sinks, self._clock)
             self.last_poll = self._clock.monotonic()
-            self._note(turn, poll)
+            self._report(turn, poll)
             self._schedule(turn)
 
     def rename(self, old: str, new: str) -> None:
-        """A device goes on under another name; to be called with `turn` held."""
-        fresh = {one.id: one.renamed(new) if one.id == old else one for one in self._devices}
-        self._devices = list(fresh.values())
+        """Rename a device without interrupting its schedule; call with `turn` held."""
+        devices = {
+            device.id: device.renamed(new) if device.id == old else device
+            for device in self._devices
+        }
+        self._devices = list(devices.values())
         for turn in self._turns:
-            turn.device = fresh[turn.device.id]
+            turn.device = devices[turn.device.id]
 
     @property
-    def patience(self) -> float:
-        """Seconds after which a bus that polled nothing is stuck, not slow."""
-        longest = max((device.interval for device in self._devices), default=0.0)
-        return longest + _NEIGHBOURLY_PAUSE + _SLOWEST_POLL
+    def stuck_after(self) -> float:
+        """Seconds without a finished poll after which the bus counts as stuck."""
+        interval_max = max((device.interval for device in self._devices), default=0.0)
+        return interval_max + _SHARED_BUS_BACKOFF_MAX_S + _POLL_MAX_S
 
-    def _note(self, turn: _PollTurn, poll: Poll) -> None:
-        """One event when a device goes down, one when it is back, nothing in between."""
+    def _report(self, turn: _PollTurn, poll: Poll) -> None:
+        """Events on changes only: one when a device goes down, one when it is back."""
         if poll.fault is None:
             if not turn.up:
                 turn.device.tell([Notice(EventKind.DEVICE_BACK, "back")], poll.time)
-            turn.up, turn.silent = True, 0
+            turn.up, turn.missed = True, 0
             return
         if turn.up:
             text = f"down: {poll.fault.text} [{poll.fault.code}]"
             down = Notice(EventKind.DEVICE_DOWN, text, {"code": poll.fault.code})
             turn.device.tell([down], poll.time)
         turn.up = False
-        # A link that is gone holds off by itself, at no cost; so does nothing else here.
-        turn.silent = turn.silent + 1 if poll.fault.code in _SILENCE else 0
+        # A link that cannot be opened has a backoff of its own (wire/streamlink.py), at no cost.
+        turn.missed = turn.missed + 1 if poll.fault.code in _SILENCE else 0
         turn.cost = poll.took
 
     def _schedule(self, turn: _PollTurn) -> None:
-        """The next slot of the device's grid that lies ahead: a slow poll skips, never stacks."""
+        """Next due time on the device's grid: times that a slow poll missed are skipped."""
         now, interval = self._clock.monotonic(), turn.device.interval
         before = turn.due
         ahead = max(now, before + interval / 2) + self._pause(turn)
         turn.due = turn.start + math.ceil((ahead - turn.start) / interval) * interval
-        if not turn.silent:
+        if not turn.missed:
             self.skipped += round((turn.due - before) / interval) - 1
 
     def _pause(self, turn: _PollTurn) -> float:
-        """Beyond the interval, for a device that has been silent again and again."""
-        excess = min(turn.silent - PATIENCE, _DOUBLINGS)
+        """Seconds of backoff on top of the interval, for a device that stays silent."""
+        excess = min(turn.missed - MISSED_POLLS_BEFORE_BACKOFF, _DOUBLINGS)
         if excess <= 0:
             return 0.0
-        longest = LONGEST_PAUSE
+        pause_max = BACKOFF_MAX_S
         if len(self._devices) > 1:
-            # After a lost answer the line is listened to for as long again.
-            # That share is the most it may be, so the jitter below comes on top.
-            longest = max(_NEIGHBOURLY_PAUSE, 2 * turn.cost / _SHARE) / _JITTER[0]
-        longest = max(longest - turn.device.interval, 0.0)
-        pause: float = min(turn.device.interval * 2.0**excess, longest)
-        return pause * random.uniform(*_JITTER)
+            # Twice: after a lost reply the line is drained for as long again.
+            # The share is an upper limit, so it holds for the pause shortened by jitter, too.
+            pause_max = (
+                max(_SHARED_BUS_BACKOFF_MAX_S, 2 * turn.cost / _SILENT_SHARE_MAX)
+                / _BACKOFF_JITTER[0]
+            )
+        pause_max = max(pause_max - turn.device.interval, 0.0)
+        pause: float = min(turn.device.interval * 2.0**excess, pause_max)
+        return pause * random.uniform(*_BACKOFF_JITTER)

@@ -1,4 +1,4 @@
-"""The guard over stored reads: they are all there, so what follows a read helps to judge it.
+"""Counter guard over stored reads: later reads are available, so they help to judge each one.
 
     raw reads in time order ──▶ the AHEAD reads after each ──▶ Guard ──▶ totals in time order
                                   a spike, a dip: left out
@@ -18,30 +18,30 @@ from meterd.model.sample import Quality, QualityFlag
 from meterd.poll.counter_guard import (
     DEFAULT_POWER,
     DEFAULT_RESOLUTION,
-    READS,
+    READS_TO_AGREE,
     CounterGuard,
     decimal,
 )
-from meterd.poll.counter_segments import GuardState, Step, What
+from meterd.poll.counter_segments import GuardOutcome, GuardState, Step
 from meterd.poll.counter_segments import Read as GuardRead
 
-# So many reads after one tell whether it was a spike, a dip or a jump,
+# Later reads that are examined to tell a spike, a dip or a jump,
 AHEAD = 12
-# and so many before it how fast the counter usually rises.
+# and earlier good reads that give the counter's usual rate.
 PAST = 6
-# After so many equal reads a standing counter remembers no more than that it stands.
+# Equal reads in a row after which a counter is at rest and its last rise is forgotten.
 STANDING = 96
-# A spike or a dip lasts for so many reads at most; what lasts longer is what the counter shows.
-_LONGEST = AHEAD - READS - 1
-# A rise so many times as fast as all around it is another meter's, if it is more than can flow
-# in so many seconds and nobody said what can flow.
+# Reads that a spike or a dip lasts at most; a longer one is the counter's real value.
+_SPIKE_READS_MAX = AHEAD - READS_TO_AGREE - 1
+# Without a configured max_power, a rise above so many seconds at the default power, and so many
+# times as fast as all rises around it, is taken for another meter.
 _JUMP_FACTOR = 100.0
-_JUMP_SECONDS = 90.0
-# Fewer rises on one side of a jump do not tell what is usual.
-_FEW = 2
-# A step that is so many times as wide as those around it is a hole.
-_HOLE_STEPS = 3
-# Wh at which registers start again, where nobody knows: decimal digits, and 32 bits.
+_JUMP_POWER_S = 90.0
+# Rises needed on each side of a jump to know the usual rate.
+_RISES_MIN = 2
+# An interval this many times the longest around it is a gap in the data.
+_GAP_STEPS = 3
+# Wh. Usual rollover values, where the register's is unknown: decimal digits, and 32 bits.
 WRAPS = (*(10.0**n for n in range(6, 12)), *(2**32 * 10.0**n for n in range(-1, 4)))
 
 _GOOD = QualityFlag(Quality.GOOD, "")
@@ -49,18 +49,18 @@ _LATER = QualityFlag(Quality.GOOD, "counted once the reads after it agreed")
 _AT_REST = QualityFlag(Quality.GOOD, "at rest since a reset")
 _PENDING = QualityFlag(Quality.ESTIMATED, "the counter's first reads: no others confirm them yet")
 _EVENTS = {
-    What.ROLLOVER: EventKind.ROLLOVER,
-    What.RESET: EventKind.RESET,
-    What.GLITCH: EventKind.GLITCH,
-    What.STUCK: EventKind.STUCK,
+    GuardOutcome.ROLLOVER: EventKind.ROLLOVER,
+    GuardOutcome.RESET: EventKind.RESET,
+    GuardOutcome.GLITCH: EventKind.GLITCH,
+    GuardOutcome.STUCK: EventKind.STUCK,
 }
-_HOLDS = (What.HELD, What.STUCK)
+_HOLDS = (GuardOutcome.HELD, GuardOutcome.STUCK)
 
 
 class CounterTerms(NamedTuple):
-    """How a counter counts, in canonical units, as Guard has it.
+    """Parameters of a CounterGuard, in canonical units.
 
-    `is_told`: somebody said `max_power`. `wraps`: where it may start again if `wrap` is not known.
+    `is_told`: `max_power` is configured. `wraps`: possible rollover values while `wrap` is unknown.
     """
 
     max_power: float = DEFAULT_POWER
@@ -72,7 +72,7 @@ class CounterTerms(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """One stored read: Unix ms; `value` None where it is none to count by, with the reason."""
+    """One stored read at `time` (Unix ms); `value` is None if unusable, `doubt` the reason."""
 
     time: int
     value: float | None
@@ -80,15 +80,15 @@ class Raw(NamedTuple):
 
 
 class Total(NamedTuple):
-    """The guarded total at the time of a read; None where it is not known."""
+    """The guarded total at the time of a read; None where it is unknown."""
 
     time: int
     value: float | None
     doubt: QualityFlag = _GOOD
 
 
-class Happened(NamedTuple):
-    """What was noticed, at which read (Unix ms)."""
+class ReplayEvent(NamedTuple):
+    """An event, at the time of its read (Unix ms)."""
 
     time: int
     kind: EventKind
@@ -96,10 +96,10 @@ class Happened(NamedTuple):
 
 
 class CounterReplay:
-    """One counter's history. What `take` returns is final; `end` gives the rest.
+    """Replays one counter's history. Totals that `take` returns are final; `end` gives the rest.
 
-    `state` and `past` (good reads, the newest last) say where it begins; `swaps` are Unix ms from
-    which on another meter was read.
+    `state` and `past` (good reads, the newest last) are the starting point; `swaps` are Unix ms
+    from which on another meter was read.
     """
 
     def __init__(
@@ -122,45 +122,45 @@ class CounterReplay:
             wraps=terms.wraps,
         )
         self._past = deque(past, PAST)
-        begun = state.time if state is not None else -1
-        self._swaps = deque(sorted(time for time in swaps if time > begun))
+        start = state.time if state is not None else -1
+        self._swaps = deque(sorted(time for time in swaps if time > start))
         self._queue: deque[Raw] = deque()
         self._values: deque[float] = deque()  # those of the queue
         self._jump_from = math.inf
         if not terms.is_told:
-            self._jump_from = terms.max_power / 3600 * _JUMP_SECONDS
-        self._left_out = 0  # of the next reads
-        self._why = ""
+            self._jump_from = terms.max_power / 3600 * _JUMP_POWER_S
+        self._skip_count = 0  # of the next reads
+        self._skip_reason = ""
         self._held: list[tuple[Raw, Step]] = []
         self._last = (state.raw, state.total) if state is not None else None
-        stands = state is not None and state.raw is not None and state.before is None
-        self._stood = STANDING if stands else 0
-        self.happened: list[Happened] = []
+        at_rest = state is not None and state.raw is not None and state.before is None
+        self._reads_at_rest = STANDING if at_rest else 0
+        self.happened: list[ReplayEvent] = []
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is held, of what was given out."""
-        return not self._held and not self._left_out
+        """Whether no read is held or about to be left out."""
+        return not self._held and not self._skip_count
 
     def state(self) -> GuardState:
-        """After `end`: where live polls go on."""
+        """After `end`: the state from which live polls continue."""
         return self._guard.state()
 
     def take(self, read: Raw) -> Iterator[Total]:
-        """One more read, younger than all before; the totals that are known now."""
+        """Add a read, newer than all before; yields the totals that are final now."""
         self._queue.append(read)
         if read.value is not None:
             self._values.append(read.value)
         while len(self._values) > AHEAD:
-            yield from self._next()
+            yield from self._process_next()
 
     def end(self) -> Iterator[Total]:
-        """There are no more reads."""
+        """Yields the remaining totals: there are no more reads."""
         while self._queue:
-            yield from self._next()
-        yield from self._rest()
+            yield from self._process_next()
+        yield from self._release()
 
-    def _next(self) -> Iterator[Total]:
+    def _process_next(self) -> Iterator[Total]:
         read = self._queue.popleft()
         if read.value is None:
             yield Total(read.time, None, read.doubt)
@@ -170,126 +170,135 @@ class CounterReplay:
             text = f"{read.value:g} is no value that a counter can have"
             yield Total(read.time, None, QualityFlag(Quality.INVALID, text))
             return
-        if not self._left_out:
-            yield from self._look(read, read.value)
-        if self._left_out:
-            self._left_out -= 1
-            yield Total(read.time, None, QualityFlag(Quality.SUSPECT, self._why))
+        if not self._skip_count:
+            yield from self._examine(read, read.value)
+        if self._skip_count:
+            self._skip_count -= 1
+            yield Total(read.time, None, QualityFlag(Quality.SUSPECT, self._skip_reason))
             return
-        if not self._guard.begun and not self._held and self._begins(read, read.value):
+        if not self._guard.has_raw and not self._held and self._begins(read, read.value):
             step = self._guard.begin(read.value, now=read.time / 1000, time_ms=read.time)
             yield self._total(Total(read.time, step.value), read.value)
             return
         yield from self._step(read, read.value)
 
-    # -- with what follows --------------------------------------------------------------------
+    # -- examination with later reads -----------------------------------------------------------
 
-    def _look(self, read: Raw, value: float) -> Iterator[Total]:
-        """Whether this and the next reads are to be left out, or another meter's."""
+    def _examine(self, read: Raw, value: float) -> Iterator[Total]:
+        """Detect a swap, a spike, a dip or a jump that begins with this read."""
         if self._swaps and self._swaps[0] <= read.time:
             while self._swaps and self._swaps[0] <= read.time:
                 self._swaps.popleft()
             yield from self._swap(read, "another meter from here on: a new segment", EventKind.SWAP)
             return
         guard = self._guard
-        if not guard.begun or guard.suspect is not None or value == guard.raw:
+        if not guard.has_raw or guard.suspect is not None or value == guard.raw:
             return
         rise = value - guard.raw
         is_low = bool(self._values) and min(self._values) < value
         if rise > 0 and not is_low and rise < self._jump_from:
             return
-        next_ones = [one for one in self._queue if one.value is not None]
+        later_reads = [later for later in self._queue if later.value is not None]
         values = [value, *self._values]
-        count = self._spike(values) if value > guard.raw else self._dip(values, read, next_ones)
+        count = (
+            self._spike_length(values)
+            if value > guard.raw
+            else self._dip_length(values, read, later_reads)
+        )
         if count:
-            what = "spike" if value > guard.raw else "dip"
-            before, after = self._say(guard.raw), self._say(values[count])
-            self._left_out = count
-            self._why = f"left out: {self._say(value)} was a {what}: {before} before, {after} after"
-            self._tell(read, EventKind.GLITCH, self._why)
-        elif value > guard.raw and (factor := self._jump(read, next_ones)):
-            text = f"rose from {self._say(guard.raw)} to {self._say(value)}, "
+            kind = "spike" if value > guard.raw else "dip"
+            before, after = self._format(guard.raw), self._format(values[count])
+            self._skip_count = count
+            self._skip_reason = (
+                f"left out: {self._format(value)} was a {kind}: {before} before, {after} after"
+            )
+            self._report(read, EventKind.GLITCH, self._skip_reason)
+        elif value > guard.raw and (factor := self._jump_factor(read, later_reads)):
+            text = f"rose from {self._format(guard.raw)} to {self._format(value)}, "
             text += f"{abs(factor):.0f} times as fast as around it"
             if factor < 0:
-                self._left_out, self._why = 1, f"held: it {text}; no reads follow yet"
-                self._tell(read, EventKind.GUARD_WAITS, self._why)
+                self._skip_count, self._skip_reason = 1, f"held: it {text}; no reads follow yet"
+                self._report(read, EventKind.GUARD_WAITS, self._skip_reason)
                 return
             text += ": taken for another meter, a new segment"
             yield from self._swap(read, text, EventKind.RESET)
 
     def _swap(self, read: Raw, text: str, kind: EventKind) -> Iterator[Total]:
-        yield from self._rest()
-        if self._guard.begun:
-            self._tell(read, kind, text)
+        yield from self._release()
+        if self._guard.has_raw:
+            self._report(read, kind, text)
             self._guard.swap()
         self._past.clear()
 
     def _begins(self, read: Raw, value: float) -> bool:
-        """Whether a counter's first read is one that those after it carry on from."""
+        """Whether later reads continue a counter's first read."""
         chain = [GuardRead(value, read.time / 1000, read.time)]
-        rest: list[tuple[int, float]] = []
-        for one in self._queue:
-            if one.value is None:
+        others: list[tuple[int, float]] = []
+        for later in self._queue:
+            if later.value is None:
                 continue
-            later = GuardRead(one.value, one.time / 1000, one.time)
-            if self._guard.reaches(chain[-1], later):
-                chain.append(later)
-                rest.clear()
-            rest.append((one.time, one.value))
-            if len(chain) == READS:
+            guard_read = GuardRead(later.value, later.time / 1000, later.time)
+            if self._guard.can_rise(chain[-1], guard_read):
+                chain.append(guard_read)
+                others.clear()
+            others.append((later.time, later.value))
+            if len(chain) == READS_TO_AGREE:
                 return True
-        if len(chain) < READS - 1 or chain[1].raw == value:
+        if len(chain) < READS_TO_AGREE - 1 or chain[1].raw == value:
             return False
-        # Two, and what is another meter, or is reset, after them: as fast as that one.
+        # Only two agree before a swap or reset: their rate must fit the one after it.
         rate = (chain[1].raw - value) / (chain[1].time - read.time)
-        return rate <= _JUMP_FACTOR * max(_rates(rest[1:]), default=0.0)
+        return rate <= _JUMP_FACTOR * max(_rates(others[1:]), default=0.0)
 
-    def _spike(self, values: Sequence[float]) -> int:
-        """Of reads above the last good one, how many come before the counter goes on below them."""
-        last, low = self._guard.raw, math.inf
-        for count in range(1, min(_LONGEST + 1, len(values))):
-            low = min(low, values[count - 1])
-            after = values[count : count + READS]
-            if after[0] < last:
+    def _spike_length(self, values: Sequence[float]) -> int:
+        """Length in reads of a spike that begins here; 0 if the rise is none."""
+        last_raw, lowest = self._guard.raw, math.inf
+        for count in range(1, min(_SPIKE_READS_MAX + 1, len(values))):
+            lowest = min(lowest, values[count - 1])
+            after = values[count : count + READS_TO_AGREE]
+            if after[0] < last_raw:
                 return 0
-            if after[0] >= low:
+            if after[0] >= lowest:
                 continue
-            height = max(values[:count]) - last
-            is_back = all(last <= a <= b < low for a, b in pairwise([after[0], *after]))
+            height = max(values[:count]) - last_raw
+            is_back = all(last_raw <= a <= b < lowest for a, b in pairwise([after[0], *after]))
             if is_back and values[count - 1] - after[0] >= height / 2:
                 return count
         return 0
 
-    def _dip(self, values: Sequence[float], read: Raw, next_ones: Sequence[Raw]) -> int:
-        """Of reads below the last good one, how many come before the counter is back."""
+    def _dip_length(self, values: Sequence[float], read: Raw, later_reads: Sequence[Raw]) -> int:
+        """Length in reads of a dip that begins here; 0 if the fall is none."""
         last = self._guard.raw
-        for count in range(1, min(_LONGEST + 1, len(values))):
+        for count in range(1, min(_SPIKE_READS_MAX + 1, len(values))):
             after = values[count]
             if after < last:
                 continue
-            time = next_ones[count - 1].time
+            time = later_reads[count - 1].time
             depth = last - min(values[:count])
-            is_back = self._guard.follows(GuardRead(after, time / 1000, time))
+            is_back = self._guard.can_follow(GuardRead(after, time / 1000, time))
             return count if is_back and after - values[count - 1] >= depth / 2 else 0
         return 0
 
-    def _jump(self, read: Raw, next_ones: Sequence[Raw]) -> float:
-        """By how many times a rise is faster than all around it, if it is another meter's; or 0.
+    def _jump_factor(self, read: Raw, later_reads: Sequence[Raw]) -> float:
+        """Factor by which a rise is faster than all around it, if it is another meter's; else 0.
 
-        Less than 0 where that cannot be told before more reads follow.
+        Negative where that is undecided until more reads follow.
         """
         past, rise = self._past, (read.value or 0.0) - self._guard.raw
         is_frozen = len(past) == PAST and past[0][1] == self._guard.raw
         if not past or is_frozen or rise < self._jump_from:
             return 0.0
-        later = [(one.time, one.value or 0.0) for one in (read, *islice(next_ones, PAST))]
+        later = [
+            (later_read.time, later_read.value or 0.0)
+            for later_read in (read, *islice(later_reads, PAST))
+        ]
         before, after = list(_rates(past)), list(_rates(later))
-        is_last = len(next_ones) < PAST and len(after) < _FEW
-        is_first = len(past) < PAST and len(after) > _FEW
-        if (len(after) < _FEW and not is_last) or (len(before) < _FEW and not is_first):
+        is_last = len(later_reads) < PAST and len(after) < _RISES_MIN
+        is_first = len(past) < PAST and len(after) > _RISES_MIN
+        if (len(after) < _RISES_MIN and not is_last) or (len(before) < _RISES_MIN and not is_first):
             return 0.0
         steps = [b[0] - a[0] for side in (past, later) for a, b in pairwise(side)]
-        if read.time - past[-1][0] > _HOLE_STEPS * max(steps):
+        if read.time - past[-1][0] > _GAP_STEPS * max(steps):
             return 0.0
         since = next((time for time, value in past if value == self._guard.raw), past[-1][0])
         factor = rise / (read.time - since) / max(*before, *after)
@@ -304,72 +313,75 @@ class CounterReplay:
         step = guard.step(value, now=read.time / 1000, time_ms=read.time)
         if step.what in _HOLDS:
             self._held.append((read, step))
-            if step.what is What.STUCK:
-                self._tell(read, EventKind.STUCK, step.text)
+            if step.what is GuardOutcome.STUCK:
+                self._report(read, EventKind.STUCK, step.text)
             return
         if self._held:
-            yield from self._judged(read, step)
+            yield from self._release_judged(read, step)
         elif step.what in _EVENTS:
-            self._tell(read, _EVENTS[step.what], step.text)
+            self._report(read, _EVENTS[step.what], step.text)
         doubt = _AT_REST if guard.is_reset else _GOOD
         if guard.is_ahead:
             doubt = QualityFlag(Quality.ESTIMATED, step.text)
         yield self._total(Total(read.time, step.value, doubt), value)
 
-    def _judged(self, read: Raw, step: Step) -> Iterator[Total]:
-        """What becomes of the reads that were held."""
-        guard, agreed = self._guard, max(0, self._guard.agreed - 1)
-        cut = len(self._held) - agreed
-        first = self._held[cut][0] if agreed else self._held[0][0]
+    def _release_judged(self, read: Raw, step: Step) -> Iterator[Total]:
+        """Totals of the held reads, after the guard judged them with this step."""
+        guard, agreeing = self._guard, max(0, self._guard.agreed - 1)
+        left_out = len(self._held) - agreeing
+        first = self._held[left_out][0] if agreeing else self._held[0][0]
         if step.what in _EVENTS:
-            self._tell(first, _EVENTS[step.what], step.text)
-        elif cut:
+            self._report(first, _EVENTS[step.what], step.text)
+        elif left_out:
             text = (
-                f"left out: {self._say(self._held[0][0].value or 0.0)}, which no reads agree with"
+                f"left out: {self._format(self._held[0][0].value or 0.0)}, "
+                "which no reads agree with"
             )
-            self._tell(self._held[0][0], EventKind.GLITCH, text)
-        for one, why in self._held[:cut]:
-            text = step.text if step.what is What.GLITCH else why.text
-            yield Total(one.time, None, QualityFlag(Quality.SUSPECT, text))
-        for one, _ in self._held[cut:]:
-            raw = one.value or 0.0
+            self._report(self._held[0][0], EventKind.GLITCH, text)
+        for held_read, held_step in self._held[:left_out]:
+            text = step.text if step.what is GuardOutcome.GLITCH else held_step.text
+            yield Total(held_read.time, None, QualityFlag(Quality.SUSPECT, text))
+        for held_read, _ in self._held[left_out:]:
+            raw = held_read.value or 0.0
             total, doubt = guard.total, QualityFlag(Quality.ESTIMATED, step.text)
             if not guard.is_ahead:
                 total, doubt = min(decimal(raw + guard.offset), guard.total or 0.0), _LATER
-            yield self._total(Total(one.time, total, doubt), raw)
+            yield self._total(Total(held_read.time, total, doubt), raw)
         self._held.clear()
 
     def _total(self, total: Total, raw: float) -> Total:
         if total.doubt.quality is Quality.GOOD:
             self._past.append((total.time, raw))
         last, self._last = self._last, (raw, total.value) if total.doubt is _GOOD else None
-        self._stood = self._stood + 1 if last is not None and last == self._last else 0
-        if self._stood >= STANDING and not self._guard.is_reset:
-            self._guard.stand()
+        self._reads_at_rest = (
+            self._reads_at_rest + 1 if last is not None and last == self._last else 0
+        )
+        if self._reads_at_rest >= STANDING and not self._guard.is_reset:
+            self._guard.forget_rise()
         return total
 
-    def _rest(self) -> Iterator[Total]:
-        """What is still held: first reads count where nothing speaks against them."""
+    def _release(self) -> Iterator[Total]:
+        """Totals of reads still held: a counter's first reads count if all of them agree."""
         guard, suspect = self._guard, self._guard.suspect
-        plain = not guard.begun and suspect is not None and suspect.agreeing == suspect.reads
-        for one, why in self._held:
-            if plain and suspect is not None:
-                known = suspect.first.raw if guard.total is None else guard.total
-                value = decimal(known + (one.value or 0.0) - suspect.first.raw)
-                yield Total(one.time, value, _PENDING)
+        all_agree = not guard.has_raw and suspect is not None and suspect.agreeing == suspect.reads
+        for held_read, held_step in self._held:
+            if all_agree and suspect is not None:
+                start = suspect.first.raw if guard.total is None else guard.total
+                value = decimal(start + (held_read.value or 0.0) - suspect.first.raw)
+                yield Total(held_read.time, value, _PENDING)
             else:
-                yield Total(one.time, None, QualityFlag(Quality.SUSPECT, why.text))
+                yield Total(held_read.time, None, QualityFlag(Quality.SUSPECT, held_step.text))
         self._held.clear()
 
-    def _tell(self, read: Raw, kind: EventKind, text: str) -> None:
-        self.happened.append(Happened(read.time, kind, text))
+    def _report(self, read: Raw, kind: EventKind, text: str) -> None:
+        self.happened.append(ReplayEvent(read.time, kind, text))
 
-    def _say(self, value: float) -> str:
+    def _format(self, value: float) -> str:
         return f"{value:.12g} {self._terms.unit}"
 
 
 def _rates(reads: Sequence[tuple[int, float]]) -> Iterator[float]:
-    """By how much the counter rose in a ms, each time that it rose; up to where it fell."""
+    """Rate of each rise per ms, up to the first fall."""
     since = reads[0][0] if reads else 0
     for (_, earlier), (time, later) in pairwise(reads):
         if later < earlier:

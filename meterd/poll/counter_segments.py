@@ -1,4 +1,4 @@
-"""What a guarded counter gives and remembers: a step for each read, a state for the next start."""
+"""Value types of the counter guard: the step of each read, and the state saved for a restart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 
-class What(StrEnum):
-    """What a read did to the total."""
+class GuardOutcome(StrEnum):
+    """Outcome of one read for the guarded total."""
 
     COUNTED = "counted"
     CONFIRMED = "confirmed"
@@ -21,15 +21,15 @@ class What(StrEnum):
 
 
 class Step(NamedTuple):
-    """The total after a read, None where it is not known; `text` says why, or what happened."""
+    """The total after a read, None where it is unknown; `text` is the reason or the event."""
 
     value: float | None
-    what: What
+    what: GuardOutcome
     text: str = ""
 
 
 class Read(NamedTuple):
-    """One read of the counter: canonical unit, monotonic seconds, Unix ms UTC."""
+    """One counter value in its canonical unit, with its time: `now` monotonic s, `time` Unix ms."""
 
     raw: float
     now: float
@@ -37,7 +37,7 @@ class Read(NamedTuple):
 
 
 class Suspect(NamedTuple):
-    """Reads that do not carry on from the last good one; `agreeing` ones in a row, of `reads`."""
+    """Reads that do not continue the last good one: the last `agreeing` of `reads` agree."""
 
     first: Read
     latest: Read
@@ -46,7 +46,7 @@ class Suspect(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Where a counter was before a reset that may yet turn out to be a long dip."""
+    """Last read and offset before a reset, which may still prove a long dip."""
 
     read: Read
     offset: float
@@ -54,10 +54,13 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GuardState:
-    """What a restart needs to know. Only numbers, tuples of them, and None; times in Unix ms.
+    """A guard's state for a restart. Numbers, tuples of them and None; times are Unix ms UTC.
 
-    `total` = `offset` + `raw`, unless the total waits for the counter. `raw` is None before the
-    first good read. The monotonic times inside `mark` and `suspect` mean nothing by then.
+    Field names are keys of the saved JSON. `total` = `offset` + `raw`, unless the total waits for
+    the counter. `raw` is None before the first good read; `before` and `since` are value
+    and time of the good read before the last rise. `owed` is the pending offset: the counter's
+    value after a reset, which is added once the counter moves. The monotonic times in `mark` and
+    `suspect` are those of the process that saved them.
     """
 
     total: float | None = None
@@ -72,11 +75,11 @@ class GuardState:
     suspect: Suspect | None = None
 
     def agrees(self, other: "GuardState | None") -> bool:
-        """Whether totals go on alike from the two."""
+        """Whether totals continue equally from both states."""
         return other is not None and (self.offset, self.total) == (other.offset, other.total)
 
     def swapped(self) -> "GuardState":
-        """Another counter from here on: a new segment, and nothing is booked across."""
+        """The state for another counter: a new segment; no energy is counted across the change."""
         return replace(
             self,
             raw=None,
@@ -89,9 +92,9 @@ class GuardState:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "GuardState":
-        """From `dataclasses.asdict` of a state, also after a way through JSON.
+        """Inverse of `dataclasses.asdict`, also of its JSON, where tuples are lists.
 
-        Raises TypeError or ValueError where it is not one.
+        Raises TypeError or ValueError for anything else.
         """
         mark, suspect = data.get("mark"), data.get("suspect")
         if mark is not None:
@@ -103,10 +106,10 @@ class GuardState:
 
 
 def between(earlier: Read, later: Read) -> float:
-    """Seconds, by the clock that says more: the monotonic one stands still in suspend."""
+    """Seconds by whichever clock shows more: the monotonic one stops while suspended."""
     return max(later.now - earlier.now, (later.time - earlier.time) / 1000)
 
 
-def placed(read: Read, shift: float) -> Read:
+def rebased(read: Read, shift: float) -> Read:
     """The read on a monotonic clock that is `shift` seconds ahead of UTC."""
     return read._replace(now=read.time / 1000 + shift)

@@ -1,7 +1,7 @@
-"""The rule for signs: what a meter's values are where it is mounted the other way round.
+"""Sign convention: conversion of the values of a meter that is wired in the opposite direction.
 
-The house counts as positive what it takes from the grid. A meter that is wired the other way round
-sees every current turned by 180°:
+Positive is what is taken from the grid (import). A meter wired in the opposite direction measures
+every current turned by 180°:
 
 signed: powers, their demands, net energies, power factors, DC current    the sign changes
 the same, as a maximum or a minimum                                       and each is the other
@@ -30,8 +30,8 @@ _ANGLES = ("phase_angle", "current_angle")
 
 
 class Mirrored(NamedTuple):
-    """A quantity seen from the other side. `sign` is -1 where its value changes it; `turned`:
-    it is an angle that turns by 180°."""
+    """The quantity in the opposite direction, and how its value changes: `sign` 1 or -1;
+    `turned`: an angle that turns by 180°."""
 
     name: str
     sign: int = 1
@@ -39,7 +39,7 @@ class Mirrored(NamedTuple):
 
 
 def mirrored(name: str) -> Mirrored:
-    """What a meter's quantity is where the meter is mounted the other way round."""
+    """The quantity that a meter's quantity becomes in the opposite direction."""
     parts = name.removeprefix("guarded.").removeprefix("demand.").split(".")
     family = parts[0]
     if family in ("x", "info", "battery"):
@@ -55,7 +55,7 @@ def mirrored(name: str) -> Mirrored:
 
 
 def other_way(name: str) -> str:
-    """The name alone: import is export, seen from the other side."""
+    """The name of the quantity in the opposite direction: import becomes export."""
     return mirrored(name).name
 
 

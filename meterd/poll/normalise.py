@@ -1,4 +1,4 @@
-"""From readings to samples: canonical units, the house's signs, plausibility."""
+"""Normalisation of readings to polls: canonical units, sign convention, plausibility limits."""
 
 import math
 from array import array
@@ -16,26 +16,25 @@ from meterd.model.units import suggest as suggest_unit
 from meterd.poll.counter_guard import DEFAULT_POWER, largest_count
 from meterd.poll.direction import Mirrored, mirrored, opposite
 
-# Products such as 0.29 kW * 1000 carry a rounding error; a millionth is finer than any meter.
-_FINEST = 1e6
-_EXACT = 2**53 / _FINEST
+# Values are rounded to six decimals: 0.29 kW * 1000 has a rounding error, and no meter is finer.
+_DECIMALS_SCALE = 1e6
+_EXACT_BELOW = 2**53 / _DECIMALS_SCALE
 _GOOD = Quality.GOOD
-# A site has a few shapes for each model of meter that it polls.
-_MOST_FORMS = 2000
-# Names that one driver got wrong and that are told; a foreign one may make them of what it reads.
-_MOST_MISTAKES = 200
-# Common to all polls that have none: nobody changes a poll.
+# Cache size: a site has a few shapes of readings per model of meter.
+_CONVERSIONS_CACHED_MAX = 2000
+# Names reported as a driver's mistakes at most; a plug-in may generate names without end.
+_MISTAKES_REPORTED_MAX = 200
+# Shared by all polls without flags or texts; polls are immutable.
 NO_DOUBTS: Mapping[int, QualityFlag] = {}
 NO_TEXTS: Mapping[str, str] = {}
 
 
 class Terms(NamedTuple):
-    """What is said of a device, so that its readings are understood.
+    """Configuration of a device that its readings are normalised by.
 
-    `swapped`: it is mounted the other way round (poll/direction.py has the rule). `max_power`: the
-    most that can flow, in W: what is more is no value. None where nobody says it: then what is more
-    than DEFAULT_POWER is suspect. `sizes`: quantities that its registers give without a sign though
-    its power has one; they keep theirs.
+    `swapped`: it is wired in the opposite direction (poll/direction.py). `max_power` in W: larger
+    powers are invalid; if None, those above DEFAULT_POWER are suspect. `sizes`: quantities that its
+    registers give without sign although the quantity has one; `swapped` leaves them as they are.
     """
 
     swapped: bool = False
@@ -45,11 +44,11 @@ class Terms(NamedTuple):
 
 
 class _NormalisedColumn(NamedTuple):
-    """How the reading at one place of a poll becomes a value.
+    """Conversion of the readings of one column.
 
-    `factor` holds unit, transformer and sign; so does `offset`, which is added then. `turned`: an
-    angle to turn by 180°. `bound` is the largest magnitude that is a value at all, `plausible` the
-    largest that is not suspect; both are LARGEST at most.
+    value = reading * `factor` + `offset`, which include unit, transformer and sign. `turned`: an
+    angle to turn by 180°. Magnitudes above `bound` are invalid, above `plausible` suspect; both are
+    LARGEST at most.
     """
 
     quantity: Quantity
@@ -61,8 +60,7 @@ class _NormalisedColumn(NamedTuple):
 
     @property
     def limits(self) -> tuple[float, float, float]:
-        """What is good and more than 0 lies between the first two; less: between the third and
-        the first with its sign changed."""
+        """(low, high, below): good values are 0, low to high, or (negative) below to -low."""
         high = min(self.bound, self.plausible)
         return self.quantity.low, high, math.inf if self.counts else -high
 
@@ -72,8 +70,8 @@ class _NormalisedColumn(NamedTuple):
         return self.quantity.kind is Kind.COUNTER
 
     def value(self, raw: object) -> float | None:
-        """None where the reading is no number."""
-        if not isinstance(raw, float) and not _counts_as_number(raw):
+        """The converted value; None if the reading is no finite number."""
+        if not isinstance(raw, float) and not _is_number(raw):
             return None
         value = float(raw)
         if not math.isfinite(value):
@@ -83,7 +81,7 @@ class _NormalisedColumn(NamedTuple):
         return opposite(value) if self.turned else value
 
     def flaw(self, value: float) -> str:
-        """Why this is no value of the device; empty if it may be one."""
+        """Why this value is invalid; empty if it is not."""
         if self.counts and value < 0:
             return f"{value:g} {self.quantity.unit} is no count: a counter is never negative"
         if abs(value) <= self.bound:
@@ -96,77 +94,79 @@ class _NormalisedColumn(NamedTuple):
         return f"{what} can flow here: max_power is {self.bound:.12g} W"
 
 
-class _Form:
-    """How readings of one shape become a poll; devices that read alike share it.
+class _Conversion:
+    """Conversion of readings of one shape to a poll; shared by devices with equal readings.
 
-    `mistakes` tells of the readings that become nothing, by name.
+    `mistakes`: by name, why readings of the shape are left out.
     """
 
     __slots__ = ("columns", "converted", "layout", "limits", "mistakes", "texts", "turned")
 
     def __init__(self, columns: Sequence["_NormalisedColumn | str"], names: Sequence[str]) -> None:
-        self.columns = [one if isinstance(one, _NormalisedColumn) else None for one in columns]
+        self.columns = [
+            column if isinstance(column, _NormalisedColumn) else None for column in columns
+        ]
         self.texts = any(_is_text(name) for name in names)
         self.mistakes = {
-            str(name): one
-            for name, one in zip(names, columns, strict=True)
-            if isinstance(one, str) and one
+            str(name): column
+            for name, column in zip(names, columns, strict=True)
+            if isinstance(column, str) and column
         }
-        known = [column for column in self.columns if column is not None]
+        converted = [column for column in self.columns if column is not None]
         self.layout = Layout.of(
-            [*((c.quantity.name, c.quantity.unit) for c in known), (DEVICE_UP, "1")]
+            [*((c.quantity.name, c.quantity.unit) for c in converted), (DEVICE_UP, "1")]
         )
-        # Places and factors of what comes in another unit, and the limits of all, where every
-        # column becomes a value: else each one is looked at.
+        # For the fast path `_good`: index, factor and offset of columns to convert, and the limits
+        # of all columns; None where some column gives no value.
         self.converted = [
-            (i, c.factor, c.offset) for i, c in enumerate(known) if c.factor != 1 or c.offset
+            (i, c.factor, c.offset) for i, c in enumerate(converted) if c.factor != 1 or c.offset
         ]
-        self.turned = [i for i, c in enumerate(known) if c.turned]
-        whole = len(known) == len(columns) and not self.texts
-        self.limits = [c.limits for c in known] if whole else None
+        self.turned = [i for i, c in enumerate(converted) if c.turned]
+        is_complete = len(converted) == len(columns) and not self.texts
+        self.limits = [c.limits for c in converted] if is_complete else None
 
 
-@lru_cache(maxsize=_MOST_FORMS)
-def _form(shape: Shape, terms: Terms) -> _Form:
-    seen: set[str] = set()
+@lru_cache(maxsize=_CONVERSIONS_CACHED_MAX)
+def _conversion(shape: Shape, terms: Terms) -> _Conversion:
+    names: set[str] = set()
     columns: list[_NormalisedColumn | str] = []
     for name, unit in zip(shape.quantities, shape.units, strict=True):
-        twice = f"{name} comes twice in one poll: the second is left out"
-        columns.append(twice if name in seen else _column(name, unit, terms))
-        seen.add(name)
-    return _Form(columns, shape.quantities)
+        mistake = f"{name} comes twice in one poll: the second is left out"
+        columns.append(mistake if name in names else _column(name, unit, terms))
+        names.add(name)
+    return _Conversion(columns, shape.quantities)
 
 
 def _column(name: object, unit: object, terms: Terms) -> _NormalisedColumn | str:
-    """Else why it becomes no value; nothing where that is as it should be."""
+    """The conversion of a reading, or why it is left out (an empty text for texts)."""
     if not isinstance(name, str) or not isinstance(unit, str):
         return f"{name!r} in {unit!r} is left out: a quantity and its unit are texts"
     if _is_text(name):
         return ""
     if name == DEVICE_UP or name.startswith(GUARDED):
         return f"{name} is left out: it is meterd's own"
-    there = mirrored(name) if terms.swapped else Mirrored(name)
-    quantity = describe(there.name, base_of(unit))
+    target = mirrored(name) if terms.swapped else Mirrored(name)
+    quantity = describe(target.name, base_of(unit))
     if quantity is None:
         return f"{name} is left out: no quantity of that name is known; {suggest(name)}"
-    found = conversion(unit, quantity.unit)
-    if found is None:
+    factors = conversion(unit, quantity.unit)
+    if factors is None:
         hint = suggest_unit(unit, quantity.unit)
         return f"{name} is left out: {unit!r} does not convert to {quantity.unit}; {hint}"
-    sign = 1 if name in terms.sizes else there.sign
+    sign = 1 if name in terms.sizes else target.sign
     scale = sign * terms.calibration.factor(name)
     return _NormalisedColumn(
         quantity,
-        scale * found.factor,
-        scale * found.offset + sign * terms.calibration.offset(name),
-        there.turned,
+        scale * factors.factor,
+        scale * factors.offset + sign * terms.calibration.offset(name),
+        target.turned,
         min(_bound(quantity, terms.max_power), LARGEST),
         min(_plausible(quantity, terms.max_power), LARGEST),
     )
 
 
 def _bound(quantity: Quantity, max_power: float | None) -> float:
-    """The largest magnitude that is a value of a device where so much can flow."""
+    """The largest valid magnitude for a device with this maximum power in W."""
     kind = kind_of(quantity)
     if kind == "power":
         return math.inf if max_power is None else max_power
@@ -176,23 +176,23 @@ def _bound(quantity: Quantity, max_power: float | None) -> float:
 
 
 def _plausible(quantity: Quantity, max_power: float | None) -> float:
-    """The largest magnitude that raises no doubt."""
-    assumed = max_power is None and kind_of(quantity) == "power"
-    return min(quantity.high, DEFAULT_POWER) if assumed else quantity.high
+    """The largest magnitude that is not suspect."""
+    is_default = max_power is None and kind_of(quantity) == "power"
+    return min(quantity.high, DEFAULT_POWER) if is_default else quantity.high
 
 
 def _is_text(name: object) -> bool:
     return isinstance(name, str) and name.startswith("info.")
 
 
-_NOTHING = _Form((), ())
+_EMPTY_CONVERSION = _Conversion((), ())
 
 
 class Normaliser:
-    """Turns one device's readings into polls; remembers which columns they had last time.
+    """Converts one device's readings to polls; caches the conversion of their last shape.
 
-    `terms` are what is said of the device; `swapped` alone: it is mounted the other way round.
-    `origin` names the driver to its author, where one gives what cannot be kept.
+    `terms` is the device's configuration; `swapped` alone stands for Terms(swapped). `origin` names
+    the driver in notices of its mistakes, for its author.
     """
 
     __slots__ = ("_last", "_mistakes", "_origin", "_shape", "_terms", "device", "notices")
@@ -204,86 +204,93 @@ class Normaliser:
         self._origin = origin
         self._terms = Terms(swapped) if terms is None else terms
         self._shape: Shape | None = None
-        self._last: _Form = _NOTHING
+        self._last: _Conversion = _EMPTY_CONVERSION
         self._mistakes: set[str] = set()
         self.notices: list[Notice] = []
-        """What the driver gave that cannot be kept, each name once; who reads it empties it."""
+        """Notices of readings left out, each name once; the caller takes and clears them."""
 
     def poll(self, readings: Sequence[Reading], time: int, took: float) -> Poll:
-        """The poll of a device that answered. What has no known name or unit is left out."""
-        said = Columns.of(readings)
-        if said.shape is not self._shape:
-            self._shape, self._last = said.shape, _form(said.shape, self._terms)
-            self._complain(self._last)
-        form = self._last
-        values = None if said.remarks else _good(form, said.values)
+        """The poll of a device that answered; readings of unknown name or unit are left out."""
+        columns = Columns.of(readings)
+        if columns.shape is not self._shape:
+            self._shape, self._last = columns.shape, _conversion(columns.shape, self._terms)
+            self._report_mistakes(self._last)
+        conversion = self._last
+        values = None if columns.remarks else _good(conversion, columns.values)
         if values is not None:
-            return Poll(self.device, time, form.layout, values, NO_DOUBTS, NO_TEXTS, None, took)
+            return Poll(
+                self.device, time, conversion.layout, values, NO_DOUBTS, NO_TEXTS, None, took
+            )
         doubts: dict[int, QualityFlag] = {}
-        found: list[float | None] = []
-        for reading, column in zip(said, form.columns, strict=True):
+        numbers: list[float | None] = []
+        for reading, column in zip(columns, conversion.columns, strict=True):
             if column is None:
                 continue
-            value, doubt = _judged(reading, column)
+            value, doubt = _value_and_flag(reading, column)
             if doubt is not None:
-                doubts[len(found)] = doubt
-            found.append(value)
-        texts = _told(said) if form.texts else NO_TEXTS
-        return Poll(self.device, time, form.layout, (*found, 1.0), doubts, texts, took=took)
+                doubts[len(numbers)] = doubt
+            numbers.append(value)
+        texts = _info_texts(columns) if conversion.texts else NO_TEXTS
+        return Poll(self.device, time, conversion.layout, (*numbers, 1.0), doubts, texts, took=took)
 
-    def _complain(self, form: _Form) -> None:
-        by = {"driver": self._origin} if self._origin else {}
-        for name, mistake in form.mistakes.items():
-            if name not in self._mistakes and len(self._mistakes) < _MOST_MISTAKES:
+    def _report_mistakes(self, conversion: _Conversion) -> None:
+        origin = {"driver": self._origin} if self._origin else {}
+        for name, mistake in conversion.mistakes.items():
+            if name not in self._mistakes and len(self._mistakes) < _MISTAKES_REPORTED_MAX:
                 self._mistakes.add(name)
-                text = f"{mistake}; {self._origin}" if by else mistake
-                data = {"quantity": name, **by}
+                text = f"{mistake}; {self._origin}" if origin else mistake
+                data = {"quantity": name, **origin}
                 self.notices.append(Notice(EventKind.DRIVER_MISTAKE, text, data))
 
 
-def _good(form: _Form, raws: Sequence[float]) -> "array[float] | None":
-    """The values, `device.up` behind them, if all are plausible, as in nearly every poll."""
-    if form.limits is None:
+def _good(conversion: _Conversion, raws: Sequence[float]) -> "array[float] | None":
+    """Fast path: the values with `device.up` appended if all are plausible, else None."""
+    if conversion.limits is None:
         return None
     values = [*raws, 1.0]
-    for i, scale, offset in form.converted:
+    for i, scale, offset in conversion.converted:
         values[i] = _rounded(values[i] * scale + offset)
-    for i in form.turned:
+    for i in conversion.turned:
         values[i] = opposite(values[i])
     # NaN fails every comparison.
-    for value, (low, high, below) in zip(values, form.limits, strict=False):
+    for value, (low, high, below) in zip(values, conversion.limits, strict=False):
         if not (low <= value <= high or below <= value <= -low or not value):
             return None
     return array("d", values)
 
 
-def _told(readings: Sequence[Reading]) -> dict[str, str]:
-    """What the device says of itself."""
+def _info_texts(readings: Sequence[Reading]) -> dict[str, str]:
+    """The texts (`info.`) among the readings."""
     return {r[0]: r[1] for r in readings if isinstance(r[1], str) and r[0].startswith("info.")}
 
 
 def _rounded(value: float) -> float:
-    """Six digits. A whole number divided once is as exact as round(), at half its price."""
-    if -_EXACT < value < _EXACT:
-        return round(value * _FINEST) / _FINEST
+    """Round to six decimals.
+
+    Rounding to a whole number and one division are exact, and take half of round()'s time.
+    """
+    if -_EXACT_BELOW < value < _EXACT_BELOW:
+        return round(value * _DECIMALS_SCALE) / _DECIMALS_SCALE
     return round(value, 6)
 
 
-def _counts_as_number(raw: object) -> TypeGuard[SupportsFloat]:
-    """A plug-in may give a Decimal, or a number of another library's."""
+def _is_number(raw: object) -> TypeGuard[SupportsFloat]:
+    """Whether float() takes it: plug-ins may give Decimal, or numbers of other libraries."""
     return isinstance(raw, SupportsFloat) and not isinstance(raw, str)
 
 
-def _no_number(value: object) -> str:
-    known = isinstance(value, float) or value is None
-    return f"the device gives no number{'' if known else f', but {value!r:.40}'}"
+def _no_number_text(value: object) -> str:
+    is_float = isinstance(value, float) or value is None
+    return f"the device gives no number{'' if is_float else f', but {value!r:.40}'}"
 
 
-def _judged(reading: Reading, column: _NormalisedColumn) -> tuple[float | None, QualityFlag | None]:
-    """The value, and what is wrong with it; None if nothing is."""
+def _value_and_flag(
+    reading: Reading, column: _NormalisedColumn
+) -> tuple[float | None, QualityFlag | None]:
+    """The value (None if invalid), and its quality flag if it is not good."""
     value = column.value(reading.value)
     if value is None:
-        return None, QualityFlag(Quality.INVALID, reading.reason or _no_number(reading.value))
+        return None, QualityFlag(Quality.INVALID, reading.reason or _no_number_text(reading.value))
     if flaw := column.flaw(value):
         return None, QualityFlag(Quality.INVALID, flaw)
     quantity = column.quantity

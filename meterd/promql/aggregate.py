@@ -1,4 +1,8 @@
-"""Aggregations: rows that agree in the labels asked for become one, or the best few stay."""
+"""Aggregation operators (sum, avg, topk, quantile, count_values …) over instant vectors.
+
+Rows are grouped by the labels of `by` or `without`; each group becomes one row, or keeps some
+of its rows (topk, bottomk, limitk, limit_ratio).
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -12,10 +16,10 @@ from meterd.promql.instant_vector import (
     InstantVector,
     Labels,
     Mask,
-    empty,
-    kept,
-    left_out,
-    pack,
+    drop_labels,
+    empty_vector,
+    keep_labels,
+    pack_labels,
 )
 from meterd.promql.nodes import Aggregate
 from meterd.promql.result import PromErrorType, QueryError
@@ -25,152 +29,166 @@ from meterd.promql.stats import mean, quantiles, total, variance
 _INT64 = 2.0**63
 
 Groups = dict[Labels, list[int]]
-# values (0 where absent), where present, how many at each step -> one row
+# (values with 0 where absent, presence mask, number of present rows at each step) -> one row
 Fold = Callable[[Values, Mask, np.ndarray], Values]
 
 
-def _best(pick: Callable[..., Values], values: Values, here: Mask) -> Values:
-    return pick(np.where(here, values, np.nan), axis=0)
+def _extreme(pick: Callable[..., Values], values: Values, present: Mask) -> Values:
+    return pick(np.where(present, values, np.nan), axis=0)
 
 
 FOLDS: dict[str, Fold] = {
-    "sum": lambda values, here, count: total(values),
+    "sum": lambda values, present, count: total(values),
     "avg": mean,
-    "min": lambda values, here, count: _best(np.fmin.reduce, values, here),
-    "max": lambda values, here, count: _best(np.fmax.reduce, values, here),
-    "count": lambda values, here, count: count.astype(np.float64),
-    "group": lambda values, here, count: np.ones(len(count)),
+    "min": lambda values, present, count: _extreme(np.fmin.reduce, values, present),
+    "max": lambda values, present, count: _extreme(np.fmax.reduce, values, present),
+    "count": lambda values, present, count: count.astype(np.float64),
+    "group": lambda values, present, count: np.ones(len(count)),
     "stdvar": variance,
-    "stddev": lambda values, here, count: np.sqrt(variance(values, here, count)),
+    "stddev": lambda values, present, count: np.sqrt(variance(values, present, count)),
 }
 
 
-def groups(node: Aggregate, labels: Sequence[Labels]) -> Groups:
-    """Rows by the labels that the aggregation keeps."""
+def group_rows(node: Aggregate, labels: Sequence[Labels]) -> Groups:
+    """Row indices by the group's labels: those of `by`, or all but those of `without`."""
     names = frozenset(node.labels) if node.by else frozenset((*node.labels, NAME))
-    keep = kept if node.by else left_out
-    found: Groups = {}
-    for row, each in enumerate(labels):
-        found.setdefault(keep(each, names), []).append(row)
-    return found
+    project = keep_labels if node.by else drop_labels
+    groups: Groups = {}
+    for row, row_labels in enumerate(labels):
+        groups.setdefault(project(row_labels, names), []).append(row)
+    return groups
 
 
-def folded(frame: InstantVector, grouped: Groups, fold: Fold, budget: Budget) -> InstantVector:
-    shape = (len(grouped), frame.values.shape[1])
-    values, here = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    for place, rows in enumerate(grouped.values()):
-        budget.pulse()
-        present = frame.here[rows]
-        here[place] = present.any(axis=0)
-        data = np.where(present, frame.values[rows], 0.0)
+def fold_groups(vector: InstantVector, groups: Groups, fold: Fold, budget: Budget) -> InstantVector:
+    """One row a group: `fold` over its rows at each step. Raises QueryError (budget)."""
+    shape = (len(groups), vector.values.shape[1])
+    values, present = np.empty(shape), np.empty(shape, dtype=np.bool_)
+    for group, rows in enumerate(groups.values()):
+        budget.check_deadline()
+        rows_present = vector.present[rows]
+        present[group] = rows_present.any(axis=0)
+        data = np.where(rows_present, vector.values[rows], 0.0)
         with np.errstate(all="ignore"):
-            values[place] = fold(data, present, present.sum(axis=0))
-    return InstantVector(list(grouped), values, here)
+            values[group] = fold(data, rows_present, rows_present.sum(axis=0))
+    return InstantVector(list(groups), values, present)
 
 
-def quantile(wanted: Values, budget: Budget) -> Fold:
-    check_quantile(wanted, budget)
+def quantile(ranks: Values, budget: Budget) -> Fold:
+    check_quantile(ranks, budget)
 
-    def fold(values: Values, here: Mask, count: np.ndarray) -> Values:
-        return quantiles(values, here, count, wanted)
+    def fold(values: Values, present: Mask, count: np.ndarray) -> Values:
+        return quantiles(values, present, count, ranks)
 
     return fold
 
 
-def check_quantile(wanted: Values, budget: Budget) -> None:
-    for value in np.unique(wanted[~((wanted >= 0) & (wanted <= 1))]).tolist()[:3]:
+def check_quantile(ranks: Values, budget: Budget) -> None:
+    for value in np.unique(ranks[~((ranks >= 0) & (ranks <= 1))]).tolist()[:3]:
         budget.warn(f"quantile value should be between 0 and 1, got {number(value)}")
 
 
-def top(frame: InstantVector, grouped: Groups, many: Values, *, largest: bool) -> InstantVector:
-    """The `many` largest or smallest rows of each group at each step; numbers before NaN.
+def topk(vector: InstantVector, groups: Groups, counts: Values, *, largest: bool) -> InstantVector:
+    """topk, bottomk: the `counts` largest or smallest rows of each group at each step.
 
-    At a single step they come in that order.
+    NaN ranks last. An instant query (one step) returns the rows in that order.
     """
-    limit = _whole(many)
-    here = np.zeros_like(frame.here)
+    limit = _row_limits(counts)
+    selected = np.zeros_like(vector.present)
     order: list[int] = []
-    for rows in grouped.values():
-        values, present = frame.values[rows], frame.here[rows]
+    for rows in groups.values():
+        values, rows_present = vector.values[rows], vector.present[rows]
         key = -values if largest else values
-        ranked = np.lexsort((key, np.isnan(values), ~present), axis=0)
-        place = np.empty_like(ranked)
-        np.put_along_axis(place, ranked, np.arange(len(rows))[:, None], axis=0)
-        here[rows] = present & (place < limit)
+        ranked = np.lexsort((key, np.isnan(values), ~rows_present), axis=0)
+        position = np.empty_like(ranked)
+        np.put_along_axis(position, ranked, np.arange(len(rows))[:, None], axis=0)
+        selected[rows] = rows_present & (position < limit)
         order += [rows[row] for row in ranked[:, 0].tolist()]
-    best = InstantVector(frame.labels, frame.values, here)
-    return best.rows(order) if frame.values.shape[1] == 1 else best
+    best = InstantVector(vector.labels, vector.values, selected)
+    return best.rows(order) if vector.values.shape[1] == 1 else best
 
 
-def some(frame: InstantVector, grouped: Groups, many: Values) -> InstantVector:
-    """limitk: the first `many` rows of each group that are there."""
-    limit = _whole(many)
-    here = np.zeros_like(frame.here)
-    for rows in grouped.values():
-        present = frame.here[rows]
-        here[rows] = present & (np.cumsum(present, axis=0) <= limit)
-    return InstantVector(frame.labels, frame.values, here)
+def limitk(vector: InstantVector, groups: Groups, counts: Values) -> InstantVector:
+    """The first `counts` present rows of each group at each step."""
+    limit = _row_limits(counts)
+    selected = np.zeros_like(vector.present)
+    for rows in groups.values():
+        rows_present = vector.present[rows]
+        selected[rows] = rows_present & (np.cumsum(rows_present, axis=0) <= limit)
+    return InstantVector(vector.labels, vector.values, selected)
 
 
-def share(frame: InstantVector, ratio: Values, budget: Budget) -> InstantVector:
-    """limit_ratio: a share of the series, chosen by their labels; -r is what 1 - r leaves out."""
+def limit_ratio(vector: InstantVector, ratio: Values, budget: Budget) -> InstantVector:
+    """A share of the series, chosen by a hash of their labels; -r is the complement of 1 - r.
+
+    A ratio beyond 1 is capped with a warning. Raises QueryError (execution) for NaN.
+    """
     if np.isnan(ratio).any():
         raise QueryError(PromErrorType.EXECUTION, "Ratio value is NaN")
-    beyond = ratio[np.abs(ratio) > 1]
-    if len(beyond):
-        value, cap = number(beyond[0]), "1" if beyond[0] > 0 else "-1"
-        budget.warn(f"ratio value should be between -1 and 1, got {value}, capping to {cap}")
+    out_of_range = ratio[np.abs(ratio) > 1]
+    if len(out_of_range):
+        value, bound = number(out_of_range[0]), "1" if out_of_range[0] > 0 else "-1"
+        budget.warn(f"ratio value should be between -1 and 1, got {value}, capping to {bound}")
     ratio = np.clip(ratio, -1, 1)
-    at = np.array([_spread(labels) for labels in frame.labels])[:, None]
-    taken = np.where(ratio >= 0, at < ratio, at >= 1 + ratio)
-    return InstantVector(frame.labels, frame.values, frame.here & taken)
+    hashes = np.array([_label_hash(labels) for labels in vector.labels])[:, None]
+    selected = np.where(ratio >= 0, hashes < ratio, hashes >= 1 + ratio)
+    return InstantVector(vector.labels, vector.values, vector.present & selected)
 
 
-def _spread(labels: Labels) -> float:
-    """A number in [0, 1) that depends on nothing but the labels."""
+def _label_hash(labels: Labels) -> float:
+    """A hash in [0, 1) of the labels alone: a series is chosen in every query or in none."""
     digest = hashlib.blake2b(repr(labels).encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") / (1 << 48)
 
 
-def _whole(many: Values) -> np.ndarray:
-    """Raises QueryError (execution) for what is no number of rows; below 1 all over is none."""
-    if np.isnan(many).any():
+def _row_limits(limits: Values) -> np.ndarray:
+    """The parameter of topk, bottomk and limitk as whole numbers; below 1 selects no row.
+
+    Raises QueryError (execution) for NaN, and beyond int64 as Prometheus does.
+    """
+    if np.isnan(limits).any():
         raise QueryError(PromErrorType.EXECUTION, "Parameter value is NaN")
-    for beyond, word in ((many >= _INT64, "overflows"), (many <= -_INT64, "underflows")):
-        if beyond.any() and many.max() >= 1:
-            value = number(float(many[beyond][0]))
-            raise QueryError(PromErrorType.EXECUTION, f"Scalar value {value} {word} int64")
-    return np.clip(many, 0, 1e9).astype(np.int64)
+    for overflow, verb in ((limits >= _INT64, "overflows"), (limits <= -_INT64, "underflows")):
+        if overflow.any() and limits.max() >= 1:
+            value = number(float(limits[overflow][0]))
+            raise QueryError(PromErrorType.EXECUTION, f"Scalar value {value} {verb} int64")
+    return np.clip(limits, 0, 1e9).astype(np.int64)
 
 
 def count_values(
-    frame: InstantVector, node: Aggregate, label: str, budget: Budget
+    vector: InstantVector, node: Aggregate, label: str, budget: Budget
 ) -> InstantVector:
-    """How many rows of a group have each value; the value becomes a label (and may be left out)."""
+    """The number of rows of a group with each value; `label` of the result holds the value.
+
+    Raises QueryError (execution) for an empty label name. `by` and `without` apply to `label`, too.
+    """
     if not label:
         raise QueryError(PromErrorType.EXECUTION, f'invalid label name "{label}"')
     names = frozenset((*node.labels, label) if node.by else (*node.labels, NAME))
-    keep = kept if node.by else left_out
-    bases: Groups = {}
-    for row, each in enumerate(frame.labels):
-        bases.setdefault(left_out(keep(each, names), frozenset((label,))), []).append(row)
+    project = keep_labels if node.by else drop_labels
+    groups: Groups = {}
+    for row, row_labels in enumerate(vector.labels):
+        groups.setdefault(drop_labels(project(row_labels, names), frozenset((label,))), []).append(
+            row
+        )
     counts: dict[Labels, np.ndarray] = {}
-    for base, rows in bases.items():
-        values, table = _tally(frame.values[rows], frame.here[rows], budget)
+    for base, rows in groups.items():
+        values, table = _value_counts(vector.values[rows], vector.present[rows], budget)
         for value, count in zip(values.tolist(), table, strict=True):
-            key = pack(dict(base) | dict(keep(((label, number(value, plain=True)),), names)))
+            key = pack_labels(
+                dict(base) | dict(project(((label, number(value, plain=True)),), names))
+            )
             counts[key] = counts.get(key, 0) + count
     if not counts:
-        return empty(frame.values.shape[1])
+        return empty_vector(vector.values.shape[1])
     table = np.array(list(counts.values()), dtype=np.float64)
     return InstantVector(list(counts), table, table > 0)
 
 
-def _tally(values: Values, here: Mask, budget: Budget) -> tuple[Values, np.ndarray]:
-    """The distinct values of some rows, and how often each stands at each step."""
+def _value_counts(values: Values, present: Mask, budget: Budget) -> tuple[Values, np.ndarray]:
+    """The distinct values of the rows, and the count of each: distinct values x steps."""
     steps = values.shape[1]
-    found, which = np.unique(values[here], return_inverse=True)
-    budget.spend(len(found) * steps)
-    places = which * steps + np.nonzero(here)[1]
-    table = np.bincount(places, minlength=len(found) * steps)
-    return found, table.reshape(len(found), steps)
+    distinct, value_index = np.unique(values[present], return_inverse=True)
+    budget.spend(len(distinct) * steps)
+    cells = value_index * steps + np.nonzero(present)[1]
+    table = np.bincount(cells, minlength=len(distinct) * steps)
+    return distinct, table.reshape(len(distinct), steps)

@@ -1,10 +1,10 @@
-"""Operators on numbers and vectors; what matches what is matching.py's."""
+"""Binary operators on scalars, and on a vector and a scalar; matching.py has two vectors."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from meterd.promql.instant_vector import InstantVector, mapped, nameless, united
+from meterd.promql.instant_vector import InstantVector, drop_name, map_values, merge_rows
 from meterd.promql.nodes import COMPARISONS, Binary
 from meterd.promql.source import Values
 
@@ -17,7 +17,7 @@ ARITHMETIC: dict[str, Callable[[Values, Values], Values]] = {
     "^": np.power,
     "atan2": np.arctan2,
 }
-COMPARED: dict[str, Callable[[Values, Values], Values]] = {
+COMPARATORS: dict[str, Callable[[Values, Values], Values]] = {
     "==": np.equal,
     "!=": np.not_equal,
     ">": np.greater,
@@ -28,30 +28,32 @@ COMPARED: dict[str, Callable[[Values, Values], Values]] = {
 
 
 def compute(op: str, left: Values, right: Values) -> Values:
-    """Arithmetic as Go does it, or a comparison as 0 and 1."""
+    """The operator elementwise: Go's float64 arithmetic (% is fmod), comparisons as 0 and 1."""
     with np.errstate(all="ignore"):
         if op in ARITHMETIC:
             return np.asarray(ARITHMETIC[op](left, right), dtype=np.float64)
-        return np.asarray(COMPARED[op](left, right), dtype=np.float64)
+        return np.asarray(COMPARATORS[op](left, right), dtype=np.float64)
 
 
 def with_scalar(
     node: Binary, vector: InstantVector, scalar: Values, *, swapped: bool
 ) -> InstantVector:
-    """A vector and a number; swapped if the number stands on the left.
+    """An operator between a vector and a scalar; `swapped` if the scalar is the left operand.
 
-    A comparison without bool keeps the vector's values and names where it holds.
+    A comparison without `bool` is a filter: values and metric names stay.
     """
 
-    def change(values: Values) -> Values:
+    def operate(values: Values) -> Values:
         left, right = (scalar, values) if swapped else (values, scalar)
         return compute(node.op, left, right)
 
     if node.op not in COMPARISONS or node.bool_:
-        return mapped(vector, change)
-    holds = change(vector.values) > 0
-    return InstantVector(vector.labels, vector.values, vector.here & holds)
+        return map_values(vector, operate)
+    holds = operate(vector.values) > 0
+    return InstantVector(vector.labels, vector.values, vector.present & holds)
 
 
-def negated(vector: InstantVector) -> InstantVector:
-    return united([nameless(each) for each in vector.labels], -vector.values, vector.here)
+def negate(vector: InstantVector) -> InstantVector:
+    return merge_rows(
+        [drop_name(labels) for labels in vector.labels], -vector.values, vector.present
+    )

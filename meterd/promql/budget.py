@@ -1,4 +1,4 @@
-"""What one query has used of what it may use, and what it has to tell besides the answer."""
+"""Limits of one running query (samples, deadline, cancellation), and its annotations."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from meterd.promql.result import PromErrorType, QueryError, QueryLimits
 
 @dataclass(slots=True)
 class Budget:
-    """Samples loaded and made so far; warnings and infos in the order they came."""
+    """Samples loaded and computed so far; warnings and infos in order, without duplicates."""
 
     limits: QueryLimits
     samples: int = 0
@@ -16,15 +16,15 @@ class Budget:
     infos: dict[str, None] = field(default_factory=dict)
 
     def spend(self, samples: int) -> None:
-        """Raises QueryError: too many samples, out of time, or canceled."""
+        """Counts samples. Raises QueryError: execution beyond max_samples, timeout, canceled."""
         self.samples += samples
         if self.samples > self.limits.max_samples:
-            what = "query processing would load too many samples into memory in query execution"
-            raise QueryError(PromErrorType.EXECUTION, what)
-        self.pulse()
+            message = "query processing would load too many samples into memory in query execution"
+            raise QueryError(PromErrorType.EXECUTION, message)
+        self.check_deadline()
 
-    def pulse(self) -> None:
-        """Raises QueryError when the time is over or nobody waits any more."""
+    def check_deadline(self) -> None:
+        """Raises QueryError (timeout) past the deadline, (canceled) once the client is gone."""
         limits = self.limits
         if limits.canceled is not None and limits.canceled():
             raise QueryError(PromErrorType.CANCELED, "query was canceled in expression evaluation")

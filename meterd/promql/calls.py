@@ -1,4 +1,4 @@
-"""Function calls: arguments evaluated, the right table asked, names dropped as Prometheus does."""
+"""Evaluates function calls: arguments, dispatch by name, dropped metric names as in Prometheus."""
 
 from collections.abc import Callable
 from typing import cast
@@ -12,94 +12,111 @@ from meterd.promql.instant_vector import (
     NAME,
     InstantVector,
     Labels,
-    empty,
-    get,
-    mapped,
-    nameless,
-    pack,
-    single,
-    united,
+    drop_name,
+    empty_vector,
+    label_value,
+    map_values,
+    merge_rows,
+    pack_labels,
+    single_row,
 )
 from meterd.promql.nodes import Call, Node, Selector
 from meterd.promql.range_vector import RangeVector
 from meterd.promql.source import Times, Values
-from meterd.promql.window import window
+from meterd.promql.window import make_window
 
-Answer = InstantVector | Values
-_COUNTED = ("_total", "_sum", "_count", "_bucket")
-_SORT_IN_RANGE = "sort is ineffective for range queries since results are always ordered by labels"
+CallResult = InstantVector | Values
+_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+_SORT_INEFFECTIVE = (
+    "sort is ineffective for range queries since results are always ordered by labels"
+)
 
 
-def call(run: EvaluationContext, node: Call, times: Times) -> Answer:
-    """Raises QueryError."""
+def call(context: EvaluationContext, node: Call, times: Times) -> CallResult:
+    """The value of a call at each step. Raises QueryError."""
     if node.name in ranged.RANGED:
-        return _ranged(run, node, times)
+        return _range_call(context, node, times)
     if node.name in maths.MATHS:
-        return mapped(run.frame(node.args[0], times), maths.MATHS[node.name])
+        return map_values(context.vector(node.args[0], times), maths.MATHS[node.name])
     if node.name in maths.DATES:
-        moment = run.frame(node.args[0], times) if node.args else single(times / 1000)
-        return mapped(moment, maths.DATES[node.name])
+        moment = context.vector(node.args[0], times) if node.args else single_row(times / 1000)
+        return map_values(moment, maths.DATES[node.name])
     if node.name in NATIVE:
-        return empty(len(times))
-    return _SHAPED[node.name](run, node, times)
+        return empty_vector(len(times))
+    return _VECTOR_FUNCTIONS[node.name](context, node, times)
 
 
-def _ranged(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    spans: RangeVector | None = None
+def _range_call(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    ranges: RangeVector | None = None
     numbers: list[Values] = []
     for arg in node.args:
         if arg.type == "matrix":
-            spans = run.spans(arg, times)
+            ranges = context.range_vector(arg, times)
         else:
-            numbers.append(run.scalar(arg, times))
-    assert spans is not None, "the parser asks for a range"  # noqa: S101
-    return _over(run, node.name, spans, numbers, times)
+            numbers.append(context.scalar(arg, times))
+    assert ranges is not None, "the parser asks for a range"  # noqa: S101
+    return _apply_to_windows(context, node.name, ranges, numbers, times)
 
 
-def _over(
-    run: EvaluationContext, name: str, spans: RangeVector, numbers: list[Values], times: Times
+def _apply_to_windows(
+    context: EvaluationContext, name: str, ranges: RangeVector, numbers: list[Values], times: Times
 ) -> InstantVector:
     function = ranged.RANGED[name]
-    found: list[tuple[Labels, Values, np.ndarray]] = []
-    for key, (at, values) in zip(spans.labels, spans.series, strict=True):
-        run.budget.pulse()
-        shown = window(at, values, spans.starts, spans.ends, times, run.budget.pulse)
+    rows: list[tuple[Labels, Values, np.ndarray]] = []
+    for key, (times_ms, values) in zip(ranges.labels, ranges.series, strict=True):
+        context.budget.check_deadline()
+        window = make_window(
+            times_ms, values, ranges.starts, ranges.ends, times, context.budget.check_deadline
+        )
         if name == "quantile_over_time":
-            check_quantile(numbers[0][shown.count > 0], run.budget)
-        data, here = function(shown, *numbers)
-        if name in ranged.COUNTERS and len(at):
-            _check_counter(run, get(key, NAME))
-        if here.any():
-            run.budget.spend(len(times))
-            found.append((key if name in ranged.KEEP_NAME else nameless(key), data, here))
-    if not found:
-        return empty(len(times))
-    keys, rows, there = zip(*found, strict=True)
-    return united(list(keys), np.array(rows), np.array(there))
+            check_quantile(numbers[0][window.count > 0], context.budget)
+        row, present = function(window, *numbers)
+        if name in ranged.COUNTERS and len(times_ms):
+            _check_counter(context, label_value(key, NAME))
+        if present.any():
+            context.budget.spend(len(times))
+            rows.append((key if name in ranged.KEEP_NAME else drop_name(key), row, present))
+    if not rows:
+        return empty_vector(len(times))
+    row_labels, row_values, presence = zip(*rows, strict=True)
+    return merge_rows(list(row_labels), np.array(row_values), np.array(presence))
 
 
-def _check_counter(run: EvaluationContext, name: str) -> None:
-    if name and not name.endswith(_COUNTED):
-        ends = "/".join(_COUNTED)
-        what = f'metric might not be a counter, name does not end in {ends}: "{name}"'
-        run.budget.inform(what)
+def _check_counter(context: EvaluationContext, name: str) -> None:
+    if name and not name.endswith(_COUNTER_SUFFIXES):
+        suffixes = "/".join(_COUNTER_SUFFIXES)
+        message = f'metric might not be a counter, name does not end in {suffixes}: "{name}"'
+        context.budget.inform(message)
 
 
-def _absent(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    there = np.asarray(run.frame(node.args[0], times).here.any(axis=0))
-    return _missing(node.args[0], ~there)
+def _absent(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    present = np.asarray(context.vector(node.args[0], times).present.any(axis=0))
+    return _absent_row(node.args[0], ~present)
 
 
-def _absent_over_time(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    spans = run.spans(node.args[0], times)
-    there = np.zeros(len(times), dtype=np.bool_)
-    for at, values in spans.series:
-        there |= window(at, values, spans.starts, spans.ends, times, run.budget.pulse).count > 0
-    return _missing(node.args[0], ~there)
+def _absent_over_time(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    ranges = context.range_vector(node.args[0], times)
+    present = np.zeros(len(times), dtype=np.bool_)
+    for sample_times, values in ranges.series:
+        present |= (
+            make_window(
+                sample_times,
+                values,
+                ranges.starts,
+                ranges.ends,
+                times,
+                context.budget.check_deadline,
+            ).count
+            > 0
+        )
+    return _absent_row(node.args[0], ~present)
 
 
-def _missing(arg: Node, here: np.ndarray) -> InstantVector:
-    """1 with the labels that a selector fixes by one = each."""
+def _absent_row(arg: Node, absent: np.ndarray) -> InstantVector:
+    """A row of 1s where `absent` is set, labelled by the selector's `=` matchers.
+
+    A label with more than one matcher is left out, as in Prometheus.
+    """
     fixed: dict[str, str] = {}
     seen: set[str] = set()
     for matcher in arg.matchers if isinstance(arg, Selector) else ():
@@ -110,128 +127,133 @@ def _missing(arg: Node, here: np.ndarray) -> InstantVector:
             seen.add(matcher.name)
         else:
             fixed.pop(matcher.name, None)
-    return InstantVector([pack(fixed)], np.ones((1, len(here))), here[None, :])
+    return InstantVector([pack_labels(fixed)], np.ones((1, len(absent))), absent[None, :])
 
 
-def _scalar(run: EvaluationContext, node: Call, times: Times) -> Values:
-    frame = run.frame(node.args[0], times)
-    if not len(frame.labels):
+def _scalar(context: EvaluationContext, node: Call, times: Times) -> Values:
+    vector = context.vector(node.args[0], times)
+    if not len(vector.labels):
         return np.full(len(times), np.nan)
-    one = frame.here.sum(axis=0) == 1
-    row = frame.here.argmax(axis=0)
-    return np.where(one, frame.values[row, np.arange(len(times))], np.nan)
+    is_single = vector.present.sum(axis=0) == 1
+    row = vector.present.argmax(axis=0)
+    return np.where(is_single, vector.values[row, np.arange(len(times))], np.nan)
 
 
-def _timestamp(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    """A selector's samples have times of their own; anything else is of its step."""
+def _timestamp(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    """timestamp(): a selector's samples have their own times (s), any other vector the steps'."""
     arg = node.args[0]
     if isinstance(arg, Selector):
-        frame, when = run.newest(arg, times)
-        seconds = when / 1000
+        vector, sample_times = context.newest(arg, times)
+        seconds = sample_times / 1000
     else:
-        frame = run.frame(arg, times)
-        seconds = np.broadcast_to(times / 1000, frame.values.shape)
-    return united([nameless(each) for each in frame.labels], seconds, frame.here)
+        vector = context.vector(arg, times)
+        seconds = np.broadcast_to(times / 1000, vector.values.shape)
+    return merge_rows([drop_name(labels) for labels in vector.labels], seconds, vector.present)
 
 
-def _clamp(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    frame = run.frame(node.args[0], times)
-    low, high = run.scalar(node.args[1], times), run.scalar(node.args[2], times)
-    bounded = mapped(frame, lambda values: maths.greatest(low, maths.least(high, values)))
-    return InstantVector(bounded.labels, bounded.values, bounded.here & ~(high < low))
+def _clamp(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    vector = context.vector(node.args[0], times)
+    low, high = context.scalar(node.args[1], times), context.scalar(node.args[2], times)
+    bounded = map_values(vector, lambda values: maths.maximum(low, maths.minimum(high, values)))
+    return InstantVector(bounded.labels, bounded.values, bounded.present & ~(high < low))
 
 
-def _bound(change: Callable[[Values, Values], Values]) -> Callable[..., InstantVector]:
-    def bounded(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-        limit = run.scalar(node.args[1], times)
-        return mapped(run.frame(node.args[0], times), lambda values: change(values, limit))
+def _clamp_one_side(bound: Callable[[Values, Values], Values]) -> Callable[..., InstantVector]:
+    def clamp(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+        limit = context.scalar(node.args[1], times)
+        return map_values(context.vector(node.args[0], times), lambda values: bound(values, limit))
 
-    return bounded
-
-
-def _round(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    nearest = run.scalar(node.args[1], times) if len(node.args) > 1 else np.ones(len(times))
-    frame = run.frame(node.args[0], times)
-    return mapped(frame, lambda values: maths.rounded(values, nearest))
+    return clamp
 
 
-def _quantile(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    wanted = run.scalar(node.args[0], times)
-    check_quantile(wanted, run.budget)
-    return histogram.quantile(run.frame(node.args[1], times), wanted, run.budget)
+def _round(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    nearest = context.scalar(node.args[1], times) if len(node.args) > 1 else np.ones(len(times))
+    vector = context.vector(node.args[0], times)
+    return map_values(vector, lambda values: maths.round_to(values, nearest))
 
 
-def _fraction(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    low, high = run.scalar(node.args[0], times), run.scalar(node.args[1], times)
-    return histogram.fraction(run.frame(node.args[2], times), low, high, run.budget)
+def _quantile(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    ranks = context.scalar(node.args[0], times)
+    check_quantile(ranks, context.budget)
+    return histogram.quantile(context.vector(node.args[1], times), ranks, context.budget)
 
 
-def _texts(run: EvaluationContext, node: Call, times: Times) -> list[str]:
-    return [cast("str", run.value(arg, times)) for arg in node.args[1:]]
+def _fraction(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    low, high = context.scalar(node.args[0], times), context.scalar(node.args[1], times)
+    return histogram.fraction(context.vector(node.args[2], times), low, high, context.budget)
 
 
-def _label_replace(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    target, template, source, pattern = _texts(run, node, times)
-    frame = run.frame(node.args[0], times)
-    return labels.replaced(frame, target, template, source, pattern, run.budget)
+def _string_args(context: EvaluationContext, node: Call, times: Times) -> list[str]:
+    return [cast("str", context.value(arg, times)) for arg in node.args[1:]]
 
 
-def _label_join(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-    target, separator, *sources = _texts(run, node, times)
-    return labels.joined(run.frame(node.args[0], times), target, separator, sources, run.budget)
+def _label_replace(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    target, template, source, pattern = _string_args(context, node, times)
+    vector = context.vector(node.args[0], times)
+    return labels.replace(vector, target, template, source, pattern, context.budget)
 
 
-def _check_instant(run: EvaluationContext, times: Times) -> None:
+def _label_join(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    target, separator, *sources = _string_args(context, node, times)
+    return labels.join(
+        context.vector(node.args[0], times), target, separator, sources, context.budget
+    )
+
+
+def _check_instant(context: EvaluationContext, times: Times) -> None:
     if len(times) > 1:
-        run.budget.warn(_SORT_IN_RANGE)
+        context.budget.warn(_SORT_INEFFECTIVE)
 
 
-def _sort(*, up: bool) -> Callable[..., InstantVector]:
-    def ordered(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-        """By value at the first step, NaN last; only instant answers show an order."""
-        frame = run.frame(node.args[0], times)
-        _check_instant(run, times)
-        first = frame.values[:, 0]
-        order = np.lexsort((first if up else -first, np.isnan(first)))
-        return frame.rows(order.tolist())
+def _sort(*, ascending: bool) -> Callable[..., InstantVector]:
+    def sort(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+        """By value at the first step, NaN last; a range query sorts its result by labels anyway."""
+        vector = context.vector(node.args[0], times)
+        _check_instant(context, times)
+        first = vector.values[:, 0]
+        order = np.lexsort((first if ascending else -first, np.isnan(first)))
+        return vector.rows(order.tolist())
 
-    return ordered
+    return sort
 
 
-def _sort_by_label(*, up: bool) -> Callable[..., InstantVector]:
-    def ordered(run: EvaluationContext, node: Call, times: Times) -> InstantVector:
-        frame = run.frame(node.args[0], times)
-        _check_instant(run, times)
-        names = _texts(run, node, times)
+def _sort_by_label(*, ascending: bool) -> Callable[..., InstantVector]:
+    def sort(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+        vector = context.vector(node.args[0], times)
+        _check_instant(context, times)
+        names = _string_args(context, node, times)
 
         def key(row: int) -> object:
-            each = frame.labels[row]
-            return ([labels.natural(get(each, name)) for name in names], each)
+            row_labels = vector.labels[row]
+            return (
+                [labels.natural_key(label_value(row_labels, name)) for name in names],
+                row_labels,
+            )
 
-        order = sorted(range(len(frame.labels)), key=key, reverse=not up)  # type: ignore[arg-type]
-        return frame.rows(order)
+        order = sorted(range(len(vector.labels)), key=key, reverse=not ascending)  # type: ignore[arg-type]
+        return vector.rows(order)
 
-    return ordered
+    return sort
 
 
-_SHAPED: dict[str, Callable[[EvaluationContext, Call, Times], Answer]] = {
+_VECTOR_FUNCTIONS: dict[str, Callable[[EvaluationContext, Call, Times], CallResult]] = {
     "absent": _absent,
     "absent_over_time": _absent_over_time,
     "clamp": _clamp,
-    "clamp_max": _bound(maths.least),
-    "clamp_min": _bound(maths.greatest),
+    "clamp_max": _clamp_one_side(maths.minimum),
+    "clamp_min": _clamp_one_side(maths.maximum),
     "histogram_fraction": _fraction,
     "histogram_quantile": _quantile,
     "label_join": _label_join,
     "label_replace": _label_replace,
-    "pi": lambda run, node, times: np.full(len(times), np.pi),
+    "pi": lambda context, node, times: np.full(len(times), np.pi),
     "round": _round,
     "scalar": _scalar,
-    "sort": _sort(up=True),
-    "sort_desc": _sort(up=False),
-    "sort_by_label": _sort_by_label(up=True),
-    "sort_by_label_desc": _sort_by_label(up=False),
-    "time": lambda run, node, times: times / 1000,
+    "sort": _sort(ascending=True),
+    "sort_desc": _sort(ascending=False),
+    "sort_by_label": _sort_by_label(ascending=True),
+    "sort_by_label_desc": _sort_by_label(ascending=False),
+    "time": lambda context, node, times: times / 1000,
     "timestamp": _timestamp,
-    "vector": lambda run, node, times: single(run.scalar(node.args[0], times)),
+    "vector": lambda context, node, times: single_row(context.scalar(node.args[0], times)),
 }

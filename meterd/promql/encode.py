@@ -1,4 +1,4 @@
-"""Answers as Prometheus' HTTP API spells them."""
+"""Encodes results as JSON in the format of Prometheus' HTTP API."""
 
 import math
 
@@ -8,13 +8,13 @@ import orjson
 from meterd.promql.result import Result, ResultSeries
 from meterd.promql.source import Times, Values
 
-_FORM: dict[str, str] = {"vector": "value", "matrix": "values"}
+_POINT_KEYS: dict[str, str] = {"vector": "value", "matrix": "values"}
 
 
 def number(value: float, *, plain: bool = False) -> str:
-    """The shortest digits that read back the same, as Go writes them.
+    """The shortest decimal that parses to the same float64, formatted as Go does.
 
-    An exponent is used below 1e-6 and from 1e21; plain never uses one (Go's format 'f').
+    With an exponent below 1e-6 and from 1e21; `plain` never has one (Go's format 'f').
     """
     if math.isnan(value):
         return "NaN"
@@ -30,12 +30,12 @@ def number(value: float, *, plain: bool = False) -> str:
 
 
 def seconds(ms: int) -> int | float:
-    """Whole seconds as an int, else with at most three decimals."""
+    """Seconds from ms: an int where they are whole, else a float with up to three decimals."""
     return ms // 1000 if ms % 1000 == 0 else ms / 1000
 
 
 def encode(result: Result) -> dict[str, object]:
-    """{"resultType": …, "result": …}, ready for JSON: times in seconds, values as texts."""
+    """{"resultType": …, "result": …} for JSON: times in seconds, values as strings."""
     data = result.data
     if isinstance(data, str):
         return {"resultType": result.type, "result": [seconds(result.time), data]}
@@ -44,10 +44,10 @@ def encode(result: Result) -> dict[str, object]:
         text = number(float(data[0].values[0]), plain=True)
         return {"resultType": "scalar", "result": [seconds(result.time), text]}
     rows: list[dict[str, object]] = []
-    for each in data:
-        points = _points(each)
+    for series in data:
+        points = _points(series)
         value = points if result.type == "matrix" else points[0]
-        rows.append({"metric": dict(each.labels), _FORM[result.type]: value})
+        rows.append({"metric": dict(series.labels), _POINT_KEYS[result.type]: value})
     return {"resultType": result.type, "result": rows}
 
 
@@ -57,23 +57,23 @@ def _points(series: ResultSeries) -> list[list[object]]:
 
 
 def encode_json(result: Result) -> bytes:
-    """The same as `encode`, as JSON bytes; wide matrices are joined from orjson's number lists."""
+    """`encode` as JSON bytes; a matrix is joined from number lists that orjson formats at once."""
     if result.type != "matrix" or isinstance(result.data, str):
         return orjson.dumps(encode(result))
-    heads = _Heads()
+    prefixes = _TimePrefixes()
     rows = (
         b'{"metric":'
-        + orjson.dumps(dict(each.labels))
+        + orjson.dumps(dict(series.labels))
         + b',"values":'
-        + _listed(each, heads)
+        + _points_json(series, prefixes)
         + b"}"
-        for each in result.data
+        for series in result.data
     )
     return b'{"resultType":"matrix","result":[' + b",".join(rows) + b"]}"
 
 
-class _Heads:
-    """What stands before each value; series of one answer mostly share their times."""
+class _TimePrefixes:
+    """Cached `"],[<time>,"` before each value: the series of a matrix mostly share their times."""
 
     def __init__(self) -> None:
         self._times: Times = np.empty(0, dtype=np.int64)
@@ -86,18 +86,18 @@ class _Heads:
         return self._texts
 
 
-def _listed(series: ResultSeries, heads: _Heads) -> bytes:
+def _points_json(series: ResultSeries, prefixes: _TimePrefixes) -> bytes:
     if not len(series.times):
         return b"[]"
     parts = [""] * (2 * len(series.times))
-    parts[0::2] = heads.of(series.times)
-    parts[1::2] = _texts(series.values)
+    parts[0::2] = prefixes.of(series.times)
+    parts[1::2] = _number_texts(series.values)
     parts[0] = parts[0].removeprefix('"],')
     return ("[" + "".join(parts) + '"]]').encode()
 
 
-def _texts(values: Values) -> list[str]:
-    """All at once where the shortest digits need no exponent, one by one where they might."""
+def _number_texts(values: Values) -> list[str]:
+    """The values as `number` formats them: all by orjson where none needs an exponent."""
     size = np.abs(values)
     if not (((size >= 1e-4) & (size < 1e15)) | (size == 0)).all():
         return [number(value) for value in values.tolist()]

@@ -1,11 +1,11 @@
-"""A query from text to answer: parse, plan, evaluate over all steps at once."""
+"""The query engine: instant and range queries, from text through plan to result."""
 
 from typing import cast
 
 import numpy as np
 
 from meterd.promql.budget import Budget
-from meterd.promql.evaluate import Evaluation, Query, Value
+from meterd.promql.evaluate import Evaluation, NodeValue, Query
 from meterd.promql.input_limits import MAX_TIME_MS
 from meterd.promql.instant_vector import InstantVector
 from meterd.promql.plan import plan
@@ -15,17 +15,17 @@ from meterd.promql.source import SeriesSource, Times, Values
 
 __all__ = ["QueryError", "QueryLimits", "Result", "ResultSeries", "instant", "query_range"]
 
-_LONG_TYPES = {"matrix": "range vector", "string": "string"}
+_TYPE_NAMES = {"matrix": "range vector", "string": "string"}
 
 
 def instant(
     source: SeriesSource, text: str, time_ms: int, *, limits: QueryLimits | None = None
 ) -> Result:
-    """Answer at one moment; a range selector at the top gives its raw samples (type matrix).
+    """An instant query at `time_ms`; a range selector gives its raw samples (type matrix).
 
     Raises QueryError.
     """
-    _in_reach(time_ms)
+    _check_time(time_ms)
     node = plan(text)
     budget = Budget(limits or QueryLimits())
     times = np.array([time_ms], dtype=np.int64)
@@ -33,7 +33,7 @@ def instant(
     if isinstance(value, str):
         return _result("string", value, time_ms, budget)
     kind: Type = node.type
-    return _result(kind, _answer(value, times), time_ms, budget)
+    return _result(kind, _result_series(value, times), time_ms, budget)
 
 
 def query_range(
@@ -45,68 +45,73 @@ def query_range(
     *,
     limits: QueryLimits | None = None,
 ) -> Result:
-    """Answer at start, start + step, … up to end inclusive; always type matrix.
+    """A range query at start, start + step, … up to end inclusive; always type matrix.
 
-    Raises QueryError: bad_data too for a step below 1 ms, an end before the start, too many points.
+    Raises QueryError, bad_data also for a step below 1 ms, an end before the start, and more than
+    max_points steps.
     """
-    allowed = limits or QueryLimits()
-    _check(start_ms, end_ms, step_ms, allowed)
+    query_limits = limits or QueryLimits()
+    _check_range(start_ms, end_ms, step_ms, query_limits)
     node = plan(text)
-    if node.type in _LONG_TYPES:
-        kind = _LONG_TYPES[node.type]
-        what = f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector'
-        raise QueryError(PromErrorType.BAD_DATA, what)
-    budget = Budget(allowed)
+    if node.type in _TYPE_NAMES:
+        kind = _TYPE_NAMES[node.type]
+        message = (
+            f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector'
+        )
+        raise QueryError(PromErrorType.BAD_DATA, message)
+    budget = Budget(query_limits)
     steps = (end_ms - start_ms) // step_ms + 1
     times = start_ms + step_ms * np.arange(steps, dtype=np.int64)
-    # start() and end() are the query's own, even where no step falls on the end.
+    # `@ end()` is the query's end, even where no step falls on it.
     value = Evaluation(Query(source, start_ms, end_ms, budget)).value(node, times)
-    rows = sorted(_answer(value, times), key=lambda each: tuple(each.labels.items()))
+    rows = sorted(_result_series(value, times), key=lambda series: tuple(series.labels.items()))
     return _result("matrix", tuple(rows), start_ms, budget)
 
 
-def _check(start: int, end: int, step: int, limits: QueryLimits) -> None:
-    _in_reach(start)
-    _in_reach(end)
+def _check_range(start: int, end: int, step: int, limits: QueryLimits) -> None:
+    _check_time(start)
+    _check_time(end)
     if step < 1:
-        what = "zero or negative query resolution step widths are not accepted."
-        raise QueryError(PromErrorType.BAD_DATA, f"{what} Try a positive integer")
+        message = "zero or negative query resolution step widths are not accepted."
+        raise QueryError(PromErrorType.BAD_DATA, f"{message} Try a positive integer")
     if end < start:
         raise QueryError(PromErrorType.BAD_DATA, "end timestamp must not be before start time")
     if (end - start) // step > limits.max_points:
-        what = f"exceeded maximum resolution of {limits.max_points:,} points per timeseries."
+        message = f"exceeded maximum resolution of {limits.max_points:,} points per timeseries."
         raise QueryError(
-            PromErrorType.BAD_DATA, f"{what} Try decreasing the query resolution (?step=XX)"
+            PromErrorType.BAD_DATA, f"{message} Try decreasing the query resolution (?step=XX)"
         )
 
 
-def _in_reach(time: int) -> None:
+def _check_time(time: int) -> None:
     if abs(time) > MAX_TIME_MS:
         raise QueryError(
             PromErrorType.BAD_DATA, f"time {time} ms is beyond what can be computed with"
         )
 
 
-def _answer(value: Value, times: Times) -> tuple[ResultSeries, ...]:
+def _result_series(value: NodeValue, times: Times) -> tuple[ResultSeries, ...]:
     if isinstance(value, InstantVector):
         return tuple(
-            ResultSeries(dict(labels), times[here], values[here])
-            for labels, values, here in zip(value.labels, value.values, value.here, strict=True)
-            if here.any()
+            ResultSeries(dict(labels), times[present], values[present])
+            for labels, values, present in zip(
+                value.labels, value.values, value.present, strict=True
+            )
+            if present.any()
         )
     if isinstance(value, RangeVector):
-        return tuple(filter(lambda each: len(each.times), _raw(value)))
+        return tuple(filter(lambda series: len(series.times), _raw_samples(value)))
     return (ResultSeries({}, times, cast("Values", value)),)
 
 
-def _raw(spans: RangeVector) -> list[ResultSeries]:
-    """An instant query's one window as it is, samples with their own times."""
-    start, end = spans.starts[0], spans.ends[0]
-    found = []
-    for labels, (times, values) in zip(spans.labels, spans.series, strict=True):
+def _raw_samples(ranges: RangeVector) -> list[ResultSeries]:
+    """The samples of an instant query's only window, with their own timestamps."""
+    start, end = ranges.starts[0], ranges.ends[0]
+    series = []
+    for labels, (times, values) in zip(ranges.labels, ranges.series, strict=True):
         inside = (times > start) & (times <= end)
-        found.append(ResultSeries(dict(labels), times[inside], values[inside]))
-    return sorted(found, key=lambda each: tuple(each.labels.items()))
+        series.append(ResultSeries(dict(labels), times[inside], values[inside]))
+    return sorted(series, key=lambda row: tuple(row.labels.items()))
 
 
 def _result(kind: Type, data: tuple[ResultSeries, ...] | str, time: int, budget: Budget) -> Result:

@@ -1,7 +1,8 @@
-"""Evaluates nodes over all steps at once: a node's answer is one value for the whole of time.
+"""Evaluates a plan's nodes over all steps at once: one value a node, with all steps in it.
 
-A vector is a Frame, a scalar an array over the steps, a range vector Spans, a string itself.
-Frames of Python's stack a node: two; the guard bounds how deep nodes go.
+A vector is an InstantVector, a scalar a float64 array over the steps, a range vector a
+RangeVector, a string a str. Each node takes two frames of Python's stack; input_limits.py bounds
+the depth.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from meterd.promql import aggregate, binary, matching
 from meterd.promql.budget import Budget
 from meterd.promql.calls import call
-from meterd.promql.instant_vector import InstantVector, pack
+from meterd.promql.instant_vector import InstantVector, pack_labels
 from meterd.promql.nodes import (
     SET_OPERATORS,
     Aggregate,
@@ -27,20 +28,20 @@ from meterd.promql.nodes import (
     Subquery,
     Text,
 )
-from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, fetch, unmarked
+from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, drop_stale_marks, fetch
 from meterd.promql.result import PromErrorType, QueryError
-from meterd.promql.select import matching as matching_ids
+from meterd.promql.select import matching_ids
 from meterd.promql.source import SeriesSource, Times, Values
 from meterd.promql.spacing import Widening
 
-SUBQUERY_STEP_MS = 60_000  # where a subquery names none: Prometheus' evaluation interval
+SUBQUERY_STEP_MS = 60_000  # default step of a subquery: Prometheus' global evaluation_interval
 
-Value = InstantVector | RangeVector | Values | str
+NodeValue = InstantVector | RangeVector | Values | str
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What holds for a whole query: the series, its own start and end (ms), its means."""
+    """A whole query's series, its start and end (Unix ms), and its budget."""
 
     source: SeriesSource
     start: int
@@ -49,13 +50,13 @@ class Query:
 
 
 class Evaluation:
-    """One query's nodes at given times (ms, ascending); subqueries come back here with theirs."""
+    """Evaluates one query's nodes at given times (Unix ms, ascending), subqueries recursively."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
         self.budget = query.budget
         self._names = query.source.names()
-        self._kinds: dict[type, Callable[[Any, Times], Value]] = {
+        self._evaluators: dict[type, Callable[[Any, Times], NodeValue]] = {
             Number: lambda node, times: np.full(len(times), node.value),
             Text: lambda node, times: node.value,
             Selector: self._selector,
@@ -66,61 +67,73 @@ class Evaluation:
             Negate: self._negate,
         }
 
-    def value(self, node: Node, times: Times) -> Value:
-        """Raises QueryError."""
-        self.budget.pulse()
-        if node.fixed and len(times) > 1:
-            return _repeated(self._kinds[type(node)](node, times[:1]), len(times))
-        return self._kinds[type(node)](node, times)
+    def value(self, node: Node, times: Times) -> NodeValue:
+        """The node's value; a step-invariant node is evaluated once. Raises QueryError."""
+        self.budget.check_deadline()
+        if node.step_invariant and len(times) > 1:
+            return _repeat(self._evaluators[type(node)](node, times[:1]), len(times))
+        return self._evaluators[type(node)](node, times)
 
-    def frame(self, node: Node, times: Times) -> InstantVector:
+    def vector(self, node: Node, times: Times) -> InstantVector:
         return cast("InstantVector", self.value(node, times))
 
     def scalar(self, node: Node, times: Times) -> Values:
         return cast("Values", self.value(node, times))
 
-    def spans(self, node: Node, times: Times) -> RangeVector:
+    def range_vector(self, node: Node, times: Times) -> RangeVector:
         return cast("RangeVector", self.value(node, times))
 
     def moments(self, shift: Shift, times: Times) -> Times:
-        """Where a selector looks, for each step."""
+        """The evaluation times (ms) of a selector or subquery, with `offset` and `@` applied."""
         if shift.at is None:
             return times - shift.offset
-        at = {"start": self.query.start, "end": self.query.end}.get(str(shift.at), shift.at)
-        return np.full(len(times), int(at) - shift.offset, dtype=np.int64)
+        moment = {"start": self.query.start, "end": self.query.end}.get(str(shift.at), shift.at)
+        return np.full(len(times), int(moment) - shift.offset, dtype=np.int64)
 
     def newest(self, node: Selector, times: Times) -> tuple[InstantVector, Times]:
-        """The newest samples, and their own times (ms)."""
+        """The newest sample within the lookback at each step, and the samples' own times (ms).
+
+        The lookback is the query's, or three times the series' interval where that is longer.
+        """
         moments = self.moments(node.shift, times)
         ids = matching_ids(self._names, node.matchers)
-        usual = self.query.budget.limits.lookback_ms
-        lookbacks = [max(usual, 3 * self._names[each].interval) for each in ids]
-        starts = moments - max(lookbacks, default=usual)
+        default_lookback = self.query.budget.limits.lookback_ms
+        lookbacks = [
+            max(default_lookback, 3 * self._names[series_id].interval) for series_id in ids
+        ]
+        starts = moments - max(lookbacks, default=default_lookback)
         series = self._fetch(ids, starts, moments)
         self.budget.spend(len(ids) * len(times))
-        found = NewestSamples.of(series, lookbacks, moments)
-        if found.lacking.any():
-            Widening(self._names, ids, moments, usual, self._fetch).apply(found)
-        return found.frame([pack(self._names[each].labels) for each in ids])
+        newest = NewestSamples.of(series, lookbacks, moments)
+        if newest.missing.any():
+            Widening(self._names, ids, moments, default_lookback, self._fetch).apply(newest)
+        return newest.instant_vector(
+            [pack_labels(self._names[series_id].labels) for series_id in ids]
+        )
 
-    def _selector(self, node: Selector, times: Times) -> Value:
-        if not node.span:
+    def _selector(self, node: Selector, times: Times) -> NodeValue:
+        if not node.range_ms:
             return self.newest(node, times)[0]
         ends = self.moments(node.shift, times)
-        starts = ends - node.span
+        starts = ends - node.range_ms
         ids = matching_ids(self._names, node.matchers)
-        series = unmarked(self._fetch(ids, starts, ends))
-        return RangeVector([pack(self._names[each].labels) for each in ids], series, starts, ends)
+        series = drop_stale_marks(self._fetch(ids, starts, ends))
+        return RangeVector(
+            [pack_labels(self._names[series_id].labels) for series_id in ids], series, starts, ends
+        )
 
     def _fetch(self, ids: Sequence[int], starts: Times, ends: Times) -> list[Arrays]:
-        paces = [self._names[each].interval for each in ids]
-        pace = min(filter(None, paces), default=0)
-        return fetch(self.query.source, self.budget, ids, starts, ends, pace)
+        intervals = [self._names[series_id].interval for series_id in ids]
+        shortest = min(filter(None, intervals), default=0)
+        return fetch(self.query.source, self.budget, ids, starts, ends, shortest)
 
     def _subquery(self, node: Subquery, times: Times) -> RangeVector:
-        """The body at multiples of the step within (start, end], as if it were samples."""
+        """Evaluates the body at multiples of the step within (start, end], as a range vector.
+
+        The grid is aligned to 1970, as in Prometheus, and spans the windows of all outer steps.
+        """
         ends = self.moments(node.shift, times)
-        starts = ends - node.span
+        starts = ends - node.range_ms
         step = node.step or SUBQUERY_STEP_MS
         first = (int(starts[0]) // step + 1) * step
         count = max(0, (int(ends[-1]) - first) // step + 1)
@@ -128,23 +141,23 @@ class Evaluation:
         if not count:
             return RangeVector([], [], starts, ends)
         grid = first + step * np.arange(count, dtype=np.int64)
-        frame = self.frame(node.body, grid)
-        rows = zip(frame.values, frame.here, strict=True)
-        series = [(grid[here], values[here]) for values, here in rows]
-        return RangeVector(frame.labels, series, starts, ends)
+        vector = self.vector(node.body, grid)
+        rows = zip(vector.values, vector.present, strict=True)
+        series = [(grid[present], values[present]) for values, present in rows]
+        return RangeVector(vector.labels, series, starts, ends)
 
-    def _call(self, node: Call, times: Times) -> Value:
+    def _call(self, node: Call, times: Times) -> NodeValue:
         return call(self, node, times)
 
-    def _negate(self, node: Negate, times: Times) -> Value:
+    def _negate(self, node: Negate, times: Times) -> NodeValue:
         value = self.value(node.body, times)
-        return binary.negated(value) if isinstance(value, InstantVector) else -cast("Values", value)
+        return binary.negate(value) if isinstance(value, InstantVector) else -cast("Values", value)
 
-    def _binary(self, node: Binary, times: Times) -> Value:
+    def _binary(self, node: Binary, times: Times) -> NodeValue:
         left, right = self.value(node.left, times), self.value(node.right, times)
         if isinstance(left, InstantVector) and isinstance(right, InstantVector):
             if node.op in SET_OPERATORS:
-                return matching.sets(node.op, left, right, node.matching)
+                return matching.set_operation(node.op, left, right, node.matching)
             return matching.combine(node, left, right, self.budget)
         if isinstance(left, InstantVector):
             return binary.with_scalar(node, left, cast("Values", right), swapped=False)
@@ -153,38 +166,38 @@ class Evaluation:
         return binary.compute(node.op, cast("Values", left), cast("Values", right))
 
     def _aggregate(self, node: Aggregate, times: Times) -> InstantVector:
-        frame = self.frame(node.body, times)
+        vector = self.vector(node.body, times)
         if node.op == "count_values":
             label = cast("str", self.value(cast("Node", node.param), times))
-            return aggregate.count_values(frame, node, label, self.budget)
-        grouped = aggregate.groups(node, frame.labels)
+            return aggregate.count_values(vector, node, label, self.budget)
+        groups = aggregate.group_rows(node, vector.labels)
         if node.param is None:
-            return aggregate.folded(frame, grouped, aggregate.FOLDS[node.op], self.budget)
-        return self._of_number(node, frame, grouped, self.scalar(node.param, times))
+            return aggregate.fold_groups(vector, groups, aggregate.FOLDS[node.op], self.budget)
+        return self._parametric(node, vector, groups, self.scalar(node.param, times))
 
-    def _of_number(
-        self, node: Aggregate, frame: InstantVector, grouped: aggregate.Groups, number: Values
+    def _parametric(
+        self, node: Aggregate, vector: InstantVector, groups: aggregate.Groups, number: Values
     ) -> InstantVector:
         if node.op == "quantile":
             fold = aggregate.quantile(number, self.budget)
-            return aggregate.folded(frame, grouped, fold, self.budget)
+            return aggregate.fold_groups(vector, groups, fold, self.budget)
         if node.op in ("topk", "bottomk"):
-            return aggregate.top(frame, grouped, number, largest=node.op == "topk")
+            return aggregate.topk(vector, groups, number, largest=node.op == "topk")
         if node.op == "limitk":
-            return aggregate.some(frame, grouped, number)
+            return aggregate.limitk(vector, groups, number)
         if node.op == "limit_ratio":
-            return aggregate.share(frame, number, self.budget)
+            return aggregate.limit_ratio(vector, number, self.budget)
         raise QueryError(PromErrorType.BAD_DATA, f'parse error: unknown aggregation "{node.op}"')
 
 
-def _repeated(value: Value, steps: int) -> Value:
-    """What was computed once, at every step."""
+def _repeat(value: NodeValue, steps: int) -> NodeValue:
+    """The value of a step-invariant node at every step; arrays are broadcast, not copied."""
     if isinstance(value, str):
         return value
     if isinstance(value, InstantVector):
         shape = (len(value.labels), steps)
-        here = np.broadcast_to(value.here, shape)
-        return InstantVector(value.labels, np.broadcast_to(value.values, shape), here)
+        present = np.broadcast_to(value.present, shape)
+        return InstantVector(value.labels, np.broadcast_to(value.values, shape), present)
     if isinstance(value, RangeVector):
         starts, ends = np.repeat(value.starts, steps), np.repeat(value.ends, steps)
         return RangeVector(value.labels, value.series, starts, ends)

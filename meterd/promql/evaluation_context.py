@@ -1,4 +1,4 @@
-"""What functions need of the evaluation that calls them."""
+"""The interface that function calls use to evaluate their arguments."""
 
 from typing import Protocol
 
@@ -10,16 +10,16 @@ from meterd.promql.source import Times, Values
 
 
 class EvaluationContext(Protocol):
-    """A query under way: it evaluates their arguments at given times (ms). Raises QueryError."""
+    """A running query: evaluates nodes at given times (Unix ms). Methods raise QueryError."""
 
     budget: Budget
 
     def value(self, node: Node, times: Times) -> "InstantVector | RangeVector | Values | str": ...
 
-    def frame(self, node: Node, times: Times) -> InstantVector: ...
+    def vector(self, node: Node, times: Times) -> InstantVector: ...
 
     def scalar(self, node: Node, times: Times) -> Values: ...
 
-    def spans(self, node: Node, times: Times) -> RangeVector: ...
+    def range_vector(self, node: Node, times: Times) -> RangeVector: ...
 
     def newest(self, node: Selector, times: Times) -> tuple[InstantVector, Times]: ...

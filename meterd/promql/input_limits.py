@@ -1,14 +1,13 @@
-"""Between people's queries and the parser: bounds first, every one of its errors mapped after.
+"""Bounds a query's length, nesting and operators, rewrites it for promql-parser, maps its errors.
 
 promql-parser overflows the stack on deep nesting (which ends the process), takes durations and
-`@` times only as far as datetime goes, reads back quotes wrongly, and checks regexes by another
-engine. So it gets a cleaned text: strings are replaced by place holders, `@` times and offsets by
-numbers of places in a table, and all are looked up again when the tree is read.
+`@` times only within datetime's range, unescapes back quotes wrongly, and checks regexes with
+another engine. So it gets a rewritten text: strings are replaced by placeholders, `@` times and
+offsets by indices into tables, and all are looked up again when the tree is read.
 
-Whatever is judged by what a string says is judged when the tree is read (plan), never by the
-parser, which sees place holders. It refuses a selector of which it believes that every matcher
-takes the empty text: a matcher that surely does not (GIVEN) stands in each pair of braces, and is
-taken out again.
+Checks of a string's content are made when the tree is read (plan.py), never by the parser, which
+sees placeholders. It refuses a selector all of whose matchers seem to match the empty string:
+a matcher that does not (SENTINEL_VALUE) is put into each pair of braces, and removed by plan.py.
 """
 
 import math
@@ -19,35 +18,37 @@ from dataclasses import dataclass
 from typing import Any
 
 from meterd.promql.durations import LONGEST_MS, milliseconds
-from meterd.promql.error_position import astray
-from meterd.promql.lexer import Token, parse_error, tokens, unquote
+from meterd.promql.error_position import find_syntax_error
+from meterd.promql.lexer import Token, parse_error, tokenize, unquote
 from meterd.promql.result import PromErrorType, QueryError
 
 MAX_LENGTH = 32_768  # characters of a query
 MAX_DEPTH = 64  # brackets within brackets
-MAX_OPERATORS = 200  # binary and unary ones; a chain of them is as deep as it is long
-MAX_TIME_MS = 1 << 53  # times, offsets and ranges beyond it are no whole milliseconds
+MAX_OPERATORS = 200  # binary and unary: a chain of n operators is a tree n deep
+MAX_TIME_MS = 1 << 53  # beyond it a float64 does not hold every millisecond
 
-_PLACE = "\ue000"  # private use: stands before a string's number; queries cannot bring it in
-GIVEN = "\ue001"  # the value of the matcher that is put into each pair of braces
-_GIVEN_MATCHER = f'__given__="{GIVEN}"'
-_HELD = re.compile(_PLACE + r"(\d+)")
-# What is left to say where the parser says no more than no.
-_VAGUE = "parse error: syntax error: these words and signs make no expression in this order"
+_PLACEHOLDER_PREFIX = (
+    "\ue000"  # private use: stands before a string's number; queries cannot bring it in
+)
+SENTINEL_VALUE = "\ue001"  # the value of the matcher that is put into each pair of braces
+_SENTINEL_MATCHER = f'__given__="{SENTINEL_VALUE}"'
+_PLACEHOLDER = re.compile(_PLACEHOLDER_PREFIX + r"(\d+)")
+# The message where the parser reports neither a cause nor a position.
+_NO_POSITION = "parse error: syntax error: these words and signs make no expression in this order"
 _OCTAL = re.compile(r"0[0-7]+")  # as Go reads whole numbers
-_CLOSER = {"(": ")", "[": "]", "{": "}"}
-_BRACKET = {"(": "parenthesis", "[": "bracket", "{": "brace"}
+_CLOSING_BRACKET = {"(": ")", "[": "]", "{": "}"}
+_BRACKET_NAMES = {"(": "parenthesis", "[": "bracket", "{": "brace"}
 _OPERATORS = frozenset(
     ["+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless", "atan2"]
 )
-_MATCH = ("=", "!=", "=~", "!~")
-_TYPE = re.compile(r"(?<= )(type|got:?|on|or) (matrix|vector)\b")
-_TYPES = {"matrix": "range vector", "vector": "instant vector"}
+_MATCH_OPERATORS = ("=", "!=", "=~", "!~")
+_TYPE_NAME = re.compile(r"(?<= )(type|got:?|on|or) (matrix|vector)\b")
+_TYPE_NAMES = {"matrix": "range vector", "vector": "instant vector"}
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """promql-parser's tree, and what the place holders in it stand for."""
+    """promql-parser's tree, and the values of its placeholders: strings, `@` times, offsets."""
 
     query: str
     tree: Any
@@ -55,59 +56,61 @@ class Parsed:
     moments: tuple[float, ...]
     offsets: tuple[int, ...]
 
-    def text(self, held: str) -> str:
-        """The text itself for a place holder, anything else as it is."""
-        found = _HELD.fullmatch(held)
-        return self.texts[int(found[1])] if found else held
+    def text(self, text: str) -> str:
+        """The string that a placeholder stands for; any other text unchanged."""
+        match = _PLACEHOLDER.fullmatch(text)
+        return self.texts[int(match[1])] if match else text
 
-    def moment(self, place: int) -> int:
-        """The ms of an `@`, rounded as Prometheus does. Raises QueryError beyond what fits."""
-        seconds = self.moments[place]
+    def moment(self, index: int) -> int:
+        """An `@` time in ms, rounded as in Prometheus. Raises QueryError beyond MAX_TIME_MS."""
+        seconds = self.moments[index]
         if not math.isfinite(seconds) or abs(seconds) * 1000 > MAX_TIME_MS:
             raise parse_error(self.query, 0, f"timestamp out of bounds for @ modifier: {seconds}")
         return math.floor(seconds * 1000 + 0.5)
 
-    def offset(self, place: int) -> int:
-        """The ms of an `offset`."""
-        return self.offsets[place]
+    def offset(self, index: int) -> int:
+        """The `offset` in ms."""
+        return self.offsets[index]
 
 
 def parse(query: str) -> Parsed:
-    """The tree of a query that is short, shallow and well formed. Raises QueryError (bad_data)."""
+    """Parses a query within the limits above. Raises QueryError (bad_data)."""
     import promql_parser
 
     if len(query) > MAX_LENGTH:
-        what = f"the query has {len(query)} characters, {MAX_LENGTH} are the limit"
-        raise parse_error(query, MAX_LENGTH, what)
-    pieces = list(tokens(query))
-    if not pieces:
+        message = f"the query has {len(query)} characters, {MAX_LENGTH} are the limit"
+        raise parse_error(query, MAX_LENGTH, message)
+    tokens = list(tokenize(query))
+    if not tokens:
         raise QueryError(
             PromErrorType.BAD_DATA, "unknown position: parse error: no expression found in input"
         )
-    _bound(query, pieces)
-    cleaned = _Cleaned(query)
-    with mapped(query):
-        text = cleaned.of(pieces)
-    texts = tuple(cleaned.texts)
+    _check_limits(query, tokens)
+    parser_input = _ParserInput(query)
+    with mapped_errors(query):
+        text = parser_input.clean(tokens)
+    texts = tuple(parser_input.texts)
     try:
-        with mapped(query, texts):
+        with mapped_errors(query, texts):
             tree = promql_parser.parse(text)
     except QueryError as error:
-        found = astray(query, pieces) if str(error) == _VAGUE else None
-        raise found or error from error
-    return Parsed(query, tree, texts, tuple(cleaned.moments), tuple(cleaned.offsets))
+        positioned = find_syntax_error(query, tokens) if str(error) == _NO_POSITION else None
+        raise positioned or error from error
+    return Parsed(query, tree, texts, tuple(parser_input.moments), tuple(parser_input.offsets))
 
 
 @contextmanager
-def mapped(query: str, texts: tuple[str, ...] = ()) -> Iterator[None]:
-    """Everything promql-parser raises becomes a QueryError with Prometheus' words.
+def mapped_errors(query: str, texts: tuple[str, ...] = ()) -> Iterator[None]:
+    """Maps what promql-parser raises to QueryError with Prometheus' messages.
 
-    Reading its tree may panic in Rust, which arrives as a BaseException that is no Exception.
+    Reading its tree may panic in Rust: pyo3's PanicException is a BaseException, no Exception.
     """
     try:
         yield
     except (ValueError, OverflowError) as error:
-        raise _located(query, _HELD.sub(lambda held: texts[int(held[1])], str(error))) from error
+        raise _locate_error(
+            query, _PLACEHOLDER.sub(lambda match: texts[int(match[1])], str(error))
+        ) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
@@ -116,47 +119,47 @@ def mapped(query: str, texts: tuple[str, ...] = ()) -> Iterator[None]:
         ) from error
 
 
-def _located(query: str, text: str) -> QueryError:
-    """A parser's complaint in Prometheus' words, with the place of the name it is about."""
-    what = re.sub(r"'([^']*)'", r'"\1"', text)
-    what = _TYPE.sub(lambda found: f"{found[1]} {_TYPES[found[2]]}", what)
-    if what == "invalid promql query":
-        return QueryError(PromErrorType.BAD_DATA, _VAGUE)
-    named = re.search(r'function (?:with name )?"([\w:]+)"', what)
-    places = named and re.search(rf"\b{re.escape(named[1])}\b", query)
-    if places:
-        return parse_error(query, places.start(), what)
-    return QueryError(PromErrorType.BAD_DATA, f"parse error: {what}")
+def _locate_error(query: str, text: str) -> QueryError:
+    """The parser's message as Prometheus words it, with the position of the function it names."""
+    message = re.sub(r"'([^']*)'", r'"\1"', text)
+    message = _TYPE_NAME.sub(lambda match: f"{match[1]} {_TYPE_NAMES[match[2]]}", message)
+    if message == "invalid promql query":
+        return QueryError(PromErrorType.BAD_DATA, _NO_POSITION)
+    function = re.search(r'function (?:with name )?"([\w:]+)"', message)
+    position = function and re.search(rf"\b{re.escape(function[1])}\b", query)
+    if position:
+        return parse_error(query, position.start(), message)
+    return QueryError(PromErrorType.BAD_DATA, f"parse error: {message}")
 
 
-def _bound(query: str, pieces: list[Token]) -> None:
+def _check_limits(query: str, tokens: list[Token]) -> None:
     opened: list[str] = []
     operators = 0
-    for piece in pieces:
-        operators += piece.kind in ("mark", "word") and piece.text.lower() in _OPERATORS
-        if piece.kind == "mark":
-            _nest(query, piece, opened)
+    for token in tokens:
+        operators += token.kind in ("mark", "word") and token.text.lower() in _OPERATORS
+        if token.kind == "mark":
+            _check_brackets(query, token, opened)
         if len(opened) > MAX_DEPTH:
-            what = f"brackets are nested deeper than {MAX_DEPTH}"
-            raise parse_error(query, piece.at, what)
+            message = f"brackets are nested deeper than {MAX_DEPTH}"
+            raise parse_error(query, token.at, message)
         if operators > MAX_OPERATORS:
-            raise parse_error(query, piece.at, f"more than {MAX_OPERATORS} operators")
+            raise parse_error(query, token.at, f"more than {MAX_OPERATORS} operators")
     if opened:
-        raise parse_error(query, len(query), f"unclosed left {_BRACKET[opened[-1]]}")
+        raise parse_error(query, len(query), f"unclosed left {_BRACKET_NAMES[opened[-1]]}")
 
 
-def _nest(query: str, piece: Token, opened: list[str]) -> None:
-    if piece.text in _CLOSER:
-        opened.append(piece.text)
-    elif piece.text in ")]}":
-        if not opened or _CLOSER[opened[-1]] != piece.text:
-            kind = next(_BRACKET[o] for o, c in _CLOSER.items() if c == piece.text)
-            raise parse_error(query, piece.at, f"unexpected right {kind} {piece.text!r}")
+def _check_brackets(query: str, token: Token, opened: list[str]) -> None:
+    if token.text in _CLOSING_BRACKET:
+        opened.append(token.text)
+    elif token.text in ")]}":
+        if not opened or _CLOSING_BRACKET[opened[-1]] != token.text:
+            name = next(_BRACKET_NAMES[o] for o, c in _CLOSING_BRACKET.items() if c == token.text)
+            raise parse_error(query, token.at, f"unexpected right {name} {token.text!r}")
         opened.pop()
 
 
-class _Cleaned:
-    """The text for the parser, while strings, `@` times and offsets are put into tables."""
+class _ParserInput:
+    """Rewrites tokens for the parser; tables take strings, `@` times (s) and offsets (ms)."""
 
     def __init__(self, query: str) -> None:
         self._query = query
@@ -164,77 +167,81 @@ class _Cleaned:
         self.moments: list[float] = []
         self.offsets: list[int] = []
 
-    def of(self, pieces: list[Token]) -> str:
+    def clean(self, tokens: list[Token]) -> str:
         words: list[str] = []
-        place = 0
-        while place < len(pieces):
-            words.append(self._label_or(pieces, place) or self._word(pieces[place]))
-            if pieces[place].text == "{":
-                is_empty = place + 1 < len(pieces) and pieces[place + 1].text == "}"
-                words.append(_GIVEN_MATCHER if is_empty else f"{_GIVEN_MATCHER},")
-            if pieces[place].text in ("[", ":"):
-                self._need_in_reach(pieces, place + 1)
-            place = self._modifier(pieces, place, words)
+        index = 0
+        while index < len(tokens):
+            words.append(self._or_label(tokens, index) or self._word(tokens[index]))
+            if tokens[index].text == "{":
+                is_empty = index + 1 < len(tokens) and tokens[index + 1].text == "}"
+                words.append(_SENTINEL_MATCHER if is_empty else f"{_SENTINEL_MATCHER},")
+            if tokens[index].text in ("[", ":"):
+                self._check_range(tokens, index + 1)
+            index = self._modifier(tokens, index, words)
         return " ".join(words)
 
-    def _label_or(self, pieces: list[Token], place: int) -> str:
-        """A label with the name `or`, which the parser takes for the operator; else nothing."""
-        if pieces[place].text.lower() != "or" or place + 1 == len(pieces):
+    def _or_label(self, tokens: list[Token], index: int) -> str:
+        """A placeholder for a label named `or`, an operator to the parser; else the empty text."""
+        if tokens[index].text.lower() != "or" or index + 1 == len(tokens):
             return ""
-        return self._held(pieces[place].text) if pieces[place + 1].text in _MATCH else ""
+        return (
+            self._placeholder(tokens[index].text)
+            if tokens[index + 1].text in _MATCH_OPERATORS
+            else ""
+        )
 
-    def _held(self, text: str) -> str:
+    def _placeholder(self, text: str) -> str:
         self.texts.append(text)
-        return f'"{_PLACE}{len(self.texts) - 1}"'
+        return f'"{_PLACEHOLDER_PREFIX}{len(self.texts) - 1}"'
 
-    def _need_in_reach(self, pieces: list[Token], place: int) -> None:
-        """The parser's clock panics at seconds that it cannot hold."""
-        number, _ = _signed(pieces, place)
+    def _check_range(self, tokens: list[Token], place: int) -> None:
+        """Refuses a range or step beyond LONGEST_MS: the parser panics where seconds overflow."""
+        number, _ = _signed_number(tokens, place)
         if number is not None and not abs(number) * 1000 <= LONGEST_MS:
-            raise parse_error(self._query, pieces[place].at, "duration out of range")
+            raise parse_error(self._query, tokens[place].at, "duration out of range")
 
-    def _modifier(self, pieces: list[Token], place: int, words: list[str]) -> int:
-        """Takes the number after an @ or an offset; gives the next place."""
-        name, after = pieces[place].text.lower(), place + 1
+    def _modifier(self, tokens: list[Token], index: int, words: list[str]) -> int:
+        """Moves the number after `@` or `offset` into its table; returns the next token's index."""
+        name, next_index = tokens[index].text.lower(), index + 1
         if name not in ("@", "offset"):
-            return after
-        number, beyond = _signed(pieces, after)
+            return next_index
+        number, end = _signed_number(tokens, next_index)
         if number is None:
-            return after
+            return next_index
         if name == "@":
             self.moments.append(number)
             words.append(str(len(self.moments) - 1))
-            return beyond
+            return end
         if not abs(number) * 1000 <= LONGEST_MS:
-            raise parse_error(self._query, pieces[after].at, "duration out of range")
-        # Never 0, which the parser refuses and Prometheus 3 allows.
+            raise parse_error(self._query, tokens[next_index].at, "duration out of range")
+        # The index + 1, so never 0: the parser refuses an offset of 0, Prometheus 3 allows it.
         self.offsets.append(round(number * 1000))
         words.append(f"{len(self.offsets)}ms")
-        return beyond
+        return end
 
-    def _word(self, piece: Token) -> str:
-        if piece.kind == "text":
-            return self._held(unquote(self._query, piece))
-        if piece.kind == "number":
-            digits = piece.text.replace("_", "")
+    def _word(self, token: Token) -> str:
+        if token.kind == "text":
+            return self._placeholder(unquote(self._query, token))
+        if token.kind == "number":
+            digits = token.text.replace("_", "")
             return str(int(digits, 8)) if _OCTAL.fullmatch(digits) else digits
-        return piece.text
+        return token.text
 
 
-def _signed(pieces: list[Token], place: int) -> tuple[float | None, int]:
-    """The signed number that starts at a place, and the place after it; None if none does."""
-    sign, here = 1.0, place
-    while here < len(pieces) and pieces[here].text in ("+", "-"):
-        sign = -sign if pieces[here].text == "-" else sign
-        here += 1
-    if here >= len(pieces):
-        return None, place
-    piece = pieces[here]
-    word = piece.text.replace("_", "").lower()
-    if piece.kind == "number":
-        return sign * (float(int(word, 16)) if word.startswith("0x") else float(word)), here + 1
-    if piece.kind == "length":
-        return sign * milliseconds(word) / 1000, here + 1
-    if piece.kind == "word" and word in ("inf", "nan"):
-        return sign * float(word), here + 1
-    return None, place
+def _signed_number(tokens: list[Token], start: int) -> tuple[float | None, int]:
+    """The signed number or duration (s) at `start`, or None, and the index after it."""
+    sign, index = 1.0, start
+    while index < len(tokens) and tokens[index].text in ("+", "-"):
+        sign = -sign if tokens[index].text == "-" else sign
+        index += 1
+    if index >= len(tokens):
+        return None, start
+    token = tokens[index]
+    word = token.text.replace("_", "").lower()
+    if token.kind == "number":
+        return sign * (float(int(word, 16)) if word.startswith("0x") else float(word)), index + 1
+    if token.kind == "length":
+        return sign * milliseconds(word) / 1000, index + 1
+    if token.kind == "word" and word in ("inf", "nan"):
+        return sign * float(word), index + 1
+    return None, start

@@ -1,4 +1,4 @@
-"""A vector over all steps: one row of values a label set, and where it has a value at all."""
+"""Instant vectors over all steps of a query: one row a label set, with a presence mask."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,86 +13,88 @@ Labels = tuple[tuple[str, str], ...]  # sorted by name, no empty value
 Mask = NDArray[np.bool_]
 
 NAME = "__name__"
-_ABOUT_NAME = frozenset((NAME, "__type__", "__unit__"))  # go where the name goes
+_METADATA_LABELS = frozenset((NAME, "__type__", "__unit__"))  # dropped together with the name
 SAME_LABELS = "vector cannot contain metrics with the same labelset"
 
 
 @dataclass(frozen=True, slots=True)
 class InstantVector:
-    """labels: n; values: n x steps; here: n x steps, False where the row has no value."""
+    """labels: n; values: n x steps; present: n x steps, False where the row has no value."""
 
     labels: list[Labels]
     values: Values
-    here: Mask
+    present: Mask
 
-    def rows(self, places: Sequence[int]) -> "InstantVector":
-        picked = list(places)
+    def rows(self, indices: Sequence[int]) -> "InstantVector":
+        rows = list(indices)
         return InstantVector(
-            [self.labels[row] for row in picked], self.values[picked], self.here[picked]
+            [self.labels[row] for row in rows], self.values[rows], self.present[rows]
         )
 
 
-def pack(labels: Mapping[str, str]) -> Labels:
+def pack_labels(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
-def get(labels: Labels, name: str) -> str:
+def label_value(labels: Labels, name: str) -> str:
     for key, value in labels:
         if key == name:
             return value
     return ""
 
 
-def nameless(labels: Labels) -> Labels:
-    return tuple(pair for pair in labels if pair[0] not in _ABOUT_NAME)
+def drop_name(labels: Labels) -> Labels:
+    return tuple(pair for pair in labels if pair[0] not in _METADATA_LABELS)
 
 
-def kept(labels: Labels, names: frozenset[str]) -> Labels:
+def keep_labels(labels: Labels, names: frozenset[str]) -> Labels:
     return tuple(pair for pair in labels if pair[0] in names)
 
 
-def left_out(labels: Labels, names: frozenset[str]) -> Labels:
+def drop_labels(labels: Labels, names: frozenset[str]) -> Labels:
     return tuple(pair for pair in labels if pair[0] not in names)
 
 
-def text(labels: Labels) -> str:
-    """As Prometheus prints a label set in its messages."""
+def label_text(labels: Labels) -> str:
+    """A label set as Prometheus prints it in messages: {a="b", c="d"}."""
     quoted = (f'{name}="{value}"' for name, value in labels)
     return "{" + ", ".join(quoted) + "}"
 
 
-def empty(steps: int) -> InstantVector:
+def empty_vector(steps: int) -> InstantVector:
     return InstantVector([], np.empty((0, steps)), np.empty((0, steps), dtype=np.bool_))
 
 
-def single(values: Values, labels: Labels = ()) -> InstantVector:
-    """One row that is there at every step."""
+def single_row(values: Values, labels: Labels = ()) -> InstantVector:
+    """One row that is present at every step."""
     return InstantVector([labels], values[None, :], np.ones((1, len(values)), dtype=np.bool_))
 
 
-def mapped(frame: InstantVector, change: Callable[[Values], Values]) -> InstantVector:
-    """Values changed one by one; the name goes."""
+def map_values(vector: InstantVector, change: Callable[[Values], Values]) -> InstantVector:
+    """An elementwise function of the values; metric names are dropped."""
     with np.errstate(all="ignore"):
-        values = change(frame.values)
-    return united([nameless(each) for each in frame.labels], values, frame.here)
+        values = change(vector.values)
+    return merge_rows([drop_name(labels) for labels in vector.labels], values, vector.present)
 
 
-def united(labels: list[Labels], values: Values, here: Mask) -> InstantVector:
-    """Rows that got one label set become one row, if never two of them have a value at once.
+def merge_rows(labels: list[Labels], values: Values, present: Mask) -> InstantVector:
+    """Merges rows with equal label sets, such as after the metric name was dropped.
 
-    Raises QueryError (execution) if they have.
+    Raises QueryError (execution) where two of them have a value at the same step.
     """
     if len(set(labels)) == len(labels):
-        return InstantVector(labels, values, here)
+        return InstantVector(labels, values, present)
     groups: dict[Labels, list[int]] = {}
-    for row, each in enumerate(labels):
-        groups.setdefault(each, []).append(row)
+    for row, row_labels in enumerate(labels):
+        groups.setdefault(row_labels, []).append(row)
     shape = (len(groups), values.shape[1])
-    out, there = np.empty(shape), np.empty(shape, dtype=np.bool_)
-    for place, rows in enumerate(groups.values()):
-        present = here[rows]
-        if (present.sum(axis=0) > 1).any():
+    merged, merged_present = np.empty(shape), np.empty(shape, dtype=np.bool_)
+    for group, rows in enumerate(groups.values()):
+        rows_present = present[rows]
+        if (rows_present.sum(axis=0) > 1).any():
             raise QueryError(PromErrorType.EXECUTION, SAME_LABELS)
-        there[place] = present.any(axis=0)
-        out[place] = np.take_along_axis(values[rows], present.argmax(axis=0)[None, :], axis=0)[0]
-    return InstantVector(list(groups), out, there)
+        merged_present[group] = rows_present.any(axis=0)
+        merged[group] = np.take_along_axis(
+            values[rows], rows_present.argmax(axis=0)[None, :], axis=0
+        )[0]
+    return InstantVector(list(groups), merged, merged_present)

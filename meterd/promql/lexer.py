@@ -1,7 +1,7 @@
-"""Words, strings, numbers and marks of a query, cut before any parser sees it.
+"""Lexer for PromQL: words, strings, numbers, durations and punctuation of a query.
 
-The cutting costs one pass and no recursion, so that a bound on depth and operators is known to
-hold before the real parser, which dies of deep nesting, gets the text.
+One pass and no recursion: input_limits.py bounds nesting and operators on the tokens, before
+promql-parser, which overflows the stack on deep nesting, gets the text.
 """
 
 import re
@@ -25,40 +25,41 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))", re.DOTALL
 )
-_SIMPLE = {
+# Go's single-character escapes and their bytes.
+_SIMPLE_ESCAPES = {
     "a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34,
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the query; kind is text, number, length, word or mark; `at` its place."""
+    """A token at offset `at`; kind: text (string), number, length (duration), word, mark."""
 
     kind: str
     text: str
     at: int
 
 
-def parse_error(query: str, at: int, what: str) -> QueryError:
-    """Prometheus' way to say where: line and column from 1."""
+def parse_error(query: str, at: int, message: str) -> QueryError:
+    """A bad_data error at a character offset, as Prometheus writes it: line and column from 1."""
     line = query.count("\n", 0, at) + 1
     column = at - query.rfind("\n", 0, at)
-    return QueryError(PromErrorType.BAD_DATA, f"{line}:{column}: parse error: {what}")
+    return QueryError(PromErrorType.BAD_DATA, f"{line}:{column}: parse error: {message}")
 
 
-def tokens(query: str) -> Iterator[Token]:
-    """The pieces without blanks and comments. Raises QueryError at what can be none."""
+def tokenize(query: str) -> Iterator[Token]:
+    """The tokens without white space and comments. Raises QueryError (bad_data)."""
     at = 0
     while at < len(query):
-        found = _TOKEN.match(query, at)
-        if found is None:
+        match = _TOKEN.match(query, at)
+        if match is None:
             raise parse_error(query, at, f"unexpected character: {_quoted(query[at])}")
-        kind = found.lastgroup or ""
+        kind = match.lastgroup or ""
         if kind == "open_text":
             raise parse_error(query, at, "unterminated quoted string")
         if kind != "space":
-            yield Token(kind, found[0], at)
-        at = found.end()
+            yield Token(kind, match[0], at)
+        at = match.end()
 
 
 def _quoted(character: str) -> str:
@@ -66,20 +67,20 @@ def _quoted(character: str) -> str:
 
 
 def unquote(query: str, token: Token) -> str:
-    """What a string literal says, with Go's escapes; back quotes take no escapes.
+    """The value of a string literal, with Go's escapes; none within back quotes.
 
-    Raises QueryError for an unknown escape and for bytes that are no UTF-8.
+    Raises QueryError (bad_data) for an unknown escape and for bytes that are not UTF-8.
     """
     body = token.text[1:-1]
     if token.text[0] == "`":
         return body
     parts: list[bytes] = []
     last = 0
-    for found in _ESCAPE.finditer(body):
-        parts += (body[last : found.start()].encode("utf-8", "surrogatepass"), _escape(found))
+    for match in _ESCAPE.finditer(body):
+        parts += (body[last : match.start()].encode("utf-8", "surrogatepass"), _escape(match))
         if not parts[-1]:
-            raise parse_error(query, token.at, f"unknown escape sequence {found[0]!r}")
-        last = found.end()
+            raise parse_error(query, token.at, f"unknown escape sequence {match[0]!r}")
+        last = match.end()
     parts.append(body[last:].encode("utf-8", "surrogatepass"))
     try:
         return b"".join(parts).decode("utf-8")
@@ -87,9 +88,9 @@ def unquote(query: str, token: Token) -> str:
         raise parse_error(query, token.at, "invalid UTF-8 in quoted string") from error
 
 
-def _escape(found: re.Match[str]) -> bytes:
-    """The bytes of one escape; none where it is unknown."""
-    byte, short, long, octal, simple = found.groups()
+def _escape(match: re.Match[str]) -> bytes:
+    """The bytes of one escape sequence; empty where it is unknown."""
+    byte, short, long, octal, simple = match.groups()
     if byte:
         return bytes([int(byte, 16)])
     if octal:
@@ -97,4 +98,4 @@ def _escape(found: re.Match[str]) -> bytes:
     if short or long:
         code = int(short or long, 16)
         return chr(code).encode("utf-8", "replace") if code <= 0x10FFFF else b""
-    return bytes([_SIMPLE[simple]]) if simple in _SIMPLE else b""
+    return bytes([_SIMPLE_ESCAPES[simple]]) if simple in _SIMPLE_ESCAPES else b""

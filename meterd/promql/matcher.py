@@ -1,4 +1,4 @@
-"""One condition on a label, and what it asks of a value."""
+"""Label matchers (=, !=, =~, !~) and their predicates over label values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from meterd.promql.result import PromErrorType, QueryError
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One condition on a label; op is =, !=, =~ or !~ (a missing label is the empty text)."""
+    """A label matcher; op is =, !=, =~ or !~. A missing label has the value ""."""
 
     name: str
     op: str
     value: str
 
 
-def compiled(matcher: Matcher) -> Callable[[str], bool]:
-    """The matcher as a question to a label's value. Raises QueryError for a bad regex."""
+def compile_matcher(matcher: Matcher) -> Callable[[str], bool]:
+    """The matcher as a predicate over label values. Raises QueryError for an invalid regex."""
     value = matcher.value
     if matcher.op == "=":
-        return lambda found: found == value
+        return lambda label: label == value
     if matcher.op == "!=":
-        return lambda found: found != value
-    whole = regex(value).fullmatch
+        return lambda label: label != value
+    fullmatch = regex(value).fullmatch
     if matcher.op == "=~":
-        return lambda found: whole(found) is not None
-    return lambda found: whole(found) is None
+        return lambda label: fullmatch(label) is not None
+    return lambda label: fullmatch(label) is None
 
 
-@lru_cache(maxsize=64)  # one takes up to some MB
+@lru_cache(maxsize=64)  # a compiled pattern takes up to some MB
 def regex(pattern: str) -> Any:
-    """RE2, which cannot backtrack; the dot meets newlines, as in Prometheus 3.
+    """Compiles with RE2, which never backtracks; a dot matches newlines, as in Prometheus 3.
 
     Raises QueryError (bad_data).
     """
@@ -44,7 +44,7 @@ def regex(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        why = error.args[0].decode("utf-8", "replace") if error.args else "unreadable"
+        message = error.args[0].decode("utf-8", "replace") if error.args else "unreadable"
         raise QueryError(
-            PromErrorType.BAD_DATA, f"parse error: error parsing regexp: {why}"
+            PromErrorType.BAD_DATA, f"parse error: error parsing regexp: {message}"
         ) from error

@@ -1,4 +1,7 @@
-"""What a query asks, as frozen values: promql-parser's tree without its traps."""
+"""The nodes of a query plan: immutable, typed, and independent of promql-parser's tree.
+
+`step_invariant`: the node's value is the same at every step (as Prometheus' StepInvariantExpr).
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +15,7 @@ COMPARISONS = frozenset(("==", "!=", ">", "<", ">=", "<="))
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """offset and @ of a selector or subquery: ms, or start/end of the query."""
+    """A selector's or subquery's modifiers: `offset` in ms, `@` in Unix ms or start() or end()."""
 
     offset: int = 0
     at: int | Literal["start", "end"] | None = None
@@ -22,36 +25,36 @@ class Shift:
 class Number:
     value: float
     type: ValueType = "scalar"
-    fixed: bool = True
+    step_invariant: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
     value: str
     type: ValueType = "string"
-    fixed: bool = True
+    step_invariant: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Series by matchers; span is the range in ms, 0 for the newest sample."""
+    """Series by matchers; `range_ms` is 0 for an instant vector selector."""
 
     matchers: tuple[Matcher, ...]
     shift: Shift
-    span: int
+    range_ms: int
     type: ValueType
-    fixed: bool
+    step_invariant: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Subquery:
-    """An expression at each multiple of step (0: the usual one) within the last span ms."""
+    """An expression at each multiple of `step` ms (0: the default) within the last `range_ms`."""
 
     body: "Node"
-    span: int
+    range_ms: int
     step: int
     shift: Shift
-    fixed: bool
+    step_invariant: bool
     type: ValueType = "matrix"
 
 
@@ -60,25 +63,29 @@ class Call:
     name: str
     args: tuple["Node", ...]
     type: ValueType
-    fixed: bool
+    step_invariant: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """`by` the labels, or without them."""
+    """An aggregation; `by`: over the labels, else `without` them. `param`: of topk, quantile …"""
 
     op: str
     body: "Node"
     param: "Node | None"
     by: bool
     labels: tuple[str, ...]
-    fixed: bool
+    step_invariant: bool
     type: ValueType = "vector"
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """`on` the labels or ignoring them; many is the side that may be many, include its extras."""
+    """How two vectors match: `on` the labels or ignoring them.
+
+    `many` is the "many" side (group_left: left), None for one-to-one; `include` are the labels
+    that group_left or group_right copies from the other side.
+    """
 
     on: bool = False
     labels: tuple[str, ...] = ()
@@ -94,14 +101,14 @@ class Binary:
     matching: Matching
     bool_: bool
     type: ValueType
-    fixed: bool
+    step_invariant: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Negate:
     body: "Node"
     type: ValueType
-    fixed: bool
+    step_invariant: bool
 
 
 Node = Number | Text | Selector | Subquery | Call | Aggregate | Binary | Negate

@@ -1,4 +1,4 @@
-"""What a query gives back, and what may go wrong with it."""
+"""Query results, limits and errors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class PromErrorType(StrEnum):
 
 
 class QueryError(MeterdError):
-    """The query was not answered; the text is for people.
+    """A query failed; the code is Prometheus' errorType, the text its error message.
 
     The engine raises BAD_DATA, EXECUTION, TIMEOUT and CANCELED.
     """
@@ -53,7 +53,7 @@ class QueryError(MeterdError):
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """What one query may use. `deadline` is a moment of `clock` in seconds, None for no end."""
+    """Limits of one query. `deadline` is in seconds of `clock` (default: time.monotonic)."""
 
     max_samples: int = 50_000_000
     deadline: float | None = None
@@ -65,7 +65,7 @@ class QueryLimits:
 
 @dataclass(frozen=True, slots=True)
 class ResultSeries:
-    """Labels (with __name__ where it was kept) and points: ms since 1970 and float64."""
+    """Labels (with __name__ unless it was dropped) and points: Unix ms and float64."""
 
     labels: Mapping[str, str]
     times: Times
@@ -74,9 +74,10 @@ class ResultSeries:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An answer. A vector has one point a series; a scalar is one series without labels.
+    """A query result. A vector has one point per series; a scalar is one series without labels.
 
-    `data` is the text for type string, else the series; `time` is the ms that were asked for.
+    `data` is the text for type string, else the series; `time` (Unix ms) is the query's time, of a
+    range query its start.
     """
 
     type: Type

@@ -1,8 +1,8 @@
-"""Which series a selector means."""
+"""Selects series by label matchers."""
 
 from collections.abc import Sequence
 
-from meterd.promql.matcher import Matcher, compiled
+from meterd.promql.matcher import Matcher, compile_matcher
 from meterd.promql.source import Labelled
 
 
@@ -13,12 +13,12 @@ def parse_selector(text: str) -> tuple[Matcher, ...]:
     return selector(text).matchers
 
 
-def matching(names: Sequence[Labelled], matchers: Sequence[Matcher]) -> list[int]:
-    """The ids (places in names) of the series that meet all matchers."""
+def matching_ids(names: Sequence[Labelled], matchers: Sequence[Matcher]) -> list[int]:
+    """The ids (indices in `names`) of the series that satisfy all matchers."""
     ids = list(range(len(names)))
     for matcher in matchers:
-        name, meets = matcher.name, compiled(matcher)
-        values = [names[place].labels.get(name, "") for place in ids]
-        met = {value: meets(value) for value in set(values)}
-        ids = [place for place, value in zip(ids, values, strict=True) if met[value]]
+        name, predicate = matcher.name, compile_matcher(matcher)
+        values = [names[series_id].labels.get(name, "") for series_id in ids]
+        matches = {value: predicate(value) for value in set(values)}
+        ids = [series_id for series_id, value in zip(ids, values, strict=True) if matches[value]]
     return ids

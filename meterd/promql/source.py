@@ -1,4 +1,4 @@
-"""What the engine needs from the outside: labelled series, and arrays between two times."""
+"""The interface of the engine's storage: labelled series, and their samples as arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -9,28 +9,27 @@ from numpy.typing import NDArray
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
 
-# Prometheus' mark "the series ends here": one NaN among many, told by its bits.
+# Prometheus' staleness marker (value.StaleNaN): a NaN with these bits.
 STALE_BITS = 0x7FF0000000000002
 STALE = float(np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0])
 
 
 def stale_mark() -> Values:
-    """An array with the one stale mark: Python floats may change a NaN's bits, arrays do not."""
+    """A one-element array with the stale marker: Python floats may change a NaN's bits."""
     return np.array([STALE_BITS], dtype=np.uint64).view(np.float64)
 
 
 def is_stale(values: Values) -> NDArray[np.bool_]:
-    """Which values are the stale mark; any other NaN is data."""
+    """Mask of the stale markers; any other NaN is a sample."""
     bits = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     return np.asarray(bits == STALE_BITS)
 
 
 class Labelled(NamedTuple):
-    """One series: labels with __name__; interval is the usual ms between samples, 0 if unknown.
+    """One series: labels with __name__; `interval` in ms between samples, 0 if unknown.
 
-    `extent`, where it is given, are the times of its first and last sample (ms): such a series
-    may hold history whose samples are further apart, and then each stands for as long as they
-    are (spacing.py).
+    `extent`, where given, are the times (ms) of its first and last sample: such a series may
+    hold history with sparser samples, whose lookback follows their spacing (spacing.py).
     """
 
     labels: Mapping[str, str]
@@ -39,13 +38,13 @@ class Labelled(NamedTuple):
 
 
 class SeriesSource(Protocol):
-    """Series by number, and their samples."""
+    """A storage of series, identified by their index."""
 
     def names(self) -> Sequence[Labelled]:
-        """All series; the place in the sequence is the id that fetch takes."""
+        """All series; the index in the sequence is the id that `fetch` takes."""
 
     def fetch(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
-        """Samples with start < t <= end, ms since 1970, for each id in the order asked.
+        """Samples with start < t <= end (Unix ms) of each id, in the order of `ids`.
 
-        Times are int64, ascending and unique; values are float64. Stale marks are handed out too.
+        Times are int64, ascending and unique; values are float64, stale markers included.
         """

@@ -1,10 +1,10 @@
-"""How long a sample stands where samples come rarely, as those of imported history do.
+"""Longer lookbacks for sparse samples, such as those of imported history.
 
-    10:00      10:15      10:30                 a sample each quarter hour: Prometheus' five
-      x----      x----      x----               minutes leave gaps
-      x==========x==========x==========···      three of the steps before it leave none
+    10:00      10:15      10:30                 a sample each quarter hour: Prometheus' default
+      x----      x----      x----               lookback of 5 minutes leaves gaps
+      x==========x==========x==========···      three of the preceding steps leave none
 
-Only series that have no value at some moment are looked at, so that others cost nothing.
+Only series without a value at some moment are examined, so that others cost nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,102 +17,106 @@ from meterd.promql.range_vector import Arrays, NewestSamples
 from meterd.promql.source import Labelled, Times, is_stale
 
 STEPS = 3
-"""A sample stands for so many steps; so many steps tell how long they are."""
+"""The lookback of a sparse sample in steps, and the number of steps that determine its length."""
 
 LONGEST_STEP_MS = 86_400_000
-# How far back: where a sample still stands, as many must be found as tell how long.
-_REACHES_MS = (3 * 3_600_000, 2 * STEPS * LONGEST_STEP_MS)
-# Where this time up to a moment holds so many samples, they do not come rarely.
-_END_MS = 900_000
-_MOST_ROWS = 16  # looked at together
-_MOST_SAMPLES = 1_000_000  # read of all of them: then the rest is left as it is
+# Lookbacks tried in turn: long enough to find the STEPS samples that determine the spacing.
+_LOOKBACKS_MS = (3 * 3_600_000, 2 * STEPS * LONGEST_STEP_MS)
+# A series with STEPS samples within this time is not sparse.
+_RECENT_MS = 900_000
+_BATCH_ROWS = 16  # rows read together
+_READ_MAX_SAMPLES = 1_000_000  # of one query: beyond it the remaining rows keep their gaps
 
 Fetch = Callable[[Sequence[int], Times, Times], Sequence[Arrays]]
-"""Series by number, starts and ends of windows (ms): their samples with start < t <= end."""
+"""(series ids, window starts, window ends in ms) -> their samples with start < t <= end."""
 
 
-def lookbacks(arrays: Arrays, usual: int) -> Times:
-    """How long each sample stands, in ms: `usual`, or three of the shortest step before it.
+def lookbacks(arrays: Arrays, default_lookback: int) -> Times:
+    """The lookback of each sample in ms: the default, or STEPS times the step before it.
 
-    The shortest of three, so that an outage does not pass for a rare sample; fewer than three
-    samples tell nothing.
+    The shortest of the three preceding steps counts, so that an outage does not look like sparse
+    sampling. With fewer than three samples, the default.
     """
     times, values = arrays
-    found = np.full(len(times), usual, dtype=np.int64)
-    told = np.flatnonzero(~is_stale(values))
-    if len(told) < STEPS:
-        return found
-    steps = np.diff(times[told])
-    wide = min(STEPS, len(steps))
-    shortest = np.lib.stride_tricks.sliding_window_view(steps, wide).min(axis=1)
+    durations = np.full(len(times), default_lookback, dtype=np.int64)
+    data = np.flatnonzero(~is_stale(values))
+    if len(data) < STEPS:
+        return durations
+    steps = np.diff(times[data])
+    width = min(STEPS, len(steps))
+    shortest = np.lib.stride_tricks.sliding_window_view(steps, width).min(axis=1)
     # The first samples have too few steps before them.
-    shortest = np.concatenate((np.repeat(shortest[:1], len(told) - len(shortest)), shortest))
-    found[told] = np.maximum(usual, STEPS * np.minimum(shortest, LONGEST_STEP_MS))
-    return found
+    shortest = np.concatenate((np.repeat(shortest[:1], len(data) - len(shortest)), shortest))
+    durations[data] = np.maximum(default_lookback, STEPS * np.minimum(shortest, LONGEST_STEP_MS))
+    return durations
 
 
 @dataclass(frozen=True, slots=True)
 class Widening:
-    """Series by number, in the order of the rows of `newest`, at some moments (ms)."""
+    """Fills gaps of a NewestSamples whose rows are the series `ids`, at the moments (Unix ms)."""
 
     names: Sequence[Labelled]
     ids: Sequence[int]
     moments: Times
-    usual: int
+    default_lookback: int
     fetch: Fetch
 
     def apply(self, newest: NewestSamples) -> None:
-        """Fills moments at which a sample is older than usual, but not for its own spacing."""
+        """Fills moments whose newest sample is beyond the default lookback, but within its own."""
         rows = [
             row
-            for row in np.flatnonzero(newest.lacking.any(axis=1)).tolist()
+            for row in np.flatnonzero(newest.missing.any(axis=1)).tolist()
             if self.names[self.ids[row]].extent is not None
         ]
-        read = 0
-        for first in range(0, len(rows), _MOST_ROWS):
-            for count in self._some(newest, rows[first : first + _MOST_ROWS]):
-                read += count
-                if read > _MOST_SAMPLES:
+        samples_read = 0
+        for first in range(0, len(rows), _BATCH_ROWS):
+            for count in self._fill_rows(newest, rows[first : first + _BATCH_ROWS]):
+                samples_read += count
+                if samples_read > _READ_MAX_SAMPLES:
                     return
 
-    def _some(self, newest: NewestSamples, rows: list[int]) -> Iterator[int]:
-        """Yields how many samples were read."""
-        for reach in _REACHES_MS:
-            need = self._need(newest, rows, reach)
-            near = [rows[place] for place in np.flatnonzero(need.sum(axis=1)).tolist()]
-            places = np.flatnonzero(need.sum(axis=0))
-            asked = self.moments[places]
-            if reach > _REACHES_MS[0] and near:
-                near = list(self._rare(near, asked))
-            if not near:
+    def _fill_rows(self, newest: NewestSamples, rows: list[int]) -> Iterator[int]:
+        """Fills some rows with growing lookbacks; yields the number of samples of each read."""
+        for lookback in _LOOKBACKS_MS:
+            needed = self._missing_within(newest, rows, lookback)
+            near_rows = [rows[place] for place in np.flatnonzero(needed.sum(axis=1)).tolist()]
+            columns = np.flatnonzero(needed.sum(axis=0))
+            moments = self.moments[columns]
+            if lookback > _LOOKBACKS_MS[0] and near_rows:
+                near_rows = list(self._sparse_rows(near_rows, moments))
+            if not near_rows:
                 continue
-            series = self._read(near, asked - reach, asked)
+            series = self._read(near_rows, moments - lookback, moments)
             yield sum(len(times) for times, _ in series)
-            stands = [lookbacks(arrays, self.usual) for arrays in series]
-            newest.fill(near, places, NewestSamples.of(series, stands, asked))
-            pairs = zip(near, stands, strict=True)
-            often = {row for row, stand in pairs if not self._may_be_rare(stand)}
-            rows = [row for row in rows if row not in often]
+            durations = [lookbacks(arrays, self.default_lookback) for arrays in series]
+            newest.fill(near_rows, columns, NewestSamples.of(series, durations, moments))
+            pairs = zip(near_rows, durations, strict=True)
+            frequent = {
+                row for row, row_durations in pairs if not self._may_be_sparse(row_durations)
+            }
+            rows = [row for row in rows if row not in frequent]
 
-    def _need(self, newest: NewestSamples, rows: Sequence[int], reach: int) -> Mask:
-        """Rows x moments: whether there may be a sample not longer before than the reach."""
+    def _missing_within(self, newest: NewestSamples, rows: Sequence[int], lookback: int) -> Mask:
+        """Rows x moments: missing, and the series' extent allows a sample within the lookback."""
         extents = [self.names[self.ids[row]].extent or (0, 0) for row in rows]
         first, last = np.array(extents, dtype=np.int64).reshape(-1, 2).T[:, :, None]
-        may = (self.moments >= first) & (self.moments < last + reach)
-        return np.asarray(newest.lacking[list(rows)] & may)
+        within = (self.moments >= first) & (self.moments < last + lookback)
+        return np.asarray(newest.missing[list(rows)] & within)
 
-    def _may_be_rare(self, stand: Times) -> bool:
-        return len(stand) < STEPS or bool((stand > self.usual).any())
+    def _may_be_sparse(self, durations: Times) -> bool:
+        return len(durations) < STEPS or bool((durations > self.default_lookback).any())
 
-    def _rare(self, rows: Sequence[int], asked: Times) -> Iterator[int]:
-        """Those that have not many samples in the last minutes before the last moment."""
+    def _sparse_rows(self, rows: Sequence[int], moments: Times) -> Iterator[int]:
+        """The rows with fewer than STEPS samples in the last _RECENT_MS up to the last moment."""
         ends: dict[int, list[int]] = {}
         for row in rows:
             last = (self.names[self.ids[row]].extent or (0, 0))[1]
-            ends.setdefault(min(last, int(asked[-1])), []).append(row)
-        for end, some in ends.items():
+            ends.setdefault(min(last, int(moments[-1])), []).append(row)
+        for end, end_rows in ends.items():
             until = np.array([end], dtype=np.int64)
-            for row, (times, _) in zip(some, self._read(some, until - _END_MS, until), strict=True):
+            for row, (times, _) in zip(
+                end_rows, self._read(end_rows, until - _RECENT_MS, until), strict=True
+            ):
                 if len(times) < STEPS:
                     yield row
 

@@ -1,6 +1,6 @@
-"""Sums, means, spreads and quantiles down the columns of an array, with Prometheus' roundings.
+"""Sums, means, variances and quantiles of an array's columns, rounded exactly as in Prometheus.
 
-Everywhere `inside` tells what counts, `count` how much that is a column, and data is 0 elsewhere.
+`inside` masks the values that count, `count` is their number per column; data is 0 elsewhere.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ Counts = NDArray[np.intp]
 
 
 def neumaier(rows: Values) -> tuple[Values, Values]:
-    """Sums down the rows with their compensation, rounding for rounding as Prometheus does.
+    """Kahan-Neumaier sums of the columns and their compensation, bit for bit as in Prometheus.
 
-    The plain running sums are what cumsum gives; what each addition lost follows from them, and
-    the losses are summed in the same order. Where a sum is not finite the compensation is 0.
+    cumsum gives the plain running sums; the rounding error of each addition follows from them,
+    and the errors are summed in the same order. Where a sum is not finite the compensation is 0.
     """
     if not len(rows):
         return np.zeros(rows.shape[1:]), np.zeros(rows.shape[1:])
@@ -24,52 +24,52 @@ def neumaier(rows: Values) -> tuple[Values, Values]:
         sums = np.cumsum(rows, axis=0)
         before, after, added = sums[:-1], sums[1:], rows[1:]
         larger = np.abs(before) >= np.abs(added)
-        lost = np.where(larger, (before - after) + added, (added - after) + before)
-        loss = np.cumsum(lost, axis=0)[-1] if len(lost) else np.zeros_like(sums[-1])
-    return sums[-1], np.where(np.isfinite(sums[-1]), loss, 0.0)
+        losses = np.where(larger, (before - after) + added, (added - after) + before)
+        compensation = np.cumsum(losses, axis=0)[-1] if len(losses) else np.zeros_like(sums[-1])
+    return sums[-1], np.where(np.isfinite(sums[-1]), compensation, 0.0)
 
 
 def total(rows: Values) -> Values:
-    sums, loss = neumaier(rows)
-    return np.asarray(sums + loss)
+    sums, compensation = neumaier(rows)
+    return np.asarray(sums + compensation)
 
 
 def mean(rows: Values, inside: Mask, count: Counts) -> Values:
-    """A sum that overflows is taken again from values already divided."""
+    """Means of the columns; where the sum overflows, the sum of the values divided by the count."""
     with np.errstate(all="ignore"):
-        sums, loss = neumaier(rows)
-        means = np.asarray(sums / count + loss / count)
-        over = ~np.isfinite(sums)
-        if over.any():
-            parts = np.where(inside, rows / count, 0.0)[:, over]
-            means[over] = parts.sum(axis=0)
+        sums, compensation = neumaier(rows)
+        means = np.asarray(sums / count + compensation / count)
+        overflowed = ~np.isfinite(sums)
+        if overflowed.any():
+            parts = np.where(inside, rows / count, 0.0)[:, overflowed]
+            means[overflowed] = parts.sum(axis=0)
     return means
 
 
 def variance(data: Values, inside: Mask, count: Counts) -> Values:
-    """Of the whole population; NaN where a value is not finite."""
+    """Population variances of the columns; NaN where a value is not finite."""
     with np.errstate(all="ignore"):
-        apart = np.where(inside, data - mean(data, inside, count), 0.0)
-        spread = total(apart * apart) / count
-    return np.where(np.isfinite(data).all(axis=0), spread, np.nan)
+        deviations = np.where(inside, data - mean(data, inside, count), 0.0)
+        variances = total(deviations * deviations) / count
+    return np.where(np.isfinite(data).all(axis=0), variances, np.nan)
 
 
-def quantiles(data: Values, inside: Mask, count: Counts, wanted: Values) -> Values:
-    """NaN is the least of all values; wanted is one a column.
+def quantiles(data: Values, inside: Mask, count: Counts, ranks: Values) -> Values:
+    """The quantile `ranks[column]` of each column, linearly interpolated; NaN sorts first.
 
-    Below 0 is -Inf, above 1 +Inf, and NaN of none or for NaN.
+    A rank below 0 gives -Inf, above 1 +Inf; NaN for a NaN rank or an empty column.
     """
-    lost = (np.isnan(data) & inside).sum(axis=0)
+    nan_counts = (np.isnan(data) & inside).sum(axis=0)
     ordered = np.where(np.isnan(data), -np.inf, data)
     ordered = np.sort(np.where(inside, ordered, np.inf), axis=0)
-    rank = np.where(np.isnan(wanted), 0.0, np.clip(wanted, 0, 1)) * (np.maximum(count, 1) - 1)
-    lower = np.floor(rank).astype(np.intp)
+    positions = np.where(np.isnan(ranks), 0.0, np.clip(ranks, 0, 1)) * (np.maximum(count, 1) - 1)
+    lower = np.floor(positions).astype(np.intp)
     upper = np.minimum(lower + 1, np.maximum(count, 1) - 1)
     columns = np.arange(data.shape[1])
-    weight = rank - lower
-    below = np.where(lower < lost, np.nan, ordered[lower, columns])
-    above = np.where(upper < lost, np.nan, ordered[upper, columns])
+    weight = positions - lower
+    below = np.where(lower < nan_counts, np.nan, ordered[lower, columns])
+    above = np.where(upper < nan_counts, np.nan, ordered[upper, columns])
     with np.errstate(all="ignore"):
-        out = below * (1 - weight) + above * weight
-    out = np.where(wanted < 0, -np.inf, np.where(wanted > 1, np.inf, out))
-    return np.where(np.isnan(wanted) | (count == 0), np.nan, out)
+        values = below * (1 - weight) + above * weight
+    values = np.where(ranks < 0, -np.inf, np.where(ranks > 1, np.inf, values))
+    return np.where(np.isnan(ranks) | (count == 0), np.nan, values)

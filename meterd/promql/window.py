@@ -1,4 +1,4 @@
-"""The windows of one series at all steps, and ways to go over them without a loop over steps."""
+"""The windows of one series at all steps, and vectorised passes over them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -8,32 +8,32 @@ from numpy.typing import NDArray
 
 from meterd.promql.source import Times, Values
 
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
-_TILE = 1 << 18  # values laid out at once: stays in the cache of the processor
+_TILE_MAX_VALUES = 1 << 18  # 2 MiB of float64: stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Samples of one series and, for each step, the places [low, high) within (start, end].
+    """Samples of one series and, for each step, the indices [low, high) of those in (start, end].
 
-    `at` are the steps' own times; `pulse` is called between pieces of long work.
+    `step_times` are the evaluation times (ms); `check_deadline` is called between tiles.
     """
 
     times: Times
     values: Values
-    low: Places
-    high: Places
+    low: Indices
+    high: Indices
     starts: Times
     ends: Times
-    at: Times
-    pulse: Callable[[], None]
+    step_times: Times
+    check_deadline: Callable[[], None]
 
     @property
-    def count(self) -> Places:
+    def count(self) -> Indices:
         return self.high - self.low
 
-    def only(self, steps: Places) -> "Window":
+    def select_steps(self, steps: Indices) -> "Window":
         """The windows of some steps."""
         return replace(
             self,
@@ -41,55 +41,55 @@ class Window:
             high=self.high[steps],
             starts=self.starts[steps],
             ends=self.ends[steps],
-            at=self.at[steps],
+            step_times=self.step_times[steps],
         )
 
 
-def window(
+def make_window(
     times: Times,
     values: Values,
     starts: Times,
     ends: Times,
-    at: Times,
+    step_times: Times,
     pulse: Callable[[], None],
 ) -> Window:
     low = np.searchsorted(times, starts, side="right")
     high = np.searchsorted(times, ends, side="right")
-    return Window(times, values, low, high, starts, ends, at, pulse)
+    return Window(times, values, low, high, starts, ends, step_times, pulse)
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Some steps' windows side by side: column k holds step k's samples, top first.
+    """Some steps' windows as columns: column k holds step k's samples in time order.
 
-    `inside` is False in the padding below shorter windows; `places` are places in the series.
+    `inside` is False in the padding of shorter windows; `indices` are those in the series.
     """
 
     steps: slice
-    places: Places
+    indices: Indices
     inside: NDArray[np.bool_]
-    count: Places
+    count: Indices
 
 
-def tiles(shown: Window) -> Iterator[Tile]:
-    """All windows, in pieces of bounded size; pieces with no sample at all are left out."""
-    room = max(1, _TILE // max(1, int(shown.count.max())))
-    for done in range(0, len(shown.low), room):
-        steps = slice(done, done + room)
-        count = shown.count[steps]
+def tiles(window: Window) -> Iterator[Tile]:
+    """All windows, in tiles of bounded size; tiles without any sample are left out."""
+    steps_per_tile = max(1, _TILE_MAX_VALUES // max(1, int(window.count.max())))
+    for first_step in range(0, len(window.low), steps_per_tile):
+        steps = slice(first_step, first_step + steps_per_tile)
+        count = window.count[steps]
         if not count.any():
             continue
-        offsets = np.arange(int(count.max()))[:, None]
-        places = np.minimum(shown.low[steps] + offsets, len(shown.values) - 1)
-        yield Tile(steps, places, offsets < count, count)
-        shown.pulse()
+        depths = np.arange(int(count.max()))[:, None]
+        places = np.minimum(window.low[steps] + depths, len(window.values) - 1)
+        yield Tile(steps, places, depths < count, count)
+        window.check_deadline()
 
 
-def reduced(shown: Window, ufunc: np.ufunc, data: Values) -> Values:
-    """ufunc over data[low:high] for each step; what empty windows give has no meaning."""
+def reduce_windows(window: Window, ufunc: np.ufunc, data: Values) -> Values:
+    """The ufunc's reduction of data[low:high] for each step; undefined for empty windows."""
     if not len(data):
-        return np.full(len(shown.low), np.nan)
+        return np.full(len(window.low), np.nan)
     padded = np.append(data, data[-1])
-    pairs = np.empty(2 * len(shown.low), dtype=np.intp)
-    pairs[0::2], pairs[1::2] = shown.low, shown.high
+    pairs = np.empty(2 * len(window.low), dtype=np.intp)
+    pairs[0::2], pairs[1::2] = window.low, window.high
     return np.asarray(ufunc.reduceat(padded, pairs)[::2])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from meterd.errors import ConfigError
 from meterd.model.clock import Clock
-from meterd.model.shares import ClientSlot, giving_way, share_of
+from meterd.model.shares import ClientSlot, clients_to_close, share_of
 from meterd.proxy import frames
 from meterd.proxy.frames import HEADER_SIZE, NoFrame, ProxyRefusal, ProxyRequest
 from meterd.proxy.proxied_meter import Lane, ProxiedMeter, ProxyRoute
@@ -152,7 +152,7 @@ class Proxy:
             return True
         seats = [ClientSlot(c, c.share, c.used, c.since) for c in self._clients if not c.is_busy]
         held = Counter(client.share for client in self._clients)
-        for client in giving_way(share, seats, held, self._clock.monotonic(), LEAST_IDLE):
+        for client in clients_to_close(share, seats, held, self._clock.monotonic(), LEAST_IDLE):
             self.counters["gave_way"] += 1
             self._clients.discard(client)
             # Not cancelled: Python 3.11 would log that as an error.

@@ -135,7 +135,7 @@ def _spans(register_map: RegisterMap) -> Iterator[tuple[int, int, int]]:
     for row in register_map.rows:
         if not row.alone:
             yield row.function, row.first, row.last
-        yield from row.far_runs()
+        yield from row.remote_runs()
 
 
 def _span(register_map: RegisterMap, first: int, last: int, strict: Strictness) -> tuple[int, int]:

@@ -12,6 +12,6 @@
     blocks                        bytes of blocks, roll-ups and commit records
 
 Each may import what stands below it (pyproject.toml proves it), and model and errors; nothing from
-poll, drivers or config, and no asyncio in the thread. Decided against: a unit that changes under
-one series.
+poll, drivers or config, and no asyncio in the thread.
+Decision: docs/decisions/0003.
 """

@@ -1,9 +1,7 @@
 """Bytes and frames: links to devices, and what counts as an answer on them.
 
 May import model and errors; knows no device, no register map and no interval.
-Decided against: pymodbus' client (it takes a wrong function, transaction id 0 and a wrong
-register count as success, and shifts replies after a late one on RTU), retries inside an
-exchange (the bus decides), and a queue of requests (one exchange at a time is the wire's law).
+Decisions: docs/decisions/0001, docs/decisions/0002.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Link URLs taken apart: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`.
+"""Parser of link URLs: `tcp://host:502?framer=rtu`, `serial:///dev/ttyUSB0?baud=9600`.
 
-What a URL may say is judged in config/link_urls.py; here it only comes apart.
+URLs are validated in config/link_urls.py; this module only splits valid ones and merges defaults.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ MODBUS_PORT = 502
 # Modbus/TCP Security Protocol Specification, 2018.
 MODBUS_TLS_PORT = 802
 
-_DEFAULTS = {
+_SCHEME_DEFAULTS = {
     "tcp": {"framer": "socket"},
     "udp": {"framer": "socket"},
     # verify: 1 the certificate, host also its name, 0 nothing.
@@ -30,13 +30,13 @@ _DEFAULTS = {
         "settle": "1.1s",
     },
 }
-# How the serial line behind a gateway is set, where its baud rate is said.
-_BEHIND = {"bytes": "8", "parity": "N", "stop": "1"}
+# Options of the serial line behind a gateway; they apply where the URL has `baud`.
+_GATEWAY_LINE_DEFAULTS = {"bytes": "8", "parity": "N", "stop": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a link leads; `options` are what its URL says."""
+    """A link URL in parts; `options` are the URL's query parameters alone, without defaults."""
 
     scheme: str
     host: str
@@ -46,26 +46,26 @@ class Address:
 
     @property
     def key(self) -> str:
-        """Two devices with the same key share one bus."""
+        """The URL without options. Devices whose addresses have the same key share one bus."""
         if self.scheme == "serial":
             return f"serial://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
     def settled(self, defaults: Mapping[str, str]) -> dict[str, str]:
-        """All options: the URL's own, then the driver's, then the house's."""
-        house = _DEFAULTS[self.scheme]
-        usable = {name: value for name, value in defaults.items() if name in house}
-        behind = _BEHIND if "baud" in self.options else {}
-        return {**behind, **house, **usable, **self.options}
+        """Values of all options: the URL's, else the driver's `defaults`, else the scheme's."""
+        scheme = _SCHEME_DEFAULTS[self.scheme]
+        driver = {name: value for name, value in defaults.items() if name in scheme}
+        gateway_line = _GATEWAY_LINE_DEFAULTS if "baud" in self.options else {}
+        return {**gateway_line, **scheme, **driver, **self.options}
 
     def duration(self, name: str) -> float | None:
-        """An option in seconds; None where the URL does not say it."""
+        """An option of the URL in seconds; None where the URL lacks it."""
         return seconds(self.options[name]) if name in self.options else None
 
 
 def parse(url: str) -> Address:
-    """The parts of a URL that has been judged to be one."""
+    """Splits a URL that config/link_urls.py has validated."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     if parts.scheme == "serial":

@@ -1,4 +1,4 @@
-"""What a link is: the way to devices that share a bus, one exchange at a time."""
+"""The Link protocol: request and reply with the devices of one bus, one exchange at a time."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,22 +10,22 @@ from meterd.wire.rtt_estimator import RttEstimator
 T = TypeVar("T")
 
 Parse = Callable[[bytearray], T | None]
-"""Looks at what has arrived. Deletes from the buffer what it consumed or dropped, returns the
-answer once it is whole, None to wait for more, and raises DeviceError for a no."""
+"""Parser of the receive buffer. Deletes from it what it consumed or dropped, returns the reply
+once it is complete, None to wait for more bytes, and raises DeviceError for a refusal."""
 
 
 class Link(Protocol):
-    """The way to one or several devices that share a bus."""
+    """A connection or port behind which one or several devices share a bus."""
 
     url: str
     options: Mapping[str, str]
-    """What the URL says, and where it is silent the drivers' defaults; `framer` is always there."""
+    """The URL's options, merged with the drivers' defaults; `framer` is always there."""
     epoch: int
-    """How often the link was opened: what a driver learnt of a device holds within one epoch."""
+    """Times the link was opened. A driver discards what it learned of a device when it changes."""
     timeout: float
-    """The most that an exchange may take, in seconds."""
+    """Default time limit of an exchange, in seconds."""
     took: float
-    """Seconds from request to answer in the last exchange that went well."""
+    """Duration of the last successful exchange, from request to the reply's last byte (s)."""
     counters: Counter[str]
 
     async def exchange(
@@ -40,39 +40,40 @@ class Link(Protocol):
         station: int = 0,
         once: bool = False,
     ) -> T:
-        """Send `request`, give what arrives to `parse` until it returns an answer.
+        """Send `request` and pass what arrives to `parse` until it returns the reply.
 
         One deadline of `timeout` seconds (the link's own if None) bounds the whole exchange.
-        `pace` may know that answers come sooner, and learns. `quiet`: replies carry no id, so
-        input from before is thrown away, and after a failure the link listens until the line is
-        silent. `station` is who is asked: some buses need a pause when that changes. A question
-        is asked again where the connection closes before the answer; `once` forbids that: what
-        makes a device act must not be sent twice.
+        `pace` may shorten it, and is updated with the exchange's duration. `quiet`: replies carry
+        no transaction id, so earlier input is discarded, and after a failure the line is drained:
+        nothing is sent until it was silent for one timeout. `ticket` is the transaction id, if
+        any. `station` is the unit id: some buses need a pause when it changes. A request is sent
+        again where the connection closes before the reply; `once` forbids that, for commands that
+        must not be executed twice.
         Raises LinkError, or what `parse` raises.
         """
 
     def ticket(self) -> int:
-        """A number of 1 to 65535 for the next exchange; goes on across reconnects."""
+        """The next transaction id, 1 to 65535; the sequence goes on across reconnects."""
 
     def expired(self, ticket: int) -> bool:
-        """Whether this number belongs to an exchange that was given up: its answer is late."""
+        """Whether this transaction id belongs to an exchange that timed out: its reply is late."""
 
     def count(self, what: str, n: int = 1) -> None:
-        """Count something dropped, by its cause."""
+        """Add `n` to the link's counter `what` (causes of dropped input, mostly)."""
 
     def retime(self, times: "Times") -> None:
-        """Other patience from the next exchange on; the connection stays."""
+        """Use `times` from the next exchange on; the connection stays open."""
 
     async def close(self) -> None:
-        """Close; the next exchange opens it again."""
+        """Close the connection or port; the next exchange opens it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """A link's patience, in seconds.
+    """Timeouts and pauses of a link, in seconds.
 
-    `gap` is the pause between two exchanges, `unit_gap` the one when another unit is asked,
-    `connect_delay` the one after connecting: some devices need each of them.
+    Pauses that some devices need: `gap` between two exchanges, `unit_gap` between two exchanges
+    with different units, `connect_delay` after connecting.
     """
 
     timeout: float = 1.0

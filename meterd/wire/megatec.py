@@ -1,4 +1,5 @@
-"""Megatec lines: one command, one line of answer, each ended by CR. Orders meet silence.
+"""The Megatec protocol: a command and a reply line, each ended by CR; commands that make the UPS
+act (`T`, test) get no reply.
 
 > Q1\\r
 < (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\\r
@@ -14,49 +15,49 @@ from meterd.wire.link import Link
 _CR = b"\r"
 _PADDING = b"\x00\r\n"
 _PRINTABLE = re.compile(rb"[ -~]*")
-# A status line whose CR was lost: it is whole when its eight status characters are there.
+# A status line whose CR was lost is complete when it ends with its eight status bits.
 _WHOLE_STATUS = re.compile(rb"\([ -~]* [01]{8}")
 _REFUSALS = (b"N", b"NAK", b"(NAK")
-# What units say that do not keep silent about an order they took, and how that begins.
-_TAKEN = (b"ACK", b"(ACK", b"OK")
-_TAKEN_STARTS = (b"A", b"(", b"O")
-# The longest line asked for has 47 bytes; blanks that some firmware pads with fit as well.
+# Replies of units that acknowledge a command in place of silence, and their first bytes.
+_ACKNOWLEDGEMENTS = (b"ACK", b"(ACK", b"OK")
+_ACKNOWLEDGEMENT_STARTS = (b"A", b"(", b"O")
+# Bytes. The longest reply line has 47; the rest is room for blanks that some firmware pads with.
 LINE_LIMIT = 128
 
-# The command answered last on each link, and its line: an interface that repeats lines sends that
-# once more, perhaps when the next command is out.
-_LAST: WeakKeyDictionary[Link, tuple[bytes, bytes]] = WeakKeyDictionary()
+# The last answered command of each link and its reply line: some interfaces repeat a line, even
+# after the next command was sent.
+_LAST_REPLIES: WeakKeyDictionary[Link, tuple[bytes, bytes]] = WeakKeyDictionary()
 
 
-async def ask(link: Link, command: str, start: bytes) -> str:
-    """The answer to `command` without its CR; it begins with the byte `start`.
+async def query(link: Link, command: str, start: bytes) -> str:
+    """Send a query; returns its reply line without CR, which begins with the byte `start`.
 
     Raises Unsupported when the unit echoes or refuses the command, ProtocolError (code
-    `garbled`) when a line came that is no answer, and the link's own LinkError.
+    `garbled`) for a line that is no reply to it, and the link's own LinkError.
     """
-    answer = _Answer(link, command.encode("ascii"), start)
+    reply = _ReplyLine(link, command.encode("ascii"), start)
     try:
-        line = await link.exchange(command.encode("ascii") + _CR, answer, quiet=True)
+        line = await link.exchange(command.encode("ascii") + _CR, reply, quiet=True)
     except LinkError as error:
         if error.code != LinkCode.TIMEOUT:
             raise
-        silent = answer.at_silence()
-        if silent is None:
+        late_line = reply.at_timeout()
+        if late_line is None:
             raise
-        line = silent
-    _LAST[link] = command.encode("ascii"), line.encode("ascii")
+        line = late_line
+    _LAST_REPLIES[link] = command.encode("ascii"), line.encode("ascii")
     return line
 
 
-async def tell(link: Link, command: str) -> None:
-    """Send an order, once: silence or an ACK means that the unit took it.
+async def send_command(link: Link, command: str) -> None:
+    """Send a command that makes the unit act, once: silence or an ACK means that it was accepted.
 
     Raises Unsupported when the unit echoes or refuses it, ProtocolError (code `garbled`) when
-    something else came, so that nobody knows, and the link's own LinkError.
+    something else came, so that the outcome is unknown, and the link's own LinkError.
     """
-    verdict = _CommandReply(link, command.encode("ascii"), _TAKEN_STARTS)
+    acknowledgement = _Acknowledgement(link, command.encode("ascii"), _ACKNOWLEDGEMENT_STARTS)
     try:
-        await link.exchange(command.encode("ascii") + _CR, verdict, quiet=True, once=True)
+        await link.exchange(command.encode("ascii") + _CR, acknowledgement, quiet=True, once=True)
     except LinkError as error:
         if error.code == LinkCode.CLOSED:
             text = (
@@ -65,37 +66,37 @@ async def tell(link: Link, command: str) -> None:
             raise LinkError(text, code=LinkCode.CLOSED) from error
         if error.code != LinkCode.TIMEOUT:
             raise
-        verdict.at_silence()
-        # No answer was owed, so none is missing.
+        acknowledgement.at_timeout()
+        # The link has counted a timeout, but this command has no reply that could be missing.
         link.count("timeout", -1)
 
 
-class _Answer:
-    """Looks for the answer to one command in what arrives."""
+class _ReplyLine:
+    """Parser (wire.link.Parse) of the reply line to one query."""
 
     def __init__(self, link: Link, command: bytes, start: bytes | tuple[bytes, ...]) -> None:
         self._link = link
         self._command = command
         self._start = start
-        self._heard = b""
+        self._partial = b""
         self._copy: bytes | None = None
 
     def __call__(self, buffer: bytearray) -> str | None:
         self._drop_padding(buffer)
         if self._is_echo_so_far(buffer):
-            self._heard = bytes(buffer)
+            self._partial = bytes(buffer)
             return None
         end = buffer.find(_CR)
         length = len(buffer) if end < 0 else end
         if length > LINE_LIMIT:
             raise ProtocolError(f"{length} bytes without an end of line", code=LinkCode.GARBLED)
         if end < 0:
-            self._heard = bytes(buffer)
+            self._partial = bytes(buffer)
             return None
         line = bytes(buffer[:end])
         del buffer[: end + 1]
         self._drop_padding(buffer)
-        self._heard = b""
+        self._partial = b""
         if self._repeats(line):
             self._link.count("copies")
             self._copy = line
@@ -103,22 +104,25 @@ class _Answer:
         return self._judge(line)
 
     def _repeats(self, line: bytes) -> bool:
-        """Whether another command was just answered with this line."""
-        command, answer = _LAST.get(self._link, (self._command, b""))
-        return command != self._command and answer == line
+        """Whether this line is the reply to the command before, which was another one."""
+        command, reply = _LAST_REPLIES.get(self._link, (self._command, b""))
+        return command != self._command and reply == line
 
-    def at_silence(self) -> str | None:
-        """The answer after all, once nothing more came: a whole line that only lacks its CR, or
-        one that is as the last answer to another command was."""
-        if self._copy is not None and not self._heard:
+    def at_timeout(self) -> str | None:
+        """The reply found when the timeout has passed; None if there is none.
+
+        It is a complete status line without its CR, or a line equal to the reply before that was
+        taken for its copy.
+        """
+        if self._copy is not None and not self._partial:
             return self._judge(self._copy)
-        heard = self._heard.strip(_PADDING)
-        if heard == self._command or heard in _REFUSALS:
-            raise self._refused(heard)
-        if self._start != b"(" or not _WHOLE_STATUS.fullmatch(heard):
+        partial = self._partial.strip(_PADDING)
+        if partial == self._command or partial in _REFUSALS:
+            raise self._refused(partial)
+        if self._start != b"(" or not _WHOLE_STATUS.fullmatch(partial):
             return None
         self._link.count("no_cr")
-        return heard.decode("ascii")
+        return partial.decode("ascii")
 
     def _drop_padding(self, buffer: bytearray) -> None:
         padding = len(buffer) - len(buffer.lstrip(_PADDING))
@@ -127,7 +131,7 @@ class _Answer:
             self._link.count("padding", padding)
 
     def _is_echo_so_far(self, buffer: bytearray) -> bool:
-        """Whether only the echo came yet; drops it as soon as the answer begins behind it."""
+        """Whether only the echo of the command came yet; drops it once the reply follows it."""
         if not buffer.startswith(self._command):
             return False
         rest = buffer[len(self._command) :].lstrip(_PADDING)
@@ -140,29 +144,31 @@ class _Answer:
         if line == self._command or line in _REFUSALS:
             raise self._refused(line)
         if not line.startswith(self._start) or not _PRINTABLE.fullmatch(line):
-            asked = self._command.decode("ascii")
-            raise ProtocolError(f"{line[:60]!r} is no answer to {asked}", code=LinkCode.GARBLED)
+            command = self._command.decode("ascii")
+            raise ProtocolError(f"{line[:60]!r} is no answer to {command}", code=LinkCode.GARBLED)
         return line.decode("ascii")
 
     def _refused(self, line: bytes) -> Unsupported:
-        asked = self._command.decode("ascii")
+        command = self._command.decode("ascii")
         how = "echoed" if line == self._command else f"answered {line.decode('ascii')}"
-        return Unsupported(f"the unit does not know {asked}: it {how}", code=DeviceCode.UNSUPPORTED)
+        return Unsupported(
+            f"the unit does not know {command}: it {how}", code=DeviceCode.UNSUPPORTED
+        )
 
 
-class _CommandReply(_Answer):
-    """Looks for what a unit says to an order, mostly nothing."""
+class _Acknowledgement(_ReplyLine):
+    """Parser of the acknowledgement of a command; most units send none."""
 
-    def at_silence(self) -> str | None:
-        """None for the silence that means yes; an answer may lack its CR here, too."""
-        heard = self._heard.strip(_PADDING)
-        return self._judge(heard) if heard else None
+    def at_timeout(self) -> str | None:
+        """None for silence, which means accepted; an acknowledgement may lack its CR here, too."""
+        partial = self._partial.strip(_PADDING)
+        return self._judge(partial) if partial else None
 
     def _judge(self, line: bytes) -> str:
         if line == self._command or line in _REFUSALS:
             raise self._refused(line)
-        if line not in _TAKEN:
-            told = self._command.decode("ascii")
-            text = f"{line[:60]!r} does not say whether {told} was taken"
+        if line not in _ACKNOWLEDGEMENTS:
+            command = self._command.decode("ascii")
+            text = f"{line[:60]!r} does not say whether {command} was taken"
             raise ProtocolError(text, code=LinkCode.GARBLED)
         return line.decode("ascii")

@@ -1,4 +1,4 @@
-"""What an exchange waits for: an answer among the bytes that arrive, or a failure."""
+"""The awaitable reply of an exchange: parsed as bytes arrive, or failed by timeout or closing."""
 
 import asyncio
 from collections.abc import Callable, Generator
@@ -9,17 +9,17 @@ from meterd.errors import LinkCode, LinkError, MeterdError, ProtocolError
 from meterd.wire.link import Parse, T
 from meterd.wire.stream import BUFFER_LIMIT, Stream
 
-Lost = Callable[[Exception | None], LinkError]
-"""What a connection that ended by itself means."""
+LossError = Callable[[Exception | None], LinkError]
+"""Translates the exception of a connection that the peer ended (None: closed) to LinkError."""
 
 
 class PendingReply(Generic[T]):
-    """The answer to one request on a stream, for one task to await.
+    """The reply to one request on a stream, awaited by one task.
 
-    To a task it is a future (asyncio takes whatever has `_asyncio_future_blocking` for one), but
-    one that lets it go on at once, while the last byte is being delivered. A future of
-    asyncio's own wakes its task in the loop's next turn, and a turn, which asks the system about
-    every socket, costs as much as all the rest of a transaction that does not wait for the system.
+    It acts as a future (asyncio accepts any object with `_asyncio_future_blocking`), but resumes
+    its task at once, inside the callback that delivers the last byte. asyncio.Future wakes its
+    task in the loop's next iteration, and an iteration polls every socket, which costs as much as
+    all the rest of an exchange that does not wait for the system.
     """
 
     __slots__ = (
@@ -35,7 +35,7 @@ class PendingReply(Generic[T]):
         "done",
     )
 
-    def __init__(self, stream: Stream, parse: Parse[T], lost: Lost) -> None:
+    def __init__(self, stream: Stream, parse: Parse[T], lost: LossError) -> None:
         self._asyncio_future_blocking = False
         self._loop = stream.loop
         self._stream = stream
@@ -48,7 +48,11 @@ class PendingReply(Generic[T]):
         self.done = False
 
     def look(self) -> None:
-        """Is the answer in what has arrived by now, or is it clear that none will come?"""
+        """Parse the stream's buffer: finishes with the reply, with an error, or not yet.
+
+        Called whenever bytes arrive and when the connection ends. More than BUFFER_LIMIT bytes
+        without a reply fail with ProtocolError(flood).
+        """
         if self.done:
             return
         stream = self._stream
@@ -66,7 +70,7 @@ class PendingReply(Generic[T]):
             self.fail(ProtocolError("more bytes than any frame has", code=LinkCode.FLOOD))
 
     def fail(self, error: BaseException) -> None:
-        """Nothing will come: `error` is raised where the answer is awaited."""
+        """Finish without a reply: `error` is raised where it is awaited."""
         if not self.done:
             self._error = error
             self._finish()
@@ -74,15 +78,15 @@ class PendingReply(Generic[T]):
     def _finish(self) -> None:
         self.done = True
         if self._wake is None:
-            return  # not awaited yet: it never will wait
+            return  # not awaited yet: __await__ will return at once
         assert self._context is not None  # noqa: S101 (set together)
         if asyncio.current_task(self._loop) is None:
             self._context.run(self._wake, self)
         else:
-            # Only one task runs at a time: the one that brought the bytes goes on first.
+            # A task may not be resumed inside another one: the one that runs now goes on first.
             self._loop.call_soon(self._wake, self, context=self._context)
 
-    # -- what a task asks of a future --------------------------------------------------------
+    # -- the part of asyncio.Future's interface that a task uses ------------------------------
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done:
@@ -102,12 +106,12 @@ class PendingReply(Generic[T]):
         return cast("T", self._result)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """The task that waits is cancelled; false where it is about to go on anyway."""
+        """Cancel the waiting task; False where the reply is done already."""
         if self.done:
             return False
         self.done = True
         self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         assert self._wake is not None  # noqa: S101 (a task cancels what it waits for)
-        # Not at once: who cancels a task does not expect it to run before he is done.
+        # In the next iteration: the caller of Task.cancel does not expect the task to run inside.
         self._loop.call_soon(self._wake, self, context=self._context)
         return True

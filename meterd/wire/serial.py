@@ -1,4 +1,4 @@
-"""Serial links on pyserial-asyncio; the only place that knows what a port's errors mean."""
+"""Serial links on pyserial-asyncio; the only place that translates a port's OSError."""
 
 import asyncio
 import errno
@@ -16,20 +16,20 @@ from meterd.wire.link import Times
 from meterd.wire.stream import Stream
 from meterd.wire.streamlink import StreamLink
 
-# The loop's own timers are late by up to this, in seconds: it waits in whole milliseconds.
-_ROUNDING = 0.001
+# The loop's timers are late by up to this: epoll waits in whole milliseconds.
+_TIMER_ROUNDING_S = 0.001
 
 
 class _SerialStream(Stream, asyncio.Protocol):
-    """pyserial-asyncio hands over bytes as they come."""
+    """Receives from pyserial-asyncio's transport, which is for asyncio.Protocol only."""
 
 
 class SerialLink(StreamLink):
     """`serial:///dev/ttyUSB0?baud=9600&parity=N&stop=1`, opened exclusively."""
 
-    # A port that was pulled is back in seconds, and looking for it costs nothing.
+    # Seconds. A USB adapter is plugged in again within seconds, and opening its path costs nothing.
     BACKOFF_LIMIT = 5.0
-    # No port is half open; a new start is for adapters that hang.
+    # A port cannot be half open as a TCP connection can; reopening is for adapters that hang.
     SILENT_LIMIT = 10
     REOPEN_FORGETS = False
 
@@ -44,8 +44,8 @@ class SerialLink(StreamLink):
         super().retime(replace(times, gap=max(times.gap, self._frame_gap)))
 
     def _line(self) -> str:
-        said = self.options
-        return f"{said['baud']} {said['bytes']}{said['parity']}{said['stop']}"
+        options = self.options
+        return f"{options['baud']} {options['bytes']}{options['parity']}{options['stop']}"
 
     async def _open(self) -> Stream:
         import serial_asyncio  # 70 ms, and only serial links need it
@@ -67,25 +67,25 @@ class SerialLink(StreamLink):
     def _port(self) -> Any:
         import serial
 
-        option = self.options
-        # Linux' pseudo terminals carry whole bytes; asked for parity, they refuse every setting.
-        pseudo = _is_pseudo(self._path)
+        options = self.options
+        # Linux' pseudo terminals carry 8 bits without parity, and refuse all settings otherwise.
+        pseudo_terminal = _is_pseudo_terminal(self._path)
         port = serial.Serial(
-            baudrate=int(option["baud"]),
-            bytesize=8 if pseudo else int(option["bytes"]),
-            parity="N" if pseudo else option["parity"],
-            stopbits=int(option["stop"]),
+            baudrate=int(options["baud"]),
+            bytesize=8 if pseudo_terminal else int(options["bytes"]),
+            parity="N" if pseudo_terminal else options["parity"],
+            stopbits=int(options["stop"]),
             exclusive=True,
         )
-        port.dtr, port.rts = option["dtr"] == "1", option["rts"] == "1"
+        port.dtr, port.rts = options["dtr"] == "1", options["rts"] == "1"
         port.port = self._path
         port.open()
         return port
 
     async def _rest_until(self, when: float) -> None:
-        """To the moment: between any two requests the bus would lose the rounding of a timer."""
-        await super()._rest_until(when - _ROUNDING)
-        _wait(when - asyncio.get_running_loop().time())
+        """Without the loop's rounding: it would cost a millisecond between any two requests."""
+        await super()._rest_until(when - _TIMER_ROUNDING_S)
+        _block(when - asyncio.get_running_loop().time())
 
     @staticmethod
     def _powers_interface(port: Any) -> bool:
@@ -110,7 +110,7 @@ class SerialLink(StreamLink):
         return LinkError(f"{self._path} is gone: unplugged?", code=LinkCode.PORT_GONE)
 
 
-def _is_pseudo(path: str) -> bool:
+def _is_pseudo_terminal(path: str) -> bool:
     """Whether it is a Unix98 pseudo terminal: their major numbers are 136 to 143."""
     try:
         return os.major(Path(path).stat().st_rdev) in range(136, 144)
@@ -118,7 +118,7 @@ def _is_pseudo(path: str) -> bool:
         return False
 
 
-def _wait(seconds: float) -> None:
-    """The rest of a pause, at most a millisecond: shorter than the loop itself can wait."""
+def _block(seconds: float) -> None:
+    """Block for the rest of a pause that is shorter than the loop's resolution (1 ms)."""
     if seconds > 0:
-        time.sleep(min(seconds, _ROUNDING))
+        time.sleep(min(seconds, _TIMER_ROUNDING_S))

@@ -1,14 +1,18 @@
-"""The bytes that arrive on an open link, until somebody takes them."""
+"""Receive buffer of an open link."""
 
 import asyncio
 from collections.abc import Callable
 
-# More than this unread is no answer to anything: the longest Modbus frame has 264 bytes.
+# Unread bytes above this are no reply: the longest Modbus frame has 260 bytes (MBAP), 513 in ASCII.
 BUFFER_LIMIT = 16384
 
 
 class Stream:
-    """Collects what arrives, and wakes the exchange that waits for it."""
+    """asyncio protocol that buffers what arrives and calls the exchange that waits for it.
+
+    `last_byte` is the loop time of the last arrival; `lost` says that the connection ended, and
+    `error` with what (None: closed by the peer).
+    """
 
     transport: asyncio.WriteTransport
 

@@ -1,4 +1,4 @@
-"""TCP links; the only place that knows what a socket's errors mean."""
+"""TCP and TLS links; the only place that translates a socket's OSError."""
 
 import asyncio
 import socket
@@ -14,27 +14,27 @@ from meterd.wire.stream import Stream
 from meterd.wire.streamlink import StreamLink
 
 # asyncio's own 256 KiB buffers cost an mmap and a munmap for each reply.
-RECEIVE_SIZE = 4096
-# A peer that lost power is noticed after about 60 + 3 * 10 s even when nothing is asked.
+RECEIVE_BUFFER_BYTES = 4096
+# A peer that lost power is noticed after about 60 + 3 * 10 s even when no request is sent.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
-_PEM_LIMIT = 4 << 20  # bytes; the system's own list of authorities has a quarter of a MB
+_PEM_MAX_BYTES = 4 << 20  # bytes; the system's own list of authorities has a quarter of a MB
 
 
 class _TcpStream(Stream, asyncio.BufferedProtocol):
     """Receives into one small buffer instead of asyncio's 256 KiB ones.
 
-    It is common to all streams: what is in it is taken out before another one can fill it.
+    All streams share it: `buffer_updated` copies the bytes out before the loop fills it again.
     """
 
-    _space = memoryview(bytearray(RECEIVE_SIZE))
+    _shared_buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._space
+        return self._shared_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._space[:nbytes])
+        self.data_received(self._shared_buffer[:nbytes])
 
 
 class TcpLink(StreamLink):
@@ -67,19 +67,21 @@ class TcpLink(StreamLink):
         return stream
 
     def _lost(self, error: Exception | None) -> LinkError:
-        how = "reset" if error else "closed"
-        return LinkError(f"{self.url} {how} the connection", code=LinkCode.CLOSED)
+        cause = "reset" if error else "closed"
+        return LinkError(f"{self.url} {cause} the connection", code=LinkCode.CLOSED)
 
 
 def tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
-    """The device's certificate is verified against `ca`, else the system's, unless verify=0.
+    """The TLS client context of a link's options.
 
-    `cert` and `key` are our own, for devices that ask who calls. Raises OSError for bad files.
+    The device's certificate is verified against `ca`, else the system's authorities, unless
+    verify=0. `cert` and `key` are meterd's own, for devices that require client certificates.
+    Raises OSError for bad files.
     """
     for name in ("ca", "cert", "key"):
         if name in options:
-            # OpenSSL would read a device for ever, and the loop would stand still.
-            read(Path(options[name]), _PEM_LIMIT, pipe=False)
+            # OpenSSL would read a device file (/dev/zero) without end and block the loop.
+            read(Path(options[name]), _PEM_MAX_BYTES, pipe=False)
     context = ssl.create_default_context(cafile=options.get("ca"))
     # Meters are reached by address; their certificates name the meter, not its address.
     context.check_hostname = options["verify"] == "host"
@@ -91,7 +93,7 @@ def tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def explained(url: str, error: OSError) -> LinkError:
-    """What a socket's refusal means."""
+    """Translates an error of connecting a socket to `url`."""
     if isinstance(error, ssl.SSLError):
         return LinkError(f"{url}: no trust: {error.reason or error}", code=LinkCode.TLS)
     if isinstance(error, socket.gaierror):

@@ -1,4 +1,4 @@
-"""UDP links: Modbus frames in datagrams, as a few meters speak it."""
+"""UDP links: Modbus frames in datagrams, which a few meters support."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from meterd.wire.tcp import explained
 
 
 class _Datagrams(asyncio.WriteTransport):
-    """A datagram transport with the one method that links write by."""
+    """Adapts a datagram transport to WriteTransport, which links write to."""
 
     def __init__(self, transport: asyncio.DatagramTransport) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class _Datagrams(asyncio.WriteTransport):
 
 
 class _UdpStream(Stream, asyncio.DatagramProtocol):
-    """Each datagram stands alone: what an earlier one left unfinished is no beginning of it."""
+    """Receives datagrams. Each one replaces the buffer: no frame continues in the next one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's and asyncio's own do not all derive from asyncio.DatagramTransport.
@@ -43,17 +43,17 @@ class _UdpStream(Stream, asyncio.DatagramProtocol):
 
 
 class UdpLink(StreamLink):
-    """`udp://host:port`. There is no connection: refusals show at the first exchange."""
+    """`udp://host:port`. Without a connection, a refusal (ICMP) shows at the first exchange."""
 
     def __init__(self, address: Address, options: Mapping[str, str], times: Times) -> None:
         super().__init__(address.key, options, times)
-        self._place = (address.host, address.port)
+        self._peer = (address.host, address.port)
 
     async def _open(self) -> Stream:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._times.connect_timeout):
-                _, stream = await loop.create_datagram_endpoint(_UdpStream, remote_addr=self._place)
+                _, stream = await loop.create_datagram_endpoint(_UdpStream, remote_addr=self._peer)
         except TimeoutError as error:
             raise LinkError(
                 f"{self.url}: its name is not resolved in time", code=LinkCode.DNS

@@ -1,7 +1,7 @@
-"""Is anybody there: one request to a unit, where any frame of its own is a yes, a no included.
+"""Unit scan: which unit ids of a bus answer a read request, be it with an exception.
 
-A sweep over a bus meets silence nearly always, so it is not waited for as an exchange that
-lost its reply would: what comes late names its unit itself.
+Nearly all units of a scan are silent, so the line is not drained after a timeout as after other
+lost replies: a late frame carries its unit id.
 """
 
 import struct
@@ -14,14 +14,14 @@ from meterd.wire.streamlink import StreamLink
 
 _HEADER = struct.Struct(">HHHB")
 _READ = struct.Struct(">BHH")
-_LENGTHS = range(3, 255)
-_SHORTEST_RTU = 5
-_READS = range(1, 5)
-_REFUSAL = 0x80
-# Exceptions of a gateway: nobody is there.
-_NOBODY = (10, 11)
-# The way itself is missing: no reason to go on with the next unit.
-NO_WAY = (
+_MBAP_LENGTHS = range(3, 255)
+_RTU_MIN_BYTES = 5
+_READ_FUNCTIONS = range(1, 5)
+_EXCEPTION_BIT = 0x80
+# Exceptions that a gateway sends for a unit that does not answer.
+_GATEWAY_EXCEPTIONS = (10, 11)
+# Codes of LinkError for a link that cannot be opened: scanning further units is useless.
+LINK_DOWN_CODES = (
     LinkCode.REFUSED,
     LinkCode.UNREACHABLE,
     LinkCode.DNS,
@@ -32,10 +32,10 @@ NO_WAY = (
 
 
 class UnitScan:
-    """Asks one unit after the other on a link.
+    """Sends one request to each unit of a link, one unit after the other.
 
-    `late` are units heard while something else was asked; `gateway` tells whether a gateway
-    answered for units that are not there.
+    `late` are unit ids whose frames came while another unit was asked; `gateway` is whether a
+    gateway sent exceptions 10 or 11 for missing units.
     """
 
     def __init__(self, link: Link) -> None:
@@ -45,45 +45,45 @@ class UnitScan:
         self.late: set[int] = set()
         self.gateway = False
         if isinstance(link, StreamLink):
-            # Many silent units are what a sweep expects: the line is none the worse for them.
+            # Silent units are expected in a scan: they are no reason to reconnect.
             link.SILENT_LIMIT = sys.maxsize
 
     async def answers(self, unit: int, request: tuple[int, int, int], timeout: float) -> bool:
-        """Whether the unit says anything to (function, address, count) within `timeout` s.
+        """Whether the unit answers a read (function, address, count) within `timeout` s.
 
         Raises LinkError where the link cannot be opened.
         """
         self._unit, self._function = unit, request[0]
-        ticket = self._link.ticket()
+        transaction = self._link.ticket()
         framer = RTU if self._rtu else MBAP
-        data = framer.encode(_READ.pack(*request), unit, 0 if self._rtu else ticket)
+        data = framer.encode(_READ.pack(*request), unit, 0 if self._rtu else transaction)
         parse = self._parse_rtu if self._rtu else self._parse_mbap
         try:
             return await self._link.exchange(
-                data, parse, timeout=timeout, quiet=False, ticket=ticket
+                data, parse, timeout=timeout, quiet=False, ticket=transaction
             )
         except LinkError as error:
-            if error.code in NO_WAY:
+            if error.code in LINK_DOWN_CODES:
                 raise
             return False
 
     def _parse_mbap(self, buffer: bytearray) -> bool | None:
         while len(buffer) >= _HEADER.size:
             _, protocol, length, unit = _HEADER.unpack_from(buffer)
-            if protocol or length not in _LENGTHS:
+            if protocol or length not in _MBAP_LENGTHS:
                 buffer.clear()
                 return None
             if len(buffer) < (end := 6 + length):
                 return None
             pdu = bytes(buffer[_HEADER.size : end])
             del buffer[:end]
-            if (there := self._heard(unit, pdu)) is not None:
-                return there
+            if (answered := self._match(unit, pdu)) is not None:
+                return answered
         return None
 
     def _parse_rtu(self, buffer: bytearray) -> bool | None:
-        while len(buffer) >= _SHORTEST_RTU:
-            size = _size(buffer)
+        while len(buffer) >= _RTU_MIN_BYTES:
+            size = _rtu_size(buffer)
             if size and len(buffer) < size:
                 return None
             pdu = RTU.decode(bytes(buffer[:size]))[3] if size else b""
@@ -92,24 +92,24 @@ class UnitScan:
                 continue
             unit = buffer[0]
             del buffer[:size]
-            if (there := self._heard(unit, pdu)) is not None:
-                return there
+            if (answered := self._match(unit, pdu)) is not None:
+                return answered
         return None
 
-    def _heard(self, unit: int, pdu: bytes) -> bool | None:
-        """What a frame says of the unit that was asked; None if it says nothing."""
-        mine = unit == self._unit and pdu[0] & ~_REFUSAL == self._function
-        if pdu[0] & _REFUSAL and len(pdu) > 1 and pdu[1] in _NOBODY:
+    def _match(self, unit: int, pdu: bytes) -> bool | None:
+        """Whether this frame shows the asked unit to be there; None if it is another unit's."""
+        is_reply = unit == self._unit and pdu[0] & ~_EXCEPTION_BIT == self._function
+        if pdu[0] & _EXCEPTION_BIT and len(pdu) > 1 and pdu[1] in _GATEWAY_EXCEPTIONS:
             self.gateway = True
-            return False if mine else None
-        if mine:
+            return False if is_reply else None
+        if is_reply:
             return True
         self.late.add(unit)
         return None
 
 
-def _size(data: bytearray) -> int:
-    """How long the RTU frame is that begins here; 0 where none can."""
-    if data[1] & _REFUSAL:
-        return _SHORTEST_RTU
-    return _SHORTEST_RTU + data[2] if data[1] in _READS else 0
+def _rtu_size(data: bytearray) -> int:
+    """Length in bytes of the RTU reply that begins here; 0 where none can."""
+    if data[1] & _EXCEPTION_BIT:
+        return _RTU_MIN_BYTES
+    return _RTU_MIN_BYTES + data[2] if data[1] in _READ_FUNCTIONS else 0

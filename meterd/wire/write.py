@@ -1,9 +1,9 @@
-"""One Modbus write over a link: sent once, and counted as done only when the unit repeats it.
+"""Modbus writes over a link: sent once, done when the unit's reply echoes the request.
 
 function 6   | address | word  |                      the reply is the same
 function 16  | address | count | bytes | words ... |  the reply is the address and the count
 
-An RS-485 adapter that hears itself repeats function 6 on its own; where there is one, use 16.
+An RS-485 adapter with local echo returns function 6 as if the unit had replied; use 16 there.
 """
 
 import struct
@@ -23,14 +23,14 @@ from meterd.wire.replies import (
     TcpReply,
 )
 
-_ONE, _SEVERAL = 6, 16
-_TICKET_SIZE = 2
-# More than the byte count of a read can say: no reply is taken for one.
-_NO_SIZE = 0x100
+_WRITE_SINGLE, _WRITE_MULTIPLE = 6, 16
+_TID_BYTES = 2
+# Above the byte count of any read reply, so that none matches.
+_NO_BYTE_COUNT = 0x100
 
 
 class _Echo(ModbusReply):
-    """Awaits exactly one PDU, `echo`, or the unit's no."""
+    """Parser that accepts exactly one PDU, `_echo`, or an exception of the unit."""
 
     __slots__ = ()
     _echo: bytes
@@ -41,27 +41,27 @@ class _Echo(ModbusReply):
         if pdu[:1] == self._echo[:1]:
             self._drop("wrong_unit" if unit != self._unit else "wrong_count")
             return None
-        # An exception, or an answer to something else.
+        # An exception, or the reply to another request.
         return super()._registers(unit, pdu)
 
-    def _asked(self) -> str:
+    def _request_text(self) -> str:
         return f"asked unit {self._unit} to write, function {self._function}"
 
 
 class _TcpEcho(_Echo, TcpReply):
     __slots__ = ("_echo",)
 
-    def __init__(self, link: Link, ticket: int, unit: int, echo: bytes) -> None:
-        super().__init__(link, ticket, unit, echo[0], _NO_SIZE)
+    def __init__(self, link: Link, transaction: int, unit: int, echo: bytes) -> None:
+        super().__init__(link, transaction, unit, echo[0], _NO_BYTE_COUNT)
         self._echo = echo
 
-    def _is_whole(self, buffer: bytearray, end: int) -> bool:
-        """A lying length is no yes to a write."""
+    def _has_long_length(self, buffer: bytearray, end: int) -> bool:
+        """A reply with a wrong length field is not accepted for a write."""
         return False
 
 
 class _SerialEcho(_Echo, SerialReply):
-    """A gateway that doubles what it passes on says the same yes twice."""
+    """Accepts a reply with its copy behind it: some gateways send each frame twice."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ class _RtuEcho(_SerialEcho, RtuReply):
     __slots__ = ("_echo",)
 
     def __init__(self, link: Link, unit: int, echo: bytes) -> None:
-        # Where noise begins a frame, its head is looked for: the byte behind the function.
+        # RtuReply looks for unit, function and this byte where noise precedes the frame.
         super().__init__(link, unit, echo[0], echo[1])
         self._echo = echo
 
@@ -98,10 +98,10 @@ _SERIAL: dict[str, tuple[FramerBase, type[_RtuEcho | _AsciiEcho]]] = {
 async def write(
     link: Link, unit: int, function: int, address: int, values: tuple[int, ...]
 ) -> None:
-    """Write registers (6: one, 16: several), once: it is not sent again on a new connection.
+    """Write registers (function 6: one, 16: several), once: never sent again after a reconnect.
 
-    Raises Refused or ModbusException where the unit says no, and LinkError where it does not
-    repeat the write in time: then nobody knows whether it was taken.
+    Raises Refused or ModbusException where the unit refuses, and LinkError where no echo came in
+    time: then the outcome is unknown.
     """
     request, echo = _pdus(function, address, values)
     framer = link.options["framer"]
@@ -111,11 +111,11 @@ async def write(
             frame = codec.encode(request, unit, 0)
             await link.exchange(frame, kind(link, unit, echo).parse, station=unit, once=True)
             return
-        ticket = link.ticket()
-        answer = _TcpEcho(link, ticket, unit, echo)
-        frame = ticket.to_bytes(_TICKET_SIZE, "big") + MBAP.encode(request, unit, 0)[_TICKET_SIZE:]
+        transaction = link.ticket()
+        reply = _TcpEcho(link, transaction, unit, echo)
+        frame = transaction.to_bytes(_TID_BYTES, "big") + MBAP.encode(request, unit, 0)[_TID_BYTES:]
         await link.exchange(
-            frame, answer.parse, quiet=False, ticket=ticket, station=unit, once=True
+            frame, reply.parse, quiet=False, ticket=transaction, station=unit, once=True
         )
     except LinkError as error:
         text = f"{error}: nobody knows whether register {address} was written"
@@ -123,12 +123,12 @@ async def write(
 
 
 def _pdus(function: int, address: int, values: tuple[int, ...]) -> tuple[bytes, bytes]:
-    """The request and the reply that it must have."""
+    """The request's PDU and the PDU of the reply that confirms it."""
     words = struct.pack(f">{len(values)}H", *values)
-    if function == _ONE and len(values) == 1:
+    if function == _WRITE_SINGLE and len(values) == 1:
         request = struct.pack(">BH", function, address) + words
         return request, request
-    if function != _SEVERAL:
+    if function != _WRITE_MULTIPLE:
         raise ValueError(f"function {function} writes no {len(values)} registers")
     echo = struct.pack(">BHH", function, address, len(values))
     return echo + bytes([len(words)]) + words, echo

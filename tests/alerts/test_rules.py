@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.alerts.rule import Rule
-from meterd.alerts.rules import REMEMBERED, REMEMBERED_LIMIT, RuleStates
+from meterd.alerts.rules import RESOLVED_KEEP_MAX, RESOLVED_KEEP_S, RuleStates
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.sample import Poll, Quality
@@ -168,7 +168,7 @@ def test_being_clear_goes_on_over_a_restart() -> None:
     engine = rules(CALM)
     played(engine, 254, 249, 249, 249)
     after = rules(CALM)
-    after.restore(engine.saved(103), 7)
+    after.restore(engine.snapshot(103), 7)
     assert after.tick(20, START_MS) == []
     assert after.take(poll(249.0), 9.9) == []
     assert states(after.take(poll(249.0), 10)) == [RESOLVED]
@@ -177,7 +177,7 @@ def test_being_clear_goes_on_over_a_restart() -> None:
 def test_a_state_noted_before_there_was_such_a_time_is_read() -> None:
     engine = rules(CALM)
     played(engine, 254)
-    saved = engine.saved(103)
+    saved = engine.snapshot(103)
     for one in saved:
         del one["clear"]
     after = rules(CALM)
@@ -331,9 +331,9 @@ def test_active_shows_the_newest_change_first_and_the_last_value() -> None:
 def test_resolved_alerts_are_remembered_for_a_while() -> None:
     engine = rules(AT_ONCE)
     played(engine, 254.0, 250.0)
-    engine.tick(101 + REMEMBERED, START_MS)
+    engine.tick(101 + RESOLVED_KEEP_S, START_MS)
     assert states(engine.active()) == [RESOLVED]
-    engine.tick(101.1 + REMEMBERED, START_MS)
+    engine.tick(101.1 + RESOLVED_KEEP_S, START_MS)
     assert engine.active() == []
 
 
@@ -341,7 +341,7 @@ def test_what_was_resolved_is_shown_for_the_rest_of_its_time_after_a_restart() -
     before, after = rules(AT_ONCE), rules(AT_ONCE)
     played(before, 254.0, 250.0)
     # Resolved at 101, noted five minutes later; the clock of the next start begins at 7.
-    after.restore(json.loads(json.dumps(before.saved_past(401))), 7)
+    after.restore(json.loads(json.dumps(before.snapshot_resolved(401))), 7)
     assert [(alert.id, alert.state) for alert in after.active()] == [("a1", RESOLVED)]
     after.tick(7 + 600, START_MS)
     assert states(after.active()) == [RESOLVED]
@@ -357,7 +357,7 @@ def test_what_was_resolved_is_shown_for_the_rest_of_its_time_after_a_restart() -
 def test_an_alert_of_a_rule_that_is_another_after_the_restart_is_left_out(now: list[Rule]) -> None:
     before, after = rules(AT_ONCE), rules(*now)
     played(before, 254.0)
-    after.restore(json.loads(json.dumps(before.saved(101))), 7)
+    after.restore(json.loads(json.dumps(before.snapshot(101))), 7)
     assert after.active() == []
 
 
@@ -366,7 +366,7 @@ def test_not_more_resolved_alerts_than_the_limit_are_remembered() -> None:
     for number in range(1005):
         engine.take(poll(254.0), number / 10)
         engine.take(poll(250.0), number / 10)
-    assert len(engine.active()) == REMEMBERED_LIMIT == 1000
+    assert len(engine.active()) == RESOLVED_KEEP_MAX == 1000
 
 
 # -- reloads -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from meterd.alerts.engine import Alerts
 from meterd.alerts.rule import Rule
-from meterd.alerts.silences import MOST_SILENCES, Silence
+from meterd.alerts.silences import MAX_SILENCES, Silence
 from tests.alerts.polls import START_MS, FakeClock, poll
 from tests.alerts.test_engine import Recorder
 
@@ -39,7 +39,7 @@ class Desk:
         desk = Desk(*self.rules)
         desk.clock.utc, desk.clock.now = self.clock.utc + round(away * 1000), 3.0
         alerts = self.alerts
-        saved, past = json.loads(json.dumps([alerts.saved(), alerts.saved_past()]))
+        saved, past = json.loads(json.dumps([alerts.snapshot(), alerts.snapshot_resolved()]))
         desk.alerts.restore(saved, past)
         return desk
 
@@ -120,7 +120,7 @@ def test_a_silence_can_be_ended_early_and_is_forgotten_when_over() -> None:
 
 def test_there_is_an_end_to_silences() -> None:
     desk = Desk()
-    for _ in range(MOST_SILENCES):
+    for _ in range(MAX_SILENCES):
         desk.silence()
     with pytest.raises(ValueError, match="already"):
         desk.silence()
@@ -171,7 +171,7 @@ def test_alerts_of_a_rule_that_is_another_now_are_left_behind() -> None:
     before = Desk()
     before.see(254.0)
     after = Desk(Rule("high", "voltage.l1", above=260, notify=("ops",)))
-    after.alerts.restore(before.alerts.saved())
+    after.alerts.restore(before.alerts.snapshot())
     assert after.alerts.active() == []
 
 

@@ -31,7 +31,7 @@ def test_what_was_delivered_is_not() -> None:
 
 def test_what_waits_for_a_hook_that_is_gone_is_left() -> None:
     before = engine(RULE, ops=Recorder())
-    saved = json.loads(json.dumps(before.saved()))
+    saved = json.loads(json.dumps(before.snapshot()))
     saved["owed"] = {"night": [{"alert": {"state": "firing"}}]}
     with pytest.raises((KeyError, TypeError)):
         engine(RULE, ops=Recorder()).restore(saved)
@@ -83,7 +83,7 @@ async def test_a_webhook_that_was_down_is_told_after_the_restart() -> None:
     alerts = engine(RULE, ops=first)
     alerts.take(poll(254.0))
     await first.close(0)
-    saved = json.loads(json.dumps(alerts.saved()))
+    saved = json.loads(json.dumps(alerts.snapshot()))
     second = Webhook("ops", url, backoff=QUICK)
     await second.start()
     engine(RULE, ops=second).restore(saved)

@@ -10,7 +10,7 @@ from typing import Any
 from meterd.alerts.engine import Alerts
 from meterd.config.settings import Settings
 from meterd.drivers.exclusions import LeftOut
-from meterd.energy.quarter import COUNTER, Found
+from meterd.energy.quarter import COUNTER, QuarterSeries
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
@@ -158,7 +158,7 @@ class FakeSite:
 
     tariffs: Mapping[str, Tariff] = field(default_factory=dict)
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return (), COUNTER
 
     def devices(self) -> Sequence[FakeDevice]:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.api.contract import judge
 
+pytestmark = pytest.mark.needs("schemathesis")
+
 
 async def test_a_few_hundred_requests_find_no_server_error_and_no_lie(tmp_path: Path) -> None:
     judged = await judge(tmp_path, 2, seed=20261121, phases="coverage,fuzzing")

@@ -14,7 +14,7 @@ from meterd.api.answer import ApiCall
 from meterd.api.energy import Energy, EnergyQuery
 from meterd.api.problem import ApiRefusal
 from meterd.api.query import parse
-from meterd.energy.quarter import QUARTER, Found, Quarter, floor
+from meterd.energy.quarter import QUARTER, Quarter, QuarterSeries, quarter_floor
 from meterd.energy.tariff import Tariff
 from meterd.energy.zone_clock import DAY
 from meterd.errors import StoreCode, StoreError
@@ -47,7 +47,7 @@ class EnergyFake(FakeSite):
     unknown: tuple[int, ...] = ()
     failure: StoreError | None = None
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         self.asked_for.append((device, quantity, start, end))
         if self.failure:
             raise self.failure
@@ -249,10 +249,10 @@ async def test_nothing_is_looked_for_before_the_first_sample_of_a_device(site: E
     first = NOW - 40 * DAY + 1
     site.reader.known = [FakeSeries("main", "active_power", "W", first=first)]
     body = await ask(site, "device=main&period=year&start=0")
-    assert min(start for *_, start, _ in site.asked_for) == floor(first)
+    assert min(start for *_, start, _ in site.asked_for) == quarter_floor(first)
     assert len(body["energy"]) == 57
     assert [row["known_share"] for row in body["energy"]][:56] == [0.0] * 56
-    assert body["energy"][-1]["value"] == (NOW - floor(first)) // QUARTER * 250
+    assert body["energy"][-1]["value"] == (NOW - quarter_floor(first)) // QUARTER * 250
 
 
 async def test_from_and_to_are_times_in_milliseconds(site: EnergyFake) -> None:

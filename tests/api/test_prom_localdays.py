@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from aiohttp import ClientSession
 
-from meterd.energy.quarter import COUNTER, Found, Quarter
+from meterd.energy.quarter import COUNTER, Quarter, QuarterSeries
 from tests.api.conftest import FixedClock, served
 from tests.api.fake import FakeDevice, FakeSeries, FakeSite
 
@@ -31,7 +31,7 @@ class CountingSite(FakeSite):
     until: int = 0
     hole: range = field(default_factory=lambda: range(0))
 
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         times = range(max(start, self.begun), min(end, self.until), QUARTER)
         known = [t for t in times if t not in self.hole]
         return [Quarter(t, 100_000, False) for t in known], COUNTER

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import ClientSession
 
 from meterd.daemon.energy_queries import EnergyQueries
-from meterd.energy.quarter import Found
+from meterd.energy.quarter import QuarterSeries
 from meterd.store.blocks import block, commit_record, rollup
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db import store_url
@@ -147,7 +147,7 @@ def test_energy_without_a_daemon(current: Site) -> None:
 
 
 class WildSite(StoredSite):
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> Found:
+    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         source = EnergyQueries(lambda: self.reader, lambda _: 60.0)  # type: ignore[arg-type,return-value]
         return await source.quarters(device, quantity, start, end)
 

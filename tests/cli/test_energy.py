@@ -13,7 +13,7 @@ import pytest
 from meterd.api.energy import Energy
 from meterd.cli.energy import Stock, make
 from meterd.config.settings import Settings
-from meterd.energy.quarter import QUARTER, Found, Quarter
+from meterd.energy.quarter import QUARTER, Quarter, QuarterSeries
 from meterd.errors import StoreCode, StoreError
 
 CONFIGURATION = """\
@@ -37,7 +37,7 @@ SPRING = ("--start", "2026-03-28T23:00:00Z", "--end", "2026-03-30T22:00:00Z")
 async def stored(settings: Settings) -> AsyncIterator[Stock]:
     """A store in which the main meter counted 250 Wh each quarter hour, but for one hour."""
 
-    async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+    async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         times = range(start, end, QUARTER) if device == "main" else ()
         hole = 1_774_900_800_000  # 2026-03-30T20:00Z
         return [Quarter(time, 250_000) for time in times if not 0 <= time - hole < 3_600_000], (
@@ -170,7 +170,7 @@ def test_no_tariffs_in_the_configuration_are_told(energy: Run) -> None:
 def test_trouble_of_the_store_is_not_hidden(energy: Run) -> None:
     @contextlib.asynccontextmanager
     async def broken(settings: Settings) -> AsyncIterator[Stock]:
-        async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+        async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
             raise StoreError("there is no store yet", code=StoreCode.UNAVAILABLE)
 
         yield Stock(fetch, {"main": 1_774_900_800_000})

@@ -22,7 +22,6 @@ HEAVY = {
     "prometheus_client",
     "pydantic",
     "pymodbus",
-    "rich",
     "ruamel",
     "serial",
     "sqlalchemy",

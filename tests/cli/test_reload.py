@@ -328,12 +328,12 @@ async def test_the_same_port_on_all_addresses_and_on_one(running: Running) -> No
 async def test_a_hook_that_did_not_change_goes_on_with_what_waits(running: Running) -> None:
     site = running.site
     await running.until_polled("a")
-    owed = site.alerting.owed
+    owed = site.alerting.undelivered_count
     assert owed
     names = {task.get_name(): task for task in asyncio.all_tasks()}
     await site.apply(running.settings(_BEFORE.replace("below: 1000", "below: 1001")))
     assert {task.get_name(): task for task in asyncio.all_tasks()}["hook ops"] is names["hook ops"]
-    assert site.alerting.owed >= owed
+    assert site.alerting.undelivered_count >= owed
 
 
 async def test_a_question_to_a_store_that_is_no_more_in_use_is_told_to_come_again(

@@ -6,7 +6,7 @@ import pytest
 from meterd.config.tariff_syntax import PLACES, HolidayWords
 from meterd.config.tariffs import RESERVED, PricesSettings, TariffSettings
 from meterd.energy.bill import FEED_IN, UNPRICED
-from meterd.energy.tariff import DIGITS, Tariff, units
+from meterd.energy.tariff import DIGITS, Tariff, price_units
 from tests.config.judge import MINIMAL, place_of, problem, problems, settings
 
 WHOLE = """\
@@ -66,7 +66,7 @@ def test_a_whole_tariff_is_read_as_it_is_meant() -> None:
 
 def test_it_fits_what_energy_reads() -> None:
     made: Tariff = tariff(WHOLE)
-    assert units(made.prices[0].rates["night"]) == 210_000_001
+    assert price_units(made.prices[0].rates["night"]) == 210_000_001
     assert PLACES == DIGITS
     assert set(RESERVED) == {FEED_IN, UNPRICED}
 

@@ -42,7 +42,7 @@ def measure(one: Built, exchange: float) -> None:
         meter: Any = bare(driver)
         assert isinstance(meter, ModbusMeter)
         for _ in range(20):
-            meter.learner.saw(80, exchange)
+            meter.learner.add(80, exchange)
 
 
 def test_a_rate_that_is_said_costs_the_same_behind_a_gateway_and_the_network_beside() -> None:

@@ -28,7 +28,9 @@ def read(found: RegisterMap, held: Registers) -> Reading:
     (block,) = plan(found, found.rows)
     words = [held.get((block.function, block.address + n), 0xABCD) for n in range(block.words)]
     data = b"".join(word.to_bytes(2, "big") for word in words)
-    far = {place: held[place] for row in found.rows for place in row.far_places() if place in held}
+    far = {
+        place: held[place] for row in found.rows for place in row.remote_places() if place in held
+    }
     (reading,) = block.decode(data, far)
     return reading
 

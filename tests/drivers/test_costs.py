@@ -67,16 +67,16 @@ def test_until_enough_is_measured_the_assumption_holds() -> None:
     start = Costs.serial(9600, tau=0.02)
     learner = Learner.serial(start)
     for _ in range(6):
-        learner.saw(40, exchange(40, 0.5))
+        learner.add(40, exchange(40, 0.5))
     assert learner.costs() == start
-    learner.saw(40, exchange(40, 0.5))
+    learner.add(40, exchange(40, 0.5))
     assert learner.costs().fixed == pytest.approx(20 * TC + 0.5)
 
 
 def test_the_turnaround_is_learned_from_requests_of_all_sizes() -> None:
     learner = Learner.serial(Costs.serial(9600, tau=0.02))
     for i in range(40):
-        learner.saw(10 + i % 3, exchange(10 + i % 3, 0.007))
+        learner.add(10 + i % 3, exchange(10 + i % 3, 0.007))
     costs = learner.costs()
     assert costs.seconds(3, 60) == pytest.approx((20 + 120) * TC + 0.007)
 
@@ -87,28 +87,28 @@ def test_wild_measures_do_not_disturb() -> None:
     for i in range(200):
         wild = i % 3 == 0
         tau = chance.uniform(0.3, 2.0) if wild else chance.uniform(0.009, 0.011)
-        learner.saw(40, exchange(40, tau))
+        learner.add(40, exchange(40, tau))
     assert learner.costs().fixed == pytest.approx(20 * TC + 0.01, abs=0.002)
 
 
 def test_a_device_that_becomes_slower_is_followed() -> None:
     learner = Learner.serial(Costs.serial(9600))
     for tau in [0.01] * 50 + [0.08] * 50:
-        learner.saw(40, exchange(40, tau))
+        learner.add(40, exchange(40, tau))
     assert learner.costs().fixed == pytest.approx(20 * TC + 0.08)
 
 
 def test_a_buffered_port_that_seems_faster_than_the_wire_makes_no_negative_time() -> None:
     learner = Learner.serial(Costs.serial(1200))
     for _ in range(20):
-        learner.saw(100, 0.001)
+        learner.add(100, 0.001)
     assert learner.costs().fixed >= 0
 
 
 def test_over_a_network_registers_cost_nothing_if_all_sizes_take_as_long() -> None:
     learner = Learner.tcp(Costs.tcp())
     for i in range(60):
-        learner.saw((4, 40, 120)[i % 3], 0.004)
+        learner.add((4, 40, 120)[i % 3], 0.004)
     assert learner.costs().fixed == pytest.approx(0.004)
     assert learner.costs().register == 0
 
@@ -119,7 +119,7 @@ def test_a_slow_bus_behind_a_gateway_is_found_out() -> None:
     for i in range(200):
         registers = (4, 30, 62, 110)[i % 4]
         wild = 0.4 if i % 5 == 0 else 0.0
-        learner.saw(registers, 0.03 + registers * 2 * TC + chance.uniform(0, 0.002) + wild)
+        learner.add(registers, 0.03 + registers * 2 * TC + chance.uniform(0, 0.002) + wild)
     costs = learner.costs()
     assert costs.register == pytest.approx(2 * TC, rel=0.03)
     assert costs.fixed == pytest.approx(0.031, abs=0.002)
@@ -128,13 +128,13 @@ def test_a_slow_bus_behind_a_gateway_is_found_out() -> None:
 def test_sizes_that_hardly_differ_say_nothing_about_a_register() -> None:
     learner = Learner.tcp(Costs.tcp())
     for i in range(60):
-        learner.saw(40 + 2 * (i % 2), 0.01 + 0.01 * (i % 2))
+        learner.add(40 + 2 * (i % 2), 0.01 + 0.01 * (i % 2))
     assert learner.costs().register == 0
 
 
 def test_memory_is_bounded_however_many_sizes_there_are() -> None:
     learner = Learner.tcp(Costs.tcp())
     for i in range(125 * 40):
-        learner.saw(i % 125 + 1, 0.01)
+        learner.add(i % 125 + 1, 0.01)
     assert sum(len(times) for times in learner._measured.values()) <= 16 * 25
     assert learner.costs().fixed == pytest.approx(0.01)

@@ -11,7 +11,7 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs
 from meterd.drivers.distinct_lengths import DistinctLengths, on
 from meterd.drivers.map_library import load_map, shipped
-from meterd.drivers.planner import LENGTHENING, distinct, plan
+from meterd.drivers.planner import LENGTHENING_MAX, distinct, plan
 from meterd.drivers.registers import RegisterMap
 from tests.drivers.test_planner import meter, row, spans
 
@@ -111,7 +111,7 @@ def test_no_row_is_lost_no_limit_broken_and_no_request_much_longer(names: list[s
         for new, old in zip(found, blocks, strict=True):
             assert new.address <= old.address
             assert new.address + new.words >= old.address + old.words
-            assert 0 <= new.words - old.words <= LENGTHENING
+            assert 0 <= new.words - old.words <= LENGTHENING_MAX
             last = new.address + new.words - 1
             assert new is old or ground.fits(new.function, new.address, last)
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from meterd.drivers.identify import SILENCES, Guess, Registers, identify, telling
+from meterd.drivers.identify import TIMEOUTS_MAX, Guess, Registers, identify, probe_requests
 from meterd.drivers.map_library import load_map, shipped
 from meterd.drivers.registers import RegisterMap
 from meterd.sim.register_bank import RefusalRule
@@ -102,7 +102,7 @@ async def test_a_unit_that_stays_silent_is_not_asked_for_ever() -> None:
         raise TimeoutError
 
     assert await identify(Registers(silence), maps()) == []
-    assert len(asked) == SILENCES
+    assert len(asked) == TIMEOUTS_MAX
 
 
 async def test_sunspec_is_known_by_its_mark_with_maker_and_model() -> None:
@@ -117,4 +117,4 @@ async def test_sunspec_is_known_by_its_mark_with_maker_and_model() -> None:
 
 
 def test_the_telling_request_of_a_map_is_the_one_for_its_frequency() -> None:
-    assert telling(load_map("eastron_sdm630")) == [(4, 70, 2)]
+    assert probe_requests(load_map("eastron_sdm630")) == [(4, 70, 2)]

@@ -120,7 +120,7 @@ def test_a_serial_line_is_tried_with_each_speed_and_parity() -> None:
 
 
 async def test_all_units_of_a_line_of_9600_baud_take_about_two_minutes() -> None:
-    from meterd.drivers.link_scan import _ANYBODY, _timeout
+    from meterd.drivers.link_scan import _PROBES, _timeout
 
-    whole = 247 * len(_ANYBODY) * (_timeout(parse("serial:///dev/ttyUSB0")) + 3.5 * 11 / 9600)
+    whole = 247 * len(_PROBES) * (_timeout(parse("serial:///dev/ttyUSB0")) + 3.5 * 11 / 9600)
     assert 90 < whole < 130

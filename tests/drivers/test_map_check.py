@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import pytest
 
-from meterd.drivers.map_check import doubts, fewer, problems, requests
+from meterd.drivers.map_check import map_warnings, problems, requests, requests_with_bridge
 from meterd.drivers.map_file import parse, places
 from meterd.drivers.map_library import shipped
 
@@ -18,7 +18,7 @@ def said(text: str) -> list[str]:
     where = places(text, "own.yaml")
     return [
         *map(str, problems(found, "own.yaml", where)),
-        *map(str, doubts(found, "own.yaml", where)),
+        *map(str, map_warnings(found, "own.yaml", where)),
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_read_over_registers_of_no_row_is_doubted() -> None:
 def test_what_reading_over_holes_would_save_is_known() -> None:
     rows = "".join(f"  x.v{n}: {{function: 3, address: {4 * n}, type: u16}}\n" for n in range(9))
     found = parse(f"rows:\n{rows}", "own", "own.yaml")
-    assert (found.bridge, len(requests(found)), fewer(found)) == (0, 9, 1)
+    assert (found.bridge, len(requests(found)), requests_with_bridge(found)) == (0, 9, 1)
 
 
 def test_a_map_without_a_way_to_reach_the_meter_is_doubted() -> None:
@@ -281,7 +281,7 @@ def test_shipped_maps_leave_nothing_unsaid_that_is_known() -> None:
     for name in shipped():
         text = (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
         register_map = parse(text, name, name, own=False)
-        for one in doubts(register_map, name, places(text, name)):
+        for one in map_warnings(register_map, name, places(text, name)):
             if one.code >= "W111":
                 found.add((name, one.code))
     assert found == KNOWN_UNSAID

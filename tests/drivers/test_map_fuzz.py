@@ -75,9 +75,9 @@ def checked(text: str) -> RegisterMap | None:
         return None
     where = places(text, "own.yaml")
     map_check.problems(found, "own.yaml", where)
-    assert all(map(str, map_check.doubts(found, "own.yaml", where)))
+    assert all(map(str, map_check.map_warnings(found, "own.yaml", where)))
     map_check.requests(found)
-    map_check.fewer(found)
+    map_check.requests_with_bridge(found)
     if not unplannable(found):
         for block in plan(found, found.rows):
             asked(block)

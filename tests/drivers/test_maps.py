@@ -269,7 +269,7 @@ def test_gives_the_values_of_the_transcript_in_whole_blocks(
     rows = {row.quantity: row for row in register_map.rows}
     for bank in banks:
         found: dict[str, float | str | None] = {}
-        places = {place for row in rows.values() for place in row.far_places()}
+        places = {place for row in rows.values() for place in row.remote_places()}
         far = {(function, at): bank.words(function, at, 1)[0] for function, at in places}
         for block in plan(register_map, register_map.rows):
             words = bank.words(block.function, block.address, block.words)

@@ -12,7 +12,7 @@ from meterd.drivers.address_constraints import AddressConstraints
 from meterd.drivers.blocks import Block
 from meterd.drivers.costs import Costs, seconds
 from meterd.drivers.map_library import load_map, shipped
-from meterd.drivers.planner import LENGTHENING, better, distinct, plan, unplannable
+from meterd.drivers.planner import LENGTHENING_MAX, better, distinct, plan, unplannable
 from meterd.drivers.registers import RegisterMap, Row
 
 TCP = Costs.tcp(0.01)
@@ -178,7 +178,7 @@ def test_lengthened_requests_stay_within_what_the_meter_takes(
     shut = {function: Judge(ground, costs).shut(function) for function in (3, 4)}
     for old, new in zip(before, after, strict=True):
         assert (new.function, new.rows) == (old.function, old.rows)
-        assert old.words <= new.words <= old.words + LENGTHENING
+        assert old.words <= new.words <= old.words + LENGTHENING_MAX
         assert new.address <= old.address
         assert new.address + new.words >= old.address + old.words
         if new.words == old.words:
@@ -233,11 +233,11 @@ def test_the_longest_run_between_known_rows_is_the_hole() -> None:
     one = meter(row(10, 2), row(15), row(21))
     ground = AddressConstraints(one)
     # 5..9, 12..14 and 16..20 are unknown, the last cut off at 18.
-    assert ground.hole(3, 5, 18) == 5
-    assert ground.hole(3, 7, 18) == 3
-    assert ground.hole(3, 11, 20) == 5
-    assert ground.hole(3, 10, 11) == 0
-    assert ground.hole(4, 5, 18) == 14
+    assert ground.gap(3, 5, 18) == 5
+    assert ground.gap(3, 7, 18) == 3
+    assert ground.gap(3, 11, 20) == 5
+    assert ground.gap(3, 10, 11) == 0
+    assert ground.gap(4, 5, 18) == 14
 
 
 def test_a_value_far_from_its_scale_takes_along_what_lies_between() -> None:

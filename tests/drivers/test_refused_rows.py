@@ -22,7 +22,7 @@ def row(address: int) -> Row:
     return Row(f"x.r{address}", 3, address, "u16", 1, "1")
 
 
-def ground(addresses: Sequence[int]) -> AddressConstraints:
+def constraints(addresses: Sequence[int]) -> AddressConstraints:
     rows = tuple(map(row, addresses))
     return AddressConstraints(RegisterMap("made_up", "Nobody", "None", "this test", "low", rows))
 
@@ -51,7 +51,7 @@ def refused(findings: Findings) -> set[int]:
 
 @pytest.mark.parametrize("bad", range(32))
 def test_one_refused_row_of_32_is_found_with_ten_requests_and_all_others_read(bad: int) -> None:
-    findings, read, cost = search(ground(range(32)), without({bad}))
+    findings, read, cost = search(constraints(range(32)), without({bad}))
     assert findings == Findings((row(bad),))
     assert read == set(range(32)) - {bad}
     assert cost <= 10
@@ -63,7 +63,7 @@ def test_every_row_is_read_or_named_whatever_the_meter_refuses_and_whenever_it_s
     addresses: set[int], data: st.DataObject, budget: int
 ) -> None:
     bad = data.draw(st.sets(st.sampled_from(sorted(addresses)), min_size=1))
-    findings, read, cost = search(ground(sorted(addresses)), without(bad), budget)
+    findings, read, cost = search(constraints(sorted(addresses)), without(bad), budget)
     assert read | refused(findings) == addresses
     assert not read & refused(findings)
     assert not read & bad
@@ -79,7 +79,7 @@ def test_three_refused_rows_of_60_lose_few_others() -> None:
     lost = 0
     triples = [{n, (7 * n + 11) % 60, (13 * n + 29) % 60} for n in range(60)]
     for bad in triples:
-        findings, _, cost = search(ground(range(60)), without(bad))
+        findings, _, cost = search(constraints(range(60)), without(bad))
         assert cost <= BUDGET
         lost += len(refused(findings) - bad)
     # Halving depth first, and asking both halves, loses twelve at a time.
@@ -87,7 +87,7 @@ def test_three_refused_rows_of_60_lose_few_others() -> None:
 
 
 def test_a_hole_that_may_not_be_crossed_is_closed_and_no_row_is_lost() -> None:
-    where = ground([*range(10), *range(15, 25)])
+    where = constraints([*range(10), *range(15, 25)])
     findings, read, cost = search(where, without({12}))
     assert refused(findings) == set()
     assert findings.closed == ((3, 10, 14),)
@@ -96,7 +96,7 @@ def test_a_hole_that_may_not_be_crossed_is_closed_and_no_row_is_lost() -> None:
 
 
 def test_a_meter_that_gives_less_at_once_than_its_map_says_is_believed() -> None:
-    findings, read, _ = search(ground(range(40)), lambda one: one.words <= 16)
+    findings, read, _ = search(constraints(range(40)), lambda one: one.words <= 16)
     assert refused(findings) == set()
     assert read == set(range(40))
     assert findings.closed == ()
@@ -108,22 +108,22 @@ def test_a_border_between_neighbours_is_no_matter_of_length() -> None:
     def across(one: Block) -> bool:
         return one.address <= 15 and one.address + one.words - 1 >= 16
 
-    where = ground(range(40))
+    where = constraints(range(40))
     findings, read, _ = search(where, lambda one: not across(one))
     assert refused(findings) == set()
     assert read == set(range(40))
     assert findings.most is None
     assert (3, 16, 15) in findings.closed
     learned = where.without(closed=findings.closed)
-    assert not any(across(one) for one in plan(where.map, where.map.rows, ground=learned))
+    assert not any(across(one) for one in plan(where.map, where.map.rows, constraints=learned))
 
 
 def test_a_search_given_up_between_question_and_answer_names_what_is_open() -> None:
-    hunt = RefusedRowSearch(ground(range(4)), ground(range(4)).map.rows)
+    hunt = RefusedRowSearch(constraints(range(4)), constraints(range(4)).map.rows)
     assert hunt.batch() is not None
     assert refused(hunt.findings()) == set(range(4))
 
 
 def test_a_single_row_is_at_fault_itself() -> None:
-    findings, _, cost = search(ground([7]), without({7}))
+    findings, _, cost = search(constraints([7]), without({7}))
     assert (refused(findings), cost) == ({7}, 0)

@@ -10,14 +10,14 @@ from meterd.drivers.blocks import Block
 from meterd.drivers.planner import block
 from meterd.drivers.refused_rows import Findings
 from meterd.drivers.register_limit import RegisterLimit
-from tests.drivers.test_refused_rows import Answers, ground, row, without
+from tests.drivers.test_refused_rows import Answers, constraints, row, without
 
 ROWS = 64
 
 
 def found(addresses: list[int], answers: Answers) -> tuple[Findings, int]:
     """What was found, and what it cost."""
-    where = ground(addresses)
+    where = constraints(addresses)
     reach, cost = RegisterLimit(where, where.map.rows), 0
     while (rows := reach.batch()) is not None:
         cost += 1
@@ -69,7 +69,7 @@ def test_it_never_asks_for_less_than_the_meter_gives_nor_blames_a_row_for_its_le
 
 
 def test_given_up_before_the_end_nothing_is_claimed() -> None:
-    where = ground(list(range(8)))
+    where = constraints(list(range(8)))
     reach = RegisterLimit(where, where.map.rows)
     assert reach.findings() == Findings()
     assert reach.batch() is not None

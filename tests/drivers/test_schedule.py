@@ -65,7 +65,7 @@ def test_what_is_due_together_is_planned_together() -> None:
 def test_rows_and_holes_are_left_out_and_taken_back() -> None:
     schedule = Schedule(meter(row(0), row(3), row(6)), 1.0, BUS)
     assert [(b.address, b.words) for b in schedule.blocks(0)] == [(0, 7)]
-    schedule.leave_out([schedule.ground.map.rows[1]])
+    schedule.leave_out([schedule.constraints.map.rows[1]])
     assert [(b.address, b.words) for b in schedule.blocks(0)] == [(0, 1), (6, 1)]
     schedule.leave_out(closed=((3, 4, 5),))
     assert [(b.address, b.words) for b in schedule.blocks(1)] == [(0, 4), (6, 1)]

@@ -70,6 +70,8 @@ def test_it_tells_its_command_drivers_and_licence(wheel: Path) -> None:
     assert "LICENSE" in told
     assert f"Version: {package.__version__}" in facts
     assert "Requires-Python: >=3.11" in facts
+    extras = {line.partition(": ")[2] for line in facts.splitlines() if "Provides-Extra" in line}
+    assert extras == {"mariadb", "parquet", "postgres"}
 
 
 async def test_its_commands_work_without_a_checkout(

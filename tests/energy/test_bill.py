@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.energy.bill import FEED_IN, PLACES, UNPRICED, Bill, BillPart, money
-from meterd.energy.consumption import Metered, consume
+from meterd.energy.consumption import EnergyQuantity, consume
 from meterd.energy.periods import Period, spans
-from meterd.energy.quarter import QUARTER, Found, Quarter
+from meterd.energy.quarter import QUARTER, Quarter, QuarterSeries
 from meterd.energy.tally import EnergyDirection
 from tests.energy.histories import DAY, HOUR
 from tests.energy.plans import PlainPrices, PlainTariff
@@ -31,10 +31,10 @@ async def bill(
 ) -> Bill:
     """The bill of the hours from 1970 to `end`, with so many mWh in the first quarter hour."""
 
-    async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+    async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return [Quarter(0, given_back if quantity == "give" else taken, False)], "counter"
 
-    asked = Metered(
+    asked = EnergyQuantity(
         "active_energy",
         "Wh",
         way,
@@ -91,14 +91,16 @@ async def test_no_energy_without_a_price_costs_nothing() -> None:
 
 
 async def test_where_nothing_is_known_there_is_a_daily_charge_but_no_cost() -> None:
-    async def nothing(device: str, quantity: str, start: int, end: int) -> Found:
+    async def nothing(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return (), ""
 
     zone = ZoneInfo("UTC")
     found = await consume(
         nothing,
         "main",
-        Metered("active_energy.import", "Wh", EnergyDirection.IMPORT, "active_energy.import"),
+        EnergyQuantity(
+            "active_energy.import", "Wh", EnergyDirection.IMPORT, "active_energy.import"
+        ),
         spans(zone, Period.DAY, 0, 2 * DAY),
         zone=zone,
         now=DAY + QUARTER,
@@ -111,14 +113,16 @@ async def test_where_nothing_is_known_there_is_a_daily_charge_but_no_cost() -> N
 
 
 async def test_the_charge_of_a_day_stands_in_its_first_hour_only() -> None:
-    async def nothing(device: str, quantity: str, start: int, end: int) -> Found:
+    async def nothing(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return (), ""
 
     zone = ZoneInfo("Europe/Berlin")
     found = await consume(
         nothing,
         "main",
-        Metered("active_energy.import", "Wh", EnergyDirection.IMPORT, "active_energy.import"),
+        EnergyQuantity(
+            "active_energy.import", "Wh", EnergyDirection.IMPORT, "active_energy.import"
+        ),
         spans(zone, Period.HOUR, 20 * HOUR, 26 * HOUR),
         zone=zone,
         now=10**13,

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from meterd.energy.calendar import local, named
+from meterd.energy.calendar import day_label, parse_date
 
 
 def ms(text: str) -> int:
@@ -45,14 +45,14 @@ BERLIN = "Europe/Berlin"
     ],
 )
 def test_a_name_is_a_stretch_of_the_zones_clock(text: str, zone: str, start: str, end: str) -> None:
-    assert named(text, ZoneInfo(zone), NOW) == (ms(start), ms(end))
+    assert parse_date(text, ZoneInfo(zone), NOW) == (ms(start), ms(end))
 
 
 @pytest.mark.parametrize(
     "text", ["now", "now-7d", "1796036000", "2026-10-01T00:00:00Z", "soon", ""]
 )
 def test_what_is_no_name_of_the_calendar_is_left_to_others(text: str) -> None:
-    assert named(text, ZoneInfo(BERLIN), NOW) is None
+    assert parse_date(text, ZoneInfo(BERLIN), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_what_is_no_name_of_the_calendar_is_left_to_others(text: str) -> None:
 )
 def test_a_day_that_there_is_not_is_refused(text: str, zone: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        named(text, ZoneInfo(zone), NOW)
+        parse_date(text, ZoneInfo(zone), NOW)
 
 
 def test_the_date_of_a_moment_is_told_only_where_a_day_begins() -> None:
-    assert local(ZoneInfo(BERLIN), ms("2026-10-24T22:00:00Z")) == "2026-10-25"
-    assert local(ZoneInfo(BERLIN), ms("2026-10-25T22:00:00Z")) is None
-    assert local(ZoneInfo("America/Santiago"), ms("2026-09-06T04:00:00Z")) == "2026-09-06"
+    assert day_label(ZoneInfo(BERLIN), ms("2026-10-24T22:00:00Z")) == "2026-10-25"
+    assert day_label(ZoneInfo(BERLIN), ms("2026-10-25T22:00:00Z")) is None
+    assert day_label(ZoneInfo("America/Santiago"), ms("2026-09-06T04:00:00Z")) == "2026-09-06"

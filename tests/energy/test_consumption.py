@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.energy.consumption import Consumption, Metered, consume, cut, metered, since
+from meterd.energy.consumption import (
+    Consumption,
+    EnergyQuantity,
+    consume,
+    default_start,
+    energy_quantity,
+    period_spans,
+)
 from meterd.energy.periods import Period, spans
-from meterd.energy.quarter import QUARTER, Fetch, Found, Quarter
+from meterd.energy.quarter import QUARTER, Fetch, Quarter, QuarterSeries
 from meterd.energy.tally import EnergyBucket, EnergyDirection
 from meterd.energy.tariff import Tariff
 from meterd.model.quantity import CATALOGUE, Kind, declare
@@ -17,9 +24,13 @@ from tests.energy.histories import DAY, HOUR, ODD_DAYS, ZONES, History, at
 from tests.energy.plans import PlainTariff, plans
 
 FOREVER = 10**13
-IMPORT = Metered("active_energy.import", "Wh", EnergyDirection.IMPORT, taken="active_energy.import")
-EXPORT = Metered("active_energy.export", "Wh", EnergyDirection.EXPORT, given="active_energy.export")
-NET = Metered(
+IMPORT = EnergyQuantity(
+    "active_energy.import", "Wh", EnergyDirection.IMPORT, imported="active_energy.import"
+)
+EXPORT = EnergyQuantity(
+    "active_energy.export", "Wh", EnergyDirection.EXPORT, exported="active_energy.export"
+)
+NET = EnergyQuantity(
     "active_energy.net", "Wh", EnergyDirection.NET, "active_energy.import", "active_energy.export"
 )
 
@@ -27,7 +38,7 @@ NET = Metered(
 def stored(taken: Sequence[Quarter], given: Sequence[Quarter] = ()) -> Fetch:
     """A store that holds these."""
 
-    async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+    async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         found = given if quantity.endswith("export") else taken
         return [one for one in found if start <= one.start < end], "counter"
 
@@ -40,7 +51,7 @@ async def total(
     period: Period,
     span: tuple[int, int],
     *,
-    asked: Metered = IMPORT,
+    asked: EnergyQuantity = IMPORT,
     tariff: Tariff | None = None,
 ) -> list[EnergyBucket]:
     pieces = spans(zone, period, *span)
@@ -115,7 +126,7 @@ async def test_with_holes_each_hour_is_in_its_day_and_each_day_in_its_month(
 @settings(deadline=None, max_examples=60)
 @given(histories, plans(), st.sampled_from([IMPORT, EXPORT, NET]), st.data())
 async def test_tariffs_add_up_to_the_whole_energy_and_the_whole_cost(
-    of: tuple[ZoneInfo, History], tariff: PlainTariff, asked: Metered, data: st.DataObject
+    of: tuple[ZoneInfo, History], tariff: PlainTariff, asked: EnergyQuantity, data: st.DataObject
 ) -> None:
     zone, history = of
     known = history.quarters[:1500]
@@ -158,7 +169,7 @@ async def _berlin(
     known: Sequence[Quarter], start: str, end: str, now: int = FOREVER
 ) -> Consumption:
     zone = ZoneInfo("Europe/Berlin")
-    pieces = cut(zone, Period.DAY, at(zone.key, start), at(zone.key, end), now)
+    pieces = period_spans(zone, Period.DAY, at(zone.key, start), at(zone.key, end), now)
     return await consume(stored(known), "main", IMPORT, pieces, zone=zone, now=now)
 
 
@@ -194,7 +205,7 @@ async def test_a_day_that_is_not_over_is_incomplete_and_the_next_has_not_begun()
 async def test_many_years_are_fetched_piece_by_piece() -> None:
     asked: list[int] = []
 
-    async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+    async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         asked.append(end - start)
         return [Quarter(start, 1)], "counter" if len(asked) % 2 else "integrated"
 
@@ -209,7 +220,7 @@ async def test_many_years_are_fetched_piece_by_piece() -> None:
 async def test_a_store_that_gives_more_than_asked_for_doubles_nothing() -> None:
     known = [Quarter(n * QUARTER, 1) for n in range(365 * 96)]
 
-    async def fetch(device: str, quantity: str, start: int, end: int) -> Found:
+    async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return known, "counter"
 
     zone = ZoneInfo("UTC")
@@ -235,7 +246,7 @@ async def test_net_without_an_export_counter_is_not_known() -> None:
 def test_snapped_periods_are_whole() -> None:
     zone = ZoneInfo("Europe/Berlin")
     start, end = at(zone.key, "2026-06-01T18:07"), at(zone.key, "2026-06-03T05:52")
-    found = cut(zone, Period.MONTH, start, end, FOREVER, whole=True)
+    found = period_spans(zone, Period.MONTH, start, end, FOREVER, whole=True)
     assert found == spans(
         zone, Period.MONTH, at(zone.key, "2026-06-01"), at(zone.key, "2026-07-01")
     )
@@ -254,9 +265,9 @@ def test_snapped_periods_are_whole() -> None:
 def test_without_a_start_whole_periods_are_shown(period: Period, begins: str, count: int) -> None:
     zone = ZoneInfo("Europe/Berlin")
     now = at(zone.key, "2026-11-21T10:20")
-    start = since(zone, period, now)
+    start = default_start(zone, period, now)
     assert start == at(zone.key, begins)
-    assert len(cut(zone, period, start, now, now)) == count
+    assert len(period_spans(zone, period, start, now, now)) == count
 
 
 @pytest.mark.parametrize(
@@ -275,9 +286,9 @@ def test_without_a_start_whole_periods_are_shown(period: Period, begins: str, co
 def test_a_name_tells_which_counters_it_takes(
     quantity: str, way: EnergyDirection, taken: str, given_back: str
 ) -> None:
-    asked = metered(quantity)
+    asked = energy_quantity(quantity)
     assert asked is not None
-    assert (asked.way, asked.taken, asked.given) == (way, taken, given_back)
+    assert (asked.direction, asked.imported, asked.exported) == (way, taken, given_back)
 
 
 @pytest.mark.parametrize(
@@ -285,11 +296,11 @@ def test_a_name_tells_which_counters_it_takes(
     ["active_power", "voltage.l1", "guarded.active_energy.import", "active_energy.today", "x.own"],
 )
 def test_what_is_no_counter_of_energy_is_none(quantity: str) -> None:
-    assert metered(quantity) is None
+    assert energy_quantity(quantity) is None
 
 
 def test_every_counter_of_energy_in_the_catalogue_can_be_asked_for() -> None:
-    asked = {name for name in CATALOGUE if metered(name)}
+    asked = {name for name in CATALOGUE if energy_quantity(name)}
     counters = {name for name, one in CATALOGUE.items() if one.kind is Kind.COUNTER}
     assert {name for name in counters if name.partition(".")[0].endswith("_energy")} <= asked
 
@@ -297,12 +308,14 @@ def test_every_counter_of_energy_in_the_catalogue_can_be_asked_for() -> None:
 def test_a_counter_of_ones_own_is_asked_for_like_energy() -> None:
     declare("x.e.net.water", "m³", Kind.COUNTER)
     declare("x.e.level", "m³", Kind.GAUGE)
-    asked = metered("x.e.net.water")
-    assert asked == Metered("x.e.net.water", "m³", EnergyDirection.IMPORT, taken="x.e.net.water")
+    asked = energy_quantity("x.e.net.water")
+    assert asked == EnergyQuantity(
+        "x.e.net.water", "m³", EnergyDirection.IMPORT, imported="x.e.net.water"
+    )
     assert not asked.priced
-    assert metered("x.e.level") is None
-    assert metered("x.e.never_heard_of") is None
-    assert metered("guarded.x.e.net.water") is None
+    assert energy_quantity("x.e.level") is None
+    assert energy_quantity("x.e.never_heard_of") is None
+    assert energy_quantity("guarded.x.e.net.water") is None
 
 
 @pytest.mark.parametrize(

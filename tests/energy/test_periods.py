@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.energy.periods import Period, back, begin, day_starts, finish, spans
+from meterd.energy.periods import (
+    Period,
+    day_starts,
+    period_ceil,
+    period_floor,
+    periods_before,
+    spans,
+)
 from meterd.energy.quarter import QUARTER
 from tests.energy.histories import DAY, HOUR, ODD_DAYS, ZONES, at
 
@@ -22,8 +29,8 @@ def lengths(zone: str, period: Period, start: str, end: str) -> list[int]:
 @pytest.mark.parametrize(("zone", "day", "quarters"), ODD_DAYS)
 def test_a_day_is_as_long_as_its_clock_makes_it(zone: str, day: str, quarters: int) -> None:
     noon = at(zone, f"{day}T12:00")
-    start = begin(ZoneInfo(zone), Period.DAY, noon)
-    end = finish(ZoneInfo(zone), Period.DAY, noon)
+    start = period_floor(ZoneInfo(zone), Period.DAY, noon)
+    end = period_ceil(ZoneInfo(zone), Period.DAY, noon)
     assert (end - start) // QUARTER == quarters
     for moment in (start, end - 1):
         local = datetime.fromtimestamp(moment / 1000, ZoneInfo(zone))
@@ -60,18 +67,18 @@ def test_hours_of_a_zone_off_the_full_hour_begin_on_its_clock() -> None:
 def test_weeks_begin_on_monday_months_and_years_on_their_first() -> None:
     zone = ZoneInfo("Europe/Berlin")
     moment = at(zone.key, "2026-11-21T10:00")
-    assert begin(zone, Period.WEEK, moment) == at(zone.key, "2026-11-16")
-    assert begin(zone, Period.MONTH, moment) == at(zone.key, "2026-11-01")
-    assert begin(zone, Period.YEAR, moment) == at(zone.key, "2026-01-01")
-    assert finish(zone, Period.MONTH, moment) == at(zone.key, "2026-12-01")
-    assert back(zone, Period.MONTH, moment, 12) == at(zone.key, "2025-11-01")
+    assert period_floor(zone, Period.WEEK, moment) == at(zone.key, "2026-11-16")
+    assert period_floor(zone, Period.MONTH, moment) == at(zone.key, "2026-11-01")
+    assert period_floor(zone, Period.YEAR, moment) == at(zone.key, "2026-01-01")
+    assert period_ceil(zone, Period.MONTH, moment) == at(zone.key, "2026-12-01")
+    assert periods_before(zone, Period.MONTH, moment, 12) == at(zone.key, "2025-11-01")
 
 
 def test_a_beginning_is_its_own_begin_and_finish() -> None:
     zone = ZoneInfo("Europe/Berlin")
     for period in PERIODS:
         edge = at(zone.key, "2024-01-01")
-        assert begin(zone, period, edge) == finish(zone, period, edge) == edge
+        assert period_floor(zone, period, edge) == period_ceil(zone, period, edge) == edge
 
 
 def test_spans_are_cut_to_what_is_asked_for_and_know_their_whole() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.energy.power import added_up, integrate
+from meterd.energy.power import integrate, sum_phases
 from meterd.energy.quarter import QUARTER
 from meterd.energy.tally import EnergyDirection
 
@@ -158,5 +158,5 @@ def test_the_sum_is_the_area_under_the_line(steps: list[tuple[int, float]]) -> N
 def test_phases_are_added_where_all_are_known() -> None:
     one: Samples = [(0, 1.0), (1, 2.0), (2, None), (3, 4.0)]
     two: Samples = [(0, 10.0), (1, 20.0), (2, 30.0)]
-    assert added_up([one, two]) == [(0, 11.0), (1, 22.0), (2, None), (3, None)]
-    assert added_up([]) == []
+    assert sum_phases([one, two]) == [(0, 11.0), (1, 22.0), (2, None), (3, None)]
+    assert sum_phases([]) == []

@@ -2,20 +2,20 @@ from collections.abc import Mapping
 
 import pytest
 
-from meterd.energy.quarter import QUARTER, Found
-from meterd.energy.sampled import Sampled, quarters
+from meterd.energy.quarter import QUARTER, QuarterSeries
+from meterd.energy.sampled import PowerSamples, quarters
 
-Series = Mapping[str, Sampled]
+Series = Mapping[str, PowerSamples]
 
 
-async def ask(series: Series, quantity: str = "active_energy.import") -> Found:
-    async def read(device: str, name: str, start: int, end: int) -> Sampled | None:
+async def ask(series: Series, quantity: str = "active_energy.import") -> QuarterSeries:
+    async def read(device: str, name: str, start: int, end: int) -> PowerSamples | None:
         return series.get(name)
 
     return await quarters(read, "main", quantity, 0, 2 * QUARTER, interval=QUARTER)
 
 
-def power(watts: float) -> Sampled:
+def power(watts: float) -> PowerSamples:
     return [(n * QUARTER, watts) for n in range(3)]
 
 

@@ -9,7 +9,7 @@ SPRING, AUTUMN = 1_774_746_000_000, 1_792_890_000_000  # 01:00 UTC
 
 
 def test_a_clock_changes_at_the_very_millisecond() -> None:
-    assert ZoneClock(BERLIN, START, END).stretches == (
+    assert ZoneClock(BERLIN, START, END).offset_periods == (
         OffsetPeriod(START, SPRING, HOUR),
         OffsetPeriod(SPRING, AUTUMN, 2 * HOUR),
         OffsetPeriod(AUTUMN, END, HOUR),

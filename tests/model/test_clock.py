@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from meterd.model.clock import SystemClock, slept
+from meterd.model.clock import SystemClock, suspended_s
 
 
 async def test_nobody_wakes_before_the_time() -> None:
@@ -58,4 +58,4 @@ def test_who_is_preempted_between_two_looks_at_clocks_has_not_slept(
         return now + suspended if clock == time.CLOCK_BOOTTIME else now
 
     monkeypatch.setattr(time, "clock_gettime", gettime)
-    assert slept() == suspended
+    assert suspended_s() == suspended

@@ -46,7 +46,7 @@ def test_a_pipe_is_waited_for_a_while_and_read_as_far_as_it_may_be(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_PATIENCE", 0.01)
+        patch.setattr(files, "_PIPE_TIMEOUT_S", 0.01)
         with pytest.raises(OSError, match="nobody writes"):
             files.read(pipe, 1024)
     with pytest.raises(OSError, match="no file"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterd.model.shares import ClientSlot, giving_way, share_of
+from meterd.model.shares import ClientSlot, clients_to_close, share_of
 
 LEAST_IDLE = 10.0
 NOW = 1000.0
@@ -46,7 +46,7 @@ seats = st.lists(
 def test_it_is_fair(found: list[tuple[str, float | None, float]], share: str) -> None:
     there = [ClientSlot(n, *one) for n, one in enumerate(found)]
     held = Counter(one.share for one in there)
-    gone = giving_way(share, there, held, NOW, LEAST_IDLE)
+    gone = clients_to_close(share, there, held, NOW, LEAST_IDLE)
     mine = held[share] + 1
     after = held + Counter([share])
     for number in gone:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterd.poll.counter_guard import STUCK, CounterGuard, largest_count, offset_of
-from meterd.poll.counter_segments import GuardState, Read, Step, What
+from meterd.poll.counter_guard import READS_BEFORE_STUCK, CounterGuard, largest_count, offset_of
+from meterd.poll.counter_segments import GuardOutcome, GuardState, Read, Step
 
-C, H, G, R = What.COUNTED, What.HELD, What.GLITCH, What.RESET
+C, H, G, R = GuardOutcome.COUNTED, GuardOutcome.HELD, GuardOutcome.GLITCH, GuardOutcome.RESET
 START = 1_800_000_000_000
 
 
@@ -50,7 +50,7 @@ def values(steps: Iterable[Step]) -> list[float | None]:
     return [step.value for step in steps]
 
 
-def whats(steps: Iterable[Step]) -> list[What]:
+def whats(steps: Iterable[Step]) -> list[GuardOutcome]:
     return [step.what for step in steps]
 
 
@@ -61,18 +61,22 @@ def test_the_total_begins_as_the_counter_once_three_reads_agree() -> None:
 
 
 # 50 000 Wh before each, read each ten seconds: at 10 MW a rise of 27 778 + 6 556 Wh is possible.
-RULES: dict[str, tuple[list[float | None], list[float | None], list[What]]] = {
+RULES: dict[str, tuple[list[float | None], list[float | None], list[GuardOutcome]]] = {
     "equal reads": ([50_000, 50_000], [50_000, 50_000], [C, C]),
     "a rise": ([50_007, 50_010], [50_007, 50_010], [C, C]),
     "a dip to 0 adds nothing": ([0, 50_020], [None, 50_020], [H, G]),
     "two dips to 0": ([0, 0, 50_020], [None, None, 50_020], [H, H, G]),
     "a dip by 0.1": ([49_999.9, 50_000.3], [None, 50_000.3], [H, G]),
     "a dip, back to the old value": ([10, 50_000], [None, 50_000], [H, G]),
-    "a dip to below 0": ([-5, 50_003], [None, 50_003], [What.ABSENT, C]),
+    "a dip to below 0": ([-5, 50_003], [None, 50_003], [GuardOutcome.ABSENT, C]),
     "an impossible rise": ([4e9, 50_020], [None, 50_020], [H, G]),
     "both ways": ([4e9, 0, 50_020], [None, None, 50_020], [H, H, G]),
-    "no number": ([float("nan"), float("inf"), 50_001], [None, None, 50_001], [What.ABSENT] * 2),
-    "not read": ([None, 50_001], [None, 50_001], [What.ABSENT, C]),
+    "no number": (
+        [float("nan"), float("inf"), 50_001],
+        [None, None, 50_001],
+        [GuardOutcome.ABSENT] * 2,
+    ),
+    "not read": ([None, 50_001], [None, 50_001], [GuardOutcome.ABSENT, C]),
     # A torn read of 0x0000C350 and 0x00010005: the high word of the first with the low one of the
     # second, and the other way round.
     "a torn read, low": ([0x00000005, 0x00010005], [None, 0x00010005], [H, G]),
@@ -126,7 +130,7 @@ def test_each_rule(name: str) -> None:
 def test_a_rollover_is_exact(wrap: float, before: float, after: float, total: float) -> None:
     bench = begun(before, wrap=wrap)
     steps = bench.reads([after, after, after])
-    assert whats(steps) == [H, H, What.ROLLOVER]
+    assert whats(steps) == [H, H, GuardOutcome.ROLLOVER]
     assert steps[2].value == total
     assert bench.guard.segment == 1
     assert bench.read(after + 7).value == round(total + 7, 6)
@@ -151,7 +155,7 @@ def test_a_dip_before_a_gap_does_not_hide_the_rollover_in_it() -> None:
     bench.read(20, after=7200)
     assert bench.read(30) == (
         10_000_030,
-        What.ROLLOVER,
+        GuardOutcome.ROLLOVER,
         "the counter rolled over, from 9500000 Wh to 0 Wh",
     )
 
@@ -182,7 +186,7 @@ def test_after_days_the_rise_of_days_is_possible_and_confirmed() -> None:
     assert "rose while it was not read for 172800 s" in first.text
     steps = bench.reads([400_050_007, 400_050_009, 400_050_011])
     assert values(steps) == [None, 400_050_009, 400_050_011]
-    assert whats(steps) == [H, What.CONFIRMED, C]
+    assert whats(steps) == [H, GuardOutcome.CONFIRMED, C]
     assert bench.guard.segment == 1
 
 
@@ -276,7 +280,7 @@ def test_a_false_rise_that_was_possible_is_taken_back_by_waiting() -> None:
     bench = begun(50_000)
     steps = bench.reads([80_000, 50_010, 50_020, 50_030, 60_000, 80_000, 80_001])
     assert values(steps) == [80_000, None, None, 80_000, 80_000, 80_000, 80_001]
-    assert whats(steps) == [C, H, H, G, What.WAITS, C, C]
+    assert whats(steps) == [C, H, H, G, GuardOutcome.WAITS, C, C]
     assert "counted too much" in steps[4].text
 
 
@@ -339,7 +343,7 @@ TIGHT = {"max_power": 3600.0, "resolution": 1.0, "interval": 10.0}
         (14, 3600, H),
     ],
 )
-def test_the_limits_to_the_watt_hour(rise: int, after: float, what: What) -> None:
+def test_the_limits_to_the_watt_hour(rise: int, after: float, what: GuardOutcome) -> None:
     bench = begun(50_000, **TIGHT)
     bench.read(50_001)
     assert bench.read(50_001 + rise, after=after).what is what
@@ -351,7 +355,7 @@ def test_after_a_gap_the_limit_is_what_flows_in_it(raw: int) -> None:
     bench.read(50_001)
     steps = [bench.read(raw, after=3600), bench.read(raw), bench.read(raw)]
     possible = raw - 50_001 <= 3603
-    assert whats(steps) == [H, H, What.CONFIRMED if possible else R]
+    assert whats(steps) == [H, H, GuardOutcome.CONFIRMED if possible else R]
 
 
 def test_a_fall_by_more_than_a_rollover_can_have_brought_is_a_reset() -> None:
@@ -359,7 +363,7 @@ def test_a_fall_by_more_than_a_rollover_can_have_brought_is_a_reset() -> None:
     # 10 Wh up to the end, and 24 behind it, in the 30 s that three reads take: one too many.
     assert whats(bench.reads([24, 24, 24])) == [H, H, R]
     bench = begun(990, wrap=1000.0, **TIGHT)
-    assert whats(bench.reads([23, 23, 23])) == [H, H, What.ROLLOVER]
+    assert whats(bench.reads([23, 23, 23])) == [H, H, GuardOutcome.ROLLOVER]
 
 
 @pytest.mark.parametrize(("first", "booked"), [(5, 5), (6, 0)])
@@ -375,7 +379,7 @@ def test_what_a_reset_owes_is_booked_once_where_a_gap_is_confirmed_after_it() ->
     bench = begun(500_000)
     bench.reads([3, 3, 3])
     steps = [bench.read(100_003, after=3000), *bench.reads([100_003, 100_003, 100_004, 100_005])]
-    assert whats(steps) == [H, H, What.CONFIRMED, C, C]
+    assert whats(steps) == [H, H, GuardOutcome.CONFIRMED, C, C]
     assert [step.value for step in steps[2:]] == [600_003, 600_004, 600_005]
 
 
@@ -397,14 +401,14 @@ def test_no_late_step_reaches_back_before_a_rollover_a_reset_or_a_long_dip(dip: 
     bench.reads([990] * 60)
     raws = {"rollover": [3, 3, 3], "reset": [3, 4, 5], "long dip": [3] * 60 + [991] * 3}[dip]
     steps = bench.reads(raws)
-    assert steps[-1].what is {"rollover": What.ROLLOVER, "reset": R, "long dip": G}[dip]
+    assert steps[-1].what is {"rollover": GuardOutcome.ROLLOVER, "reset": R, "long dip": G}[dip]
     assert whats(bench.reads([raws[-1] + 200] * 3)) == [H, H, R]
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-@pytest.mark.parametrize(("rise", "what"), [(303, What.CONFIRMED), (304, R)])
+@pytest.mark.parametrize(("rise", "what"), [(303, GuardOutcome.CONFIRMED), (304, R)])
 def test_the_first_step_of_a_coarse_counter_is_of_the_five_minutes_before_at_most(
-    rise: int, what: What, swapped: bool
+    rise: int, what: GuardOutcome, swapped: bool
 ) -> None:
     bench = begun(50_000, **TIGHT)
     if swapped:
@@ -418,9 +422,9 @@ def test_the_first_step_of_a_coarse_counter_is_of_the_five_minutes_before_at_mos
 def test_a_rise_in_a_gap_that_was_false_is_taken_back_by_waiting() -> None:
     bench = begun(50_000)
     steps = [bench.read(1_050_000, after=7200), *bench.reads([1_050_000, 1_050_000])]
-    assert whats(steps) == [H, H, What.CONFIRMED]
+    assert whats(steps) == [H, H, GuardOutcome.CONFIRMED]
     steps = bench.reads([50_010, 50_010, 50_010, 50_020])
-    assert whats(steps) == [H, H, G, What.WAITS]
+    assert whats(steps) == [H, H, G, GuardOutcome.WAITS]
     assert steps[-1].value == 1_050_000
     assert bench.guard.segment == 1
 
@@ -429,7 +433,7 @@ def test_a_late_step_that_was_false_is_taken_back_by_waiting() -> None:
     bench = begun(50_000, **TIGHT)
     bench.reads([50_000] * 60)
     steps = bench.reads([50_200, 50_200, 50_200, 50_003, 50_003, 50_003, 50_004])
-    assert whats(steps) == [H, H, What.CONFIRMED, H, H, G, What.WAITS]
+    assert whats(steps) == [H, H, GuardOutcome.CONFIRMED, H, H, G, GuardOutcome.WAITS]
     assert steps[-1].value == 50_200
 
 
@@ -472,7 +476,9 @@ def test_a_total_that_is_ahead_by_a_rounding_does_not_wait() -> None:
 
 @pytest.mark.parametrize("after", [10, 3600])
 @pytest.mark.parametrize(("steps", "what"), [(2, C), (3, H)])
-def test_a_float_may_move_by_two_of_its_own_steps(steps: int, what: What, after: float) -> None:
+def test_a_float_may_move_by_two_of_its_own_steps(
+    steps: int, what: GuardOutcome, after: float
+) -> None:
     """At 2**30 Wh a float32 has steps of 128 Wh, of which 13 can flow between two reads."""
     bench = begun(2.0**30, **TIGHT)
     assert bench.read(2.0**30 + 128 * steps, after=after).what is what
@@ -495,15 +501,15 @@ RARE: dict[str, float | bool] = {**TIGHT, "interval": float("inf"), "sparse": Tr
     [(YEAR, 315_500, C), (YEAR, 316_000, H), (600, 303, C), (600, 304, H)],
 )
 def test_an_imported_counter_leaves_zero_by_a_hundredth_of_the_gap(
-    after: float, raw: float, what: What
+    after: float, raw: float, what: GuardOutcome
 ) -> None:
     bench = begun(0, **RARE)
     assert bench.read(raw, after=after).what is what
 
 
-@pytest.mark.parametrize(("after_it", "what"), [(20, What.ROLLOVER), (21, R)])
+@pytest.mark.parametrize(("after_it", "what"), [(20, GuardOutcome.ROLLOVER), (21, R)])
 def test_an_imported_counter_rolls_over_within_three_times_its_usual_rise(
-    after_it: float, what: What
+    after_it: float, what: GuardOutcome
 ) -> None:
     guard = CounterGuard(**RARE, wraps=(1000.0,))  # type: ignore[arg-type]
     bench = Bench(guard)
@@ -537,7 +543,7 @@ def test_where_it_starts_again_is_not_guessed_before_its_usual_rise_is_known() -
 
 @pytest.mark.parametrize(("rise", "expected"), [(0, [H, H, C]), (40_000, [H, H, H])])
 def test_first_reads_agree_over_a_gap_where_they_hardly_differ(
-    rise: int, expected: list[What]
+    rise: int, expected: list[GuardOutcome]
 ) -> None:
     bench = Bench()
     steps = [bench.read(50_000), bench.read(50_000 + rise, after=3600), bench.read(50_000 + rise)]
@@ -562,7 +568,7 @@ def test_of_two_reads_one_may_follow_the_other_as_far_as_power_goes(raw: int, mo
     """In 600 s; but a counter that shows 0 may have begun at any time, or be no answer at all."""
     guard = CounterGuard(**TIGHT)  # type: ignore[arg-type]
     first = Read(raw, 0.0, START)
-    reached = [guard.reaches(first, Read(n, 600.0, START + 600_000)) for n in (most, most + 1)]
+    reached = [guard.can_rise(first, Read(n, 600.0, START + 600_000)) for n in (most, most + 1)]
     assert reached == [True, False]
 
 
@@ -590,16 +596,16 @@ def test_a_total_is_ahead_of_its_counter_until_that_is_there_also_after_a_reset(
 
 @pytest.mark.parametrize(("raw", "what"), [(303, C), (304, H)])
 def test_a_counter_that_is_read_rarely_leaves_zero_by_five_minutes_worth(
-    raw: int, what: What
+    raw: int, what: GuardOutcome
 ) -> None:
     bench = begun(0, max_power=3600.0, resolution=1.0, interval=600.0)
     bench.read(0, after=600)
     assert bench.read(raw, after=600).what is what
 
 
-@pytest.mark.parametrize(("rise", "what"), [(303, What.CONFIRMED), (304, R)])
+@pytest.mark.parametrize(("rise", "what"), [(303, GuardOutcome.CONFIRMED), (304, R)])
 def test_after_a_long_rest_a_counter_takes_five_minutes_worth_and_no_more(
-    rise: int, what: What
+    rise: int, what: GuardOutcome
 ) -> None:
     bench = begun(50_000, **TIGHT)
     assert set(whats(bench.reads([50_000] * 360))) == {C}
@@ -623,7 +629,7 @@ def test_a_state_knows_when_the_counter_last_moved() -> None:
 def test_a_counter_that_stood_for_long_forgets_how_it_got_there() -> None:
     bench = begun(50_000)
     bench.reads([50_001, 50_001])
-    bench.guard.stand()
+    bench.guard.forget_rise()
     state = bench.guard.state()
     assert (state.raw, state.before, state.since) == (50_001, None, bench.time)
     # So a fall is no return to what was before the last rise.
@@ -633,8 +639,8 @@ def test_a_counter_that_stood_for_long_forgets_how_it_got_there() -> None:
 def test_a_meter_beyond_its_limit_is_named_once() -> None:
     bench = begun(50_000, max_power=3600, resolution=1)
     steps = bench.reads(50_000 + 1000 * n for n in range(1, 40))
-    assert whats(steps).count(What.STUCK) == 1
-    assert whats(steps).index(What.STUCK) == STUCK - 1
+    assert whats(steps).count(GuardOutcome.STUCK) == 1
+    assert whats(steps).index(GuardOutcome.STUCK) == READS_BEFORE_STUCK - 1
     assert values(steps) == [None] * 39
 
 
@@ -718,7 +724,7 @@ def test_a_rise_by_more_than_a_day_can_bring_is_none_where_the_clock_was_set_bac
     bench = begun(50_000, max_power=1_000, interval=10)
     bench.restart(max_power=1_000, interval=10)
     bench.time -= 7_200_000
-    assert whats(bench.reads([50_000 + 25_000] * 3)) == [H, H, What.CONFIRMED]
+    assert whats(bench.reads([50_000 + 25_000] * 3)) == [H, H, GuardOutcome.CONFIRMED]
 
 
 def test_a_doubt_outlives_a_restart_under_a_clock_that_is_behind() -> None:

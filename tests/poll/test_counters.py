@@ -8,7 +8,14 @@ import pytest
 from meterd.model.event import Notice
 from meterd.model.sample import Fault, Poll, Quality, QualityFlag, Reading, failed
 from meterd.poll.counter_segments import GuardState
-from meterd.poll.counters import QUIET, Counters, CountersState, Form, Origin, is_guarded
+from meterd.poll.counters import (
+    NOTICE_INTERVAL_S,
+    Counters,
+    CountersState,
+    Form,
+    Origin,
+    is_guarded,
+)
 from meterd.poll.normalise import Normaliser
 
 IMPORT, GUARDED = "active_energy.import", "guarded.active_energy.import"
@@ -154,7 +161,7 @@ def test_a_flood_of_glitches_is_two_events_in_its_first_quarter_of_an_hour(kind:
     (one, first), (two, second) = [(e, time) for e, time in events if e.kind == kind]
     assert "times more since" not in one.text
     assert "times more since" in two.text
-    assert second - first >= QUIET * 1000
+    assert second - first >= NOTICE_INTERVAL_S * 1000
 
 
 def test_a_guard_that_waits_is_an_event_and_so_is_that_it_goes_on() -> None:

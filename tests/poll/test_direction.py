@@ -121,7 +121,7 @@ class Roof:
 
     def poll(self) -> Poll:
         far = {}
-        for function, register in {place for row in self.map.rows for place in row.far_places()}:
+        for function, register in {place for row in self.map.rows for place in row.remote_places()}:
             far[function, register] = int.from_bytes(self._data(function, register, 1), "big")
         rows = [row for row in self.map.rows if row.function in (3, 4)]
         said = [

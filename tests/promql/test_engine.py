@@ -7,7 +7,7 @@ import pytest
 
 from meterd.promql.engine import QueryError, QueryLimits, Result, instant, query_range
 from meterd.promql.result import ResultSeries
-from meterd.promql.select import matching, parse_selector
+from meterd.promql.select import matching_ids, parse_selector
 from meterd.promql.source import STALE_BITS, is_stale, stale_mark
 from tests.promql.memory import Memory
 
@@ -188,7 +188,7 @@ def test_matrix_rows_are_sorted_by_labels() -> None:
 
 def test_a_selector_finds_ids() -> None:
     source = _ramp(1, series=12)
-    found = matching(source.names(), parse_selector('x{i=~"1.?",i!="10"}'))
+    found = matching_ids(source.names(), parse_selector('x{i=~"1.?",i!="10"}'))
     assert found == [1, 11]
 
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from meterd.promql.engine import QueryError, instant
-from meterd.promql.input_limits import MAX_DEPTH, MAX_LENGTH, MAX_OPERATORS, mapped, parse
-from meterd.promql.lexer import tokens
+from meterd.promql.input_limits import MAX_DEPTH, MAX_LENGTH, MAX_OPERATORS, mapped_errors, parse
+from meterd.promql.lexer import tokenize
 from meterd.promql.plan import plan
 from meterd.promql.select import parse_selector
 from tests.promql.memory import Memory
@@ -88,12 +88,12 @@ def test_a_panic_of_the_parser_is_a_query_error() -> None:
     class PanicException(BaseException):
         pass
 
-    with pytest.raises(QueryError), mapped("x"):
+    with pytest.raises(QueryError), mapped_errors("x"):
         raise PanicException
 
 
 def test_an_interrupt_stays_an_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt), mapped("x"):
+    with pytest.raises(KeyboardInterrupt), mapped_errors("x"):
         raise KeyboardInterrupt
 
 
@@ -121,7 +121,7 @@ def test_a_private_use_character_in_a_string_is_only_itself() -> None:
 
 
 def test_tokens_are_cut_in_one_pass_over_the_text() -> None:
-    assert [token.text for token in tokens('x:y{a=~"b"}[5m:30s] # end')] == [
+    assert [token.text for token in tokenize('x:y{a=~"b"}[5m:30s] # end')] == [
         "x:y", "{", "a", "=~", '"b"', "}", "[", "5m", ":", "30s", "]",
     ]  # fmt: skip
 

@@ -12,13 +12,13 @@ from meterd.promql import prefix_sums
 from meterd.promql.functions import over_time, rates
 from meterd.promql.source import Times, Values
 from meterd.promql.stats import mean, neumaier, quantiles
-from meterd.promql.window import Window, reduced, tiles, window
+from meterd.promql.window import Window, make_window, reduce_windows, tiles
 
 
 def _shown(values: Values, span: int, step: int, every: int = 1_000) -> Window:
     times = np.arange(len(values), dtype=np.int64) * every
     ends = np.arange(0, len(values) * every, step, dtype=np.int64)
-    return window(times, values, ends - span, ends, ends, lambda: None)
+    return make_window(times, values, ends - span, ends, ends, lambda: None)
 
 
 def _inside(shown: Window) -> list[Values]:
@@ -60,7 +60,7 @@ def test_tiles_hold_every_window_once(span: int) -> None:
     shown = _shown(np.arange(3_000.0), span, 700)
     found: list[list[float]] = []
     for tile in tiles(shown):
-        columns = zip(shown.values[tile.places].T, tile.inside.T, strict=True)
+        columns = zip(shown.values[tile.indices].T, tile.inside.T, strict=True)
         found += [column[inside].tolist() for column, inside in columns]
     assert found == [each.tolist() for each in _inside(shown)]
 
@@ -68,7 +68,7 @@ def test_tiles_hold_every_window_once(span: int) -> None:
 def test_reduced_is_the_fold_of_each_window() -> None:
     shown = _shown(np.random.default_rng(1).random(500), 9_000, 1_300)
     expected = [each.max() for each in _inside(shown)]
-    assert reduced(shown, np.fmax, shown.values).tolist() == expected
+    assert reduce_windows(shown, np.fmax, shown.values).tolist() == expected
 
 
 def _series() -> list[Values]:
@@ -91,9 +91,9 @@ def test_long_windows_give_what_short_ones_would(
     function: type, values: Values, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = _shown(values, 1_000_000, 20_000)
-    assert prefix_sums.long(shown)
+    assert prefix_sums.is_long(shown)
     quick = function(shown)[0]
-    monkeypatch.setattr(prefix_sums, "_LONG", 1 << 60)
+    monkeypatch.setattr(prefix_sums, "_MIN_SAMPLES", 1 << 60)
     slow = function(shown)[0]
     assert np.allclose(quick, slow, rtol=1e-10, atol=0.0)
     if function is over_time.sum_:
@@ -110,7 +110,7 @@ def test_long_windows_have_the_line_of_least_squares(values: Values) -> None:
         at = shown.times[shown.low[step] : shown.high[step]] / 1e3
         x, y = at - at.mean(), data - data.mean()
         slope = float((x * y).sum() / (x * x).sum())
-        ahead = float(data.mean()) + slope * (shown.at[step] / 1e3 - float(at.mean()) + 60)
+        ahead = float(data.mean()) + slope * (shown.step_times[step] / 1e3 - float(at.mean()) + 60)
         scale = 1e-12 * float(np.abs(data).max())
         assert math.isclose(slopes[step], slope, rel_tol=1e-7, abs_tol=scale)
         assert math.isclose(forecast[step], ahead, rel_tol=1e-7, abs_tol=1e3 * scale)
@@ -138,7 +138,7 @@ def test_rates_are_those_by_the_book(samples: list[tuple[int, int]], span: int) 
     times = np.cumsum([gap for gap, _ in samples]).astype(np.int64)
     values = np.array([float(value) for _, value in samples])
     ends = np.arange(0, int(times[-1]) + span, 17_000, dtype=np.int64)
-    shown = window(times, values, ends - span, ends, ends, lambda: None)
+    shown = make_window(times, values, ends - span, ends, ends, lambda: None)
     found, here = rates.rate(shown)
     for step, (low, high) in enumerate(zip(shown.low, shown.high, strict=True)):
         assert here[step] == (high - low >= 2)
@@ -151,10 +151,10 @@ def test_rates_are_those_by_the_book(samples: list[tuple[int, int]], span: int) 
 def test_few_long_windows_are_smoothed_as_many_are() -> None:
     shown = _shown(np.random.default_rng(2).random(400), 200_000, 10_000)
     factors = np.full(len(shown.low), 0.3), np.full(len(shown.low), 0.7)
-    together, here = over_time.smoothed(shown, *factors)
+    together, here = over_time.double_exponential_smoothing(shown, *factors)
     for step in np.flatnonzero(here).tolist():
-        one = shown.only(np.array([step]))
-        alone = over_time.smoothed(one, factors[0][:1], factors[1][:1])[0]
+        one = shown.select_steps(np.array([step]))
+        alone = over_time.double_exponential_smoothing(one, factors[0][:1], factors[1][:1])[0]
         assert np.allclose(alone[0], together[step], rtol=1e-12)
 
 

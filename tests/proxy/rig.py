@@ -28,8 +28,10 @@ class WatchedClient:
         self.observe: Observer | None = None
         self._client = ModbusClient(link, unit)
 
-    async def read(self, function: int, address: int, count: int, *, kept: bool = True) -> bytes:
-        data = await self._client.read(function, address, count, kept=kept)
+    async def read(
+        self, function: int, address: int, count: int, *, values_used: bool = True
+    ) -> bytes:
+        data = await self._client.read(function, address, count, values_used=values_used)
         if self.observe is not None:
             self.observe(function, address, count, data)
         return data

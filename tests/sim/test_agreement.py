@@ -20,7 +20,7 @@ def test_what_was_encoded_is_decoded(name: str) -> None:
     bank = MeterBank(register_map, meter.values, clock=StoppedClock())
     values = meter.values(0.0)
     compared = 0
-    places = {place for row in register_map.rows for place in row.far_places()}
+    places = {place for row in register_map.rows for place in row.remote_places()}
     far = {(function, at): bank.read(function, at, 1)[0] for function, at in places}
     for block in plan(register_map, register_map.rows):
         words = bank.read(block.function, block.address, block.words)

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterd.daemon.energy_queries import EnergyQueries
-from meterd.energy.consumption import consume, cut, metered
+from meterd.energy.consumption import consume, energy_quantity, period_spans
 from meterd.energy.periods import Period
 from meterd.model.sample import Layout, Poll, Quality, QualityFlag
 from meterd.store.db import migrate, store_url
@@ -221,9 +221,9 @@ def _check(reader: Reader, story: Story, oracles: dict[tuple[str, str, str], Ora
 async def _check_buckets(reader: Reader, story: Story, oracle: Oracle) -> None:
     """Local days: sums that are exact, complete where they were read from end to end."""
     zone, now = ZoneInfo("Europe/Berlin"), story.end + 3 * DAY
-    asked = metered(PLAIN[1])
+    asked = energy_quantity(PLAIN[1])
     assert asked is not None
-    days = cut(zone, Period.DAY, START, story.end, now)
+    days = period_spans(zone, Period.DAY, START, story.end, now)
     source = EnergyQueries(lambda: reader, lambda _: 10.0)
     got = await consume(source.quarters, "main", asked, days, zone=zone, now=now)
     edges = [days[0].start, *(day.end for day in days)]

@@ -4,7 +4,7 @@ import pytest
 
 from meterd.errors import LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.testing import Reply, ScriptedLink
-from meterd.wire.megatec import LINE_LIMIT, ask
+from meterd.wire.megatec import LINE_LIMIT, query
 
 LINE = "(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000"
 GOOD = LINE.encode() + b"\r"
@@ -14,7 +14,7 @@ chopped = pytest.mark.parametrize("chop", [0, 1, 7])
 
 async def answer(reply: Reply, chop: int = 0) -> tuple[str, ScriptedLink]:
     link = ScriptedLink({b"Q1\r": reply}, chop=chop)
-    return await ask(link, "Q1", b"("), link
+    return await query(link, "Q1", b"("), link
 
 
 @chopped
@@ -121,7 +121,7 @@ async def test_an_endless_line_that_is_not_whole_is_no_answer(line: str) -> None
 async def test_other_lines_need_their_end() -> None:
     link = ScriptedLink({b"F\r": b"#220.0 003 12.00 50.0"})
     with pytest.raises(LinkError):
-        await ask(link, "F", b"#")
+        await query(link, "F", b"#")
 
 
 async def test_a_port_that_is_gone_stays_that() -> None:
@@ -133,10 +133,10 @@ async def test_a_port_that_is_gone_stays_that() -> None:
 async def test_the_copy_of_another_commands_line_is_passed_over() -> None:
     status, rating = b"(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\r", b"#220.0 000 024.0 50.0\r"
     link = ScriptedLink({b"Q1\r": status})
-    assert await ask(link, "Q1", b"(") == status[:-1].decode()
+    assert await query(link, "Q1", b"(") == status[:-1].decode()
     pieces: Reply = (status, rating)
     link.script(b"F\r", pieces)
-    assert await ask(link, "F", b"#") == rating[:-1].decode()
+    assert await query(link, "F", b"#") == rating[:-1].decode()
     assert link.counters["copies"] == 1
 
 
@@ -144,7 +144,7 @@ async def test_a_line_like_the_one_before_counts_where_nothing_else_comes() -> N
     status = b"(226.0 195.0 226.0 014 49.0 27.5 30.0 00001000\r"
     link = ScriptedLink({b"Q1\r": status, b"QS\r": status})
     for command in ("Q1", "QS", "Q1", "Q1"):
-        assert await ask(link, command, b"(") == status[:-1].decode()
+        assert await query(link, command, b"(") == status[:-1].decode()
     link.script(b"F\r", status)
     with pytest.raises(ProtocolError, match="no answer to F"):
-        await ask(link, "F", b"#")
+        await query(link, "F", b"#")

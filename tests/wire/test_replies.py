@@ -69,8 +69,8 @@ def test_who_asks_for_as_much_of_the_same_unit_is_a_rival(
 ) -> None:
     mine = RtuReply(cast("Link", NoLink()), UNIT, function, payload(function, count))
     for asked_for, is_rival in ((other, False), (count, True)):
-        mine.others.extend(split_rtu(asked(function, 99, asked_for)))
-        assert mine.rivals() is is_rival
+        mine.unmatched.extend(split_rtu(asked(function, 99, asked_for)))
+        assert mine.has_rival_request() is is_rival
 
 
 def test_the_first_twelve_bytes_are_shown_and_that_there_were_more() -> None:

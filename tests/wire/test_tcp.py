@@ -11,7 +11,7 @@ from meterd.errors import LinkError
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
-from meterd.wire.megatec import tell
+from meterd.wire.megatec import send_command
 from tests.ports import free_port
 from tests.virtual import virtual
 
@@ -183,7 +183,7 @@ async def test_an_order_is_sent_once_though_the_connection_ends() -> None:
         link = link_to(url)
         await link.exchange(b"a", taken)
         with pytest.raises(LinkError, match=r"nobody knows whether S\.5 was taken") as caught:
-            await tell(link, "S.5")
+            await send_command(link, "S.5")
         assert caught.value.code == "closed"
         assert await link.exchange(b"c", taken) == b"!"
         assert heard == [b"a", b"S.5\r", b"c"]

@@ -1,9 +1,8 @@
-"""Channels that alerts leave by, one file each.
+"""Notification channels for alerts, one file each.
 
-May import model and errors. A hook never makes its caller wait: it has its own bounded queue,
-its own task and its own retries, so that one that hangs harms nobody.
-Decided against: shell commands (a receiver is a program with an address), and delivery
-exactly once (nobody can: a notice carries an id by which the receiver knows it again).
+May import model and errors. A hook never blocks its caller: it has its own bounded queue, task
+and retries, so that a receiver that hangs delays no other hook.
+Decision: docs/decisions/0015.
 """
 
 from meterd.alerts.hooks.notification import Hook, Notification

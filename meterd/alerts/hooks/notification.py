@@ -1,4 +1,4 @@
-"""What a hook is told, and what a hook is."""
+"""The Notification that hooks deliver, and the Hook protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from meterd.model.alert import Alert
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An alert that fires or is resolved, with what people know its site and device by."""
+    """A firing or resolved alert, with the site's name, a message and the device's labels."""
 
     alert: Alert
     site: str = ""
@@ -18,24 +18,24 @@ class Notification:
 
     @property
     def key(self) -> str:
-        """The same for each try to deliver it, so that a receiver can drop a second copy."""
+        """The same for each attempt to deliver it, so that a receiver can drop duplicates."""
         return f"{self.alert.id}.{self.alert.state}"
 
 
 class Hook(Protocol):
-    """One channel with its own queue."""
+    """A notification channel with its own queue."""
 
     async def start(self) -> None:
-        """Begin to deliver."""
+        """Starts to deliver."""
 
     def post(self, notice: Notification) -> None:
-        """Take a notice; never waits, never fails."""
+        """Queues a notification; never waits, never raises."""
 
     def undelivered(self) -> Sequence[Notification]:
-        """What waits, the oldest first; also after it was closed."""
+        """The queue, oldest first; also after `close`."""
 
     def forget(self) -> None:
-        """Somebody else delivers what waits."""
+        """Empties the queue: another hook delivers it."""
 
     async def close(self, grace: float) -> None:
-        """Try for `grace` seconds to deliver what is left, then stop."""
+        """Tries for at most `grace` seconds to deliver the queue, then stops."""

@@ -1,4 +1,4 @@
-"""Posts alerts to a URL as JSON, in order and at least once.
+"""Webhooks: posts notifications to a URL as JSON, in order and at least once.
 
     {"id": "8c9f…", "rule": "on-battery", "device": "rack-ups", "quantity": "ups.status.ob",
      "state": "firing", "severity": "critical", "value": 1.0, "unit": "1",
@@ -6,7 +6,7 @@
      "site": "Home", "text": "ups.status.ob is 1", "labels": {"building": "A"}}
 
 `state` is firing or resolved, with the same `id`; the header X-Meterd-Delivery is the same for
-each try to deliver one of them, so that a receiver can drop what it has already.
+each attempt to deliver a notification, so that a receiver can drop duplicates.
 """
 
 import asyncio
@@ -31,46 +31,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Notices that wait; when there are more, the oldest is dropped and counted.
+# Notifications in the queue; beyond it the oldest is dropped and counted.
 QUEUE_LIMIT = 1000
 
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = range(500, 600)
 _SUCCESS = range(200, 300)
-# Of a Retry-After in seconds; more is longer than any wait.
-_DIGITS = 6
-_LONGEST_WAIT = 1e6
+# A Retry-After with more digits than this counts as _RETRY_AFTER_MAX_S (11 days).
+_RETRY_AFTER_MAX_DIGITS = 6
+_RETRY_AFTER_MAX_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Seconds between tries: doubled from `first` up to `longest`, less up to half at random."""
+    """Exponential backoff in seconds from `first` to `longest`, with a jitter of up to -50 %."""
 
     first: float = 1.0
     longest: float = 300.0
 
-    def pause(self, failures: int, asked: float | None) -> float:
-        """After so many failures in a row; `asked` is what the receiver asks for, in seconds."""
-        if asked is not None:
-            return min(max(asked, self.first), self.longest)
+    def pause(self, failures: int, retry_after: float | None) -> float:
+        """The pause after consecutive failures; `retry_after` (s) is what the receiver asks for."""
+        if retry_after is not None:
+            return min(max(retry_after, self.first), self.longest)
         # 2**30 is beyond every limit and within every float.
         doubled = math.ldexp(self.first, min(failures - 1, 30))
         return min(doubled, self.longest) * random.uniform(0.5, 1.0)
 
 
 class _DeliveryError(HookError):
-    """A delivery that failed; `wait` is what Retry-After asks for, in seconds."""
+    """A failed attempt; `retry`: another may succeed; `retry_after` in seconds."""
 
-    def __init__(self, text: str, *, retry: bool, wait: float | None = None) -> None:
+    def __init__(self, text: str, *, retry: bool, retry_after: float | None = None) -> None:
         super().__init__(text, code=HookCode.UNDELIVERED, retry=retry)
-        self.wait = wait
+        self.retry_after = retry_after
 
 
 class Webhook:
-    """One receiver. `timeout` in seconds bounds one try; `headers` are added to each.
+    """One receiver. `timeout` in seconds bounds an attempt; `headers` are added to each request.
 
-    `delivered`, `dropped` and `refused` count notices: dropped ones found the queue full,
-    refused ones the receiver did not want (any answer but 2xx, 429 and 5xx).
+    `delivered`, `dropped` and `refused` count notifications: dropped when the queue was full,
+    refused by any status but 2xx, 429 and 5xx.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Webhook:
         self._backoff = backoff or Backoff()
         self._queue: deque[Notification] = deque()
         self._wake = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._skip_pause = asyncio.Event()
         self._closing = False
         self._failures = 0
         self._session: ClientSession | None = None
@@ -102,7 +102,7 @@ class Webhook:
 
     @property
     def waiting(self) -> int:
-        """Notices not yet delivered."""
+        """The number of undelivered notifications."""
         return len(self._queue)
 
     async def start(self) -> None:
@@ -132,7 +132,7 @@ class Webhook:
     async def close(self, grace: float) -> None:
         self._closing = True
         self._wake.set()
-        self._hurry.set()
+        self._skip_pause.set()
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=grace)
             self._task.cancel()
@@ -150,45 +150,45 @@ class Webhook:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            # Looked at anew for each try: while it waited, the oldest may have been dropped.
+            # Read anew for each attempt: during the pause the head may have been dropped.
             notice = self._queue[0]
             try:
                 await self._deliver(notice)
             except _DeliveryError as failure:
-                await self._failed(notice, failure)
+                await self._handle_failure(notice, failure)
             else:
                 self.delivered += 1
-                self._reached()
-                self._done(notice)
+                self._note_recovery()
+                self._drop_head(notice)
 
-    def _done(self, notice: Notification) -> None:
+    def _drop_head(self, notice: Notification) -> None:
         if self._queue and self._queue[0] is notice:
             self._queue.popleft()
 
-    def _reached(self) -> None:
+    def _note_recovery(self) -> None:
         if self._failures:
             text = "hook %s is back after %d failed tries; %d notices dropped so far"
             log.warning(text, self.name, self._failures, self.dropped)
         self._failures = 0
 
-    async def _failed(self, notice: Notification, failure: _DeliveryError) -> None:
+    async def _handle_failure(self, notice: Notification, failure: _DeliveryError) -> None:
         if not failure.retry:
-            self._reached()
+            self._note_recovery()
             self.refused += 1
             log.warning("hook %s refused %s, dropped: %s", self.name, notice.key, failure)
-            self._done(notice)
+            self._drop_head(notice)
             return
         self._failures += 1
         if self._failures == 1:
             log.warning("hook %s is down: %s", self.name, failure)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._backoff.pause(self._failures, failure.wait)):
-                await self._hurry.wait()
-        # Closing cuts one pause short, not the rhythm.
-        self._hurry.clear()
+            async with asyncio.timeout(self._backoff.pause(self._failures, failure.retry_after)):
+                await self._skip_pause.wait()
+        # `close` ends only the current pause; later failures pause as usual.
+        self._skip_pause.clear()
 
     async def _deliver(self, notice: Notification) -> None:
-        """One try. Raises _DeliveryError."""
+        """One attempt. Raises _DeliveryError."""
         import aiohttp
 
         assert self._session is not None  # noqa: S101 (the task begins after it)
@@ -200,7 +200,7 @@ class Webhook:
             async with self._session.post(
                 self._url, data=body(notice), headers=headers, allow_redirects=False
             ) as response:
-                status, wait = response.status, response.headers.get("Retry-After")
+                status, retry_after = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             raise _DeliveryError(f"no answer within {self._timeout:g} s", retry=True) from error
         # The text of some errors holds the URL, and URLs of hooks hold secrets.
@@ -208,15 +208,17 @@ class Webhook:
             text = f"it cannot be sent, see url and headers: {type(error).__name__}"
             raise _DeliveryError(text, retry=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _DeliveryError(_why(error), retry=True) from error
+            raise _DeliveryError(_error_text(error), retry=True) from error
         if status in _SUCCESS:
             return
         retry = status == _TOO_MANY_REQUESTS or status in _SERVER_ERRORS
-        raise _DeliveryError(f"it answered {status}", retry=retry, wait=_seconds(wait))
+        raise _DeliveryError(
+            f"it answered {status}", retry=retry, retry_after=_retry_after_s(retry_after)
+        )
 
 
-def _why(error: Exception) -> str:
-    """In words of the system's own, and never the error's text."""
+def _error_text(error: Exception) -> str:
+    """A text for the error's class or errno, never str(error), which may hold the URL."""
     import aiohttp
 
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -231,7 +233,7 @@ def _why(error: Exception) -> str:
 
 
 def body(notice: Notification) -> bytes:
-    """The JSON of a notice."""
+    """A notification as JSON."""
     alert = notice.alert
     fields = {
         "id": alert.id,
@@ -256,13 +258,13 @@ def _rfc3339(ms: int) -> str:
     return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After, a number of seconds or a date, as seconds from now."""
+def _retry_after_s(retry_after: str | None) -> float | None:
+    """The header Retry-After (RFC 9110: seconds or a date) in seconds from now; None if invalid."""
     if retry_after is None:
         return None
     text = retry_after.strip()
     if text.isdecimal():
-        return float(text) if len(text) <= _DIGITS else _LONGEST_WAIT
+        return float(text) if len(text) <= _RETRY_AFTER_MAX_DIGITS else _RETRY_AFTER_MAX_S
     try:
         until = email.utils.parsedate_to_datetime(text)
         if until.tzinfo is None:

@@ -9,7 +9,7 @@ from meterd.api.promapi.reply import PromReply, Trouble, reply
 from meterd.api.promapi.source import KnownSeries, SiteSource
 from meterd.promql.matcher import Matcher
 from meterd.promql.result import PromErrorType, QueryError
-from meterd.promql.select import matching, parse_selector
+from meterd.promql.select import matching_ids, parse_selector
 
 # More selectors than any client sends.
 _MOST_SELECTORS = 100
@@ -109,7 +109,7 @@ def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterabl
         ids: Iterable[int] = range(len(known))
         if parsed:
             labelled = source.names()
-            ids = sorted({one for matchers in parsed for one in matching(labelled, matchers)})
+            ids = sorted({one for matchers in parsed for one in matching_ids(labelled, matchers)})
         return [known[one] for one in ids if _lives(known[one], window)]
 
     return select

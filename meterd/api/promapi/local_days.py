@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from meterd.api.promapi.names import OWN, Meaning
-from meterd.energy.consumption import consume, cut, metered
-from meterd.energy.periods import HOUR, Period, PeriodSpan, begin, finish
+from meterd.energy.consumption import consume, energy_quantity, period_spans
+from meterd.energy.periods import HOUR, Period, PeriodSpan, period_ceil, period_floor
 from meterd.energy.tally import EnergyBucket
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
@@ -85,7 +85,7 @@ class LocalDays:
         return list(found.values())
 
     def _end_of(self, ms: int) -> int:
-        return finish(self._zone, Period.DAY, ms + 1) - 1
+        return period_ceil(self._zone, Period.DAY, ms + 1) - 1
 
     def fetch(
         self, wanted: Sequence[DaySeries], start: int, end: int
@@ -97,7 +97,7 @@ class LocalDays:
         if not wanted:
             return
         first, last = max(0, start + 1), min(end + 1, self._end_of(self._now) + 1)
-        pieces = cut(self._zone, Period.DAY, first, last, self._now, whole=True)
+        pieces = period_spans(self._zone, Period.DAY, first, last, self._now, whole=True)
         _need_at_most(len(pieces) * len(wanted))
         asked = asyncio.run_coroutine_threadsafe(self._all(wanted, pieces), self._loop)
         try:
@@ -108,7 +108,9 @@ class LocalDays:
                 PromErrorType.TIMEOUT, "query timed out in adding up local days"
             ) from error
         for one, buckets in zip(wanted, days, strict=True):
-            yield _points(buckets, max(start, begin(self._zone, Period.DAY, one.first) - 1), end)
+            yield _points(
+                buckets, max(start, period_floor(self._zone, Period.DAY, one.first) - 1), end
+            )
 
     async def _all(
         self, wanted: Sequence[DaySeries], pieces: list[PeriodSpan]
@@ -116,7 +118,7 @@ class LocalDays:
         return [await self._days(one, pieces) for one in wanted]
 
     async def _days(self, one: DaySeries, pieces: list[PeriodSpan]) -> Sequence[EnergyBucket]:
-        asked = metered(one.quantity)
+        asked = energy_quantity(one.quantity)
         # Nobody need look for energy before the first sample.
         lived = [each for each in pieces if each.end > one.first]
         if asked is None or not lived:

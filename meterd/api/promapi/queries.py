@@ -77,7 +77,7 @@ def _pretty(text: str) -> str:
     import promql_parser
 
     try:
-        with input_limits.mapped(text):
+        with input_limits.mapped_errors(text):
             return promql_parser.parse(text).prettify().strip()
     except QueryError:
         # meterd takes a little more than the parser's own text does: then it stays as it is.

@@ -1,4 +1,4 @@
-"""The three answers of a Megatec unit, drawn above the tables that cut them."""
+"""Parser of the three reply lines of a Megatec UPS: status, ratings, names."""
 
 import re
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from meterd.errors import LinkCode, ProtocolError
 from meterd.model.sample import Quality, Reading
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
-_BELOW_ZERO = re.compile(r"-[0-9]+(\.[0-9]*)?")
-# Megatec fills what it cannot supply with @, Voltronic with - and #.
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]*)?")
+# Fields without value: Megatec fills them with @, Voltronic with - and #.
 _FILLER = re.compile(r"\.?[@#-][@#.-]*")
 _BITS = re.compile(r"[01]{8}")
-_FIGURE = re.compile(r"[0-9@-]")
-# A cell's voltage is told in hundredths.
-_FINE = re.compile(r"[0-9]+\.[0-9]{2}")
+_DIGIT = re.compile(r"[0-9@-]")
+# A cell's voltage has two decimals.
+_TWO_DECIMALS = re.compile(r"[0-9]+\.[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One word of an answer, and the values that a real unit can mean by it."""
+    """One word of a reply line, and the range of its valid values."""
 
     quantity: str
     unit: str
@@ -33,7 +33,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A way to ask for the status; the units differ in what they mean by the frequency."""
+    """A status command and its fields; dialects differ in whose frequency they report."""
 
     command: str
     status: tuple[Field, ...]
@@ -42,9 +42,9 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A status line: a Reading a field, and the eight characters b7 to b0.
+    """A status line: readings by quantity, and the eight characters b7 to b0.
 
-    `fine`: the battery's voltage came in hundredths, as that of one cell does.
+    `fine`: the battery's voltage has two decimals, as that of one cell.
     """
 
     fields: dict[str, Reading]
@@ -56,7 +56,7 @@ class Status:
         return self.bits[7 - number] == "1"
 
     def value(self, quantity: str) -> float | None:
-        """The number in a field; None where it is not known."""
+        """The number in a field; None where it is unknown."""
         return number(self.fields[quantity])
 
 
@@ -87,14 +87,14 @@ def _ratings(side: str) -> tuple[Field, ...]:
     )
 
 
-# The battery's word in both dialects.
-_BATTERY = 5
+# Index of the battery voltage's word in both dialects.
+_BATTERY_WORD = 5
 MEGATEC = Dialect("Q1", _status("input"), _ratings("input"))
 MUSTEK = Dialect("QS", _status("output"), _ratings("output"))
 
 
 def unknown(quantity: str, unit: str, reason: str) -> Reading:
-    """A value that is not there, and why."""
+    """A reading without value, with the reason."""
     return Reading(quantity, None, unit, reason, Quality.INVALID)
 
 
@@ -103,8 +103,8 @@ def number(reading: Reading) -> float | None:
     return reading.value if isinstance(reading.value, float) else None
 
 
-# What the documents draw, each figure as 0.
-_DRAWN = (
+# Shapes of the documents' lines: each digit as 0.
+_DOCUMENTED_SHAPES = (
     "(000.0 000.0 000.0 000 00.0 00.0 00.0 00000000",
     "(000.0 000.0 000.0 000 00.0 0.00 00.0 00000000",
     "#000.0 000 00.00 00.0",
@@ -113,48 +113,48 @@ _DRAWN = (
 
 
 def shape(line: str) -> str:
-    """The line with each figure as 0: a byte that was lost or doubled changes it."""
-    return _FIGURE.sub("0", line)
+    """The line with each digit as 0; a lost or doubled byte changes it."""
+    return _DIGIT.sub("0", line)
 
 
-def is_drawn(line: str) -> bool:
-    """Whether the line is one that the documents draw, to the byte."""
-    if shape(line) in _DRAWN or _is_newer_info(line):
+def is_documented(line: str) -> bool:
+    """Whether the line has a shape of the documents, to the byte."""
+    if shape(line) in _DOCUMENTED_SHAPES or _is_newer_info(line):
         return True
     return len(line) == _INFO_SIZE and line[16] == line[27] == " "
 
 
-def cut_status(line: str, dialect: Dialect) -> Status:
-    """Exactly eight words, the last of exactly eight bits. Raises ProtocolError."""
+def parse_status(line: str, dialect: Dialect) -> Status:
+    """Parses a status line: exactly eight words, the last of eight bits. Raises ProtocolError."""
     words = _words(line)
     if len(words) != len(dialect.status) + 1 or not _BITS.fullmatch(words[-1]):
         raise _garbled(line, "status line")
-    fields = _cut(line, words[:-1], dialect.status)
-    fine = _FINE.fullmatch(words[_BATTERY]) is not None
+    fields = _parse_fields(line, words[:-1], dialect.status)
+    fine = _TWO_DECIMALS.fullmatch(words[_BATTERY_WORD]) is not None
     return Status({reading.quantity: reading for reading in fields}, words[-1], fine)
 
 
-def cut_ratings(line: str, dialect: Dialect) -> list[Reading]:
-    """Four words; some units leave out the frequency. Raises ProtocolError."""
+def parse_ratings(line: str, dialect: Dialect) -> list[Reading]:
+    """Parses ratings: four words, or three without the frequency. Raises ProtocolError."""
     words = _words(line)
     if len(words) not in (3, 4):
         raise _garbled(line, "line of ratings")
-    return _cut(line, words, dialect.ratings[: len(words)])
+    return _parse_fields(line, words, dialect.ratings[: len(words)])
 
 
 def _words(line: str) -> list[str]:
-    """Cut at blanks alone: what else may look like one is noise."""
+    """Splits at blanks only: other white space is noise."""
     return [word for word in line[1:].split(" ") if word]
 
 
-def _cut(line: str, words: Sequence[str], fields: Sequence[Field]) -> list[Reading]:
-    return [_read(line, word, field) for word, field in zip(words, fields, strict=True)]
+def _parse_fields(line: str, words: Sequence[str], fields: Sequence[Field]) -> list[Reading]:
+    return [_parse_field(line, word, field) for word, field in zip(words, fields, strict=True)]
 
 
-def _read(line: str, word: str, field: Field) -> Reading:
+def _parse_field(line: str, word: str, field: Field) -> Reading:
     if _FILLER.fullmatch(word):
         return unknown(field.quantity, field.unit, "the unit does not supply it")
-    signed = field.low < 0 and _BELOW_ZERO.fullmatch(word)
+    signed = field.low < 0 and _NEGATIVE.fullmatch(word)
     if not signed and not _NUMBER.fullmatch(word):
         raise _garbled(line, "line of numbers")
     value = float(word) + 0.0  # -0.0 is 0.0
@@ -163,7 +163,7 @@ def _read(line: str, word: str, field: Field) -> Reading:
     return Reading(field.quantity, value, field.unit)
 
 
-# The rulers count bytes from the start; names contain blanks, so these are cut by position.
+# Names contain blanks, so these lines are cut by position (bytes from the start of the line).
 #   > I
 #   < #MUSTEK          PowerMust  B10.10
 #     0123456789012345678901234567890123456
@@ -173,7 +173,7 @@ _INFO = (
     ("info.model", 17, 27),
     ("info.firmware", 28, 38),
 )
-# Newer chips answer one byte less, with a serial number and five digits of runtime in between.
+# Newer chips reply with one byte less, and a serial number and five digits of runtime in between.
 _NEWER_INFO = (
     ("info.manufacturer", 1, 8),
     ("info.serial_number", 8, 16),
@@ -186,8 +186,8 @@ _NEWER_INFO_SIZE = 37
 _DIGITS = re.compile(r"[0-9]{5}")
 
 
-def cut_info(line: str) -> list[Reading]:
-    """The names that are not blank. Raises ProtocolError."""
+def parse_info(line: str) -> list[Reading]:
+    """Parses names; blank ones are left out. Raises ProtocolError."""
     if len(line) not in _INFO_SIZES:
         raise _garbled(line, "line of names")
     places = _NEWER_INFO if _is_newer_info(line) else _INFO

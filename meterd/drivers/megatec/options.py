@@ -1,4 +1,4 @@
-"""What meterd.yaml may say about a Megatec UPS."""
+"""Keys of a Megatec UPS in meterd.yaml."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -15,8 +15,8 @@ from pydantic import (
 from meterd.model.duration import seconds
 
 _VOLTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*V?")
-_MUSTEK_OFF = 9 * 60
-_CALIBRATED = 4
+_MUSTEK_OFFDELAY_MAX_S = 9 * 60
+_CALIBRATION_NUMBERS = 4
 _CALIBRATION = "four numbers SECONDS,LOAD,SECONDS,LOAD, like 240,100,720,50"
 
 
@@ -36,21 +36,21 @@ def _calibration(value: object) -> object:
         numbers = tuple(float(word) for word in words)
     except (TypeError, ValueError) as error:
         raise ValueError(f"runtimecal is {_CALIBRATION}") from error
-    if len(numbers) != _CALIBRATED:
+    if len(numbers) != _CALIBRATION_NUMBERS:
         raise ValueError(f"runtimecal is {_CALIBRATION}")
     return numbers
 
 
 def _duration(value: object) -> object:
-    """Seconds; a number without a unit is none, but for 0."""
-    found = seconds(value) if isinstance(value, str) else None
-    if found is None and (isinstance(value, bool) or value != 0):
+    """Seconds of a duration with a unit, or 0."""
+    duration = seconds(value) if isinstance(value, str) else None
+    if duration is None and (isinstance(value, bool) or value != 0):
         raise ValueError("must be a duration with its unit, such as 30s or 3m")
-    return found or 0.0
+    return duration or 0.0
 
 
 def _off_delay(value: float) -> float:
-    """What S can say: .2 to .9 of a minute, or whole minutes."""
+    """Validates the delay of S: .2 to .9 of a minute, or whole minutes."""
     step = 6 if value < 60 else 60
     if not 12 <= value <= 600 or value % step:
         raise ValueError("offdelay is 12s, 18s, 24s … 54s, or 1m, 2m … 10m: all that S can say")
@@ -99,7 +99,7 @@ class BatteryOptions(BaseModel):
     chargetime: Annotated[Duration, AfterValidator(_charge_time)] = 12 * 3600.0
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_thresholds(self) -> Self:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError("battery.low (empty) has to be less than battery.high (full)")
         return self
@@ -127,13 +127,13 @@ class MegatecOptions(BaseModel):
     testtime: Annotated[Duration, AfterValidator(_test_time)] = 600.0
 
     @model_validator(mode="after")
-    def _mustek_counts_to_nine(self) -> Self:
-        if self.protocol == "mustek" and self.offdelay > _MUSTEK_OFF:
+    def _check_mustek_offdelay(self) -> Self:
+        if self.protocol == "mustek" and self.offdelay > _MUSTEK_OFFDELAY_MAX_S:
             raise ValueError("offdelay is at most 9m where the protocol is mustek")
         return self
 
     @model_validator(mode="after")
-    def _calibrates(self) -> Self:
+    def _check_runtimecal(self) -> Self:
         if self.runtimecal is None:
             return self
         time1, load1, time2, load2 = self.runtimecal

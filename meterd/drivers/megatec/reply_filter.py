@@ -1,66 +1,68 @@
-"""Which answers are believed: a byte that was lost or doubled leaves numbers that look real.
+"""Reply filter by the shape of lines: a lost or doubled byte leaves numbers that look valid.
 
-< (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000    as the documents draw it: believed at once
-< (22.0 195.0 226.0 014 49.0 27.5 30.0 00001000     another shape: a unit's own, or a lost byte
+< (226.0 195.0 226.0 014 49.0 27.5 30.0 00001000    the documents' shape: accepted at once
+< (22.0 195.0 226.0 014 49.0 27.5 30.0 00001000     another shape: the unit's own, or a lost byte
 """
 
 from collections.abc import Callable
 from typing import TypeVar
 
-from meterd.drivers.megatec.lines import is_drawn, shape
+from meterd.drivers.megatec.lines import is_documented, shape
 from meterd.errors import LinkCode, ProtocolError
 from meterd.wire.link import Link
-from meterd.wire.megatec import ask
+from meterd.wire.megatec import query
 
 T = TypeVar("T")
 
-_TRIES = 2
-# So many answers in a row have to have a shape of the unit's own: from the first on, and where
-# others before were as the documents draw them.
-_SURE, _SURE_AFTER_DRAWN = 2, 4
+_ATTEMPTS = 2
+# Replies in a row that must have the same shape, if it is not the documents': in general, and
+# after replies with the documents' shape.
+_EQUAL_SHAPES_MIN, _EQUAL_SHAPES_AFTER_DOCUMENTED = 2, 4
 
 
 class ReplyFilter:
-    """The answers of one unit."""
+    """The filter of one unit's replies."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._drawn: set[str] = set()
-        self._known: dict[str, str] = {}
-        self._odd: dict[str, tuple[str, int]] = {}
+        self._documented: set[str] = set()
+        self._shapes: dict[str, str] = {}
+        self._pending_shapes: dict[str, tuple[str, int]] = {}
 
-    async def ask(self, command: str, start: bytes, cut: Callable[[str], T]) -> T:
-        """What `cut` makes of the answer. Raises what `ask` of the wire and `cut` raise."""
-        for _ in range(_TRIES):
-            line = await ask(self._link, command, start)
-            answer = self._cut(line, cut)
-            if self._believes(command, line):
+    async def query(self, command: str, start: bytes, parse: Callable[[str], T]) -> T:
+        """The reply as `parse` parses it. Raises what the wire's `query` and `parse` raise."""
+        for _ in range(_ATTEMPTS):
+            line = await query(self._link, command, start)
+            answer = self._parse(line, parse)
+            if self._accepts(command, line):
                 return answer
         self._link.count("garbled")
         text = f"{line!r} has another shape than the answer before: the line loses bytes"
         raise ProtocolError(text, code=LinkCode.GARBLED)
 
-    def _cut(self, line: str, cut: Callable[[str], T]) -> T:
+    def _parse(self, line: str, parse: Callable[[str], T]) -> T:
         try:
-            return cut(line)
+            return parse(line)
         except ProtocolError:
             self._link.count("garbled")
             raise
 
-    def _believes(self, command: str, line: str) -> bool:
-        found = shape(line)
-        if is_drawn(line):
-            self._drawn.add(command)
-        elif found != self._known.get(command) and not self._again(command, found):
+    def _accepts(self, command: str, line: str) -> bool:
+        line_shape = shape(line)
+        if is_documented(line):
+            self._documented.add(command)
+        elif line_shape != self._shapes.get(command) and not self._is_repeated(command, line_shape):
             return False
         else:
-            self._known[command] = found
-        self._odd.pop(command, None)
+            self._shapes[command] = line_shape
+        self._pending_shapes.pop(command, None)
         return True
 
-    def _again(self, command: str, found: str) -> bool:
-        """Whether it has come often enough in a row."""
-        before, times = self._odd.get(command, ("", 0))
-        times = times + 1 if found == before else 1
-        self._odd[command] = found, times
-        return times >= (_SURE_AFTER_DRAWN if command in self._drawn else _SURE)
+    def _is_repeated(self, command: str, line_shape: str) -> bool:
+        """Whether this shape has come often enough in a row."""
+        before, times = self._pending_shapes.get(command, ("", 0))
+        times = times + 1 if line_shape == before else 1
+        self._pending_shapes[command] = line_shape, times
+        return times >= (
+            _EQUAL_SHAPES_AFTER_DOCUMENTED if command in self._documented else _EQUAL_SHAPES_MIN
+        )

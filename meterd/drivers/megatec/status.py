@@ -1,4 +1,4 @@
-"""The eight status characters, as one 0/1 quantity a letter.
+"""The eight status bits as 0/1 quantities under NUT's status letters.
 
 b7 utility failed  b6 battery low  b5 AVR or bypass  b4 fault
 b3 line-interactive  b2 test  b1 shutdown  b0 beeper
@@ -7,37 +7,37 @@ b3 line-interactive  b2 test  b1 shutdown  b0 beeper
 from meterd.drivers.megatec.lines import Status, unknown
 from meterd.model.sample import Reading
 
-# Volts below which nothing comes out; what is left is induced.
-_OUTPUT_OFF = 10.0
-_OVERLOAD = 100.0
-# Output by input, and what b5 means below that ratio; NUT's limits.
+# Output voltage in V below which the output is off; the rest is induced.
+_OUTPUT_OFF_MAX_V = 10.0
+_OVERLOAD_PERCENT = 100.0
+# Upper limits of output / input voltage, and the meaning of b5 below each; NUT's limits.
 _REGULATION = ((0.5, ""), (0.95, "trim"), (1.05, "bypass"), (1.5, "boost"))
 _REGULATORS = ("trim", "bypass", "boost")
-# Told by each status line, beside the regulators and the beeper.
+# Letters of each status line, besides the regulators and the beeper.
 _LETTERS = ("ol", "ob", "lb", "cal", "test", "off", "alarm", "over")
 
 
 class Letters:
-    """Turns status lines into letters; remembers whether the shutdown bit was ever clear."""
+    """Converts status lines to letters; keeps whether the shutdown bit was ever clear."""
 
     def __init__(self, *, ignore_shutdown_bit: bool) -> None:
         self._ignore_shutdown_bit = ignore_shutdown_bit
-        self._rises = False
+        self._bit_was_clear = False
         self._shutting_down = False
 
-    def meet_anew(self) -> None:
-        """The link was reopened: the unit may be another one, unless it was shutting down."""
-        self._rises = self._rises and self._shutting_down
+    def reset(self) -> None:
+        """The link was reopened: another unit may answer, unless this one was shutting down."""
+        self._bit_was_clear = self._bit_was_clear and self._shutting_down
 
-    def ordered(self, before: Status) -> None:
-        """A shutdown was ordered: where the bit was clear before, it says so from now on."""
+    def shutdown_sent(self, before: Status) -> None:
+        """A shutdown command was sent: if its bit was clear before, it counts from now on."""
         if not before.bit(1):
-            self._rises = self._shutting_down = True
+            self._bit_was_clear = self._shutting_down = True
 
     def quantities(self) -> list[str]:
-        """The letters that `read()` tells of."""
-        told = [f"ups.status.{letter}" for letter in (*_LETTERS, *_REGULATORS)]
-        return [*told, "ups.beeper"] + ([] if self._ignore_shutdown_bit else ["ups.status.fsd"])
+        """Quantities of `read()`."""
+        names = [f"ups.status.{letter}" for letter in (*_LETTERS, *_REGULATORS)]
+        return [*names, "ups.beeper"] + ([] if self._ignore_shutdown_bit else ["ups.status.fsd"])
 
     def read(self, status: Status) -> list[Reading]:
         on_battery = status.bit(7)
@@ -59,14 +59,14 @@ class Letters:
         return readings
 
     def _shutdown(self, status: Status) -> Reading:
-        """A firmware family sets b1 for ever, so it only counts once it was seen to rise."""
+        """Some firmware sets b1 permanently, so it counts only once it was seen to rise."""
         if not status.bit(1):
-            self._rises, self._shutting_down = True, False
+            self._bit_was_clear, self._shutting_down = True, False
             return _letter("fsd", False)
         if not status.bit(7) and _is_off(status):
-            # The shutdown is over and mains is back: what hangs here must not go down again.
+            # The shutdown is over and mains is back: clients must not shut down again.
             return _letter("fsd", False)
-        if not self._rises:
+        if not self._bit_was_clear:
             reason = "the shutdown bit was set from the first answer on; see ignore_shutdown_bit"
             return unknown("ups.status.fsd", "1", reason)
         self._shutting_down = True
@@ -79,7 +79,7 @@ def _letter(name: str, on: bool) -> Reading:
 
 def _is_off(status: Status) -> bool:
     output = status.value("output.voltage")
-    return output is not None and output < _OUTPUT_OFF
+    return output is not None and output < _OUTPUT_OFF_MAX_V
 
 
 def _off(status: Status) -> Reading:
@@ -95,11 +95,11 @@ def _over(status: Status) -> Reading:
     load = status.value("ups.load")
     if load is None:
         return unknown("ups.status.over", "1", "the load is not known")
-    return _letter("over", load > _OVERLOAD)
+    return _letter("over", load > _OVERLOAD_PERCENT)
 
 
 def _regulation(status: Status) -> list[Reading]:
-    """b5 says that something regulates, the voltages say what; on battery it says nothing."""
+    """b5 means that the output is regulated, the voltages tell how; on battery b5 is undefined."""
     if not status.bit(5) or status.bit(7):
         return [_letter(name, False) for name in _REGULATORS]
     active = _regulator(status.value("output.voltage"), status.value("input.voltage"))

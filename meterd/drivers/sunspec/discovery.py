@@ -1,4 +1,4 @@
-"""Where a SunSpec device keeps its chain of models, and which models are in it.
+"""Discovery of SunSpec devices: finds the chain of models, and walks through it.
 
 "SunS" | 1 | length | ... | 103 | length | ... | 0xFFFF | 0 |
 base    the first model      the next one       the end
@@ -13,26 +13,26 @@ from meterd.drivers.sunspec.models import MODELS, Model
 from meterd.errors import DeviceCode, DeviceError, Unsupported
 from meterd.wire.modbus import ModbusClient
 
-# Where the chain may begin, the usual place first (SunSpec Device Information Model, 6.1).
+# Registers where the chain may begin, the usual one first (SunSpec Device Information Model, 6.1).
 BASES: Final = (40000, 50000, 0)
-# Models of one chain: real devices have up to 30; a device that never ends is left here.
+# Models of one chain that are read at most: real devices have up to 30, faulty ones have no end.
 MAX_MODELS: Final = 64
 
 _MARKER = b"SunS"
 _END = 0xFFFF
 _LAST_REGISTER = 0xFFFF
-# Holding registers are what SunSpec asks for; input registers for those that have no other.
+# SunSpec uses holding registers; some devices have input registers only.
 _FUNCTIONS = (3, 4)
 _HEADER = struct.Struct(">HH")
-# Modbus exceptions: the function is none of the device's, and a failure, which is what some
-# devices answer instead of a refusal where they have no registers.
+# Modbus exceptions: an unsupported function; and a device failure, which some devices send in place
+# of "illegal address" where they have no registers.
 _NO_FUNCTION = DeviceCode.EXCEPTION_1
 _FAILURE = DeviceCode.EXCEPTION_4
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAddress:
-    """Where the marker is: register, and the function that reads it."""
+    """Register of the marker, and the function that reads it."""
 
     base: int
     function: int
@@ -40,9 +40,9 @@ class ModelAddress:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """One model of a chain: its number, the register that holds it, and its stated length.
+    """One model of a chain: its number, the register of that, and its stated length.
 
-    `model` is None if its rows are not known here, or if its length is none that it can have.
+    `model` is None if its rows are unknown here, or if the length is invalid for the number.
     """
 
     number: int
@@ -52,22 +52,21 @@ class FoundModel:
 
     @property
     def text(self) -> str:
-        """What to tell people of it."""
-        known = MODELS.get(self.number)
-        if known is None:
+        """The model for people."""
+        model = MODELS.get(self.number)
+        if model is None:
             return f"model {self.number} (not known, {self.length} registers)"
         if self.model is None:
-            right = " or ".join(map(str, known.lengths))
+            right = " or ".join(map(str, model.lengths))
             return f"model {self.number} (length {self.length} instead of {right}: not read)"
-        return f"model {self.number} ({known.title})"
+        return f"model {self.number} ({model.title})"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSurvey:
-    """All that is in a device. `end` says why the chain ends; "" is its own end marker.
+    """All models of a device. `end` is why the chain ends; "" for its end marker.
 
-    `stop` is the register of the model, or end, that was looked at last, with its `header`:
-    number and length.
+    `stop` is the register of the last model header that was read, `header` its number and length.
     """
 
     place: ModelAddress
@@ -78,7 +77,7 @@ class ModelSurvey:
 
 
 async def survey(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelSurvey:
-    """What one unit offers. Costs two requests, and one for each model.
+    """The models of one unit. Costs two requests, and one per model.
 
     Raises DeviceError with code `no_sunspec` if there is no chain, or LinkError.
     """
@@ -88,13 +87,13 @@ async def survey(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelSur
 async def locate(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelAddress:
     """The first of `bases` that holds the marker. Raises like `survey`."""
     for function in _FUNCTIONS:
-        known = False
+        function_known = False
         for base in bases:
             answer = await _marker(client, function, base)
             if answer == _MARKER:
                 return ModelAddress(base, function)
-            known = known or answer is not None
-        if known:
+            function_known = function_known or answer is not None
+        if function_known:
             break
     where = ", ".join(map(str, bases))
     text = f'no SunSpec device: none of the registers {where} begins with "SunS"'
@@ -103,23 +102,23 @@ async def locate(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelAdd
 
 
 async def _marker(client: ModbusClient, function: int, base: int) -> bytes | None:
-    """What is where the marker may be; b"" where nothing is, None if the function is unknown."""
+    """Registers where the marker may be; b"" if there are none, None for an unknown function."""
     try:
         return await client.read(function, base, 2)
     except DeviceError as error:
         if error.code == _NO_FUNCTION:
             return None
-        if not _absent(error):
+        if not _is_absent(error):
             raise
         return b""
 
 
 async def walk(client: ModbusClient, place: ModelAddress) -> ModelSurvey:
-    """From model to model, until the end marker or whatever makes going on impossible.
+    """Reads the headers from model to model, until the end marker or an invalid header.
 
-    The address only rises and the models are counted, so any device comes to an end. A known
-    model needs its number and its length right, which by chance happens nowhere: so a length
-    that is a lie costs what follows it, but never makes other registers pass for a model.
+    The address only rises and the models are counted, so it always ends. A known model must have
+    its number and a valid length, which does not happen by chance: after a wrong length the rest of
+    the chain is lost, but no other registers are taken for a model.
     """
     found: list[FoundModel] = []
     address = place.base + 2
@@ -136,36 +135,36 @@ async def walk(client: ModbusClient, place: ModelAddress) -> ModelSurvey:
         if address + 1 + length > _LAST_REGISTER:
             end = f"model {number} claims {length} registers from register {address + 2} on"
             break
-        known = MODELS.get(number)
-        right = known if known and length in known.lengths else None
-        found.append(FoundModel(number, address, length, right))
+        model = MODELS.get(number)
+        valid_model = model if model and length in model.lengths else None
+        found.append(FoundModel(number, address, length, valid_model))
         address += 2 + length
     return ModelSurvey(place, tuple(found), end, address, (number, length))
 
 
 async def header_at(client: ModbusClient, function: int, address: int) -> tuple[int, int]:
-    """Number and length of the model at `address`; number 0 if the device refuses to tell."""
+    """Number and length of the model at `address`; number 0 if the device refuses the read."""
     try:
         header = await client.read(function, address, 2)
     except DeviceError as error:
-        if not _absent(error):
+        if not _is_absent(error):
             raise
-        return await _last(client, function, address), 0
+        return await _end_marker_half(client, function, address), 0
     number, length = _HEADER.unpack(header)
     return number, length
 
 
-async def _last(client: ModbusClient, function: int, address: int) -> int:
-    """Some devices end with the first half of the end marker."""
+async def _end_marker_half(client: ModbusClient, function: int, address: int) -> int:
+    """The end marker where only its first register can be read, as on some devices; else 0."""
     try:
         word = await client.read(function, address, 1)
     except DeviceError as error:
-        if not _absent(error):
+        if not _is_absent(error):
             raise
         return 0
     return _END if word == b"\xff\xff" else 0
 
 
-def _absent(error: DeviceError) -> bool:
-    """Whether this no means that there are no such registers."""
+def _is_absent(error: DeviceError) -> bool:
+    """Whether this error means that there are no such registers."""
     return isinstance(error, Unsupported) or error.code == _FAILURE

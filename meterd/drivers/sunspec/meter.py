@@ -1,4 +1,4 @@
-"""SunSpec meters and inverters: found anew on each connection, then read model by model."""
+"""Driver for SunSpec meters and inverters: discovered per connection, then polled by model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -32,12 +32,12 @@ _STATIC = "static"
 
 
 class SunSpecMeter:
-    """A meter or an inverter that describes itself as SunSpec lays down.
+    """One part (meter or inverter) of a SunSpec device.
 
-    Meters say positive for what is taken from the grid, as the house does. Inverters say
-    positive for what they give: the models turn active and reactive power round, so that
-    generation is negative, and call the energy given an export. `direction: reversed` is for
-    current transformers that are mounted the other way round, as with any meter.
+    A meter's positive direction is import, as in meterd. An inverter's is generation: the rows of
+    its models negate active and reactive power, so that generation is negative, and its energy is
+    export. `direction: reversed` is for current transformers that are mounted in the opposite
+    direction, as with any meter.
     """
 
     Options: ClassVar[type[Any]] = SunSpecOptions
@@ -58,7 +58,7 @@ class SunSpecMeter:
         self._readers: list[ModelReader] = []
         self._static: list[ModelReader] = []
         self._texts: list[Reading] = []
-        self._texts_owed = True
+        self._texts_due = True
         self._costs = link_costs(link)
         self._every = every(options.slow, interval)
         self._poll = 0
@@ -66,21 +66,21 @@ class SunSpecMeter:
         self.notices: list[Notice] = self._exclusions.notices
         self._monotonic = monotonic
         self._budget = RequestBudget()
-        # Where the chain of models ended too early, and when that is looked at again.
-        self._cut: ModelSurvey | None = None
-        self._cut_backoff = RetryPause()
+        # The survey if its chain ended too early, and the backoff of checking that again.
+        self._short_survey: ModelSurvey | None = None
+        self._short_survey_backoff = RetryPause()
 
     @with_traffic
     async def read(self) -> list[Reading]:
-        """Fast rows at each poll, slow ones at each n-th. What never changes is read once on each
-        connection, and told at each poll.
+        """One poll: fast rows each time, slow ones each n-th time. Static rows are read once per
+        connection, and returned by each poll.
 
         Raises LinkError, or DeviceError: `no_sunspec`, `no_part`, and `moved` when the chain
-        has changed, which the next poll then walks anew.
+        has changed, which the next poll walks again.
         """
-        epoch, learnt = self._link.epoch, self._epoch
-        self._epoch = _NEVER  # what a failed poll leaves behind: the device may be another one
-        if epoch != learnt:
+        epoch, last_epoch = self._link.epoch, self._epoch
+        self._epoch = _NEVER  # if this poll fails, the next one discovers the device again
+        if epoch != last_epoch:
             await self._discover()
         readings: list[Reading] = []
         now = self._monotonic()
@@ -88,59 +88,61 @@ class SunSpecMeter:
             self._budget.left, self._budget.renewed = SPLIT_BUDGET, now
         tiers = due(self._poll, self._every)
         if not any(reader.is_due(tiers) for reader in self._readers):
-            tiers = ALL  # a poll that asks nothing would call a device up that is long gone
+            tiers = ALL  # a poll without any request would report a device as up that is gone
         for reader in self._readers:
             readings += await reader.read(tiers, now)
-        if self._texts_owed or (epoch and self._link.epoch != epoch):
-            self._texts = [one for reader in self._static for one in await reader.read(now=now)]
-            self._texts_owed = False
-        # The very first exchange opens the link; a link reopened later means starting over.
+        if self._texts_due or (epoch and self._link.epoch != epoch):
+            self._texts = [
+                reading for reader in self._static for reading in await reader.read(now=now)
+            ]
+            self._texts_due = False
+        # The first exchange opens the link (epoch 0 until then); reopening means discovery.
         self._epoch = epoch or self._link.epoch
         self._poll += 1
-        await self._try_again(now)
+        await self._retry_excluded(now)
         self._exclusions.settle(now)
         readings += [*self._texts, *(self._exclusions.columns or ())]
         return [_unsigned_zero(reading) for reading in readings]
 
     def left_out(self) -> list[LeftOut]:
-        """What is not asked for now, why, and when it is tried again."""
+        """Rows that are excluded now, with reason and time of the next trial."""
         return self._exclusions.listed(self._monotonic())
 
     def traffic(self) -> list[tuple[int, int]]:
-        """Bytes sent and received by each request of a whole poll, in this link's frames.
+        """Bytes sent and received by each request of a poll with all rows, framing included.
 
-        Before the device was found, what the longest model of the wanted kind would take.
+        Before discovery, those of the longest model of the configured part.
         """
         words = [count for reader in self._readers for count in reader.requests()]
         return [self._client.sizes(3, count) for count in words or [self._longest()]]
 
     def quantities(self) -> frozenset[str]:
-        """What the wanted part may deliver: a device says only when it is asked what it has."""
-        wanted = self._options.part
+        """All quantities that the part may have: its models are known after discovery only."""
+        part = self._options.part
         return frozenset(
             row.quantity
             for model in MODELS.values()
-            if wanted in (None, model.number, model.kind.value)
+            if part in (None, model.number, model.kind.value)
             or model.kind in (ModelKind.IDENTITY, ModelKind.ADDITION)
             for row in rows(model.number, 0, 3)
         )
 
     @property
     def unit(self) -> int:
-        """The unit that it asks."""
+        """The unit id."""
         return self._options.unit
 
     @property
     def part(self) -> tuple[str | int | None, int]:
-        """Which part of the unit it reads: its kind or model, and which one of several."""
+        """The configured part: its kind or model number, and its index."""
         return self._options.part, self._options.index
 
     def _longest(self) -> int:
-        wanted = self._options.part
+        part = self._options.part
         lengths = [
             model.lengths[0]
             for model in MODELS.values()
-            if wanted in (None, model.number, model.kind.value)
+            if part in (None, model.number, model.kind.value)
         ]
         return min(max(lengths) + 2, PROTOCOL_LIMIT)
 
@@ -149,92 +151,98 @@ class SunSpecMeter:
         survey = await walk(self._client, place)
         part = choose(survey, self._options.part, self._options.index)
         self._exclusions.forget(self._monotonic())
-        self._texts_owed = True
+        self._texts_due = True
         self._poll = 0
-        self._cut = survey if survey.end else None
-        self._cut_backoff.reset()
-        self._cut_backoff.failed(self._monotonic())
-        self._arrange(survey, part)
+        self._short_survey = survey if survey.end else None
+        self._short_survey_backoff.reset()
+        self._short_survey_backoff.failed(self._monotonic())
+        self._make_readers(survey, part)
 
     async def _locate(self) -> ModelAddress:
-        """The place, next time looked for there first. Where nobody answered, elsewhere first:
-        some devices are silent about registers that they do not have."""
+        """Register of the marker, which is tried first the next time. After a timeout another one
+        is: some devices do not answer reads of registers that they do not have."""
         try:
-            place = await locate(self._client, self._bases)
+            marker = await locate(self._client, self._bases)
         except LinkError as error:
             if error.code == LinkCode.TIMEOUT:
                 self._bases = [*self._bases[1:], self._bases[0]]
             raise
-        self._bases.sort(key=lambda base: base != place.base)
-        return place
+        self._bases.sort(key=lambda base: base != marker.base)
+        return marker
 
-    def _arrange(self, survey: ModelSurvey, part: SunSpecPart) -> None:
-        """One reader a model. Of two models with the same quantity the first one gives it."""
+    def _make_readers(self, survey: ModelSurvey, part: SunSpecPart) -> None:
+        """One reader per model; a quantity of several models is read from the first one."""
         self._readers, self._static = [], []
         self._budget = budget = RequestBudget(renewed=self._monotonic())
         taken: set[str] = set()
         models = [*part.models, *([part.identity] if part.identity else [])]
         for found in models:
-            mine = rows(found.number, found.address, survey.place.function)
-            fresh: tuple[Row, ...] = tuple(row for row in mine if row.quantity not in taken)
-            if not fresh:
+            model_rows = rows(found.number, found.address, survey.place.function)
+            new_rows: tuple[Row, ...] = tuple(
+                row for row in model_rows if row.quantity not in taken
+            )
+            if not new_rows:
                 continue
-            taken |= {row.quantity for row in fresh}
-            reader = ModelReader(self._client, found, fresh, budget, self._costs, self._exclusions)
-            static = all(row.tier == _STATIC for row in fresh)
+            taken |= {row.quantity for row in new_rows}
+            reader = ModelReader(
+                self._client, found, new_rows, budget, self._costs, self._exclusions
+            )
+            static = all(row.tier == _STATIC for row in new_rows)
             (self._static if static else self._readers).append(reader)
-        # A poll that asks nothing would call a device up that is long gone.
+        # A poll without any request would report a device as up that is gone.
         if not self._readers:
             self._readers, self._static = self._static, []
 
-    # -- what is left out ------------------------------------------------------------------------
+    # -- exclusions ------------------------------------------------------------------------------
 
-    async def _try_again(self, now: float) -> None:
-        """One more request, where something that is left out is due."""
+    async def _retry_excluded(self, now: float) -> None:
+        """Send one more request if the trial of an exclusion is due."""
         if (tried := self._exclusions.due(now)) is None:
-            await self._look_at_the_end(now)
+            await self._check_chain_end(now)
             return
         try:
-            await self._ask_again(tried)
+            await self._retry(tried)
         except DeviceError as error:
             self._failed(tried, Cause.REFUSED, str(error), now)
         except LinkError as error:
             self._failed(tried, Cause.SILENT, str(error), now)
         else:
-            self._exclusions.answered(tried, self._monotonic(), self._together)
+            self._exclusions.answered(tried, self._monotonic(), self._same_request)
             self._poll = 0
-            self._texts_owed |= any(reader.has(tried.rows) for reader in self._static)
+            self._texts_due |= any(reader.has(tried.rows) for reader in self._static)
 
-    async def _ask_again(self, tried: Exclusion) -> None:
+    async def _retry(self, tried: Exclusion) -> None:
         for reader in (*self._readers, *self._static):
-            if reader.has(tried.rows) or (not tried.rows and reader.in_pieces):
-                await reader.try_again(tried.rows)
+            if reader.has(tried.rows) or (not tried.rows and reader.is_split):
+                await reader.retry(tried.rows)
                 return
 
     def _failed(self, tried: Exclusion, cause: Cause, why: str, began: float) -> None:
         now = self._monotonic()
         self._exclusions.failed(tried, cause, why, now, took=now - began, splits=True)
 
-    def _together(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Those of one model that one request can fetch."""
+    def _same_request(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows of the first one's model that fit one request with it."""
         first = min(rows, key=lambda row: row.first)
-        model = next(one for one in (*self._readers, *self._static) if one.has([first]))
+        model = next(reader for reader in (*self._readers, *self._static) if reader.has([first]))
         near = [row for row in rows if row.last - first.first < PROTOCOL_LIMIT]
         return [row for row in near if model.has([row])]
 
-    async def _look_at_the_end(self, now: float) -> None:
-        """A device that starts up may not have all of its models yet: then find it anew."""
-        if self._cut is None or now < self._cut_backoff.due:
+    async def _check_chain_end(self, now: float) -> None:
+        """Discover again if a chain that ended early has grown, as on a device that starts up."""
+        if self._short_survey is None or now < self._short_survey_backoff.due:
             return
-        self._cut_backoff.failed(now)
+        self._short_survey_backoff.failed(now)
         try:
-            header = await header_at(self._client, self._cut.place.function, self._cut.stop)
+            header = await header_at(
+                self._client, self._short_survey.place.function, self._short_survey.stop
+            )
         except (DeviceError, LinkError):
             return
-        if header != self._cut.header:
+        if header != self._short_survey.header:
             self._epoch = _NEVER
 
 
 def _unsigned_zero(reading: Reading) -> Reading:
-    """0 W turned round is 0 W, not -0 W."""
+    """The reading with 0 in place of -0, which negated rows give."""
     return reading._replace(value=0.0) if reading.value == 0 else reading

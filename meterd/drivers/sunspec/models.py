@@ -1,4 +1,4 @@
-"""The SunSpec models that are known: what they are, how long they are, and their rows."""
+"""The SunSpec models that meterd reads: kind, valid lengths, and rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from meterd.drivers.registers import Row
 
 
 class ModelKind(StrEnum):
-    """What a model describes. An `addition` tells more of the inverter before it."""
+    """Kind of a model. An `addition` belongs to the inverter before it."""
 
     IDENTITY = "identity"
     INVERTER = "inverter"
@@ -21,7 +21,7 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model. `lengths` are the values that its length register may have."""
+    """One model. `lengths` are valid values of its length register."""
 
     number: int
     kind: ModelKind
@@ -57,7 +57,7 @@ MODELS: Final[Mapping[int, Model]] = {model.number: model for model in _models()
 
 
 def rows(number: int, address: int, function: int) -> tuple[Row, ...]:
-    """The rows of a known model whose ID is in the register `address`."""
+    """The rows of a model whose number is in the register `address`."""
     return tuple(
         replace(
             row,

@@ -1,4 +1,4 @@
-"""The keys of a SunSpec device in meterd.yaml."""
+"""Keys of a SunSpec device in meterd.yaml."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -12,11 +12,11 @@ DEFAULT_UNIT = 1
 
 
 def _readable(part: str | int) -> str | int:
-    """A number is that of a model whose rows are known."""
+    """Validates a number: a model whose rows are known."""
     numbers = [model.number for model in MODELS.values() if model.kind is not ModelKind.IDENTITY]
     if isinstance(part, int) and part not in numbers:
-        known = ", ".join(map(str, numbers))
-        raise ValueError(f"model {part} is no SunSpec model that can be read: {known}")
+        readable = ", ".join(map(str, numbers))
+        raise ValueError(f"model {part} is no SunSpec model that can be read: {readable}")
     return part
 
 

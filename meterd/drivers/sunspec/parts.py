@@ -1,4 +1,4 @@
-"""The devices within one SunSpec device: an inverter, and the meters that it passes on."""
+"""Parts of a SunSpec device, each a device in meterd: an inverter, and the meters behind it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from meterd.errors import DeviceCode, DeviceError
 
 @dataclass(frozen=True, slots=True)
 class SunSpecPart:
-    """What one configured device shows: its models, and the identity that stands before them."""
+    """One part: its models, and the identity model (1) before them."""
 
     kind: ModelKind
     identity: FoundModel | None
@@ -17,7 +17,7 @@ class SunSpecPart:
 
     @property
     def text(self) -> str:
-        """What to tell people of it."""
+        """The part for people."""
         return f"{self.kind}: {', '.join(model.text for model in self.models)}"
 
 
@@ -26,72 +26,74 @@ def parts(survey: ModelSurvey) -> list[SunSpecPart]:
 
     Each meter model and each inverter model is one part. An addition (120 to 124) belongs to
     the inverter before it, or makes a part of kind inverter where there is none. The identity
-    of a part is the last model 1 before it: devices that pass meters on repeat it for each.
+    of a part is the last model 1 before it: devices with meters behind them repeat it for each.
     """
     identity: FoundModel | None = None
-    grown: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]] = []
+    built: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]] = []
     for found in survey.found:
         if found.model is None:
             continue
         kind = found.model.kind
         if kind is ModelKind.IDENTITY:
             identity = found
-        elif kind is ModelKind.ADDITION and (owner := _inverter(grown)) is not None:
+        elif kind is ModelKind.ADDITION and (owner := _inverter(built)) is not None:
             owner.append(found)
         else:
             kind = ModelKind.INVERTER if kind is ModelKind.ADDITION else kind
-            grown.append((kind, identity, [found]))
-    return [SunSpecPart(kind, first, tuple(models)) for kind, first, models in grown]
+            built.append((kind, identity, [found]))
+    return [SunSpecPart(kind, first, tuple(models)) for kind, first, models in built]
 
 
 def _inverter(
-    grown: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]],
+    built: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]],
 ) -> list[FoundModel] | None:
     """The models of the last inverter so far."""
-    return next((models for kind, _, models in reversed(grown) if kind is ModelKind.INVERTER), None)
+    return next((models for kind, _, models in reversed(built) if kind is ModelKind.INVERTER), None)
 
 
 def choose(survey: ModelSurvey, part: str | int | None, index: int) -> SunSpecPart:
-    """The part that a device's keys `part` and `index` mean.
+    """The part that a device's keys `part` and `index` select.
 
-    `part` is "meter", "inverter" or the number of a model; None is the meter, or where there
-    is none the inverter. `index` counts from 1 among those. Raises DeviceError with code
-    `no_part`, naming what there is.
+    `part` is "meter", "inverter" or the number of a model; None is the meter, or the inverter if
+    there is none. `index` counts from 1 among those. Raises DeviceError with code `no_part`, whose
+    text lists the parts.
     """
-    everything = parts(survey)
-    wanted = part if part is not None else _default(everything)
-    fitting = [one for one in everything if _fits(one, wanted)]
+    available = parts(survey)
+    selector = part if part is not None else _default(available)
+    fitting = [candidate for candidate in available if _fits(candidate, selector)]
     if index <= len(fitting):
         return fitting[index - 1]
-    what = f"model {wanted}" if isinstance(wanted, int) else wanted
+    what = f"model {selector}" if isinstance(selector, int) else selector
     number = f" number {index}" if index > 1 else ""
     raise DeviceError(
         f"no {what}{number} in this SunSpec device; {_listed(survey)}", code=DeviceCode.NO_PART
     )
 
 
-def _default(everything: list[SunSpecPart]) -> ModelKind:
+def _default(available: list[SunSpecPart]) -> ModelKind:
     return (
         ModelKind.METER
-        if any(one.kind is ModelKind.METER for one in everything)
+        if any(candidate.kind is ModelKind.METER for candidate in available)
         else ModelKind.INVERTER
     )
 
 
-def _fits(one: SunSpecPart, wanted: str | int) -> bool:
-    if isinstance(wanted, int):
-        return any(found.number == wanted for found in one.models)
-    return one.kind == wanted
+def _fits(candidate: SunSpecPart, selector: str | int) -> bool:
+    if isinstance(selector, int):
+        return any(found.number == selector for found in candidate.models)
+    return candidate.kind == selector
 
 
 def _listed(survey: ModelSurvey) -> str:
-    """What there is, so that a person can choose, or see why there is nothing to choose."""
-    there = [one.text for one in parts(survey)]
+    """The parts as a text, with models that were skipped and why the chain ended early."""
+    texts = [candidate.text for candidate in parts(survey)]
     skipped = [found.text for found in survey.found if found.model is None]
-    said = [f"it has {'; '.join(there)}" if there else f"none of its models is one of {_known()}"]
-    said += [f"skipped: {', '.join(skipped)}"] if skipped else []
-    said += [f"its map ends early: {survey.end}"] if survey.end else []
-    return "; ".join(said)
+    sentences = [
+        f"it has {'; '.join(texts)}" if texts else f"none of its models is one of {_known()}"
+    ]
+    sentences += [f"skipped: {', '.join(skipped)}"] if skipped else []
+    sentences += [f"its map ends early: {survey.end}"] if survey.end else []
+    return "; ".join(sentences)
 
 
 def _known() -> str:

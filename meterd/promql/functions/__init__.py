@@ -1,13 +1,13 @@
-"""Functions of PromQL, in files by what they work on; the evaluator hands them arrays.
+"""PromQL's functions, grouped by the type of their argument; calls.py hands them arrays.
 
-May import frame, window and stats beside this room. Decided against: a class a function
-(they are arrays in, arrays out), and native histograms (meterd makes none).
+May import promql's modules below calls.py.
+Decision: docs/decisions/0012.
 """
 
 from meterd.promql.functions import maths, ranged
 
-# What needs more than one vector or one range: the evaluator has a method for each.
-SHAPED = frozenset(
+# Functions of more than one vector or one range: calls.py has a function for each.
+VECTOR_FUNCTIONS = frozenset(
     [
         "absent",
         "absent_over_time",
@@ -30,12 +30,12 @@ SHAPED = frozenset(
         "vector",
     ]
 )
-# About native histograms: what is no histogram is left out of the answer, so it stays empty.
+# Functions of native histograms ignore float samples, so their results are empty.
 NATIVE = frozenset(
     ["histogram_avg", "histogram_count", "histogram_stddev", "histogram_stdvar", "histogram_sum"]
 )
 
 
-def known(name: str) -> bool:
-    tables = (maths.MATHS, maths.DATES, ranged.RANGED, SHAPED, NATIVE)
+def is_function(name: str) -> bool:
+    tables = (maths.MATHS, maths.DATES, ranged.RANGED, VECTOR_FUNCTIONS, NATIVE)
     return any(name in table for table in tables)

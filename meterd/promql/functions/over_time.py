@@ -1,4 +1,4 @@
-"""The _over_time family: what one can say about the samples of a window."""
+"""The *_over_time functions, changes, resets and double exponential smoothing over windows."""
 
 import math
 from collections.abc import Callable
@@ -6,198 +6,207 @@ from collections.abc import Callable
 import numpy as np
 
 from meterd.promql.instant_vector import Mask
-from meterd.promql.prefix_sums import Quick, long, means, sums, variances
+from meterd.promql.prefix_sums import CheckedValues, is_long, means, sums, variances
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 from meterd.promql.stats import mean, quantiles, total, variance
-from meterd.promql.window import Tile, Window, reduced, tiles
+from meterd.promql.window import Tile, Window, reduce_windows, tiles
 
-Answer = tuple[Values, Mask]
-# Gets a tile and its values (0 in the padding), answers one value a column.
+WindowValues = tuple[Values, Mask]
+# (tile, its values with 0 in the padding) -> one value per column
 Fold = Callable[[Tile, Values], Values]
 
-FEW = 16  # windows side by side below which numpy costs more than it saves
+MIN_VECTORISED = 16  # windows side by side: below it numpy's overhead is larger than its gain
 
 
-def _by_tile(shown: Window, fold: Fold) -> Answer:
-    out = np.full(len(shown.low), np.nan)
-    for tile in tiles(shown):
-        data = np.where(tile.inside, shown.values[tile.places], 0.0)
+def _by_tile(window: Window, fold: Fold) -> WindowValues:
+    values = np.full(len(window.low), np.nan)
+    for tile in tiles(window):
+        data = np.where(tile.inside, window.values[tile.indices], 0.0)
         with np.errstate(all="ignore"):
-            out[tile.steps] = fold(tile, data)
-    return out, shown.count > 0
+            values[tile.steps] = fold(tile, data)
+    return values, window.count > 0
 
 
-def sum_(shown: Window) -> Answer:
-    return _quickly(shown, sums, lambda _, data: total(data))
+def sum_(window: Window) -> WindowValues:
+    return _from_prefix_sums(window, sums, lambda _, data: total(data))
 
 
-def avg(shown: Window) -> Answer:
-    return _quickly(shown, means, lambda tile, data: mean(data, tile.inside, tile.count))
+def avg(window: Window) -> WindowValues:
+    return _from_prefix_sums(window, means, lambda tile, data: mean(data, tile.inside, tile.count))
 
 
-def stdvar(shown: Window) -> Answer:
-    return _quickly(shown, variances, lambda tile, data: variance(data, tile.inside, tile.count))
-
-
-def stddev(shown: Window) -> Answer:
-    spread, here = stdvar(shown)
-    with np.errstate(all="ignore"):
-        return np.sqrt(spread), here
-
-
-def _quickly(shown: Window, quick: Callable[[Window], Quick], fold: Fold) -> Answer:
-    """Long windows from prefix sums, but for those that these cannot tell well enough."""
-    if not long(shown):
-        return _by_tile(shown, fold)
-    values, doubtful = quick(shown)
-    here = shown.count > 0
-    again = np.flatnonzero(doubtful & here)
-    if len(again):
-        values[again] = _by_tile(shown.only(again), fold)[0]
-    return values, here
-
-
-def min_(shown: Window) -> Answer:
-    return reduced(shown, np.fmin, shown.values), shown.count > 0
-
-
-def max_(shown: Window) -> Answer:
-    return reduced(shown, np.fmax, shown.values), shown.count > 0
-
-
-def count(shown: Window) -> Answer:
-    return shown.count.astype(np.float64), shown.count > 0
-
-
-def present(shown: Window) -> Answer:
-    return np.ones(len(shown.low)), shown.count > 0
-
-
-def last(shown: Window) -> Answer:
-    return _pick(shown, shown.values, shown.high - 1)
-
-
-def first(shown: Window) -> Answer:
-    return _pick(shown, shown.values, shown.low)
-
-
-def ts_of_last(shown: Window) -> Answer:
-    return _pick(shown, shown.times / 1000, shown.high - 1)
-
-
-def ts_of_first(shown: Window) -> Answer:
-    return _pick(shown, shown.times / 1000, shown.low)
-
-
-def _pick(shown: Window, data: Values, places: np.ndarray) -> Answer:
-    if not len(data):
-        return np.full(len(places), np.nan), shown.count > 0
-    return np.take(data, places, mode="clip"), shown.count > 0
-
-
-def ts_of_min(shown: Window) -> Answer:
-    return _when(shown, reduced(shown, np.fmin, shown.values))
-
-
-def ts_of_max(shown: Window) -> Answer:
-    return _when(shown, reduced(shown, np.fmax, shown.values))
-
-
-def _when(shown: Window, best: Values) -> Answer:
-    """The time (s) of the last sample that is the best one; the last of all if all are NaN."""
-    lost = np.isnan(best)
-
-    def place(tile: Tile, data: Values) -> Values:
-        hit = tile.inside & ((data == best[tile.steps]) | lost[tile.steps])
-        depth = len(hit) - 1 - hit[::-1].argmax(axis=0)
-        at = tile.places[depth, np.arange(hit.shape[1])]
-        return np.asarray(shown.times[at] / 1000)
-
-    return _by_tile(shown, place)
-
-
-def changes(shown: Window) -> Answer:
-    before, after = shown.values[:-1], shown.values[1:]
-    return _events(shown, (before != after) & ~(np.isnan(before) & np.isnan(after)))
-
-
-def resets(shown: Window) -> Answer:
-    return _events(shown, shown.values[1:] < shown.values[:-1])
-
-
-def _events(shown: Window, between: Mask) -> Answer:
-    """How many neighbours within a window are marked; between[i] is about samples i and i + 1."""
-    total = np.concatenate(([0], np.cumsum(between)))
-    top = len(total) - 1
-    found = total[np.clip(shown.high - 1, 0, top)] - total[np.clip(shown.low, 0, top)]
-    return np.where(shown.count > 0, found, 0).astype(np.float64), shown.count > 0
-
-
-def quantile(shown: Window, wanted: Values) -> Answer:
-    return _by_tile(
-        shown, lambda tile, data: quantiles(data, tile.inside, tile.count, wanted[tile.steps])
+def stdvar(window: Window) -> WindowValues:
+    return _from_prefix_sums(
+        window, variances, lambda tile, data: variance(data, tile.inside, tile.count)
     )
 
 
-def mad(shown: Window) -> Answer:
-    """The median of the distances to the median."""
+def stddev(window: Window) -> WindowValues:
+    variances, present = stdvar(window)
+    with np.errstate(all="ignore"):
+        return np.sqrt(variances), present
+
+
+def _from_prefix_sums(
+    window: Window, fast: Callable[[Window], CheckedValues], fold: Fold
+) -> WindowValues:
+    """Long windows by prefix sums, short and doubtful ones directly by `fold`."""
+    if not is_long(window):
+        return _by_tile(window, fold)
+    values, doubtful = fast(window)
+    present = window.count > 0
+    recomputed = np.flatnonzero(doubtful & present)
+    if len(recomputed):
+        values[recomputed] = _by_tile(window.select_steps(recomputed), fold)[0]
+    return values, present
+
+
+def min_(window: Window) -> WindowValues:
+    return reduce_windows(window, np.fmin, window.values), window.count > 0
+
+
+def max_(window: Window) -> WindowValues:
+    return reduce_windows(window, np.fmax, window.values), window.count > 0
+
+
+def count(window: Window) -> WindowValues:
+    return window.count.astype(np.float64), window.count > 0
+
+
+def present(window: Window) -> WindowValues:
+    return np.ones(len(window.low)), window.count > 0
+
+
+def last(window: Window) -> WindowValues:
+    return _samples_at(window, window.values, window.high - 1)
+
+
+def first(window: Window) -> WindowValues:
+    return _samples_at(window, window.values, window.low)
+
+
+def ts_of_last(window: Window) -> WindowValues:
+    return _samples_at(window, window.times / 1000, window.high - 1)
+
+
+def ts_of_first(window: Window) -> WindowValues:
+    return _samples_at(window, window.times / 1000, window.low)
+
+
+def _samples_at(window: Window, data: Values, indices: np.ndarray) -> WindowValues:
+    if not len(data):
+        return np.full(len(indices), np.nan), window.count > 0
+    return np.take(data, indices, mode="clip"), window.count > 0
+
+
+def ts_of_min(window: Window) -> WindowValues:
+    return _time_of(window, reduce_windows(window, np.fmin, window.values))
+
+
+def ts_of_max(window: Window) -> WindowValues:
+    return _time_of(window, reduce_windows(window, np.fmax, window.values))
+
+
+def _time_of(window: Window, extremes: Values) -> WindowValues:
+    """The time (s) of the last sample with the extreme value; of the last sample if all are NaN."""
+    all_nan = np.isnan(extremes)
+
+    def last_match(tile: Tile, data: Values) -> Values:
+        matches = tile.inside & ((data == extremes[tile.steps]) | all_nan[tile.steps])
+        depth = len(matches) - 1 - matches[::-1].argmax(axis=0)
+        indices = tile.indices[depth, np.arange(matches.shape[1])]
+        return np.asarray(window.times[indices] / 1000)
+
+    return _by_tile(window, last_match)
+
+
+def changes(window: Window) -> WindowValues:
+    before, after = window.values[:-1], window.values[1:]
+    return _count_events(window, (before != after) & ~(np.isnan(before) & np.isnan(after)))
+
+
+def resets(window: Window) -> WindowValues:
+    return _count_events(window, window.values[1:] < window.values[:-1])
+
+
+def _count_events(window: Window, events: Mask) -> WindowValues:
+    """The number of events within each window; events[i] is between samples i and i + 1."""
+    cumulative = np.concatenate(([0], np.cumsum(events)))
+    last_index = len(cumulative) - 1
+    counts = (
+        cumulative[np.clip(window.high - 1, 0, last_index)]
+        - cumulative[np.clip(window.low, 0, last_index)]
+    )
+    return np.where(window.count > 0, counts, 0).astype(np.float64), window.count > 0
+
+
+def quantile(window: Window, ranks: Values) -> WindowValues:
+    return _by_tile(
+        window, lambda tile, data: quantiles(data, tile.inside, tile.count, ranks[tile.steps])
+    )
+
+
+def mad(window: Window) -> WindowValues:
+    """mad_over_time: the median absolute deviation."""
 
     def fold(tile: Tile, data: Values) -> Values:
-        half = np.full(data.shape[1], 0.5)
-        middle = quantiles(data, tile.inside, tile.count, half)
-        return quantiles(np.abs(data - middle), tile.inside, tile.count, half)
+        ranks = np.full(data.shape[1], 0.5)
+        medians = quantiles(data, tile.inside, tile.count, ranks)
+        return quantiles(np.abs(data - medians), tile.inside, tile.count, ranks)
 
-    return _by_tile(shown, fold)
+    return _by_tile(window, fold)
 
 
-def smoothed(shown: Window, level: Values, trend: Values) -> Answer:
-    """Holt's double exponential smoothing; factors are constants between 0 and 1, both excluded.
+def double_exponential_smoothing(window: Window, level: Values, trend: Values) -> WindowValues:
+    """Holt's double exponential smoothing; factors lie between 0 and 1, both excluded.
 
     Raises QueryError (execution) for other factors.
     """
-    here = shown.count >= 2
-    for what, factor in (("smoothing", level), ("trend", trend)):
-        bad = ((factor <= 0) | (factor >= 1)) & (shown.count > 0)
-        if bad.any():
-            wanted = f"0 < {what[0]}f < 1, got: {factor[bad][0]:f}"
-            raise QueryError(PromErrorType.EXECUTION, f"invalid {what} factor. Expected: {wanted}")
-    out = np.full(len(here), np.nan)
-    for tile in tiles(shown):
-        smooth = _smooth if len(tile.count) > FEW else _smooth_each
-        out[tile.steps] = smooth(tile, shown.values, level[tile.steps], trend[tile.steps])
-    return out, here
+    present = window.count >= 2
+    for factor_name, factor in (("smoothing", level), ("trend", trend)):
+        invalid = ((factor <= 0) | (factor >= 1)) & (window.count > 0)
+        if invalid.any():
+            expected = f"0 < {factor_name[0]}f < 1, got: {factor[invalid][0]:f}"
+            raise QueryError(
+                PromErrorType.EXECUTION, f"invalid {factor_name} factor. Expected: {expected}"
+            )
+    values = np.full(len(present), np.nan)
+    for tile in tiles(window):
+        smooth = _smooth if len(tile.count) > MIN_VECTORISED else _smooth_each
+        values[tile.steps] = smooth(tile, window.values, level[tile.steps], trend[tile.steps])
+    return values, present
 
 
 def _smooth_each(tile: Tile, values: Values, level: Values, trend: Values) -> Values:
-    """Few long windows go faster one by one."""
-    ends = [
-        _smooth_one(values[tile.places[:n, k]].tolist(), float(level[k]), float(trend[k]))
+    """Smooths window by window, which is faster for few long windows."""
+    smoothed = [
+        _smooth_one(values[tile.indices[:n, k]].tolist(), float(level[k]), float(trend[k]))
         for k, n in enumerate(tile.count.tolist())
     ]
-    return np.array(ends)
+    return np.array(smoothed)
 
 
 def _smooth_one(data: list[float], level: float, trend: float) -> float:
     if len(data) < 2:
         return math.nan
-    prior, now, slope = 0.0, data[0], data[1] - data[0]
+    prior, current, slope = 0.0, data[0], data[1] - data[0]
     for row, value in enumerate(data[1:]):
-        slope = slope if row == 0 else trend * (now - prior) + (1 - trend) * slope
-        prior, now = now, level * value + (1 - level) * (now + slope)
-    return now
+        slope = slope if row == 0 else trend * (current - prior) + (1 - trend) * slope
+        prior, current = current, level * value + (1 - level) * (current + slope)
+    return current
 
 
 def _smooth(tile: Tile, values: Values, level: Values, trend: Values) -> Values:
-    data = values[tile.places]
+    data = values[tile.indices]
     if len(data) < 2:
         return np.full(data.shape[1], np.nan)
     with np.errstate(all="ignore"):
-        prior, now, slope = np.zeros_like(data[0]), data[0], data[1] - data[0]
+        prior, current, slope = np.zeros_like(data[0]), data[0], data[1] - data[0]
         for row in range(1, len(data)):
-            bent = slope if row == 1 else trend * (now - prior) + (1 - trend) * slope
-            ahead = level * data[row] + (1 - level) * (now + bent)
+            next_slope = slope if row == 1 else trend * (current - prior) + (1 - trend) * slope
+            next_value = level * data[row] + (1 - level) * (current + next_slope)
             inside = tile.inside[row]
-            slope = np.where(inside, bent, slope)
-            prior, now = np.where(inside, now, prior), np.where(inside, ahead, now)
-    return np.asarray(now)
+            slope = np.where(inside, next_slope, slope)
+            prior, current = np.where(inside, current, prior), np.where(inside, next_value, current)
+    return np.asarray(current)

@@ -1,12 +1,12 @@
-"""The table of the functions that take a range vector."""
+"""The functions of a range vector, by their PromQL name."""
 
 from collections.abc import Callable
 
 from meterd.promql.functions import over_time, rates
 from meterd.promql.window import Window
 
-# The window first, then its scalar arguments in the order of the call.
-RANGED: dict[str, Callable[..., over_time.Answer]] = {
+# (window, scalar arguments in the order of the call) -> values and presence at each step
+RANGED: dict[str, Callable[..., over_time.WindowValues]] = {
     "rate": rates.rate,
     "increase": rates.increase,
     "delta": rates.delta,
@@ -16,7 +16,7 @@ RANGED: dict[str, Callable[..., over_time.Answer]] = {
     "predict_linear": rates.predict_linear,
     "changes": over_time.changes,
     "resets": over_time.resets,
-    "double_exponential_smoothing": over_time.smoothed,
+    "double_exponential_smoothing": over_time.double_exponential_smoothing,
     "sum_over_time": over_time.sum_,
     "avg_over_time": over_time.avg,
     "min_over_time": over_time.min_,

@@ -1,140 +1,145 @@
-"""rate, increase, delta and their kin: what a window rose by, stretched to the whole range."""
+"""rate, increase, delta, irate, idelta, deriv and predict_linear."""
 
 import numpy as np
 
 from meterd.promql.instant_vector import Mask
-from meterd.promql.prefix_sums import lines, long
+from meterd.promql.prefix_sums import is_long, regressions
 from meterd.promql.source import Times, Values
 from meterd.promql.stats import total
 from meterd.promql.window import Tile, Window, tiles
 
-Answer = tuple[Values, Mask]
-Line = tuple[Values, Values]  # slopes, and values where they were asked for
+WindowValues = tuple[Values, Mask]
+Regression = tuple[Values, Values]  # slopes per second, and intercepts: values at the origin
 
 
-def rate(shown: Window) -> Answer:
-    return _extrapolated(shown, counter=True, per=(shown.ends - shown.starts) / 1000)
+def rate(window: Window) -> WindowValues:
+    return _extrapolated_rate(window, is_counter=True, divisor=(window.ends - window.starts) / 1000)
 
 
-def increase(shown: Window) -> Answer:
-    return _extrapolated(shown, counter=True)
+def increase(window: Window) -> WindowValues:
+    return _extrapolated_rate(window, is_counter=True)
 
 
-def delta(shown: Window) -> Answer:
-    return _extrapolated(shown, counter=False)
+def delta(window: Window) -> WindowValues:
+    return _extrapolated_rate(window, is_counter=False)
 
 
-def _at(shown: Window, places: np.ndarray) -> tuple[Values, np.ndarray]:
-    """Values and times (ms) at places; any there is for a place that is none."""
-    times = np.take(shown.times, places, mode="clip")
-    return np.take(shown.values, places, mode="clip"), times
+def _samples_at(window: Window, indices: np.ndarray) -> tuple[Values, np.ndarray]:
+    """Values and times (ms) at indices; those out of bounds are clipped."""
+    times = np.take(window.times, indices, mode="clip")
+    return np.take(window.values, indices, mode="clip"), times
 
 
-def _extrapolated(shown: Window, *, counter: bool, per: Values | float = 1.0) -> Answer:
-    """Last minus first, plus what resets swallowed, times (range reached / time sampled) / per.
+def _extrapolated_rate(
+    window: Window, *, is_counter: bool, divisor: Values | float = 1.0
+) -> WindowValues:
+    """Prometheus' extrapolatedRate: (last - first + reset correction) extrapolated to the range.
 
-    To each edge of the range the line is drawn on if the gap is below 1.1 usual distances, else
-    by half a distance; a counter is never drawn on to below zero.
+    The result is divided by `divisor` (the range in s for rate). Towards each edge of the range
+    the slope is extended over the whole gap if that is below 1.1 mean spacings, else by half a
+    spacing; a counter is never extrapolated below zero.
     """
-    here = shown.count >= 2
-    if not here.any():
-        return np.zeros(len(here)), here
-    first, first_at = _at(shown, shown.low)
-    last, last_at = _at(shown, shown.high - 1)
+    present = window.count >= 2
+    if not present.any():
+        return np.zeros(len(present)), present
+    first, first_time = _samples_at(window, window.low)
+    last, last_time = _samples_at(window, window.high - 1)
     with np.errstate(all="ignore"):
         rise = last - first
-        if counter:
-            swallowed = _swallowed(shown)
-            rise = np.where(swallowed == 0, rise, rise + swallowed)  # -0 + 0 would be 0
-        sampled = (last_at - first_at) / 1000
-        usual = sampled / (shown.count - 1)
-        before = (first_at - shown.starts) / 1000
-        after = (shown.ends - last_at) / 1000
-        before = np.where(before >= usual * 1.1, usual / 2, before)
-        after = np.where(after >= usual * 1.1, usual / 2, after)
-        if counter:
+        if is_counter:
+            correction = _reset_correction(window)
+            rise = np.where(correction == 0, rise, rise + correction)  # -0 + 0 would be 0
+        sampled = (last_time - first_time) / 1000
+        spacing = sampled / (window.count - 1)
+        before = (first_time - window.starts) / 1000
+        after = (window.ends - last_time) / 1000
+        before = np.where(before >= spacing * 1.1, spacing / 2, before)
+        after = np.where(after >= spacing * 1.1, spacing / 2, after)
+        if is_counter:
             to_zero = sampled * (first / rise)
             before = np.where((rise > 0) & (first >= 0) & (to_zero < before), to_zero, before)
-        return rise * ((sampled + before + after) / sampled / per), here
+        return rise * ((sampled + before + after) / sampled / divisor), present
 
 
-def _swallowed(shown: Window) -> Values:
-    """The sum of the values that a counter had just before it fell, within each window."""
-    values = shown.values
+def _reset_correction(window: Window) -> Values:
+    """The sum of a counter's values just before each reset within each window."""
+    values = window.values
     drops = np.flatnonzero(values[1:] < values[:-1]) + 1
     if not len(drops):
-        return np.zeros(len(shown.low))
-    low = np.searchsorted(drops, shown.low + 1)
-    high = np.searchsorted(drops, shown.high)
+        return np.zeros(len(window.low))
+    low = np.searchsorted(drops, window.low + 1)
+    high = np.searchsorted(drops, window.high)
     pairs = np.empty(2 * len(low), dtype=np.intp)
     pairs[0::2], pairs[1::2] = low, np.maximum(high, low)
-    tops = np.append(values[drops - 1], 0.0)
-    return np.where(high > low, np.add.reduceat(tops, pairs)[::2], 0.0)
+    peaks = np.append(values[drops - 1], 0.0)
+    return np.where(high > low, np.add.reduceat(peaks, pairs)[::2], 0.0)
 
 
-def irate(shown: Window) -> Answer:
-    return _last_two(shown, counter=True)
+def irate(window: Window) -> WindowValues:
+    return _last_two(window, is_counter=True)
 
 
-def idelta(shown: Window) -> Answer:
-    return _last_two(shown, counter=False)
+def idelta(window: Window) -> WindowValues:
+    return _last_two(window, is_counter=False)
 
 
-def _last_two(shown: Window, *, counter: bool) -> Answer:
-    here = shown.count >= 2
-    if not here.any():
-        return np.zeros(len(here)), here
-    last, last_at = _at(shown, shown.high - 1)
-    prior, prior_at = _at(shown, shown.high - 2)
+def _last_two(window: Window, *, is_counter: bool) -> WindowValues:
+    present = window.count >= 2
+    if not present.any():
+        return np.zeros(len(present)), present
+    last, last_time = _samples_at(window, window.high - 1)
+    prior, prior_time = _samples_at(window, window.high - 2)
     with np.errstate(all="ignore"):
         rise = last - prior
-        if not counter:
-            return rise, here
+        if not is_counter:
+            return rise, present
         rise = np.where(last < prior, last, rise)
-        return rise / ((last_at - prior_at) / 1000), here
+        return rise / ((last_time - prior_time) / 1000), present
 
 
-def deriv(shown: Window) -> Answer:
-    here = shown.count >= 2
-    if not here.any():
-        return np.zeros(len(here)), here
-    slope, _ = _line(shown, np.take(shown.times, shown.low, mode="clip"))
-    return slope, here
+def deriv(window: Window) -> WindowValues:
+    present = window.count >= 2
+    if not present.any():
+        return np.zeros(len(present)), present
+    slope, _ = _regression(window, np.take(window.times, window.low, mode="clip"))
+    return slope, present
 
 
-def predict_linear(shown: Window, ahead: Values) -> Answer:
-    slope, there = _line(shown, shown.at)
+def predict_linear(window: Window, ahead: Values) -> WindowValues:
+    slope, intercept = _regression(window, window.step_times)
     with np.errstate(all="ignore"):
-        return slope * ahead + there, shown.count >= 2
+        return slope * ahead + intercept, window.count >= 2
 
 
-def _line(shown: Window, origin: Times) -> Line:
-    """Least squares: slope a second, and the value at the origin (ms, one a step)."""
-    if not long(shown, line=True):
-        return _fitted(shown, origin)
-    slope, there, doubtful = lines(shown, origin)
-    again = np.flatnonzero(doubtful & (shown.count >= 2))
-    if len(again):
-        slope[again], there[again] = _fitted(shown.only(again), origin[again])
-    return slope, there
+def _regression(window: Window, origin: Times) -> Regression:
+    """Least squares: slope per second, and the value at the origin (ms, one per step)."""
+    if not is_long(window, line=True):
+        return _fit_tiles(window, origin)
+    slope, intercept, doubtful = regressions(window, origin)
+    recomputed = np.flatnonzero(doubtful & (window.count >= 2))
+    if len(recomputed):
+        slope[recomputed], intercept[recomputed] = _fit_tiles(
+            window.select_steps(recomputed), origin[recomputed]
+        )
+    return slope, intercept
 
 
-def _fitted(shown: Window, origin: Times) -> Line:
-    slope, there = np.full(len(shown.low), np.nan), np.full(len(shown.low), np.nan)
-    for tile in tiles(shown):
-        slope[tile.steps], there[tile.steps] = _fit(shown, tile, origin[tile.steps])
-    return slope, there
+def _fit_tiles(window: Window, origin: Times) -> Regression:
+    slope, intercept = np.full(len(window.low), np.nan), np.full(len(window.low), np.nan)
+    for tile in tiles(window):
+        slope[tile.steps], intercept[tile.steps] = _fit(window, tile, origin[tile.steps])
+    return slope, intercept
 
 
-def _fit(shown: Window, tile: Tile, origin: Times) -> Line:
-    """Sums with the origin as zero; a level line is level to the last digit."""
-    y, n = shown.values[tile.places], tile.count
+def _fit(window: Window, tile: Tile, origin: Times) -> Regression:
+    """Prometheus' linearRegression relative to the origin; constant values give slope 0 exactly."""
+    y, n = window.values[tile.indices], tile.count
     with np.errstate(all="ignore"):
-        x = np.where(tile.inside, (shown.times[tile.places] - origin) / 1e3, 0.0)
+        x = np.where(tile.inside, (window.times[tile.indices] - origin) / 1e3, 0.0)
         level = (np.where(tile.inside, y, y[0]) == y[0]).all(axis=0)
         data = np.where(tile.inside, y, 0.0)
-        sum_x, sum_y, sum_xy, sum_x2 = (total(each) for each in (x, data, x * data, x * x))
-        rise = (sum_xy - sum_x * sum_y / n) / (sum_x2 - sum_x * sum_x / n)
-        base = sum_y / n - rise * sum_x / n
-        flat = np.where(np.isinf(y[0]), np.nan, 0.0)
-        return np.where(level, flat, rise), np.where(level, y[0] + flat, base)
+        sum_x, sum_y, sum_xy, sum_x2 = (total(terms) for terms in (x, data, x * data, x * x))
+        slope = (sum_xy - sum_x * sum_y / n) / (sum_x2 - sum_x * sum_x / n)
+        intercept = sum_y / n - slope * sum_x / n
+        zero = np.where(np.isinf(y[0]), np.nan, 0.0)
+        return np.where(level, zero, slope), np.where(level, y[0] + zero, intercept)

@@ -2,6 +2,5 @@
 
 May import errors, numpy and itself: no SQL, no files, no threads, no clock, nothing of the room.
 Each body begins with the number of its format and ends with a checksum (checksum.py).
-Decided against: pcodec and zstd (5 % smaller, and a compiled wheel more), and hourly roll-ups
-(28 time zones since 2000 stood at :30 or :45).
+Decisions: docs/decisions/0003, docs/decisions/0005.
 """

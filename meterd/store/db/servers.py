@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.db.connections import Connections, Opened
+from meterd.store.db.extras import need_driver
 from meterd.store.db.galera_lock import GaleraLock
 from meterd.store.db.lockfile import Claim
 from meterd.store.db.server_errors import meaning, told
@@ -51,13 +52,14 @@ class ServerDatabase:
     ) -> None:
         """`folder` is for the spool. `shared`: other meterds write here too (cluster/leases.py).
 
-        Raises StoreError for a URL that means no server.
+        Raises StoreError for a URL that means no server, MissingDriverError without its package.
         """
         self._urls = [_parsed(url) for url in urls]
         kinds = {url.get_backend_name() for url in self._urls}
         if len(kinds) != 1:
             raise StoreError("the nodes of a store are of one kind", code=StoreCode.SETTINGS)
         self.kind = kinds.pop()
+        need_driver(self.kind)
         self.places = frozenset(_shown(url) for url in self._urls)
         self.label = "store " + ", ".join(_shown(url) for url in self._urls)
         self.folder = folder or Path.cwd()

@@ -2,6 +2,5 @@
 
 May import all of the room; nothing else of the room may import it.
 What writes takes the store's lock, or goes through the one `Writer` that has it.
-Decided against: tools that write beside a running meterd, and a correction that forgets what
-there was before.
+Decision: docs/decisions/0006.
 """

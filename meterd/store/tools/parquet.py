@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from meterd.errors import GeneralCode, MeterdError
+from meterd.store.db.extras import install_command
 
 _ROWS = 100_000  # in one row group: what is in memory
 _WORDS = ("device", "quantity", "unit", "quality")  # few, and many times
@@ -36,6 +37,7 @@ def _arrow() -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        text = "Parquet needs pyarrow: pip install 'meterd[parquet]', or use --format csv"
+        install = install_command("parquet")
+        text = f"Parquet needs pyarrow: {install}, or use --format csv"
         raise MeterdError(text, code=GeneralCode.EXTRA) from error
     return pa, pq

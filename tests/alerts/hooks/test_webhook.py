@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 
 from meterd.alerts.hooks import Notification, Webhook
-from meterd.alerts.hooks.webhook import Backoff, _why
+from meterd.alerts.hooks.webhook import Backoff, _error_text
 from meterd.model.alert import Alert, AlertState
 from tests.ports import free_port
 
@@ -293,8 +293,8 @@ async def test_a_closed_port_that_opens_gets_everything_in_order(
     ],
 )
 def test_why_it_is_down_is_said_without_its_address(error: Exception, said: str) -> None:
-    assert _why(error).startswith(said)
-    assert "secret" not in _why(error)
+    assert _error_text(error).startswith(said)
+    assert "secret" not in _error_text(error)
 
 
 async def test_one_that_hangs_does_not_delay_another() -> None:
@@ -420,7 +420,7 @@ async def test_labels_with_any_characters_arrive() -> None:
     ],
 )
 def test_a_retry_after_of_nonsense_is_no_error_and_no_endless_wait(value: str) -> None:
-    from meterd.alerts.hooks.webhook import _seconds
+    from meterd.alerts.hooks.webhook import _retry_after_s
 
-    found = _seconds(value)
+    found = _retry_after_s(value)
     assert found is None or 0 <= found <= 1e6

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.drivers.megatec.commands import orders
+from meterd.drivers.megatec.commands import instant_commands
 from meterd.sim.megatec import UpsServer
 from meterd.sim.ups import Ups
 from tests.drivers.megatec.units import options
@@ -53,10 +53,12 @@ async def test_nut_sends_the_same_bytes(
             _, driver = await asyncio.open_unix_connection(tmp_path / "nut" / f"nutdrv_qx-{NAME}")
             server.heard.clear()
             heard = {}
-            for name in orders(options()):
+            for name in instant_commands(options()):
                 driver.write(f"INSTCMD {name}\n".encode())
                 heard[name] = await server.heard_order()
             driver.close()
     finally:
         server.stop()
-    assert heard == {name: order.command for name, order in orders(options(**keys)).items()}
+    assert heard == {
+        name: order.command for name, order in instant_commands(options(**keys)).items()
+    }

@@ -4,10 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from meterd.drivers.megatec import MegatecUps
-from meterd.drivers.megatec.commands import orders
+from meterd.drivers.megatec.commands import instant_commands
 from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.testing import Reply, ScriptedLink
-from meterd.wire.megatec import tell
+from meterd.wire.megatec import send_command
 from tests.drivers.megatec.units import LINE, letters, named, options, scripted, transcript
 
 BITS = "00001000"
@@ -32,7 +32,7 @@ def unit(*status: str, **replies: Reply) -> ScriptedLink:
 
 
 def commands(**keys: object) -> dict[str, str]:
-    return {name: order.command for name, order in orders(options(**keys)).items()}
+    return {name: order.command for name, order in instant_commands(options(**keys)).items()}
 
 
 def test_each_command_has_the_bytes_of_the_document() -> None:
@@ -118,7 +118,7 @@ async def test_a_mustek_unit_gets_the_same_orders() -> None:
 )
 async def test_an_acknowledgement_is_as_good_as_silence(reply: bytes, chop: int) -> None:
     link = ScriptedLink({b"T\r": reply}, chop=chop)
-    await tell(link, "T")
+    await send_command(link, "T")
     assert link.sent == [b"T\r"]
 
 
@@ -126,13 +126,13 @@ async def test_an_acknowledgement_is_as_good_as_silence(reply: bytes, chop: int)
 @pytest.mark.parametrize("reply", [b"T\r", b"T", b"N\r", b"NAK\r", b"(NAK\r", b"T\r(NAK\r"])
 async def test_an_echo_and_a_nak_are_refusals(reply: bytes, chop: int) -> None:
     with pytest.raises(Unsupported, match="does not know T"):
-        await tell(ScriptedLink({b"T\r": reply}, chop=chop), "T")
+        await send_command(ScriptedLink({b"T\r": reply}, chop=chop), "T")
 
 
 @pytest.mark.parametrize("reply", [b"UPS No Ack\r", b"(226.0 195\r", b"\xff\xfe", b"A", b"ACKT\r"])
 async def test_what_says_neither_is_not_taken_for_a_yes(reply: bytes) -> None:
     with pytest.raises(ProtocolError, match="whether T was taken") as caught:
-        await tell(ScriptedLink({b"T\r": reply}), "T")
+        await send_command(ScriptedLink({b"T\r": reply}), "T")
     assert caught.value.code == "garbled"
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from meterd.drivers.megatec.lines import MEGATEC, MUSTEK, cut_info, cut_ratings, cut_status
+from meterd.drivers.megatec.lines import MEGATEC, MUSTEK, parse_info, parse_ratings, parse_status
 from meterd.errors import ProtocolError
 from meterd.model.sample import Quality
 from tests.drivers.megatec.units import LINE
@@ -36,7 +36,7 @@ from tests.drivers.megatec.units import LINE
     ],
 )
 def test_one_field_of_a_status_line(line: str, name: str, value: float | None) -> None:
-    reading = cut_status(line, MEGATEC).fields[name]
+    reading = parse_status(line, MEGATEC).fields[name]
     assert reading.value == value
     assert bool(reading.reason) == (value is None)
     assert (reading.quality is Quality.INVALID) == (value is None)
@@ -68,7 +68,7 @@ def test_one_field_of_a_status_line(line: str, name: str, value: float | None) -
 )
 def test_another_shape_is_refused_as_a_whole(line: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        cut_status(line, MEGATEC)
+        parse_status(line, MEGATEC)
     assert caught.value.code == "garbled"
 
 
@@ -117,7 +117,7 @@ def test_noise_never_gives_what_the_line_does_not_say() -> None:
         if re.search(r"[^ -~]", line) or not line.startswith("("):
             continue  # the wire drops these
         try:
-            status = cut_status(line, MEGATEC)
+            status = parse_status(line, MEGATEC)
         except ProtocolError:
             assert oracle(line) is None, line
             continue
@@ -141,7 +141,7 @@ def test_noise_never_gives_what_the_line_does_not_say() -> None:
     ],
 )
 def test_ratings(line: str, expected: list[float | None]) -> None:
-    readings = cut_ratings(line, MEGATEC)
+    readings = parse_ratings(line, MEGATEC)
     assert [reading.value for reading in readings] == expected
     assert all(reading.reason for reading in readings if reading.value is None)
 
@@ -149,7 +149,7 @@ def test_ratings(line: str, expected: list[float | None]) -> None:
 @pytest.mark.parametrize("line", ["#", "#220.0 003", "#220.0 003 12.00 50.0 1", "#220.O 003 12.00"])
 def test_ratings_of_another_shape_are_refused(line: str) -> None:
     with pytest.raises(ProtocolError):
-        cut_ratings(line, MUSTEK)
+        parse_ratings(line, MUSTEK)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_ratings_of_another_shape_are_refused(line: str) -> None:
     ],
 )
 def test_names_are_cut_by_position(line: str, expected: list[str] | None) -> None:
-    readings = cut_info(line)
+    readings = parse_info(line)
     if expected is None:
         assert {reading.quantity: reading.value for reading in readings} == {
             "info.manufacturer": "ACME",
@@ -180,4 +180,4 @@ def test_names_are_cut_by_position(line: str, expected: list[str] | None) -> Non
 @pytest.mark.parametrize("line", ["#220.0 003 12.00 50.0", "#", "#" + "x" * 60])
 def test_names_of_another_size_are_refused(line: str) -> None:
     with pytest.raises(ProtocolError):
-        cut_info(line)
+        parse_info(line)

@@ -7,7 +7,7 @@ import pytest
 
 from meterd.drivers.backoff import LONGEST_PAUSE_S
 from meterd.drivers.megatec import MegatecUps
-from meterd.drivers.megatec.ups import FIRST_PAUSE_SILENT_S, MISSED_POLLS
+from meterd.drivers.megatec.ups import FIRST_PAUSE_SILENT_S, MISSED_POLLS_BEFORE_RESET
 from meterd.errors import LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.model.quantity import CATALOGUE, INFO
 from meterd.model.sample import Quality
@@ -162,14 +162,14 @@ async def test_after_an_outage_the_unit_may_be_another_one() -> None:
     gone = LinkError("no answer", code=LinkCode.TIMEOUT)
     for command in (b"Q1\r", b"QS\r", b"F\r"):
         link.script(command, gone)
-    for _ in range(2 * MISSED_POLLS):
+    for _ in range(2 * MISSED_POLLS_BEFORE_RESET):
         with pytest.raises(LinkError):
             await ups.read()
     # Both dialects are asked at some polls only.
     assert 1 <= link.sent.count(b"QS\r") <= 2
     link.script(b"QS\r", LINE.encode() + b"\r")
     link.script(b"F\r", b"#220.0 003 24.00 50.0\r")
-    for _ in range(MISSED_POLLS):
+    for _ in range(MISSED_POLLS_BEFORE_RESET):
         with contextlib.suppress(LinkError):
             said = named(await ups.read())
     assert said["battery.voltage.nominal"].value == 24.0
