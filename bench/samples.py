@@ -15,7 +15,7 @@ from meterd.alerts.rule import Rule
 from meterd.model.clock import SystemClock
 from meterd.model.quantity import CATALOGUE
 from meterd.model.sample import Reading
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.latest import Latest
 from meterd.poll.normalise import Normaliser
 from meterd.store.writer import Writer
@@ -55,7 +55,7 @@ async def _run(folder: Path) -> float:
     await writer.open()
     rules = [Rule("high", "voltage.l1", above=253.0), Rule("gone", "device.up", equals=0.0)]
     sinks = (Latest(), writer, Alerts(rules, {}, clock=clock))
-    devices = [Device(f"m{n}", _Meter(), 1.0, Normaliser(f"m{n}")) for n in range(DEVICES)]
+    devices = [PollTarget(f"m{n}", _Meter(), 1.0, Normaliser(f"m{n}")) for n in range(DEVICES)]
     for device in devices:
         await poll_once(device, sinks, clock)
     await writer.flush()

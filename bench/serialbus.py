@@ -26,7 +26,7 @@ from meterd.drivers.map_library import load_map
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.sample import Poll
 from meterd.poll.bus import Bus
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.normalise import Normaliser
 from meterd.wire import open_link
 from meterd.wire.address import parse
@@ -236,7 +236,7 @@ async def _hour(units: tuple[int, ...]) -> tuple[dict[str, list[float]], int]:
     link = _Bus9600(address, address.settled({}), Times())
     times = _Times()
     devices = [
-        Device(str(unit), meter, 1.0, Normaliser(str(unit)))
+        PollTarget(str(unit), meter, 1.0, Normaliser(str(unit)))
         for unit in units
         for meter in [ModbusMeter(link, ModbusOptions(map=MAP, unit=unit), interval=1.0)]
     ]

@@ -20,7 +20,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.quantity import CATALOGUE
 from meterd.model.sample import Poll, Sink
 from meterd.poll.counters import Counters, Form
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.latest import Latest
 from meterd.poll.normalise import Normaliser
 from meterd.wire import open_link
@@ -41,7 +41,7 @@ confidence: high
 rows:
 """
 
-Read = Callable[[Device], Awaitable[Poll]]
+Read = Callable[[PollTarget], Awaitable[Poll]]
 
 
 def write_map(folder: Path, values: int, blocks: int) -> Path:
@@ -60,16 +60,16 @@ def write_map(folder: Path, values: int, blocks: int) -> Path:
     return path
 
 
-def _device(name: str, url: str, path: Path) -> Device:
+def _device(name: str, url: str, path: Path) -> PollTarget:
     link = open_link(parse(url), defaults={})
     meter = ModbusMeter(link, ModbusOptions(map=str(path)), interval=1.0)
     forms = {
         one.quantity: Form.of(one.type, one.step, one.wrap, one.rate) for one in meter.counters()
     }
-    return Device(name, meter, 1.0, Normaliser(name), Counters(name, forms=forms))
+    return PollTarget(name, meter, 1.0, Normaliser(name), Counters(name, forms=forms))
 
 
-async def _client_layer(device: Device) -> Poll:
+async def _client_layer(device: PollTarget) -> Poll:
     return device.normaliser.poll(await device.driver.read(), 0, 0.0)
 
 
@@ -77,7 +77,7 @@ def _whole_poll() -> Read:
     sinks: tuple[Sink, ...] = (Latest(),)
     clock = SystemClock()
 
-    async def poll(device: Device) -> Poll:
+    async def poll(device: PollTarget) -> Poll:
         return await poll_once(device, sinks, clock)
 
     return poll
@@ -90,10 +90,10 @@ def _check(poll: Poll) -> None:
     assert len(poll.values) == VALUES + len(COUNTERS) + 1
 
 
-async def _cost(devices: list[Device], read: Read) -> float:
+async def _cost(devices: list[PollTarget], read: Read) -> float:
     """Microseconds of CPU per value."""
 
-    async def repeat(device: Device) -> None:
+    async def repeat(device: PollTarget) -> None:
         for _ in range(POLLS):
             await read(device)
 

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import Site
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -25,7 +27,7 @@ class ApiCall(NamedTuple):
     being served.
     """
 
-    site: Site
+    site: "Site"
     now: int
     path: Mapping[str, str]
     accept: str
@@ -38,7 +40,7 @@ class ApiCall(NamedTuple):
 
 
 class ApiAnswer(NamedTuple):
-    """A body and its media type. What went wrong is no Answer but a Refusal."""
+    """A body and its media type. What went wrong is no ApiAnswer but an ApiRefusal."""
 
     body: bytes
     media: str = JSON
@@ -49,7 +51,7 @@ class ApiAnswer(NamedTuple):
 class StreamedAnswer(NamedTuple):
     """An answer of any length: each part is made when the client took the one before it.
 
-    A Refusal or StoreError is still a problem while the first part is made; later it cuts the
+    An ApiRefusal or StoreError is still a problem while the first part is made; later it cuts the
     answer short, which the client notices. `parts` is closed whatever happens. `held` gives the
     bytes that the next parts are made of.
     """

@@ -5,6 +5,7 @@ import difflib
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -29,9 +30,11 @@ from meterd.api.respond import pour, respond
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import Site
 from meterd.api.tls import Certificate
 from meterd.model.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 # Seconds that requests under way get to finish when meterd stops.
 _GRACE = 3.0
@@ -54,7 +57,7 @@ class ServingRules:
 
 
 def build(
-    site: Site, *, listen: str, clock: Clock | None = None, rules: ServingRules | None = None
+    site: "Site", *, listen: str, clock: Clock | None = None, rules: ServingRules | None = None
 ) -> web.Application:
     """The application for `site`; `listen` is the host that it will be bound to."""
     rules, clock = (
@@ -76,7 +79,7 @@ def _guard(listen: str, rules: ServingRules, clock: Clock) -> Authorisation:
 
 
 def _built(
-    site: Site, guard: Authorisation, clock: Clock, rules: ServingRules, crowd: ServerStats
+    site: "Site", guard: Authorisation, clock: Clock, rules: ServingRules, crowd: ServerStats
 ) -> web.Application:
     app = web.Application(
         middlewares=[middleware.doorman(guard.check, _nowhere, rules.cors, rules.base)],
@@ -109,7 +112,7 @@ def _built(
 
 def _handler(
     route: Route,
-    site: Site,
+    site: "Site",
     clock: Clock,
     guard: Authorisation,
     limits: ServerLimits,
@@ -271,7 +274,7 @@ class Assembled:
 
 
 async def assemble(
-    site: Site, host: str, *, clock: Clock | None = None, rules: ServingRules | None = None
+    site: "Site", host: str, *, clock: Clock | None = None, rules: ServingRules | None = None
 ) -> Assembled:
     """All of a server but its sockets; `host` is what it is going to listen on."""
     rules = rules or ServingRules(Access(is_loopback=is_loopback(host)))
@@ -289,7 +292,7 @@ async def assemble(
 
 
 async def serve(
-    site: Site,
+    site: "Site",
     host: str,
     port: int,
     *,

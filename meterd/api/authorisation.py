@@ -36,7 +36,7 @@ class Authorisation:
             check_host(request.headers.get("Host"), self.listen)
 
     async def let_in(self, request: web.Request, via: RequestOrigin, scope: Scope) -> Who | None:
-        """Who asks; None where it does not matter. Raises Refusal: 401, 403, 421 or 429."""
+        """Who asks; None where it does not matter. Raises ApiRefusal: 401, 403, 421 or 429."""
         if scope == "open":
             return None
         if scope != "read":

@@ -67,7 +67,7 @@ class Backlog:
     def lease(
         self, size: int, taken: Callable[[], int], drop: Callable[[], None]
     ) -> Iterator[Lease]:
-        """Room for one more answer. Raises Refusal (503) where there is none."""
+        """Room for one more answer. Raises ApiRefusal (503) where there is none."""
         self.need(size)
         with self.track(size, taken, drop) as made:
             yield made
@@ -85,7 +85,7 @@ class Backlog:
             self._leases.discard(made)
 
     def need(self, size: int) -> None:
-        """Ends the slowest until there is room. Raises Refusal (503) where that is not enough."""
+        """Cuts the slowest answers to make room. Raises ApiRefusal (503) where that fails."""
         used = self.used
         # The only answer there is may be larger than all of the budget.
         while used and used + size > self._most:

@@ -30,7 +30,7 @@ B = TypeVar("B", bound=Body)
 
 
 def read(model: type[B], call: ApiCall) -> B:
-    """The body as its model; an empty one says nothing. Raises Refusal: 400, 415 or 422."""
+    """The body as its model; an empty one says nothing. Raises ApiRefusal: 400, 415 or 422."""
     media = call.media.partition(";")[0].strip().lower()
     if call.body and media != JSON:
         detail = f"the body is {quote(media)}, and JSON is expected"

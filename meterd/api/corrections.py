@@ -1,7 +1,7 @@
 """Corrections: intervals that somebody marked as invalid or set, with who and why; and back."""
 
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
@@ -25,14 +25,6 @@ from meterd.store.tools.correct import (
 _SOMEBODY = "somebody on this machine"
 
 _T = TypeVar("_T")
-
-
-class Book(Protocol):
-    """The store's corrections."""
-
-    async def all(self) -> Sequence[Correction]: ...
-    async def mark(self, ask: Ask, now: int) -> Correction: ...
-    async def undo(self, number: int, who: str, now: int) -> Correction: ...
 
 
 class CorrectionRow(BaseModel):
@@ -85,7 +77,7 @@ class Undoing(Body):
 
 
 async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    return as_json({"corrections": [row_of(one) for one in await _book(call).all()]})
+    return as_json({"corrections": [row_of(one) for one in await call.site.corrections.all()]})
 
 
 async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
@@ -112,7 +104,7 @@ async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
         marking.value,
         marking.unit,
     )
-    return as_json(row_of(await _done(_book(call).mark(ask, call.now))))
+    return as_json(row_of(await _done(call.site.corrections.mark(ask, call.now))))
 
 
 async def undo(call: ApiCall, query: NoQuery) -> ApiAnswer:
@@ -123,7 +115,7 @@ async def undo(call: ApiCall, query: NoQuery) -> ApiAnswer:
         )
     said = body.read(Undoing, call)
     who = call.who or said.who or _SOMEBODY
-    return as_json(row_of(await _done(_book(call).undo(int(number), who, call.now))))
+    return as_json(row_of(await _done(call.site.corrections.undo(int(number), who, call.now))))
 
 
 def row_of(one: Correction) -> dict[str, Any]:
@@ -144,10 +136,6 @@ def row_of(one: Correction) -> dict[str, Any]:
         "undone_by": one.undone_by,
         "lost": one.lost,
     }
-
-
-def _book(call: ApiCall) -> Book:
-    return cast("Book", call.site.corrections)  # type: ignore[attr-defined]
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:

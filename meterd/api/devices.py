@@ -1,7 +1,7 @@
 """The devices of a site: what they are, whether they answer, how their polls went."""
 
 from collections.abc import Container
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
@@ -9,10 +9,13 @@ from meterd.api import lookups
 from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.problem import unknown
 from meterd.api.query import NoQuery
-from meterd.api.site import DeviceInfo, LeftOutInfo
 from meterd.api.times import rfc3339
 from meterd.errors import StoreError
 from meterd.poll.latest import DeviceState
+
+if TYPE_CHECKING:
+    from meterd.daemon.info import DeviceInfo
+    from meterd.drivers.exclusions import LeftOut
 
 
 class LastError(BaseModel):
@@ -89,7 +92,7 @@ def _latency(state: DeviceState, quantile: float) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _left_out(one: LeftOutInfo) -> dict[str, Any]:
+def _left_out(one: "LeftOut") -> dict[str, Any]:
     return {
         "quantities": list(one.rows),
         "function": one.function,
@@ -102,7 +105,7 @@ def _left_out(one: LeftOutInfo) -> dict[str, Any]:
     }
 
 
-def describe(device: DeviceInfo, state: DeviceState) -> dict[str, Any]:
+def describe(device: "DeviceInfo", state: DeviceState) -> dict[str, Any]:
     """A Device as plain data."""
     error = None
     if state.fault is not None:

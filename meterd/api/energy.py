@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field
@@ -30,6 +30,9 @@ from meterd.energy.tariff import Tariff
 from meterd.energy.zone_clock import DAY
 from meterd.model.quantity import CATALOGUE, is_known
 
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
+
 MOST_BUCKETS = 11_000  # a series, as of points
 MOST_ROWS = 50_000  # an answer: about 12 MB of JSON
 DEADLINE = 20.0  # seconds that the store may think
@@ -39,21 +42,6 @@ _WIDTH = {Period.HOUR: HOUR, Period.DAY: DAY}
 IMPORT = "active_energy.import"
 
 PeriodName = Literal["hour", "day", "week", "month", "year"]
-
-
-class EnergySite(Protocol):
-    """What energy needs of a running site, besides the rest of it."""
-
-    @property
-    def tariffs(self) -> Mapping[str, Tariff]: ...
-
-    async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
-        """What a counter rose by in each quarter hour of start <= t < end (Unix ms), and how.
-
-        `start` and `end` are multiples of 15 min; quarter hours of which nothing is known are
-        not there. The method is "counter", from the guarded counter; or "integrated", from
-        power, where the device has no such counter. Raises StoreError.
-        """
 
 
 class EnergyQuery(Between):
@@ -122,7 +110,7 @@ class Energy(BaseModel):
 class _EnergyQuestion(NamedTuple):
     """What is to be worked out for every device and quantity."""
 
-    site: EnergySite
+    site: "Site"
     zone: ZoneInfo
     pieces: list[PeriodSpan]
     now: int
@@ -178,7 +166,7 @@ def rows_of(
 
 
 def need_energy(quantity: str) -> EnergyQuantity:
-    """What a quantity's name asks for. Raises Refusal."""
+    """What a quantity's name asks for. Raises ApiRefusal."""
     found = energy_quantity(quantity)
     if found is not None:
         return found
@@ -191,7 +179,7 @@ def need_energy(quantity: str) -> EnergyQuantity:
 
 
 def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | None:
-    """The tariff of this name, None where no name is given. Raises Refusal."""
+    """The tariff of this name, None where no name is given. Raises ApiRefusal."""
     if name is None:
         return None
     if name not in tariffs:
@@ -208,7 +196,7 @@ def need_priced(asked: EnergyQuantity) -> None:
 
 
 def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan]:
-    """The periods that are asked for. Raises Refusal."""
+    """The periods that are asked for. Raises ApiRefusal."""
     period = Period(query.period)
     end = now if query.end is None else query.end
     start = default_start(zone, period, min(end, now)) if query.start is None else query.start
@@ -231,8 +219,7 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan
 
 
 async def show(call: ApiCall, query: EnergyQuery) -> ApiAnswer:
-    # The daemon's Site is both.
-    site = cast("EnergySite", call.site)
+    site = call.site
     zone = ZoneInfo(call.site.timezone)
     tariff = need_tariff(query.tariff, site.tariffs)
     asked = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
@@ -266,7 +253,7 @@ async def _devices(call: ApiCall, query: EnergyQuery, pieces: Sequence[PeriodSpa
         lookups.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
         return list(dict.fromkeys(query.device))
     start = pieces[0].start if pieces else 0
-    left = (one.device for one in stored if one.last is not None and one.last >= start)
+    left = (one.device for one in stored if one.last >= start)
     return list(dict.fromkeys((*devices, *left)))
 
 
@@ -279,8 +266,7 @@ async def _firsts(call: ApiCall, pieces: Sequence[PeriodSpan]) -> dict[str, int]
     if not pieces or pieces[0].start > call.now - _LONG:
         return firsts
     for one in await call.site.reader.series():
-        if one.first is not None:
-            firsts[one.device] = min(one.first, firsts.get(one.device, one.first))
+        firsts[one.device] = min(one.first, firsts.get(one.device, one.first))
     return firsts
 
 

@@ -1,8 +1,8 @@
 """Export: every sample of a window, or buckets of them, as CSV or NDJSON, as long as it takes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterator, Sequence
-from typing import Annotated, cast
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -11,11 +11,9 @@ from meterd.api.answer import ApiCall, StreamedAnswer
 from meterd.api.problem import ApiRefusal, ParameterError
 from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Between, Moment, Name
-from meterd.store.head.catalog import Name as SeriesName
 from meterd.store.query.day_reader import DaySamples
-from meterd.store.query.range_query import SeriesInfo
 from meterd.store.tools import downsampled_export
-from meterd.store.tools.export import TEXTS, ExportSource, Wanted, lines
+from meterd.store.tools.export import TEXTS, Wanted, lines
 
 MEDIA = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 
@@ -76,40 +74,30 @@ async def show(call: ApiCall, query: ExportQuery) -> StreamedAnswer:
     )
     lookups.need_quantities(query.quantity, {one.quantity for one in stored})
     wanted = Wanted(frozenset(query.device) or None, frozenset(query.quantity) or None, start, end)
-    reader = _Held(cast("ExportSource", call.site.reader))
+    reader, held = call.site.reader, _HeldSamples()
     headers = {"Content-Disposition": f'attachment; filename="meterd.{query.format}"'}
-    pieces = TEXTS[query.format](lines(reader, wanted))
+    pieces = TEXTS[query.format](lines(reader, wanted, held.load))
     if query.resolution != "raw":
-        rolled = cast("downsampled_export.Rolled", call.site.reader)
         pieces = downsampled_export.TEXTS[query.format](
-            downsampled_export.buckets(rolled, wanted, query.resolution)
+            downsampled_export.buckets(reader, wanted, query.resolution)
         )
-    return StreamedAnswer(_parts(pieces), MEDIA[query.format], headers, lambda: reader.size)
+    return StreamedAnswer(_parts(pieces), MEDIA[query.format], headers, lambda: held.size)
 
 
-class _Held:
-    """A source that knows how many bytes of samples it gave last: so much is in memory."""
+class _HeldSamples:
+    """How many bytes of samples an export has in memory."""
 
-    def __init__(self, source: ExportSource) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self.size = 0
 
-    def names(self) -> Sequence[SeriesInfo]:
-        return self._source.names()
-
-    def ordered(self, names: Sequence[SeriesName]) -> list[SeriesName]:
-        # Any order is right; a store has one of its own.
-        ordered = getattr(self._source, "ordered", list)
-        found: list[SeriesName] = ordered(names)
-        return found
-
-    def day(self, device: str, day: int, wanted: Container[SeriesName]) -> DaySamples | None:
-        told = self._source.day(device, day, wanted)
-        span = None if told is None else told.chunk
+    def load(self, day: DaySamples | None) -> None:
+        """These samples take the place of those before."""
+        if day is None:
+            self.size = 0
+            return
         # The times once more for each column that is written, and what was decoded.
-        rows = 0 if span is None else sum(len(column.values) for column in span.columns)
-        self.size = 0 if span is None else 3 * (8 * rows + 8 * len(span.times))
-        return told
+        rows = sum(len(column.values) for column in day.chunk.columns)
+        self.size = 3 * (8 * rows + 8 * len(day.chunk.times))
 
 
 async def _parts(pieces: Iterator[str]) -> AsyncIterator[bytes]:

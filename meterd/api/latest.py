@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, Field
@@ -11,10 +11,14 @@ from pydantic import BaseModel, Field
 from meterd.api import lookups
 from meterd.api.answer import ApiAnswer, ApiCall, encode
 from meterd.api.query import ApiQuery, Name
-from meterd.api.site import DeviceInfo, SeriesInfo, Site
 from meterd.api.times import rfc3339, spell
 from meterd.model.sample import Poll, Quality, QualityFlag
 from meterd.poll.latest import DeviceState, Latest
+
+if TYPE_CHECKING:
+    from meterd.daemon.info import DeviceInfo
+    from meterd.daemon.site import Site
+    from meterd.store.query.range_query import SeriesInfo
 
 # A sample older than this many intervals of its device is stale.
 STALE_INTERVALS = 3
@@ -50,7 +54,7 @@ class NewestPoll(NamedTuple):
     stale: QualityFlag | None
 
 
-def newest(device: DeviceInfo, state: DeviceState, now: int) -> Iterator[NewestPoll]:
+def newest(device: "DeviceInfo", state: DeviceState, now: int) -> Iterator[NewestPoll]:
     """The polls that together hold a device's newest samples, newest first. `now` is Unix ms.
 
     Slow columns come with every n-th poll only, so the newest poll need not have them all.
@@ -125,7 +129,7 @@ class _Memory:
         self._wanted = wanted
         self._pieces: dict[tuple[str, int], _Pieces] = {}
 
-    def rows(self, device: DeviceInfo, state: DeviceState, now: int) -> Iterator[bytes]:
+    def rows(self, device: "DeviceInfo", state: DeviceState, now: int) -> Iterator[bytes]:
         """Rows of each of the device's polls, with commas between."""
         seen: frozenset[str] = frozenset()
         for place, found in enumerate(newest(device, state, now)):
@@ -147,7 +151,7 @@ _MOST_MEMORIES = 32
 _memories: "WeakKeyDictionary[Latest, dict[_Key, _Memory]]" = WeakKeyDictionary()
 
 
-def _memory(site: Site, query: LatestQuery) -> _Memory:
+def _memory(site: "Site", query: LatestQuery) -> _Memory:
     by_query = _memories.setdefault(site.latest, {})
     key = (tuple(query.device), tuple(query.quantity))
     memory = by_query.get(key)
@@ -195,12 +199,11 @@ async def show(call: ApiCall, query: LatestQuery) -> ApiAnswer:
     return ApiAnswer(_body(call, query, await asyncio.to_thread(_left, call, mine)))
 
 
-def _left(call: ApiCall, series: Sequence[SeriesInfo]) -> list[bytes]:
+def _left(call: ApiCall, series: "Sequence[SeriesInfo]") -> list[bytes]:
     """The last sample of each series, for devices that are polled no more."""
     by_time: dict[tuple[str, int], list[SeriesInfo]] = {}
     for one in series:
-        if one.last is not None:
-            by_time.setdefault((one.device, one.last), []).append(one)
+        by_time.setdefault((one.device, one.last), []).append(one)
     rows: list[bytes] = []
     for (device, last), some in by_time.items():
         names = [(one.device, one.quantity, one.unit) for one in some]

@@ -1,13 +1,16 @@
 """Lookups of devices, quantities and rules, with the refusal for unknown ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from meterd.api.problem import unknown
-from meterd.api.site import Site
 from meterd.model.quantity import CATALOGUE, is_known
 
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
-def measured(site: Site) -> set[str]:
+
+def measured(site: "Site") -> set[str]:
     """Every quantity of every device's newest polls."""
     names: set[str] = set()
     for state in site.latest.states.values():
@@ -17,7 +20,7 @@ def measured(site: Site) -> set[str]:
     return names
 
 
-def need_devices(asked: Iterable[str], known: Iterable[str], site: Site | None = None) -> None:
+def need_devices(asked: Iterable[str], known: Iterable[str], site: "Site | None" = None) -> None:
     """Refuse a device that is not among the known ones; `site` knows of what it was renamed to."""
     names = set(known)
     for name in asked:
@@ -28,10 +31,9 @@ def need_devices(asked: Iterable[str], known: Iterable[str], site: Site | None =
             raise refusal
 
 
-def former(site: Site | None) -> Mapping[str, str]:
+def former(site: "Site | None") -> Mapping[str, str]:
     """Names that devices had before they were renamed -> the names they have now."""
-    found: Mapping[str, str] = getattr(site, "former", {})
-    return found
+    return {} if site is None else site.former
 
 
 def need_rule(asked: str, known: Iterable[str]) -> None:
@@ -49,6 +51,6 @@ def need_quantities(asked: Iterable[str], known: Iterable[str]) -> None:
             raise unknown("quantity", name, names, near=CATALOGUE, parameter="quantity")
 
 
-def ids(site: Site) -> Sequence[str]:
+def ids(site: "Site") -> Sequence[str]:
     """The configured devices."""
     return [device.id for device in site.devices()]

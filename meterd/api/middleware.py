@@ -74,7 +74,7 @@ def _check_body(request: web.Request) -> None:
 
 
 async def body_of(request: web.Request, seconds: float) -> bytes:
-    """The whole body. Raises Refusal where it is too long, too slow or malformed."""
+    """The whole body. Raises ApiRefusal where it is too long, too slow or malformed."""
     if not request.can_read_body or request.method in ("GET", "HEAD"):
         return b""
     try:

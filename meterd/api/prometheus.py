@@ -8,6 +8,7 @@ A series whose device is down or overdue is absent: Prometheus then sees it end.
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -22,9 +23,12 @@ from meterd.api.promapi.prices import PriceSource
 from meterd.api.promapi.self_metrics import Families
 from meterd.api.query import NoQuery
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import DeviceInfo, Site
 from meterd.model.quantity import CATALOGUE, DEVICE_UP, describe
 from meterd.poll.latest import DeviceState
+
+if TYPE_CHECKING:
+    from meterd.daemon.info import DeviceInfo
+    from meterd.daemon.site import Site
 
 MEDIA = (CONTENT_TYPE_PLAIN_0_0_4, openmetrics.CONTENT_TYPE_LATEST)
 
@@ -41,7 +45,7 @@ class _Collected(Collector):
         return self._families
 
 
-def _steps(families: Families, site: Site, crowd: ServerStats, now: int) -> Iterator[None]:
+def _steps(families: Families, site: "Site", crowd: ServerStats, now: int) -> Iterator[None]:
     """Reads the site, with pauses in which polls go on; `now` is Unix ms."""
     yield from self_metrics.steps(families, site, crowd, now)
     for labels, price in PriceSource.of(site, now).latest():
@@ -54,7 +58,7 @@ def _steps(families: Families, site: Site, crowd: ServerStats, now: int) -> Iter
             yield
 
 
-def _samples(families: Families, device: DeviceInfo, state: DeviceState, now: int) -> None:
+def _samples(families: Families, device: "DeviceInfo", state: DeviceState, now: int) -> None:
     if state.last is None:
         return
     labels = names.device_labels(device.labels)

@@ -155,7 +155,7 @@ Q = TypeVar("Q", bound=ApiQuery)
 
 
 def parse(model: type[Q], query: Multi, now: int) -> Q:
-    """The query as its model; `now` in Unix ms. Raises Refusal."""
+    """The query as its model; `now` in Unix ms. Raises ApiRefusal."""
     if not len(query) and not _needs(model):
         empty: Q = _empty(model)
         return empty

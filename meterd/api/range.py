@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, RootModel
@@ -12,7 +12,6 @@ from meterd.api.answer import ApiAnswer, ApiCall, encode, tagged
 from meterd.api.problem import ApiRefusal
 from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Aggregate, Between, Count, Moment, Name, Step
-from meterd.api.site import Points, Site
 from meterd.api.window import (
     COMFORTABLE_POINTS,
     DAY,
@@ -26,6 +25,10 @@ from meterd.api.window import (
     thinned,
 )
 from meterd.model.quantity import is_known
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
+    from meterd.store.query.range_query import SeriesPoints
 
 DEADLINE = 20.0  # seconds that the store may think
 
@@ -109,7 +112,7 @@ class _Found(NamedTuple):
     """What the store gave for one aggregate; None for samples as they are."""
 
     agg: str | None
-    series: Sequence[Points]
+    series: "Sequence[SeriesPoints]"
 
 
 def _window(call: ApiCall, query: RangeQuery) -> RangeWindow:
@@ -138,7 +141,7 @@ def _window(call: ApiCall, query: RangeQuery) -> RangeWindow:
     return kept(window, call.site.keep_raw, call.now)
 
 
-def _intervals(site: Site, query: RangeQuery) -> list[int]:
+def _intervals(site: "Site", query: RangeQuery) -> list[int]:
     """How often the devices asked for are polled, in ms."""
     asked = frozenset(query.device)
     return [round(d.interval * 1000) for d in site.devices() if not asked or d.id in asked]
@@ -165,7 +168,7 @@ async def _names(call: ApiCall, query: RangeQuery) -> tuple[list[str], list[str]
     )
 
 
-def _columns(site: Site, devices: Sequence[str], quantities: Sequence[str]) -> int:
+def _columns(site: "Site", devices: Sequence[str], quantities: Sequence[str]) -> int:
     """How many series these names have at least; one where none is known yet."""
     wanted = frozenset(quantities)
     found = 0
@@ -186,7 +189,7 @@ def _edges(call: ApiCall, window: RangeWindow) -> list[int]:
 
 
 async def _ask(
-    site: Site,
+    site: "Site",
     names: tuple[list[str], list[str]],
     window: RangeWindow,
     agg: str,
@@ -257,7 +260,7 @@ async def _flat(found: Sequence[_Found]) -> bytes:
     return b"[%b]" % b",".join(parts)
 
 
-def _rows(one: Points, agg: str | None) -> Iterator[dict[str, Any]]:
+def _rows(one: "SeriesPoints", agg: str | None) -> Iterator[dict[str, Any]]:
     names = {"device": one.device, "quantity": one.quantity, "unit": one.unit, "agg": agg}
     for time, value in one.points:
         yield {"time": time, **names, "value": value}

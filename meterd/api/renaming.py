@@ -1,8 +1,8 @@
 """A device's other name, and a meter in the place of another: the history goes on."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,9 @@ from meterd.api.uninterrupted import unbroken
 from meterd.config.names import DeviceId
 from meterd.errors import GeneralCode, MeterdError, StoreError
 from meterd.store.tools.correct import LONGEST_WHO
+
+if TYPE_CHECKING:
+    from meterd.daemon.replacing import Replaced
 
 # How an error of the site is answered: status, code, hint.
 _ANSWERS: dict[StrEnum, tuple[int, ProblemCode, str]] = {
@@ -38,27 +41,6 @@ _ANSWERS: dict[StrEnum, tuple[int, ProblemCode, str]] = {
 }
 
 _T = TypeVar("_T")
-
-
-class ReplacedDevice(Protocol):
-    """Guarded totals that are others now, and what the guard noticed on the way."""
-
-    @property
-    def written(self) -> int: ...
-    @property
-    def events(self) -> Sequence[str]: ...
-
-
-class RenamingSite(Protocol):
-    """What can rename."""
-
-    async def rename(self, old: str, new: str, who: str = "", *, merge: bool = False) -> None:
-        """Raises MeterdError: unknown_device, device_exists; StoreError."""
-
-    async def replace(
-        self, device: str, at: int, who: str = "", *, undo: bool = False
-    ) -> ReplacedDevice:
-        """`at` is Unix ms. Raises MeterdError: unknown_device, not_replaced; StoreError."""
 
 
 class Renaming(Body):
@@ -99,7 +81,7 @@ def row(old: str, new: str, now: int) -> dict[str, Any]:
 async def rename(call: ApiCall, query: NoQuery) -> ApiAnswer:
     """Also a device that only the store knows."""
     said = body.read(Renaming, call)
-    site, old = cast("RenamingSite", call.site), call.path["id"]
+    site, old = call.site, call.path["id"]
     who = call.who or said.who
     await _done(site.rename(old, said.name, who, merge=said.merge))
     return as_json(row(old, said.name, call.now))
@@ -111,20 +93,20 @@ async def replace(call: ApiCall, query: NoQuery) -> ApiAnswer:
     if said.at > call.now:
         detail = "at may not lie in the future"
         raise ApiRefusal(422, ProblemCode.BAD_RANGE, detail, parameter="at")
-    site, device = cast("RenamingSite", call.site), call.path["id"]
+    site, device = call.site, call.path["id"]
     who = call.who or said.who
     found = await _done(site.replace(device, said.at, who, undo=said.undo))
     return as_json(replaced_row(device, said.at, found, undo=said.undo))
 
 
-def replaced_row(device: str, at: int, found: ReplacedDevice, *, undo: bool) -> dict[str, Any]:
+def replaced_row(device: str, at: int, found: "Replaced", *, undo: bool) -> dict[str, Any]:
     """As it is served; `at` is Unix ms."""
     head = {"device": device, "at": rfc3339(at), "replaced": not undo}
     return {**head, "totals": found.written, "events": list(found.events)}
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:
-    """What the site makes of it. Raises Refusal, StoreError."""
+    """What the site makes of it. Raises ApiRefusal, StoreError."""
     try:
         return await unbroken(work, "GET devices")
     except StoreError:

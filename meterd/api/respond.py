@@ -43,7 +43,7 @@ async def whole(
     backlog: Backlog | None,
     status: int = 200,
 ) -> web.Response:
-    """A body, with gzip where the client takes it. Raises Refusal (503): too much waits."""
+    """A body, with gzip where the client takes it. Raises ApiRefusal (503): too much waits."""
     if backlog is not None and len(body) >= COUNTED_FROM:
         backlog.need(len(body))
     body, is_gzip = await middleware.squeeze(body, request.headers.get("Accept-Encoding", ""))

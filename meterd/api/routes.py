@@ -1,4 +1,4 @@
-"""The one table of routes: handlers and OpenAPI are both made from it."""
+"""The table of REST's routes: handlers and OpenAPI are both made from it."""
 
 from meterd.api import (
     alerts,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
@@ -9,9 +10,11 @@ from meterd.api import pages
 from meterd.api.answer import ApiAnswer, ApiCall, encode, tagged
 from meterd.api.pages import Page, PageQuery
 from meterd.api.query import Name
-from meterd.api.site import SeriesInfo
 from meterd.api.times import rfc3339
 from meterd.model.quantity import Kind
+
+if TYPE_CHECKING:
+    from meterd.store.query.range_query import SeriesInfo
 
 
 class SeriesQuery(PageQuery):
@@ -32,11 +35,11 @@ class AllSeries(Page):
     series: list[Series]
 
 
-def _key(one: SeriesInfo) -> str:
+def _key(one: "SeriesInfo") -> str:
     return f"{one.device}\n{one.quantity}\n{one.unit}"
 
 
-def _wanted(one: SeriesInfo, query: SeriesQuery) -> bool:
+def _wanted(one: "SeriesInfo", query: SeriesQuery) -> bool:
     is_device = not query.device or one.device in query.device
     return is_device and (not query.quantity or one.quantity in query.quantity)
 
@@ -46,7 +49,7 @@ async def list_all(call: ApiCall, query: SeriesQuery) -> ApiAnswer:
     return await asyncio.to_thread(_answer, await call.site.reader.series(), query)
 
 
-def _answer(known: Sequence[SeriesInfo], query: SeriesQuery) -> ApiAnswer:
+def _answer(known: "Sequence[SeriesInfo]", query: SeriesQuery) -> ApiAnswer:
     found = [one for one in known if _wanted(one, query)]
     some, following = pages.cut(found, query, _key)
     rows = [
@@ -55,8 +58,8 @@ def _answer(known: Sequence[SeriesInfo], query: SeriesQuery) -> ApiAnswer:
             "quantity": one.quantity,
             "unit": one.unit,
             "kind": one.kind,
-            "first": None if one.first is None else rfc3339(one.first),
-            "last": None if one.last is None else rfc3339(one.last),
+            "first": rfc3339(one.first),
+            "last": rfc3339(one.last),
         }
         for one in some
     ]

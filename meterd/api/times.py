@@ -1,4 +1,4 @@
-"""How times and durations are written in queries, bodies and answers: the one reader of times."""
+"""How REST writes times and durations; the command line reads them as its queries do."""
 
 import math
 import re

@@ -20,7 +20,7 @@ log = logging.getLogger("meterd.api")
 async def unbroken(work: Coroutine[Any, Any, _T], see: str) -> _T:
     """What came of it. A client that goes away leaves nothing half done.
 
-    `see` says where to look for what takes too long. Raises Refusal (503) for that, and what the
+    `see` says where to look for what takes too long. Raises ApiRefusal (503) for that, and what the
     work raises.
     """
     task = asyncio.create_task(work)

@@ -145,7 +145,7 @@ def kept(window: RangeWindow, keep: float | None, now: int) -> RangeWindow:
 
 
 def check_points(window: RangeWindow, interval: int) -> int:
-    """The most points that a series can have there. Raises Refusal where they are too many."""
+    """The most points that a series can have there. Raises ApiRefusal where they are too many."""
     span = window.end - window.start
     points = -(-span // max(window.step or interval, 1))
     if points <= MOST_POINTS:

@@ -115,15 +115,15 @@ class _ServerChange:
 
     async def _prepare_proxy(self, wanted: ProxySettings) -> None:
         from meterd.model.clock import SystemClock
+        from meterd.proxy.routes import route_finder
         from meterd.proxy.server import Proxy
-        from meterd.proxy.site import ways
 
         self._proxy_wanted = wanted
         sockets = await self._listen("proxy", wanted.listen, wanted.host, wanted.port)
         before = self._doors.proxy
         if before is not None and before[0].listen == wanted.listen:
             return
-        find = ways(self._doors.site)
+        find = route_finder(self._doors.site)
         self._proxy = Proxy(wanted.devices, find, clock=SystemClock(), max_age=wanted.max_age)
         await self._proxy.prepare(sockets)
 

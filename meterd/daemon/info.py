@@ -1,4 +1,4 @@
-"""What is told of a device to those who ask."""
+"""Configured devices, as the API lists them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from meterd.model.driver import Driver, ExchangeTimeout
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """One device as it is configured, for those who ask. `interval` is in seconds.
+    """One device as it is configured. `interval` is in seconds, `link` has no secrets.
 
-    `timeout` is what one of its exchanges may take now, in seconds, where its driver tells.
-    `states` tells what the numbers of enumerated quantities mean, `left_out` what its driver does
-    not ask for at the moment.
+    `commands` are those that may be sent to it. `timeout` is what one of its exchanges may take
+    now, in seconds, where its driver tells. `states` tells what the numbers of enumerated
+    quantities mean, `left_out` what its driver does not ask for at the moment.
     """
 
     id: str

@@ -1,9 +1,10 @@
-"""Which links a configuration needs, and which devices share each: what Site builds from."""
+"""Which links a configuration needs, and which devices share each: what LinkManager builds from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from pydantic import BaseModel
@@ -11,7 +12,6 @@ from pydantic import BaseModel
 from meterd.config.link_urls import LINE_KEYS
 from meterd.config.settings import DeviceSettings, LinkSettings, Settings
 from meterd.drivers import registry
-from meterd.drivers.options import ModbusOptions
 from meterd.errors import ConfigError
 from meterd.model.calibration import NO_CALIBRATION, Calibration
 from meterd.model.driver import (
@@ -29,12 +29,15 @@ from meterd.model.sample import CounterRegister, Reading
 from meterd.poll.counter_guard import DEFAULT_POWER
 from meterd.poll.counter_replay import CounterTerms
 from meterd.poll.counters import Counters, CountersState, Form, Origin, terms_of
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.direction import other_way
 from meterd.poll.normalise import Normaliser, Terms
 from meterd.wire import open_link
 from meterd.wire.address import Address, parse
 from meterd.wire.link import Link, Times
+
+if TYPE_CHECKING:
+    from meterd.drivers.options import ModbusOptions
 
 _TIMEOUT = 1.0
 # Options of a link's URL that say how long is waited, and nothing of the way itself.
@@ -243,16 +246,16 @@ def bare(driver: Driver) -> Driver:
     return driver.driver if isinstance(driver, Letting) else driver
 
 
-def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> Device:
+def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> PollTarget:
     """A device as the poll room knows it, for one poll or for many."""
     terms = Terms(
         settings.direction == "reversed",
         _told_power(settings),
         _calibration(settings),
-        settings.options.sizes if isinstance(settings.options, ModbusOptions) else frozenset(),
+        modbus.sizes if (modbus := _modbus_options(settings)) is not None else frozenset(),
     )
     normaliser = Normaliser(device_id, terms=terms, origin=registry.origin(settings.driver))
-    return Device(device_id, driver, settings.interval, normaliser)
+    return PollTarget(device_id, driver, settings.interval, normaliser)
 
 
 def max_power(settings: DeviceSettings) -> float:
@@ -262,15 +265,22 @@ def max_power(settings: DeviceSettings) -> float:
 
 def _told_power(settings: DeviceSettings) -> float | None:
     """The same; None where neither the device nor its map says it."""
-    options = settings.options
-    if isinstance(options, ModbusOptions):
-        return options.power_limit[0] if options.power_limit else None
+    modbus, options = _modbus_options(settings), settings.options
+    if modbus is not None:
+        return modbus.power_limit[0] if modbus.power_limit else None
     return options.max_power if isinstance(options, LimitsPower) else None
 
 
 def _calibration(settings: DeviceSettings) -> Calibration:
-    options = settings.options
-    return options.calibration if isinstance(options, ModbusOptions) else NO_CALIBRATION
+    modbus = _modbus_options(settings)
+    return NO_CALIBRATION if modbus is None else modbus.calibration
+
+
+def _modbus_options(settings: DeviceSettings) -> "ModbusOptions | None":
+    # Imported when a device is built: it loads pymodbus, which `meterd run --help` needs not.
+    from meterd.drivers.options import ModbusOptions
+
+    return settings.options if isinstance(settings.options, ModbusOptions) else None
 
 
 def guards(
@@ -326,8 +336,8 @@ def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str,
         "unit": driver.unit if isinstance(driver, UnitAddress) else None,
         "link": link or None,
     }
-    if isinstance(options, ModbusOptions):
-        said |= {"map": options.map, "part": options.part, "index": options.index}
+    if (modbus := _modbus_options(settings)) is not None:
+        said |= {"map": modbus.map, "part": modbus.part, "index": modbus.index}
     elif isinstance(options, BaseModel):
         # A driver of somebody else's: any of its keys may choose another counter.
         said["options"] = options.model_dump(mode="json") or None

@@ -1,9 +1,10 @@
 """One way to change what runs: every part prepares what it will be, then all of it is put in use.
 
-Start, reload and stop are this one function. A part prepares without touching what is in use;
-where one cannot, the others put away what they prepared, and all is as it was. What is prepared
-comes into use without a step that can fail: a resource that old and new need both (a store's
-lock, a port, a link) is taken over, never closed and opened again.
+Start, reload and stop are `prepared`, then `committed`. A part prepares without touching what is in
+use; where one cannot, the others put away what they prepared, and what runs goes on as it was. A
+resource that old and new need both (the lock of a store's file, a port, a link) is taken over,
+never closed and opened again, so that a commit has no step that is expected to fail. Not so a
+store on a server under other credentials: it waits for its lock while polls are kept in memory.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ class ReloadPart(Protocol):
     async def prepare(self, settings: Settings | None) -> PreparedChange:
         """What `settings` ask for, ready and not in use; None asks for nothing at all.
 
-        Raises MeterdError where it cannot be, or is cancelled; it then has left nothing behind.
+        Raises MeterdError where it cannot be, or is cancelled; it has closed what it opened then.
         """
 
 

@@ -25,7 +25,7 @@ _MOST_BYTES_A_S = 20_000
 def silenced(url: str | Sequence[str], now: int) -> list[str]:
     """The rules that silences of a store in a file are for, at `now` (Unix ms).
 
-    None where that cannot be read, or the file is another user's: to look into it can leave files
+    Empty where that cannot be read, or the file is another user's: to look into it can leave files
     beside it that its owner may not write.
     """
     if not isinstance(url, str) or not url.startswith("sqlite:"):

@@ -1,6 +1,6 @@
 """Keeps a process alive that must run for years: containment, heartbeats, watchdog, signals.
 
-The only place that catches everything: a bug in one driver or sink stays its own.
+A bug in one driver or sink stays its own: what is run here is contained.
 """
 
 import asyncio

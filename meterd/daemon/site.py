@@ -161,7 +161,12 @@ class Site:
         return self.settings.tariffs
 
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
-        """What a device consumed in each quarter hour, and how that is known."""
+        """What a counter of a device rose by in each quarter hour of start <= t < end (Unix ms).
+
+        `start` and `end` are multiples of 15 min; quarter hours of which nothing is known are
+        left out. The method is "counter", from the guarded counter, or "integrated", from power,
+        where the device has no such counter. Raises StoreError.
+        """
         return await self._consumed.quarters(device, quantity, start, end)
 
     def _interval(self, device: str) -> float:
@@ -200,6 +205,7 @@ class Site:
         return self._open_store.writer.status
 
     def alerts(self) -> Sequence[Alert]:
+        """Pending and firing alerts, and those resolved a short while ago."""
         return self._alerts.active()
 
     @property
@@ -234,6 +240,7 @@ class Site:
         return self.event_log.counts
 
     def link_counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Link URL -> name of an event -> how often it happened since the start."""
         return self._lines.counters()
 
     def ready(self) -> tuple[bool, str]:
@@ -262,11 +269,14 @@ class Site:
         self._joined.append(part)
 
     async def apply(self, settings: Settings) -> None:
-        """Make the site what `settings` say.
+        """Make the site what `settings` say: each part prepares its change, then all are committed.
 
-        Raises ConfigError, StoreError or what a part that joined raises, before anything is
-        touched: the site then runs on as it was. What did not change keeps its connection and its
-        rhythm. Where it is cancelled, all of it is done or nothing.
+        Raises ConfigError, StoreError or what a part that joined raises while it prepares: what
+        the others prepared is put away, and the site runs on as it was. Another store may have
+        been made or migrated by then, and stays so; that devices were renamed is an event already.
+        A commit does not raise: a step of it that fails is logged, and the others follow. What did
+        not change keeps its connection and its rhythm. Where it is cancelled, all is done or
+        nothing.
         """
         self._reloads += 1
         try:
@@ -277,8 +287,8 @@ class Site:
 
     @asynccontextmanager
     async def _between_reloads(self) -> AsyncIterator[None]:
-        """For who asks by the API. Raises StoreError while a reload is under way: it closes doors
-        when who came by them is served, so that each would wait for the other."""
+        """For who asks by the API. Raises StoreError while a reload is under way: it closes
+        servers once their clients are answered, so that each would wait for the other."""
         if self._reloads:
             raise StoreError(
                 "the configuration is read anew: ask again", code=StoreCode.UNAVAILABLE

@@ -137,8 +137,9 @@ class StorePart:
     async def prepare(self, settings: Settings | None) -> PreparedChange:
         """Raises StoreError.
 
-        Of the same store, whatever its URL says, only the settings change: it stays open, with
-        its lock, its memory and its reader. Another one is open before the old one is closed.
+        A store that is the same file, whatever its URL says, or the same URL of a server, stays
+        open with its lock, its memory and its reader: only the settings change. Another one is
+        open before the old one is closed; for one on a server that changes see _Successor.
         """
         if settings is None:
             return _Closing(self)

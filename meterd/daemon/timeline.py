@@ -18,8 +18,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from meterd.daemon.counter_state import Memos
 from meterd.model.clock import EARLIEST_MS, Clock, suspended_s
 from meterd.model.event import EventKind, Scalar
 from meterd.model.sample import Poll, Quality, QualityFlag, Sink
@@ -65,14 +66,6 @@ _log = logging.getLogger(__name__)
 
 Tell = Callable[[EventKind, str, Mapping[str, Scalar]], None]
 """Makes an event of meterd itself."""
-
-
-class Notes(Protocol):
-    """Texts that outlive the process: the store's writer has them."""
-
-    def remember(self, name: str, body: str) -> None: ...
-
-    def recall(self, name: str) -> str | None: ...
 
 
 class _Taken(NamedTuple):
@@ -148,12 +141,12 @@ class Timeline:
 
     # -- over a restart ----------------------------------------------------------------------
 
-    def begin(self, stored: Mapping[str, int], notes: Notes) -> None:
+    def begin(self, stored: Mapping[str, int], memos: Memos) -> None:
         """What the store has at the start: the newest time (Unix ms) of each device."""
         if self._is_begun:
             return
         self._is_begun = True
-        newest, sure = max(stored.values(), default=0), _believed(notes)
+        newest, sure = max(stored.values(), default=0), _believed(memos)
         # A store of before there were notes: nothing says that its times are wrong.
         self._sure = newest if sure is None else sure
         for device, time in stored.items():
@@ -166,10 +159,10 @@ class Timeline:
             text = f"the store has times up to {_span(ahead)} ahead, of a clock that was wrong"
             self._note(EventKind.CLOCK_BEHIND, text, {"seconds": round(ahead / 1000, 3)})
 
-    def save(self, notes: Notes) -> None:
+    def save(self, memos: Memos) -> None:
         """For the next start: up to when the clock was believed."""
         if self._sure is not None:
-            notes.remember(_MEMO, json.dumps({"believed": self._sure}))
+            memos.remember(_MEMO, json.dumps({"believed": self._sure}))
 
     # -- another name ------------------------------------------------------------------------
 
@@ -414,9 +407,9 @@ def _renamed(newest: Mapping[str, _Newest], old: str, new: str) -> dict[str, _Ne
     return known
 
 
-def _believed(notes: Notes) -> int | None:
+def _believed(memos: Memos) -> int | None:
     try:
-        return int(json.loads(notes.recall(_MEMO) or "{}")["believed"])
+        return int(json.loads(memos.recall(_MEMO) or "{}")["believed"])
     except (ValueError, TypeError, KeyError):
         return None
 

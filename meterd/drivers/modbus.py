@@ -82,19 +82,9 @@ class ModbusMeter:
         self._epoch = _NEVER
         self._poll = 0
         costs = link_costs(link)
-        serial = link.url.startswith("serial:")
         # With a baud rate the time of a register on the wire is computed, behind a gateway as well.
         self._learner = Learner.serial(costs) if "baud" in link.options else Learner.tcp(costs)
-        # A gateway may send a stale reply with a new transaction id: its length reveals it.
-        lengths = None if serial else lengths_on(link)
-        self._schedule = Schedule(
-            self.map,
-            interval,
-            costs,
-            slow=options.slow,
-            lengths=lengths,
-            meter=(unit, f"{self.map.name}{options.registers:+d}"),
-        )
+        self._schedule = _schedule(link, options, unit, interval, costs)
         self._exclusions = Exclusions()
         self.notices: list[Notice] = self._exclusions.notices
         wake = self.map.wake if options.allow_wake else ()
@@ -585,6 +575,23 @@ def _across(constraints: AddressConstraints, function: int, first: int, last: in
         return None
     request = block(constraints, [before, behind])
     return request if request.words <= constraints.most else None
+
+
+def _schedule(
+    link: Link, options: ModbusOptions, unit: int, interval: float, costs: Costs
+) -> Schedule:
+    """Which requests come with which poll; `interval` in seconds."""
+    register_map = options.register_map
+    # Behind a gateway a stale reply may come under a fresh id: other lengths give it away.
+    is_gateway = not link.url.startswith("serial:")
+    return Schedule(
+        register_map,
+        interval,
+        costs,
+        slow=options.slow,
+        lengths=lengths_on(link) if is_gateway else None,
+        meter=(unit, f"{register_map.name}{options.registers:+d}"),
+    )
 
 
 def _counter(row: Row) -> CounterRegister:

@@ -10,7 +10,7 @@ from meterd.errors import DeviceCode, LinkCode
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll, Sink
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 
 # Seconds. Polls start at multiples of this on all buses: one wake-up of the process serves many.
 SLOT = 0.05
@@ -42,7 +42,7 @@ class _PollTurn:
     `missed` counts polls without reply in a row, `cost` is the duration of the last of them (s).
     """
 
-    device: Device
+    device: PollTarget
     start: float
     due: float
     missed: int = 0
@@ -56,7 +56,7 @@ class Bus:
     def __init__(
         self,
         link: str,
-        devices: Sequence[Device],
+        devices: Sequence[PollTarget],
         sinks: Sequence[Sink],
         clock: Clock,
         *,

@@ -1,6 +1,6 @@
 """Counter guard over stored reads: later reads are available, so they help to judge each one.
 
-    raw reads in time order ──▶ the AHEAD reads after each ──▶ Guard ──▶ totals in time order
+    raw reads in time order ──▶ the AHEAD reads after each ──▶ CounterGuard ──▶ totals in time order
                                   a spike, a dip: left out
                                   a jump: another meter
 

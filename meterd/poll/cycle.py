@@ -23,7 +23,7 @@ def log_event(event: Event) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class PollTarget:
     """What polling needs to know of a device. `interval` is in seconds.
 
     `counters` guards its energy registers; `noticed` is told of each event.
@@ -42,7 +42,7 @@ class Device:
         noticing = self.driver if isinstance(self.driver, Notices) else None
         object.__setattr__(self, "noticing", noticing)
 
-    def renamed(self, name: str) -> "Device":
+    def renamed(self, name: str) -> "PollTarget":
         """The same device under another name."""
         self.normaliser.device = name
         if self.counters is not None:
@@ -55,7 +55,7 @@ class Device:
             self.noticed(Event.of(notice, self.id, time))
 
 
-async def poll_once(device: Device, sinks: Iterable[Sink], clock: Clock) -> Poll:
+async def poll_once(device: PollTarget, sinks: Iterable[Sink], clock: Clock) -> Poll:
     """Ask the device, hand what it said to every sink, and return it.
 
     A poll always speaks: a device that fails, or says nothing, gives `device.up` = 0 and its fault.

@@ -92,7 +92,7 @@ HEADER_SIZE: Final = _HEADER.size
 
 
 def wanted(pdu: bytes) -> RegisterSpan:
-    """What a request asks for. Raises Refusal for all that is no proper read."""
+    """What a request asks for. Raises ProxyRefusal for all that is no proper read."""
     if pdu[0] in WRITES:
         raise ProxyRefusal(ILLEGAL_FUNCTION, "writes")
     if pdu[0] not in READS:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import Clock
@@ -13,6 +13,9 @@ from meterd.proxy import frames
 from meterd.proxy.frames import ProxyRefusal, RegisterSpan
 from meterd.proxy.recent import Recent
 from meterd.wire.replies import ModbusException
+
+if TYPE_CHECKING:
+    from meterd.wire.modbus import ModbusClient
 
 T = TypeVar("T")
 
@@ -27,30 +30,19 @@ MOST_REQUESTS = 1000
 # is told by its size there, so some sizes have to stay free.
 MOST_SIZES = 32
 
-Observer: TypeAlias = Callable[[int, int, int, bytes], None]
-"""Function, address, count and data of a read that was answered just now."""
-
-
-class Client(Protocol):
-    """Reads one unit on a link. It is the daemon's own: what it knows of replies that may
-    still come late has to hold for guests, too."""
-
-    observe: Observer | None
-
-    async def read(self, function: int, address: int, count: int) -> bytes:
-        """2 bytes a register, 1 bit a bit. Raises LinkError or DeviceError."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProxyRoute:
     """How to one meter. `turn` is held for one poll of a device, or one guest's exchange.
 
-    `link` names the link, `told_apart` says whether its replies carry an id; `most` registers
-    in one request, and none within the `unreadable` [first, last] ranges, as the map says.
+    `client` is the daemon's own: what it knows of replies that may still come late has to hold
+    for guests, too. `link` names the link, `told_apart` says whether its replies carry an id;
+    `most` registers in one request, and none within the `unreadable` [first, last] ranges, as the
+    map says.
     """
 
     link: str
-    client: Client
+    client: "ModbusClient"
     turn: asyncio.Lock
     up: Callable[[], bool]
     told_apart: bool = True
@@ -67,7 +59,7 @@ class Lane:
 
     @asynccontextmanager
     async def turn(self, turn: asyncio.Lock) -> AsyncIterator[None]:
-        """Wait for the link. Raises Refusal where that takes too long."""
+        """Wait for the link. Raises ProxyRefusal where that takes too long."""
         if self.waiting >= MOST_WAITING:
             raise ProxyRefusal(frames.BUSY, "busy")
         self.waiting += 1
@@ -104,7 +96,7 @@ class ProxiedMeter:
             self.way.client.observe = None
 
     async def read(self, span: RegisterSpan) -> bytes:
-        """The data, at most `max_age` old. Raises Refusal."""
+        """The data, at most `max_age` old. Raises ProxyRefusal."""
         if (data := self._remembered(span)) is not None:
             return data
         self._check(span)
@@ -156,7 +148,7 @@ class ProxiedMeter:
 
 
 def _join(kinds: set[T], kind: T, most: int) -> None:
-    """One more of a kind, while there is room for it. Raises Refusal."""
+    """One more of a kind, while there is room for it. Raises ProxyRefusal."""
     if kind not in kinds and len(kinds) >= most:
         raise ProxyRefusal(frames.ILLEGAL_VALUE, "too_many_kinds")
     kinds.add(kind)

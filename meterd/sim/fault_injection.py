@@ -9,6 +9,7 @@ from typing import Protocol
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import Adu
 from meterd.sim.register_bank import RefusedRequest
+from meterd.sim.transports import ServerLine
 
 _READ = struct.Struct(">BHH")
 _GARBAGE = (5, 40)
@@ -16,7 +17,7 @@ _TIDS = 0x10000
 
 
 class Server(Protocol):
-    """What mischief may do to the server."""
+    """What an injected fault needs of the server, which imports this module."""
 
     def answer(self, request: Adu) -> Adu | None:
         """The right answer; None for a unit that is not there."""
@@ -28,35 +29,12 @@ class Server(Protocol):
         """The units beside this one."""
 
 
-class FaultyLine(Protocol):
-    """One connection to a client."""
-
-    @property
-    def framer(self) -> str:
-        """`socket` or `rtu`."""
-
-    def wrap(self, adu: Adu) -> bytes:
-        """The bytes of one message."""
-
-    def send(self, data: bytes, delay: float = 0.0) -> None:
-        """Now or in `delay` seconds."""
-
-    def dribble(self, data: bytes, pause: float) -> None:
-        """Byte by byte."""
-
-    def hang_up(self) -> None:
-        """Close the connection properly."""
-
-    def reset(self) -> None:
-        """Break it off (RST)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One request with the reply that is right, and everything needed to spoil it."""
 
     server: Server
-    line: FaultyLine
+    line: ServerLine
     request: Adu
     reply: Adu
     fault: SimulatedFault

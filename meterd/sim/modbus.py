@@ -157,7 +157,7 @@ class ModbusServer:
 
 
 def _read(bank: Bank | None, pdu: bytes) -> bytes:
-    """The PDU that answers a read. Raises Refusal."""
+    """The PDU that answers a read. Raises RefusedRequest."""
     if bank is None:
         raise RefusalRule(RefusedRequest.NO_UNIT)
     if not 1 <= pdu[0] <= 4:

@@ -45,7 +45,7 @@ class Bank(Protocol):
     """One unit's registers."""
 
     def read(self, function: int, address: int, count: int) -> list[int]:
-        """`count` words (coils: 0 or 1) from `address` on. Raises Refusal."""
+        """`count` words (coils: 0 or 1) from `address` on. Raises RefusedRequest."""
 
 
 class FixedBank:

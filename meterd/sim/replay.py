@@ -17,7 +17,8 @@ from meterd.errors import ConfigError
 from meterd.sim.frames import Adu, SocketFraming
 from meterd.sim.pty import PtyPort
 from meterd.sim.register_bank import RefusedRequest
-from meterd.wire.recording import CANCELLED, CLOSED, Recording, WireEvent
+from meterd.wire.recording import CLOSED, Recording, WireEvent
+from meterd.wire.tap import CANCELLED
 
 # Silence after which what came before belongs to no request any more, in seconds.
 _SILENCE = 0.1

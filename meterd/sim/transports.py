@@ -45,6 +45,7 @@ class ServerLine:
         self._free_at = 0.0
 
     def wrap(self, adu: Adu) -> bytes:
+        """The bytes of one message."""
         return self._framing.wrap(adu)
 
     def data_received(self, data: bytes) -> None:
@@ -76,6 +77,7 @@ class ServerLine:
         return max(self._free_at, self._server.free_at if self._server.shared_wire else 0.0)
 
     def dribble(self, data: bytes, pause: float) -> None:
+        """Byte by byte, `pause` seconds apart."""
         for place in range(len(data)):
             self._loop.call_later(place * pause, self._out, data[place : place + 1])
         self._free_at = self._loop.time() + len(data) * pause
@@ -86,16 +88,18 @@ class ServerLine:
             line.write(data)
 
     def reset(self) -> None:
-        """After half a reply: give it time to leave."""
+        """Break the connection off (RST), after half a reply: give that time to leave."""
         self._loop.call_later(_HALF_WAY, self.break_off)
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
     def hang_up(self) -> None:
+        """Close the connection properly."""
         raise NotImplementedError
 
     def break_off(self) -> None:
+        """Close it with an RST, where there is such a thing."""
         raise NotImplementedError
 
 

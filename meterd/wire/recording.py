@@ -9,23 +9,20 @@
 +1.0460 ! timeout                           how an exchange failed; `closed`: the peer hung up
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from meterd.errors import ConfigError, LinkCode, LinkError
+from meterd.errors import ConfigError, LinkCode
 from meterd.model.clock import Clock
 from meterd.wire.link import Link
-from meterd.wire.stream import Stream
 from meterd.wire.streamlink import StreamLink
 
 Kind = Literal[">", "<", "!"]
 
 TITLE = "meterd recording 1"
 CLOSED = str(LinkCode.CLOSED)
-CANCELLED = "cancelled"
 # Of a link's options only these are written down: nothing that could be a secret.
 OPTIONS = ("framer", "baud", "bytes", "parity", "stop")
 
@@ -105,79 +102,31 @@ def record(link: Link, sink: Sink, clock: Clock) -> Link:
     """
     if not isinstance(link, StreamLink):
         raise ConfigError(f"{link.url} cannot be recorded: it carries no stream of bytes")
-    recorder = _Recorder(link, sink, clock)
-    link._open = recorder.opened  # type: ignore[method-assign]  # where its streams are born
-    link.exchange = recorder.exchange  # type: ignore[method-assign]
+    link.watch(_Recorder(sink, clock))
     return link
 
 
 class _Recorder:
-    """Stands between a link and its streams."""
+    """Makes events of what a link tells, with their time since the recording began."""
 
-    def __init__(self, link: StreamLink, sink: Sink, clock: Clock) -> None:
+    def __init__(self, sink: Sink, clock: Clock) -> None:
         self._sink = sink
         self._clock = clock
         self._start = clock.monotonic()
-        self._open = link._open
-        self._exchange = link.exchange
 
-    async def exchange(self, *arguments: Any, **options: Any) -> Any:
-        try:
-            return await self._exchange(*arguments, **options)
-        except LinkError as error:
-            if error.code != LinkCode.CLOSED:
-                self._tell("!", note=str(error.code))
-            raise
-        except asyncio.CancelledError:
-            self._tell("!", note=CANCELLED)
-            raise
+    def sent(self, data: bytes) -> None:
+        self._tell(">", data)
 
-    async def opened(self) -> Stream:
-        stream = await self._open()
-        outward = _Heard(stream.transport, lambda data: self._tell(">", data))
-        stream.transport = outward
-        arrived, ended = stream.data_received, stream.connection_lost
+    def received(self, data: bytes | memoryview) -> None:
+        self._tell("<", bytes(data))
 
-        def receive(data: bytes | memoryview) -> None:
-            self._tell("<", bytes(data))
-            arrived(data)
+    def closed(self) -> None:
+        self._tell("!", note=CLOSED)
 
-        def end(exc: Exception | None) -> None:
-            if not outward.given_up:
-                self._tell("!", note=CLOSED)
-            ended(exc)
-
-        stream.data_received = receive  # type: ignore[method-assign]
-        stream.connection_lost = end  # type: ignore[method-assign]
-        return stream
+    def failed(self, code: str) -> None:
+        # That the connection was closed is told when it happens.
+        if code != CLOSED:
+            self._tell("!", note=code)
 
     def _tell(self, kind: Kind, data: bytes = b"", note: str = "") -> None:
         self._sink(WireEvent(self._clock.monotonic() - self._start, kind, data, note))
-
-
-class _Heard(asyncio.WriteTransport):
-    """A transport that tells what is written, and knows whether it was our side that ended it."""
-
-    def __init__(self, transport: asyncio.WriteTransport, tell: Callable[[bytes], None]) -> None:
-        super().__init__()
-        self._transport = transport
-        self._tell = tell
-        self.given_up = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._tell(bytes(data))
-        self._transport.write(data)
-
-    def abort(self) -> None:
-        self.given_up = True
-        self._transport.abort()
-
-    def close(self) -> None:
-        self.given_up = True
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)

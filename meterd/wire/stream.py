@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from meterd.wire.tap import LinkTap
+
 # Unread bytes above this are no reply: the longest Modbus frame has 260 bytes (MBAP), 513 in ASCII.
 BUFFER_LIMIT = 16384
 
@@ -21,8 +23,10 @@ class Stream:
         self.lost = False
         self.error: Exception | None = None
         self.last_byte = 0.0
+        self.tap: LinkTap | None = None
         self.loop = asyncio.get_running_loop()
         self._wake: Callable[[], None] | None = None
+        self._is_aborted = False
 
     def listen(self, wake: Callable[[], None] | None) -> None:
         self._wake = wake
@@ -31,7 +35,19 @@ class Stream:
         assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 (asyncio's own promise)
         self.transport = transport
 
+    def send(self, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap.sent(data)
+        self.transport.write(data)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._is_aborted = True
+        self.transport.abort()
+
     def data_received(self, data: bytes | memoryview) -> None:
+        if self.tap is not None:
+            self.tap.received(data)
         self.buffer += data
         self.last_byte = self.loop.time()
         if self._wake is not None:
@@ -43,6 +59,8 @@ class Stream:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.tap is not None and not self._is_aborted:
+            self.tap.closed()
         self.lost, self.error = True, exc
         if self._wake is not None:
             self._wake()

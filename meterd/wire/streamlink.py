@@ -12,6 +12,7 @@ from meterd.wire.link import Parse, T, Times
 from meterd.wire.pending_reply import PendingReply
 from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.stream import Stream
+from meterd.wire.tap import CANCELLED, LinkTap
 
 # Timeouts that a line may go on talking before it is opened anew.
 _PATIENCE = 3
@@ -24,7 +25,7 @@ _STRAY_ROUNDS = 5
 
 
 class StreamLink:
-    """What TCP and serial links have in common; they add how to open, and their errors."""
+    """What TCP, UDP and serial links have in common; they add how to open, and their errors."""
 
     # Longest wait before an endpoint that cannot be opened is tried again, in seconds.
     BACKOFF_LIMIT = 60.0
@@ -41,6 +42,8 @@ class StreamLink:
         self.epoch = 0
         self.took = 0.0
         self.counters: Counter[str] = Counter()
+        self.silent_limit: float = self.SILENT_LIMIT
+        """Silent exchanges in a row after which it is opened anew; a scan of units has none."""
         self.settle = 0.0
         """Seconds of quiet that answers without ids need before them: learned from copies."""
         self.overheard: Callable[[bytes, float, bool], None] | None = None
@@ -48,6 +51,7 @@ class StreamLink:
         self.retime(times)
         self._lock = asyncio.Lock()
         self._stream: Stream | None = None
+        self._tap: LinkTap | None = None
         # Made when the first exchange is given up: nearly all links never need it.
         self._expired: deque[tuple[int, RttEstimator | None]] | None = None
         self._ticket = random.randrange(_TICKETS)
@@ -104,6 +108,12 @@ class StreamLink:
 
     def count(self, what: str, n: int = 1) -> None:
         self.counters[what] += n
+
+    def watch(self, tap: LinkTap | None) -> None:
+        """Tell `tap` every byte on this link from now on, and how exchanges fail; None: nobody."""
+        self._tap = tap
+        if self._stream is not None:
+            self._stream.tap = tap
 
     async def exchange(
         self,
@@ -218,15 +228,18 @@ class StreamLink:
         self._drop()
         now = asyncio.get_running_loop().time()
         if self._refusal is not None and now < self._retry_at:
+            self._tell_failure(self._refusal)
             raise LinkError(str(self._refusal), code=self._refusal.code) from self._refusal
         try:
             stream = self._stream = await self._open()
         except LinkError as error:
+            self._tell_failure(error)
             self.counters["open_failures"] += 1
             self._backoff = min(max(1.0, self._backoff * 2), self.BACKOFF_LIMIT)
             self._retry_at = now + self._backoff * random.uniform(0.8, 1.0)
             self._refusal = error
             raise
+        stream.tap = self._tap
         self._refusal, self._backoff, self._silent = None, 0.0, 0
         self._fresh = self._doubt = True
         if self.CONNECTS:
@@ -241,7 +254,7 @@ class StreamLink:
 
     def _drop(self) -> None:
         if self._stream is not None and not self._stream.lost:
-            self._stream.transport.abort()
+            self._stream.abort()
         self._stream = None
         self._deadline.cancel()
 
@@ -297,7 +310,7 @@ class StreamLink:
         sent = stream.loop.time()
         self._deadline.watch(answer, sent + limit)
         try:
-            stream.transport.write(request)
+            stream.send(request)
             if stream.buffer or stream.lost:
                 answer.look()
             result = await answer
@@ -338,6 +351,10 @@ class StreamLink:
         self._spoke = station
         self._free_at = asyncio.get_running_loop().time()
 
+    def _tell_failure(self, error: BaseException) -> None:
+        if self._tap is not None:
+            self._tap.failed(error.code if isinstance(error, LinkError) else CANCELLED)
+
     def _soon(self, station: int, sent: float) -> bool:
         return station == self._spoke and sent - self._free_at < SOON
 
@@ -345,6 +362,7 @@ class StreamLink:
         self, error: BaseException, quiet: bool, ticket: int, pace: RttEstimator | None
     ) -> None:
         """Remember what may still arrive, and close what cannot be trusted any more."""
+        self._tell_failure(error)
         if isinstance(error, LinkError):
             self.counters[str(error.code)] += 1
         if self._expired is None:
@@ -362,7 +380,7 @@ class StreamLink:
             self._silent += 1
             # Half a frame would be the beginning of whatever comes next.
             half = not quiet and self._stream is not None and self._stream.buffer
-            if half or self._silent >= self.SILENT_LIMIT:
+            if half or self._silent >= self.silent_limit:
                 self._silent = 0
                 self._drop()
         elif isinstance(error, LinkError) and not isinstance(error, ProtocolError):

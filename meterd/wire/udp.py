@@ -38,7 +38,7 @@ class _UdpStream(Stream, asyncio.DatagramProtocol):
         self.data_received(data)
 
     def error_received(self, exc: Exception) -> None:
-        self.transport.abort()
+        self.abort()
         self.connection_lost(exc)
 
 

@@ -4,8 +4,8 @@ Nearly all units of a scan are silent, so the line is not drained after a timeou
 lost replies: a late frame carries its unit id.
 """
 
+import math
 import struct
-import sys
 
 from meterd.errors import LinkCode, LinkError
 from meterd.wire.link import Link
@@ -46,7 +46,7 @@ class UnitScan:
         self.gateway = False
         if isinstance(link, StreamLink):
             # Silent units are expected in a scan: they are no reason to reconnect.
-            link.SILENT_LIMIT = sys.maxsize
+            link.silent_limit = math.inf
 
     async def answers(self, unit: int, request: tuple[int, int, int], timeout: float) -> bool:
         """Whether the unit answers a read (function, address, count) within `timeout` s.

@@ -5,27 +5,42 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meterd.alerts.engine import Alerts
 from meterd.config.settings import Settings
-from meterd.drivers.exclusions import LeftOut
+from meterd.daemon.info import DeviceInfo
+from meterd.daemon.metrics import DaemonMetrics
 from meterd.energy.quarter import COUNTER, QuarterSeries
 from meterd.energy.tariff import Tariff
 from meterd.errors import StoreError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind
+from meterd.model.quantity import Kind
 from meterd.model.sample import Fault, Layout, Poll, Quality, QualityFlag, Sink, failed
 from meterd.poll.latest import Latest
+from meterd.store.head.catalog import Name
+from meterd.store.query.range_query import SeriesInfo, SeriesPoints
+from meterd.store.query.series_array import EMPTY, SeriesArray
 from meterd.store.tools.correct import Correction
+from meterd.store.writer import WriterStatus
 
 NOW = 1_795_255_200_000  # 2026-11-21T10:00:00Z
 
 
+# For the type checker a fake is what it stands for: what it lacks, no test here needs.
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site as _Site
+    from meterd.store.reader import Reader as _Reader
+else:
+    _Reader = _Site = object
+
+
 @dataclass(frozen=True, slots=True)
-class FakeDevice:
-    id: str
+class FakeDevice(DeviceInfo):
+    """A polled meter, but for what a test says of it."""
+
     driver: str = "modbus"
     model: str | None = "eastron_sdm630"
     link: str = "tcp://192.0.2.7:502"
@@ -33,56 +48,46 @@ class FakeDevice:
     labels: Mapping[str, str] = field(default_factory=dict)
     enabled: bool = True
     timeout: float | None = 1.0
-    commands: tuple[str, ...] = ()
-    states: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    left_out: Callable[[], Sequence[LeftOut]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
-class FakeSeries:
-    device: str
-    quantity: str
-    unit: str
-    kind: str = "gauge"
-    first: int | None = NOW - 86_400_000
-    last: int | None = NOW
+class FakeSeries(SeriesInfo):
+    """A series of the last day, but for what a test says of it."""
+
+    kind: Kind = Kind.GAUGE
+    first: int = NOW - 86_400_000
+    last: int = NOW
 
 
 @dataclass(frozen=True, slots=True)
-class FakePoints:
-    device: str
-    quantity: str
-    unit: str
-    points: Sequence[tuple[int, float | None]]
+class FakeStatus(WriterStatus):
+    """A store that is well."""
 
-
-@dataclass(frozen=True, slots=True)
-class FakeStatus:
     writable: bool = True
     queued: int = 12
     committed: int = 3400
     dropped: int = 0
-    spooled: int = 0
-    set_aside: int = 0
     last_commit: float = NOW / 1000 - 4
+    took: float = 0.004
     error: str = ""
+    alive: float = 0.0
 
 
 Ask = tuple[list[str], list[str], int, int, int, str]
 
 
 @dataclass
-class FakeReader:
+class FakeReader(_Reader):
     """Answers with a slow wave, and remembers what it was asked."""
 
-    known: list[FakeSeries] = field(default_factory=list)
+    known: list[SeriesInfo] = field(default_factory=list)
     asked: list[Ask] = field(default_factory=list)
     error: StoreError | None = None
     points: Callable[[str, int], float | None] = lambda device, ms: 1000.0
     delay: float = 0.0
     edges: list[int] = field(default_factory=list)
 
-    def names(self) -> Sequence[FakeSeries]:
+    def names(self) -> list[SeriesInfo]:
         return self.known
 
     def columns(
@@ -92,35 +97,40 @@ class FakeReader:
         end: int,
         *,
         most: int | None = None,
-    ) -> Sequence[Any]:
+    ) -> list[SeriesArray]:
         """Nothing: PromQL has a history of its own in its tests."""
-        return [([], []) for _ in names]
+        return [EMPTY for _ in names]
+
+    def ordered(self, names: Sequence[Name]) -> list[Name]:
+        return list(names)
 
     def day(self, device: str, day: int, wanted: object) -> None:
         """Nothing to export."""
 
-    async def series(self) -> Sequence[FakeSeries]:
+    async def series(self) -> list[SeriesInfo]:
         if self.error:
             raise self.error
         return self.known
 
     async def range(
         self,
-        devices: Sequence[str],
-        quantities: Sequence[str],
+        devices: Sequence[str] | None,
+        quantities: Sequence[str] | None,
         start: int,
         end: int,
         step: int,
         agg: str,
         edges: Sequence[int] = (),
-    ) -> Sequence[FakePoints]:
+    ) -> list[SeriesPoints]:
+        assert devices is not None
+        assert quantities is not None
         self.edges = list(edges)
         self.asked.append((list(devices), list(quantities), start, end, step, agg))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
         return [
-            FakePoints(
+            SeriesPoints(
                 one.device, one.quantity, one.unit, self._points(one.device, start, end, step)
             )
             for one in self.known
@@ -142,7 +152,7 @@ class FakeBook:
 
 
 @dataclass
-class FakeSite:
+class FakeSite(_Site):
     name: str = "Home"
     settings: Settings = field(default_factory=Settings)
     timezone: str = "Australia/Brisbane"
@@ -152,19 +162,24 @@ class FakeSite:
     reader: FakeReader = field(default_factory=FakeReader)
     known: list[FakeDevice] = field(default_factory=list)
     firing: list[Alert] = field(default_factory=list)
-    status: FakeStatus = field(default_factory=FakeStatus)
+    status: WriterStatus = field(default_factory=FakeStatus)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     readiness: tuple[bool, str] = (True, "")
 
     tariffs: Mapping[str, Tariff] = field(default_factory=dict)
+    vitals: DaemonMetrics = field(default_factory=DaemonMetrics)
+
+    @property
+    def former(self) -> Mapping[str, str]:
+        return {}
 
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
         return (), COUNTER
 
-    def devices(self) -> Sequence[FakeDevice]:
+    def devices(self) -> Sequence[DeviceInfo]:
         return self.known
 
-    def store_status(self) -> FakeStatus:
+    def store_status(self) -> WriterStatus:
         return self.status
 
     corrections: Any = field(default_factory=FakeBook)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from aiohttp import web
@@ -10,11 +11,19 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from meterd.api.promapi.mount import Mounted, PrometheusApi
-from meterd.api.promapi.store_source import Name
 from meterd.errors import StoreError
+from meterd.model.quantity import Kind
 from meterd.promql.source import Times, Values
+from meterd.store.head.catalog import Name
+from meterd.store.query.range_query import SeriesInfo
+from meterd.store.query.series_array import SeriesArray
 from tests.api.conftest import FixedClock
-from tests.api.fake import NOW, FakeSeries, FakeSite
+from tests.api.fake import NOW, FakeSite
+
+if TYPE_CHECKING:
+    from meterd.store.reader import Reader as _Reader
+else:
+    _Reader = object
 
 EVERY = 5000
 
@@ -22,30 +31,30 @@ Points = Sequence[tuple[int, float]]
 
 
 @dataclass
-class FakeHistory:
+class FakeHistory(_Reader):
     """Arrays by (device, quantity), and what was asked."""
 
     points: dict[tuple[str, str], Points] = field(default_factory=dict)
-    known: list[FakeSeries] = field(default_factory=list)
+    known: list[SeriesInfo] = field(default_factory=list)
     asked: list[tuple[list[Name], int, int]] = field(default_factory=list)
     error: StoreError | None = None
 
     def add(self, device: str, quantity: str, unit: str, points: Points) -> None:
         self.points[device, quantity] = points
         times = [time for time, _ in points]
-        ends = (min(times), max(times)) if times else (None, None)
-        self.known.append(FakeSeries(device, quantity, unit, "gauge", *ends))
+        ends = min(times, default=NOW), max(times, default=NOW)
+        self.known.append(SeriesInfo(device, quantity, unit, Kind.GAUGE, *ends))
 
-    def names(self) -> Sequence[FakeSeries]:
+    def names(self) -> list[SeriesInfo]:
         if self.error:
             raise self.error
         return self.known
 
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
-    ) -> list[tuple[Times, Values]]:
+    ) -> list[SeriesArray]:
         self.asked.append((list(names), start, end))
-        return [self._column(name, start, end) for name in names]
+        return [SeriesArray(*self._column(name, start, end)) for name in names]
 
     def _column(self, name: Name, start: int, end: int) -> tuple[Times, Values]:
         chosen = [p for p in self.points.get(name[:2], ()) if start <= p[0] < end]

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession
 
 from meterd.energy.quarter import COUNTER, Quarter, QuarterSeries
+from meterd.model.quantity import Kind
 from tests.api.conftest import FixedClock, served
 from tests.api.fake import FakeDevice, FakeSeries, FakeSite
 
@@ -50,7 +51,7 @@ def made(zone: str, now: int) -> CountingSite:
     site = CountingSite(timezone=zone, begun=edges[0], until=now)
     site.known = [FakeDevice("main", labels={"building": "A"})]
     for name in ("active_energy.import", "guarded.active_energy.import", "active_power"):
-        site.reader.known.append(FakeSeries("main", name, "Wh", "counter", edges[0], now))
+        site.reader.known.append(FakeSeries("main", name, "Wh", Kind.COUNTER, edges[0], now))
     return site
 
 
@@ -141,7 +142,7 @@ async def test_it_can_be_found_and_is_bounded() -> None:
     assert found == [{"__name__": METRIC, "building": "A", "device": "main"}]
     site.begun = 0
     site.reader.known = [
-        FakeSeries(f"m{n}", "active_energy.import", "Wh", "counter", 0, edges[-1])
+        FakeSeries(f"m{n}", "active_energy.import", "Wh", Kind.COUNTER, 0, edges[-1])
         for n in range(60)
     ]
     async with (

@@ -24,7 +24,7 @@ UPTIME: Key = (("__name__", "meterd_uptime_seconds"),)
 def watched(site: FakeSite) -> DaemonMetrics:
     vitals = DaemonMetrics()
     vitals.place({device.id: device.link for device in site.known})
-    vars(site)["vitals"] = vitals
+    site.vitals = vitals
     return vitals
 
 

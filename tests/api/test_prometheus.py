@@ -39,7 +39,7 @@ def site() -> FakeSite:
         if state.last is not None:
             vitals.take(state.last)
     vitals.lag.add(0.002)
-    vars(site)["vitals"] = vitals
+    site.vitals = vitals
     return site
 
 

@@ -148,7 +148,7 @@ def test_energy_without_a_daemon(current: Site) -> None:
 
 class WildSite(StoredSite):
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
-        source = EnergyQueries(lambda: self.reader, lambda _: 60.0)  # type: ignore[arg-type,return-value]
+        source = EnergyQueries(lambda: self.reader, lambda _: 60.0)
         return await source.quarters(device, quantity, start, end)
 
 

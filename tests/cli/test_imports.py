@@ -19,6 +19,7 @@ except SystemExit:
 HEAVY = {
     "aiohttp",
     "alembic",
+    "numpy",
     "prometheus_client",
     "pydantic",
     "pymodbus",

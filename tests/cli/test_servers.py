@@ -66,7 +66,7 @@ async def status(url: str, login: str = "") -> int:
 
 
 async def test_a_reload_changes_who_may_come_in_on_the_same_port(tmp_path: Path) -> None:
-    doors = Servers(home())  # type: ignore[arg-type]
+    doors = Servers(home())
     await doors.open(settings(tmp_path))
     url = doors.url
     assert await status(url) == 200
@@ -81,7 +81,7 @@ async def test_a_reload_changes_who_may_come_in_on_the_same_port(tmp_path: Path)
 
 
 async def test_a_reload_that_would_shut_everybody_out_changes_nothing(tmp_path: Path) -> None:
-    doors = Servers(home())  # type: ignore[arg-type]
+    doors = Servers(home())
     await doors.open(settings(tmp_path))
     with pytest.raises(ConfigError):
         await doors.open(settings(tmp_path, login="always"))
@@ -92,7 +92,7 @@ async def test_a_reload_that_would_shut_everybody_out_changes_nothing(tmp_path: 
 async def test_users_and_tokens_of_the_settings_open_it(tmp_path: Path) -> None:
     secret = tokens.add(tmp_path / "meterd.tokens", "a", ("read",), 1)
     bob = {"bob": UserSettings(password_hash=hashed("correct horse"))}
-    doors = Servers(home())  # type: ignore[arg-type]
+    doors = Servers(home())
     await doors.open(settings(tmp_path, users=ANNA | bob, login="always"))
     assert await status(doors.url) == 401
     assert await status(doors.url, f"Bearer {secret}") == 200

@@ -18,7 +18,7 @@ from meterd.model.event import EventKind
 from meterd.model.quantity import GUARDED
 from meterd.model.sample import Layout, Poll, Quality, QualityFlag, Reading
 from meterd.poll.counters import Counters
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.promql.engine import instant
 from meterd.store.reader import Reader
@@ -85,7 +85,7 @@ class Rig:
         self.timeline = Timeline(self.clock, self.told)
         self.shift = 0.0
         self.polls = 0
-        self.device = Device(
+        self.device = PollTarget(
             "main", Meter(self.clock), STEP_S, Normaliser("main"), Counters("main")
         )
 

@@ -19,7 +19,7 @@ from meterd.model.driver import Driver
 from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll
 from meterd.poll.bus import Bus
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.normalise import Normaliser
 from meterd.wire import open_link
 from meterd.wire.address import parse
@@ -119,7 +119,7 @@ async def polled(
     link = open_link(parse(server.url), defaults={}, times=Times(timeout=0.3))
     meter = ModbusMeter(link, ModbusOptions(map=str(file), unit=1), interval=interval)
     here = Field(server, moody, link, meter)
-    device = Device("m", wrap(meter, link), interval, Normaliser("m"), None, here.events.append)
+    device = PollTarget("m", wrap(meter, link), interval, Normaliser("m"), None, here.events.append)
     bus = asyncio.create_task(Bus("m", [device], [here], SystemClock()).run())
     try:
         yield here

@@ -18,7 +18,7 @@ from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.drivers.registers import Row
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.register_bank import FixedBank
@@ -189,7 +189,7 @@ async def polled(url: str, register_map: str) -> Poll:
             sunk.append(poll)
 
     try:
-        await poll_once(Device("m", meter, 1.0, Normaliser("m")), [Sink()], SystemClock())
+        await poll_once(PollTarget("m", meter, 1.0, Normaliser("m")), [Sink()], SystemClock())
     finally:
         await link.close()
     (poll,) = sunk

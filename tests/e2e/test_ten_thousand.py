@@ -8,7 +8,7 @@ import pytest
 
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.model.clock import SystemClock
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
 from meterd.sim.modbus import ModbusServer
@@ -69,7 +69,7 @@ async def test_no_wrong_value_is_stored(framer: Framer, tmp_path: Path) -> None:
     link = open_link(parse(server.url), defaults={}, times=Times(timeout=0.03))
     options = {unit: ModbusOptions(map=str(write_map(tmp_path)), unit=unit) for unit in UNITS}
     devices = [
-        Device(f"u{unit}", ModbusMeter(link, options[unit]), 1.0, Normaliser(f"u{unit}"))
+        PollTarget(f"u{unit}", ModbusMeter(link, options[unit]), 1.0, Normaliser(f"u{unit}"))
         for unit in UNITS
     ]
     writer = Writer(f"sqlite:///{tmp_path / 'stored.db'}", commit=1.0)

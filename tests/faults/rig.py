@@ -13,7 +13,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.driver import Driver
 from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import Bus
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
 from meterd.sim.frames import Adu
@@ -208,7 +208,7 @@ async def line(
     watched = {unit: Watched(driver(unit), unit, numbers) for unit in units}
     polls: list[Poll] = []
     devices = [
-        Device(f"{name}-{unit}", watch, interval, Normaliser(f"{name}-{unit}"))
+        PollTarget(f"{name}-{unit}", watch, interval, Normaliser(f"{name}-{unit}"))
         for unit, watch in watched.items()
     ]
     sinks: list[Line] = []

@@ -18,7 +18,7 @@ from meterd.model.alert import AlertState
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import Bus
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import SimulatedFault, parse_faults
 from meterd.sim.megatec import UpsServer
@@ -46,8 +46,10 @@ class Desk:
         self.polls: list[Poll] = []
         self.bus = Bus(link.url, [self._device()], [self], SystemClock())
 
-    def _device(self) -> Device:
-        return Device("ups", MegatecUps(self.link, MegatecOptions()), INTERVAL, Normaliser("ups"))
+    def _device(self) -> PollTarget:
+        return PollTarget(
+            "ups", MegatecUps(self.link, MegatecOptions()), INTERVAL, Normaliser("ups")
+        )
 
     def take(self, poll: Poll) -> None:
         self.polls.append(poll)
@@ -274,7 +276,7 @@ async def test_a_ups_that_falls_silent_on_battery_is_told_of_after_three_polls()
         Rule("silent", "device.up", equals=0, hold=2.0 * every, severity="critical"),
     ]
     alerts = Alerts(rules, {}, clock=clock)
-    device = Device("ups", DiesOnBattery(), every, Normaliser("ups"))
+    device = PollTarget("ups", DiesOnBattery(), every, Normaliser("ups"))
     fired: dict[str, float] = {}
     for second in range(7 * every):
         if second % every == 0:

@@ -10,7 +10,7 @@ import pytest
 from meterd.errors import LinkCode, LinkError
 from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import BACKOFF_MAX_S, Bus
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.normalise import Normaliser
 from meterd.testing import FakeClock
 
@@ -51,7 +51,7 @@ async def run(clock: FakeClock, until: float, drivers: dict[str, tuple[Script, f
     """Let the bus poll until the clock says so."""
     sink = Sink()
     devices = [
-        Device(name, d, interval, Normaliser(name)) for name, (d, interval) in drivers.items()
+        PollTarget(name, d, interval, Normaliser(name)) for name, (d, interval) in drivers.items()
     ]
     bus = Bus("tcp://x", devices, [sink], clock)
     task = asyncio.create_task(bus.run())
@@ -82,7 +82,7 @@ async def test_after_a_long_freeze_there_is_one_poll_and_the_grid_is_kept() -> N
     clock = FakeClock()
     driver = Script(clock)
     task = asyncio.create_task(
-        Bus("x", [Device("a", driver, 10.0, Normaliser("a"))], [], clock).run()
+        Bus("x", [PollTarget("a", driver, 10.0, Normaliser("a"))], [], clock).run()
     )
     while len(driver.starts) < 2:
         await asyncio.sleep(0)

@@ -8,7 +8,7 @@ import pytest
 from meterd.errors import LinkCode, LinkError
 from meterd.model.event import Event, EventKind, Notice
 from meterd.model.sample import Reading
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.testing import FakeClock
 
@@ -39,7 +39,7 @@ async def test_what_a_driver_and_the_normaliser_noticed_are_events_of_the_device
 ) -> None:
     events: list[Event] = []
     clock = FakeClock()
-    device = Device("a", driver, 1.0, Normaliser("a"), noticed=events.append)
+    device = PollTarget("a", driver, 1.0, Normaliser("a"), noticed=events.append)
     poll = await poll_once(device, (), clock)
     assert [event.kind for event in events] == ["rows_left_out", "driver_mistake"]
     assert {(event.device, event.time) for event in events} == {("a", poll.time)}
@@ -52,7 +52,7 @@ async def test_what_a_driver_and_the_normaliser_noticed_are_events_of_the_device
 async def test_a_failed_poll_tells_what_was_noticed_too(driver: Noticing) -> None:
     driver.fails = True
     events: list[Event] = []
-    device = Device("a", driver, 1.0, Normaliser("a"), noticed=events.append)
+    device = PollTarget("a", driver, 1.0, Normaliser("a"), noticed=events.append)
     assert not (await poll_once(device, (), FakeClock())).up
     assert [event.kind for event in events] == ["rows_left_out"]
 
@@ -60,7 +60,7 @@ async def test_a_failed_poll_tells_what_was_noticed_too(driver: Noticing) -> Non
 async def test_where_nobody_listens_an_event_is_a_line_of_the_log(
     driver: Noticing, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await poll_once(Device("a", driver, 1.0, Normaliser("a")), (), FakeClock())
+    await poll_once(PollTarget("a", driver, 1.0, Normaliser("a")), (), FakeClock())
     assert caplog.messages[0] == "a: rows left out"
     assert caplog.messages[1].startswith("a: no.such is left out")
 
@@ -75,7 +75,7 @@ class Wordless:
 
 
 async def test_a_driver_that_gives_no_reading_does_not_make_its_device_up() -> None:
-    poll = await poll_once(Device("a", Wordless(), 1.0, Normaliser("a")), (), FakeClock())
+    poll = await poll_once(PollTarget("a", Wordless(), 1.0, Normaliser("a")), (), FakeClock())
     assert poll.value("device.up") == 0
     assert poll.fault is not None
     assert poll.fault.code == "nothing_said"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from meterd.model.clock import SystemClock
-from meterd.proxy.proxied_meter import Observer, ProxyRoute
+from meterd.proxy.proxied_meter import ProxyRoute
 from meterd.proxy.server import Proxy
 from meterd.sim.modbus import ModbusServer
 from meterd.sim.register_bank import Bank
@@ -21,28 +21,12 @@ PATIENCE = 20.0
 TIMEOUT = 0.1
 
 
-class WatchedClient:
-    """The client of one unit, which tells an observer what it read."""
-
-    def __init__(self, link: Link, unit: int) -> None:
-        self.observe: Observer | None = None
-        self._client = ModbusClient(link, unit)
-
-    async def read(
-        self, function: int, address: int, count: int, *, values_used: bool = True
-    ) -> bytes:
-        data = await self._client.read(function, address, count, values_used=values_used)
-        if self.observe is not None:
-            self.observe(function, address, count, data)
-        return data
-
-
 @dataclass
 class Rig:
     server: ModbusServer
     proxy: Proxy
     link: Link
-    client: WatchedClient
+    client: ModbusClient
     turn: asyncio.Lock
     alive: bool = True
     asked: list["Caller"] = field(default_factory=list)
@@ -128,7 +112,7 @@ async def rig(bank: Bank, *, unit: int = 1, max_age: float = 60.0) -> AsyncItera
     server = ModbusServer({unit: bank})
     await server.start_tcp()
     link = open_link(parse(server.url), defaults={}, times=Times(timeout=TIMEOUT))
-    client, turn = WatchedClient(link, unit), asyncio.Lock()
+    client, turn = ModbusClient(link, unit), asyncio.Lock()
 
     def ways(device: str) -> ProxyRoute | None:
         alive = lambda: running.alive  # noqa: E731 (it is asked later)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections import Counter
+from typing import cast
 
 import pytest
 
@@ -13,11 +14,11 @@ from meterd.proxy.proxied_meter import (
     MOST_SIZES,
     MOST_WAITING,
     Lane,
-    Observer,
     ProxiedMeter,
     ProxyRoute,
 )
 from meterd.testing import FakeClock
+from meterd.wire.modbus import ModbusClient, Observer
 from meterd.wire.replies import ModbusException, Refused
 
 SPAN = RegisterSpan(4, 10, 2)
@@ -56,7 +57,8 @@ class Rig:
         self.counters: Counter[str] = Counter()
         self.lane = Lane()
         self.alive = True
-        self.way = ProxyRoute("tcp://h:502", self.client, self.turn, lambda: self.alive, **way)  # type: ignore[arg-type]
+        client = cast("ModbusClient", self.client)
+        self.way = ProxyRoute("tcp://h:502", client, self.turn, lambda: self.alive, **way)  # type: ignore[arg-type]
         self.guest = ProxiedMeter(self.way, self.lane, self.clock, MAX_AGE, self.counters)
 
     async def refused(self, span: RegisterSpan = SPAN) -> int:

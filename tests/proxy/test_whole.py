@@ -4,19 +4,17 @@ import asyncio
 import contextlib
 import re
 import struct
-from typing import cast
 
 import pytest
 
 from meterd.drivers.modbus import ModbusMeter, ModbusOptions
 from meterd.errors import DeviceError, LinkError
 from meterd.model.clock import SystemClock
-from meterd.poll.cycle import Device, poll_once
+from meterd.poll.cycle import PollTarget, poll_once
 from meterd.poll.normalise import Normaliser
 from meterd.sim.faults import parse_faults
 from meterd.sim.register_bank import FixedBank, RefusalRule, RefusedRequest
 from meterd.sim.serve import meter_bank
-from meterd.wire.modbus import ModbusClient
 from tests.cli.command import run
 from tests.proxy.rig import Rig, rig
 from tests.sim.clock import StoppedClock
@@ -39,11 +37,11 @@ async def mbpoll(port: int, address: int, count: int) -> list[int]:
     return [int(word, 16) for word in re.findall(r"^\[\d+\]:\s+0x(\w{4})", done.out, re.MULTILINE)]
 
 
-def daemons_own(site: Rig) -> Device:
+def daemons_own(site: Rig) -> PollTarget:
     """The driver as the daemon polls it, on the client that the proxy watches."""
     meter = ModbusMeter(site.link, ModbusOptions(map=MODEL, unit=1))
-    meter.client = cast("ModbusClient", site.client)
-    return Device("main", meter, 1.0, Normaliser("main"))
+    meter.client = site.client
+    return PollTarget("main", meter, 1.0, Normaliser("main"))
 
 
 @pytest.mark.needs("mbpoll")

@@ -15,6 +15,7 @@ from meterd.wire.address import parse as parse_url
 from meterd.wire.link import Link, Times
 from meterd.wire.modbus import ModbusClient
 from meterd.wire.recording import WireEvent, head, parse, record
+from meterd.wire.streamlink import StreamLink
 
 pytestmark = pytest.mark.virtual
 
@@ -114,3 +115,52 @@ async def test_it_is_told_when_the_peer_hangs_up_and_not_when_we_do() -> None:
     # The link tries once more on a new connection, which is closed as well.
     assert notes == ["closed", "closed"]
     assert [event.kind for event in events] == [">", "<", ">", "!", ">", "!"]
+
+
+async def test_a_link_that_cannot_be_opened_is_told_each_time_it_is_asked() -> None:
+    server = ModbusServer({1: FixedBank({4: {0: 7}})})
+    await server.start_tcp()
+    await server.stop()
+    events: list[WireEvent] = []
+    link: Link = open_link(parse_url(server.url), defaults={}, times=Times(timeout=0.1))
+    client = ModbusClient(record(link, events.append, SystemClock()), 1)
+    for _ in range(2):
+        with pytest.raises(LinkError):
+            await client.read(4, 0, 1)
+    assert [(event.kind, event.note) for event in events] == [("!", "refused")] * 2
+
+
+async def test_an_exchange_cut_short_is_told_and_one_that_only_waited_is_not() -> None:
+    """In a replay `cancelled` is about the request before it."""
+    server = ModbusServer({1: FixedBank({4: {0: 7}})}, framer="rtu")
+    await server.start_tcp()
+    server.faults = (SimulatedFault("timeout"),)
+    events: list[WireEvent] = []
+    link: Link = open_link(parse_url(server.url), defaults={}, times=Times(timeout=5.0))
+    client = ModbusClient(record(link, events.append, SystemClock()), 1)
+    asked, waiting = (asyncio.create_task(client.read(4, 0, 1)) for _ in range(2))
+    await asyncio.sleep(0.1)
+    for task in (waiting, asked):
+        task.cancel()
+    await asyncio.gather(asked, waiting, return_exceptions=True)
+    assert [event.kind + event.note for event in events] == [">", "!cancelled"]
+    await link.close()
+    await server.stop()
+
+
+async def test_a_link_tells_nothing_once_nobody_watches() -> None:
+    server = ModbusServer({1: FixedBank({4: {0: 7}})}, framer="rtu")
+    await server.start_tcp()
+    events: list[WireEvent] = []
+    link = open_link(parse_url(server.url), defaults={}, times=Times(timeout=5.0))
+    assert isinstance(link, StreamLink)
+    client = ModbusClient(link, 1)
+    await client.read(4, 0, 1)
+    # The connection that is open already is recorded, too.
+    record(link, events.append, SystemClock())
+    await client.read(4, 0, 1)
+    link.watch(None)
+    await client.read(4, 0, 1)
+    assert [event.kind for event in events] == [">", "<"]
+    await link.close()
+    await server.stop()

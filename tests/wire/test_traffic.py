@@ -16,7 +16,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind, Notice
 from meterd.model.sample import Poll, Sample
 from meterd.poll.bus import Bus
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.normalise import Normaliser
 from meterd.sim.frames import Adu, with_crc
 from meterd.wire import open_link
@@ -292,7 +292,7 @@ async def sharing(folder: Path, *, echo: bool = False) -> AsyncIterator[tuple[Sh
     link = open_link(parse(server.url), defaults={}, times=Times())
     meter = ModbusMeter(link, ModbusOptions(map=str(file)), interval=1.0)
     shared = Shared()
-    device = Device("d", meter, 1.0, Normaliser("d"), noticed=shared.events.append)
+    device = PollTarget("d", meter, 1.0, Normaliser("d"), noticed=shared.events.append)
     polling = asyncio.create_task(Bus("bus", [device], [shared], SystemClock()).run())
     try:
         yield shared, server

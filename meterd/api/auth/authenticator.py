@@ -51,7 +51,7 @@ class LoginRequest:
 
 
 class Authenticator:
-    """Tells who is asking. Raises Refusal: 401 with what is offered, 429 to those who guess."""
+    """Tells who is asking. Raises ApiRefusal: 401 with what is offered, 429 to those who guess."""
 
     def __init__(self, access: Access, clock: Clock) -> None:
         self._access = access

@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meterd.api.alerts import row
 from meterd.api.live.serializers import LiveChange, Said, of_poll
-from meterd.api.site import Site
 from meterd.model.sample import Poll
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 # Polls that are kept for clients that were gone for a moment, and flushes that hold them.
 MOST_KEPT = 2000
@@ -21,7 +23,7 @@ _Gist = tuple[str, str, bool, tuple[str, ...]]
 class ChangeLog:
     """A sink of polls. Numbers are `<start>-<n>`: those of another start mean nothing here."""
 
-    def __init__(self, site: Site, start: int) -> None:
+    def __init__(self, site: "Site", start: int) -> None:
         self._site = site
         self._start = f"{start:x}"
         self._fresh: list[Poll] = []

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
@@ -17,11 +18,13 @@ from meterd.api.live.serializers import Filter, LiveChange, changes, state
 from meterd.api.problem import ApiRefusal
 from meterd.api.problem_code import ProblemCode
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import Site
 from meterd.api.times import rfc3339
 from meterd.daemon.service import forever
 from meterd.model.clock import Clock
 from meterd.model.sample import Poll
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 HEARTBEAT = 15.0  # seconds without news after which a sign of life is sent
 LOOK_EVERY = 1.0  # seconds between two looks at who is still welcome, where there are news
@@ -67,7 +70,7 @@ class Fanout:
 
     def __init__(
         self,
-        site: Site,
+        site: "Site",
         clock: Clock,
         most: int,
         crowd: ServerStats | None = None,
@@ -101,7 +104,7 @@ class Fanout:
     ) -> web.StreamResponse:
         """Serve one client until it goes, is welcome no more, or `close`.
 
-        Raises Refusal (503) where it is full.
+        Raises ApiRefusal (503) where it is full.
         """
         if self._closed or self.crowd.streams >= self._most:
             detail = f"there are {self._most} streams already"

@@ -1,16 +1,19 @@
 """Serializers of live streams: the full state once, then changes."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meterd.api import alerts
 from meterd.api.answer import encode
 from meterd.api.latest import newest
-from meterd.api.site import DeviceInfo, Site
 from meterd.api.times import rfc3339
 from meterd.model.quantity import DEVICE_UP
 from meterd.model.sample import Poll, Quality, QualityFlag
 from meterd.poll.latest import DeviceState
+
+if TYPE_CHECKING:
+    from meterd.daemon.info import DeviceInfo
+    from meterd.daemon.site import Site
 
 Said = dict[str, tuple[float | None, QualityFlag]]
 """What was last told of a device, by quantity."""
@@ -106,7 +109,7 @@ def changes(change: LiveChange, wanted: Filter) -> bytes | None:
     return encode(body)
 
 
-def state(site: Site, wanted: Filter, now: int) -> bytes:
+def state(site: "Site", wanted: Filter, now: int) -> bytes:
     """The JSON of all that is known now; `now` is Unix ms."""
     states = site.latest.states
     devices = [
@@ -122,7 +125,7 @@ def state(site: Site, wanted: Filter, now: int) -> bytes:
 
 
 def _device(
-    device: DeviceInfo, known: DeviceState, last: Poll, wanted: Filter, now: int
+    device: "DeviceInfo", known: DeviceState, last: Poll, wanted: Filter, now: int
 ) -> dict[str, Any]:
     samples: dict[str, Any] = {}
     for poll, stale in newest(device, known, now):

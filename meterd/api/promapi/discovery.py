@@ -123,6 +123,4 @@ def _parsed(text: str) -> Sequence[Matcher]:
 
 
 def _lives(one: KnownSeries, window: Window) -> bool:
-    if one.first is None or one.last is None:
-        return False
     return one.first <= window[1] and one.last >= window[0]

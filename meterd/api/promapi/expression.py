@@ -5,12 +5,15 @@ meterd_voltage_volts{device="main", phase="l1"} > 253
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from meterd.alerts.rule import Rule
 from meterd.api.promapi import names
-from meterd.api.site import Site
 from meterd.daemon import self_monitoring
 from meterd.model.quantity import Kind, Quantity, describe, is_known
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 # What meterd watches of itself is no device's: it has metrics of other names.
 _OWN: Mapping[str, str] = {
@@ -22,7 +25,7 @@ _OWN: Mapping[str, str] = {
 }
 
 
-def query(site: Site, rule: Rule) -> str:
+def query(site: "Site", rule: Rule) -> str:
     """The rule's condition; when it ends, and how long it must hold, is told elsewhere."""
     return f"{_selector(site, rule)} {_condition(rule)}"
 
@@ -33,7 +36,7 @@ def _condition(rule: Rule) -> str:
     return f"{sign} {repr(float(limit)).removesuffix('.0')}"
 
 
-def _selector(site: Site, rule: Rule) -> str:
+def _selector(site: "Site", rule: Rule) -> str:
     if rule.device == (self_monitoring.DEVICE,) and rule.quantity in _OWN:
         return _OWN[rule.quantity]
     quantity = quantity_of(rule.quantity, _unit(site, rule.quantity))
@@ -49,7 +52,7 @@ def _selector(site: Site, rule: Rule) -> str:
     return names.metric_name(quantity) + (f"{{{inside}}}" if inside else "")
 
 
-def _unit(site: Site, quantity: str) -> str:
+def _unit(site: "Site", quantity: str) -> str:
     """The unit in which a user's own quantity is polled; 1 while nobody has polled it."""
     for state in site.latest.states.values():
         for poll in (one.poll for one in state.parts):

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -25,9 +25,8 @@ from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 if TYPE_CHECKING:
-    from meterd.api.energy import EnergySite
     from meterd.api.promapi.store_source import StoredSeries
-    from meterd.api.site import Site
+    from meterd.daemon.site import Site
 
 # Counter -> metric; the guarded one and the register mean the same days.
 METRICS = {
@@ -61,7 +60,7 @@ class LocalDays:
     """The local days of a site up to today's end. To be made on the event loop, for one query."""
 
     def __init__(self, site: "Site", now: int) -> None:
-        self._site = cast("EnergySite", site)
+        self._site = site
         self._zone = ZoneInfo(site.timezone)
         self._now = now
         self._loop = asyncio.get_running_loop()
@@ -72,7 +71,7 @@ class LocalDays:
         for one in stored:
             device, counter, _ = one.name
             quantity = counter.removeprefix(_GUARDED)
-            if quantity not in METRICS or one.first is None or one.last is None:
+            if quantity not in METRICS:
                 continue
             known = found.get((device, quantity))
             first, last = one.first, one.last

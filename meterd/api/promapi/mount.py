@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,15 +16,17 @@ from meterd.api.promapi.params import Params, read
 from meterd.api.promapi.query_executor import QueryExecutor
 from meterd.api.promapi.reply import MEDIA, PromReply, Trouble, error_body, of_query, of_store
 from meterd.api.promapi.self_metrics_history import OwnHistory
-from meterd.api.promapi.store_source import History
 from meterd.api.respond import whole
 from meterd.api.route import Scope
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import Site
 from meterd.daemon.service import forever
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.promql.result import PromErrorType, QueryError
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
+    from meterd.store.reader import Reader
 
 PREFIX = "/prometheus"
 API = f"{PREFIX}/api/v1"
@@ -68,17 +71,17 @@ class PrometheusApi:
 
     def __init__(
         self,
-        site: Site,
+        site: "Site",
         clock: Clock,
-        history: Callable[[], History],
+        reader: "Callable[[], Reader]",
         crowd: ServerStats | None = None,
         backlog: Backlog | None = None,
     ) -> None:
-        """`history` gives the store's reader of the moment: a reload changes it."""
+        """`reader` gives the store's reader of the moment: a reload changes it."""
         self._site = site
         self._backlog = backlog or Backlog()
         self._clock = clock
-        self._desk = QueryExecutor(site, clock, history, OwnHistory(site, crowd))
+        self._desk = QueryExecutor(site, clock, reader, OwnHistory(site, crowd))
 
     async def life(self, app: web.Application) -> AsyncIterator[None]:
         """Look at meterd's own health all the while, and end the threads."""
@@ -146,7 +149,7 @@ async def _healthy(request: web.Request, body: bytes) -> web.Response:
     return web.Response(text="meterd is healthy.\n", headers=_headers())
 
 
-async def _ready(site: Site, request: web.Request, body: bytes) -> web.Response:
+async def _ready(site: "Site", request: web.Request, body: bytes) -> web.Response:
     is_ready, why = site.ready()
     text = "meterd is ready.\n" if is_ready else f"meterd is not ready: {why}\n"
     return web.Response(text=text, status=200 if is_ready else 503, headers=_headers())

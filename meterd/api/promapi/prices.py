@@ -8,17 +8,20 @@ exact costs are the business of /api/v1/energy.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from meterd.api.promapi.names import OWN, Meaning
-from meterd.api.site import Site
 from meterd.energy.quarter import QUARTER
 from meterd.energy.tariff import DIGITS, Pricer, Tariff
 from meterd.energy.zone_clock import DAY, ZoneClock
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 METRIC = "meterd_tariff_price"
 IMPORT, EXPORT = "import", "export"
@@ -51,9 +54,9 @@ class PriceSource:
         self._now = now
 
     @classmethod
-    def of(cls, site: Site, now: int) -> "PriceSource":
+    def of(cls, site: "Site", now: int) -> "PriceSource":
         """Those of a site; one without tariffs has none."""
-        return cls(getattr(site, "tariffs", {}), site.timezone, now)
+        return cls(site.tariffs, site.timezone, now)
 
     def series(self) -> list[PriceSeries]:
         """What every tariff asks for a kWh, and what it pays where it does."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from meterd.api.promapi import store_source
 from meterd.api.promapi.local_days import LocalDays
@@ -15,10 +15,13 @@ from meterd.api.promapi.prices import PriceSource
 from meterd.api.promapi.reply import Trouble
 from meterd.api.promapi.self_metrics_history import OwnHistory
 from meterd.api.promapi.source import SiteSource
-from meterd.api.promapi.store_source import History, StoreSource
-from meterd.api.site import Site
+from meterd.api.promapi.store_source import StoreSource
 from meterd.model.clock import Clock
 from meterd.promql.result import PromErrorType
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
+    from meterd.store.reader import Reader
 
 # So many are worked on at once: one long question does not hold up the quick ones,
 THREADS = 2
@@ -42,11 +45,11 @@ class QueryDeadline:
 
 @dataclass(slots=True)
 class QueryExecutor:
-    """The site, its history, and the threads that think about it."""
+    """The site, its store's reader, and the threads that think about it."""
 
-    site: Site
+    site: "Site"
     clock: Clock
-    history: Callable[[], History]
+    reader: "Callable[[], Reader]"
     own: OwnHistory
     _waiting: int = 0
     _pool: ThreadPoolExecutor = field(
@@ -59,7 +62,7 @@ class QueryExecutor:
 
     def source(self) -> SiteSource:
         """The series of now, for one question. To be called on the event loop."""
-        stored = StoreSource(self.history(), store_source.devices(self.site))
+        stored = StoreSource(self.reader(), store_source.devices(self.site))
         now = self.clock.now_ms()
         return SiteSource(
             stored, self.own, PriceSource.of(self.site, now), LocalDays(self.site, now)

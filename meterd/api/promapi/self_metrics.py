@@ -3,6 +3,7 @@
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
@@ -12,11 +13,14 @@ from meterd import __version__
 from meterd.api.promapi import names
 from meterd.api.promapi.names import OWN, Labels, Meaning
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import DeviceInfo, Site
 from meterd.daemon.metrics import DaemonMetrics, Histogram
 from meterd.model.alert import AlertState
 from meterd.model.quantity import INFO, Quantity
 from meterd.poll.latest import DeviceState
+
+if TYPE_CHECKING:
+    from meterd.daemon.info import DeviceInfo
+    from meterd.daemon.site import Site
 
 # Devices that are looked at before the event loop gets a turn: about 3 ms.
 AT_ONCE = 20
@@ -76,13 +80,7 @@ def meaning(sample: str) -> Meaning:
     return Meaning(shown, kind, text, _own_unit(family))
 
 
-def vitals_of(site: Site) -> DaemonMetrics | None:
-    """What the site measures of itself, where it does."""
-    vitals = getattr(site, "vitals", None)
-    return vitals if isinstance(vitals, DaemonMetrics) else None
-
-
-def steps(families: Families, site: Site, crowd: ServerStats, now: int) -> Iterator[None]:
+def steps(families: Families, site: "Site", crowd: ServerStats, now: int) -> Iterator[None]:
     """Puts into `families` all that meterd tells of itself; `now` is Unix ms.
 
     It pauses now and then: a thousand devices take a tenth of a second, and polls have to go on.
@@ -90,21 +88,20 @@ def steps(families: Families, site: Site, crowd: ServerStats, now: int) -> Itera
     process(families, site, now)
     clients(families, crowd)
     named: dict[str, Labels] = {}
-    measured = vitals_of(site)
+    measured = site.vitals
     for number, known in enumerate(site.devices()):
         state = site.latest.states.get(known.id)
         if state is not None:
             labels = named[known.id] = {**names.device_labels(known.labels), "device": known.id}
             device(families, known, state, labels)
-            if measured is not None and (durations := measured.polls.get(known.id)) is not None:
+            if (durations := measured.polls.get(known.id)) is not None:
                 families.histogram("meterd_poll_duration_seconds", durations, labels)
         if number % AT_ONCE == AT_ONCE - 1:
             yield
-    if measured is not None:
-        vitals(families, measured, named)
+    vitals(families, measured, named)
 
 
-def device(families: Families, device: DeviceInfo, state: DeviceState, labels: Labels) -> None:
+def device(families: Families, device: "DeviceInfo", state: DeviceState, labels: Labels) -> None:
     """How one device's polls went. `labels` name the device."""
     texts = {name.removeprefix("info."): state.info[name] for name in INFO if name in state.info}
     told = {name: text for name, text in texts.items() if name != "model"}
@@ -134,7 +131,7 @@ def clients(families: Families, crowd: ServerStats) -> None:
         families.own("meterd_certificate_expiry_timestamp_seconds", expires)
 
 
-def process(families: Families, site: Site, now: int) -> None:
+def process(families: Families, site: "Site", now: int) -> None:
     """meterd as a whole; `now` is Unix ms."""
     versions = {"version": __version__, "python": platform.python_version()}
     families.own("meterd_build", 1, versions)
@@ -149,7 +146,7 @@ def process(families: Families, site: Site, now: int) -> None:
     _store(families, site)
 
 
-def _store(families: Families, site: Site) -> None:
+def _store(families: Families, site: "Site") -> None:
     store = site.store_status()
     families.own("meterd_store_writable", float(store.writable))
     families.own("meterd_store_queued_samples", store.queued)
@@ -157,16 +154,14 @@ def _store(families: Families, site: Site) -> None:
     families.own("meterd_store_dropped_samples", store.dropped)
     families.own("meterd_store_spooled_samples", store.spooled)
     families.own("meterd_store_files_set_aside", store.set_aside)
-    families.own("meterd_store_begun_anew", getattr(store, "begun_anew", 0))
+    families.own("meterd_store_begun_anew", store.begun_anew)
     if not store.last_commit:
         return
     families.own("meterd_store_last_commit_timestamp_seconds", store.last_commit)
-    took = getattr(store, "took", None)
-    if took is not None:
-        families.own("meterd_store_last_commit_duration_seconds", took)
+    families.own("meterd_store_last_commit_duration_seconds", store.took)
 
 
-def _alerts(families: Families, site: Site) -> None:
+def _alerts(families: Families, site: "Site") -> None:
     counts = Counter((alert.state, alert.severity) for alert in site.alerts())
     for state in (AlertState.PENDING, AlertState.FIRING):
         # Always there, so that "none" can be told from "not scraped".

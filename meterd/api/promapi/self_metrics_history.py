@@ -9,16 +9,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from meterd.api.promapi import self_metrics
 from meterd.api.promapi.names import Meaning
 from meterd.api.server_stats import ServerStats
-from meterd.api.site import Site
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
 from meterd.promql.source import Labelled, Times, Values, stale_mark
+
+if TYPE_CHECKING:
+    from meterd.daemon.site import Site
 
 # Seconds between two looks: as often as the quickest device is polled, so that a window that
 # holds some polls holds some looks; but a look costs about 1 ms, and more with many devices.
@@ -61,7 +64,7 @@ class _Row:
 class OwnHistory:
     """The newest rows, and one more every now and then."""
 
-    def __init__(self, site: Site, crowd: ServerStats | None = None) -> None:
+    def __init__(self, site: "Site", crowd: ServerStats | None = None) -> None:
         self._site = site
         self._crowd = crowd or ServerStats()
         self._rows: deque[_Row] = deque(maxlen=_KEEP_ROWS)
@@ -69,7 +72,7 @@ class OwnHistory:
     async def run(self, clock: Clock) -> None:
         """Until cancelled. A clock that people set forward or back changes no pace."""
         while True:
-            # Doors stand before the store is open, and until it is, there is nothing to note.
+            # Servers listen before the store is open, and until it is, there is nothing to note.
             with suppress(StoreError):
                 for _ in self._steps(clock.now_ms()):
                     await asyncio.sleep(0)

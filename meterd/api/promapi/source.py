@@ -19,13 +19,13 @@ class KnownSeries(Protocol):
     @property
     def meaning(self) -> Meaning: ...
     @property
-    def first(self) -> int | None: ...
+    def first(self) -> int: ...
     @property
-    def last(self) -> int | None: ...
+    def last(self) -> int: ...
 
 
 class SiteSource:
-    """A Source for one query: the stored series first, then meterd's own, prices, local days."""
+    """A SeriesSource for one query: stored series first, then meterd's own, prices, local days."""
 
     def __init__(
         self,

@@ -7,21 +7,25 @@ Prometheus' stale mark, and so a graph has a gap instead of the last value once 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meterd.api.promapi import names
 from meterd.api.promapi.names import Meaning
-from meterd.api.site import DeviceInfo, SeriesInfo, Site
 from meterd.model.quantity import DEVICE_UP, GUARDED
 from meterd.poll.latest import DeviceState
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 from meterd.store.blocks.sample_order import misplaced
+from meterd.store.head.catalog import Name
 
-Name = tuple[str, str, str]  # device, quantity, unit
+if TYPE_CHECKING:
+    from meterd.daemon.info import DeviceInfo
+    from meterd.daemon.site import Site
+    from meterd.store.query.range_query import SeriesInfo
+    from meterd.store.reader import Reader
+
 Labels = tuple[tuple[str, str], ...]
 
 # Samples that one selector may fetch: 16 bytes each, so 160 MB at the most.
@@ -37,21 +41,6 @@ _USUAL = 5_000
 _SLOWEST = 3_600_000
 
 
-class History(Protocol):
-    """What the store's reader has to offer; both are called in worker threads."""
-
-    def names(self) -> Sequence[SeriesInfo]:
-        """Every series. Raises StoreError."""
-
-    def columns(
-        self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
-    ) -> Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """For each name, times (Unix ms, ascending) with start <= t < end, and values.
-
-        A null is NaN. Raises StoreError, too_much where there are more than `most` samples.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class SourceDevice:
     """What is configured and known of a device: its labels, and how often its series come."""
@@ -61,7 +50,7 @@ class SourceDevice:
     paces: Mapping[str, int]
 
     @classmethod
-    def of(cls, device: DeviceInfo, state: DeviceState | None) -> "SourceDevice":
+    def of(cls, device: "DeviceInfo", state: DeviceState | None) -> "SourceDevice":
         interval = round(device.interval * 1000)
         paces: dict[str, int] = {}
         for part in state.parts if state else ():
@@ -74,7 +63,7 @@ class SourceDevice:
 _GONE = SourceDevice((), 0, {})
 
 
-def devices(site: Site) -> dict[str, SourceDevice]:
+def devices(site: "Site") -> dict[str, SourceDevice]:
     """What the source needs of the site: to be taken on the event loop, before the thread."""
     states = site.latest.states
     return {device.id: SourceDevice.of(device, states.get(device.id)) for device in site.devices()}
@@ -82,13 +71,13 @@ def devices(site: Site) -> dict[str, SourceDevice]:
 
 @dataclass(frozen=True, slots=True)
 class StoredSeries:
-    """One stored series with what Prometheus calls it. Times are Unix ms, None if empty."""
+    """One stored series with what Prometheus calls it. Times are Unix ms."""
 
     name: Name
     meaning: Meaning
     labelled: Labelled
-    first: int | None
-    last: int | None
+    first: int
+    last: int
 
 
 @lru_cache(_CACHED)
@@ -102,19 +91,19 @@ def _named(name: Name, kind: str, labels: Labels) -> tuple[names.Meaning, dict[s
     return meaning, named, tuple(sorted(named.items()))
 
 
-def _series(info: SeriesInfo, device: SourceDevice) -> tuple[Labels, StoredSeries]:
+def _series(info: "SeriesInfo", device: SourceDevice) -> tuple[Labels, StoredSeries]:
     name = info.device, info.quantity, info.unit
     meaning, labels, key = _named(name, info.kind, device.labels)
-    extent = None if info.first is None or info.last is None else (info.first, info.last)
-    labelled = Labelled(labels, device.paces.get(info.quantity, device.interval), extent)
+    pace = device.paces.get(info.quantity, device.interval)
+    labelled = Labelled(labels, pace, (info.first, info.last))
     return key, StoredSeries(name, meaning, labelled, info.first, info.last)
 
 
 class StoreSource:
-    """A Source for one query: the series as they are when it first asks."""
+    """A SeriesSource for one query: the series as they are when it first asks."""
 
-    def __init__(self, history: History, devices: Mapping[str, SourceDevice]) -> None:
-        self._history = history
+    def __init__(self, reader: "Reader", devices: Mapping[str, SourceDevice]) -> None:
+        self._reader = reader
         self._devices = devices
         self._known: list[StoredSeries] | None = None
         self._labelled: list[Labelled] = []
@@ -123,7 +112,7 @@ class StoreSource:
         """Every series; no two have the same labels. Raises StoreError."""
         if self._known is None:
             found: dict[Labels, StoredSeries] = {}
-            for info in self._history.names():
+            for info in self._reader.names():
                 key, one = _series(info, self._devices.get(info.device, _GONE))
                 found.setdefault(key, one)
             self._known = list(found.values())
@@ -143,7 +132,7 @@ class StoreSource:
         asked = {one.name for one in wanted}
         asked |= {ups[one.name[0]] for one in wanted if one.name[0] in ups}
         order = sorted(asked)
-        columns = self._history.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
+        columns = self._reader.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
         found = {name: _in_order(*column) for name, column in zip(order, columns, strict=True)}
         found |= {name: _in_line(*found[name]) for name in order if name[1].startswith(GUARDED)}
         downs = {device: _downs(*found[up]) for device, up in ups.items() if up in found}
@@ -164,9 +153,8 @@ class StoreSource:
 def _need_bounded(wanted: Sequence[StoredSeries], start: int, end: int) -> None:
     expected = 0
     for one in wanted:
-        if one.first is not None and one.last is not None:
-            span = min(end, one.last) - max(start, one.first)
-            expected += max(0, span) // (one.labelled.interval or _USUAL)
+        span = min(end, one.last) - max(start, one.first)
+        expected += max(0, span) // (one.labelled.interval or _USUAL)
     if expected > MOST_SAMPLES * _DOUBTFUL:
         raise QueryError(
             PromErrorType.EXECUTION,

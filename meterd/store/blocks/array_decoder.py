@@ -1,6 +1,6 @@
 """Blocks as numpy arrays, for readers: the same bytes as block.py reads, in a quarter of the time.
 
-Loads numpy, so it is imported late.
+Loads numpy, which nothing that writes to a store imports.
 """
 
 from array import array
@@ -25,9 +25,9 @@ _NUMBERS = {1: "i1", 2: "<i2", 4: "<i4", 8: "<i8"}
 
 @dataclass(frozen=True, slots=True)
 class DecodedColumn:
-    """One series: its times (Unix ms), values (NaN: null) and runs of states (see Column).
+    """One series: its times (Unix ms), values (NaN: null) and runs of states (see ChunkColumn).
 
-    Lines of one block may share their times: they are not to be written to.
+    Columns of one block may share their times: they are not to be written to.
     """
 
     series: int
@@ -121,7 +121,7 @@ def _summed(first: int, steps: "NDArray[np.signedinteger]") -> Times:
 
 
 def _signed(body: bytes, count: int) -> "NDArray[np.signedinteger]":
-    """Numbers that `planes.pack` wrote, as narrow as they were written."""
+    """Numbers that `byte_planes.pack` wrote, as narrow as they were written."""
     width, found = byte_planes.gathered(body, count)
     if not width:
         return np.zeros(count, dtype=np.int8)
@@ -129,7 +129,7 @@ def _signed(body: bytes, count: int) -> "NDArray[np.signedinteger]":
 
 
 def signed_rows(found: Sequence[bytes], width: int, count: int) -> "NDArray[np.signedinteger]":
-    """A row for each of many planes that `planes.gathered` gave, of so many numbers each."""
+    """A row for each of many planes that `byte_planes.gathered` gave, of so many numbers each."""
     if not width:
         return np.zeros((len(found), count), dtype=np.int8)
     lanes = np.frombuffer(b"".join(found), dtype=np.uint8).reshape(-1, width, count)

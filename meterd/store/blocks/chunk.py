@@ -80,7 +80,7 @@ class RowBatch(Chunk):
             rows, width = range(len(self.times)), len(self.ids)
             lanes = [self.values[place::width] for place in range(width)]
             parts = zip(self.ids, repeat(rows), lanes, repeat(()), strict=False)
-            # Column itself is called from Python, which takes three times as long.
+            # ChunkColumn itself is called from Python, which takes three times as long.
             made = tuple(map(tuple.__new__, repeat(ChunkColumn), parts))
             object.__setattr__(self, "_made", made)
             return made

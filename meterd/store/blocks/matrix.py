@@ -157,7 +157,7 @@ def _with_nulls(
 
 
 def laid(cursor: Cursor, count: int) -> "array[int]":
-    """Numbers that `planes.lay` wrote, and the cursor after them. Raises Damage."""
+    """Numbers that `byte_planes.lay` wrote, and the cursor after them. Raises Damage."""
     return byte_planes.unpack(_planes(cursor, count), count)
 
 

@@ -1,7 +1,7 @@
 """Roll-ups of many days as numpy arrays, for readers: what rollup.py packs, day upon day.
 
 One day is 96 numbers a lane, on which numpy's calls cost more than its work: so the lanes of all
-days are inflated one by one, and then decoded together. Loads numpy, so it is imported late.
+days are inflated one by one, and then decoded together.
 """
 
 from collections.abc import Collection, Sequence

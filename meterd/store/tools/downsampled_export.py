@@ -8,14 +8,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from meterd.model.sample import Quality, finite
 from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup, total
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Name
 from meterd.store.query.range_query import SeriesInfo
-from meterd.store.tools.export import ExportSource, Wanted, rfc3339, series
+from meterd.store.tools.export import Wanted, rfc3339, series
+
+if TYPE_CHECKING:
+    from meterd.store.reader import Reader
 
 # Quarter hours in one bucket.
 RESOLUTIONS = {"15m": 1, "1h": 4, "1d": 96}
@@ -47,13 +50,7 @@ class DownsampledBucket(NamedTuple):
     quality: str
 
 
-class Rolled(ExportSource, Protocol):
-    """What a Reader can do, as far as this needs it."""
-
-    def quarters(self, name: Name, start: int, end: int) -> dict[int, QuarterRollup]: ...
-
-
-def buckets(reader: Rolled, wanted: Wanted, resolution: str) -> Iterator[DownsampledBucket]:
+def buckets(reader: "Reader", wanted: Wanted, resolution: str) -> Iterator[DownsampledBucket]:
     """Those that begin in the window, by series and time; `resolution` is one of RESOLUTIONS.
 
     Reads as it goes: to be called in a thread, raises StoreError at any step.
@@ -63,7 +60,7 @@ def buckets(reader: Rolled, wanted: Wanted, resolution: str) -> Iterator[Downsam
 
 
 def of_series(
-    reader: Rolled, info: SeriesInfo, wanted: Wanted, resolution: str
+    reader: "Reader", info: SeriesInfo, wanted: Wanted, resolution: str
 ) -> Iterator[DownsampledBucket]:
     """Of one series, some days at a time."""
     size = RESOLUTIONS[resolution] * QUARTER_MS

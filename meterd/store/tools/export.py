@@ -2,13 +2,13 @@
 
 import csv
 import json
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import StringIO
 from itertools import groupby, islice
 from math import isnan
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from meterd.model.sample import Quality
 from meterd.store.blocks.chunk import NOT_FINITE
@@ -18,6 +18,9 @@ from meterd.store.db.plain_rows import cells
 from meterd.store.head.catalog import Name
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.query.range_query import SeriesInfo
+
+if TYPE_CHECKING:
+    from meterd.store.reader import Reader
 
 COLUMNS = ("time", "device", "quantity", "unit", "value", "quality", "reason")
 # Lines in one piece of text: about 64 KiB.
@@ -30,14 +33,6 @@ _START = datetime(1970, 1, 1)  # noqa: DTZ001 (see above)
 _MS = timedelta(milliseconds=1)
 _WORDS: dict[int, str] = {number: quality.value for quality, number in QUALITIES.items()}
 _INVALID = Quality.INVALID.value
-
-
-class ExportSource(Protocol):
-    """What a Reader can do, as far as exports need it."""
-
-    def names(self) -> Sequence[SeriesInfo]: ...
-    def ordered(self, names: Sequence[Name]) -> list[Name]: ...
-    def day(self, device: str, day: int, wanted: Container[Name]) -> DaySamples | None: ...
 
 
 class ExportedSample(NamedTuple):
@@ -71,33 +66,50 @@ class Wanted:
 
 
 Text: TypeAlias = Callable[[Iterable[ExportedSample]], Iterator[str]]
+OnLoad: TypeAlias = Callable[[DaySamples | None], None]
+"""Is given the samples that an export holds in memory from now on, in place of those before."""
 
 
-def series(reader: ExportSource, wanted: Wanted) -> list[SeriesInfo]:
+def _unwatched(_: DaySamples | None) -> None:
+    """Nobody asks what is in memory."""
+
+
+def series(reader: "Reader", wanted: Wanted) -> list[SeriesInfo]:
     """The series that may have samples there. To be called in a thread. Raises StoreError."""
     return [info for info in reader.names() if wanted.has(info)]
 
 
-def lines(reader: ExportSource, wanted: Wanted) -> Iterator[ExportedSample]:
+def lines(
+    reader: "Reader", wanted: Wanted, on_load: OnLoad = _unwatched
+) -> Iterator[ExportedSample]:
     """By device, day, series and time. Reads as it goes: raises StoreError at any step."""
     found = series(reader, wanted)
     for device, some in groupby(found, key=lambda info: info.device):
-        yield from of_series(reader, device, list(some), wanted)
+        yield from of_series(reader, device, list(some), wanted, on_load)
 
 
 def of_series(
-    reader: ExportSource, device: str, infos: Sequence[SeriesInfo], wanted: Wanted
+    reader: "Reader",
+    device: str,
+    infos: Sequence[SeriesInfo],
+    wanted: Wanted,
+    on_load: OnLoad = _unwatched,
 ) -> Iterator[ExportedSample]:
     """Of some series of one device, day by day."""
     first = max(wanted.start, min(info.first for info in infos))
     last = min(wanted.end - 1, max(info.last for info in infos))
     names = reader.ordered([(one.device, one.quantity, one.unit) for one in infos])
     for day in range(first // DAY, last // DAY + 1):
-        yield from _of_day(reader, device, day, names, wanted)
+        yield from _of_day(reader, device, day, names, wanted, on_load)
 
 
 def _of_day(
-    reader: ExportSource, device: str, day: int, names: Sequence[Name], wanted: Wanted
+    reader: "Reader",
+    device: str,
+    day: int,
+    names: Sequence[Name],
+    wanted: Wanted,
+    on_load: OnLoad,
 ) -> Iterator[ExportedSample]:
     """Some series at a time: a client that is slow to take them holds no whole day in memory."""
     at, width = 0, _FIRST
@@ -105,6 +117,7 @@ def _of_day(
         some = names[at : at + width]
         at += width
         told = reader.day(device, day, frozenset(some))
+        on_load(told)
         if told is None:
             width *= 2
             continue

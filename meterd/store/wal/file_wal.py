@@ -1,8 +1,8 @@
 """The file WAL (`store.journal: file`): commits are records of one file of fixed size.
 
-The file has its blocks from the start and is written in place (records.Halves), so a commit costs
-flash a page or two. Each record tells the names behind its numbers that the half has not told
-before, so the file means the same beside any database:
+The file has its blocks from the start and is written in place (record_log.AlternatingLog), so a
+commit costs flash a page or two. Each record tells the names behind its numbers that the half has
+not told before, so the file means the same beside any database:
 
     | bytes of the names, 4 | CRC-32 of all names, 4 | names, JSON deflated | polls, as in a row |
 

@@ -10,7 +10,7 @@ from meterd.model.clock import SystemClock
 from meterd.model.event import Event, EventKind
 from meterd.model.sample import Poll
 from meterd.poll.bus import Bus
-from meterd.poll.cycle import Device
+from meterd.poll.cycle import PollTarget
 from meterd.poll.normalise import Normaliser
 from meterd.wire import open_link
 from meterd.wire.address import parse
@@ -60,7 +60,7 @@ async def polled(words: dict[int, int], **options: object) -> AsyncIterator[Unit
     await unit.server.start_tcp()
     link = open_link(parse(unit.server.url), defaults={}, times=Times(timeout=0.3))
     unit.meter = SunSpecMeter(link, SunSpecOptions.model_validate(options), interval=1.0)
-    device_ = Device("s", unit.meter, 1.0, Normaliser("s"), None, unit.events.append)
+    device_ = PollTarget("s", unit.meter, 1.0, Normaliser("s"), None, unit.events.append)
     bus = asyncio.create_task(Bus("s", [device_], [unit], SystemClock()).run())
     try:
         yield unit

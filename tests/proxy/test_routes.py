@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import Counter
+from typing import cast
 
 import pytest
 
+from meterd.daemon.site import Site
 from meterd.drivers.map_library import load_map
 from meterd.drivers.registers import RegisterMap
 from meterd.model.clock import Clock
@@ -12,9 +14,10 @@ from meterd.model.sample import Fault, failed
 from meterd.poll.latest import Latest
 from meterd.proxy.frames import RegisterSpan
 from meterd.proxy.proxied_meter import Lane, ProxiedMeter
+from meterd.proxy.routes import route_finder
 from meterd.proxy.server import Proxy
-from meterd.proxy.site import Meter, ProxyLink, ways
 from meterd.testing import FakeClock
+from meterd.wire.modbus import ModbusClient
 from tests.proxy.test_proxied_meter import FakeClient
 
 
@@ -33,9 +36,9 @@ class FakeMeter:
 class FakeSite:
     def __init__(self) -> None:
         self.latest = Latest(["main"])
-        self.meters: dict[str, tuple[Meter, ProxyLink, asyncio.Lock]] = {}
+        self.meters: dict[str, tuple[FakeMeter, FakeLink, asyncio.Lock]] = {}
 
-    def modbus(self, device: str) -> tuple[Meter, ProxyLink, asyncio.Lock] | None:
+    def modbus(self, device: str) -> tuple[FakeMeter, FakeLink, asyncio.Lock] | None:
         return self.meters.get(device)
 
 
@@ -49,17 +52,17 @@ def fake(framer: str = "socket") -> tuple[FakeSite, FakeMeter, Clock]:
 @pytest.mark.parametrize(("framer", "told_apart"), [("socket", 1), ("rtu", 0), ("ascii", 0)])
 def test_a_way_carries_the_maps_limits_and_the_links_kind(framer: str, told_apart: int) -> None:
     site, meter, _ = fake(framer)
-    way = ways(site)("main")
+    way = route_finder(cast("Site", site))("main")
     assert way is not None
-    assert way.client is meter.client
+    assert way.client is cast("ModbusClient", meter.client)
     assert (way.link, way.most, way.unreadable) == ("tcp://h:502", 50, meter.map.unreadable)
     assert way.told_apart == bool(told_apart)
-    assert ways(site)("other") is None
+    assert route_finder(cast("Site", site))("other") is None
 
 
 def test_up_follows_the_polls() -> None:
     site, _, _ = fake()
-    way = ways(site)("main")
+    way = route_finder(cast("Site", site))("main")
     assert way is not None
     assert way.up()
     site.latest.take(failed("main", 0, Fault("timeout", "no answer")))
@@ -70,7 +73,7 @@ def test_up_follows_the_polls() -> None:
 
 async def test_after_a_reload_the_new_client_is_watched_and_asked() -> None:
     site, old, clock = fake()
-    proxy = Proxy({1: "main"}, ways(site), clock=clock, max_age=2)
+    proxy = Proxy({1: "main"}, route_finder(cast("Site", site)), clock=clock, max_age=2)
     await proxy.start("127.0.0.1", 0)
     await old.client.read(4, 0, 4)
     new, _, _ = fake()
@@ -91,7 +94,7 @@ async def test_after_a_reload_the_new_client_is_watched_and_asked() -> None:
 
 async def test_a_guest_of_a_map_with_limits_is_held_to_them() -> None:
     site, meter, clock = fake()
-    way = ways(site)("main")
+    way = route_finder(cast("Site", site))("main")
     assert way is not None
     guest = ProxiedMeter(way, Lane(), clock, 2, Counter())
     assert len(await guest.read(RegisterSpan(4, 0, 50))) == 100
