@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 from meterd.config.api import ApiSettings
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 
 TOKEN = "METERD_TOKEN"  # noqa: S105 (the name of a variable)
 _PATIENCE = 310.0  # seconds; the daemon gives up a little earlier, and says so
@@ -26,7 +26,7 @@ def post(api: ApiSettings, path: str, body: object) -> Any:
         said = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         text = f"meterd runs, and its API on {api.listen} cannot be reached: {error}"
-        raise MeterdError(text, code="api") from error
+        raise MeterdError(text, code=GeneralCode.API) from error
     finally:
         connection.close()
     if answer.status == 200:
@@ -34,7 +34,9 @@ def post(api: ApiSettings, path: str, body: object) -> Any:
     hint = str(said.get("hint") or "")
     if answer.status in (401, 403):
         hint = f"put a token into {TOKEN}: `meterd token add NAME --scope admin` makes one"
-    raise MeterdError(f"{said.get('detail')}" + (f"; hint: {hint}" if hint else ""), code="api")
+    raise MeterdError(
+        f"{said.get('detail')}" + (f"; hint: {hint}" if hint else ""), code=GeneralCode.API
+    )
 
 
 def _connection(api: ApiSettings) -> http.client.HTTPConnection:

@@ -16,7 +16,7 @@ from meterd.cli.times import moment, now_ms
 from meterd.config.load import Loaded
 from meterd.config.settings import Settings
 from meterd.drivers.options import ModbusOptions
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.duration import spell
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _renamed(settings: Settings, old: str, new: str, who: str, *, is_merge: bool
         asyncio.run((_merged_here if is_merge else _here)(settings, old, new, who, now))
         return row(old, new, now)
     except StoreError as error:
-        if error.code != "already_running":
+        if error.code != StoreCode.ALREADY_RUNNING:
             raise
     from meterd.cli.daemon import post
 
@@ -306,7 +306,7 @@ def _replaced(settings: Settings, device: str, at: int, who: str, *, undo: bool)
         found = asyncio.run(_replace_here(settings, device, at, who, undo=undo))
         return replaced_row(device, at, found, undo=undo)
     except StoreError as error:
-        if error.code != "already_running":
+        if error.code != StoreCode.ALREADY_RUNNING:
             raise
     from meterd.cli.daemon import post
 

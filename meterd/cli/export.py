@@ -12,7 +12,7 @@ import click
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
 from meterd.cli.times import moment, now_ms
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 from meterd.model.text import for_spreadsheets
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def _whole(target: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise MeterdError(f"{target}: {error.strerror or error}", code="output") from error
+        raise MeterdError(
+            f"{target}: {error.strerror or error}", code=GeneralCode.OUTPUT
+        ) from error
     finally:
         if is_file:
             with suppress(OSError):
@@ -133,7 +135,7 @@ def _print(texts: Iterable[str]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise MeterdError(f"stdout: {error.strerror or error}", code="output") from error
+        raise MeterdError(f"stdout: {error.strerror or error}", code=GeneralCode.OUTPUT) from error
 
 
 def _tell_of_deleted(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:

@@ -9,7 +9,7 @@ import click
 
 from meterd import __version__
 from meterd.cli.terminal import plain_streams
-from meterd.errors import ConfigError, MeterdError, StoreError
+from meterd.errors import ConfigError, MeterdError, StoreCode, StoreError
 
 COMMANDS = {
     "run": "the daemon",
@@ -114,7 +114,7 @@ def _failed(error: MeterdError) -> int:
     problems = error.problems if isinstance(error, ConfigError) else ()
     for line in map(str, problems or [f"error: {error}"]):
         click.echo(line, err=True)
-    if isinstance(error, ConfigError) or error.code == "newer_schema":
+    if isinstance(error, ConfigError) or error.code == StoreCode.NEWER_SCHEMA:
         return EXIT_CONFIG
-    already = isinstance(error, StoreError) and error.code == "already_running"
+    already = isinstance(error, StoreError) and error.code == StoreCode.ALREADY_RUNNING
     return EXIT_RUNNING if already else EXIT_FAILURE
