@@ -36,9 +36,12 @@ from pydantic import BaseModel, ConfigDict
 
 from meterd.errors import (
     ConfigError,
+    DeviceCode,
     DeviceError,
+    LinkCode,
     LinkError,
     MeterdError,
+    PluginCode,
     ProtocolError,
     Unsupported,
 )
@@ -74,6 +77,7 @@ __all__ = [
     "ConfigError",
     "CounterRegister",
     "CounterRegisters",
+    "DeviceCode",
     "DeviceError",
     "Driver",
     "DriverClass",
@@ -81,6 +85,7 @@ __all__ = [
     "ExchangeTimeout",
     "LimitsPower",
     "Link",
+    "LinkCode",
     "LinkDefaults",
     "LinkError",
     "MeterdError",
@@ -88,6 +93,7 @@ __all__ = [
     "Notices",
     "Options",
     "Parse",
+    "PluginCode",
     "ProtocolError",
     "Quality",
     "Quantities",
@@ -138,7 +144,9 @@ class BlockingCalls:
         further call raises DeviceError with the code `driver_stuck`, so that no calls pile up.
         """
         if self._last is not None and not self._last.done():
-            raise DeviceError("the library is still at the call before", code="driver_stuck")
+            raise DeviceError(
+                "the library is still at the call before", code=DeviceCode.DRIVER_STUCK
+            )
         self._start()
         self._last = future = Future[Any]()
         self._calls.put((future, function, arguments))
@@ -147,7 +155,7 @@ class BlockingCalls:
                 result: T = await asyncio.wrap_future(future)
         except TimeoutError as error:
             within = "" if timeout is None else f" within {timeout:g} s"
-            raise LinkError(f"no answer{within}", code="timeout") from error
+            raise LinkError(f"no answer{within}", code=LinkCode.TIMEOUT) from error
         return result
 
     def _start(self) -> None:

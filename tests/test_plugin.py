@@ -18,9 +18,15 @@ from meterd.drivers.modbus import ModbusMeter
 from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.errors import DeviceError, LinkError
 
+
+class _Code(plugin.PluginCode):
+    SOME_CODE = "some_code"
+
+
 # A line that goes or changes here breaks plug-ins: see the promise in meterd/plugin.py.
 NAMES = [
     *("BlockingCalls", "BuildsItself", "Closes", "Commands", "ConfigError", "CounterRegister"),
+    *("DeviceCode", "LinkCode", "PluginCode"),
     *("CounterRegisters", "DeviceError", "Driver", "DriverClass", "EventKind", "ExchangeTimeout"),
     *("Link", "LinkDefaults", "LinkError", "MeterdError", "Notice", "Notices", "Options"),
     *("POLL_LIMIT_S", "Parse", "ProtocolError", "Quality", "Quantities", "Reading"),
@@ -120,7 +126,7 @@ def test_of_a_link_this_is_promised() -> None:
 
 def test_errors_are_raised_with_a_text_and_a_code() -> None:
     for kind in (plugin.LinkError, plugin.ProtocolError, plugin.DeviceError, plugin.Unsupported):
-        error = kind("no answer", code="some_code")
+        error = kind("no answer", code=_Code.SOME_CODE)
         assert (str(error), error.code) == ("no answer", "some_code")
         assert isinstance(error, plugin.MeterdError)
     assert issubclass(plugin.ProtocolError, plugin.LinkError)

@@ -11,6 +11,7 @@ from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
 from meterd.api.pages import Page, PageQuery
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
 from meterd.model.alert import Alert, AlertState
@@ -65,7 +66,7 @@ async def acknowledge(call: ApiCall, query: NoQuery) -> ApiAnswer:
         ack = call.site.alerting.ack(alert, call.who, said.comment)
     except LookupError:
         detail = f"there is no alert {quote(alert)}, or it ended a while ago"
-        raise ApiRefusal(404, "unknown_alert", detail, hint="see GET alerts") from None
+        raise ApiRefusal(404, ProblemCode.UNKNOWN_ALERT, detail, hint="see GET alerts") from None
     return as_json(_ack(ack))
 
 

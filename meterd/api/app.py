@@ -24,6 +24,7 @@ from meterd.api.limits import Guests, ServerLimits
 from meterd.api.live.fanout import STREAM, Fanout
 from meterd.api.log_rate_limit import LogRateLimit
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.promapi.mount import Mounted, PrometheusApi
 from meterd.api.respond import pour, respond
 from meterd.api.route import Route
@@ -199,7 +200,7 @@ def _nowhere(path: str) -> ApiRefusal:
     near = difflib.get_close_matches(path[:100], paths, n=1)
     hint = f"did you mean {near[0]}?" if near else "see /openapi.json"
     detail = f"there is nothing at {quote(path)}"
-    return ApiRefusal(404, "unknown_path", detail, hint=hint, allowed=paths)
+    return ApiRefusal(404, ProblemCode.UNKNOWN_PATH, detail, hint=hint, allowed=paths)
 
 
 @dataclass(slots=True)

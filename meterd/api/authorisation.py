@@ -12,6 +12,7 @@ from meterd.api.forwarded_headers import ForwardedHeaders, RequestOrigin
 from meterd.api.hosts import check_host, check_near
 from meterd.api.middleware import check_origin
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.route import Scope
 
 _WHO_MAY = "make a token for it: meterd token add NAME --scope {}"
@@ -46,9 +47,9 @@ class Authorisation:
         if who.may(scope):
             return who
         if not who.name:
-            raise self.locks.refusal("unauthorized", f"this needs a login with the scope {scope}")
+            raise self.locks.refusal(f"this needs a login with the scope {scope}")
         detail = f"{who.name} may not do this: it needs the scope {scope}"
-        raise ApiRefusal(403, "scope_missing", detail, hint=_WHO_MAY.format(scope))
+        raise ApiRefusal(403, ProblemCode.SCOPE_MISSING, detail, hint=_WHO_MAY.format(scope))
 
 
 def _asked(request: web.Request, via: RequestOrigin) -> LoginRequest:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 
 # Bytes for all answers together. The unit's MemoryMax is 512 MB, and PromQL has a budget besides.
 MOST = 64 << 20
@@ -92,7 +93,9 @@ class Backlog:
                 self.refused += 1
                 detail = "too many answers wait for clients that are slow to take them"
                 headers = {"Retry-After": _RETRY_AFTER}
-                raise ApiRefusal(503, "busy", detail, hint="try again soon", headers=headers)
+                raise ApiRefusal(
+                    503, ProblemCode.BUSY, detail, hint="try again soon", headers=headers
+                )
             used = self.used
 
     def _end_slowest(self) -> bool:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from meterd.api.answer import JSON, ApiCall
 from meterd.api.problem import ApiRefusal, ParameterError, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.model.text import has_controls
 
 
@@ -33,7 +34,7 @@ def read(model: type[B], call: ApiCall) -> B:
     media = call.media.partition(";")[0].strip().lower()
     if call.body and media != JSON:
         detail = f"the body is {quote(media)}, and JSON is expected"
-        raise ApiRefusal(415, "bad_media", detail, hint=f"send Content-Type: {JSON}")
+        raise ApiRefusal(415, ProblemCode.BAD_MEDIA, detail, hint=f"send Content-Type: {JSON}")
     try:
         return model.model_validate_json(call.body or b"{}", context={"now": call.now})
     except ValidationError as error:
@@ -41,7 +42,9 @@ def read(model: type[B], call: ApiCall) -> B:
     names = sorted(model.model_fields)
     hint = f"it is a JSON object with {', '.join(names)}"
     if first["type"] == "json_invalid":
-        raise ApiRefusal(400, "bad_json", f"the body is no JSON: {first['msg']}", hint=hint)
+        raise ApiRefusal(
+            400, ProblemCode.BAD_JSON, f"the body is no JSON: {first['msg']}", hint=hint
+        )
     name = ".".join(map(str, first["loc"]))
     what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
     what = what.removeprefix("Value error, ")
@@ -49,6 +52,6 @@ def read(model: type[B], call: ApiCall) -> B:
     if isinstance(cause, ParameterError):
         what = f"{quote(json.dumps(first['input'], ensure_ascii=False))} {cause}"
         hint = cause.hint or hint
-    code = "bad_body"
+    code = ProblemCode.BAD_BODY
     detail = f"{quote(name)}: {what}" if name else f"the body: {what}"
     raise ApiRefusal(422, code, detail, hint=hint, allowed=names, parameter=name[:80])

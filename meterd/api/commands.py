@@ -8,6 +8,7 @@ from meterd.api import body, lookups
 from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
 from meterd.errors import DeviceError, LinkError
@@ -34,14 +35,16 @@ async def send(call: ApiCall, query: NoQuery) -> ApiAnswer:
     if command not in allowed:
         detail = f"{device} is not allowed to be sent {quote(command)}"
         hint = f"allow it in meterd.yaml: devices: {device}: commands: [{command}]"
-        raise ApiRefusal(409, "command_not_allowed", detail, hint=hint, allowed=allowed)
+        raise ApiRefusal(409, ProblemCode.COMMAND_NOT_ALLOWED, detail, hint=hint, allowed=allowed)
     try:
         await call.site.command(device, command)
     except LookupError:
         detail = f"the driver of {device} has no command {quote(command)}"
         hint = "the driver only reads" if not allowed else "see docs/api.md"
-        raise ApiRefusal(409, "no_such_command", detail, hint=hint) from None
+        raise ApiRefusal(409, ProblemCode.NO_SUCH_COMMAND, detail, hint=hint) from None
     except (LinkError, DeviceError) as error:
         detail = f"{device} did not take it: {error}"
-        raise ApiRefusal(503, "command_failed", detail, headers={"Retry-After": "5"}) from error
+        raise ApiRefusal(
+            503, ProblemCode.COMMAND_FAILED, detail, headers={"Retry-After": "5"}
+        ) from error
     return as_json({"device": device, "command": command, "time": rfc3339(call.now)})

@@ -13,6 +13,7 @@ from meterd.api.headers import refuse, shaped
 from meterd.api.limits import ServerLimits
 from meterd.api.log_rate_limit import LogRateLimit
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.model.clock import SystemClock
 from meterd.model.shares import ClientSlot
 
@@ -190,7 +191,7 @@ class Connection(web.RequestHandler):
 
     def _late(self) -> bytes:
         detail = f"the headers did not come within {self._limits.head:g} seconds"
-        body, media = shaped(ApiRefusal(408, "slow_head", detail), self._target)
+        body, media = shaped(ApiRefusal(408, ProblemCode.SLOW_HEAD, detail), self._target)
         return _LATE % (media.encode(), len(body), body)
 
     @property
@@ -236,7 +237,7 @@ class Connection(web.RequestHandler):
             place = quote(request.path)
             log.error("%s %s failed%s", request.method, place, more, exc_info=error)
         detail = "meterd met an error of its own; its log says more"
-        return ApiRefusal(500, "internal", detail)
+        return ApiRefusal(500, ProblemCode.INTERNAL, detail)
 
 
 def _malformed(error: BaseException | None) -> ApiRefusal:
@@ -244,11 +245,13 @@ def _malformed(error: BaseException | None) -> ApiRefusal:
     log.debug("a request that is no HTTP: %s", type(error).__name__)
     if isinstance(error, LineTooLong):
         detail = f"the request line or a header is longer than {LONGEST_LINE} bytes"
-        return ApiRefusal(431, "header_too_large", detail)
+        return ApiRefusal(431, ProblemCode.HEADER_TOO_LARGE, detail)
     if isinstance(error, InvalidURLError):
         hint = "write spaces and signs as %20 and so on: curl -G --data-urlencode device=…"
-        return ApiRefusal(400, "bad_http", "the URL has characters that none may have", hint=hint)
-    return ApiRefusal(400, "bad_http", "the request is not well-formed HTTP/1.1")
+        return ApiRefusal(
+            400, ProblemCode.BAD_HTTP, "the URL has characters that none may have", hint=hint
+        )
+    return ApiRefusal(400, ProblemCode.BAD_HTTP, "the request is not well-formed HTTP/1.1")
 
 
 def in_ascii(line: bytes) -> bytes:

@@ -9,6 +9,7 @@ from meterd.api import body, lookups
 from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import BodyMoment, Name, NoQuery
 from meterd.api.times import rfc3339
 from meterd.api.uninterrupted import unbroken
@@ -84,7 +85,7 @@ async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
     marking = body.read(Marking, call)
     if marking.start >= marking.end or marking.end > call.now:
         detail = "start has to lie before end, and end may not lie in the future"
-        raise ApiRefusal(422, "bad_range", detail, parameter="end")
+        raise ApiRefusal(422, ProblemCode.BAD_RANGE, detail, parameter="end")
     stored = await call.site.reader.series()
     lookups.need_devices([marking.device], {one.device for one in stored}, call.site)
     mine = {one.quantity for one in stored if one.device == marking.device}
@@ -92,7 +93,7 @@ async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
     who = call.who or marking.who or _SOMEBODY
     if marking.unit and marking.value is None:
         detail = "a unit is that of a value, and there is none"
-        raise ApiRefusal(422, "bad_body", detail, parameter="unit")
+        raise ApiRefusal(422, ProblemCode.BAD_BODY, detail, parameter="unit")
     ask = Ask(
         marking.device,
         marking.quantity,
@@ -109,7 +110,9 @@ async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
 async def undo(call: ApiCall, query: NoQuery) -> ApiAnswer:
     number = call.path["id"]
     if not number.isdecimal() or len(number) > 9:
-        raise ApiRefusal(404, "unknown_correction", f"there is no correction {quote(number)}")
+        raise ApiRefusal(
+            404, ProblemCode.UNKNOWN_CORRECTION, f"there is no correction {quote(number)}"
+        )
     said = body.read(Undoing, call)
     who = call.who or said.who or _SOMEBODY
     return as_json(row_of(await _done(call.site.corrections.undo(int(number), who, call.now))))
@@ -140,6 +143,6 @@ async def _done(work: Coroutine[Any, Any, _T]) -> _T:
         return await unbroken(work, "GET corrections")
     except NothingThereError as error:
         hint = "see GET corrections, and GET range with step=raw"
-        raise ApiRefusal(404, "unknown_correction", str(error), hint=hint) from error
+        raise ApiRefusal(404, ProblemCode.UNKNOWN_CORRECTION, str(error), hint=hint) from error
     except UnfitError as error:
-        raise ApiRefusal(422, "bad_correction", str(error)) from error
+        raise ApiRefusal(422, ProblemCode.BAD_CORRECTION, str(error)) from error

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from meterd.api import lookups
 from meterd.api.answer import ApiAnswer, ApiCall, encode
 from meterd.api.problem import ApiRefusal, unknown
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Between, Moment, Name
 from meterd.api.times import rfc3339
 from meterd.energy.bill import Bill, money
@@ -174,7 +175,7 @@ def need_energy(quantity: str) -> EnergyQuantity:
         raise unknown("quantity", quantity, energies, parameter="quantity")
     hint = f"ask for a counter such as {IMPORT}, or for active_energy.net"
     detail = f"{quantity} is no energy that is counted"
-    raise ApiRefusal(422, "not_energy", detail, hint=hint, parameter="quantity")
+    raise ApiRefusal(422, ProblemCode.NOT_ENERGY, detail, hint=hint, parameter="quantity")
 
 
 def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | None:
@@ -191,7 +192,7 @@ def need_priced(asked: EnergyQuantity) -> None:
     if not asked.priced:
         detail = f"a tariff is for active energy, and has no price for {asked.quantity}"
         hint = "leave tariff out, or ask for import, export or net"
-        raise ApiRefusal(422, "not_priced", detail, hint=hint, parameter="tariff")
+        raise ApiRefusal(422, ProblemCode.NOT_PRICED, detail, hint=hint, parameter="tariff")
 
 
 def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan]:
@@ -201,7 +202,9 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan
     start = default_start(zone, period, min(end, now)) if query.start is None else query.start
     if start >= end:
         hint = "start has to lie before end; absent, end is now"
-        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(
+            422, ProblemCode.BAD_RANGE, "start is not before end", hint=hint, parameter="start"
+        )
     whole = query.snap == "period"
     # A rough count, before any is worked out.
     count = (min(end, now) - start) // _WIDTH.get(period, 7 * DAY)
@@ -211,7 +214,7 @@ def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan
     if max(count, len(pieces)) > MOST_BUCKETS:
         detail = f"that is more than {MOST_BUCKETS} {period}s"
         hint = "ask for a shorter range or a longer period"
-        raise ApiRefusal(422, "too_many_points", detail, hint=hint, parameter="period")
+        raise ApiRefusal(422, ProblemCode.TOO_MANY_POINTS, detail, hint=hint, parameter="period")
     return pieces
 
 
@@ -229,7 +232,7 @@ async def show(call: ApiCall, query: EnergyQuery) -> ApiAnswer:
             f"{len(devices)} devices of {len(pieces)} {query.period}s are more than {MOST_ROWS}"
         )
         hint = "ask for fewer devices, a shorter range or a longer period"
-        raise ApiRefusal(422, "too_much", detail, hint=hint, parameter="device")
+        raise ApiRefusal(422, ProblemCode.TOO_MUCH, detail, hint=hint, parameter="device")
     firsts = await _firsts(call, pieces)
     question = _EnergyQuestion(site, zone, pieces, call.now, tariff, firsts)
     head = {"period": query.period, "timezone": call.site.timezone, "tariff": query.tariff}
@@ -276,7 +279,9 @@ async def _in_time(
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer devices"
-        raise ApiRefusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
+        raise ApiRefusal(
+            503, ProblemCode.SLOW, detail, hint=hint, headers={"Retry-After": "5"}
+        ) from error
 
 
 async def _energy(

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from meterd.api import lookups
 from meterd.api.answer import ApiCall, StreamedAnswer
 from meterd.api.problem import ApiRefusal, ParameterError
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Between, Moment, Name
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.tools import downsampled_export
@@ -22,14 +23,14 @@ RESOLUTIONS = ("raw", *downsampled_export.RESOLUTIONS)
 
 def _form(value: object) -> object:
     if value not in MEDIA:
-        raise ParameterError("bad_format", "is no format of exports", allowed=list(MEDIA))
+        raise ParameterError(ProblemCode.BAD_FORMAT, "is no format of exports", allowed=list(MEDIA))
     return value
 
 
 def _resolution(value: object) -> object:
     if value not in RESOLUTIONS:
         why = "is no resolution of exports"
-        raise ParameterError("bad_resolution", why, allowed=RESOLUTIONS)
+        raise ParameterError(ProblemCode.BAD_RESOLUTION, why, allowed=RESOLUTIONS)
     return value
 
 
@@ -64,7 +65,9 @@ async def show(call: ApiCall, query: ExportQuery) -> StreamedAnswer:
     start = query.start or 0
     if start >= end:
         hint = "start has to lie before end; absent, they are the oldest sample and now"
-        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(
+            422, ProblemCode.BAD_RANGE, "start is not before end", hint=hint, parameter="start"
+        )
     stored = await call.site.reader.series()
     lookups.need_devices(
         query.device, {*lookups.ids(call.site), *(one.device for one in stored)}, call.site

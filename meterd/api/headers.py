@@ -8,6 +8,7 @@ from meterd.api import problem
 from meterd.api.problem import ApiRefusal
 from meterd.api.promapi.reply import MEDIA as JSON
 from meterd.api.promapi.reply import Trouble, error_body
+from meterd.promql.result import PromErrorType
 
 HEADERS = {
     "Server": "meterd",
@@ -25,13 +26,13 @@ HEADERS = {
 _PROMETHEUS = re.compile(r"/prometheus(/|$)|[^?]*/prometheus/(api|-)/")
 # Status -> errorType. Prometheus has words for its own errors only; these are its relatives'.
 _KINDS = {
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    408: "timeout",
-    429: "too_many_requests",
-    500: "internal",
-    503: "unavailable",
+    401: PromErrorType.UNAUTHORIZED,
+    403: PromErrorType.FORBIDDEN,
+    404: PromErrorType.NOT_FOUND,
+    408: PromErrorType.TIMEOUT,
+    429: PromErrorType.TOO_MANY_REQUESTS,
+    500: PromErrorType.INTERNAL,
+    503: PromErrorType.UNAVAILABLE,
 }
 
 # A year. Only over TLS: a browser would not come back to plain HTTP for as long.
@@ -42,7 +43,7 @@ def shaped(refusal: ApiRefusal, path: str) -> tuple[bytes, str]:
     """The body of a refusal and its media type, in the shape of the API that the path is of."""
     if not _PROMETHEUS.match(path):
         return refusal.body(), problem.MEDIA
-    trouble = Trouble(_KINDS.get(refusal.status, "bad_data"), refusal.sentence())
+    trouble = Trouble(_KINDS.get(refusal.status, PromErrorType.BAD_DATA), refusal.sentence())
     return error_body(trouble), JSON
 
 

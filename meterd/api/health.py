@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from meterd import __version__
 from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import NoQuery
 from meterd.api.times import rfc3339
 
@@ -34,7 +35,7 @@ async def alive(call: ApiCall, query: NoQuery) -> ApiAnswer:
 async def ready(call: ApiCall, query: NoQuery) -> ApiAnswer:
     is_ready, why = call.site.ready()
     if not is_ready:
-        raise ApiRefusal(503, "not_ready", why, headers={"Retry-After": "1"})
+        raise ApiRefusal(503, ProblemCode.NOT_READY, why, headers={"Retry-After": "1"})
     return as_json({"status": "ready"})
 
 

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 
 # Ends of names that are for homes and offices, and that no public DNS will ever delegate.
 _PRIVATE = ("local", "localhost", "localdomain", "internal", "lan", "home", "corp", "home.arpa")
@@ -43,7 +44,7 @@ def check_host(header: str | None, listen: str) -> None:
     if not is_loopback(name) and name.lower() != listen.lower():
         raise ApiRefusal(
             421,
-            "foreign_host",
+            ProblemCode.FOREIGN_HOST,
             f"meterd listens on loopback and is not known as {quote(name)}",
             hint="use http://localhost; a proxy in front belongs in api.trusted_proxies; to be "
             "reached by others, set api.listen",
@@ -56,7 +57,7 @@ def check_near(header: str | None, listen: str) -> None:
     # No browser leaves the name out, and no other client can be led astray.
     if name and not _is_near(name) and name != listen.lower().rstrip("."):
         detail = f"without a login meterd is not known as {quote(name)}"
-        raise ApiRefusal(421, "foreign_host", detail, hint=_HINT)
+        raise ApiRefusal(421, ProblemCode.FOREIGN_HOST, detail, hint=_HINT)
 
 
 def _host(header: str) -> str:

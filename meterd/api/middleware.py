@@ -15,6 +15,7 @@ from meterd.api.cors import Cors
 from meterd.api.forwarded_headers import RequestOrigin
 from meterd.api.headers import HEADERS, refuse
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.errors import StoreError
 
 __all__ = ["HEADERS", "LARGEST_BODY", "accepts_gzip", "doorman", "refuse", "squeeze"]
@@ -27,6 +28,8 @@ _GZIP_FROM = 1024
 _GZIP_IN_THREAD = 64 * 1024
 _GZIP_LEVEL = 4
 _GZIP_WINDOW = 31  # zlib's word for "with a gzip header"
+# What aiohttp may refuse by itself beside 404, 405 and 413; anything else is BAD_REQUEST.
+_HTTP_CODES = {417: ProblemCode.EXPECTATION_FAILED, 500: ProblemCode.INTERNAL}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Nowhere = Callable[[str], ApiRefusal]
@@ -45,7 +48,7 @@ def check_origin(headers: Mapping[str, str], via: RequestOrigin, cors: Cors) -> 
         return
     raise ApiRefusal(
         403,
-        "foreign_origin",
+        ProblemCode.FOREIGN_ORIGIN,
         f"a page of another site ({problem.quote(origin or 'unknown')}) may change nothing here",
         hint="behind a proxy, name it in api.trusted_proxies and pass X-Forwarded-Host on",
     )
@@ -53,7 +56,9 @@ def check_origin(headers: Mapping[str, str], via: RequestOrigin, cors: Cors) -> 
 
 def too_large() -> ApiRefusal:
     detail = f"the body is longer than {LARGEST_BODY} bytes"
-    return ApiRefusal(413, "body_too_large", detail, hint="no request of this API needs as much")
+    return ApiRefusal(
+        413, ProblemCode.BODY_TOO_LARGE, detail, hint="no request of this API needs as much"
+    )
 
 
 def _check_body(request: web.Request) -> None:
@@ -63,7 +68,9 @@ def _check_body(request: web.Request) -> None:
     if request.can_read_body and coding.strip().lower() not in ("", "identity"):
         detail = f"the body is coded as {problem.quote(coding)}"
         headers = {"Accept-Encoding": "identity"}
-        raise ApiRefusal(415, "coded_body", detail, hint="send it as it is", headers=headers)
+        raise ApiRefusal(
+            415, ProblemCode.CODED_BODY, detail, hint="send it as it is", headers=headers
+        )
 
 
 async def body_of(request: web.Request, seconds: float) -> bytes:
@@ -75,9 +82,11 @@ async def body_of(request: web.Request, seconds: float) -> bytes:
             return await request.read()
     except TimeoutError:
         detail = f"the body did not come within {seconds:g} seconds"
-        raise ApiRefusal(408, "slow_body", detail, headers={"Connection": "close"}) from None
+        raise ApiRefusal(
+            408, ProblemCode.SLOW_BODY, detail, headers={"Connection": "close"}
+        ) from None
     except (web.RequestPayloadError, ConnectionError) as error:
-        raise ApiRefusal(400, "bad_http", "the body is not well-formed") from error
+        raise ApiRefusal(400, ProblemCode.BAD_HTTP, "the body is not well-formed") from error
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
@@ -103,9 +112,11 @@ def _refusal_of(error: web.HTTPException, request: web.BaseRequest, nowhere: Now
         allowed = sorted(error.allowed_methods)
         detail = f"{problem.quote(request.method)} is not possible here"
         headers = {"Allow": ", ".join(allowed)}
-        return ApiRefusal(405, "method_not_allowed", detail, allowed=allowed, headers=headers)
-    phrase = HTTPStatus(error.status).phrase
-    return ApiRefusal(error.status, phrase.lower().replace(" ", "_"), error.text or phrase)
+        return ApiRefusal(
+            405, ProblemCode.METHOD_NOT_ALLOWED, detail, allowed=allowed, headers=headers
+        )
+    code = _HTTP_CODES.get(error.status, ProblemCode.BAD_REQUEST)
+    return ApiRefusal(error.status, code, error.text or HTTPStatus(error.status).phrase)
 
 
 def doorman(

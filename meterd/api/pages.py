@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, Field
 
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import ApiQuery, Count
 
 _LONGEST = 1000
@@ -39,7 +40,7 @@ def cut(
         if not places:
             detail = "the list has changed, and this cursor's place is gone"
             hint = "begin anew, without a cursor"
-            raise ApiRefusal(422, "cursor_gone", detail, hint=hint, parameter="cursor")
+            raise ApiRefusal(422, ProblemCode.CURSOR_GONE, detail, hint=hint, parameter="cursor")
         start = places[0] + 1
     end = len(items) if query.limit is None else start + query.limit
     more = end < len(items)
@@ -56,4 +57,6 @@ def _opened(cursor: str) -> str:
     except (binascii.Error, ValueError) as error:
         hint = "take `next` of the answer before as it is"
         detail = "this is no cursor"
-        raise ApiRefusal(400, "bad_cursor", detail, hint=hint, parameter="cursor") from error
+        raise ApiRefusal(
+            400, ProblemCode.BAD_CURSOR, detail, hint=hint, parameter="cursor"
+        ) from error

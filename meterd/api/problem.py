@@ -4,11 +4,12 @@ import difflib
 import json
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from meterd.errors import MeterdError, StoreError
+from meterd.api.problem_code import ProblemCode
+from meterd.errors import MeterdError, StoreCode, StoreError
 
 MEDIA = "application/problem+json"
 
@@ -16,6 +17,21 @@ MEDIA = "application/problem+json"
 _QUOTE = 80
 # Longer lists of what is allowed are cut down to the near names.
 _MOST_ALLOWED = 60
+
+
+# What a client is told of a store that cannot answer; all else is STORE_UNAVAILABLE to it.
+_STORE = {
+    StoreCode.FULL: ProblemCode.STORE_FULL,
+    StoreCode.CORRUPT: ProblemCode.STORE_CORRUPT,
+    StoreCode.NEWER_SCHEMA: ProblemCode.STORE_NEWER_SCHEMA,
+    StoreCode.ALREADY_RUNNING: ProblemCode.STORE_ALREADY_RUNNING,
+    StoreCode.BUSY: ProblemCode.STORE_BUSY,
+    StoreCode.CONFLICT: ProblemCode.STORE_CONFLICT,
+    StoreCode.UNREACHABLE: ProblemCode.STORE_UNREACHABLE,
+}
+
+Named = Literal["device", "quantity", "rule", "tariff"]
+"""What `unknown` may be about; each has its code UNKNOWN_…"""
 
 
 class ProblemDetails(BaseModel):
@@ -34,10 +50,12 @@ class ProblemDetails(BaseModel):
 class ApiRefusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
     """The client has to change its request, or come back later where status is 503."""
 
+    code: ProblemCode
+
     def __init__(
         self,
         status: int,
-        code: str,
+        code: ProblemCode,
         detail: str,
         *,
         hint: str = "",
@@ -80,7 +98,9 @@ class ApiRefusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
 class ParameterError(ValueError):
     """A validator refuses a parameter: what makes an ApiRefusal of it, once its name is known."""
 
-    def __init__(self, code: str, why: str, *, hint: str = "", allowed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, code: ProblemCode, why: str, *, hint: str = "", allowed: Sequence[str] = ()
+    ) -> None:
         super().__init__(why)
         self.code = code
         self.hint = hint
@@ -94,7 +114,7 @@ def quote(text: str) -> str:
 
 
 def unknown(
-    what: str, name: str, names: Iterable[str], *, near: Iterable[str] = (), parameter: str = ""
+    what: Named, name: str, names: Iterable[str], *, near: Iterable[str] = (), parameter: str = ""
 ) -> ApiRefusal:
     """404 for a name that is not there, with those that are and those that look alike."""
     names = sorted(names)
@@ -102,7 +122,7 @@ def unknown(
     hint = f"did you mean {' or '.join(alike)}?" if alike else ""
     return ApiRefusal(
         404,
-        f"unknown_{what}",
+        ProblemCode(f"unknown_{what}"),
         f"there is no {what} {quote(name)}",
         hint=hint or (f"this site has no {what} yet" if not names else ""),
         allowed=names if len(names) <= _MOST_ALLOWED else alike,
@@ -112,10 +132,9 @@ def unknown(
 
 def of_store(error: StoreError) -> ApiRefusal:
     """A store that cannot answer: too much was asked, or it is not there now."""
-    if error.code == "too_much":
+    if error.code == StoreCode.TOO_MUCH:
         hint = "ask for a shorter range, a longer step or fewer series"
-        return ApiRefusal(422, "too_much", str(error), hint=hint)
+        return ApiRefusal(422, ProblemCode.TOO_MUCH, str(error), hint=hint)
     hint = "polling goes on; see /readyz and try again"
-    return ApiRefusal(
-        503, f"store_{error.code}", str(error), hint=hint, headers={"Retry-After": "5"}
-    )
+    code = _STORE.get(error.code, ProblemCode.STORE_UNAVAILABLE)
+    return ApiRefusal(503, code, str(error), hint=hint, headers={"Retry-After": "5"})

@@ -18,6 +18,7 @@ from pydantic import (
 
 from meterd.api import times
 from meterd.api.problem import ApiRefusal, ParameterError, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.window import Calendar, Width
 
 AGGREGATES = ("avg", "min", "max", "last", "sum", "count")
@@ -68,7 +69,7 @@ def _moment(value: Any, info: ValidationInfo) -> Any:
     try:
         return times.moment(value, context["now"])
     except ValueError as error:
-        raise ParameterError("bad_time", str(error), hint=times.MOMENT_HINT) from error
+        raise ParameterError(ProblemCode.BAD_TIME, str(error), hint=times.MOMENT_HINT) from error
 
 
 def _step(value: Any) -> Any:
@@ -80,12 +81,12 @@ def _step(value: Any) -> Any:
     except ValueError as error:
         hint = f"{times.DURATION_HINT}; 1d, 1w, 1mo and 1y are those of the site's clock; "
         hint += "raw gives every sample as polled"
-        raise ParameterError("bad_step", str(error), hint=hint) from error
+        raise ParameterError(ProblemCode.BAD_STEP, str(error), hint=hint) from error
 
 
 def _aggregate(value: Any) -> Any:
     if value not in AGGREGATES:
-        raise ParameterError("bad_agg", "is no aggregate", allowed=AGGREGATES)
+        raise ParameterError(ProblemCode.BAD_AGG, "is no aggregate", allowed=AGGREGATES)
     return value
 
 
@@ -94,7 +95,9 @@ def _count(value: Any) -> Any:
         return value
     if not _DIGITS.fullmatch(value) or not int(value):
         hint = f"write a whole number from 1 to {MOST_COUNTED}"
-        raise ParameterError("bad_number", "is no number that is possible here", hint=hint)
+        raise ParameterError(
+            ProblemCode.BAD_NUMBER, "is no number that is possible here", hint=hint
+        )
     return int(value)
 
 
@@ -164,7 +167,9 @@ def parse(model: type[Q], query: Multi, now: int) -> Q:
             given[name] = values
         elif len(values) > 1:
             detail = f"parameter {quote(name)} is given {len(values)} times"
-            raise ApiRefusal(400, "repeated_parameter", detail, parameter=name[:_LONGEST_NAME])
+            raise ApiRefusal(
+                400, ProblemCode.REPEATED_PARAMETER, detail, parameter=name[:_LONGEST_NAME]
+            )
         else:
             given[name] = values[0]
     if issubclass(model, Between):
@@ -205,15 +210,15 @@ def _settle(given: dict[str, Any]) -> None:
         text = given.pop(alias)
         if name in given:
             detail = f"{alias} is {name} in milliseconds: give one of the two"
-            raise ApiRefusal(400, "repeated_parameter", detail, parameter=alias)
+            raise ApiRefusal(400, ProblemCode.REPEATED_PARAMETER, detail, parameter=alias)
         if not _MS.fullmatch(text) or int(text) > times.LATEST_MS:
             detail = f"{alias}: {quote(text)} is no time in Unix milliseconds"
             hint = f"write 1795255200000, or use {name}"
-            raise ApiRefusal(400, "bad_time", detail, hint=hint, parameter=alias)
+            raise ApiRefusal(400, ProblemCode.BAD_TIME, detail, hint=hint, parameter=alias)
         if 0 < int(text) < _LEAST_MS:
             detail = f"{alias}: {text} is in {times.rfc3339(int(text))[:4]}: it is in milliseconds"
             hint = f"write {name}={text} for Unix seconds, {alias}={text}000 for milliseconds"
-            raise ApiRefusal(400, "bad_time", detail, hint=hint, parameter=alias)
+            raise ApiRefusal(400, ProblemCode.BAD_TIME, detail, hint=hint, parameter=alias)
         given[name] = times.rfc3339(int(text))
 
 
@@ -224,7 +229,7 @@ def _refusal(error: Mapping[str, Any], model: type[ApiQuery]) -> ApiRefusal:
         allowed = names_of(model)
         return ApiRefusal(
             400,
-            "unknown_parameter",
+            ProblemCode.UNKNOWN_PARAMETER,
             f"there is no parameter {quote(name)} here",
             hint="" if allowed else "this request takes no parameters",
             allowed=allowed,
@@ -241,7 +246,9 @@ def _refusal(error: Mapping[str, Any], model: type[ApiQuery]) -> ApiRefusal:
             allowed=cause.allowed,
             parameter=name,
         )
-    return ApiRefusal(400, "bad_parameter", f"{name}: {value} {_why(error)}", parameter=name)
+    return ApiRefusal(
+        400, ProblemCode.BAD_PARAMETER, f"{name}: {value} {_why(error)}", parameter=name
+    )
 
 
 def _why(error: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, RootModel
 from meterd.api import lookups
 from meterd.api.answer import ApiAnswer, ApiCall, encode, tagged
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import Aggregate, Between, Count, Moment, Name, Step
 from meterd.api.window import (
     COMFORTABLE_POINTS,
@@ -119,11 +120,13 @@ def _window(call: ApiCall, query: RangeQuery) -> RangeWindow:
     start = max(0, end - 3_600_000) if query.start is None else query.start
     if start >= end:
         hint = "start has to lie before end; absent, they are now-1h and now"
-        raise ApiRefusal(422, "bad_range", "start is not before end", hint=hint, parameter="start")
+        raise ApiRefusal(
+            422, ProblemCode.BAD_RANGE, "start is not before end", hint=hint, parameter="start"
+        )
     if query.step is not None and query.step.ms == RAW and query.agg:
         hint = "leave agg out, or name a step"
         raise ApiRefusal(
-            422, "agg_of_raw", "step=raw aggregates nothing", hint=hint, parameter="agg"
+            422, ProblemCode.AGG_OF_RAW, "step=raw aggregates nothing", hint=hint, parameter="agg"
         )
     intervals = _intervals(call.site, query)
     most = query.max_points or COMFORTABLE_POINTS
@@ -198,7 +201,9 @@ async def _ask(
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer series"
-        raise ApiRefusal(503, "slow", detail, hint=hint, headers={"Retry-After": "5"}) from error
+        raise ApiRefusal(
+            503, ProblemCode.SLOW, detail, hint=hint, headers={"Retry-After": "5"}
+        ) from error
 
 
 async def show(call: ApiCall, query: RangeQuery) -> ApiAnswer:
@@ -232,7 +237,7 @@ def _check_found(found: Sequence[_Found]) -> None:
         if len(one.points) > MOST_POINTS + 1:
             detail = f"{one.device} {one.quantity} has more than {MOST_POINTS} points there"
             hint = "ask for a shorter range or a longer step"
-            raise ApiRefusal(422, "too_many_points", detail, hint=hint, parameter="step")
+            raise ApiRefusal(422, ProblemCode.TOO_MANY_POINTS, detail, hint=hint, parameter="step")
 
 
 async def _series(found: Sequence[_Found], head: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,7 @@
 """A device's other name, and a meter in the place of another: the history goes on."""
 
 from collections.abc import Coroutine
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, Field
@@ -9,21 +10,34 @@ from meterd.api import body
 from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
 from meterd.api.uninterrupted import unbroken
 from meterd.config.names import DeviceId
-from meterd.errors import MeterdError, StoreError
+from meterd.errors import GeneralCode, MeterdError, StoreError
 from meterd.store.tools.correct import LONGEST_WHO
 
 if TYPE_CHECKING:
     from meterd.daemon.replacing import Replaced
 
-_STATUS = {"unknown_device": 404, "device_exists": 409, "not_replaced": 409}
-_HINTS = {
-    "unknown_device": "see GET devices and GET series",
-    "device_exists": "choose a name that no device has, nor any in the store",
-    "not_replaced": "see when its counters were first read: GET series",
+# How an error of the site is answered: status, code, hint.
+_ANSWERS: dict[StrEnum, tuple[int, ProblemCode, str]] = {
+    GeneralCode.UNKNOWN_DEVICE: (
+        404,
+        ProblemCode.UNKNOWN_DEVICE,
+        "see GET devices and GET series",
+    ),
+    GeneralCode.DEVICE_EXISTS: (
+        409,
+        ProblemCode.DEVICE_EXISTS,
+        "choose a name that no device has, nor any in the store",
+    ),
+    GeneralCode.NOT_REPLACED: (
+        409,
+        ProblemCode.NOT_REPLACED,
+        "see when its counters were first read: GET series",
+    ),
 }
 
 _T = TypeVar("_T")
@@ -78,7 +92,7 @@ async def replace(call: ApiCall, query: NoQuery) -> ApiAnswer:
     said = body.read(Replacing, call)
     if said.at > call.now:
         detail = "at may not lie in the future"
-        raise ApiRefusal(422, "bad_range", detail, parameter="at")
+        raise ApiRefusal(422, ProblemCode.BAD_RANGE, detail, parameter="at")
     site, device = call.site, call.path["id"]
     who = call.who or said.who
     found = await _done(site.replace(device, said.at, who, undo=said.undo))
@@ -98,7 +112,7 @@ async def _done(work: Coroutine[Any, Any, _T]) -> _T:
     except StoreError:
         raise
     except MeterdError as error:
-        if error.code not in _STATUS:
+        if error.code not in _ANSWERS:
             raise
-        hint = _HINTS[error.code]
-        raise ApiRefusal(_STATUS[error.code], error.code, str(error), hint=hint) from error
+        status, code, hint = _ANSWERS[error.code]
+        raise ApiRefusal(status, code, str(error), hint=hint) from error

@@ -13,6 +13,7 @@ from meterd.api.answer import ApiAnswer, StreamedAnswer
 from meterd.api.backlog import COUNTED_FROM, STREAM, Backlog, Lease
 from meterd.api.headers import HEADERS
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.errors import StoreError
 
 log = logging.getLogger("meterd.api")
@@ -151,7 +152,7 @@ class _Poured:
         try:
             async for part in parts:
                 if not self._is_welcome():
-                    raise ApiRefusal(401, "unauthorized", "the login has ended")
+                    raise ApiRefusal(401, ProblemCode.UNAUTHORIZED, "the login has ended")
                 await self.write(part)
         except (ApiRefusal, StoreError) as error:
             # Half an answer that ended as it should would be taken for all of it.

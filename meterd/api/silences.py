@@ -10,6 +10,7 @@ from meterd.api.alerts import LONGEST_COMMENT
 from meterd.api.answer import ApiAnswer, ApiCall, as_json
 from meterd.api.body import Body, PlainText
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.api.query import BodyMoment, NoQuery
 from meterd.api.times import rfc3339
 
@@ -56,7 +57,7 @@ async def add(call: ApiCall, query: NoQuery) -> ApiAnswer:
     start = call.now if said.start is None else said.start
     if not max(start, call.now) < said.end <= start + LONGEST:
         detail = "end has to lie after start and after now, and at most a year after start"
-        raise ApiRefusal(422, "bad_range", detail, hint="write now+2h", parameter="end")
+        raise ApiRefusal(422, ProblemCode.BAD_RANGE, detail, hint="write now+2h", parameter="end")
     if said.rule:
         active = {alert.rule for alert in call.site.alerts()}
         lookups.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
@@ -71,7 +72,7 @@ async def add(call: ApiCall, query: NoQuery) -> ApiAnswer:
         made = call.site.alerting.silence(asked)
     except ValueError as error:
         hint = "remove some: DELETE silences/{id}"
-        raise ApiRefusal(409, "too_many_silences", str(error), hint=hint) from error
+        raise ApiRefusal(409, ProblemCode.TOO_MANY_SILENCES, str(error), hint=hint) from error
     return as_json(_row(made), status=201)
 
 
@@ -79,7 +80,7 @@ async def remove(call: ApiCall, query: NoQuery) -> ApiAnswer:
     asked = call.path["id"]
     if not call.site.alerting.unsilence(asked):
         detail = f"there is no silence {quote(asked)}, or it is over"
-        raise ApiRefusal(404, "unknown_silence", detail, hint="see GET silences")
+        raise ApiRefusal(404, ProblemCode.UNKNOWN_SILENCE, detail, hint="see GET silences")
     return as_json({"removed": asked})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from meterd.api.validity import DAY, SIZE_LIMIT, Validity, validity
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 
 log = logging.getLogger("meterd.api")
 
@@ -108,7 +108,7 @@ class Certificate:
         except (OSError, ValueError) as error:
             certificate, key = self._files
             text = f"{certificate} and {key} are no certificate and its key: {error}"
-            raise MeterdError(text, code="tls") from error
+            raise MeterdError(text, code=GeneralCode.TLS) from error
         return context
 
     def _read_validity(self) -> Validity | None:
@@ -134,7 +134,7 @@ def validity_of(file: Path) -> Validity | None:
         with file.open("rb") as stream:
             return validity(stream.read(SIZE_LIMIT))
     except (OSError, ValueError) as error:
-        raise MeterdError(f"{file} cannot be read: {error}", code="tls") from error
+        raise MeterdError(f"{file} cannot be read: {error}", code=GeneralCode.TLS) from error
 
 
 def _need_file(file: Path) -> None:

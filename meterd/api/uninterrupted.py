@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 
 # The store's files are put in order first, which takes as long as what they hold; a year of a
 # sample a second is marked in less.
@@ -31,7 +32,7 @@ async def unbroken(work: Coroutine[Any, Any, _T], see: str) -> _T:
     if not task.done():
         task.add_done_callback(_unheard)
         detail = f"it takes longer than {DEADLINE_S:g} s and goes on: see {see}"
-        raise ApiRefusal(503, "slow", detail, headers={"Retry-After": "60"})
+        raise ApiRefusal(503, ProblemCode.SLOW, detail, headers={"Retry-After": "60"})
     return task.result()
 
 

@@ -6,6 +6,7 @@ from datetime import tzinfo
 from typing import NamedTuple
 
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.times import rfc3339, spell
 from meterd.energy.periods import Period, run_starts
 
@@ -152,7 +153,7 @@ def check_points(window: RangeWindow, interval: int) -> int:
     what = "every sample" if window.step == RAW else f"step {window.text}"
     raise ApiRefusal(
         422,
-        "too_many_points",
+        ProblemCode.TOO_MANY_POINTS,
         f"{what} gives up to {points} points a series; {MOST_POINTS} is the limit",
         hint=f"add max_points=1000, or step={spell(_shortest(span, MOST_POINTS))} or longer",
         parameter="step",
@@ -167,7 +168,7 @@ def check_altogether(window: RangeWindow, points: int, columns: int) -> None:
     step = spell(_shortest(window.end - window.start, most))
     raise ApiRefusal(
         422,
-        "too_much",
+        ProblemCode.TOO_MUCH,
         f"{columns} series of up to {points} points are more than {MOST_ALTOGETHER} points",
         hint=f"ask for fewer series, or for step={step} or longer",
         parameter="step",

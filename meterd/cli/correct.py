@@ -16,7 +16,7 @@ from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.times import moment, now_ms
 from meterd.config.settings import Settings
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.text import has_controls
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _finish(settings: Settings) -> list[dict[str, Any]]:
     try:
         corrections = asyncio.run(_correct_here(settings, lambda book: book.finish(now_ms())))
     except StoreError as error:
-        if error.code != "already_running":
+        if error.code != StoreCode.ALREADY_RUNNING:
             raise
         text = "meterd runs: it goes on with what was broken off before its next correction"
         raise StoreError(f"{text}; or stop it and say this again", code=error.code) from error
@@ -186,7 +186,7 @@ def _correct(
     try:
         return _row(asyncio.run(_correct_here(settings, work)))
     except StoreError as error:
-        if error.code != "already_running":
+        if error.code != StoreCode.ALREADY_RUNNING:
             raise
     from meterd.cli.daemon import post
 

@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 from meterd.config.api import ApiSettings
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 
 TOKEN_VARIABLE = "METERD_TOKEN"  # noqa: S105 (the name of a variable)
 _TIMEOUT_S = 310.0  # a little more than the daemon's own limit, so that its error arrives
@@ -26,7 +26,7 @@ def post(api: ApiSettings, path: str, body: object) -> Any:
         document = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         text = f"meterd runs, and its API on {api.listen} cannot be reached: {error}"
-        raise MeterdError(text, code="api") from error
+        raise MeterdError(text, code=GeneralCode.API) from error
     finally:
         connection.close()
     if response.status == 200:
@@ -34,7 +34,9 @@ def post(api: ApiSettings, path: str, body: object) -> Any:
     hint = str(document.get("hint") or "")
     if response.status in (401, 403):
         hint = f"put a token into {TOKEN_VARIABLE}: `meterd token add NAME --scope admin` makes one"
-    raise MeterdError(f"{document.get('detail')}" + (f"; hint: {hint}" if hint else ""), code="api")
+    raise MeterdError(
+        f"{document.get('detail')}" + (f"; hint: {hint}" if hint else ""), code=GeneralCode.API
+    )
 
 
 def _connection(api: ApiSettings) -> http.client.HTTPConnection:

@@ -10,7 +10,7 @@ import click
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
-from meterd.errors import MeterdError
+from meterd.errors import StoreCode, StoreError
 
 if TYPE_CHECKING:
     from meterd.store.db.connections import Database
@@ -89,7 +89,7 @@ def _backup(file: Path, config: Path | None) -> None:
 
     database = _database(config)
     if not database.made():
-        raise MeterdError(f"{database.label}: there is no store yet", code="unavailable")
+        raise StoreError(f"{database.label}: there is no store yet", code=StoreCode.NO_STORE)
     if database.path is None:
         with progress("Copying rows", rows(database)) as note:
             size = backup.of_server(database, file, note)

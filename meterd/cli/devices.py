@@ -16,7 +16,7 @@ from meterd.cli.times import moment, now_ms
 from meterd.config.load import LoadedConfig
 from meterd.config.settings import Settings
 from meterd.drivers.options import ModbusOptions
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.duration import spell
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _rename_device(
         asyncio.run((_merge_here if is_merge else _rename_here)(settings, old, new, who, now))
         return row(old, new, now)
     except StoreError as error:
-        if error.code != "already_running":
+        if error.code != StoreCode.ALREADY_RUNNING:
             raise
     from meterd.cli.daemon import post
 
@@ -312,7 +312,7 @@ def _replace_device(
         replaced = asyncio.run(_replace_here(settings, device, at, who, undo=undo))
         return replaced_row(device, at, replaced, undo=undo)
     except StoreError as error:
-        if error.code != "already_running":
+        if error.code != StoreCode.ALREADY_RUNNING:
             raise
     from meterd.cli.daemon import post
 

@@ -12,7 +12,7 @@ import click
 from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
 from meterd.cli.times import moment, now_ms
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 from meterd.model.text import for_spreadsheets
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ def _atomic_file(target: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise MeterdError(f"{target}: {error.strerror or error}", code="output") from error
+        raise MeterdError(
+            f"{target}: {error.strerror or error}", code=GeneralCode.OUTPUT
+        ) from error
     finally:
         if is_file:
             with suppress(OSError):
@@ -138,7 +140,7 @@ def _print(texts: Iterable[str]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise MeterdError(f"stdout: {error.strerror or error}", code="output") from error
+        raise MeterdError(f"stdout: {error.strerror or error}", code=GeneralCode.OUTPUT) from error
 
 
 def _note_deleted_samples(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:

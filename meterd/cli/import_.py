@@ -15,7 +15,7 @@ from meterd.cli.configuration import config_option, load_settings
 from meterd.cli.progress import progress
 from meterd.cli.times import now_ms
 from meterd.config.settings import Settings, StoreSettings
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 
 if TYPE_CHECKING:
     from meterd.daemon.counter_recount import Recounted, TermsOf
@@ -105,7 +105,7 @@ def _check_deleted_days(store: StoreSettings, days: Set[tuple[str, int]]) -> Non
             f"left: {shown}{', …' if len(lost) > 3 else ''}; hint: take those days out of the "
             "file, or, where it has all there is to know of them, say --replace"
         )
-        raise MeterdError(text, code="import")
+        raise MeterdError(text, code=GeneralCode.IMPORT)
 
 
 def _date(day: int) -> date:

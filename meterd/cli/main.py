@@ -9,7 +9,7 @@ import click
 
 from meterd import __version__
 from meterd.cli.terminal import escaping_streams
-from meterd.errors import ConfigError, MeterdError, StoreError
+from meterd.errors import ConfigError, MeterdError, StoreCode, StoreError
 
 COMMANDS = {
     "run": "the daemon",
@@ -116,7 +116,7 @@ def _report_error(error: MeterdError) -> int:
     problems = error.problems if isinstance(error, ConfigError) else ()
     for line in map(str, problems or [f"error: {error}"]):
         click.echo(line, err=True)
-    if isinstance(error, ConfigError) or error.code == "newer_schema":
+    if isinstance(error, ConfigError) or error.code == StoreCode.NEWER_SCHEMA:
         return EXIT_CONFIG
-    is_running = isinstance(error, StoreError) and error.code == "already_running"
+    is_running = isinstance(error, StoreError) and error.code == StoreCode.ALREADY_RUNNING
     return EXIT_RUNNING if is_running else EXIT_FAILURE

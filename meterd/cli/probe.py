@@ -13,7 +13,7 @@ from meterd.cli.configuration import split_unit
 from meterd.cli.main import EXIT_FAILURE
 from meterd.config.link_urls import check_link
 from meterd.drivers.probing import Decoding, decodings
-from meterd.errors import ConfigError, DeviceError, LinkError
+from meterd.errors import ConfigError, DeviceError, LinkCode, LinkError
 from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Times
@@ -141,7 +141,7 @@ async def _read(client: ModbusClient, function: int, address: int, count: int) -
             if isinstance(error, Refused) and error.exception == ILLEGAL_FUNCTION:
                 break
         except LinkError as error:
-            if error.code != "timeout":
+            if error.code != LinkCode.TIMEOUT:
                 raise
             _report(function, address, "no answer")
             return b""

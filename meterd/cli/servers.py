@@ -10,7 +10,7 @@ from meterd.config.api import ApiSettings
 from meterd.config.listen import is_loopback
 from meterd.config.settings import ProxySettings, Settings
 from meterd.daemon.reload import PreparedChange, committed, prepared, to_the_end
-from meterd.errors import ConfigError, MeterdError
+from meterd.errors import ConfigError, GeneralCode, MeterdError
 from meterd.model.event import EventKind
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ class _ServerChange:
 
         address, used = _listen_address(section, host, port), self._servers.sockets
         if address in self._sockets:
-            raise MeterdError(f"{section}.listen {listen}: the api listens there", code="listen")
+            raise MeterdError(
+                f"{section}.listen {listen}: the api listens there", code=GeneralCode.LISTEN
+            )
         sockets = used.get(address)
         if sockets is None:
             try:
@@ -273,4 +275,4 @@ def _serving_rules(api: ApiSettings, tokens: Path, tell: "Tell") -> "ServingRule
 
 def _listen_error(section: str, listen: str, error: OSError) -> MeterdError:
     text = f"{section}.listen {listen}: cannot listen there: {error.strerror or error}"
-    return MeterdError(text, code="listen")
+    return MeterdError(text, code=GeneralCode.LISTEN)

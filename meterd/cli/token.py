@@ -9,7 +9,7 @@ import click
 
 from meterd.cli import output
 from meterd.cli.configuration import config_option, load_settings
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 
 _COLUMNS = ("name", "scopes", "created", "last_used", "expires", "state")
 _TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -104,7 +104,7 @@ def _hash() -> None:
 
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     if len(password) < 8:
-        raise MeterdError("a password has at least 8 characters", code="password")
+        raise MeterdError("a password has at least 8 characters", code=GeneralCode.PASSWORD)
     click.echo(hashed(password))
 
 

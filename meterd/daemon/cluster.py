@@ -7,6 +7,7 @@ from functools import partial
 from meterd.config.cluster import ClusterSettings
 from meterd.config.settings import Settings
 from meterd.daemon.service import forever
+from meterd.errors import DeviceCode
 from meterd.model.clock import Clock
 from meterd.model.quantity import DEVICE_UP
 from meterd.model.sample import Fault, Poll, failed
@@ -116,4 +117,6 @@ def share_of(leases: Leases | None) -> LeaseState | None:
 
 
 def _down(poll: Poll) -> Poll:
-    return failed(poll.device, poll.time, Fault("elsewhere", "another meterd could not read it"))
+    return failed(
+        poll.device, poll.time, Fault(str(DeviceCode.ELSEWHERE), "another meterd could not read it")
+    )

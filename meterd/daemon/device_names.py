@@ -10,7 +10,7 @@ from meterd.config.renamed_devices import rename_devices, stale_names
 from meterd.config.settings import Settings
 from meterd.daemon.config_warnings import ConfigWarning
 from meterd.daemon.events import EventLog
-from meterd.errors import MeterdError, StoreError
+from meterd.errors import GeneralCode, MeterdError, StoreError
 from meterd.model.event import EventKind
 from meterd.store.db import renames, store_url
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 def need_new(settings: Settings, old: str, new: str) -> None:
     """Refuse what another device of the configuration is called. Raises MeterdError."""
     if new == old:
-        raise MeterdError(f"it is called {new} already", code="device_exists")
+        raise MeterdError(f"it is called {new} already", code=GeneralCode.DEVICE_EXISTS)
     if new in settings.devices:
         text = f"the configuration has another device {new}"
         if old not in settings.devices:
             return  # it was written there first, and was not polled yet
-        raise MeterdError(f"{text}: choose another name", code="device_exists")
+        raise MeterdError(f"{text}: choose another name", code=GeneralCode.DEVICE_EXISTS)
 
 
 def advice(old: str, new: str) -> str:

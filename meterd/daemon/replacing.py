@@ -8,7 +8,7 @@ from functools import partial
 
 from meterd.daemon.counter_recount import Recounted, TermsOf, recount, unknown_terms
 from meterd.daemon.counter_state import CounterState
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 from meterd.model.quantity import GUARDED
 from meterd.poll.counters import is_guarded
 from meterd.store.db import replacements
@@ -46,18 +46,18 @@ async def replace_meter(
     infos = await asyncio.to_thread(reader.names)
     mine = [info for info in infos if info.device == device]
     if not mine:
-        raise MeterdError(f"the store has no device {device}", code="unknown_device")
+        raise MeterdError(f"the store has no device {device}", code=GeneralCode.UNKNOWN_DEVICE)
     first = min((info.first for info in mine if _counts(info)), default=None)
     if first is None:
-        raise MeterdError(f"{device} has no counter in the store", code="not_replaced")
+        raise MeterdError(f"{device} has no counter in the store", code=GeneralCode.NOT_REPLACED)
     if one.at <= first and not undo:
         text = f"{device} has no counter from before that time: there is nothing to separate"
-        raise MeterdError(text, code="not_replaced")
+        raise MeterdError(text, code=GeneralCode.NOT_REPLACED)
     await writer.flush()
     if not undo:
         await writer.do(partial(replacements.add, device=device, one=one))
     elif not await writer.do(partial(replacements.remove, device=device, at=one.at)):
-        raise MeterdError(f"{device} was not replaced at that time", code="not_replaced")
+        raise MeterdError(f"{device} was not replaced at that time", code=GeneralCode.NOT_REPLACED)
     told = await count_anew(
         writer,
         reader,

@@ -16,7 +16,7 @@ from typing import Any
 
 from meterd.daemon.poll_timeout import PollTimeout
 from meterd.drivers.driver_contract import readings_mistake
-from meterd.errors import DeviceError, LinkError, MeterdError
+from meterd.errors import DeviceCode, DeviceError, GeneralCode, LinkError, MeterdError
 from meterd.model.columns import Columns
 from meterd.model.driver import Driver, Notices
 from meterd.model.event import Notice
@@ -92,7 +92,7 @@ class ContainedDriver:
         except asyncio.CancelledError as error:
             if limit.end(task) and not task.cancelling():
                 text = f"{self._origin} did not come back within {limit.seconds:g} s"
-                raise DeviceError(text, code="driver_stuck") from error
+                raise DeviceError(text, code=DeviceCode.DRIVER_STUCK) from error
             raise
         except (LinkError, DeviceError):
             limit.end(task)
@@ -109,7 +109,7 @@ class ContainedDriver:
         text = f"a bug in {self._origin}: {mistake or f'{type(error).__name__}: {error}'}"
         if self._bugs.is_new(error):
             log.error("%s: %s", self.device, text, exc_info=None if mistake else error)
-        return DeviceError(text, code="driver_bug")
+        return DeviceError(text, code=DeviceCode.DRIVER_BUG)
 
 
 def _columns(readings: Any) -> Columns:
@@ -274,6 +274,6 @@ class Signals:
         except Exception as error:
             log.exception("a reload met a bug")
             text = f"a bug in meterd: {type(error).__name__}: {error}"
-            self._failed(MeterdError(text, code="bug"))
+            self._failed(MeterdError(text, code=GeneralCode.BUG))
         finally:
             notify("READY=1")

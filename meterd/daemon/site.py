@@ -39,7 +39,7 @@ from meterd.daemon.timeline import Timeline
 from meterd.drivers.modbus import ModbusMeter
 from meterd.energy.quarter import QuarterSeries
 from meterd.energy.tariff import Tariff
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.alert import Alert
 from meterd.model.clock import Clock
 from meterd.model.event import Event, EventKind
@@ -121,7 +121,7 @@ class Site:
     @property
     def _open_store(self) -> Store:
         if (store := self._store_part.store) is None:
-            raise StoreError("the store is not open", code="unavailable")
+            raise StoreError("the store is not open", code=StoreCode.UNAVAILABLE)
         return store
 
     @property
@@ -290,7 +290,9 @@ class Site:
         """For who asks by the API. Raises StoreError while a reload is under way: it closes
         servers once their clients are answered, so that each would wait for the other."""
         if self._reloads:
-            raise StoreError("the configuration is read anew: ask again", code="unavailable")
+            raise StoreError(
+                "the configuration is read anew: ask again", code=StoreCode.UNAVAILABLE
+            )
         async with self._turn:
             yield
 

@@ -10,7 +10,7 @@ from meterd.config.settings import Settings, StoreSettings
 from meterd.daemon.cluster import Cluster, share_of
 from meterd.daemon.corrected_totals import following
 from meterd.daemon.reload import PreparedChange, Unchanged, contained, to_the_end
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Sink
 from meterd.store.cluster.lease_state import LeaseState
@@ -270,7 +270,7 @@ def _check_spools(old: Store, wanted: StoreSettings) -> None:
             f"{file} is the spool of the store in use, which has polls in it or may need it at any "
             "moment; give the new store another spool.file, or wait until the old one is writable"
         )
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.SETTINGS)
 
 
 def _options(settings: StoreSettings) -> WriterOptions:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from meterd.config.settings import Settings
 from meterd.daemon.events import EventLog
 from meterd.daemon.service import notify
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind
 from meterd.store.db import store_url
@@ -34,7 +34,7 @@ async def apply_when_free(
         try:
             await apply()
         except StoreError as error:
-            if error.code != "busy":
+            if error.code != StoreCode.BUSY:
                 raise
             wait.begin(str(error))
         else:

@@ -27,7 +27,7 @@ from meterd.drivers.sunspec.meter import SunSpecMeter
 from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.traffic import with_traffic
 from meterd.drivers.unlocking import Unlocking
-from meterd.errors import DeviceError, LinkError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, Unsupported
 from meterd.model.columns import Columns
 from meterd.model.driver import Driver
 from meterd.model.event import Notice
@@ -340,7 +340,7 @@ class ModbusMeter:
         except Unsupported:
             return False
         except LinkError as error:
-            if error.code != "timeout":
+            if error.code != LinkCode.TIMEOUT:
                 raise
             return False
         return True
@@ -457,7 +457,7 @@ class ModbusMeter:
         self._polls_without_reply += 1
         self._exclusions.forget(self._monotonic())
         self._renew()
-        raise DeviceError(_all_refused(self._refused_names, refusal), code="all_refused")
+        raise DeviceError(_all_refused(self._refused_names, refusal), code=DeviceCode.ALL_REFUSED)
 
     def _witnesses(self, part: Block) -> list[Row]:
         """Rows to read alone: of other functions, of other requests, and from all over the map.

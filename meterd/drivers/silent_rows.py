@@ -18,7 +18,7 @@ from meterd.drivers.refused_rows import Findings, RefusedRowSearch
 from meterd.drivers.register_limit import RegisterLimit
 from meterd.drivers.registers import Row
 from meterd.drivers.schedule import Schedule
-from meterd.errors import DeviceError, LinkError, Unsupported
+from meterd.errors import DeviceError, LinkCode, LinkError, Unsupported
 
 Fetch = Callable[[Block], Awaitable[bytes]]
 """Sends one request; returns its data, or raises LinkError or DeviceError."""
@@ -28,7 +28,7 @@ Fetch = Callable[[Block], Awaitable[bytes]]
 BUDGET = 60
 _ANSWERED_COST, _LOST_COST = 1, 2
 # Codes of failures that leave the link open.
-_LINK_OPEN_CODES = ("timeout", "bad_reply")
+_LINK_OPEN_CODES = (LinkCode.TIMEOUT, LinkCode.BAD_REPLY)
 
 
 class SilentRows:
@@ -75,7 +75,7 @@ class SilentRows:
         """
         last_failed, self._last_failed = self._last_failed, part.rows
         harmless = isinstance(error, DeviceError) or error.code in _LINK_OPEN_CODES
-        is_suspect = (long and error.code == "timeout") or last_failed == part.rows
+        is_suspect = (long and error.code == LinkCode.TIMEOUT) or last_failed == part.rows
         if harmless and is_suspect and self._may_search():
             self._suspect = part
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meterd.errors import DeviceCode, LinkCode
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.model.sample import Poll, Sink
@@ -21,7 +22,12 @@ BACKOFF_MAX_S = 10.0
 _SILENT_SHARE_MAX = 0.01
 _SHARED_BUS_BACKOFF_MAX_S = 60.0
 # Faults that cost time: after a plain no the bus is free at once.
-_SILENCE = ("timeout", "bad_reply", "driver_stuck", "flood")
+_SILENCE: tuple[str, ...] = (
+    LinkCode.TIMEOUT,
+    LinkCode.BAD_REPLY,
+    DeviceCode.DRIVER_STUCK,
+    LinkCode.FLOOD,
+)
 _DOUBLINGS = 10
 # Pauses are multiplied by a random factor of this range: devices that failed together spread.
 _BACKOFF_JITTER = (0.8, 1.0)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from meterd.errors import DeviceError, LinkError
+from meterd.errors import DeviceCode, DeviceError, LinkError
 from meterd.model.clock import Clock
 from meterd.model.driver import Driver, Notices
 from meterd.model.event import Event, Notice
@@ -64,9 +64,9 @@ async def poll_once(device: PollTarget, sinks: Iterable[Sink], clock: Clock) -> 
     try:
         readings = await device.driver.read()
         if not readings:
-            raise DeviceError(_NOTHING, code="nothing_said")
+            raise DeviceError(_NOTHING, code=DeviceCode.NOTHING_SAID)
     except (LinkError, DeviceError) as error:
-        fault = Fault(error.code, str(error))
+        fault = Fault(str(error.code), str(error))
         poll = failed(device.id, time, fault, clock.monotonic() - started)
     else:
         poll = device.normaliser.poll(readings, time, clock.monotonic() - started)

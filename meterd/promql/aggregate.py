@@ -22,7 +22,7 @@ from meterd.promql.instant_vector import (
     pack_labels,
 )
 from meterd.promql.nodes import Aggregate
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 from meterd.promql.stats import mean, quantiles, total, variance
 
@@ -123,7 +123,7 @@ def limit_ratio(vector: InstantVector, ratio: Values, budget: Budget) -> Instant
     A ratio beyond 1 is capped with a warning. Raises QueryError (execution) for NaN.
     """
     if np.isnan(ratio).any():
-        raise QueryError("execution", "Ratio value is NaN")
+        raise QueryError(PromErrorType.EXECUTION, "Ratio value is NaN")
     out_of_range = ratio[np.abs(ratio) > 1]
     if len(out_of_range):
         value, bound = number(out_of_range[0]), "1" if out_of_range[0] > 0 else "-1"
@@ -146,11 +146,11 @@ def _row_limits(limits: Values) -> np.ndarray:
     Raises QueryError (execution) for NaN, and beyond int64 as Prometheus does.
     """
     if np.isnan(limits).any():
-        raise QueryError("execution", "Parameter value is NaN")
+        raise QueryError(PromErrorType.EXECUTION, "Parameter value is NaN")
     for overflow, verb in ((limits >= _INT64, "overflows"), (limits <= -_INT64, "underflows")):
         if overflow.any() and limits.max() >= 1:
             value = number(float(limits[overflow][0]))
-            raise QueryError("execution", f"Scalar value {value} {verb} int64")
+            raise QueryError(PromErrorType.EXECUTION, f"Scalar value {value} {verb} int64")
     return np.clip(limits, 0, 1e9).astype(np.int64)
 
 
@@ -162,7 +162,7 @@ def count_values(
     Raises QueryError (execution) for an empty label name. `by` and `without` apply to `label`, too.
     """
     if not label:
-        raise QueryError("execution", f'invalid label name "{label}"')
+        raise QueryError(PromErrorType.EXECUTION, f'invalid label name "{label}"')
     names = frozenset((*node.labels, label) if node.by else (*node.labels, NAME))
     project = keep_labels if node.by else drop_labels
     groups: Groups = {}

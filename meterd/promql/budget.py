@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from meterd.promql.result import QueryError, QueryLimits
+from meterd.promql.result import PromErrorType, QueryError, QueryLimits
 
 
 @dataclass(slots=True)
@@ -20,17 +20,17 @@ class Budget:
         self.samples += samples
         if self.samples > self.limits.max_samples:
             message = "query processing would load too many samples into memory in query execution"
-            raise QueryError("execution", message)
+            raise QueryError(PromErrorType.EXECUTION, message)
         self.check_deadline()
 
     def check_deadline(self) -> None:
         """Raises QueryError (timeout) past the deadline, (canceled) once the client is gone."""
         limits = self.limits
         if limits.canceled is not None and limits.canceled():
-            raise QueryError("canceled", "query was canceled in expression evaluation")
+            raise QueryError(PromErrorType.CANCELED, "query was canceled in expression evaluation")
         clock = limits.clock or time.monotonic
         if limits.deadline is not None and clock() > limits.deadline:
-            raise QueryError("timeout", "query timed out in expression evaluation")
+            raise QueryError(PromErrorType.TIMEOUT, "query timed out in expression evaluation")
 
     def warn(self, text: str) -> None:
         self.warnings[f"PromQL warning: {text}"] = None

@@ -2,7 +2,7 @@
 
 import re
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 LONGEST_MS = (1 << 63) // 1_000_000  # Go's time.Duration: int64 nanoseconds, 292 years
 
@@ -24,6 +24,6 @@ def milliseconds(text: str) -> int:
     """The duration in ms; units must go from large to small. Raises QueryError (bad_data)."""
     match = _DURATION.fullmatch(text) if len(text) <= 64 else None
     if match is None or not text:
-        raise QueryError("bad_data", f"not a valid duration string: {text[:64]!r}")
+        raise QueryError(PromErrorType.BAD_DATA, f"not a valid duration string: {text[:64]!r}")
     counts = zip(match.groups(), _UNITS.values(), strict=True)
     return sum(int(count) * unit for count, unit in counts if count)

@@ -10,7 +10,7 @@ from meterd.promql.input_limits import MAX_TIME_MS
 from meterd.promql.instant_vector import InstantVector
 from meterd.promql.plan import plan
 from meterd.promql.range_vector import RangeVector
-from meterd.promql.result import QueryError, QueryLimits, Result, ResultSeries, Type
+from meterd.promql.result import PromErrorType, QueryError, QueryLimits, Result, ResultSeries, Type
 from meterd.promql.source import SeriesSource, Times, Values
 
 __all__ = ["QueryError", "QueryLimits", "Result", "ResultSeries", "instant", "query_range"]
@@ -58,7 +58,7 @@ def query_range(
         message = (
             f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector'
         )
-        raise QueryError("bad_data", message)
+        raise QueryError(PromErrorType.BAD_DATA, message)
     budget = Budget(query_limits)
     steps = (end_ms - start_ms) // step_ms + 1
     times = start_ms + step_ms * np.arange(steps, dtype=np.int64)
@@ -73,17 +73,21 @@ def _check_range(start: int, end: int, step: int, limits: QueryLimits) -> None:
     _check_time(end)
     if step < 1:
         message = "zero or negative query resolution step widths are not accepted."
-        raise QueryError("bad_data", f"{message} Try a positive integer")
+        raise QueryError(PromErrorType.BAD_DATA, f"{message} Try a positive integer")
     if end < start:
-        raise QueryError("bad_data", "end timestamp must not be before start time")
+        raise QueryError(PromErrorType.BAD_DATA, "end timestamp must not be before start time")
     if (end - start) // step > limits.max_points:
         message = f"exceeded maximum resolution of {limits.max_points:,} points per timeseries."
-        raise QueryError("bad_data", f"{message} Try decreasing the query resolution (?step=XX)")
+        raise QueryError(
+            PromErrorType.BAD_DATA, f"{message} Try decreasing the query resolution (?step=XX)"
+        )
 
 
 def _check_time(time: int) -> None:
     if abs(time) > MAX_TIME_MS:
-        raise QueryError("bad_data", f"time {time} ms is beyond what can be computed with")
+        raise QueryError(
+            PromErrorType.BAD_DATA, f"time {time} ms is beyond what can be computed with"
+        )
 
 
 def _result_series(value: NodeValue, times: Times) -> tuple[ResultSeries, ...]:

@@ -29,7 +29,7 @@ from meterd.promql.nodes import (
     Text,
 )
 from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, drop_stale_marks, fetch
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.select import matching_ids
 from meterd.promql.source import SeriesSource, Times, Values
 from meterd.promql.spacing import Widening
@@ -187,7 +187,7 @@ class Evaluation:
             return aggregate.limitk(vector, groups, number)
         if node.op == "limit_ratio":
             return aggregate.limit_ratio(vector, number, self.budget)
-        raise QueryError("bad_data", f'parse error: unknown aggregation "{node.op}"')
+        raise QueryError(PromErrorType.BAD_DATA, f'parse error: unknown aggregation "{node.op}"')
 
 
 def _repeat(value: NodeValue, steps: int) -> NodeValue:

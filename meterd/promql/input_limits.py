@@ -20,7 +20,7 @@ from typing import Any
 from meterd.promql.durations import LONGEST_MS, milliseconds
 from meterd.promql.error_position import find_syntax_error
 from meterd.promql.lexer import Token, parse_error, tokenize, unquote
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 MAX_LENGTH = 32_768  # characters of a query
 MAX_DEPTH = 64  # brackets within brackets
@@ -82,7 +82,9 @@ def parse(query: str) -> Parsed:
         raise parse_error(query, MAX_LENGTH, message)
     tokens = list(tokenize(query))
     if not tokens:
-        raise QueryError("bad_data", "unknown position: parse error: no expression found in input")
+        raise QueryError(
+            PromErrorType.BAD_DATA, "unknown position: parse error: no expression found in input"
+        )
     _check_limits(query, tokens)
     parser_input = _ParserInput(query)
     with mapped_errors(query):
@@ -112,7 +114,9 @@ def mapped_errors(query: str, texts: tuple[str, ...] = ()) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise QueryError("bad_data", "parse error: a number in it is out of bounds") from error
+        raise QueryError(
+            PromErrorType.BAD_DATA, "parse error: a number in it is out of bounds"
+        ) from error
 
 
 def _locate_error(query: str, text: str) -> QueryError:
@@ -120,12 +124,12 @@ def _locate_error(query: str, text: str) -> QueryError:
     message = re.sub(r"'([^']*)'", r'"\1"', text)
     message = _TYPE_NAME.sub(lambda match: f"{match[1]} {_TYPE_NAMES[match[2]]}", message)
     if message == "invalid promql query":
-        return QueryError("bad_data", _NO_POSITION)
+        return QueryError(PromErrorType.BAD_DATA, _NO_POSITION)
     function = re.search(r'function (?:with name )?"([\w:]+)"', message)
     position = function and re.search(rf"\b{re.escape(function[1])}\b", query)
     if position:
         return parse_error(query, position.start(), message)
-    return QueryError("bad_data", f"parse error: {message}")
+    return QueryError(PromErrorType.BAD_DATA, f"parse error: {message}")
 
 
 def _check_limits(query: str, tokens: list[Token]) -> None:

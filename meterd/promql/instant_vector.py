@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 
 Labels = tuple[tuple[str, str], ...]  # sorted by name, no empty value
@@ -92,7 +92,7 @@ def merge_rows(labels: list[Labels], values: Values, present: Mask) -> InstantVe
     for group, rows in enumerate(groups.values()):
         rows_present = present[rows]
         if (rows_present.sum(axis=0) > 1).any():
-            raise QueryError("execution", SAME_LABELS)
+            raise QueryError(PromErrorType.EXECUTION, SAME_LABELS)
         merged_present[group] = rows_present.any(axis=0)
         merged[group] = np.take_along_axis(
             values[rows], rows_present.argmax(axis=0)[None, :], axis=0

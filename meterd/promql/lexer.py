@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 _TOKEN = re.compile(
     r"""
@@ -44,7 +44,7 @@ def parse_error(query: str, at: int, message: str) -> QueryError:
     """A bad_data error at a character offset, as Prometheus writes it: line and column from 1."""
     line = query.count("\n", 0, at) + 1
     column = at - query.rfind("\n", 0, at)
-    return QueryError("bad_data", f"{line}:{column}: parse error: {message}")
+    return QueryError(PromErrorType.BAD_DATA, f"{line}:{column}: parse error: {message}")
 
 
 def tokenize(query: str) -> Iterator[Token]:

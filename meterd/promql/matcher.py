@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +45,6 @@ def regex(pattern: str) -> Any:
         return re2.compile(pattern, options)
     except re2.error as error:
         message = error.args[0].decode("utf-8", "replace") if error.args else "unreadable"
-        raise QueryError("bad_data", f"parse error: error parsing regexp: {message}") from error
+        raise QueryError(
+            PromErrorType.BAD_DATA, f"parse error: error parsing regexp: {message}"
+        ) from error

@@ -24,7 +24,7 @@ from meterd.promql.instant_vector import (
     pack_labels,
 )
 from meterd.promql.nodes import COMPARISONS, Binary, Matching
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 _NOT_EXPLICIT = "many-to-one matching must be explicit (group_left/group_right)"
 _NOT_UNIQUE = "grouping labels must ensure unique matches"
@@ -109,7 +109,7 @@ def _check_unique(
     step = int(clashes.argmax())
     first, second = [row for row in rows if one_side.present[row, step]][:2]
     raise QueryError(
-        "execution",
+        PromErrorType.EXECUTION,
         f"found duplicate series for the match group {label_text(key)} on the {side} hand-side of "
         f"the operation: [{label_text(one_side.labels[second])}, "
         f"{label_text(one_side.labels[first])}]"
@@ -157,7 +157,7 @@ def _check_cardinality(
     for places in groups.values():
         if len(places) > 1 and (present[places].sum(axis=0) > 1).any():
             why = _NOT_EXPLICIT if matching.many is None else _NOT_UNIQUE
-            raise QueryError("execution", f"multiple matches for labels: {why}")
+            raise QueryError(PromErrorType.EXECUTION, f"multiple matches for labels: {why}")
 
 
 def _result_labels(node: Binary, many_side: Labels, one_side: Labels) -> Labels:

@@ -26,7 +26,7 @@ from meterd.promql.nodes import (
     Text,
     ValueType,
 )
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 # Functions of the step's own time, so never step-invariant, whatever their arguments are.
 _TIME_DEPENDENT = frozenset(
@@ -64,7 +64,9 @@ def selector(query: str) -> Selector:
     """Parses a bare vector selector, as in `match[]`. Raises QueryError (bad_data)."""
     node = plan(query)
     if not isinstance(node, Selector) or node.range_ms or node.shift != Shift():
-        raise QueryError("bad_data", f'{query[:80]!r} is no series selector such as x{{a="b"}}')
+        raise QueryError(
+            PromErrorType.BAD_DATA, f'{query[:80]!r} is no series selector such as x{{a="b"}}'
+        )
     return node
 
 
@@ -225,4 +227,4 @@ def _range_ms(length: timedelta) -> int:
 
 
 def _bad_data(message: str) -> QueryError:
-    return QueryError("bad_data", f"parse error: {message}")
+    return QueryError(PromErrorType.BAD_DATA, f"parse error: {message}")

@@ -2,24 +2,53 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from meterd.errors import MeterdError
 from meterd.promql.source import Times, Values
 
-Kind = Literal["bad_data", "execution", "timeout", "canceled"]
 Type = Literal["matrix", "vector", "scalar", "string"]
 
 
-class QueryError(MeterdError):
-    """A query failed; `kind` is Prometheus' errorType, the text its error message.
+class PromErrorType(StrEnum):
+    """Prometheus' errorType (web/api/v1/api.go); the comment says the HTTP status and who acts.
 
-    Kinds with their HTTP status: bad_data (400), execution (422), timeout (503), canceled (499).
+    The last three are relatives of our own, for refusals that Prometheus leaves to its proxy.
     """
 
-    def __init__(self, kind: Kind, text: str) -> None:
-        super().__init__(text, code=kind)
-        self.kind: Kind = kind
+    BAD_DATA = "bad_data"
+    """400: the query or a parameter is wrong; the client changes it."""
+    EXECUTION = "execution"
+    """422: the query cannot be computed, or needs too many samples; the client changes it."""
+    CANCELED = "canceled"
+    """499: the client went away, or meterd stops."""
+    TIMEOUT = "timeout"
+    """503: the query took longer than it may; ask for less, or later."""
+    UNAVAILABLE = "unavailable"
+    """503: the store cannot answer, or too many queries wait; ask again later."""
+    INTERNAL = "internal"
+    """500: a bug in meterd; the log has the stack."""
+    NOT_FOUND = "not_found"
+    """404: there is no such path or label."""
+    UNAUTHORIZED = "unauthorized"
+    """401: a login is needed, or this one is wrong."""
+    FORBIDDEN = "forbidden"
+    """403: the login lacks a scope, or a page of another site asks."""
+    TOO_MANY_REQUESTS = "too_many_requests"
+    """429: too many logins have failed from there."""
+
+
+class QueryError(MeterdError):
+    """A query failed; the code is Prometheus' errorType, the text its error message.
+
+    The engine raises BAD_DATA, EXECUTION, TIMEOUT and CANCELED.
+    """
+
+    code: PromErrorType
+
+    def __init__(self, code: PromErrorType, text: str) -> None:
+        super().__init__(text, code=code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.quantity import Kind, describe
 from meterd.store.db import foreign_rows, migrate, store_url
 from meterd.store.db.connections import Database
@@ -66,7 +66,7 @@ class Reader:
         """
         place = store_url.find(url)
         if not place.made():
-            raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
+            raise StoreError(f"{place.label}: there is no store yet", code=StoreCode.NO_STORE)
         catalog = Catalog()
         head = Head(catalog.renamed)
         with place.reading() as connection, readable_rows(place.label):
@@ -210,7 +210,9 @@ class Reader:
         abandoned = threading.Event()
         loop = asyncio.get_running_loop()
         if self._closed:
-            raise StoreError("another store is in use by now; ask again", code="unavailable")
+            raise StoreError(
+                "another store is in use by now; ask again", code=StoreCode.UNAVAILABLE
+            )
         try:
             return await loop.run_in_executor(self._pool, question, abandoned)
         except asyncio.CancelledError:
@@ -239,7 +241,7 @@ def _legible(place: Database, connection: Connection) -> None:
         return
     for flaw in foreign_rows.find_rows(connection, foreign_rows.NAMES):
         text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
-        raise StoreError(text, code="corrupt")
+        raise StoreError(text, code=StoreCode.CORRUPT)
 
 
 @contextmanager

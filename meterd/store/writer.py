@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from meterd.errors import StoreError
+from meterd.errors import GeneralCode, StoreCode, StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.event import Notice
 from meterd.model.sample import Poll, Sink
@@ -207,7 +207,7 @@ class Writer:
             took=store_thread.took,
             error="" if error is None else str(error),
             alive=store_thread.alive,
-            code="" if error is None else error.code,
+            code="" if error is None else str(error.code),
             spooled=spool_policy.spooled,
             set_aside=spool_policy.set_aside,
             due=self._engine.due,
@@ -272,9 +272,13 @@ class Writer:
         if old not in devices:
             now_called = self.memory.catalog.renamed.get(old)
             hint = f": it is called {now_called} now" if now_called else ""
-            raise RenameError(f"the store has no device {old}{hint}", code="unknown_device")
+            raise RenameError(
+                f"the store has no device {old}{hint}", code=GeneralCode.UNKNOWN_DEVICE
+            )
         if new in devices:
-            raise RenameError(f"the store has a device {new} already", code="device_exists")
+            raise RenameError(
+                f"the store has a device {new} already", code=GeneralCode.DEVICE_EXISTS
+            )
         one = Rename(devices[old], old, new, now, who)
         await self.do(lambda _: self._engine.rename(one))
         self._store_thread.recalled = memos_renamed(self._store_thread.recalled, old, new)
@@ -291,7 +295,7 @@ class Writer:
         """What is left of a device becomes another's, which has its samples. Raises StoreError."""
         if self._share is not None:
             text = "meterds of a cluster know both: stop all of them but one without `cluster:`"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.UNAVAILABLE)
         await self.do(lambda _: self._engine.absorb(old, new, work))
         self._store_thread.recalled = await self.do(lambda session: session.memos())
 

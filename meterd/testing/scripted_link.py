@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from meterd.errors import LinkError, ProtocolError
+from meterd.errors import LinkCode, LinkError, ProtocolError
 from meterd.wire.link import Parse, Times
 from meterd.wire.rtt_estimator import RttEstimator
 from meterd.wire.stream import BUFFER_LIMIT
@@ -93,8 +93,8 @@ class ScriptedLink:
                 if (answer := parse(self.buffer)) is not None:
                     return answer
                 if len(self.buffer) > BUFFER_LIMIT:
-                    raise ProtocolError("more bytes than any frame has", code="flood")
-            raise LinkError("no answer: the script has no more", code="timeout")
+                    raise ProtocolError("more bytes than any frame has", code=LinkCode.FLOOD)
+            raise LinkError("no answer: the script has no more", code=LinkCode.TIMEOUT)
         except LinkError as error:
             self.counters[error.code] += 1
             self._expired.add(ticket)

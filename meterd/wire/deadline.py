@@ -5,7 +5,7 @@ import math
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.wire.pending_reply import PendingReply
 
 # Deadlines within this interval share a timer, so a timeout may be late by as much.
@@ -84,7 +84,7 @@ class ReplyDeadline:
         elif self.when - now > _CLOCK_TICK_S:
             self._schedule(loop)
         else:
-            reply.fail(LinkError("no answer in time", code="timeout"))
+            reply.fail(LinkError("no answer in time", code=LinkCode.TIMEOUT))
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         self._next_look = _loop_slots(loop).add(self, loop)

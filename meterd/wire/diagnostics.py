@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 
 # Separates an error's text from its hint.
 MARK = "; hint: "
@@ -11,7 +11,7 @@ SOON = 0.1
 # Lost replies, and exchanges with noise in a row, from which a hint is given.
 _LOSSES_BEFORE_HINT = 3
 _NOISES_BEFORE_HINT = 5
-_NOISE_CODES = ("garbled", "flood")
+_NOISE_CODES = (LinkCode.GARBLED, LinkCode.FLOOD)
 # 0 stands for devices without a unit id (Megatec): they never get the hint about gaps.
 _NO_UNIT = frozenset((0,))
 _UNIT_SETS_MAX = 1000
@@ -99,10 +99,10 @@ class LinkDiagnostics:
         self._noise_before = noise
         self._any_frame = self._any_frame or noisy
         hint = self._noise_hint(noisy)
-        if error.code == "timeout" and not noisy:
+        if error.code == LinkCode.TIMEOUT and not noisy:
             hint = hint or self._pause_hint(unit, first=first, soon=soon)
             hint = hint or self._silence_hint(unit)
-        if error.code == "closed" and first:
+        if error.code == LinkCode.CLOSED and first:
             hint = hint or _TAKEN_HINT
             if self._framer == "rtu" and not self._line:
                 hint = f"{hint} Besides, {_TCP_FRAMER_HINT}"

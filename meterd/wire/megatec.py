@@ -9,7 +9,7 @@ act (`T`, test) get no reply.
 import re
 from weakref import WeakKeyDictionary
 
-from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceCode, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.wire.link import Link
 
 _CR = b"\r"
@@ -39,7 +39,7 @@ async def query(link: Link, command: str, start: bytes) -> str:
     try:
         line = await link.exchange(command.encode("ascii") + _CR, reply, quiet=True)
     except LinkError as error:
-        if error.code != "timeout":
+        if error.code != LinkCode.TIMEOUT:
             raise
         late_line = reply.at_timeout()
         if late_line is None:
@@ -59,12 +59,12 @@ async def send_command(link: Link, command: str) -> None:
     try:
         await link.exchange(command.encode("ascii") + _CR, acknowledgement, quiet=True, once=True)
     except LinkError as error:
-        if error.code == "closed":
+        if error.code == LinkCode.CLOSED:
             text = (
                 f"{error}: nobody knows whether {command} was taken; look before sending it again"
             )
-            raise LinkError(text, code="closed") from error
-        if error.code != "timeout":
+            raise LinkError(text, code=LinkCode.CLOSED) from error
+        if error.code != LinkCode.TIMEOUT:
             raise
         acknowledgement.at_timeout()
         # The link has counted a timeout, but this command has no reply that could be missing.
@@ -89,7 +89,7 @@ class _ReplyLine:
         end = buffer.find(_CR)
         length = len(buffer) if end < 0 else end
         if length > LINE_LIMIT:
-            raise ProtocolError(f"{length} bytes without an end of line", code="garbled")
+            raise ProtocolError(f"{length} bytes without an end of line", code=LinkCode.GARBLED)
         if end < 0:
             self._partial = bytes(buffer)
             return None
@@ -145,13 +145,15 @@ class _ReplyLine:
             raise self._refused(line)
         if not line.startswith(self._start) or not _PRINTABLE.fullmatch(line):
             command = self._command.decode("ascii")
-            raise ProtocolError(f"{line[:60]!r} is no answer to {command}", code="garbled")
+            raise ProtocolError(f"{line[:60]!r} is no answer to {command}", code=LinkCode.GARBLED)
         return line.decode("ascii")
 
     def _refused(self, line: bytes) -> Unsupported:
         command = self._command.decode("ascii")
         how = "echoed" if line == self._command else f"answered {line.decode('ascii')}"
-        return Unsupported(f"the unit does not know {command}: it {how}", code="unsupported")
+        return Unsupported(
+            f"the unit does not know {command}: it {how}", code=DeviceCode.UNSUPPORTED
+        )
 
 
 class _Acknowledgement(_ReplyLine):
@@ -168,5 +170,5 @@ class _Acknowledgement(_ReplyLine):
         if line not in _ACKNOWLEDGEMENTS:
             command = self._command.decode("ascii")
             text = f"{line[:60]!r} does not say whether {command} was taken"
-            raise ProtocolError(text, code="garbled")
+            raise ProtocolError(text, code=LinkCode.GARBLED)
         return line.decode("ascii")

@@ -14,7 +14,7 @@ from pymodbus.pdu import ReadCoilsRequest, ReadHoldingRegistersRequest
 from pymodbus.pdu.bit_message import ReadDiscreteInputsRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
-from meterd.errors import DeviceError, LinkError, ProtocolError
+from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError
 from meterd.model.event import Notice
 from meterd.model.quantity import FOREIGN_TRAFFIC
 from meterd.model.sample import Reading
@@ -423,7 +423,7 @@ class ModbusClient:
                 traffic.keep(reply.frame, read, reply.at)
             previous = only
         raise ProtocolError(
-            _foreign_traffic_text(traffic, self._unit, read), code="foreign_traffic"
+            _foreign_traffic_text(traffic, self._unit, read), code=LinkCode.FOREIGN_TRAFFIC
         )
 
     async def _further_replies(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any, Generic, cast
 
-from meterd.errors import LinkError, MeterdError, ProtocolError
+from meterd.errors import LinkCode, LinkError, MeterdError, ProtocolError
 from meterd.wire.link import Parse, T
 from meterd.wire.stream import BUFFER_LIMIT, Stream
 
@@ -67,7 +67,7 @@ class PendingReply(Generic[T]):
         elif stream.lost:
             self.fail(self._lost(stream.error))
         elif len(stream.buffer) > BUFFER_LIMIT:
-            self.fail(ProtocolError("more bytes than any frame has", code="flood"))
+            self.fail(ProtocolError("more bytes than any frame has", code=LinkCode.FLOOD))
 
     def fail(self, error: BaseException) -> None:
         """Finish without a reply: `error` is raised where it is awaited."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meterd.errors import ConfigError
+from meterd.errors import ConfigError, LinkCode
 from meterd.model.clock import Clock
 from meterd.wire.link import Link
 from meterd.wire.streamlink import StreamLink
@@ -22,7 +22,7 @@ from meterd.wire.streamlink import StreamLink
 Kind = Literal[">", "<", "!"]
 
 TITLE = "meterd recording 1"
-CLOSED = "closed"
+CLOSED = str(LinkCode.CLOSED)
 # Of a link's options only these are written down: nothing that could be a secret.
 OPTIONS = ("framer", "baud", "bytes", "parity", "stop")
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from pymodbus.framer import FramerAscii, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.wire.diagnostics import MARK, hint
 from meterd.wire.link import Link
 from meterd.wire.traffic import HeardFrame, Read, Traffic
@@ -111,7 +111,7 @@ class ModbusException(DeviceError):  # noqa: N818 (the protocol calls it an exce
         name = EXCEPTIONS.get(exception, "a code of the vendor's own")
         hint_text = f"{MARK}{_EXCEPTION_HINTS[exception]}" if exception in _EXCEPTION_HINTS else ""
         text = f"exception {exception}: {name}{hint_text}"
-        super().__init__(text, code=f"exception_{exception}")
+        super().__init__(text, code=DeviceCode(f"exception_{exception}"))
         self.exception = exception
 
 
@@ -159,11 +159,11 @@ class ModbusReply:
 
         `late`: replies of this unit came after the timeout of earlier requests.
         """
-        if error.code != "timeout":
+        if error.code != LinkCode.TIMEOUT:
             return error
         if late or "late_own" in (self._dropped or ()):
             text = "no answer in time: answers come later than the timeout, raise it"
-            return LinkError(text, code="timeout")
+            return LinkError(text, code=LinkCode.TIMEOUT)
         if not self._dropped:
             return self._silence_error(error)
         causes = ", ".join(self._dropped)
@@ -176,7 +176,7 @@ class ModbusReply:
             f"only replies that do not match ({causes}): {self._request_text()}; "
             f"got {self._input_text}{hint_text}"
         )
-        return ProtocolError(text, code="bad_reply")
+        return ProtocolError(text, code=LinkCode.BAD_REPLY)
 
     def _silence_error(self, error: LinkError) -> LinkError:
         """The error where no frame came: for silence, or for bytes that are no frame."""
@@ -286,7 +286,7 @@ class TcpReply(ModbusReply):
         )
         if start < 0:
             raise ProtocolError(
-                _no_frame_text(self._request_text(), bytes(buffer)), code="bad_frame"
+                _no_frame_text(self._request_text(), bytes(buffer)), code=LinkCode.BAD_FRAME
             )
         self._drop("noise", f"{start} bytes before the frame: {shown(buffer[:start])}")
         del buffer[:start]
@@ -400,7 +400,7 @@ class SerialReply(ModbusReply):
                 traffic.copied(raw, self.at)
                 rest.clear()
                 return False
-        raise ProtocolError("two replies to one request", code="two_replies")
+        raise ProtocolError("two replies to one request", code=LinkCode.TWO_REPLIES)
 
     def _next(self, buffer: bytearray) -> bytes | None:
         """Take the next complete frame out of the buffer; drops noise and requests before it."""

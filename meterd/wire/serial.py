@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.model.duration import seconds
 from meterd.wire.address import Address
 from meterd.wire.link import Times
@@ -98,16 +98,16 @@ class SerialLink(StreamLink):
 
     def _explained(self, error: OSError) -> LinkError:
         if error.errno in (errno.EAGAIN, errno.EBUSY, errno.EWOULDBLOCK):
-            return LinkError(f"{self._path} is in use by another program", code="port_taken")
+            return LinkError(f"{self._path} is in use by another program", code=LinkCode.PORT_TAKEN)
         if error.errno == errno.EACCES:
             text = f"{self._path} may not be opened: add the user to the group dialout"
-            return LinkError(text, code="port_denied")
+            return LinkError(text, code=LinkCode.PORT_DENIED)
         if Path(self._path).exists():
-            return LinkError(f"{self._path} is no serial port: {error}", code="port_gone")
-        return LinkError(f"{self._path} is not there", code="port_gone")
+            return LinkError(f"{self._path} is no serial port: {error}", code=LinkCode.PORT_GONE)
+        return LinkError(f"{self._path} is not there", code=LinkCode.PORT_GONE)
 
     def _lost(self, error: Exception | None) -> LinkError:
-        return LinkError(f"{self._path} is gone: unplugged?", code="port_gone")
+        return LinkError(f"{self._path} is gone: unplugged?", code=LinkCode.PORT_GONE)
 
 
 def _is_pseudo_terminal(path: str) -> bool:

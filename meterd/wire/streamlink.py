@@ -5,7 +5,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
-from meterd.errors import DeviceError, LinkError, ProtocolError
+from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError
 from meterd.wire.deadline import ReplyDeadline
 from meterd.wire.diagnostics import SOON, LinkDiagnostics
 from meterd.wire.link import Parse, T, Times
@@ -139,7 +139,7 @@ class StreamLink:
                 return await self._once(stream, request, parse, limit, quiet, ticket, pace, station)
             except LinkError as error:
                 # A gateway may close an idle connection; that is no failure of the device.
-                if error.code != "closed" or self._fresh or once:
+                if error.code != LinkCode.CLOSED or self._fresh or once:
                     raise
                 self.counters["reopened"] += 1
             stream = await self._ready(quiet, station)
@@ -163,7 +163,7 @@ class StreamLink:
                     answer.look()
                 return await answer
             except LinkError as error:
-                if error.code in ("timeout", "closed", "port_gone"):
+                if error.code in (LinkCode.TIMEOUT, LinkCode.CLOSED, LinkCode.PORT_GONE):
                     return None
                 raise
             finally:
@@ -364,7 +364,7 @@ class StreamLink:
         """Remember what may still arrive, and close what cannot be trusted any more."""
         self._tell_failure(error)
         if isinstance(error, LinkError):
-            self.counters[error.code] += 1
+            self.counters[str(error.code)] += 1
         if self._expired is None:
             self._expired = deque(maxlen=_REMEMBERED)
         self._expired.append((ticket, pace))
@@ -376,7 +376,7 @@ class StreamLink:
             self._unsettled_since = now
         if isinstance(error, ProtocolError) and not quiet:
             self._drop()
-        elif isinstance(error, LinkError) and error.code == "timeout":
+        elif isinstance(error, LinkError) and error.code == LinkCode.TIMEOUT:
             self._silent += 1
             # Half a frame would be the beginning of whatever comes next.
             half = not quiet and self._stream is not None and self._stream.buffer

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.model.files import read
 from meterd.wire.address import Address
 from meterd.wire.link import Times
@@ -60,7 +60,7 @@ class TcpLink(StreamLink):
                 )
         except TimeoutError as error:
             text = f"{self.url} does not answer within {self._times.connect_timeout:g} s"
-            raise LinkError(text, code="unreachable") from error
+            raise LinkError(text, code=LinkCode.UNREACHABLE) from error
         except OSError as error:
             raise explained(self.url, error) from error
         _keep_alive(transport.get_extra_info("socket"))
@@ -68,7 +68,7 @@ class TcpLink(StreamLink):
 
     def _lost(self, error: Exception | None) -> LinkError:
         cause = "reset" if error else "closed"
-        return LinkError(f"{self.url} {cause} the connection", code="closed")
+        return LinkError(f"{self.url} {cause} the connection", code=LinkCode.CLOSED)
 
 
 def tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
@@ -95,13 +95,15 @@ def tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
 def explained(url: str, error: OSError) -> LinkError:
     """Translates an error of connecting a socket to `url`."""
     if isinstance(error, ssl.SSLError):
-        return LinkError(f"{url}: no trust: {error.reason or error}", code="tls")
+        return LinkError(f"{url}: no trust: {error.reason or error}", code=LinkCode.TLS)
     if isinstance(error, socket.gaierror):
-        return LinkError(f"{url}: the name cannot be resolved: {error.strerror}", code="dns")
+        return LinkError(f"{url}: the name cannot be resolved: {error.strerror}", code=LinkCode.DNS)
     if isinstance(error, ConnectionRefusedError):
         text = f"{url} refused the connection: nobody listens there, or another client holds it"
-        return LinkError(text, code="refused")
-    return LinkError(f"{url} cannot be reached: {error.strerror or error}", code="unreachable")
+        return LinkError(text, code=LinkCode.REFUSED)
+    return LinkError(
+        f"{url} cannot be reached: {error.strerror or error}", code=LinkCode.UNREACHABLE
+    )
 
 
 def _keep_alive(sock: socket.socket) -> None:

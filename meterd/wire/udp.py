@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import cast
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.wire.address import Address
 from meterd.wire.link import Times
 from meterd.wire.stream import Stream
@@ -55,11 +55,13 @@ class UdpLink(StreamLink):
             async with asyncio.timeout(self._times.connect_timeout):
                 _, stream = await loop.create_datagram_endpoint(_UdpStream, remote_addr=self._peer)
         except TimeoutError as error:
-            raise LinkError(f"{self.url}: its name is not resolved in time", code="dns") from error
+            raise LinkError(
+                f"{self.url}: its name is not resolved in time", code=LinkCode.DNS
+            ) from error
         except OSError as error:
             raise explained(self.url, error) from error
         return stream
 
     def _lost(self, error: Exception | None) -> LinkError:
         text = f"{self.url} refuses datagrams: nobody listens there"
-        return LinkError(text, code="refused")
+        return LinkError(text, code=LinkCode.REFUSED)

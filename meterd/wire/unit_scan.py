@@ -7,7 +7,7 @@ lost replies: a late frame carries its unit id.
 import math
 import struct
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.wire.link import Link
 from meterd.wire.replies import MBAP, RTU
 from meterd.wire.streamlink import StreamLink
@@ -21,7 +21,14 @@ _EXCEPTION_BIT = 0x80
 # Exceptions that a gateway sends for a unit that does not answer.
 _GATEWAY_EXCEPTIONS = (10, 11)
 # Codes of LinkError for a link that cannot be opened: scanning further units is useless.
-LINK_DOWN_CODES = ("refused", "unreachable", "dns", "port_gone", "port_taken", "port_denied")
+LINK_DOWN_CODES = (
+    LinkCode.REFUSED,
+    LinkCode.UNREACHABLE,
+    LinkCode.DNS,
+    LinkCode.PORT_GONE,
+    LinkCode.PORT_TAKEN,
+    LinkCode.PORT_DENIED,
+)
 
 
 class UnitScan:

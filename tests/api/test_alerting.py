@@ -11,7 +11,7 @@ from meterd.alerts.engine import Alerts
 from meterd.alerts.rule import Rule
 from meterd.api.app import Running
 from meterd.api.silences import LONGEST
-from meterd.errors import DeviceError, LinkError
+from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError
 from tests.api.conftest import FixedClock
 from tests.api.fake import NOW, FakeDevice, FakeSite, good
 from tests.api.locked import ask, locked, token
@@ -145,7 +145,10 @@ async def test_a_command_that_fails_says_how(tmp_path: Path) -> None:
         site.refusing = LookupError()
         answer = await command(running, key, "ups", "beeper.toggle")
         assert answer["code"] == "no_such_command"
-        for error in (LinkError("no answer", code="timeout"), DeviceError("no", code="refused")):
+        for error in (
+            LinkError("no answer", code=LinkCode.TIMEOUT),
+            DeviceError("no", code=DeviceCode.UNSUPPORTED),
+        ):
             site.refusing = error
             answer = await command(running, key, "ups", "beeper.toggle", 503)
             assert answer["code"] == "command_failed"

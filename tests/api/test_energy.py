@@ -17,7 +17,7 @@ from meterd.api.query import parse
 from meterd.energy.quarter import QUARTER, Quarter, QuarterSeries, quarter_floor
 from meterd.energy.tariff import Tariff
 from meterd.energy.zone_clock import DAY
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from tests.api.fake import NOW, FakeDevice, FakeSeries, FakeSite
 from tests.energy.plans import NIGHT, PlainPrices, PlainRule, PlainTariff
 
@@ -240,7 +240,7 @@ async def test_a_store_that_thinks_too_long_is_not_waited_for(
 
 
 async def test_trouble_of_the_store_is_not_hidden(site: EnergyFake) -> None:
-    site.failure = StoreError("it cannot be read", code="unavailable")
+    site.failure = StoreError("it cannot be read", code=StoreCode.UNAVAILABLE)
     with pytest.raises(StoreError):
         await ask(site, "")
 

@@ -8,7 +8,7 @@ from yarl import URL
 
 from meterd.api.promapi import queries, query_executor
 from meterd.config.settings import Settings
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.alert import AlertState
 from tests.api.fake import NOW, FakeSite, alert, good
 from tests.api.promhistory import FakeHistory, served, stored
@@ -207,7 +207,7 @@ async def test_a_store_that_cannot_answer_is_503_or_422(
     client: ClientSession, history: FakeHistory
 ) -> None:
     for code, status, kind in (("unavailable", 503, "unavailable"), ("too_much", 422, "execution")):
-        history.error = StoreError("the disk is gone", code=code)
+        history.error = StoreError("the disk is gone", code=StoreCode(code))
         assert await refused(client, "query", query="x") == (status, kind, "the disk is gone")
 
 

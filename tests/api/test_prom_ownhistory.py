@@ -8,7 +8,7 @@ from meterd.api.promapi.self_metrics_history import Key, OwnHistory
 from meterd.api.promapi.source import SiteSource
 from meterd.api.promapi.store_source import StoreSource
 from meterd.daemon.metrics import DaemonMetrics
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Fault, failed
 from meterd.promql.engine import instant
 from meterd.promql.source import is_stale
@@ -89,7 +89,7 @@ async def test_a_store_that_is_not_open_yet_ends_no_history(
 
     def away() -> WriterStatus:
         asked.append(1)
-        raise StoreError("the store is not open", code="unavailable")
+        raise StoreError("the store is not open", code=StoreCode.UNAVAILABLE)
 
     monkeypatch.setattr(self_metrics_history, "QUICKEST", 0.0)
     monkeypatch.setattr(self_metrics_history, "SLOWEST", 0.0)

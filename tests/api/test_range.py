@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from meterd.api import range as history
 from meterd.api.range import RangeAnswer
 from meterd.api.window import COMFORTABLE_POINTS, nice_step
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from tests.api.fake import NOW, FakeSeries, FakeSite
 
 POWER = "device=main&quantity=active_power"
@@ -148,7 +148,7 @@ async def test_the_step_that_is_hinted_at_is_accepted(client: ClientSession) -> 
 async def test_what_the_store_refuses_is_a_problem(
     client: ClientSession, site: FakeSite, code: str, status: int, said: str
 ) -> None:
-    site.reader.error = StoreError("it cannot be read", code=code)
+    site.reader.error = StoreError("it cannot be read", code=StoreCode(code))
     assert (await ask(client, POWER, status))["code"] == said
 
 
@@ -228,5 +228,5 @@ async def test_an_answer_that_is_known_already_is_not_sent_again(client: ClientS
 async def test_ten_years_by_the_second_are_refused_before_the_store_is_asked(
     client: ClientSession, site: FakeSite
 ) -> None:
-    site.reader.error = StoreError("nobody may ask", code="unavailable")
+    site.reader.error = StoreError("nobody may ask", code=StoreCode.UNAVAILABLE)
     assert (await ask(client, "start=now-3650d&step=1s", 422))["code"] == "too_many_points"

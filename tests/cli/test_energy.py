@@ -14,7 +14,7 @@ from meterd.api.energy import Energy
 from meterd.cli.energy import OpenedStore, make_command
 from meterd.config.settings import Settings
 from meterd.energy.quarter import QUARTER, Quarter, QuarterSeries
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 
 CONFIGURATION = """\
 site: {timezone: Europe/Berlin}
@@ -171,7 +171,7 @@ def test_trouble_of_the_store_is_not_hidden(energy: Run) -> None:
     @contextlib.asynccontextmanager
     async def broken(settings: Settings) -> AsyncIterator[OpenedStore]:
         async def fetch(device: str, quantity: str, start: int, end: int) -> QuarterSeries:
-            raise StoreError("there is no store yet", code="unavailable")
+            raise StoreError("there is no store yet", code=StoreCode.UNAVAILABLE)
 
         yield OpenedStore(fetch, {"main": 1_774_900_800_000})
 

@@ -18,7 +18,7 @@ from meterd.cli.servers import Servers
 from meterd.config.settings import Settings
 from meterd.daemon import alerting, link_manager
 from meterd.daemon.site import Site
-from meterd.errors import ConfigError, MeterdError, StoreError
+from meterd.errors import ConfigError, MeterdError, StoreCode, StoreError
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll
 from meterd.proxy.server import Proxy
@@ -159,7 +159,11 @@ STEPS: dict[str, tuple[Any, str, Any]] = {
     "a foreign driver": (link_manager, "guards", fail(RuntimeError("a bug"))),
     "the rules": (alerting, "rules", fail(ConfigError("no such state"))),
     "a hook": (Webhook, "start", failing_later(Webhook.start, OSError("no"), 2)),
-    "the store": (Writer, "open", failing_later(Writer.open, StoreError("away"), 1)),
+    "the store": (
+        Writer,
+        "open",
+        failing_later(Writer.open, StoreError("away", code=StoreCode.UNAVAILABLE), 1),
+    ),
     "a bug in the store": (Writer, "open", _no),
     "the login": (doors_module, "check_login", fail(ConfigError("nobody"))),
     "the certificate": (doors_module, "_serving_rules", fail(ConfigError("no certificate"))),
@@ -378,7 +382,7 @@ async def test_a_reload_while_the_disk_of_the_store_is_away_loses_no_poll(
     await running.until_polled("a")
 
     def away(*_: object, **__: object) -> None:
-        raise StoreError("the disk is away", code="unavailable")
+        raise StoreError("the disk is away", code=StoreCode.UNAVAILABLE)
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(StoreSession, "commit", away)
@@ -410,7 +414,7 @@ async def test_what_a_store_that_is_away_could_not_take_goes_to_the_one_in_its_p
 
     def away(self: StorageEngine, memos: dict[str, str]) -> object:
         if str(self._database.path).endswith("one.db"):
-            raise StoreError("the disk is away", code="unavailable")
+            raise StoreError("the disk is away", code=StoreCode.UNAVAILABLE)
         return original(self, memos)
 
     await running.until_polled("a")

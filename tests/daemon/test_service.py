@@ -13,7 +13,7 @@ import pytest
 
 from meterd.daemon import service
 from meterd.daemon.poll_timeout import PollTimeout
-from meterd.errors import ConfigError, DeviceError, LinkError
+from meterd.errors import ConfigError, DeviceError, LinkCode, LinkError
 from meterd.model.driver import Driver
 from meterd.model.sample import Fault, Poll, Reading, failed
 from tests.virtual import virtual
@@ -38,7 +38,7 @@ async def test_a_bug_in_a_driver_is_a_fault_of_its_device(caplog: pytest.LogCapt
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("error", [LinkError("gone", code="timeout"), DeviceError("no")])
+@pytest.mark.parametrize("error", [LinkError("gone", code=LinkCode.TIMEOUT), DeviceError("no")])
 async def test_honest_faults_pass_through(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         await service.ContainedDriver("main", Broken(error)).read()

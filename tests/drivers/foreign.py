@@ -32,12 +32,18 @@ GOOD = '''
 from pydantic import Field
 
 from meterd import plugin
-from meterd.plugin import DeviceError, Reading
+from meterd.plugin import DeviceError, PluginCode, Reading
 
 
 class Options(plugin.Options):
     channel: int = Field(7, ge=1, le=9)
     note: str = ""
+
+
+class GasCode(PluginCode):
+    """Why the meter gives no reading."""
+
+    NO = "gas_no"
 
 
 class GasMeter:
@@ -60,7 +66,7 @@ class GasMeter:
             return None
         buffer.clear()
         if line == b"no":
-            raise DeviceError("the gas meter says no", code="gas_no")
+            raise DeviceError("the gas meter says no", code=GasCode.NO)
         return line
 
 

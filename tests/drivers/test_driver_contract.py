@@ -13,7 +13,7 @@ from meterd.daemon.link_plan import polled as polled_device
 from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
 from meterd.drivers.driver_contract import readings_mistake
-from meterd.errors import ConfigError, DeviceError, LinkError
+from meterd.errors import ConfigError, DeviceError, LinkCode, LinkError
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event
 from meterd.model.sample import Quality, Reading
@@ -307,7 +307,7 @@ async def test_a_dead_link_inside_close_holds_up_nobody(caplog: pytest.LogCaptur
 
         async def close(self) -> None:
             self.closed += 1
-            raise LinkError("gone", code="closed")
+            raise LinkError("gone", code=LinkCode.CLOSED)
 
     driver = Holds()
     with pytest.raises(LinkError):

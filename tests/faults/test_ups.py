@@ -13,7 +13,7 @@ import pytest
 from meterd.alerts.engine import Alerts
 from meterd.alerts.rule import Rule
 from meterd.drivers.megatec import MegatecOptions, MegatecUps
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.model.alert import AlertState
 from meterd.model.clock import SystemClock
 from meterd.model.sample import Poll, Reading
@@ -263,7 +263,7 @@ class DiesOnBattery:
     async def read(self) -> list[Reading]:
         self._said += 1
         if self._said > 2:
-            raise LinkError("no answer in time", code="timeout")
+            raise LinkError("no answer in time", code=LinkCode.TIMEOUT)
         return [Reading("input.voltage", 0.0, "V"), Reading("ups.status.ob", 1.0)]
 
 

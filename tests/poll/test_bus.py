@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.model.sample import Poll, Reading
 from meterd.poll.bus import BACKOFF_MAX_S, Bus
 from meterd.poll.cycle import PollTarget
@@ -34,7 +34,7 @@ class Script:
         self.starts.append(self._clock.now)
         if code := self._fault():
             self._clock.pass_by(TIMEOUT if code == "timeout" else 0.0)
-            raise LinkError("no answer", code=code)
+            raise LinkError("no answer", code=LinkCode(code))
         self._clock.pass_by(self._seconds)
         return [Reading("voltage.l1", 230.0, "V")]
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from meterd.errors import LinkError
+from meterd.errors import LinkCode, LinkError
 from meterd.model.event import Event, EventKind, Notice
 from meterd.model.sample import Reading
 from meterd.poll.cycle import PollTarget, poll_once
@@ -25,7 +25,7 @@ class Noticing:
     async def read(self) -> Sequence[Reading]:
         self.notices.append(Notice(EventKind.ROWS_LEFT_OUT, "rows left out", {"rows": 2}))
         if self.fails:
-            raise LinkError("no answer", code="timeout")
+            raise LinkError("no answer", code=LinkCode.TIMEOUT)
         return [Reading("no.such", 1.0, "V"), Reading("voltage.l1", 230.0, "V")]
 
 

@@ -26,7 +26,7 @@ def test_case(case: Case) -> None:
     kind, _, text = fails[0].removeprefix("fails ").partition(": ")
     with pytest.raises(QueryError) as caught:
         _run(case)
-    assert (caught.value.kind, text in str(caught.value)) == (kind, True), str(caught.value)
+    assert (caught.value.code, text in str(caught.value)) == (kind, True), str(caught.value)
 
 
 def _run(case: Case) -> Result:

@@ -47,7 +47,7 @@ def test_the_lookback_is_a_limit_of_the_caller() -> None:
 def test_too_many_samples_are_refused() -> None:
     with pytest.raises(QueryError, match="too many samples") as caught:
         instant(_ramp(100), "x[1h]", 990_000, limits=QueryLimits(max_samples=50))
-    assert caught.value.kind == "execution"
+    assert caught.value.code == "execution"
 
 
 def test_too_many_cells_are_refused_before_they_are_made() -> None:
@@ -61,7 +61,7 @@ def test_a_deadline_that_has_passed_ends_the_query() -> None:
     limits = QueryLimits(deadline=5.0, clock=lambda: 6.0)
     with pytest.raises(QueryError, match="query timed out in expression evaluation") as caught:
         instant(_ramp(), "x", 0, limits=limits)
-    assert caught.value.kind == "timeout"
+    assert caught.value.code == "timeout"
 
 
 def test_the_deadline_is_asked_between_series() -> None:
@@ -74,7 +74,7 @@ def test_the_deadline_is_asked_between_series() -> None:
 def test_nobody_waiting_ends_the_query() -> None:
     with pytest.raises(QueryError, match="query was canceled") as caught:
         instant(_ramp(), "x", 0, limits=QueryLimits(canceled=lambda: True))
-    assert caught.value.kind == "canceled"
+    assert caught.value.code == "canceled"
 
 
 def test_ten_years_by_the_second_are_refused_at_once() -> None:
@@ -126,7 +126,7 @@ def test_long_reaches_are_read_in_pieces_that_meet() -> None:
 def test_times_beyond_reason_are_refused() -> None:
     with pytest.raises(QueryError) as caught:
         instant(_ramp(), "x", 1 << 60)
-    assert caught.value.kind == "bad_data"
+    assert caught.value.code == "bad_data"
 
 
 @pytest.mark.parametrize("query", ["x offset 292y", "x @ -1e12", "x offset -292y"])
@@ -138,7 +138,7 @@ def test_far_times_within_reason_are_just_empty(query: str) -> None:
 def test_durations_end_where_those_of_prometheus_do(query: str) -> None:
     with pytest.raises(QueryError, match="duration out of range") as caught:
         instant(_ramp(1), query, 0)
-    assert caught.value.kind == "bad_data"
+    assert caught.value.code == "bad_data"
 
 
 def test_what_a_range_function_makes_counts_as_samples() -> None:
@@ -147,7 +147,7 @@ def test_what_a_range_function_makes_counts_as_samples() -> None:
     for query in ("rate(x[1h])", "last_over_time(x[1h])"):
         with pytest.raises(QueryError, match="too many samples") as caught:
             query_range(source, query, 0, 2_000_000, 1_000, limits=limits)
-        assert caught.value.kind == "execution"
+        assert caught.value.code == "execution"
 
 
 def test_functions_of_labels_look_at_the_clock() -> None:
@@ -167,7 +167,7 @@ def test_labels_do_not_grow_until_all_memory_is_full() -> None:
     for query in (label, f'label_join({long}, "b", "-", "a", "a")'):
         with pytest.raises(QueryError, match="longer than 16384") as caught:
             instant(_ramp(1), query, 0)
-        assert caught.value.kind == "execution"
+        assert caught.value.code == "execution"
     (row,) = _rows(instant(_ramp(1), f'label_join({long}, "b", "-", "a")', 0))
     assert len(dict(row.labels)["b"]) == 9000
 
@@ -196,7 +196,7 @@ def test_a_selector_finds_ids() -> None:
 def test_what_is_no_selector_is_refused(text: str) -> None:
     with pytest.raises(QueryError) as caught:
         parse_selector(text)
-    assert caught.value.kind == "bad_data"
+    assert caught.value.code == "bad_data"
 
 
 def test_the_stale_mark_is_one_nan_among_many() -> None:

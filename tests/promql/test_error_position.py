@@ -38,4 +38,4 @@ def test_a_refusal_names_the_piece_that_is_out_of_place(query: str, said: str) -
     with pytest.raises(QueryError) as refused:
         parse(query)
     assert str(refused.value).startswith(said)
-    assert refused.value.kind == "bad_data"
+    assert refused.value.code == "bad_data"

@@ -15,7 +15,7 @@ from tests.promql.memory import Memory
 def _refusal(query: str) -> QueryError:
     with pytest.raises(QueryError) as caught:
         plan(query)
-    assert caught.value.kind == "bad_data"
+    assert caught.value.code == "bad_data"
     return caught.value
 
 

@@ -42,7 +42,7 @@ def _refusal(ask: Callable[[], object]) -> str:
     try:
         ask()
     except QueryError as error:
-        return error.kind
+        return error.code
     return ""
 
 

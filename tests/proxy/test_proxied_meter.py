@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from meterd.errors import DeviceError, LinkError, MeterdError
+from meterd.errors import DeviceError, LinkCode, LinkError, MeterdError
 from meterd.proxy.frames import ProxyRefusal, RegisterSpan
 from meterd.proxy.proxied_meter import (
     REPLY_SIZES_MAX,
@@ -189,7 +189,7 @@ async def test_what_is_fresh_is_served_even_if_the_meter_went_down() -> None:
 
 async def test_silence_costs_the_link_a_small_share_of_its_time() -> None:
     rig = Rig()
-    rig.client.error = LinkError("no answer in time", code="timeout")
+    rig.client.error = LinkError("no answer in time", code=LinkCode.TIMEOUT)
     end = rig.clock.now + 1000
     while rig.clock.now < end:
         assert await rig.refused() == 11
@@ -201,7 +201,7 @@ async def test_silence_costs_the_link_a_small_share_of_its_time() -> None:
 
 async def test_resting_from_silence_does_not_hide_what_is_fresh() -> None:
     rig = Rig()
-    rig.client.error = LinkError("no answer in time", code="timeout")
+    rig.client.error = LinkError("no answer in time", code=LinkCode.TIMEOUT)
     await rig.refused(RegisterSpan(3, 500, 1))
     rig.client.error = None
     await rig.client.read(4, 0, 80)
@@ -216,7 +216,7 @@ async def test_resting_from_silence_does_not_hide_what_is_fresh() -> None:
         (ModbusException(4), 4),
         (ModbusException(66), 66),
         (DeviceError("no"), 4),
-        (LinkError("reset", code="closed"), 11),
+        (LinkError("reset", code=LinkCode.CLOSED), 11),
     ],
 )
 async def test_a_meters_no_is_passed_on(error: MeterdError, code: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store import writer as writers
 from meterd.store.engine import spool_policy
 from meterd.store.engine.spool_policy import SpoolOptions
@@ -27,7 +27,7 @@ def away(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
         def failing(self: StorageEngine, *args: object) -> object:
             if self._database.path == path:
-                raise StoreError("the disk is away", code="unavailable")
+                raise StoreError("the disk is away", code=StoreCode.UNAVAILABLE)
             return original(self, *args)
 
         monkeypatch.setattr(StorageEngine, name, failing)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Layout
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from meterd.store.compaction import days as closing_days
@@ -139,7 +139,7 @@ def test_another_writer_between_two_pieces_makes_the_round_begin_anew(rig: Rig) 
 
 def test_a_round_that_fails_begins_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(change: WriteBatch) -> None:
-        raise StoreError("full", code="full")
+        raise StoreError("full", code=StoreCode.FULL)
 
     with monkeypatch.context() as broken:
         broken.setattr(StoreSession, "apply", lambda _, change: refused(change))

@@ -44,7 +44,7 @@ def test_two_names_of_one_file_are_one_path(tmp_path: Path) -> None:
 def test_other_urls_are_refused_and_the_text_says_why(url: str, says: str) -> None:
     with pytest.raises(StoreError, match=says) as refused:
         sqlite.locate(url)
-    assert refused.value.code == "unavailable"
+    assert refused.value.code == "settings"
 
 
 def test_a_missing_folder_is_not_made(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Layout, Poll
 from meterd.store.compaction.session import StoreSession
 from meterd.store.db.lockfile import holder_of
@@ -46,7 +46,7 @@ def copied(path: Path, folder: Path, also: str = "m.db") -> Path:
 
 
 def away(*_: object, **__: object) -> None:
-    raise StoreError("the disk is away", code="unavailable")
+    raise StoreError("the disk is away", code=StoreCode.UNAVAILABLE)
 
 
 def spools(folder: Path) -> list[str]:
@@ -172,7 +172,7 @@ async def test_what_cannot_be_moved_to_the_new_spool_goes_to_the_store_from_wher
         on_another_disk(patch)
 
         def full(self: RecordLog, _: bytes) -> None:
-            raise StoreError(f"{self.path}: no space is left", code="full")
+            raise StoreError(f"{self.path}: no space is left", code=StoreCode.FULL)
 
         patch.setattr(RecordLog, "append", full)
         plan = SpoolOptions(spool=tmp_path / "new spool", reserve=0)

@@ -1,17 +1,17 @@
 """Hints: given when what is lost has a pattern, never where an answer disproved them."""
 
-from meterd.errors import LinkError, ProtocolError
+from meterd.errors import LinkCode, LinkError, ProtocolError
 from meterd.wire.diagnostics import LinkDiagnostics, hint
 
 STATION = 7
 
 
 def silence() -> LinkError:
-    return LinkError("no answer in time", code="timeout")
+    return LinkError("no answer in time", code=LinkCode.TIMEOUT)
 
 
 def garbled() -> LinkError:
-    return ProtocolError("is no answer", code="garbled")
+    return ProtocolError("is no answer", code=LinkCode.GARBLED)
 
 
 def lose(
@@ -114,7 +114,7 @@ def test_where_nothing_was_ever_heard_the_usual_mistakes_are_named() -> None:
 
 def test_one_that_hangs_up_at_the_first_request_may_be_held_by_another() -> None:
     hints = LinkDiagnostics()
-    closed = LinkError("closed the connection", code="closed")
+    closed = LinkError("closed the connection", code=LinkCode.CLOSED)
     assert not hint(str(hints.lost(closed, STATION, soon=False, noise=0)))
     hints.opened()
     assert "another client" in str(hints.lost(closed, STATION, soon=False, noise=0))

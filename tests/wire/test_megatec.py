@@ -2,7 +2,7 @@
 
 import pytest
 
-from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.errors import LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.testing import Reply, ScriptedLink
 from meterd.wire.megatec import LINE_LIMIT, query
 
@@ -126,7 +126,7 @@ async def test_other_lines_need_their_end() -> None:
 
 async def test_a_port_that_is_gone_stays_that() -> None:
     with pytest.raises(LinkError) as caught:
-        await answer(LinkError("gone", code="port_gone"))
+        await answer(LinkError("gone", code=LinkCode.PORT_GONE))
     assert caught.value.code == "port_gone"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meterd.errors import DeviceError, LinkError, ProtocolError
+from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError
 from meterd.wire.pending_reply import PendingReply
 from meterd.wire.stream import BUFFER_LIMIT, Stream
 
@@ -28,7 +28,7 @@ def refuse(buffer: bytearray) -> bytes | None:
 
 
 def lost(error: Exception | None) -> LinkError:
-    return LinkError("gone", code="closed")
+    return LinkError("gone", code=LinkCode.CLOSED)
 
 
 def asked(parse: Callable[[bytearray], bytes | None] = line) -> tuple[Stream, PendingReply[bytes]]:
@@ -125,7 +125,7 @@ async def test_only_the_first_end_counts() -> None:
     stream, answer = asked()
     task = await waiting(answer)
     await in_a_callback(lambda: stream.data_received(b"one\rtwo\r"))
-    answer.fail(LinkError("too late", code="timeout"))
+    answer.fail(LinkError("too late", code=LinkCode.TIMEOUT))
     stream.data_received(b"three\r")
     assert await task == b"one"
     assert stream.buffer == b"two\rthree\r"

@@ -15,8 +15,10 @@ from meterd.plugin import (
     ConfigError,
     DeviceError,
     Link,
+    LinkCode,
     LinkError,
     Options,
+    PluginCode,
     ProtocolError,
     Reading,
 )
@@ -34,6 +36,14 @@ VALUES = {
 }
 _MODBUS_PORT = ":502"
 _OK = 200
+
+
+class ShellyCode(PluginCode):
+    """Why a Shelly gives no readings, beside the codes that meterd has."""
+
+    NO_CHANNEL = "no_channel"
+    NO_EMETERS = "no_emeters"
+    HTTP_STATUS = "http_status"
 
 
 class ShellyOptions(Options):
@@ -62,9 +72,11 @@ class Shelly:
         try:
             meter = status["emeters"][self._channel]
         except IndexError as error:
-            raise DeviceError(f"it has no channel {self._channel}", code="no_channel") from error
+            raise DeviceError(
+                f"it has no channel {self._channel}", code=ShellyCode.NO_CHANNEL
+            ) from error
         except (LookupError, TypeError) as error:
-            raise ProtocolError("its status has no emeters", code="no_emeters") from error
+            raise ProtocolError("its status has no emeters", code=ShellyCode.NO_EMETERS) from error
         reason = "" if meter.get("is_valid") else "the Shelly says that this is not valid"
         readings = [
             Reading(quantity, None if reason else meter[key], unit, reason)
@@ -90,13 +102,15 @@ class Shelly:
         try:
             async with self._session.get(self._url, timeout=patience) as reply:
                 if reply.status != _OK:
-                    raise DeviceError(f"it answers with status {reply.status}", code="http_status")
+                    raise DeviceError(
+                        f"it answers with status {reply.status}", code=ShellyCode.HTTP_STATUS
+                    )
                 status: Mapping[str, Any] = await reply.json(content_type=None)
         except TimeoutError as error:
             text = f"no answer within {self._link.timeout:g} s"
-            raise LinkError(text, code="timeout") from error
+            raise LinkError(text, code=LinkCode.TIMEOUT) from error
         except aiohttp.ClientError as error:
-            raise LinkError(f"it cannot be reached: {error}", code="unreachable") from error
+            raise LinkError(f"it cannot be reached: {error}", code=LinkCode.UNREACHABLE) from error
         except ValueError as error:
             raise ProtocolError("it answers with something that is no JSON") from error
         return status

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from meterd.alerts.hooks.notification import Notification
-from meterd.errors import HookError
+from meterd.errors import HookCode, HookError
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -62,7 +62,7 @@ class _DeliveryError(HookError):
     """A failed attempt; `retry`: another may succeed; `retry_after` in seconds."""
 
     def __init__(self, text: str, *, retry: bool, retry_after: float | None = None) -> None:
-        super().__init__(text, code="undelivered", retry=retry)
+        super().__init__(text, code=HookCode.UNDELIVERED, retry=retry)
         self.retry_after = retry_after
 
 

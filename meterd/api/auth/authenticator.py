@@ -17,6 +17,7 @@ from meterd.api.auth.tokens import PREFIX
 from meterd.api.forwarded_headers import RequestOrigin
 from meterd.api.log_rate_limit import LogRateLimit
 from meterd.api.problem import ApiRefusal, quote
+from meterd.api.problem_code import ProblemCode
 from meterd.model.clock import Clock
 
 log = logging.getLogger("meterd.api")
@@ -66,7 +67,7 @@ class Authenticator:
         if not asked.authorization:
             if (anonymous := self._anonymous(asked.via)) is not None:
                 return anonymous
-            raise self.refusal("unauthorized", "this needs a login")
+            raise self.refusal("this needs a login")
         kind, _, rest = asked.authorization.strip().partition(" ")
         match kind.lower():
             case "bearer":
@@ -75,16 +76,16 @@ class Authenticator:
                 return await self._basic(rest.strip(), asked.via.address)
             case "digest":
                 return self._answer(rest.strip(), asked)
-        raise self.refusal("unauthorized", f"there is no login of the kind {quote(kind)}")
+        raise self.refusal(f"there is no login of the kind {quote(kind)}")
 
-    def refusal(self, code: str, detail: str, *, stale: bool = False) -> ApiRefusal:
+    def refusal(self, detail: str, *, stale: bool = False) -> ApiRefusal:
         """401, with every way to log in that there is."""
         offers = [f'Bearer realm="{REALM}"']
         if len(self._users) or len(self.keyring):
             offers.insert(0, f'Basic realm="{REALM}", charset="UTF-8"')
         if self._users.has_digest:
             offers.insert(0, self._digest.challenge(stale=stale))
-        return ApiRefusal(401, code, detail, hint=_HINT, challenges=offers)
+        return ApiRefusal(401, ProblemCode.UNAUTHORIZED, detail, hint=_HINT, challenges=offers)
 
     def _anonymous(self, via: RequestOrigin) -> Who | None:
         access = self._access
@@ -101,7 +102,7 @@ class Authenticator:
             return who
         # A guess costs a microsecond here and never hits; but the log must not fill.
         self._tell("a token that is not known (any more)", address)
-        raise self.refusal("unauthorized", "this token is not known, or has expired")
+        raise self.refusal("this token is not known, or has expired")
 
     async def _basic(self, text: str, address: str) -> Who:
         try:
@@ -110,7 +111,7 @@ class Authenticator:
             plain = ""
         name, colon, password = plain.partition(":")
         if not colon:
-            raise self.refusal("unauthorized", "the login is malformed")
+            raise self.refusal("the login is malformed")
         # For clients that know nothing but user and password.
         if password.startswith(PREFIX) and (who := self.keyring.who(password)) is not None:
             return who
@@ -123,16 +124,16 @@ class Authenticator:
     def _answer(self, text: str, asked: LoginRequest) -> Who:
         given = parse(text)
         if given is None or not self._users.has_digest:
-            raise self.refusal("unauthorized", "the login is malformed, or of no use here")
+            raise self.refusal("the login is malformed, or of no use here")
         name, address = given.get("username", ""), asked.via.address
         self._wait(address, name)
         user = self._users.get(name)
         kept = user.ha1 if user else self._nobody
         verdict = self._digest.check(given, asked.method, asked.is_uri, kept)
         if verdict is Verdict.STALE and user is not None:
-            raise self.refusal("unauthorized", "the nonce has expired, or was used", stale=True)
+            raise self.refusal("the nonce has expired, or was used", stale=True)
         if verdict is Verdict.MALFORMED:
-            raise self.refusal("unauthorized", "the login is malformed, or of no use here")
+            raise self.refusal("the login is malformed, or of no use here")
         if verdict is not Verdict.RIGHT or user is None:
             raise self._wrong(address, name)
         self._patience.passed(address, name)
@@ -143,7 +144,7 @@ class Authenticator:
         if seconds > 0:
             raise ApiRefusal(
                 429,
-                "too_many_tries",
+                ProblemCode.TOO_MANY_TRIES,
                 "too many logins have failed; this one was not looked at",
                 hint="wait, and then try the right password",
                 headers={"Retry-After": str(int(seconds) + 1)},
@@ -152,7 +153,7 @@ class Authenticator:
     def _wrong(self, address: str, name: str) -> ApiRefusal:
         self._patience.failed(address, name)
         self._tell(f"a wrong name or password for {quote(name)}", address)
-        return self.refusal("unauthorized", "the name or the password is wrong")
+        return self.refusal("the name or the password is wrong")
 
     def _tell(self, what: str, address: str) -> None:
         if (more := self._quiet.ask()) is not None:

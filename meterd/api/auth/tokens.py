@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from meterd.api.auth.scope import SCOPES
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 from meterd.model.files import open_regular
 
 PREFIX = "meterd_"
@@ -64,7 +64,7 @@ def load(path: Path) -> list[ApiToken]:
         return [_token(entry) for entry in json.loads(data)["tokens"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         text = f"{path} is no file of tokens any more: put it back from a backup, or delete it"
-        raise MeterdError(text, code="tokens") from error
+        raise MeterdError(text, code=GeneralCode.TOKENS) from error
 
 
 def _read(path: Path) -> bytes | None:
@@ -76,12 +76,12 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror or error}"
-        raise MeterdError(text, code="tokens") from error
+        raise MeterdError(text, code=GeneralCode.TOKENS) from error
     if stat.S_IMODE(mode) & 0o077:
         text = f"{path} lets other users at it: chmod 600 {path}"
-        raise MeterdError(text, code="tokens")
+        raise MeterdError(text, code=GeneralCode.TOKENS)
     if len(data) > _SIZE_LIMIT:
-        raise MeterdError(f"{path} is larger than any file of tokens", code="tokens")
+        raise MeterdError(f"{path} is larger than any file of tokens", code=GeneralCode.TOKENS)
     return data
 
 
@@ -113,9 +113,9 @@ def add(
         tokens = load(path)
         if any(token.name == name for token in tokens):
             text = f"there is a token {name!r} already: revoke it, or choose another name"
-            raise MeterdError(text, code="taken")
+            raise MeterdError(text, code=GeneralCode.TAKEN)
         if len(tokens) >= _MOST:
-            raise MeterdError(f"{path} holds {_MOST} tokens: revoke some", code="tokens")
+            raise MeterdError(f"{path} holds {_MOST} tokens: revoke some", code=GeneralCode.TOKENS)
         _save(path, [*tokens, ApiToken(name, digest(secret), scopes, now, expires)])
     return secret
 
@@ -128,7 +128,7 @@ def revoke(path: Path, name: str) -> None:
         if len(kept) == len(tokens):
             known = ", ".join(token.name for token in tokens) or "none"
             text = f"there is no token {name!r} in {path}; there is: {known}"
-            raise MeterdError(text, code="unknown")
+            raise MeterdError(text, code=GeneralCode.UNKNOWN)
         # An empty list stays: with no file at all, `insecure: true` would open the door.
         _save(path, kept)
 
@@ -186,7 +186,7 @@ def _give_away(path: Path, descriptor: int) -> None:
 
 def _unwritable(path: Path, error: OSError) -> MeterdError:
     text = f"{path} cannot be written: {error.strerror or error}; run this as the daemon's user"
-    return MeterdError(text, code="tokens")
+    return MeterdError(text, code=GeneralCode.TOKENS)
 
 
 def last_used(path: Path) -> dict[str, int]:

@@ -16,6 +16,7 @@ from meterd.api.live.change_log import ChangeLog
 from meterd.api.live.listener import MOST_WAITING, Listener, chunk, event
 from meterd.api.live.serializers import Filter, LiveChange, changes, state
 from meterd.api.problem import ApiRefusal
+from meterd.api.problem_code import ProblemCode
 from meterd.api.server_stats import ServerStats
 from meterd.api.times import rfc3339
 from meterd.daemon.service import forever
@@ -108,7 +109,9 @@ class Fanout:
         if self._closed or self.crowd.streams >= self._most:
             detail = f"there are {self._most} streams already"
             headers = {"Retry-After": "10"}
-            raise ApiRefusal(503, "too_many_streams", detail, hint="use latest", headers=headers)
+            raise ApiRefusal(
+                503, ProblemCode.TOO_MANY_STREAMS, detail, hint="use latest", headers=headers
+            )
         # All of the state, which stands in memory until the client has taken it.
         self._backlog.need(_GREETING)
         response = web.StreamResponse(headers={**HEADERS, **STREAM})

@@ -8,7 +8,7 @@ from meterd.api.promapi.query_executor import QueryDeadline, QueryExecutor
 from meterd.api.promapi.reply import PromReply, Trouble, reply
 from meterd.api.promapi.source import KnownSeries, SiteSource
 from meterd.promql.matcher import Matcher
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.select import matching_ids, parse_selector
 
 # More selectors than any client sends.
@@ -23,7 +23,7 @@ async def series(desk: QueryExecutor, params: Params) -> PromReply:
     """The label sets of the series that a match[] selects."""
     limit, window = params.limit(), params.window()
     if not params.all("match[]"):
-        raise Trouble("bad_data", "no match[] parameter provided")
+        raise Trouble(PromErrorType.BAD_DATA, "no match[] parameter provided")
     select = _selection(params, desk.source())
 
     def question(deadline: QueryDeadline) -> PromReply:
@@ -50,7 +50,7 @@ async def label_values(desk: QueryExecutor, params: Params, name: str) -> PromRe
     """The values of one label."""
     label = unescaped(name)
     if not _LABEL.fullmatch(label):
-        raise Trouble("bad_data", f'invalid label name: "{label[:80]}"')
+        raise Trouble(PromErrorType.BAD_DATA, f'invalid label name: "{label[:80]}"')
     limit, window = params.limit(), params.window()
     select = _selection(params, desk.source())
 
@@ -101,7 +101,7 @@ def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterabl
     """The series that any match[] means and that have samples in a window. Raises Trouble."""
     selectors = params.all("match[]")
     if len(selectors) > _MOST_SELECTORS:
-        raise Trouble("bad_data", f"more than {_MOST_SELECTORS} match[] parameters")
+        raise Trouble(PromErrorType.BAD_DATA, f"more than {_MOST_SELECTORS} match[] parameters")
     parsed = [_parsed(text) for text in selectors]
 
     def select(window: Window) -> Iterable[KnownSeries]:
@@ -119,7 +119,7 @@ def _parsed(text: str) -> Sequence[Matcher]:
     try:
         return parse_selector(text)
     except QueryError as error:
-        raise Trouble("bad_data", f'invalid parameter "match[]": {error}') from error
+        raise Trouble(PromErrorType.BAD_DATA, f'invalid parameter "match[]": {error}') from error
 
 
 def _lives(one: KnownSeries, window: Window) -> bool:

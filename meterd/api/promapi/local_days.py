@@ -21,7 +21,7 @@ from meterd.api.promapi.names import OWN, Meaning
 from meterd.energy.consumption import consume, energy_quantity, period_spans
 from meterd.energy.periods import HOUR, Period, PeriodSpan, period_ceil, period_floor
 from meterd.energy.tally import EnergyBucket
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ class LocalDays:
             days = asked.result(_DEADLINE)
         except Late as error:
             asked.cancel()
-            raise QueryError("timeout", "query timed out in adding up local days") from error
+            raise QueryError(
+                PromErrorType.TIMEOUT, "query timed out in adding up local days"
+            ) from error
         for one, buckets in zip(wanted, days, strict=True):
             yield _points(
                 buckets, max(start, period_floor(self._zone, Period.DAY, one.first) - 1), end
@@ -143,4 +145,4 @@ def _points(buckets: Sequence[EnergyBucket], start: int, end: int) -> tuple[Time
 def _need_at_most(count: int) -> None:
     if count > _MOST:
         text = f"{count:,} local days, of {_MOST:,} at the most; ask for less time or fewer series"
-        raise QueryError("execution", text)
+        raise QueryError(PromErrorType.EXECUTION, text)

@@ -22,7 +22,7 @@ from meterd.api.server_stats import ServerStats
 from meterd.daemon.service import forever
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 if TYPE_CHECKING:
     from meterd.daemon.site import Site
@@ -122,7 +122,7 @@ async def _answer(
     try:
         return await whole(reply.body(), headers, request, backlog)
     except ApiRefusal as refusal:
-        return _refused(Trouble("unavailable", str(refusal)))
+        return _refused(Trouble(PromErrorType.UNAVAILABLE, str(refusal)))
 
 
 async def _values(

@@ -9,6 +9,7 @@ from aiohttp import web
 from meterd.api import times
 from meterd.api.promapi.reply import Trouble
 from meterd.promql.durations import LONGEST_MS
+from meterd.promql.result import PromErrorType
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -97,7 +98,7 @@ class Params:
 
 def invalid(name: str, why: str) -> Trouble:
     """The refusal of one parameter."""
-    return Trouble("bad_data", f'invalid parameter "{name}": {why}')
+    return Trouble(PromErrorType.BAD_DATA, f'invalid parameter "{name}": {why}')
 
 
 def _quoted(text: str) -> str:
@@ -144,11 +145,11 @@ def read(request: web.Request, body: bytes) -> Params:
         pairs += _form(body)
     pairs += request.query.items()
     if len(pairs) > _MOST:
-        raise Trouble("bad_data", f"more than {_MOST} parameters")
+        raise Trouble(PromErrorType.BAD_DATA, f"more than {_MOST} parameters")
     try:
         "".join(value for _, value in pairs).encode()
     except UnicodeEncodeError as error:
-        raise Trouble("bad_data", "a parameter is no UTF-8") from error
+        raise Trouble(PromErrorType.BAD_DATA, "a parameter is no UTF-8") from error
     return Params(pairs)
 
 
@@ -157,4 +158,6 @@ def _form(body: bytes) -> list[tuple[str, str]]:
         text = body.decode()
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST)
     except ValueError as error:
-        raise Trouble("bad_data", "error parsing form values: it is no UTF-8 form") from error
+        raise Trouble(
+            PromErrorType.BAD_DATA, "error parsing form values: it is no UTF-8 form"
+        ) from error

@@ -17,7 +17,7 @@ from meterd.api.promapi.names import OWN, Meaning
 from meterd.energy.quarter import QUARTER
 from meterd.energy.tariff import DIGITS, Pricer, Tariff
 from meterd.energy.zone_clock import DAY, ZoneClock
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 if TYPE_CHECKING:
@@ -130,4 +130,4 @@ def _price(pricer: Pricer, ms: int, direction: str) -> int | None:
 def _need_at_most(count: int) -> None:
     if count > _MOST:
         text = f"prices of {count:,} quarter hours, of {_MOST:,} at the most; ask for less time"
-        raise QueryError("execution", text)
+        raise QueryError(PromErrorType.EXECUTION, text)

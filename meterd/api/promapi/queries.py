@@ -11,7 +11,7 @@ from meterd.api.promapi.query_executor import LONGEST, QueryDeadline, QueryExecu
 from meterd.api.promapi.reply import TRUNCATED, PromReply, Trouble, reply
 from meterd.api.promapi.store_source import MOST_SAMPLES
 from meterd.promql import encode, input_limits
-from meterd.promql.result import QueryError, QueryLimits, Result
+from meterd.promql.result import PromErrorType, QueryError, QueryLimits, Result
 
 # Prometheus' own bound, and its words: Grafana's users know them.
 MOST_POINTS = 11_000
@@ -47,7 +47,7 @@ async def query_range(desk: QueryExecutor, params: Params) -> PromReply:
         raise invalid("end", "end timestamp must not be before start timestamp")
     step = _step(params)
     if (end - start) // step > MOST_POINTS:
-        raise Trouble("bad_data", _TOO_FINE)
+        raise Trouble(PromErrorType.BAD_DATA, _TOO_FINE)
     text = _text(params)
     source = desk.source()
 
@@ -145,7 +145,7 @@ def _need_sendable(result: Result) -> None:
     points = sum(len(one.times) for one in result.data)
     if points > MOST_ANSWERED:
         raise Trouble(
-            "execution",
+            PromErrorType.EXECUTION,
             f"the answer has {points:,} points, of {MOST_ANSWERED:,} at the most; "
             "ask for fewer series or a longer step",
         )

@@ -17,6 +17,7 @@ from meterd.api.promapi.self_metrics_history import OwnHistory
 from meterd.api.promapi.source import SiteSource
 from meterd.api.promapi.store_source import StoreSource
 from meterd.model.clock import Clock
+from meterd.promql.result import PromErrorType
 
 if TYPE_CHECKING:
     from meterd.daemon.site import Site
@@ -70,19 +71,23 @@ class QueryExecutor:
     async def work(self, question: Callable[[QueryDeadline], _T], timeout: int = LONGEST) -> _T:
         """The question's answer, out of a thread; `timeout` in ms. Raises Trouble."""
         if self._waiting >= THREADS + MOST_WAITING:
-            raise Trouble("unavailable", "too many queries are waiting; try again later")
+            raise Trouble(
+                PromErrorType.UNAVAILABLE, "too many queries are waiting; try again later"
+            )
         seconds = max(0, min(timeout, LONGEST)) / 1000
         deadline = QueryDeadline(time.monotonic() + seconds)
         try:
             future = self._pool.submit(partial(question, deadline))
         except RuntimeError as error:
-            raise Trouble("unavailable", "meterd is stopping") from error
+            raise Trouble(PromErrorType.UNAVAILABLE, "meterd is stopping") from error
         self._waiting += 1
         try:
             async with asyncio.timeout(seconds + _GRACE):
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            raise Trouble("timeout", "query timed out in expression evaluation") from error
+            raise Trouble(
+                PromErrorType.TIMEOUT, "query timed out in expression evaluation"
+            ) from error
         finally:
             deadline.canceled.set()
             self._waiting -= 1

@@ -6,29 +6,31 @@ from typing import Any
 
 import orjson
 
-from meterd.errors import MeterdError, StoreError
-from meterd.promql.result import QueryError
+from meterd.errors import MeterdError, StoreCode, StoreError
+from meterd.promql.result import PromErrorType, QueryError
 
 MEDIA = "application/json"
 TRUNCATED = "results truncated due to limit"
 
 _STATUS = {
-    "bad_data": 400,
-    "not_found": 404,
-    "execution": 422,
-    "canceled": 499,
-    "internal": 500,
-    "timeout": 503,
-    "unavailable": 503,
+    PromErrorType.BAD_DATA: 400,
+    PromErrorType.NOT_FOUND: 404,
+    PromErrorType.EXECUTION: 422,
+    PromErrorType.CANCELED: 499,
+    PromErrorType.INTERNAL: 500,
+    PromErrorType.TIMEOUT: 503,
+    PromErrorType.UNAVAILABLE: 503,
 }
 
 
 class Trouble(MeterdError):  # noqa: N818 (it is what the client reads)
-    """A request that gets an error in Prometheus' shape; `kind` is its errorType."""
+    """A request that gets an error in Prometheus' shape; the code is its errorType."""
 
-    def __init__(self, kind: str, text: str, *, status: int = 0) -> None:
-        super().__init__(text, code=kind)
-        self.status = status or _STATUS.get(kind, 500)
+    code: PromErrorType
+
+    def __init__(self, code: PromErrorType, text: str, *, status: int = 0) -> None:
+        super().__init__(text, code=code)
+        self.status = status or _STATUS.get(code, 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,12 @@ def error_body(trouble: Trouble) -> bytes:
 
 def of_query(error: QueryError) -> Trouble:
     """The engine's refusal. Parse errors name the parameter, as Prometheus does."""
-    prefixed = error.kind == "bad_data" and "parse error" in str(error)
-    return Trouble(error.kind, f'invalid parameter "query": {error}' if prefixed else str(error))
+    prefixed = error.code == PromErrorType.BAD_DATA and "parse error" in str(error)
+    return Trouble(error.code, f'invalid parameter "query": {error}' if prefixed else str(error))
 
 
 def of_store(error: StoreError) -> Trouble:
     """A store that cannot answer: too much was asked, or it is not there now."""
-    return Trouble("execution" if error.code == "too_much" else "unavailable", str(error))
+    too_much = error.code == StoreCode.TOO_MUCH
+    code = PromErrorType.EXECUTION if too_much else PromErrorType.UNAVAILABLE
+    return Trouble(code, str(error))

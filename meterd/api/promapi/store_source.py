@@ -15,7 +15,7 @@ from meterd.api.promapi import names
 from meterd.api.promapi.names import Meaning
 from meterd.model.quantity import DEVICE_UP, GUARDED
 from meterd.poll.latest import DeviceState
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Labelled, Times, Values, stale_mark
 from meterd.store.blocks.sample_order import misplaced
 from meterd.store.head.catalog import Name
@@ -157,7 +157,7 @@ def _need_bounded(wanted: Sequence[StoredSeries], start: int, end: int) -> None:
         expected += max(0, span) // (one.labelled.interval or _USUAL)
     if expected > MOST_SAMPLES * _DOUBTFUL:
         raise QueryError(
-            "execution",
+            PromErrorType.EXECUTION,
             "query processing would load too many samples into memory in query execution: "
             f"about {expected:,}, of {MOST_SAMPLES:,} at the most; "
             "ask for a shorter range or fewer series",

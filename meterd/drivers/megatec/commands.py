@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from meterd.drivers.megatec.lines import Status
 from meterd.drivers.megatec.options import MegatecOptions
-from meterd.errors import DeviceError
+from meterd.errors import DeviceCode, DeviceError
 
 _LOW, _FAILED = 6, 7
 _BEEPER, _SHUTDOWN, _TEST = 0, 1, 2
@@ -32,10 +32,10 @@ class InstantCommand:
         """Raises DeviceError where a test could drop the load: on battery, or with a low one."""
         if self.discharges and status.bit(_FAILED):
             text = "the battery is not tested while the unit runs from it; wait for the mains"
-            raise DeviceError(text, code="on_battery")
+            raise DeviceError(text, code=DeviceCode.ON_BATTERY)
         if self.discharges and status.bit(_LOW):
             text = "the battery is low, and a test could drop the load; let it charge first"
-            raise DeviceError(text, code="battery_low")
+            raise DeviceError(text, code=DeviceCode.BATTERY_LOW)
 
     def shows(self, before: Status, after: Status) -> bool:
         """Whether the status confirms the command: some units refuse it and act all the same."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meterd.errors import ProtocolError
+from meterd.errors import LinkCode, ProtocolError
 from meterd.model.sample import Quality, Reading
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
@@ -201,4 +201,4 @@ def _is_newer_info(line: str) -> bool:
 
 
 def _garbled(line: str, what: str) -> ProtocolError:
-    return ProtocolError(f"{line[:60]!r} is no {what}", code="garbled")
+    return ProtocolError(f"{line[:60]!r} is no {what}", code=LinkCode.GARBLED)

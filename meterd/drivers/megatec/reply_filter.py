@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from meterd.drivers.megatec.lines import is_documented, shape
-from meterd.errors import ProtocolError
+from meterd.errors import LinkCode, ProtocolError
 from meterd.wire.link import Link
 from meterd.wire.megatec import query
 
@@ -38,7 +38,7 @@ class ReplyFilter:
                 return answer
         self._link.count("garbled")
         text = f"{line!r} has another shape than the answer before: the line loses bytes"
-        raise ProtocolError(text, code="garbled")
+        raise ProtocolError(text, code=LinkCode.GARBLED)
 
     def _parse(self, line: str, parse: Callable[[str], T]) -> T:
         try:

@@ -21,7 +21,7 @@ from meterd.drivers.megatec.lines import (
 from meterd.drivers.megatec.options import MegatecOptions
 from meterd.drivers.megatec.reply_filter import ReplyFilter
 from meterd.drivers.megatec.status import Letters
-from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
 from meterd.wire.link import Link
 from meterd.wire.megatec import send_command
@@ -185,7 +185,7 @@ class MegatecUps:
                 return dialect, status
         if failure is None and len(self._dialects) > 1:
             text = "the unit knows neither Q1 nor QS: it speaks another protocol"
-            raise Unsupported(text, code="unsupported") from refusal
+            raise Unsupported(text, code=DeviceCode.UNSUPPORTED) from refusal
         raise failure or refusal or AssertionError("there is at least one dialect")
 
     async def _try_status(self, dialect: Dialect) -> Status:
@@ -283,4 +283,4 @@ def _input_frequency(status: Status) -> Reading:
 
 def _is_transient(error: LinkError) -> bool:
     """Whether the line still is there, and only this answer was not."""
-    return isinstance(error, ProtocolError) or error.code == "timeout"
+    return isinstance(error, ProtocolError) or error.code == LinkCode.TIMEOUT

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meterd.drivers.sunspec.models import MAX_MODELS, MODELS, Model
-from meterd.errors import DeviceError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, Unsupported
 from meterd.wire.modbus import ModbusClient
 
 # Registers where the chain may begin, the usual one first (SunSpec Device Information Model, 6.1).
@@ -24,8 +24,8 @@ _FUNCTIONS = (3, 4)
 _HEADER = struct.Struct(">HH")
 # Modbus exceptions: an unsupported function; and a device failure, which some devices send in place
 # of "illegal address" where they have no registers.
-_NO_FUNCTION = "exception_1"
-_FAILURE = "exception_4"
+_NO_FUNCTION = DeviceCode.EXCEPTION_1
+_FAILURE = DeviceCode.EXCEPTION_4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ async def locate(client: ModbusClient, bases: Sequence[int] = BASES) -> ModelAdd
     where = ", ".join(map(str, bases))
     text = f'no SunSpec device: none of the registers {where} begins with "SunS"'
     hint = "is SunSpec (Modbus) enabled in the device, and is the unit id right?"
-    raise DeviceError(f"{text}; {hint}", code="no_sunspec")
+    raise DeviceError(f"{text}; {hint}", code=DeviceCode.NO_SUNSPEC)
 
 
 async def _marker(client: ModbusClient, function: int, base: int) -> bytes | None:

@@ -21,7 +21,7 @@ from meterd.drivers.sunspec.options import SunSpecOptions
 from meterd.drivers.sunspec.parts import SunSpecPart, choose
 from meterd.drivers.sunspec.reader import SPLIT_BUDGET, ModelReader, RequestBudget
 from meterd.drivers.traffic import with_traffic
-from meterd.errors import DeviceError, LinkError
+from meterd.errors import DeviceError, LinkCode, LinkError
 from meterd.model.event import Notice
 from meterd.model.sample import Reading
 from meterd.wire.link import Link
@@ -164,7 +164,7 @@ class SunSpecMeter:
         try:
             marker = await locate(self._client, self._bases)
         except LinkError as error:
-            if error.code == "timeout":
+            if error.code == LinkCode.TIMEOUT:
                 self._bases = [*self._bases[1:], self._bases[0]]
             raise
         self._bases.sort(key=lambda base: base != marker.base)

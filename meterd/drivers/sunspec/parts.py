@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from meterd.drivers.sunspec.discovery import FoundModel, ModelSurvey
 from meterd.drivers.sunspec.models import MODELS, ModelKind
-from meterd.errors import DeviceError
+from meterd.errors import DeviceCode, DeviceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def choose(survey: ModelSurvey, part: str | int | None, index: int) -> SunSpecPa
     what = f"model {selector}" if isinstance(selector, int) else selector
     number = f" number {index}" if index > 1 else ""
     raise DeviceError(
-        f"no {what}{number} in this SunSpec device; {_listed(survey)}", code="no_part"
+        f"no {what}{number} in this SunSpec device; {_listed(survey)}", code=DeviceCode.NO_PART
     )
 
 

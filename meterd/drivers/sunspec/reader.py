@@ -16,7 +16,7 @@ from meterd.drivers.refused_rows import Findings
 from meterd.drivers.registers import PROTOCOL_LIMIT, RegisterMap, Row
 from meterd.drivers.schedule import ALL
 from meterd.drivers.sunspec.discovery import FoundModel
-from meterd.errors import DeviceError, MeterdError, Unsupported
+from meterd.errors import DeviceCode, DeviceError, MeterdError, Unsupported
 from meterd.model.sample import Reading
 from meterd.wire.modbus import ModbusClient
 
@@ -132,7 +132,7 @@ class ModelReader:
         header = struct.pack(">HH", self._found.number, self._found.length)
         if not data.startswith(header[2 * (address - self._found.address) :]):
             text = f"{self._found.text} is not at register {self._found.address} any more"
-            raise DeviceError(f"the SunSpec map has changed: {text}", code="moved")
+            raise DeviceError(f"the SunSpec map has changed: {text}", code=DeviceCode.MOVED)
 
     async def _read_small_requests(self, tiers: Tiers) -> list[Reading]:
         """Read the header alone, then each smaller request; those that are refused are halved."""

@@ -8,7 +8,7 @@ from typing import Any
 from meterd.promql.budget import Budget
 from meterd.promql.instant_vector import InstantVector, Labels, label_value, merge_rows, pack_labels
 from meterd.promql.matcher import regex
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 
 # Bounds label values made by functions: nested calls that join a label with itself multiply it.
 VALUE_MAX_CHARS = 16_384
@@ -27,7 +27,7 @@ def replace(
         expression = regex(pattern)
     except QueryError as error:
         message = f"invalid regular expression in label_replace(): {pattern}"
-        raise QueryError("execution", message) from error
+        raise QueryError(PromErrorType.EXECUTION, message) from error
     _check_target(target, "label_replace")
     labels = []
     for row_labels in vector.labels:
@@ -48,7 +48,9 @@ def join(
     _check_target(target, "label_join")
     for source in sources:
         if not source:
-            raise QueryError("execution", f"invalid source label name in label_join(): {source}")
+            raise QueryError(
+                PromErrorType.EXECUTION, f"invalid source label name in label_join(): {source}"
+            )
     labels = []
     for row_labels in vector.labels:
         budget.check_deadline()
@@ -62,7 +64,9 @@ def join(
 
 def _check_target(target: str, function: str) -> None:
     if not target:
-        raise QueryError("execution", f"invalid destination label name in {function}(): {target}")
+        raise QueryError(
+            PromErrorType.EXECUTION, f"invalid destination label name in {function}(): {target}"
+        )
 
 
 def _with_label(labels: Labels, name: str, value: str) -> Labels:
@@ -77,7 +81,7 @@ def _join_bounded(parts: Iterable[str], function: str) -> str:
         chars_left -= len(part)
         if chars_left < 0:
             message = f"{function}() makes a label value longer than {VALUE_MAX_CHARS} characters"
-            raise QueryError("execution", message)
+            raise QueryError(PromErrorType.EXECUTION, message)
         joined.append(part)
     return "".join(joined)
 

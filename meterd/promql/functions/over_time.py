@@ -7,7 +7,7 @@ import numpy as np
 
 from meterd.promql.instant_vector import Mask
 from meterd.promql.prefix_sums import CheckedValues, is_long, means, sums, variances
-from meterd.promql.result import QueryError
+from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Values
 from meterd.promql.stats import mean, quantiles, total, variance
 from meterd.promql.window import Tile, Window, reduce_windows, tiles
@@ -168,7 +168,9 @@ def double_exponential_smoothing(window: Window, level: Values, trend: Values) -
         invalid = ((factor <= 0) | (factor >= 1)) & (window.count > 0)
         if invalid.any():
             expected = f"0 < {factor_name[0]}f < 1, got: {factor[invalid][0]:f}"
-            raise QueryError("execution", f"invalid {factor_name} factor. Expected: {expected}")
+            raise QueryError(
+                PromErrorType.EXECUTION, f"invalid {factor_name} factor. Expected: {expected}"
+            )
     values = np.full(len(present), np.nan)
     for tile in tiles(window):
         smooth = _smooth if len(tile.count) > MIN_VECTORISED else _smooth_each

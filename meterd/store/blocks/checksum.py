@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks.varint import Cursor, Damage
 
 _CHECK = 4  # bytes
@@ -34,7 +34,7 @@ def decoding(what: str) -> Iterator[None]:
         yield
     except _SIGNS as error:
         text = f"{what} is damaged: {error}; restore it from a backup"
-        raise StoreError(text, code="corrupt") from error
+        raise StoreError(text, code=StoreCode.CORRUPT) from error
 
 
 def payload(form: int, body: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.cluster.peer_heads import ClusterHead, PeerHeads
 from meterd.store.db.connections import Database
 from meterd.store.db.keys import MOST_DEVICES
@@ -100,7 +100,7 @@ class LeaseState:
         if stale:
             self._give_up(connection, {one: there.get(one) for one in stale}, ours)
         if self.lacks(there.values()):
-            raise StoreError(_OLDER, code="conflict")
+            raise StoreError(_OLDER, code=StoreCode.CONFLICT)
         counted = update(lease).where(lease.c.device_id.in_(ids))
         connection.execute(counted.values(writes=lease.c.writes + 1))
         return {one: there[one].writes + 1 for one in ids}
@@ -118,13 +118,13 @@ class LeaseState:
         """Raises StoreError (conflict). What is in memory of older stores is not given up."""
         now = now_ms(connection)
         if all(_is_older(row, ours.get(one), self.holder, now) for one, row in stale.items()):
-            raise StoreError(_OLDER, code="conflict")
+            raise StoreError(_OLDER, code=StoreCode.CONFLICT)
         self.held = {
             name: one
             for name, one in self.held.items()
             if one.id not in stale or self._is_ours(stale[one.id], one.token)
         }
-        raise StoreError("another meterd has the device by now", code="conflict")
+        raise StoreError("another meterd has the device by now", code=StoreCode.CONFLICT)
 
     def orphans(self, connection: Connection) -> set[int]:
         """Devices that no meterd has; their leases are locked, where there are any.
@@ -137,7 +137,7 @@ class LeaseState:
         if ended:
             counted = update(lease).where(lease.c.device_id.in_(sorted(ended)), over)
             if connection.execute(counted.values(writes=lease.c.writes + 1)).rowcount < len(ended):
-                raise StoreError("another meterd takes a device", code="conflict")
+                raise StoreError("another meterd takes a device", code=StoreCode.CONFLICT)
         leased = set(connection.scalars(select(lease.c.device_id)))
         return ended | (set(connection.scalars(select(device.c.id))) - leased)
 
@@ -157,11 +157,11 @@ def _retry_until(work: Callable[[], None], seconds: float) -> None:
             return work()
         except StoreError as error:
             late = time.monotonic() > end
-            if late and error.code == "already_running":
+            if late and error.code == StoreCode.ALREADY_RUNNING:
                 told = (
                     "a meterd without `cluster:` writes to this database; stop it, or add it there"
                 )
-                raise StoreError(told, code="already_running") from error
-            if late or error.code not in ("already_running", "conflict"):
+                raise StoreError(told, code=StoreCode.ALREADY_RUNNING) from error
+            if late or error.code not in (StoreCode.ALREADY_RUNNING, StoreCode.CONFLICT):
                 raise
             time.sleep(_PAUSE)

@@ -39,7 +39,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock, SystemClock
 from meterd.model.sample import Poll
 from meterd.store.cluster.lease_state import DeviceLease, LeaseState
@@ -92,7 +92,7 @@ class Leases:
         urls = (url,) if isinstance(url, str) else tuple(url)
         if any(one.startswith("sqlite:") for one in urls):
             text = "a cluster needs a store on a server: postgresql:// or mariadb://"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.SETTINGS)
         # Each start is another holder: what it knew before is not what it knows now.
         self.holder = f"{name or socket.gethostname()[:60]} {uuid.uuid4().hex[:12]}"
         self.share = LeaseState(ServerDatabase(urls), self.holder)
@@ -290,7 +290,7 @@ class Leases:
                     return work(connection)
             except StoreError as error:
                 self._fail()
-                if error.code != "conflict" or turn == _TURNS - 1:
+                if error.code != StoreCode.CONFLICT or turn == _TURNS - 1:
                     raise
         raise AssertionError("there is one turn at least")
 
@@ -316,7 +316,7 @@ def _number(connection: Connection, name: str) -> None:
     number = (connection.scalar(select(func.max(device.c.id))) or 0) + 1
     if number >= MOST_DEVICES:
         text = f"a store holds {MOST_DEVICES - 1} devices at most"
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.UNAVAILABLE)
     connection.execute(insert(device), {"id": number, "name": name})
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db.keys import MOST_DEVICES
 from meterd.store.db.schema import lease
 
@@ -47,7 +47,7 @@ class Member:
             return self.until > 0
         same = (lease.c.device_id == old.device_id) & (lease.c.until == old.until)
         if connection.execute(update(lease).where(same).values(**values)).rowcount != 1:
-            raise StoreError("another meterd wants the same row", code="conflict")
+            raise StoreError("another meterd wants the same row", code=StoreCode.CONFLICT)
         return self.until > 0
 
 

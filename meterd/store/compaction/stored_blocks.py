@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.blocks.slicing import DAY
@@ -55,7 +55,7 @@ class StoredBlocks(ABC):
         for key, last, count in heads:
             if not (isinstance(last, int) and isinstance(count, int)) or last < block_hour(key):
                 text = f"block {key}: its row is damaged: last {last!r}, polls {count!r}"
-                raise StoreError(text, code="corrupt")
+                raise StoreError(text, code=StoreCode.CORRUPT)
         return heads
 
     def read(self, keys: Iterable[int]) -> list[Chunk]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -17,8 +17,9 @@ def as_store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = "full" if error.errno in _FULL else "unavailable"
-        advice = "make room on its disk" if code == "full" else "check its disk and its owner"
+        is_full = error.errno in _FULL
+        code = StoreCode.FULL if is_full else StoreCode.UNAVAILABLE
+        advice = "make room on its disk" if is_full else "check its disk and its owner"
         raise StoreError(f"{path}: {error.strerror}; {advice}", code=code) from error
 
 

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class MissingDriverError(StoreError):
     """The driver of a server cannot be imported; `todo` is the command that installs it."""
 
     def __init__(self, what: str, todo: str) -> None:
-        super().__init__(f"{what}; install it: {todo}", code="unavailable")
+        super().__init__(f"{what}; install it: {todo}", code=StoreCode.UNAVAILABLE)
         self.what = what
         self.todo = todo
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 
 Inode = tuple[int, int]
 """Device and inode of a file."""
@@ -24,7 +24,7 @@ class GoneError(StoreError):
     """A file of the store is deleted, or another one has its name; what is open leads nowhere."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text, code="unavailable")
+        super().__init__(text, code=StoreCode.UNAVAILABLE)
 
 
 def inode(path: Path) -> Inode | None:

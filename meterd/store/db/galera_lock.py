@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateTable
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db.connections import Opened
 
 TABLE = "meterd_seat"
@@ -78,7 +78,7 @@ class GaleraLock:
                 until = connection.scalar(select(_seat.c.until))
             if (seen is not None and until != seen) or time.monotonic() > end:
                 told = "another meterd writes to this database; stop it, use another store.url, or "
-                raise StoreError(f"{told}add `cluster:` to both", code="already_running")
+                raise StoreError(f"{told}add `cluster:` to both", code=StoreCode.ALREADY_RUNNING)
             seen = until
             time.sleep(_PAUSE)
         return GaleraLockHolder(opened, self)
@@ -92,7 +92,7 @@ class GaleraLock:
         """In a transaction that writes. Raises StoreError where another meterd has the seat."""
         if not self._change(connection, _seat.c.holder == self._holder):
             text = "another meterd writes to this database by now; stop one of both"
-            raise StoreError(text, code="already_running")
+            raise StoreError(text, code=StoreCode.ALREADY_RUNNING)
 
     def _change(self, connection: Connection, where: ColumnElement[bool], **values: Any) -> bool:
         # It counts in any case: a row that stays what it was is no change, and meets nobody.

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, select, text
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db.schema import lease
 
 _NOW = {
@@ -26,4 +26,4 @@ def need_alone(connection: Connection) -> None:
             f"meterd {holder.split()[0]} and its cluster write to this database; stop them and "
             "wait until their leases are over, or add `cluster:` to the configuration"
         )
-        raise StoreError(told, code="already_running")
+        raise StoreError(told, code=StoreCode.ALREADY_RUNNING)

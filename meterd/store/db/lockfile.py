@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import file_identity, ownership
 from meterd.store.db.file_identity import Inode
 
-_HELD_BY_DAEMON, _HELD_BY_TOOL = "already_running", "busy"
 _LOCKS = Path("/proc/locks")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A program that only looks holds a shared lock for a moment; and who has just got the lock has
@@ -116,7 +115,7 @@ class LockFile:
                 sleep(_PAUSE)
             except OSError as error:
                 text = f"{lock_path(database)}: {error.strerror}"
-                raise StoreError(text, code="unavailable") from error
+                raise StoreError(text, code=StoreCode.UNAVAILABLE) from error
             else:
                 return
 
@@ -133,7 +132,7 @@ class LockFile:
             os.pwrite(self._file, text.encode(), 0)
         except OSError as error:
             if error.errno not in _FULL:
-                raise StoreError(f"{path}: {error.strerror}", code="unavailable") from error
+                raise StoreError(f"{path}: {error.strerror}", code=StoreCode.UNAVAILABLE) from error
             # On a full disk the lock holds all the same; it only says less of who has it.
 
     @property
@@ -177,12 +176,14 @@ def _opened(path: Path) -> int:
     except OSError as error:
         if error.errno in _FULL:
             text = f"{path}: {error.strerror}; make room on its disk"
-            raise StoreError(text, code="full") from error
+            raise StoreError(text, code=StoreCode.FULL) from error
         advice = ownership.blame(path) or "meterd must be able to write in that folder"
-        raise StoreError(f"{path}: {error.strerror}; {advice}", code="unavailable") from error
+        raise StoreError(
+            f"{path}: {error.strerror}; {advice}", code=StoreCode.UNAVAILABLE
+        ) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise StoreError(f"{path} is no file; remove it", code="unavailable")
+        raise StoreError(f"{path} is no file; remove it", code=StoreCode.UNAVAILABLE)
     return file
 
 
@@ -215,9 +216,9 @@ def _taken(database: Path, holder: Holder) -> StoreError:
     if holder.is_daemon:
         text = f"another meterd (pid {holder.pid}) keeps {database}"
         text += "; stop it, or use another store.url"
-        return StoreError(text, code=_HELD_BY_DAEMON)
+        return StoreError(text, code=StoreCode.ALREADY_RUNNING)
     text = f"{database} is held by {holder}; wait until that has ended, or stop it"
-    return StoreError(text, code=_HELD_BY_TOOL)
+    return StoreError(text, code=StoreCode.BUSY)
 
 
 def _holder(file: int) -> Holder:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 import meterd
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import galera_lock, premigration_backup, quarantine, views
 from meterd.store.db.connections import Database
 
@@ -25,7 +25,7 @@ def folder() -> Path:
         if (place / "env.py").is_file():
             return place
     lost = f"{package / 'migrations'} is missing; install meterd again"
-    raise StoreError(lost, code="unavailable")
+    raise StoreError(lost, code=StoreCode.UNAVAILABLE)
 
 
 @cache
@@ -45,29 +45,29 @@ def version(connection: Connection) -> str | None:
         return None
     if _VERSIONS not in tables:
         alien = f"the database is another program's (it has {tables[0]}); use another store.url"
-        raise StoreError(alien, code="unavailable")
+        raise StoreError(alien, code=StoreCode.UNAVAILABLE)
     found = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608 (ours)
     if "device" in tables and (found is None or not _VERSION.fullmatch(str(found))):
         what = f"its alembic_version says {found!r}, which is no schema's name"
-        raise StoreError(f"the store is damaged: {what}; start meterd once", code="corrupt")
+        raise StoreError(f"the store is damaged: {what}; start meterd once", code=StoreCode.CORRUPT)
     if found is not None and found not in versions():
         newer = (
             f"the store has schema {found}, this meterd {meterd.__version__} knows "
             f"{versions()[-1]} at most; install a newer meterd, or restore a backup"
         )
-        raise StoreError(newer, code="newer_schema")
+        raise StoreError(newer, code=StoreCode.NEWER_SCHEMA)
     return None if found is None else str(found)
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether there is a schema to read. Raises StoreError: newer_schema, unavailable (older)."""
+    """Whether there is a schema to read. Raises StoreError: newer_schema, older_schema."""
     found = version(connection)
     if found is not None and found != versions()[-1]:
         older = (
             f"the store has schema {found}, this meterd {meterd.__version__} reads "
             f"{versions()[-1]}; `meterd db migrate` brings it up to date"
         )
-        raise StoreError(older, code="unavailable")
+        raise StoreError(older, code=StoreCode.OLDER_SCHEMA)
     return found is not None
 
 
@@ -101,7 +101,7 @@ def _found(database: Database) -> str | None:
         with database.reading() as connection:
             return version(connection)
     except StoreError as error:
-        if error.code != "corrupt" or quarantine.is_damage(error):
+        if error.code != StoreCode.CORRUPT or quarantine.is_damage(error):
             raise
         if database.path is None:
             # MariaDB shows tables while another meterd makes them: who has the lock looks again.

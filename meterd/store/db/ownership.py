@@ -7,7 +7,7 @@ import os
 import pwd
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 
 MODE = 0o640  # less where the umask says so; also of SQLite's -wal and -shm, which copy it
 _FOLDER_MODE = 0o750
@@ -69,7 +69,7 @@ def _give(file: int, path: Path) -> None:
     except OSError as error:
         name = user(owner.st_uid)
         text = f"{path} would belong to root, and {name} could not use it; run this as {name}"
-        raise StoreError(text, code="unavailable") from error
+        raise StoreError(text, code=StoreCode.UNAVAILABLE) from error
 
 
 def _owner(path: Path) -> Path:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import ownership
 from meterd.store.db.durable_files import as_store_errors, fsync_folder
 
@@ -61,5 +61,7 @@ def _failed(path: Path, error: sqlite3.Error) -> StoreError:
     text = f"{path} is to be copied before its schema changes, and cannot be: {error}"
     if code == sqlite3.SQLITE_FULL:
         megabytes = path.stat().st_size / 1e6
-        return StoreError(f"{text}; make room for {megabytes:.0f} MB on its disk", code="full")
-    return StoreError(text, code="unavailable")
+        return StoreError(
+            f"{text}; make room for {megabytes:.0f} MB on its disk", code=StoreCode.FULL
+        )
+    return StoreError(text, code=StoreCode.UNAVAILABLE)

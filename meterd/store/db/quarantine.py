@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import ownership
 from meterd.store.db.durable_files import as_store_errors, fsync_folder
 
@@ -76,7 +76,7 @@ class UnforeseenError(StoreError):
     """An exception that no code expected: a bug, or a row that meterd did not write."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text, code="unavailable")
+        super().__init__(text, code=StoreCode.UNAVAILABLE)
 
 
 @contextmanager
@@ -88,21 +88,21 @@ def readable_rows(label: str, doubt: Callable[[], None] = lambda: None) -> Itera
     try:
         yield
     except StoreError as error:
-        if error.code == "corrupt":
+        if error.code == StoreCode.CORRUPT:
             doubt()
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         doubt()
         text = f"{label}: a row makes no sense ({type(error).__name__}: {error})"
         _log.debug("%s", text, exc_info=error)
-        raise StoreError(f"{text}; `meterd db check` names it", code="corrupt") from error
+        raise StoreError(f"{text}; `meterd db check` names it", code=StoreCode.CORRUPT) from error
 
 
 class DamageError(StoreError):
     """One row's body is damaged; the rest of the store is as good as ever."""
 
     def __init__(self, table: str, key: int | str, text: str) -> None:
-        super().__init__(f"{table} {key}: {text}", code="corrupt")
+        super().__init__(f"{table} {key}: {text}", code=StoreCode.CORRUPT)
         self.table = table
         self.key = key
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, delete, select, update
 
-from meterd.errors import MeterdError, StoreError
+from meterd.errors import MeterdError, StoreCode, StoreError
 from meterd.store.db import migrate, store_url
 from meterd.store.db.schema import correction, device, memo
 from meterd.store.db.statements import replace_rows
@@ -88,7 +88,7 @@ def write(connection: Connection, one: Rename) -> None:
     """All that the store calls by a device's name. Raises StoreError (conflict)."""
     mine = (device.c.id == one.device) & (device.c.name == one.old)
     if connection.execute(update(device).where(mine).values(name=one.new)).rowcount != 1:
-        raise StoreError(f"{one.old} was renamed meanwhile", code="conflict")
+        raise StoreError(f"{one.old} was renamed meanwhile", code=StoreCode.CONFLICT)
     theirs = correction.c.device == one.old
     connection.execute(update(correction).where(theirs).values(device=one.new))
     for row in connection.execute(select(memo)).all():

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from meterd.errors import StoreCode
+
 _PASSWORD = "check user and password in store.url"  # noqa: S105 (advice)
 _DATABASE = "make that database first, or correct its name in store.url"
 _RIGHTS = "grant that user all rights on the database"
@@ -73,17 +75,17 @@ def told(error: BaseException) -> str:
     return " ".join(str(error.args[-1] if error.args else error).split())
 
 
-def meaning(error: BaseException) -> tuple[str, str]:
-    """(code of StoreError, advice); the code is `unreachable` where waiting may help."""
+def meaning(error: BaseException) -> tuple[StoreCode, str]:
+    """(code, advice); the code is UNREACHABLE where waiting may help."""
     code, words = _code(error), told(error)
     if code in _FULL:
-        return "full", "make room on the server's disk"
+        return StoreCode.FULL, "make room on the server's disk"
     if code in _CONFLICTS:
-        return "conflict", ""
+        return StoreCode.CONFLICT, ""
     advice = _ADVICE.get(code) or (_worded(words, _WORDS) if _is_away(code) else "")
     if advice or not _is_away(code):
-        return "unavailable", advice
-    return "unreachable", _worded(words, _WAITING)
+        return StoreCode.UNAVAILABLE, advice
+    return StoreCode.UNREACHABLE, _worded(words, _WAITING)
 
 
 def _code(error: BaseException) -> object:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db.connections import Connections, Opened
 from meterd.store.db.extras import need_driver
 from meterd.store.db.galera_lock import GaleraLock
@@ -57,7 +57,7 @@ class ServerDatabase:
         self._urls = [_parsed(url) for url in urls]
         kinds = {url.get_backend_name() for url in self._urls}
         if len(kinds) != 1:
-            raise StoreError("the nodes of a store are of one kind", code="unavailable")
+            raise StoreError("the nodes of a store are of one kind", code=StoreCode.SETTINGS)
         self.kind = kinds.pop()
         need_driver(self.kind)
         self.places = frozenset(_shown(url) for url in self._urls)
@@ -130,7 +130,7 @@ class ServerDatabase:
             try:
                 raw = self._connect(self._urls[node], writing, self._shared, self._watches[writing])
             except (self._errors(), StoreError) as error:
-                is_away = not isinstance(error, StoreError) or error.code == "unreachable"
+                is_away = not isinstance(error, StoreError) or error.code == StoreCode.UNREACHABLE
                 if turn == count - 1 or not is_away:
                     raise
                 continue
@@ -179,15 +179,15 @@ def _parsed(url: str) -> URL:
     except (SQLAlchemyError, ValueError):
         # Not even as the cause: those words may hold the password.
         text = "store.url cannot be read; write %40 for @, %3A for : and %2F for / in a password"
-        raise StoreError(text, code="unavailable") from None
+        raise StoreError(text, code=StoreCode.SETTINGS) from None
     if backend not in _KINDS or not parsed.database:
         text = f"{_shown(parsed)}: store.url must be sqlite:///FILE, or postgresql:// or mariadb://"
-        raise StoreError(f"{text} with USER:PASSWORD@HOST/DATABASE", code="unavailable")
+        raise StoreError(f"{text} with USER:PASSWORD@HOST/DATABASE", code=StoreCode.SETTINGS)
     unknown = set(parsed.query) - set(_OPTIONS[backend])
     if unknown:
         known = ", ".join(_OPTIONS[backend])
         text = f"{_shown(parsed)}: no such option: {', '.join(sorted(unknown))}; there are {known}"
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.SETTINGS)
     return parsed
 
 
@@ -203,7 +203,7 @@ def _options(url: URL) -> dict[str, Any]:
     for name in found.keys() & _FILES:
         if found[name] != "system" and not Path(found[name]).is_file():
             text = f"{_shown(url)}: {name}={found[name]} is no file; correct store.url"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.UNAVAILABLE)
     return found
 
 
@@ -397,9 +397,9 @@ def _need(raw: Any, lock: str, watch: StatementTimeout, ended: Sequence[int]) ->
                 "a session of this meterd that did not answer still has the lock, or another "
                 "meterd has it by now; it is waited for"
             )
-            raise StoreError(text, code="unreachable")
+            raise StoreError(text, code=StoreCode.UNREACHABLE)
         text = "another meterd writes to this database; stop it, or use another store.url"
-        raise StoreError(text, code="already_running")
+        raise StoreError(text, code=StoreCode.ALREADY_RUNNING)
     except BaseException:
         _close(raw)
         raise

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import file_identity, ownership, quarantine
 from meterd.store.db.connections import Connections, Opened
 from meterd.store.db.file_identity import FileIdentities, GoneError
@@ -47,9 +47,9 @@ _ADVICE = {
 # Where the owner of the file may be to blame.
 _ACCESS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
 _CODES = {
-    sqlite3.SQLITE_FULL: "full",
-    sqlite3.SQLITE_CORRUPT: "corrupt",
-    sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_FULL: StoreCode.FULL,
+    sqlite3.SQLITE_CORRUPT: StoreCode.CORRUPT,
+    sqlite3.SQLITE_NOTADB: StoreCode.CORRUPT,
 }
 
 
@@ -59,15 +59,15 @@ _log = logging.getLogger(__name__)
 def locate(url: str) -> Path:
     """The file that `sqlite:///relative.db` or `sqlite:////absolute.db` means, absolute.
 
-    Raises StoreError(code="unavailable") for any other URL.
+    Raises StoreError (settings) for any other URL.
     """
     name = url.removeprefix(_SCHEME)
     if url.startswith("sqlite:") and name in ("", ":memory:", "sqlite://", "sqlite:"):
         text = "a store in memory would lose everything; use sqlite:///meterd.db"
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.SETTINGS)
     if name == url or "?" in name or "#" in name or name.endswith("/"):
         text = f"{url}: must be sqlite:/// and a file without options"
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.SETTINGS)
     # Resolved, so that two names of one file meet at one lock.
     return Path(name).resolve()
 
@@ -96,11 +96,11 @@ class SqliteDatabase:
                 ownership.folders(path.parent)
             except OSError as error:
                 text = f"{path.parent} cannot be made: {error.strerror}"
-                raise StoreError(text, code="unavailable") from error
+                raise StoreError(text, code=StoreCode.UNAVAILABLE) from error
         if not path.parent.is_dir():
             # Not made here: it may be the mount point of a disk that is not mounted.
             text = f"{path.parent} is not a folder; make it, mount its disk, or correct store.url"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.UNAVAILABLE)
 
     def made(self) -> bool:
         try:
@@ -109,11 +109,13 @@ class SqliteDatabase:
             return False
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "that is no name of a file"
-            raise StoreError(f"{str(self._file)!a}: {reason}", code="unavailable") from error
+            raise StoreError(
+                f"{str(self._file)!a}: {reason}", code=StoreCode.UNAVAILABLE
+            ) from error
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "no file"
             text = f"{self._file} is {what}; store.url names a file"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.UNAVAILABLE)
         return True
 
     def lock(self, claim: Claim | None = None) -> LockFile:
@@ -189,7 +191,7 @@ class SqliteDatabase:
         except UnicodeError as error:
             # Texts of a damaged page, and messages of SQLite that quote them.
             text = f"{self.label} is damaged: {error}; {_ADVICE[sqlite3.SQLITE_CORRUPT]}"
-            raise StoreError(text, code="corrupt") from error
+            raise StoreError(text, code=StoreCode.CORRUPT) from error
 
     def _error(self, error: BaseException) -> StoreError:
         primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -197,7 +199,7 @@ class SqliteDatabase:
         if primary in _ACCESS:
             advice = ownership.blame(self._file) or advice
         text = f"{self.label}: {error}" + (f"; {advice}" if advice else "")
-        return StoreError(text, code=_CODES.get(primary, "unavailable"))
+        return StoreError(text, code=_CODES.get(primary, StoreCode.UNAVAILABLE))
 
 
 class Watched(Opened):

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 
 _LOOK_EVERY = 0.2  # seconds between two looks while a statement is under way
 _REMEMBERED = 20  # connections that were cut
@@ -73,7 +73,7 @@ class StatementTimeout:
                 f"{self._label}: no answer for {took:.0f} s, so the connection was cut; look after "
                 "the server, its standby and the network"
             )
-            raise StoreError(text, code="unreachable") from error
+            raise StoreError(text, code=StoreCode.UNREACHABLE) from error
         finally:
             with self._changed:
                 del self._open[number]

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import file_identity
 from meterd.store.db.connections import Opened
 from meterd.store.db.file_identity import Inode
@@ -258,4 +258,4 @@ def _body(tenant: LeaseHolder | None) -> str:
 
 def _refusal(other: LeaseHolder) -> StoreError:
     told = f"{other} writes to this very file, under another name or with another lock file"
-    return StoreError(f"{told}; stop one of both", code="already_running")
+    return StoreError(f"{told}; stop one of both", code=StoreCode.ALREADY_RUNNING)

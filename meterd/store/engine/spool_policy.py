@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.store.db import file_identity, quarantine
@@ -187,7 +187,11 @@ class SpoolPolicy:
 
         Raises StoreError where it knows more about it.
         """
-        if error.code == "full" and self._database.path is not None and self._ballast.release():
+        if (
+            error.code == StoreCode.FULL
+            and self._database.path is not None
+            and self._ballast.release()
+        ):
             _log.warning("the disk is full: the reserve is released (%s)", error)
             return True
         if isinstance(error, GoneError):
@@ -196,7 +200,7 @@ class SpoolPolicy:
         if path is None:
             return False
         if not quarantine.is_damage(error):
-            odd = isinstance(error, UnforeseenError) or error.code == "corrupt"
+            odd = isinstance(error, UnforeseenError) or error.code == StoreCode.CORRUPT
             return odd and self._quarantine_rows()
         try:
             quarantine.quarantine_database(path, self._clock.now_ms())
@@ -228,7 +232,7 @@ class SpoolPolicy:
                     f"{text}, and {path.parent} is on another disk than before: mount its own "
                     "again; or restart meterd, and it begins a store there"
                 )
-                raise StoreError(told, code="unavailable") from error
+                raise StoreError(told, code=StoreCode.UNAVAILABLE) from error
             self._disk = disk
         self._engine.restart_empty()
         self.begun_anew += 1
@@ -314,7 +318,7 @@ class SpoolPolicy:
         self.spool_error = error
 
     def spooler_works(self) -> None:
-        if self.spool_error is not None and self.spool_error.code == "bug":
+        if self.spool_error is not None and self.spool_error.code == StoreCode.BUG:
             self.spool_error = None
 
     def _tell_lost(self, lost: SpoolExtent, why: str) -> None:

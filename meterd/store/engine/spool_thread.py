@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock
 from meterd.store.engine.spool_policy import SpoolPolicy
 from meterd.store.head.head import Head
@@ -101,7 +101,7 @@ class SpoolThread:
             self._bugs = (*self._bugs[1 - _BUGS :], place)
             _log.exception("the spooler met a bug, and goes on: %s", error)
         text = f"the spooler met a bug ({type(error).__name__}: {error}), {self.failures} times"
-        self._spool_policy.spooler_failed(StoreError(text, code="bug"), is_new=is_new)
+        self._spool_policy.spooler_failed(StoreError(text, code=StoreCode.BUG), is_new=is_new)
 
     @property
     def _due(self) -> float:
@@ -114,7 +114,7 @@ class SpoolThread:
         silence = self._seconds_silent(now)
         if silence > LATE:
             text = f"the store has not answered for {silence:.0f} s"
-            self._late(StoreError(text, code="unreachable"))
+            self._late(StoreError(text, code=StoreCode.UNREACHABLE))
         if not self._head.waiting:
             self.safe = max(self.safe, now)
             return

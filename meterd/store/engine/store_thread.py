@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.clock import Clock
 from meterd.model.event import EventKind, Notice
 from meterd.store.db.connections import Database, StoreLock
@@ -23,7 +23,7 @@ from meterd.store.wal.spool import extent_of
 
 _TURNS = 5  # after conflicts with other transactions, and after mends
 # A server that is not there yet is waited for; everything else that is wrong is told at once.
-_AWAY = ("unreachable", "conflict")
+_AWAY = (StoreCode.UNREACHABLE, StoreCode.CONFLICT)
 _RETRY = 5.0  # seconds between two tries while the store cannot be written
 _BUGS = 50  # that are not told again
 _LAST_REPLAY = 8.0  # seconds at the end for what is spooled; the rest waits for the next start
@@ -162,7 +162,9 @@ class StoreThread:
                 return False
             _log.error("not reached yet, polls wait in memory: %s", error)
             told = f"the store is not reached yet, polls wait in memory, then in the spool: {error}"
-            self._notices.append(Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code}))
+            self._notices.append(
+                Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": str(error.code)})
+            )
         self.writable = self.error is None
         self.alive = self._clock.monotonic()
         self.spooler.start()
@@ -272,7 +274,7 @@ class StoreThread:
                 _log.error("%s", text)
                 told = f"the store is {text}"
                 self._notices.append(
-                    Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": error.code})
+                    Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": str(error.code)})
                 )
             self.writable = False
             self.error = error
@@ -296,7 +298,7 @@ class StoreThread:
                     return
             except StoreError as error:
                 self._engine.fail()
-                again = error.code == "conflict" or self._spool_policy.can_recover(error)
+                again = error.code == StoreCode.CONFLICT or self._spool_policy.can_recover(error)
                 if turn == _TURNS or not again:
                     raise
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.compaction.session import StoreSession
 
 _T = TypeVar("_T")
 
 
 def closed_error() -> StoreError:
-    return StoreError("the store is not open", code="unavailable")
+    return StoreError("the store is not open", code=StoreCode.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.quantity import Kind, describe
 from meterd.store.blocks import rollup
 from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
@@ -41,7 +41,7 @@ class Moment:
     def go_on(self) -> None:
         """Raises StoreError where nobody waits for the answer any more."""
         if self.abandoned.is_set():
-            raise StoreError("nobody waits for the answer", code="unavailable")
+            raise StoreError("nobody waits for the answer", code=StoreCode.ABANDONED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def tracks(
     *,
     raw_only: bool = False,
 ) -> dict[Name, SeriesArray]:
-    """Every sample of the window. Raises StoreError(code="too_much") beyond `most`.
+    """Every sample of the window. Raises StoreError (too_much) beyond `most`.
 
     Where raw samples are deleted, points out of roll-ups stand for them (downsampled.py).
     """
@@ -307,4 +307,4 @@ def _need_at_most(count: int, most: int | None) -> None:
     most = MOST_SAMPLES if most is None else most
     if count > most:
         text = f"the question covers more than {most} samples; ask for less time or fewer series"
-        raise StoreError(text, code="too_much")
+        raise StoreError(text, code=StoreCode.TOO_MUCH)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import inspect, select
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.compaction.session import StoreSession
 from meterd.store.compaction.write_rights import SoleWriter
@@ -60,9 +60,9 @@ def of_server(database: Database, target: Path, note: Note = lambda _: None) -> 
 def _new(target: Path) -> Iterator[Path]:
     """A place for a copy, which gets its name once it is whole."""
     if target.exists():
-        raise StoreError(f"{target} exists; name a file that does not", code="unavailable")
+        raise StoreError(f"{target} exists; name a file that does not", code=StoreCode.UNFIT)
     if not target.parent.is_dir():
-        raise StoreError(f"{target.parent} is not a folder; make it first", code="unavailable")
+        raise StoreError(f"{target.parent} is not a folder; make it first", code=StoreCode.UNFIT)
     with _made(target.with_name(f"{target.name}.part")) as partly:
         yield partly
         with as_store_errors(target):
@@ -73,22 +73,22 @@ def _new(target: Path) -> Iterator[Path]:
 def restore(database: Database, backup: Path, now: int, note: Note = lambda _: None) -> list[Path]:
     """Puts a backup in the place of the store; returns what was set aside, `now` is Unix ms.
 
-    Raises StoreError: already_running while a meterd keeps the store; unavailable, corrupt,
+    Raises StoreError: already_running while a meterd keeps the store; unfit, corrupt,
     newer_schema where the backup is none.
     """
     target = _file_of(database)
     if not backup.is_file():
         what = "is no file" if backup.exists() else "is not there"
-        raise StoreError(f"{backup} {what}", code="unavailable")
+        raise StoreError(f"{backup} {what}", code=StoreCode.UNFIT)
     try:
         sound(backup)
         trusted(backup)
         _together(backup)
     except StoreError as error:
-        if error.code != "corrupt":
+        if error.code != StoreCode.CORRUPT:
             raise
         text = f"{backup} is damaged, or no backup of a store; the store stays as it is ({error})"
-        raise StoreError(text, code="corrupt") from error
+        raise StoreError(text, code=StoreCode.CORRUPT) from error
     database.prepare()
     lock = database.lock(claimed("meterd db restore", backup.stat().st_size))
     try:
@@ -115,7 +115,7 @@ def _together(path: Path) -> None:
         mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
     if wrong := file_wal.mismatch(mark, there, there):
         hint = "where nothing better is left, put its files in the place of the store's by hand"
-        raise StoreError(f"{path}: {wrong}; {hint}", code="corrupt")
+        raise StoreError(f"{path}: {wrong}; {hint}", code=StoreCode.CORRUPT)
 
 
 def trusted(path: Path) -> None:
@@ -130,7 +130,7 @@ def trusted(path: Path) -> None:
     if odd:
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
         text = f"{odd[0]}{more}; drop it with SQLite's shell where you know what it is"
-        raise StoreError(f"{path} is not as meterd makes them: {text}", code="corrupt")
+        raise StoreError(f"{path} is not as meterd makes them: {text}", code=StoreCode.CORRUPT)
 
 
 def sound(path: Path, label: str = "") -> None:
@@ -140,10 +140,10 @@ def sound(path: Path, label: str = "") -> None:
     """
     with _found(path).reading() as connection:
         if migrate.version(connection) is None:
-            raise StoreError(f"{label or path} is empty", code="unavailable")
+            raise StoreError(f"{label or path} is empty", code=StoreCode.UNFIT)
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
     if found != ["ok"]:
-        raise StoreError(f"{label or path} is damaged: {found[0]}", code="corrupt")
+        raise StoreError(f"{label or path} is damaged: {found[0]}", code=StoreCode.CORRUPT)
 
 
 def _file_of(database: Database) -> Path:
@@ -152,7 +152,7 @@ def _file_of(database: Database) -> Path:
             f"{database.label} is no file, so none is put in its place; make an empty database and "
             "copy the backup there: `meterd db move URL` with `store: {url: sqlite:///BACKUP}`"
         )
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.UNFIT)
     return database.path
 
 
@@ -239,7 +239,7 @@ def _set_aside(path: Path, now: int) -> list[Path]:
         if file.exists():
             new = file.with_name(f"{path.name}.before-{stamp}{file.name.removeprefix(path.name)}")
             if new.exists():
-                raise StoreError(f"{new} exists; try again in a second", code="unavailable")
+                raise StoreError(f"{new} exists; try again in a second", code=StoreCode.UNFIT)
             file.rename(new)
             aside.append(new)
     return aside

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
 from meterd.store.blocks import commit_record, rollup
 from meterd.store.blocks.chunk import Chunk, check
@@ -93,7 +93,7 @@ def problems(
                 with readable_rows(database.label):
                     yield from stage
             except StoreError as error:
-                if error.code != "corrupt":
+                if error.code != StoreCode.CORRUPT:
                     raise
                 yield str(error)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, insert, select
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction.days import MOST_POLLS
 from meterd.store.compaction.session import StoreSession
@@ -29,7 +29,7 @@ async def compact(url: str | Sequence[str], now: int) -> tuple[int, int]:
     """
     place = databases.find(url)
     if not place.made():
-        raise StoreError(f"{place.label}: there is no store yet", code="unavailable")
+        raise StoreError(f"{place.label}: there is no store yet", code=StoreCode.NO_STORE)
     claim = claimed("meterd db compact", 3 * size(place))
     before = await _with_writer(url, claim, lambda writer: writer.do(partial(_stain, now=now)))
     await _with_writer(url, claim, lambda writer: writer.settle())

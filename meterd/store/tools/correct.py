@@ -15,7 +15,7 @@ from functools import partial
 from math import isnan
 from typing import Any
 
-from meterd.errors import MeterdError, StoreError
+from meterd.errors import MeterdError, StoreCode, StoreError
 from meterd.model.quantity import GUARDED, Kind
 from meterd.model.sample import Quality, finite
 from meterd.model.units import conversion
@@ -129,7 +129,7 @@ class Corrections:
             try:
                 finished.append(await self._resume(one, now))
             except StoreError as error:
-                if error.code != "corrupt":
+                if error.code != StoreCode.CORRUPT:
                     raise
                 # Others are none the worse for it.
                 _log.error("correction %d cannot be finished: %s", one.id, error)
@@ -138,7 +138,7 @@ class Corrections:
     def _need_ours(self, device: str) -> None:
         if not self._writer.writes_for(device):
             text = f"another meterd of this cluster polls {device}: correct it there"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.UNAVAILABLE)
 
     async def _resume(self, one: Correction, now: int) -> Correction:
         if one.undone_by:
@@ -214,7 +214,7 @@ class Corrections:
         )
         made = await self._one(number)
         if made is None:
-            raise StoreError(f"correction {number} is gone", code="unavailable")
+            raise StoreError(f"correction {number} is gone", code=StoreCode.UNAVAILABLE)
         return made
 
     async def _derive(self, device: str, quantity: str, parts: Sequence[int]) -> None:

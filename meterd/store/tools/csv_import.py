@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 from meterd.model.files import open_regular
 from meterd.model.quantity import GUARDED, Kind, describe, suggest
 from meterd.model.sample import LARGEST, Quality, finite
@@ -149,7 +149,7 @@ class CsvFile:
             for row in found:
                 told.note(row)
         if mistakes:
-            raise MistakesError("\n".join(mistakes), code="import")
+            raise MistakesError("\n".join(mistakes), code=GeneralCode.IMPORT)
         return told
 
     def rows(self) -> Iterator[ImportedSample]:
@@ -161,7 +161,7 @@ class CsvFile:
         for line, found in self._read():
             if isinstance(found, str):
                 text = f"{self.path}:{line}: {found}; the file has changed meanwhile"
-                raise MistakesError(text, code="import")
+                raise MistakesError(text, code=GeneralCode.IMPORT)
             for row in found:
                 yield line, row
 
@@ -172,12 +172,16 @@ class CsvFile:
             with os.fdopen(open_regular(self.path), encoding="utf-8-sig", newline="") as file:
                 yield from self._lines(_short(file))
         except OSError as error:
-            raise MistakesError(f"{self.path}: {error.strerror}", code="import") from error
+            raise MistakesError(
+                f"{self.path}: {error.strerror}", code=GeneralCode.IMPORT
+            ) from error
         except UnicodeDecodeError as error:
             text = f"{self.path} is no UTF-8: save it as such (byte {error.start})"
-            raise MistakesError(text, code="import") from error
+            raise MistakesError(text, code=GeneralCode.IMPORT) from error
         except csv.Error as error:
-            raise MistakesError(f"{self.path} is no CSV: {error}", code="import") from error
+            raise MistakesError(
+                f"{self.path} is no CSV: {error}", code=GeneralCode.IMPORT
+            ) from error
 
     def _lines(self, file: Iterable[str]) -> Iterator[tuple[int, list[ImportedSample] | str]]:
         each = iter(file)

@@ -12,6 +12,7 @@ from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
+from meterd.errors import GeneralCode
 from meterd.model.sample import Poll
 from meterd.store.blocks import block as blocks
 from meterd.store.blocks.chunk import Chunk
@@ -81,7 +82,7 @@ async def merge_devices(
 def _chunk(infos: Sequence[SeriesInfo], name: str) -> tuple[int, int]:
     mine = [one for one in infos if one.device == name]
     if not mine:
-        raise RenameError(f"the store has no device {name}", code="unknown_device")
+        raise RenameError(f"the store has no device {name}", code=GeneralCode.UNKNOWN_DEVICE)
     return min(one.first for one in mine), max(one.last for one in mine)
 
 
@@ -89,7 +90,7 @@ def _need_apart(infos: Sequence[SeriesInfo], old: str, new: str) -> None:
     (first, last), (start, end) = (_chunk(infos, name) for name in (old, new))
     if first <= end and start <= last:
         text = f"{old} and {new} were polled at the same time: they are two devices"
-        raise RenameError(text, code="device_exists")
+        raise RenameError(text, code=GeneralCode.DEVICE_EXISTS)
 
 
 async def _need_samples(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str) -> None:
@@ -101,7 +102,7 @@ async def _need_samples(reader: Reader, infos: Sequence[SeriesInfo], old: str, n
     for name in (old, new):
         if await asyncio.to_thread(reader.day, name, day, _names(infos, name)) is None:
             text = f"both have a part of one day, and the samples of {name} there are deleted"
-            raise RenameError(text, code="device_exists")
+            raise RenameError(text, code=GeneralCode.DEVICE_EXISTS)
 
 
 def _names(infos: Sequence[SeriesInfo], name: str) -> list[tuple[str, str, str]]:

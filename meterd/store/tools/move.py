@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.db import migrate, schema, writer_lease
@@ -70,12 +70,12 @@ def rows(database: Database) -> int:
 def move(source: Database, url: str | Sequence[str], told: Told = lambda *_: None) -> Moved:
     """Makes another database the same as `source`, which may be in use meanwhile.
 
-    Raises StoreError: already_running where a meterd writes to the target; unavailable where the
+    Raises StoreError: already_running where a meterd writes to the target; unfit where the
     target holds something else, or is newer than the source.
     """
     target = databases.find(url)
     if target.label == source.label:
-        raise StoreError("source and target are the same store", code="unavailable")
+        raise StoreError("source and target are the same store", code=StoreCode.UNFIT)
     with _held(target, claimed("meterd db move", size(source))):
         migrate.upgrade(target)
         opened = target.writing()
@@ -118,7 +118,7 @@ class _Copy:
                 counts[table.name] = there = _count(new, table)
                 if there != (here := _count(self._old, table)):
                     text = f"table {table.name} has {here} rows, its copy {there}; run it again"
-                    raise StoreError(text, code="unavailable")
+                    raise StoreError(text, code=StoreCode.CONFLICT)
             counts[journal.name] += self._absorb(new, polls)
         return Moved(counts, self._sent, self._deleted)
 
@@ -169,14 +169,14 @@ class _Copy:
             mark = new.scalar(select(memo.c.body).where(memo.c.name == _MARK))
             if mark is None and _count(new, device):
                 text = "the target holds another store already; name an empty database"
-                raise StoreError(text, code="unavailable")
+                raise StoreError(text, code=StoreCode.UNFIT)
             if mark is not None and mark != self._label:
                 text = f"the target is a copy of {mark}; name an empty database"
-                raise StoreError(text, code="unavailable")
+                raise StoreError(text, code=StoreCode.UNFIT)
             here, there = (_newest(connection) for connection in (self._old, new))
             if there > here:
                 text = "the target has newer samples: a meterd has used it since; nothing is done"
-                raise StoreError(text, code="unavailable")
+                raise StoreError(text, code=StoreCode.UNFIT)
             if mark is None:
                 new.execute(insert(memo), {"name": _MARK, "body": self._label})
 

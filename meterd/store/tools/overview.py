@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select, text
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
 from meterd.store.blocks.checksum import verified
 from meterd.store.blocks.chunk import Chunk
@@ -75,14 +75,15 @@ def size(database: Database) -> int:
 def looking(database: Database) -> Iterator[tuple[Connection, str]]:
     """A connection that writes nothing, and the schema there is.
 
-    Raises StoreError: unavailable where there is no store, or an older one.
+    Raises StoreError: no_store, older_schema, newer_schema, unavailable.
     """
     if not database.made():
-        raise StoreError(f"{database.label}: there is no store yet", code="unavailable")
+        raise StoreError(f"{database.label}: there is no store yet", code=StoreCode.NO_STORE)
     with database.reading() as connection, readable_rows(database.label):
         if not migrate.is_current(connection):
             raise StoreError(
-                f"{database.label}: it is empty; `meterd run` makes its tables", code="unavailable"
+                f"{database.label}: it is empty; `meterd run` makes its tables",
+                code=StoreCode.NO_STORE,
             )
         yield connection, migrate.version(connection) or ""
 

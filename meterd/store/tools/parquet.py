@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from meterd.errors import MeterdError
+from meterd.errors import GeneralCode, MeterdError
 from meterd.store.db.extras import install_command
 
 _ROWS = 100_000  # in one row group: what is in memory
@@ -39,5 +39,5 @@ def _arrow() -> Any:
     except ImportError as error:
         install = install_command("parquet")
         text = f"Parquet needs pyarrow: {install}, or use --format csv"
-        raise MeterdError(text, code="extra") from error
+        raise MeterdError(text, code=GeneralCode.EXTRA) from error
     return pa, pq

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db.connections import Database
@@ -69,6 +69,6 @@ def chunks(polls: Iterable[Poll], catalog: Catalog) -> Iterator[list[Chunk]]:
         made = wal_chunks(batch, catalog)
         if catalog.fresh:
             text = "the journal file has series that the store lacks; start meterd once with both"
-            raise StoreError(text, code="unavailable")
+            raise StoreError(text, code=StoreCode.UNAVAILABLE)
         head.confirm(batch)
         yield made

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
@@ -57,7 +57,7 @@ def open_beside(database: Database, catalog: Catalog, lost: Lost | None = None) 
     """Raises StoreError where there is no place for such a file."""
     if database.path is None:
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
-        raise StoreError(text, code="unavailable")
+        raise StoreError(text, code=StoreCode.UNAVAILABLE)
     return FileWal(path_beside(database.path), catalog, lost)
 
 
@@ -107,7 +107,7 @@ class FileWal:
             try:
                 self._halves = AlternatingLog(self._path, self._size)
             except StoreError as error:
-                if error.code != "corrupt":
+                if error.code != StoreCode.CORRUPT:
                     raise
                 self._begin_anew(error)
                 self._halves = AlternatingLog(self._path, self._size)
@@ -238,7 +238,7 @@ def generation(database: Database) -> int | None:
     try:
         return None if database.path is None else generation_of(path_beside(database.path))
     except StoreError as error:
-        if error.code != "corrupt":
+        if error.code != StoreCode.CORRUPT:
             raise
         return HEADLESS  # who reads its records tells of it
 
@@ -368,7 +368,7 @@ class _RecordNames:
         elif not unnamed:
             return self.told
         text = f"a record of the journal file has series {min(unnamed or numbers)}, which it"
-        raise StoreError(f"{text} does not name", code="corrupt")
+        raise StoreError(f"{text} does not name", code=StoreCode.CORRUPT)
 
 
 def _polls(record: bytes, names: _RecordNames) -> Iterator[Poll]:
@@ -393,4 +393,4 @@ def _listed(told: bytes) -> list[tuple[int, str, str, str]]:
         return [(int(number), str(a), str(b), str(c)) for number, a, b, c in listed]
     except (TypeError, ValueError, zlib.error) as error:
         text = f"a record of the journal file is damaged: {error}"
-        raise StoreError(text, code="corrupt") from error
+        raise StoreError(text, code=StoreCode.CORRUPT) from error

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import ownership
 from meterd.store.db.durable_files import as_store_errors, fsync_folder
 from meterd.store.db.file_identity import Inode, of_open
@@ -332,7 +332,7 @@ def _active(file: int) -> tuple[int, int, list[DamagedRange]]:
         odd = _without_head(file, half, even + 1)
         odd_flaws = odd_flaws or _nothing(half)
     if not (even or odd):
-        raise StoreError("both of its heads are damaged", code="corrupt")
+        raise StoreError("both of its heads are damaged", code=StoreCode.CORRUPT)
     return half, max(even, odd), even_flaws if even > odd else odd_flaws
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import merge
@@ -74,7 +74,7 @@ def unpack(record: bytes) -> Iterator[Poll]:
     for chunk in commit_record.decode(body):
         if chunk.device not in devices or any(one.series not in series for one in chunk.columns):
             text = "a record of the spool has polls of what it does not name"
-            raise StoreError(text, code="corrupt")
+            raise StoreError(text, code=StoreCode.CORRUPT)
         yield from polls.of(chunk, devices[chunk.device])
 
 
@@ -95,7 +95,9 @@ def _names(record: bytes) -> tuple[_SpoolNames, bytes]:
         extent = SpoolExtent(int(told["samples"]), frozenset(devices), first, last)
         names = _SpoolNames(extent, devices, series)
     except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
-        raise StoreError(f"a record of the spool is damaged: {error}", code="corrupt") from error
+        raise StoreError(
+            f"a record of the spool is damaged: {error}", code=StoreCode.CORRUPT
+        ) from error
     return names, record[end:]
 
 
@@ -299,7 +301,7 @@ class Spool:
         """Whether a file was deleted or replaced; what it held is in another one then."""
         if self._disk is not None and file_identity.disk(self._path.parent) != self._disk:
             told = f"{self._path.parent} is on another disk than at the start"
-            raise StoreError(told, code="unavailable")
+            raise StoreError(told, code=StoreCode.UNAVAILABLE)
         gone = [(part, held) for part in self._parts if part.change and (held := part.held)]
         for part, held in gone:
             self._renew(part, held)

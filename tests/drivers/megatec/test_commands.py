@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from meterd.drivers.megatec import MegatecUps
 from meterd.drivers.megatec.commands import instant_commands
-from meterd.errors import DeviceError, LinkError, ProtocolError, Unsupported
+from meterd.errors import DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.testing import Reply, ScriptedLink
 from meterd.wire.megatec import send_command
 from tests.drivers.megatec.units import LINE, letters, named, options, scripted, transcript
@@ -137,7 +137,7 @@ async def test_what_says_neither_is_not_taken_for_a_yes(reply: bytes) -> None:
 
 
 async def test_a_line_that_is_gone_is_no_silence() -> None:
-    link = unit(LINE, T=LinkError("gone", code="port_gone"))
+    link = unit(LINE, T=LinkError("gone", code=LinkCode.PORT_GONE))
     with pytest.raises(LinkError) as caught:
         await MegatecUps(link, options()).act(QUICK)
     assert caught.value.code == "port_gone"

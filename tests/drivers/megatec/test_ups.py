@@ -8,7 +8,7 @@ import pytest
 from meterd.drivers.backoff import LONGEST_PAUSE_S
 from meterd.drivers.megatec import MegatecUps
 from meterd.drivers.megatec.ups import FIRST_PAUSE_SILENT_S, MISSED_POLLS_BEFORE_RESET
-from meterd.errors import LinkError, ProtocolError, Unsupported
+from meterd.errors import LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.model.quantity import CATALOGUE, INFO
 from meterd.model.sample import Quality
 from meterd.testing import FakeClock, Reply, ScriptedLink
@@ -159,7 +159,7 @@ async def test_after_an_outage_the_unit_may_be_another_one() -> None:
     link = ScriptedLink({b"Q1\r": LINE.encode() + b"\r", b"F\r": F12})
     ups = MegatecUps(link, options())
     assert named(await ups.read())["battery.voltage.nominal"].value == 12.0
-    gone = LinkError("no answer", code="timeout")
+    gone = LinkError("no answer", code=LinkCode.TIMEOUT)
     for command in (b"Q1\r", b"QS\r", b"F\r"):
         link.script(command, gone)
     for _ in range(2 * MISSED_POLLS_BEFORE_RESET):
@@ -177,7 +177,7 @@ async def test_after_an_outage_the_unit_may_be_another_one() -> None:
 
 async def test_a_dialect_taken_for_want_of_an_answer_is_not_kept_for_ever() -> None:
     """The first answer to Q1 is lost, QS is answered, too: most units know both."""
-    lost = LinkError("no answer", code="timeout")
+    lost = LinkError("no answer", code=LinkCode.TIMEOUT)
     line = LINE.encode() + b"\r"
     link = ScriptedLink({b"QS\r": line, b"F\r": F12})
     replies: list[Reply] = [lost, line]
@@ -233,7 +233,7 @@ async def test_a_unit_that_only_echoes_is_unsupported() -> None:
 
 
 async def test_a_port_that_is_gone_is_not_probed_further() -> None:
-    link = ScriptedLink({b"Q1\r": LinkError("gone", code="port_gone")})
+    link = ScriptedLink({b"Q1\r": LinkError("gone", code=LinkCode.PORT_GONE)})
     with pytest.raises(LinkError) as caught:
         await read(link)
     assert caught.value.code == "port_gone"

@@ -46,7 +46,7 @@ def _answer(ask: Callable[[], Result]) -> Any:
     try:
         result = ask()
     except QueryError as error:
-        return {"status": "error", "errorType": error.kind, "error": str(error)}
+        return {"status": "error", "errorType": error.code, "error": str(error)}
     return {"status": "success", "data": orjson.loads(encode.encode_json(result))}
 
 

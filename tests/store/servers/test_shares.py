@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from tests.store.rigs import Hands
 
 from .engines import Engine, database_of
@@ -52,7 +52,7 @@ async def test_a_device_is_kept_until_its_polls_are_committed(urls: list[str]) -
         a.take("x", range(100))
 
         async def fail() -> None:
-            raise StoreError("full", code="full")
+            raise StoreError("full", code=StoreCode.FULL)
 
         flush = a.leases.share.flush
         a.leases.share.flush = fail

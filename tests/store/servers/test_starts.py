@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.store.db import galera_lock, migrate, store_url
 from meterd.store.writer import Writer
 from tests.store.rigs import NEVER, opened, poll
@@ -109,7 +109,7 @@ async def test_tables_that_another_is_making_are_no_damage(
 ) -> None:
     """Between making the table of the version and filling it, on MariaDB all can see it."""
     async with opened(Writer(rotated(urls, 1), commit=NEVER)):
-        half = StoreError("alembic_version is empty", code="corrupt")
+        half = StoreError("alembic_version is empty", code=StoreCode.CORRUPT)
         seen = iter([half])
 
         def version(connection: Connection) -> str | None:

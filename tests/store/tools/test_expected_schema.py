@@ -108,7 +108,7 @@ async def test_damage_of_any_kind_is_an_error_and_the_store_stays(tmp_path: Path
                 data[chance.randrange(where)] = chance.randrange(256)
         copy.write_bytes(data)
         codes.add(restored(target, copy, turn * 1000))
-    assert codes - {""} <= {"corrupt", "unavailable", "newer_schema"}
+    assert codes - {""} <= {"corrupt", "unfit", "unavailable", "newer_schema", "older_schema"}
     assert "corrupt" in codes
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meterd.errors import StoreError
+from meterd.errors import StoreCode, StoreError
 from meterd.model.sample import Poll
 from meterd.store.db import renames, store_url
 from meterd.store.db.renames import RenameError
@@ -105,7 +105,7 @@ async def test_broken_off_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with monkeypatch.context() as patched:
 
             async def broken(*_: object) -> None:
-                raise StoreError("away", code="unavailable")
+                raise StoreError("away", code=StoreCode.UNAVAILABLE)
 
             patched.setattr(writer, "absorb", broken)
             with pytest.raises(StoreError):
