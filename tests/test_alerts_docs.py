@@ -7,7 +7,7 @@ from pathlib import Path
 import meterd
 from meterd.alerts.hooks.notification import Notification
 from meterd.alerts.hooks.webhook import QUEUE_LIMIT, Backoff, body
-from meterd.alerts.rules import RESOLVED_KEEP_S
+from meterd.alerts.rule_states import RESOLVED_KEEP_S
 from meterd.config.alerts import HookSettings, RuleSettings
 from meterd.daemon import self_monitoring
 from meterd.model.alert import Alert, AlertState

@@ -8,7 +8,7 @@ from typing import Any
 from meterd.alerts import undelivered
 from meterd.alerts.hooks.notification import Hook, Notification
 from meterd.alerts.rule import Rule
-from meterd.alerts.rules import RuleStates
+from meterd.alerts.rule_states import RuleStates
 from meterd.alerts.silences import Ack, ActiveSilences, Silence
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState

@@ -226,7 +226,7 @@ def _kilo_text(value: float | None) -> str | None:
 
 def _local_time(time: str, zone: ZoneInfo, separator: str, period: Period) -> str:
     """The local date where a day begins at that time, else local time with its UTC offset."""
-    from meterd.energy.calendar import day_label
+    from meterd.energy.period_names import day_label
 
     moment = datetime.fromisoformat(time).replace(tzinfo=UTC)
     date = day_label(zone, round(moment.timestamp() * 1000)) if period in _DAY_PERIODS else None

@@ -18,7 +18,7 @@ def moment(option: str, text: str, now: int, zone: ZoneInfo | None = None) -> in
     """
     from meterd.api.times import MOMENT_HINT
     from meterd.api.times import moment as parse
-    from meterd.energy.calendar import HINT, parse_date
+    from meterd.energy.period_names import HINT, parse_date
 
     hint = f"{HINT}, or {MOMENT_HINT.removeprefix('write ')}" if zone else MOMENT_HINT
     try:
@@ -30,7 +30,7 @@ def moment(option: str, text: str, now: int, zone: ZoneInfo | None = None) -> in
 
 def time_range(option: str, text: str, now: int, zone: ZoneInfo) -> tuple[int, int]:
     """Beginning and end of a day, month or year, as Unix ms. Raises UsageError."""
-    from meterd.energy.calendar import HINT, parse_date
+    from meterd.energy.period_names import HINT, parse_date
 
     try:
         span = parse_date(text, zone, now)

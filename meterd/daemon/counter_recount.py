@@ -28,8 +28,8 @@ from meterd.poll.counter_replay import (
     ReplayEvent,
     Total,
 )
-from meterd.poll.counter_segments import GuardState
 from meterd.poll.counters import Form, is_guarded, terms_of
+from meterd.poll.guard_state import GuardState
 from meterd.store.blocks.quality_codes import QUALITIES
 from meterd.store.blocks.slicing import DAY
 from meterd.store.db import replacements

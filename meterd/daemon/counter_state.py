@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Protocol
 
-from meterd.poll.counter_segments import GuardState
 from meterd.poll.counters import Counters, CountersState, Origin
+from meterd.poll.guard_state import GuardState
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from meterd.daemon.config_warnings import ConfigWarning, listed
 from meterd.daemon.link_plan import Built, bare
 from meterd.drivers import registry
 from meterd.model.driver import Driver, Quantities
-from meterd.model.meters import meters
+from meterd.model.meter_quantities import meters
 from meterd.model.quantity import GUARDED, Kind, Quantity, describe
-from meterd.model.upses import upses
+from meterd.model.ups_quantities import upses
 from meterd.poll.direction import other_way
 
 # What others put into texts, and nothing here replaces: {{ $value }}, {value}, %(value)s.

@@ -19,8 +19,8 @@ from meterd.model.family import (
     stems,
     with_ordered_places,
 )
-from meterd.model.meters import meters
-from meterd.model.upses import upses
+from meterd.model.meter_quantities import meters
+from meterd.model.ups_quantities import upses
 
 __all__ = [
     "CATALOGUE",

@@ -17,7 +17,7 @@ UNCONFIRMED_RISE_S at full power gives is suspected until further reads agree wi
 import math
 from collections.abc import Sequence
 
-from meterd.poll.counter_segments import (
+from meterd.poll.guard_state import (
     GuardOutcome,
     GuardState,
     Mark,

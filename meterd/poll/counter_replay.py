@@ -22,8 +22,8 @@ from meterd.poll.counter_guard import (
     CounterGuard,
     decimal,
 )
-from meterd.poll.counter_segments import GuardOutcome, GuardState, Step
-from meterd.poll.counter_segments import Read as GuardRead
+from meterd.poll.guard_state import GuardOutcome, GuardState, Step
+from meterd.poll.guard_state import Read as GuardRead
 
 # Later reads that are examined to tell a spike, a dip or a jump,
 AHEAD = 12

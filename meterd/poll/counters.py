@@ -18,7 +18,7 @@ from meterd.poll.counter_guard import (
     largest_count,
 )
 from meterd.poll.counter_replay import WRAPS, CounterTerms
-from meterd.poll.counter_segments import GuardOutcome, GuardState, Step
+from meterd.poll.guard_state import GuardOutcome, GuardState, Step
 
 # Texts whose change means that another meter answers.
 IDENTITY = ("info.serial_number", "info.model")

@@ -1,4 +1,4 @@
-"""Fault injection: the syntax of faults, and which requests they apply to.
+"""Simulated faults: their syntax, and which requests each applies to.
 
 timeout           every time               late:0.2@1.5s    one in five (at random), 1.5 s late
 close:1/10        every tenth time         exception:2:0.1  exception 2, one in ten

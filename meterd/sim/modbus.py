@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from meterd.errors import ConfigError
-from meterd.sim.fault_injection import FAULT_ACTIONS, NEEDS_REGISTERS, SOCKET_ONLY, Exchange
+from meterd.sim.fault_effects import FAULT_ACTIONS, NEEDS_REGISTERS, SOCKET_ONLY, Exchange
 from meterd.sim.faults import Injector, SimulatedFault
 from meterd.sim.frames import Adu
 from meterd.sim.pty import PtyPort

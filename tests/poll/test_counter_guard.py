@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterd.poll.counter_guard import READS_BEFORE_STUCK, CounterGuard, largest_count, offset_of
-from meterd.poll.counter_segments import GuardOutcome, GuardState, Read, Step
+from meterd.poll.guard_state import GuardOutcome, GuardState, Read, Step
 
 C, H, G, R = GuardOutcome.COUNTED, GuardOutcome.HELD, GuardOutcome.GLITCH, GuardOutcome.RESET
 START = 1_800_000_000_000

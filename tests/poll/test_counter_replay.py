@@ -7,7 +7,7 @@ import pytest
 
 from meterd.model.event import EventKind
 from meterd.poll.counter_replay import WRAPS, CounterReplay, CounterTerms, Raw, Total
-from meterd.poll.counter_segments import GuardState
+from meterd.poll.guard_state import GuardState
 
 START = 1_770_000_000_000
 MINUTE = 60_000

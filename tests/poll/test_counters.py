@@ -7,7 +7,6 @@ import pytest
 
 from meterd.model.event import Notice
 from meterd.model.sample import Fault, Poll, Quality, QualityFlag, Reading, failed
-from meterd.poll.counter_segments import GuardState
 from meterd.poll.counters import (
     NOTICE_INTERVAL_S,
     Counters,
@@ -16,6 +15,7 @@ from meterd.poll.counters import (
     Origin,
     is_guarded,
 )
+from meterd.poll.guard_state import GuardState
 from meterd.poll.normalise import Normaliser
 
 IMPORT, GUARDED = "active_energy.import", "guarded.active_energy.import"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meterd.errors import ConfigError
-from meterd.sim.fault_injection import FAULT_ACTIONS, SOCKET_ONLY
+from meterd.sim.fault_effects import FAULT_ACTIONS, SOCKET_ONLY
 from meterd.sim.faults import SimulatedFault
 from meterd.sim.frames import with_crc
 from meterd.sim.modbus import ModbusServer

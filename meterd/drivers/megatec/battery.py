@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from meterd.drivers.megatec.lines import number, unknown
 from meterd.drivers.megatec.options import BatteryOptions, RuntimeCal
+from meterd.drivers.megatec.reply_lines import number, unknown
 from meterd.model.sample import Quality, Reading
 
 # Nominal voltages that a unit may measure in place of the whole battery's. NUT tries other parts,

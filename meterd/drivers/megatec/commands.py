@@ -7,8 +7,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meterd.drivers.megatec.lines import Status
 from meterd.drivers.megatec.options import MegatecOptions
+from meterd.drivers.megatec.reply_lines import Status
 from meterd.errors import DeviceCode, DeviceError
 
 _LOW, _FAILED = 6, 7

@@ -7,7 +7,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from meterd.drivers.megatec.lines import is_documented, shape
+from meterd.drivers.megatec.reply_lines import is_documented, shape
 from meterd.errors import LinkCode, ProtocolError
 from meterd.wire.link import Link
 from meterd.wire.megatec import query

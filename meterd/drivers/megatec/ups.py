@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 from meterd.drivers.backoff import RetryPause, loop_time
 from meterd.drivers.megatec.battery import Battery, State
 from meterd.drivers.megatec.commands import instant_commands
-from meterd.drivers.megatec.lines import (
+from meterd.drivers.megatec.options import MegatecOptions
+from meterd.drivers.megatec.reply_filter import ReplyFilter
+from meterd.drivers.megatec.reply_lines import (
     MEGATEC,
     MUSTEK,
     Dialect,
@@ -18,9 +20,7 @@ from meterd.drivers.megatec.lines import (
     parse_status,
     unknown,
 )
-from meterd.drivers.megatec.options import MegatecOptions
-from meterd.drivers.megatec.reply_filter import ReplyFilter
-from meterd.drivers.megatec.status import Letters
+from meterd.drivers.megatec.status_bits import Letters
 from meterd.errors import DeviceCode, DeviceError, LinkCode, LinkError, ProtocolError, Unsupported
 from meterd.model.sample import Quality, Reading
 from meterd.wire.link import Link

@@ -12,7 +12,7 @@ from meterd.errors import StoreCode, StoreError
 from meterd.store.cluster.peer_heads import ClusterHead, PeerHeads
 from meterd.store.db.connections import Database
 from meterd.store.db.keys import MOST_DEVICES
-from meterd.store.db.lease_rows import now_ms
+from meterd.store.db.lease_check import now_ms
 from meterd.store.db.migrate import upgrade
 from meterd.store.db.schema import device, lease
 from meterd.store.head.catalog import Catalog

@@ -48,7 +48,7 @@ from meterd.store.cluster.rebalancing import Rebalancer, choose_devices
 from meterd.store.db import renames
 from meterd.store.db.connections import Opened
 from meterd.store.db.keys import MOST_DEVICES
-from meterd.store.db.lease_rows import now_ms
+from meterd.store.db.lease_check import now_ms
 from meterd.store.db.schema import device, lease, memo
 from meterd.store.db.servers import ServerDatabase
 

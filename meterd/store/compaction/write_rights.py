@@ -12,7 +12,7 @@ from meterd.store.blocks.slicing import DAY
 from meterd.store.db import plain_rows
 from meterd.store.db.connections import Opened, Transactions
 from meterd.store.db.keys import block_id, dirty_of
-from meterd.store.db.lease_rows import need_alone
+from meterd.store.db.lease_check import need_alone
 from meterd.store.db.schema import block, dirty, journal
 from meterd.store.db.statements import Row
 from meterd.store.db.writer_lease import WriterLease

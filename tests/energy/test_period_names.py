@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from meterd.energy.calendar import day_label, parse_date
+from meterd.energy.period_names import day_label, parse_date
 
 
 def ms(text: str) -> int:

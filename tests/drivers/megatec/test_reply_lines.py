@@ -5,7 +5,13 @@ import re
 
 import pytest
 
-from meterd.drivers.megatec.lines import MEGATEC, MUSTEK, parse_info, parse_ratings, parse_status
+from meterd.drivers.megatec.reply_lines import (
+    MEGATEC,
+    MUSTEK,
+    parse_info,
+    parse_ratings,
+    parse_status,
+)
 from meterd.errors import ProtocolError
 from meterd.model.sample import Quality
 from tests.drivers.megatec.units import LINE

@@ -4,7 +4,7 @@ b7 utility failed  b6 battery low  b5 AVR or bypass  b4 fault
 b3 line-interactive  b2 test  b1 shutdown  b0 beeper
 """
 
-from meterd.drivers.megatec.lines import Status, unknown
+from meterd.drivers.megatec.reply_lines import Status, unknown
 from meterd.model.sample import Reading
 
 # Output voltage in V below which the output is off; the rest is induced.

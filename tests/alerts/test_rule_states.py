@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.alerts.rule import Rule
-from meterd.alerts.rules import RESOLVED_KEEP_MAX, RESOLVED_KEEP_S, RuleStates
+from meterd.alerts.rule_states import RESOLVED_KEEP_MAX, RESOLVED_KEEP_S, RuleStates
 from meterd.errors import ConfigError
 from meterd.model.alert import Alert, AlertState
 from meterd.model.sample import Poll, Quality
