@@ -213,16 +213,18 @@ def _problem_row(problem: Problem) -> dict[str, Any]:
 
 
 def _rows(load: BusLoad) -> Iterator[dict[str, Any]]:
+    is_bus_known = any(device.is_known for device in load.devices)
     for device in load.devices:
+        is_known = device.is_known
         yield {
             "link": load.key,
             "device": device.name,
             "interval": spell(device.interval),
-            "reads": device.reads,
-            "bytes": device.bytes,
-            "seconds": round(device.seconds, 3),
-            "load_percent": round(device.share * 100, 1),
-            "bus_percent": round(load.share * 100, 1),
+            "reads": device.reads if is_known else None,
+            "bytes": device.bytes if is_known else None,
+            "seconds": round(device.seconds, 3) if is_known else None,
+            "load_percent": round(device.share * 100, 1) if is_known else None,
+            "bus_percent": round(load.share * 100, 1) if is_bus_known else None,
             "baud": load.baud,
             "baud_from": load.ground.value,
         }
@@ -232,8 +234,13 @@ def _print_summary(loaded: LoadedConfig, report: _CheckReport, problems: Sequenc
     for problem in problems:
         click.echo(str(problem), err=True)
     for load in report.loads:
-        if len(load.devices) > 1 and not load.is_over:
-            click.echo(f"{load.key}: {_load_text(load)}", err=True)
+        counted = [device for device in load.devices if device.is_known]
+        if len(counted) > 1 and not load.is_over:
+            click.echo(f"{load.key}: {_load_text(load, len(counted))}", err=True)
+        unknown = [device.name for device in load.devices if not device.is_known]
+        if unknown:
+            told = f"the load of {', '.join(unknown)} is not known: the driver has no traffic()"
+            click.echo(f"{load.key}: {told}", err=True)
     for poll in report.polls:
         count = sum(value is not None for value in poll.values) - 1
         outcome = poll.fault.text if poll.fault else f"{count} values in {poll.took:.2f} s"
@@ -245,13 +252,13 @@ def _print_summary(loaded: LoadedConfig, report: _CheckReport, problems: Sequenc
     click.echo(f"no mistakes, {warnings}; {totals}" if problems else f"ok, {totals}", err=True)
 
 
-def _load_text(load: BusLoad) -> str:
+def _load_text(load: BusLoad, counted: int) -> str:
     basis = {
         RateSource.SAID: f" at {load.baud} baud",
         RateSource.ASSUMED: f" at {load.baud} baud, which is assumed: say baud= in the link's URL",
         RateSource.MEASURED: ", as measured",
     }.get(load.ground, " as far as the network goes")
-    return f"{len(load.devices)} devices take {load.share * 100:.3g} % of the bus{basis}"
+    return f"{counted} devices take {load.share * 100:.3g} % of the bus{basis}"
 
 
 def _exit_code(report: _CheckReport, problems: Sequence[Problem], *, strict: bool) -> int:

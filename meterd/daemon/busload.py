@@ -40,13 +40,18 @@ class RateSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceLoad:
-    """What one device asks of its bus: one poll in reads, bytes and seconds."""
+    """What one device asks of its bus: one poll in reads, bytes and seconds.
+
+    Where `is_known` is false its driver does not tell `traffic()`: these three are 0, and stand
+    for nothing.
+    """
 
     name: str
     interval: float
     reads: int
     bytes: int
     seconds: float
+    is_known: bool = True
 
     @property
     def share(self) -> float:
@@ -190,7 +195,8 @@ def _device(
         taken = report.seconds + gap * report.reads
         return DeviceLoad(name, settings.interval, report.reads, report.bytes, taken)
     reads, size, taken = _traffic(driver, link, gap, line)
-    return DeviceLoad(name, settings.interval, reads, size, taken)
+    is_known = isinstance(driver, RequestSizes)
+    return DeviceLoad(name, settings.interval, reads, size, taken, is_known)
 
 
 def _traffic(

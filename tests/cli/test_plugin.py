@@ -75,3 +75,20 @@ async def test_what_is_no_reading_at_all_is_a_fault_of_the_driver(
     ended = await meterd("poll", "boiler@tcp://127.0.0.1:1", cwd=tmp_path, env=env)
     assert ended.code == 5
     assert "driver_bug" in ended.err
+
+
+async def test_the_load_of_a_driver_that_tells_none_is_not_known(tmp_path: Path) -> None:
+    env = install(tmp_path, GIVES)
+    link = '"tcp://127.0.0.1:1"'
+    text = (
+        f"devices:\n  a: {{driver: boiler, link: {link}}}\n  b: {{driver: boiler, link: {link}}}\n"
+    )
+    (tmp_path / "meterd.yaml").write_text(text)
+    ended = await meterd("check", "--format", "json", cwd=tmp_path, env=env)
+    assert ended.code == 0
+    rows = [row for row in json.loads(ended.out) if "device" in row]
+    for row in rows:
+        unknown = ("reads", "bytes", "seconds", "load_percent", "bus_percent")
+        assert [row[key] for key in unknown] == [None] * len(unknown)
+    assert "the load of a, b is not known: the driver has no traffic()" in ended.err
+    assert "devices take" not in ended.err
