@@ -57,7 +57,8 @@ def _check_common(driver: str, model: type[BaseModel], keys: list[str]) -> None:
     if common := sorted(DEVICE_KEYS.intersection(keys)):
         who = f"driver {driver!r}: its Options ({model.__module__}.{model.__qualname__})"
         raise ConfigError(
-            f"{who} have {', '.join(common)}, which every device has: rename it there"
+            f"{who} have {', '.join(common)}, which every device has: take it out there "
+            "(`timeout` comes to the driver as link.timeout)"
         )
 
 

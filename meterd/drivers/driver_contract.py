@@ -19,6 +19,10 @@ _READ = "write `async def read(self) -> list[Reading]`"
 _STATIC = "make it a @staticmethod"
 
 
+# What a link's URL may leave out where its driver knows it.
+LINE_OPTIONS = frozenset({"baud", "parity", "stop", "bytes"})
+
+
 def class_mistake(loaded: Any) -> str:
     """What is wrong with what a driver's entry point leads to; empty where nothing is."""
     if not isinstance(loaded, type):
@@ -121,6 +125,9 @@ def mapping_mistake(method: str, given: object) -> str:
         return f"has {method}(options) that gives {given!r:.60}; it gives a dict ({{}} for none)"
     if method == "link_defaults" and not _are_texts([*given, *given.values()]):
         return f"has link_defaults(options) that gives {given!r:.60}; keys and values are texts"
+    if method == "link_defaults" and (unknown := sorted(given.keys() - LINE_OPTIONS)):
+        said = f"has link_defaults(options) with {', '.join(unknown)}"
+        return f"{said}; it may give {', '.join(sorted(LINE_OPTIONS))} of a serial line"
     return ""
 
 

@@ -160,6 +160,7 @@ def test_an_object_that_is_no_driver_is_told_with_the_fix(packages: Installed, l
     [
         ("link_defaults", "None", r"has link_defaults\(options\) that gives None; it gives a dict"),
         ("link_defaults", "{'baud': 9600}", "keys and values are texts"),
+        ("link_defaults", "{'port': '80'}", "with port; it may give baud, bytes, parity, stop"),
         ("link_defaults", "options.bad", r"fails in link_defaults\(options\): AttributeError"),
         ("states", "[1]", r"has states\(options\) that gives \[1\]"),
     ],
@@ -281,7 +282,7 @@ def test_a_key_that_would_never_reach_the_driver_is_told(packages: Installed) ->
     bring(packages, DRIVER.replace("zone: int = 1", "timeout: float = 1.0"))
     told = (
         r"driver 'pump': its Options \(pump_driver\.HeatPump\.Options\) have timeout, "
-        "which every device has: rename it there"
+        "which every device has: take it out there"
     )
     with pytest.raises(ConfigError, match=told):
         parse(
