@@ -94,8 +94,9 @@ class BusLoad:
 
     def text(self) -> str:
         """The arithmetic, and what to do, of a bus that is asked for too much."""
-        biggest = sorted(self.devices, key=lambda device: -device.share)[:_LISTED]
-        rest = len(self.devices) - len(biggest)
+        counted = [device for device in self.devices if device.is_known]
+        biggest = sorted(counted, key=lambda device: -device.share)[:_LISTED]
+        rest = len(counted) - len(biggest)
         sums = " + ".join(
             f"{one.name} {one.seconds:.3g} s / {spell(one.interval)}" for one in biggest
         )

@@ -33,15 +33,13 @@ from meterd.poll.cycle import PollTarget
 from meterd.poll.direction import other_way
 from meterd.poll.normalise import Normaliser, Terms
 from meterd.wire import open_link
-from meterd.wire.address import Address, parse
+from meterd.wire.address import TIMES, Address, parse
 from meterd.wire.link import Link, Times
 
 if TYPE_CHECKING:
     from meterd.drivers.options import ModbusOptions
 
 _TIMEOUT = 1.0
-# Options of a link's URL that say how long is waited, and nothing of the way itself.
-_PATIENCE = ("timeout", "gap", "unit_gap", "connect_delay")
 # What a link is like of which nothing is said but its URL; one object for all of them.
 _PLAIN = LinkSettings(url="tcp://0.0.0.0")
 # Sites have a few models of meters.
@@ -182,7 +180,7 @@ def _is_same_line(one: LinkPlan, other: LinkPlan) -> bool:
 
 def _way(plan: LinkPlan) -> tuple[Address, Mapping[str, str]]:
     options = plan.address.settled(plan.defaults)
-    said = {name: value for name, value in options.items() if name not in _PATIENCE}
+    said = {name: value for name, value in options.items() if name not in TIMES}
     return replace(plan.address, options={}), said
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from meterd.model.driver import Commands, CounterRegisters, Notices, Quantities, UnitAddress
 from meterd.model.quantity import describe, suggest
 from meterd.model.sample import CounterRegister, Quality, Reading
+from meterd.wire.address import DRIVER_DEFAULTS
 
 _OPTIONS = (
     "give it `Options`, a pydantic model of the device's own keys: "
@@ -17,10 +18,6 @@ _OPTIONS = (
 )
 _READ = "write `async def read(self) -> list[Reading]`"
 _STATIC = "make it a @staticmethod"
-
-
-# What a link's URL may leave out where its driver knows it.
-LINE_OPTIONS = frozenset({"baud", "parity", "stop", "bytes"})
 
 
 def class_mistake(loaded: Any) -> str:
@@ -125,9 +122,9 @@ def mapping_mistake(method: str, given: object) -> str:
         return f"has {method}(options) that gives {given!r:.60}; it gives a dict ({{}} for none)"
     if method == "link_defaults" and not _are_texts([*given, *given.values()]):
         return f"has link_defaults(options) that gives {given!r:.60}; keys and values are texts"
-    if method == "link_defaults" and (unknown := sorted(given.keys() - LINE_OPTIONS)):
+    if method == "link_defaults" and (unknown := sorted(given.keys() - DRIVER_DEFAULTS)):
         said = f"has link_defaults(options) with {', '.join(unknown)}"
-        return f"{said}; it may give {', '.join(sorted(LINE_OPTIONS))} of a serial line"
+        return f"{said}; it may give {', '.join(sorted(DRIVER_DEFAULTS))}"
     return ""
 
 

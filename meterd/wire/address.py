@@ -32,6 +32,12 @@ _SCHEME_DEFAULTS = {
 }
 # Options of the serial line behind a gateway; they apply where the URL has `baud`.
 _GATEWAY_LINE_DEFAULTS = {"bytes": "8", "parity": "N", "stop": "1"}
+# Durations that a driver may say of its devices; what each is for is in link.py (Times).
+TIMES = ("timeout", "gap", "unit_gap", "connect_delay")
+# All that a driver may say of a link where its URL is silent.
+DRIVER_DEFAULTS = frozenset(
+    {*TIMES, *(name for said in _SCHEME_DEFAULTS.values() for name in said)}
+)
 
 
 @dataclass(frozen=True, slots=True)

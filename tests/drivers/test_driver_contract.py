@@ -12,13 +12,14 @@ from meterd.daemon.link_plan import link_plans
 from meterd.daemon.link_plan import polled as polled_device
 from meterd.daemon.service import ContainedDriver
 from meterd.drivers import registry
-from meterd.drivers.driver_contract import readings_mistake
+from meterd.drivers.driver_contract import mapping_mistake, readings_mistake
 from meterd.errors import ConfigError, DeviceError, LinkCode, LinkError
 from meterd.model.clock import SystemClock
 from meterd.model.event import Event
 from meterd.model.sample import Quality, Reading
 from meterd.poll.cycle import poll_once
 from meterd.testing import ScriptedLink
+from meterd.wire.address import DRIVER_DEFAULTS
 from tests.drivers.foreign import Installed, installed
 
 DRIVER = '''\
@@ -160,7 +161,11 @@ def test_an_object_that_is_no_driver_is_told_with_the_fix(packages: Installed, l
     [
         ("link_defaults", "None", r"has link_defaults\(options\) that gives None; it gives a dict"),
         ("link_defaults", "{'baud': 9600}", "keys and values are texts"),
-        ("link_defaults", "{'port': '80'}", "with port; it may give baud, bytes, parity, stop"),
+        (
+            "link_defaults",
+            "{'port': '80'}",
+            "with port; it may give baud, bytes, connect_delay, dtr, framer",
+        ),
         ("link_defaults", "options.bad", r"fails in link_defaults\(options\): AttributeError"),
         ("states", "[1]", r"has states\(options\) that gives \[1\]"),
     ],
@@ -314,3 +319,10 @@ async def test_a_dead_link_inside_close_holds_up_nobody(caplog: pytest.LogCaptur
     with pytest.raises(LinkError):
         await close_driver(driver)
     assert driver.closed == 1
+
+
+def test_a_driver_may_say_of_its_link_all_that_links_know() -> None:
+    """Settings of the line and the framer, and pauses as register maps have them."""
+    said = {"baud": "2400", "framer": "ascii", "dtr": "0", "gap": "50ms", "timeout": "3s"}
+    assert said.keys() <= DRIVER_DEFAULTS
+    assert mapping_mistake("link_defaults", said) == ""
