@@ -264,10 +264,14 @@ class Problem:
 
 
 class ConfigError(MeterdError):
-    """A person has to correct something that was written; never retried."""
+    """A person has to correct something that was written; never retried.
 
-    def __init__(self, problems: Iterable[Problem] | str) -> None:
+    `path`: the keys of the configuration that it is about, where the file is not at hand.
+    """
+
+    def __init__(self, problems: Iterable[Problem] | str, path: Iterable[str] = ()) -> None:
         self.problems = () if isinstance(problems, str) else tuple(problems)
+        self.path = tuple(path)
         text = problems if isinstance(problems, str) else "\n".join(map(str, self.problems))
         super().__init__(text, code=GeneralCode.CONFIG)
 

@@ -66,8 +66,8 @@ def test_its_names_are_these() -> None:
 
 def test_the_names_for_tests_are_these() -> None:
     assert sorted(testing.__all__) == [
-        *("FakeClock", "Reply", "RunningSite", "Script", "ScriptedLink", "parse_transcript"),
-        *("running_site", "scripted_server", "simulated_meter"),
+        *("FakeClock", "Reply", "RunningSite", "Script", "ScriptedLink", "http_server"),
+        *("parse_transcript", "running_site", "scripted_server", "simulated_meter"),
     ]
 
 

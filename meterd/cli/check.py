@@ -94,9 +94,10 @@ def command(config: Path | None, online: bool, strict: bool, format_: str | None
         click.echo(f"warning: api.tls: {flaw}; renew it", err=True)
     warn_about_maps(settings)
     print_value_notes(settings, limits=True)
-    # Building the rules raises ConfigError where one names a state that its devices do not have.
-    list(alerting.rules(settings))
-    built = [build(plan) for plan in link_plans(settings).values()]
+    with loaded.placed_errors():
+        # Building the rules raises ConfigError where one names a state that its devices do not have
+        list(alerting.rules(settings))
+        built = [build(plan) for plan in link_plans(settings).values()]
     report = _offline(settings, built)
     # The speed of a bus that is only assumed can be measured.
     if online and all(load.ground is RateSource.ASSUMED for load in report.overloaded):

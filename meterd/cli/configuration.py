@@ -3,13 +3,19 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from meterd.config.codes import ValueFlawError
 from meterd.config.load import LoadedConfig, find, load_with_positions
 from meterd.config.settings import DeviceSettings, Settings
-from meterd.drivers import registry
+from meterd.drivers import map_library, registry
+from meterd.drivers.map_library import SUNSPEC
 from meterd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 config_option = click.option(
     "-c",
@@ -58,9 +64,21 @@ def target_settings(target: str) -> tuple[str, DeviceSettings]:
     url, unit = split_unit(url)
     options: dict[str, object] = {} if unit is None else {"unit": unit}
     if what not in registry.names() or what == "modbus":
+        _check_map(target, what)
         options["map"] = what
     driver = "modbus" if "map" in options else what
     return Path(what).stem, device_settings(target, driver, url, options)
+
+
+def _check_map(target: str, name: str) -> None:
+    """Raises ConfigError where it is the name of no map; files are read with the options."""
+    if map_library.is_file(name) or name == SUNSPEC:
+        return
+    try:
+        map_library.resolved_name(name)
+    except ConfigError as error:
+        others = ", ".join(other for other in registry.names() if other != "modbus")
+        raise ConfigError(f"{target}: {error}; or write another driver: {others}") from error
 
 
 def device_settings(
@@ -73,10 +91,23 @@ def device_settings(
         model = registry.driver_class(driver).Options
         return DeviceSettings(driver=driver, link=url, options=model(**options))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        what = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}: {name}: {what}") from error
+        raise ConfigError(f"{source}: {_first_flaw(driver, error)}") from error
+
+
+def _first_flaw(driver: str, error: "ValidationError") -> str:
+    """What is wrong with a TARGET's options, as far as one sentence goes."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return (
+            f"the driver {driver} needs `{name}`, which a TARGET cannot say: "
+            "write the device into meterd.yaml, and poll it by its name"
+        )
+    flaw = first.get("ctx", {}).get("error")
+    if isinstance(flaw, ValueFlawError):
+        hint = f"; hint: {flaw.flaw.hint}" if flaw.flaw.hint else ""
+        return f"{name}: {flaw.flaw.what.replace('{}', repr(first['input']))}{hint}"
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def split_unit(url: str) -> tuple[str, int | None]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from meterd.cli.configuration import config_option, load_settings
+from meterd.cli.configuration import config_option, load_file, load_settings
 from meterd.cli.logging_setup import start_log, warn_about_maps
 from meterd.config.settings import Settings
+from meterd.errors import ConfigError
 from meterd.model.event import EventKind
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,12 @@ def command(config: Path | None, debug: bool) -> None:
     def ready(url: str) -> None:
         log.info("%d devices, listening on %s", len(settings.devices), url)
 
-    asyncio.run(serve(settings, ready, reload=lambda: load_settings(config)))
+    try:
+        asyncio.run(serve(settings, ready, reload=lambda: load_settings(config)))
+    except ConfigError:
+        # Read once more: the positions of all keys are not kept while it runs.
+        with load_file(config).placed_errors():
+            raise
 
 
 async def serve(

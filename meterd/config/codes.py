@@ -119,6 +119,7 @@ class WarningCode(StrEnum):
     COMMAND = "C106"
     PROXIED = "C107"
     RENAMED = "C108"
+    SHORT_TIMEOUT = "C109"
     SILENT_RULE = "C110"
     UNUSED_HOOK = "C111"
     NO_SUCH_VALUE = "C112"
@@ -140,6 +141,7 @@ WARNING_MEANING: dict[WarningCode, str] = {
     WarningCode.COMMAND: "A device cannot do this command.",
     WarningCode.PROXIED: "The proxy cannot serve this device.",
     WarningCode.RENAMED: "A device was renamed, and its former name stands here.",
+    WarningCode.SHORT_TIMEOUT: "A device's timeout is shorter than its link's, and means nothing.",
     WarningCode.SILENT_RULE: "A rule tells nobody.",
     WarningCode.UNUSED_HOOK: "No rule tells this hook.",
     WarningCode.NO_SUCH_VALUE: "A rule watches what no device of it delivers.",

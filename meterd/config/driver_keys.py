@@ -8,9 +8,9 @@ from pydantic import BaseModel, ValidationError
 from meterd.config.crosscheck import entries_at, text_at
 from meterd.config.explain import Spot, explain, unknown_key
 from meterd.config.problems import Problems
-from meterd.config.settings import DEVICE_KEYS
 from meterd.config.yaml_tree import Keys, plain
 from meterd.errors import ConfigError
+from meterd.model.driver import DEVICE_KEYS
 
 OptionsOf: TypeAlias = Callable[[str], type[BaseModel] | None]
 """From a driver's name to its options model; None where there is no such driver."""
@@ -41,7 +41,6 @@ def _options(
         if model is None:
             return None
         keys = [field.alias or key for key, field in model.model_fields.items()]
-        _check_common(str(driver.value), model, keys)
         options = _option_values(model, keys, node, path, problems)
         return model.model_validate(options, context=context)
     except ValidationError as error:
@@ -50,16 +49,6 @@ def _options(
         # The driver cannot be imported, or a file that its options name (a map) is invalid.
         problems.adopt(error, driver.place, ".".join(path))
     return None
-
-
-def _check_common(driver: str, model: type[BaseModel], keys: list[str]) -> None:
-    """Raise ConfigError, for the driver's author, where an option has the name of a common key."""
-    if common := sorted(DEVICE_KEYS.intersection(keys)):
-        who = f"driver {driver!r}: its Options ({model.__module__}.{model.__qualname__})"
-        raise ConfigError(
-            f"{who} have {', '.join(common)}, which every device has: take it out there "
-            "(`timeout` comes to the driver as link.timeout)"
-        )
 
 
 def _section_keys(model: type[BaseModel]) -> list[str]:

@@ -1,6 +1,7 @@
 """Loads meterd.yaml: finds the file, parses and validates it, and reports all problems at once."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from meterd.config.interpolation import Interpolation
 from meterd.config.problems import START, FilePosition, Problems
 from meterd.config.settings import Settings
 from meterd.config.yaml_tree import Items, Keys, compose, plain
-from meterd.errors import ConfigError
+from meterd.errors import ConfigError, Problem
 
 PATH_VARIABLE = "METERD_CONFIG"
 DEFAULT_PATHS = (Path("meterd.yaml"), Path("/etc/meterd/meterd.yaml"))
@@ -58,6 +59,19 @@ class LoadedConfig:
         """
         spot = locate(self.root, path)
         return spot.key_place if isinstance(spot.node, Keys) else spot.node.place
+
+    @contextmanager
+    def placed_errors(self) -> Iterator[None]:
+        """Gives a ConfigError that names its keys the position that they have in the file."""
+        try:
+            yield
+        except ConfigError as error:
+            if error.problems or not error.path:
+                raise
+            place = self.place(*error.path)
+            code = Code.VALUE.value
+            problem = Problem(self.file, place.line, place.column, code, str(error))
+            raise ConfigError([problem]) from error
 
 
 def load(

@@ -198,9 +198,6 @@ class Settings(Section):
     tariffs: Tariffs = Field(default_factory=dict)
 
 
-DEVICE_KEYS = frozenset(DeviceSettings.model_fields) - {"options"}
-"""The keys common to all devices; all others are options of the driver."""
-
 SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Settings,
     ("site",): SiteSettings,

@@ -69,7 +69,8 @@ def _number(name: str, rule: RuleSettings, settings: Settings) -> float | None:
     else:
         why = f"is no state of {rule.quantity} in any device that the rule watches"
         hint = f"its states are {', '.join(numbers)}" if numbers else "its map has no `enum`"
-    raise ConfigError(f"alerts.rules.{name}.equals: {rule.equals!r} {why}; hint: {hint}")
+    path = ("alerts", "rules", name, "equals")
+    raise ConfigError(f"{'.'.join(path)}: {rule.equals!r} {why}; hint: {hint}", path)
 
 
 class AlertPart:

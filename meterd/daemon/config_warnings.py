@@ -54,6 +54,7 @@ def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[ConfigWar
     yield from _unused_links(settings)
     for member in members:
         yield from _keys(member)
+    yield from _short_timeouts(built)
     yield from _proxied(settings, {member.name: member for member in members})
 
 
@@ -213,6 +214,25 @@ def _keys(member: PolledDevice) -> Iterator[ConfigWarning]:
             text = f"devices.{name}.commands: the driver {device.driver} cannot do {command!r}"
             hint = f"it can do {', '.join(known)}" if known else "leave it out"
             yield ConfigWarning(("devices", name, "commands"), WarningCode.COMMAND, text, hint)
+
+
+def _short_timeouts(built: Sequence[Built]) -> Iterator[ConfigWarning]:
+    """A device can make its link wait longer, and not shorter: the others need what they need."""
+    for one in built:
+        waits = one.plan.times.timeout
+        longer = [name for name, _, device in one.drivers if device.timeout == waits]
+        for name, _, device in one.drivers:
+            if device.timeout is None or device.timeout >= waits:
+                continue
+            text = (
+                f"devices.{name}.timeout: {spell(device.timeout)} means nothing: "
+                f"its link waits {spell(waits)}{f' for {listed(longer)}' if longer else ''}"
+            )
+            hint = "make that shorter, or leave this out"
+            if not longer:
+                hint = f"write `timeout: {spell(device.timeout)}` at the link, under links:"
+            path = ("devices", name, "timeout")
+            yield ConfigWarning(path, WarningCode.SHORT_TIMEOUT, text, hint)
 
 
 def _proxied(settings: Settings, members: Mapping[str, PolledDevice]) -> Iterator[ConfigWarning]:

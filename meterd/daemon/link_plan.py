@@ -1,6 +1,7 @@
 """Which links a configuration needs, and which devices share each: what LinkManager builds from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -92,7 +93,8 @@ def link_plans(settings: Settings) -> dict[str, LinkPlan]:
             continue
         link = settings.links.get(device.link, _PLAIN)
         address = _address(device, link)
-        defaults = registry.link_defaults(device.driver, device.options)
+        with _named_error(device_id):
+            defaults = registry.link_defaults(device.driver, device.options)
         plan = plans.get(address.key)
         if plan is None:
             members: tuple[tuple[str, DeviceSettings], ...] = ()
@@ -143,10 +145,11 @@ def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device
         return
     other = plan.devices[0][0]
     what = ", ".join(f"{name} {before.get(name)} and {now[name]}" for name in differing)
-    raise ConfigError(
+    text = (
         f"{other} and {device_id} share {plan.key} but want {what}: "
         f"write the same settings in both link URLs, or one entry under links:"
     )
+    raise ConfigError(text, ("devices", device_id, "link"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +199,23 @@ def devices(
         if before is not None and before[1] == settings:
             driver = before[0]
         else:
-            driver = _build(settings, link)
+            with _named_error(device_id):
+                driver = _build(settings, link)
             driver = driver if plan.settings.keep_open else Letting(driver, link)
         drivers.append((device_id, driver, settings))
     return drivers
+
+
+@contextmanager
+def _named_error(device_id: str) -> Iterator[None]:
+    """Names the device in a ConfigError of its driver, which does not know whose it is."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.problems:
+            raise
+        path = ("devices", device_id)
+        raise ConfigError(f"{'.'.join(path)}: {error}", path) from error
 
 
 def _build(settings: DeviceSettings, link: Link) -> Driver:

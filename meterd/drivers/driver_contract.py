@@ -7,7 +7,14 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from meterd.model.driver import Commands, CounterRegisters, Notices, Quantities, UnitAddress
+from meterd.model.driver import (
+    DEVICE_KEYS,
+    Commands,
+    CounterRegisters,
+    Notices,
+    Quantities,
+    UnitAddress,
+)
 from meterd.model.quantity import describe, suggest
 from meterd.model.sample import CounterRegister, Quality, Reading
 from meterd.wire.address import DRIVER_DEFAULTS
@@ -30,6 +37,11 @@ def class_mistake(loaded: Any) -> str:
         return f"has no Options; {_OPTIONS}"
     if not _is_model(loaded.Options):
         return f"has Options that are no pydantic model; {_OPTIONS}"
+    if taken := sorted(DEVICE_KEYS.intersection(_keys(loaded.Options))):
+        return (
+            f"has Options with {', '.join(taken)}, which every device has: take it out there "
+            "(`timeout` comes to the driver as link.timeout)"
+        )
     if not hasattr(loaded, "read"):
         return f"has no read; {_READ}"
     if not _is_async(loaded.read):
@@ -48,6 +60,11 @@ def _is_model(options: object) -> bool:
     from pydantic import BaseModel
 
     return isinstance(options, type) and issubclass(options, BaseModel)
+
+
+def _keys(options: Any) -> Iterator[str]:
+    """The keys of a pydantic model as a person writes them."""
+    return (field.alias or name for name, field in options.model_fields.items())
 
 
 def _is_async(function: Any) -> bool:

@@ -134,7 +134,7 @@ def load_map(name: str) -> RegisterMap:
     A file that is as it was gives the same object. Raises ConfigError with every mistake of the
     file.
     """
-    return _parsed(name, map_text(name)) if is_file(name) else _named_map(_wanted(name))
+    return _parsed(name, map_text(name)) if is_file(name) else _named_map(resolved_name(name))
 
 
 def _named_map(name: str) -> RegisterMap:
@@ -211,7 +211,7 @@ def _shipped_text(name: str) -> str:
     return (files("meterd.drivers") / "maps" / f"{name}.yaml").read_text("utf-8")
 
 
-def _wanted(name: str) -> str:
+def resolved_name(name: str) -> str:
     """The map of this name, or the shipped one of this alias. Raises ConfigError."""
     if name in shipped():
         return name

@@ -13,6 +13,10 @@ from meterd.model.sample import CounterRegister, Reading
 
 # The most that one poll may take: a driver that takes longer hangs, and its poll is cancelled.
 POLL_LIMIT_S = 120.0
+# The keys of a device in meterd.yaml that are not its driver's, so that no Options may have them.
+DEVICE_KEYS = frozenset(
+    {"driver", "link", "interval", "direction", "labels", "enabled", "timeout", "commands"}
+)
 
 
 @runtime_checkable

@@ -35,16 +35,24 @@ _LINE = re.compile(r'([<>]) (?:"((?:[^"\\]|\\.)*)"|([0-9A-Fa-f ]+))')
 class ScriptedLink:
     """The Link protocol over a script. A request that is not in it meets silence, at once.
 
-    `timeout` is only what drivers may ask a link for. `chop`: cut every reply into pieces of so
-    many bytes, as networks do: a driver that parses 1 byte at a time parses any pieces. `sent`
-    lists all requests.
+    `url` and `timeout` are only what drivers may ask a link for; nothing waits. `chop`: cut every
+    reply into pieces of so many bytes, as networks do: a driver that parses 1 byte at a time
+    parses any pieces. `sent` lists all requests.
     """
 
-    timeout = 1.0
     took = 0.0
 
-    def __init__(self, script: Script, *, chop: int = 0, framer: str = "rtu") -> None:
-        self.url = "scripted:"
+    def __init__(
+        self,
+        script: Script,
+        *,
+        chop: int = 0,
+        framer: str = "rtu",
+        url: str = "scripted:",
+        timeout: float = 1.0,
+    ) -> None:
+        self.url = url
+        self.timeout = timeout
         self.options: Mapping[str, str] = {"framer": framer}
         self.epoch = 0
         self.counters: Counter[str] = Counter()

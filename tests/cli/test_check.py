@@ -423,6 +423,25 @@ def test_a_hook_that_hears_nothing_slow_that_is_fast_and_a_command_that_nobody_c
 
 
 @pytest.mark.parametrize(
+    ("link", "own", "said", "hint"),
+    [
+        ("", "200ms", "200ms means nothing: its link waits 1s", "`timeout: 200ms` at the link"),
+        ("?timeout=2s", "1500ms", "1s500ms means nothing: its link waits 2s", "at the link"),
+        ("", "1s", None, None),
+        ("", "4s", None, None),
+    ],
+)
+def test_a_timeout_that_its_link_does_not_keep(
+    check: Checked, link: str, own: str, said: str | None, hint: str | None
+) -> None:
+    url = "link: 'tcp://192.0.2.7'"
+    text = SITE.replace(url, f"link: 'tcp://192.0.2.7{link}', timeout: {own}")
+    assert check.codes(text) == (["C109"] if said else [])
+    for words in filter(None, (said, hint)):
+        assert words in check(text).err
+
+
+@pytest.mark.parametrize(
     "path",
     [*sorted((TOP / "config").glob("*.yaml")), TOP / "docker" / "meterd.yaml"],
     ids=lambda path: path.name,

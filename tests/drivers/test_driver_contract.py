@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from meterd.config.load import parse
+from meterd.config.load import parse, parse_with_positions
+from meterd.config.settings import DeviceSettings
+from meterd.daemon.link_plan import build as build_link
 from meterd.daemon.link_plan import link_plans
 from meterd.daemon.link_plan import polled as polled_device
 from meterd.daemon.service import ContainedDriver
@@ -15,6 +17,7 @@ from meterd.drivers import registry
 from meterd.drivers.driver_contract import mapping_mistake, readings_mistake
 from meterd.errors import ConfigError, DeviceError, LinkCode, LinkError
 from meterd.model.clock import SystemClock
+from meterd.model.driver import DEVICE_KEYS
 from meterd.model.event import Event
 from meterd.model.sample import Quality, Reading
 from meterd.poll.cycle import poll_once
@@ -88,6 +91,10 @@ CLASSES = {
     "Options of another kind": (
         without(*OPTIONS) + "\n    Options = dict\n",
         "has Options that are no pydantic model; give it",
+    ),
+    "a key that would never reach it": (
+        DRIVER.replace("zone: int = 1", "timeout: float = 1.0"),
+        "has Options with timeout, which every device has: take it out there",
     ),
     "no read": (without(*READ), r"has no read; write `async def read\(self\)"),
     "a read that blocks": (
@@ -283,20 +290,24 @@ async def test_a_mistake_in_the_configuration_stands_at_its_place(packages: Inst
     assert WHO in str(caught.value)
 
 
-def test_a_key_that_would_never_reach_the_driver_is_told(packages: Installed) -> None:
-    bring(packages, DRIVER.replace("zone: int = 1", "timeout: float = 1.0"))
-    told = (
-        r"driver 'pump': its Options \(pump_driver\.HeatPump\.Options\) have timeout, "
-        "which every device has: take it out there"
+def test_an_error_of_a_driver_that_is_built_stands_at_its_device(packages: Installed) -> None:
+    bring(packages, f"{DRIVER}\n    __init__ = lambda self, link, options: 1 / 0\n")
+    loaded = parse_with_positions(
+        "devices:\n  hall: {driver: pump, link: 'tcp://127.0.0.1:1'}\n",
+        "meterd.yaml",
+        options_of=registry.options_of,
+        driver_names=registry.names(),
+        environ={},
     )
-    with pytest.raises(ConfigError, match=told):
-        parse(
-            "devices:\n  hall: {driver: pump, link: 'tcp://127.0.0.1:1'}\n",
-            "meterd.yaml",
-            options_of=registry.options_of,
-            driver_names=registry.names(),
-            environ={},
-        )
+    (plan,) = link_plans(loaded.settings).values()
+    with pytest.raises(ConfigError) as caught, loaded.placed_errors():
+        build_link(plan)
+    assert str(caught.value).startswith("meterd.yaml:2:3: error[")
+    assert f"devices.hall: {WHO} cannot be built: ZeroDivisionError" in str(caught.value)
+
+
+def test_keys_of_every_device_are_those_of_the_settings() -> None:
+    assert DEVICE_KEYS | {"options"} == set(DeviceSettings.model_fields)
 
 
 # -- what it holds beside its link -----------------------------------------------------------------
